@@ -1,0 +1,174 @@
+"""Performing one answer as its scenario asks: delays, tokens at their pace, and the ending.
+
+An answer is one task. It ends with the answer, or is cancelled by the connection when the peer
+goes away; cancelling takes effect at the first ``await``, so no token is made after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Iterator
+from itertools import islice
+
+from . import wire
+from .body import Body
+from .exchange import Exchange, Headers
+from .order import Order
+
+_STREAM_HEADERS: Headers = [
+    ("Content-Type", "text/event-stream; charset=utf-8"),
+    ("Cache-Control", "no-cache"),
+    ("Connection", "keep-alive"),
+    ("Transfer-Encoding", "chunked"),
+]
+_MOST_AT_ONCE = 64
+_READING_TIME = 0.05
+_GARBAGE_SEED = 20_260_724
+_GARBAGE_PART = 65_536
+
+
+async def answer(exchange: Exchange, order: Order, attempt: int) -> None:
+    """Answer ``order``, which is request number ``attempt`` (from 1) with its tag."""
+    scenario = order.scenario
+    await asyncio.sleep(scenario.headers_delay)
+    if attempt <= scenario.disconnect_times:
+        exchange.hang_up()
+    elif scenario.status is not None and scenario.refuses(attempt):
+        await _refuse(exchange, scenario.status, scenario.retry_after)
+    elif scenario.redirect is not None:
+        await exchange.reply(307, b"{}", [("Location", scenario.redirect)])
+    elif scenario.never == "headers":
+        await _for_ever()
+    elif order.stream:
+        await _Stream(exchange, order).perform()
+    else:
+        await _whole(exchange, order)
+
+
+async def _refuse(exchange: Exchange, status: int, retry_after: float | None) -> None:
+    headers = [] if retry_after is None else [("Retry-After", f"{retry_after:g}")]
+    await exchange.reply(status, wire.error_body(status), headers)
+
+
+async def _whole(exchange: Exchange, order: Order) -> None:
+    """An answer that is not streamed: the same text, without its pace or its endings."""
+    first_token_delay = order.scenario.first_token_delay
+    await asyncio.sleep(math.inf if order.scenario.never else first_token_delay)
+    script = order.script
+    exchange.entry.made(script.tokens)
+    reasoning = script.reasoning.text if order.thinking else None
+    counts = wire.usage(order.prompt_tokens, script.reasoning.count, script.content.count)
+    body = wire.completion(
+        order.model, script.content.text, reasoning, script.finish_reason, counts
+    )
+    await exchange.reply(200, body)
+
+
+async def _for_ever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+class _Stream:
+    """A streamed answer."""
+
+    def __init__(self, exchange: Exchange, order: Order) -> None:
+        self._exchange = exchange
+        self._order = order
+        self._scenario = order.scenario
+        self._body = Body(exchange, order.scenario)
+        self._chunks = wire.Chunks(order.model, thinking=order.thinking)
+        self._made = 0
+
+    async def perform(self) -> None:
+        gzip = [("Content-Encoding", "gzip")] if self._scenario.gzip else []
+        self._exchange.head(200, [*_STREAM_HEADERS, *gzip])
+        await self._queue()
+        if self._scenario.garbage:
+            await self._garbage()
+            return
+        if self._scenario.huge_event:
+            await self._body.events(self._chunks.huge(self._scenario.huge_event))
+        await self._body.events(self._chunks.first())
+        await self._speak(int(min(self._order.script.tokens, self._scenario.lasts)))
+        await self._end()
+
+    async def _queue(self) -> None:
+        """Be a request that waits for its turn, and say so in comments if asked to."""
+        clock = asyncio.get_running_loop().time
+        wait = math.inf if self._scenario.never else self._scenario.first_token_delay
+        every = self._scenario.keep_alive_every
+        turn = clock() + wait
+        while (left := turn - clock()) > 0:
+            if every:
+                await self._body.events(wire.KEEP_ALIVE)
+            await asyncio.sleep(min(left, every or left))
+
+    async def _speak(self, total: int) -> None:
+        """Make the tokens up to ``total``, at the rate of the scenario."""
+        events = self._events()
+        if self._scenario.rate:
+            await self._paced(events, total, self._scenario.rate)
+        while self._made < total:
+            await self._make(events, min(_MOST_AT_ONCE, total - self._made))
+            await asyncio.sleep(0)
+
+    async def _paced(self, events: Iterator[bytes], total: int, rate: float) -> None:
+        """Make each token when it is due; late ones go out together, up to a second's worth.
+
+        So a busy machine keeps the rate, and a peer that stopped reading gets no flood later.
+        """
+        clock = asyncio.get_running_loop().time
+        due = clock()
+        while self._made < total:
+            late = clock() - due
+            if late < 0:
+                await asyncio.sleep(-late)
+                continue
+            tokens = min(1 + int(late * rate), total - self._made)
+            await self._make(events, tokens)
+            due = max(due + tokens / rate, clock() - 1)
+
+    async def _make(self, events: Iterator[bytes], tokens: int) -> None:
+        self._made += tokens
+        self._exchange.entry.made(tokens)
+        await self._body.events(*islice(events, tokens))
+
+    def _events(self) -> Iterator[bytes]:
+        yield from map(self._chunks.reasoning, self._order.script.reasoning)
+        yield from map(self._chunks.content, self._order.script.content)
+
+    async def _end(self) -> None:
+        if self._scenario.silence_after is not None:
+            await _for_ever()
+        elif self._scenario.bad_chunking:
+            await self._body.nonsense()
+            await _for_ever()
+        elif self._scenario.end == "reset":
+            # A reset may overtake what the peer's kernel has and the peer has not read yet.
+            await asyncio.sleep(_READING_TIME)
+            self._exchange.reset()
+        elif self._scenario.end == "cut":
+            await self._body.half(self._last())
+            self._exchange.hang_up()
+        elif self._scenario.end == "eof":
+            await self._body.close_encoding()
+            await self._exchange.finish_early()
+        else:
+            await self._body.events(self._last(), wire.DONE)
+            await self._body.close_encoding()
+            await self._exchange.finish()
+
+    def _last(self) -> bytes:
+        script = self._order.script
+        counts = wire.usage(self._order.prompt_tokens, script.reasoning.count, script.content.count)
+        return self._chunks.last(script.finish_reason, counts)
+
+    async def _garbage(self) -> None:
+        source = random.Random(_GARBAGE_SEED)  # noqa: S311 - the same bytes each time
+        for begin in range(0, self._scenario.garbage, _GARBAGE_PART):
+            size = min(_GARBAGE_PART, self._scenario.garbage - begin)
+            await self._body.octets(source.randbytes(size))
+        await self._body.close_encoding()
+        await self._exchange.finish()

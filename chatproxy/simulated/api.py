@@ -1,0 +1,101 @@
+"""The routes: DeepSeek's, and the ledger's beside them.
+
+=======  ==========================================  =========================================
+method   path                                        answer
+=======  ==========================================  =========================================
+POST     ``/chat/completions`` (also under ``/v1``)  what the request's scenario says
+GET      ``/models``                                 the models
+GET      ``/user/balance``                           some play money
+GET      ``/ledger``, ``/ledger?tag=x``              the ledger, see :mod:`.ledger`
+DELETE   ``/ledger``                                 the ledger forgets
+=======  ==========================================  =========================================
+
+A request without a key is accepted, since there is nothing to pay. The key ``invalid`` is
+refused with 401 and the key ``broke`` with 402, as DeepSeek does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qs
+
+from . import wire
+from .answer import answer
+from .exchange import Exchange
+from .ledger import Ledger
+from .order import Refused, order_of, payload_of, tag_of
+
+_Route = Callable[[Exchange, Ledger], Awaitable[None]]
+
+LEDGER_PATH = "/ledger"
+
+
+async def respond(exchange: Exchange, ledger: Ledger) -> None:
+    """Answer the request, whatever it is."""
+    request = exchange.request
+    methods = _ROUTES.get(request.path)
+    route = methods.get(request.method) if methods else None
+    try:
+        if methods is None:
+            raise Refused(404, f"Nothing is at {request.path}")
+        if route is None:
+            raise Refused(405, f"{request.path} takes {' and '.join(methods)} only")
+        await route(exchange, ledger)
+    except Refused as refusal:
+        body = wire.error_body(refusal.status, refusal.message)
+        allow = [("Allow", ", ".join(methods))] if methods and route is None else []
+        await exchange.reply(refusal.status, body, allow)
+
+
+async def _completions(exchange: Exchange, ledger: Ledger) -> None:
+    payload = payload_of(exchange.request.body)
+    tag = exchange.entry.tag = tag_of(payload)
+    model = payload.get("model")
+    exchange.entry.model = model[:100] if isinstance(model, str) else None
+    if await _key_refused(exchange):
+        return
+    order = order_of(payload)
+    await answer(exchange, order, 1 if tag is None else ledger.attempt(tag))
+
+
+async def _models(exchange: Exchange, ledger: Ledger) -> None:
+    if not await _key_refused(exchange):
+        await exchange.reply(200, wire.models_body())
+
+
+async def _balance(exchange: Exchange, ledger: Ledger) -> None:
+    broke = _key(exchange) == "broke"
+    if broke or not await _key_refused(exchange):
+        await exchange.reply(200, wire.balance_body(available=not broke))
+
+
+async def _show_ledger(exchange: Exchange, ledger: Ledger) -> None:
+    tags = parse_qs(exchange.request.query).get("tag")
+    await exchange.reply(200, wire.compact(ledger.as_json(tags[0] if tags else None)))
+
+
+async def _erase_ledger(exchange: Exchange, ledger: Ledger) -> None:
+    ledger.erase()
+    await exchange.reply(200, b"{}")
+
+
+def _key(exchange: Exchange) -> str:
+    return exchange.request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+
+
+async def _key_refused(exchange: Exchange) -> bool:
+    status = {"invalid": 401, "broke": 402}.get(_key(exchange))
+    if status is None:
+        return False
+    await exchange.reply(status, wire.error_body(status))
+    return True
+
+
+_ROUTES: dict[str, dict[str, _Route]] = {
+    "/chat/completions": {"POST": _completions},
+    "/v1/chat/completions": {"POST": _completions},
+    "/models": {"GET": _models},
+    "/v1/models": {"GET": _models},
+    "/user/balance": {"GET": _balance},
+    LEDGER_PATH: {"GET": _show_ledger, "DELETE": _erase_ledger},
+}
