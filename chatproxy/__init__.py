@@ -1,0 +1,46 @@
+"""Chat answers from DeepSeek, streamed through Flask, with a Stop that really stops them.
+
+The names below are the public ones. They are imported when they are first used: a server under
+gevent must be able to import ``chatproxy.cli`` or its gunicorn settings before it patches, and
+``requests`` must not be imported by then.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .app import create_app
+    from .errors import ChatProxyError, ConfigError, Refusal
+    from .extension import ChatProxy
+    from .signals import stream_ended, stream_started
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ChatProxy": "extension",
+    "ChatProxyError": "errors",
+    "ConfigError": "errors",
+    "Refusal": "errors",
+    "create_app": "app",
+    "stream_ended": "signals",
+    "stream_started": "signals",
+}
+
+__all__ = [
+    "ChatProxy",
+    "ChatProxyError",
+    "ConfigError",
+    "Refusal",
+    "__version__",
+    "create_app",
+    "stream_ended",
+    "stream_started",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,195 @@
+"""The answer log: the events of one answer in order, bounded in bytes, followed from any point.
+
+Rules:
+
+* One producer appends; any number of readers follow, each at its own pace.
+* Every event has a number, counted from 1, which is its ``id`` on the wire. All readers see the
+  same bytes under the same numbers. A keep-alive is not part of the answer: it only passes by.
+* The log holds at most ``limit`` bytes (and one event more). Beyond that the oldest events that
+  every reader has had are forgotten; where a reader still needs them, the producer waits in
+  ``wait_for_room``, so that the upstream is slowed down to the pace of that reader.
+* The lock guards the lists and is never held while anything waits.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+
+from . import sse
+
+#: The most bytes that a reader is given at once, and one event more.
+_WRITE_BYTES = 64 * 1024
+
+
+class EventsGone(LookupError):
+    """The events after the point that was asked for are no longer held."""
+
+
+class AnswerLog:
+    """The events of one answer.
+
+    :param limit: the most bytes to hold for readers.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._entries: list[bytes] = []
+        self._first = 1  # the number of the oldest event that is still held
+        self._ended = False
+        self._pulses = 0
+        self._readers: set[LogReader] = set()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._released = False
+        #: Bytes held now.
+        self.size = 0
+
+    @property
+    def last(self) -> int:
+        """The number of the newest event; 0 where there is none yet."""
+        return self._first + len(self._entries) - 1
+
+    @property
+    def followed(self) -> bool:
+        """Whether anybody reads."""
+        return bool(self._readers)
+
+    def append(self, blocks: Sequence[bytes]) -> None:
+        """Add events and wake those who wait for them. Never blocks."""
+        with self._lock:
+            number = self.last
+            for block in blocks:
+                number += 1
+                entry = sse.numbered(number, block)
+                self._entries.append(entry)
+                self.size += len(entry)
+            if self.size > self._limit:
+                self._forget()
+            self._wake()
+
+    def pulse(self) -> None:
+        """Let those who are waiting now know that DeepSeek has sent a keep-alive."""
+        with self._lock:
+            self._pulses += 1
+            self._wake()
+
+    def end(self) -> None:
+        """Say that nothing more will come."""
+        with self._lock:
+            self._ended = True
+            self._wake()
+
+    def wait_for_room(self) -> None:
+        """Block while a reader that lags keeps the log full, until it reads on or leaves."""
+        while self.size > self._limit and not self._released:
+            self._room.get()
+
+    def release(self) -> None:
+        """End every wait for room, now and later; for the abort of an answer."""
+        self._released = True
+        self._room.put(None)
+
+    def reader(self, after: int = 0) -> LogReader:
+        """Follow this log from the event after number ``after``.
+
+        :raises EventsGone: where these events were forgotten.
+        """
+        with self._lock:
+            if not self._first - 1 <= after <= self.last:
+                raise EventsGone(after)
+            reader = LogReader(self, after, self._pulses)
+            self._readers.add(reader)
+            return reader
+
+    def events(self) -> Iterator[bytes]:
+        """The events that are held now, as bytes on the wire."""
+        with self._lock:
+            return iter(list(self._entries))
+
+    def _forget(self) -> None:
+        needed = min((reader.seen + 1 for reader in self._readers), default=self.last + 1)
+        excess, count = self.size - self._limit, 0
+        while excess > 0 and self._first + count < needed:
+            excess -= len(self._entries[count])
+            count += 1
+        del self._entries[:count]
+        self._first += count
+        self.size = self._limit + excess
+
+    def _wake(self) -> None:
+        for reader in self._readers:
+            if reader.waits:
+                reader.waits = False
+                reader.bell.put(None)
+
+
+class LogReader:
+    """One reader's place in an answer log. Used by one thread, but for ``close``."""
+
+    __slots__ = ("_log", "_pulses", "bell", "closed", "seen", "waits")
+
+    def __init__(self, log: AnswerLog, after: int, pulses: int) -> None:
+        self._log = log
+        self._pulses = pulses
+        self.seen = after
+        self.bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.waits = False
+        self.closed = False
+
+    def read(self, timeout: float) -> bytes | None:
+        """Everything that is ready, joined; wait for it up to ``timeout`` seconds.
+
+        What is returned counts as delivered. ``b""`` means that nothing came in time, None that
+        the answer has ended or the reader was closed.
+        """
+        while (ready := self._take()) == b"":
+            try:
+                self.bell.get(timeout=timeout)
+            except queue.Empty:
+                break
+        return ready
+
+    def close(self) -> None:
+        """Stop reading; wakes the thread that waits in ``read``. May be called twice."""
+        log = self._log
+        with log._lock:
+            self.closed = True
+            self.bell.put(None)
+            log._readers.discard(self)
+            self._make_room()
+
+    def _take(self) -> bytes | None:
+        log = self._log
+        with log._lock:
+            if self.closed:
+                return None
+            start = self.seen + 1 - log._first
+            if start < len(log._entries):
+                return self._join(log._entries, start)
+            if log._ended:
+                return None
+            if self._pulses != log._pulses:
+                self._pulses = log._pulses
+                return sse.KEEP_ALIVE
+            self.waits = True
+            return b""
+
+    def _join(self, entries: list[bytes], start: int) -> bytes:
+        end, size = start, 0
+        while end < len(entries) and size < _WRITE_BYTES:
+            size += len(entries[end])
+            end += 1
+        self.seen += end - start
+        self._pulses = self._log._pulses
+        joined = b"".join(entries[start:end])
+        self._make_room()
+        return joined
+
+    def _make_room(self) -> None:
+        log = self._log
+        if log.size > log._limit:
+            log._forget()
+            if log.size <= log._limit:
+                log._room.put(None)

@@ -1,0 +1,192 @@
+"""Settings: every option with its name, default, unit and meaning.
+
+Each is read from the application's config where it is set there, else from the environment,
+else it has its default. All are checked when the application starts: a wrong value raises
+``ConfigError`` with one sentence that names it. A ``CHATPROXY_`` name that is not known is
+warned about and no more, because Kubernetes injects such names (``CHATPROXY_SERVICE_HOST``,
+``CHATPROXY_PORT``) beside a service called chatproxy; so no setting bears a name like those.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import ConfigError
+
+
+def _text(value: Any) -> str:
+    text = str(value).strip()
+    if not text.isprintable():
+        raise ValueError("must be printable text on one line")
+    return text
+
+
+def _header_text(value: Any) -> str:
+    text = _text(value)
+    if not text.isascii():
+        raise ValueError("must be plain ASCII text")
+    return text
+
+
+def _seconds(value: Any) -> float:
+    problem = ValueError("must be a number of seconds greater than 0")
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        raise problem from None
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise problem
+    return seconds
+
+
+def _count(value: Any) -> int:
+    try:
+        count = int(str(value))
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError("must be a whole number greater than 0")
+    return count
+
+
+def _base_url(value: Any) -> str:
+    url = _header_text(value).rstrip("/")
+    problem = ValueError("must be a URL such as https://api.deepseek.com")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise problem from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise problem
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must not hold a user, a password, a query or a fragment")
+    return url
+
+
+def _on_disconnect(value: Any) -> str:
+    if str(value).strip() != "stop":
+        raise ValueError("must be 'stop'")
+    return "stop"
+
+
+def _origins(value: Any) -> tuple[str, ...]:
+    listed = value.split(",") if isinstance(value, str) else value
+    origins = tuple(str(origin).strip().rstrip("/") for origin in listed if str(origin).strip())
+    for origin in origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path:
+            raise ValueError("must be origins such as https://chat.example.com, with commas")
+    return origins
+
+
+def _option(name: str, read: Callable[[Any], Any], default: Any, meaning: str) -> Any:
+    """A field of ``Settings``: its outside name, how to read it, and what it means."""
+    secret = name == "DEEPSEEK_API_KEY"
+    metadata = {"name": name, "read": read, "meaning": meaning}
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one application. Durations are seconds, sizes are bytes."""
+
+    api_key: str = _option("DEEPSEEK_API_KEY", _header_text, "", "the key for DeepSeek")
+    base_url: str = _option(
+        "DEEPSEEK_BASE_URL", _base_url, "https://api.deepseek.com", "where DeepSeek answers"
+    )
+    model: str = _option(
+        "CHATPROXY_MODEL", _text, "deepseek-flash", "the model, where a request names none"
+    )
+    connect_timeout: float = _option(
+        "CHATPROXY_CONNECT_TIMEOUT", _seconds, 10.0, "seconds to resolve, to connect, and for TLS"
+    )
+    idle_timeout: float = _option(
+        "CHATPROXY_IDLE_TIMEOUT", _seconds, 300.0, "seconds without an event; keep-alives are none"
+    )
+    deadline: float = _option(
+        "CHATPROXY_DEADLINE", _seconds, 1800.0, "seconds that a whole answer may take"
+    )
+    heartbeat: float = _option(
+        "CHATPROXY_HEARTBEAT", _seconds, 15.0, "seconds of silence before the client gets a comment"
+    )
+    max_body_bytes: int = _option(
+        "CHATPROXY_MAX_BODY_BYTES", _count, 1 << 20, "the largest request, in bytes"
+    )
+    log_bytes: int = _option(
+        "CHATPROXY_LOG_BYTES", _count, 4 << 20, "bytes of an answer that are held for its readers"
+    )
+    retain: float = _option(
+        "CHATPROXY_RETAIN", _seconds, 60.0, "seconds for which an ended session keeps its id"
+    )
+    on_disconnect: str = _option(
+        "CHATPROXY_ON_DISCONNECT", _on_disconnect, "stop", "what happens when the client is gone"
+    )
+    max_sessions: int = _option(
+        "CHATPROXY_MAX_SESSIONS", _count, 2000, "live sessions in one worker"
+    )
+    max_sessions_per_owner: int = _option(
+        "CHATPROXY_MAX_SESSIONS_PER_OWNER", _count, 20, "live sessions of one owner, where known"
+    )
+    grace: float = _option(
+        "CHATPROXY_GRACE", _seconds, 25.0, "seconds for running answers to end after a SIGTERM"
+    )
+    cors_origins: tuple[str, ...] = _option(
+        "CHATPROXY_CORS_ORIGINS", _origins, (), "other origins whose pages may call, with commas"
+    )
+    notice: str = _option("CHATPROXY_NOTICE", _text, "", "a line at the top of the chat page")
+
+    def __post_init__(self) -> None:
+        if not self.api_key and not self.upstream_is_local:
+            raise ConfigError(
+                "DEEPSEEK_API_KEY is not set; it is needed for every "
+                "DEEPSEEK_BASE_URL but a loopback address."
+            )
+
+    @property
+    def upstream_is_local(self) -> bool:
+        """Whether the upstream is on this machine, where no key and no proxy is needed."""
+        host = urlsplit(self.base_url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost" or host.endswith(".localhost")
+
+    @classmethod
+    def load(cls, config: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+        """Read the settings from an application's config, then from the environment.
+
+        An empty string counts as not set.
+
+        :raises ConfigError: with one sentence, for the first setting that is wrong.
+        """
+        values = {}
+        for option in fields(cls):
+            name = option.metadata["name"]
+            raw = config.get(name) if config.get(name) is not None else environ.get(name)
+            if raw is None or raw == "":
+                continue
+            try:
+                values[option.name] = option.metadata["read"](raw)
+            except ValueError as error:
+                raise ConfigError(f"{name} {error}.") from None
+        return cls(**values)
+
+
+def describe() -> Iterable[tuple[str, str, str]]:
+    """Every setting as (name, default, meaning), in order; for help texts and documents."""
+    for option in fields(Settings):
+        default = option.default
+        shown = f"{default:g}" if isinstance(default, float) else str(default or "")
+        yield option.metadata["name"], shown, option.metadata["meaning"]
+
+
+def unknown_names(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that begin like one of our settings and are none."""
+    known = {name for name, _, _ in describe()}
+    return sorted(name for name in names if name.startswith("CHATPROXY_") and name not in known)

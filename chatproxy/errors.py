@@ -1,0 +1,119 @@
+"""Every error of the package, and the answer that each one gives.
+
+    ChatProxyError
+    ├── ConfigError            a setting is wrong or missing; the server does not start
+    ├── Aborted                a call to DeepSeek was ended from this side, on purpose
+    └── Refusal                an answer is not given: one sentence, a status, a code
+        ├── InvalidRequest     400  what the client sent cannot be used
+        ├── Unauthorized       401  the owner could not be established
+        ├── SessionActive      409  the id belongs to a live or retained session
+        ├── SessionCancelled   409  the Stop for this id came first
+        ├── BodyTooLarge       413  the request's body is over the limit
+        ├── TooManySessions    429  the owner's or the worker's limit is reached
+        ├── ShuttingDown       503  the server drains
+        └── UpstreamError      4xx, 5xx  DeepSeek refused, failed, or could not be reached
+
+A ``Refusal`` knows its HTTP status, its ``code`` and the headers that go with it, so that
+the views turn any of them into an answer in one place.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ChatProxyError(Exception):
+    """The base of all errors raised by this package."""
+
+
+class ConfigError(ChatProxyError):
+    """A setting is wrong or missing. Its text is one sentence that names the setting."""
+
+
+class Aborted(ChatProxyError):
+    """A call to DeepSeek ended because this side wanted it to end."""
+
+
+class Refusal(ChatProxyError):
+    """An answer is not given.
+
+    :param message: one clear sentence for the client.
+    :param status: the HTTP status; the class's own if left out.
+    :param code: one word for programs; the class's own if left out.
+    :param retry_after: seconds after which another try makes sense, for ``Retry-After``.
+    """
+
+    status: int = 400
+    code: str = "invalid_request"
+    #: Whether the OpenAI client libraries may send the request again by themselves.
+    #: They read ``X-Should-Retry`` and would otherwise retry a 409.
+    should_retry: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = self.status if status is None else status
+        self.code = self.code if code is None else code
+        self.retry_after = retry_after
+
+    def headers(self) -> dict[str, str]:
+        """The HTTP headers that belong to this refusal."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        if not self.should_retry:
+            headers["X-Should-Retry"] = "false"
+        return headers
+
+
+class InvalidRequest(Refusal):
+    """The client sent something that cannot be used."""
+
+
+class Unauthorized(Refusal):
+    """An owner is required, and none could be established."""
+
+    status, code = 401, "unauthorized"
+
+
+class SessionActive(Refusal):
+    """The session id is taken by a live or retained session."""
+
+    status, code, should_retry = 409, "session_active", False
+
+
+class SessionCancelled(Refusal):
+    """The Stop for this session id came before its start."""
+
+    status, code, should_retry = 409, "session_cancelled", False
+
+
+class BodyTooLarge(Refusal):
+    """The body of the request is over ``CHATPROXY_MAX_BODY_BYTES``."""
+
+    status, code = 413, "body_too_large"
+
+
+class TooManySessions(Refusal):
+    """No more answers may run at once, for this owner or on this worker."""
+
+    status, code = 429, "too_many_sessions"
+
+
+class ShuttingDown(Refusal):
+    """The server drains and begins no new answer."""
+
+    status, code = 503, "shutting_down"
+
+
+class UpstreamError(Refusal):
+    """DeepSeek refused, failed, went silent, or could not be reached."""
+
+    status, code = 502, "upstream_failed"

@@ -1,0 +1,134 @@
+"""The wire of server-sent events: bytes in, blocks out; blocks in, bytes out. No I/O.
+
+The format is the WHATWG HTML standard, section 9.2 (Server-sent events):
+
+* Lines end with LF, CR or CRLF, and a CRLF may be split between two reads.
+* A byte-order mark at the very start is dropped.
+* A line that begins with a colon is a comment.
+* An empty line ends an event. An event without a ``data`` field is no event at all, and one
+  that is cut off by the end of the stream is discarded.
+
+A *block* is what is left of an event or a comment: its lines as they came, joined with LF, without
+the empty line. ``b"data: {}"`` is an event, ``b": keep-alive"`` is a comment. Of an event the
+``data`` and ``event`` lines are kept, byte for byte; ``id`` and ``retry`` belong to the connection
+on which they came, and are dropped. Bytes are never decoded, so that what is not UTF-8 passes
+as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import UpstreamError
+
+#: The longest event that is accepted, in bytes. DeepSeek's are below 1 KB, and those with
+#: log-probabilities below 32 KB.
+MAX_EVENT_BYTES = 256 * 1024
+
+#: What DeepSeek sends as the last event of a whole answer.
+DONE = b"data: [DONE]"
+
+#: Comments of our own on the wire: DeepSeek has sent one, or nothing came for a while.
+KEEP_ALIVE = b": keep-alive\n\n"
+HEARTBEAT = b": heartbeat\n\n"
+
+_BOM = b"\xef\xbb\xbf"
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+class Decoder:
+    """Cuts a stream of bytes into blocks, whatever the pieces in which it comes."""
+
+    def __init__(self) -> None:
+        self._line: list[bytes] = []  # the pieces of a line that has not ended yet
+        self._lines: list[bytes] = []  # the lines of an event that has not ended yet
+        self._held = 0  # bytes in both
+        self._has_data = False
+        self._start: bytes | None = b""  # the first bytes, until it is clear if they are a BOM
+        self._after_cr = False
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Take the next bytes; return the blocks that they complete, in order.
+
+        :raises UpstreamError: where an event grows beyond ``MAX_EVENT_BYTES``.
+        """
+        if self._start is not None:
+            self._start = piece = self._start + piece
+            if len(piece) < len(_BOM) and _BOM.startswith(piece):
+                return []
+            self._start = None
+            piece = piece.removeprefix(_BOM)
+        if self._after_cr and piece:
+            piece = piece.removeprefix(b"\n")
+            self._after_cr = False
+        blocks: list[bytes] = []
+        *ended, rest = _split(piece)
+        if ended:
+            ended[0] = b"".join([*self._line, ended[0]])
+            self._line.clear()
+            self._held = sum(map(len, self._lines))
+            self._after_cr = piece.endswith(b"\r")
+        for line in ended:
+            self._take(line, blocks)
+        if rest:
+            self._line.append(rest)
+            self._hold(rest)
+        return blocks
+
+    def _hold(self, part: bytes) -> None:
+        self._held += len(part)
+        if self._held > MAX_EVENT_BYTES:
+            raise UpstreamError(f"DeepSeek sent an event of more than {MAX_EVENT_BYTES} bytes.")
+
+    def _take(self, line: bytes, blocks: list[bytes]) -> None:
+        if not line:
+            if self._has_data:
+                blocks.append(b"\n".join(self._lines))
+            self._lines.clear()
+            self._held = 0
+            self._has_data = False
+        elif line.startswith(b":"):
+            blocks.append(line)
+        else:
+            name = line.partition(b":")[0]
+            if name == b"data":
+                self._has_data = True
+            elif name != b"event":
+                return
+            self._lines.append(line)
+            self._hold(line)
+
+
+def _split(piece: bytes) -> list[bytes]:
+    """The lines of a piece without their ends; what follows the last end comes last."""
+    return _LINE_END.split(piece) if b"\r" in piece else piece.split(b"\n")
+
+
+def is_comment(block: bytes) -> bool:
+    """Whether this block is a comment, such as DeepSeek's ``: keep-alive``."""
+    return block.startswith(b":")
+
+
+def data_of(block: bytes) -> bytes:
+    """The data of an event: its ``data`` lines without their names, joined with LF."""
+    lines = [line.partition(b":") for line in block.split(b"\n")]
+    return b"\n".join(value.removeprefix(b" ") for name, _, value in lines if name == b"data")
+
+
+def is_done(block: bytes) -> bool:
+    """Whether this event is the one with which DeepSeek ends a whole answer."""
+    return block == DONE or (len(block) < 64 and data_of(block).strip() == b"[DONE]")
+
+
+def event(name: str, data: Mapping[str, Any]) -> bytes:
+    """A block for an event of our own, with ``data`` as JSON on one line."""
+    text = json.dumps(data, separators=(",", ":"))
+    return b"event: %b\ndata: %b" % (name.encode("ascii"), text.encode("ascii"))
+
+
+def numbered(number: int, block: bytes) -> bytes:
+    """The bytes of an event on the wire, with its ``id``."""
+    return b"id: %d\n%b\n\n" % (number, block)

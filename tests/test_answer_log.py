@@ -1,0 +1,461 @@
+"""The answer log: the same bytes for every reader, bounded, and a pace that the slowest sets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from chatproxy import sse
+from chatproxy.answer_log import AnswerLog, EventsGone, LogReader
+
+from .servers import wait_for
+
+PATIENCE = 10.0
+#: Long enough to catch what does not block. What blocks passes however slow the machine is.
+MOMENT = 0.03
+ROOMY = 1 << 20
+T = TypeVar("T")
+
+
+def blocks(count: int, first: int = 1, size: int = 0) -> list[bytes]:
+    return [b"data: %d" % n + b"x" * size for n in range(first, first + count)]
+
+
+def wire(count: int, first: int = 1, size: int = 0) -> list[bytes]:
+    return [sse.numbered(n, block) for n, block in enumerate(blocks(count, first, size), first)]
+
+
+def log_of(count: int, limit: int = ROOMY, size: int = 0) -> AnswerLog:
+    log = AnswerLog(limit)
+    log.append(blocks(count, size=size))
+    return log
+
+
+def read_all(reader: LogReader, timeout: float = PATIENCE) -> bytes:
+    """What the reader gets until the end."""
+    return b"".join(iter(lambda: reader.read(timeout), None))
+
+
+class Background(threading.Thread):
+    """Calls a function in a thread of its own; ``result`` waits for what it returns."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        super().__init__(daemon=True)
+        self._function = function
+        self._results: list[T] = []
+        self.start()
+
+    def run(self) -> None:
+        self._results.append(self._function())
+
+    def still_runs(self) -> bool:
+        self.join(MOMENT)
+        return self.is_alive()
+
+    def result(self) -> T:
+        self.join(PATIENCE)
+        assert not self.is_alive()
+        (result,) = self._results
+        return result
+
+
+def reading(reader: LogReader) -> Background:
+    """One read in the background that has come to its wait."""
+    thread = Background(lambda: reader.read(PATIENCE))
+    wait_for(lambda: reader.waits)
+    return thread
+
+
+# --- the same bytes for everybody
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_reader_gets_everything_after_its_point_with_the_numbers(after: int) -> None:
+    log = log_of(3)
+    log.end()
+    assert read_all(log.reader(after)) == b"".join(wire(3)[after:])
+
+
+def test_all_readers_see_the_same_bytes_wherever_they_joined() -> None:
+    log = AnswerLog(ROOMY)
+    readers = {}
+    for number in range(5):
+        readers[number] = log.reader(number)
+        log.append(blocks(1, first=number + 1))
+    log.end()
+    for number, reader in readers.items():
+        assert read_all(reader) == b"".join(wire(5)[number:])
+
+
+def test_two_readers_at_the_same_point_take_nothing_from_each_other() -> None:
+    log = log_of(2)
+    first, second = log.reader(), log.reader()
+    assert first.read(0) == second.read(0) == b"".join(wire(2))
+
+
+def test_the_numbers_go_on_from_one_append_to_the_next() -> None:
+    log = log_of(2)
+    log.append(blocks(2, first=3))
+    assert list(log.events()) == wire(4)
+    assert log.last == 4
+
+
+def test_an_empty_log_has_no_last_event() -> None:
+    assert AnswerLog(ROOMY).last == 0
+
+
+def test_readers_in_threads_of_their_own_get_exactly_the_answer() -> None:
+    log = AnswerLog(500)
+    threads = [Background(partial(read_all, log.reader())) for _ in range(5)]
+    for number in range(1, 501):
+        log.append(blocks(1, first=number))
+        log.wait_for_room()
+    log.end()
+    assert {thread.result() for thread in threads} == {b"".join(wire(500))}
+
+
+def test_one_read_joins_what_is_ready_up_to_64_kib_and_one_event_more() -> None:
+    log = log_of(200, size=1000)
+    reader, sizes = log.reader(), []
+    while piece := reader.read(0):
+        sizes.append(len(piece))
+    one = len(wire(1, first=200, size=1000)[0])
+    assert 64 * 1024 <= max(sizes) < 64 * 1024 + one
+    assert len(sizes) == -(-log.size // (64 * 1024))
+
+
+def test_an_event_larger_than_that_comes_whole() -> None:
+    log = log_of(1, size=200_000)
+    assert log.reader().read(0) == wire(1, size=200_000)[0]
+
+
+# --- waiting
+
+
+def test_a_read_that_waits_in_vain_gives_nothing() -> None:
+    assert AnswerLog(ROOMY).reader().read(0.001) == b""
+
+
+def test_an_append_wakes_every_reader_that_waits() -> None:
+    log = AnswerLog(ROOMY)
+    threads = [reading(log.reader()) for _ in range(3)]
+    log.append(blocks(1))
+    assert [thread.result() for thread in threads] == wire(1) * 3
+
+
+def test_an_event_that_came_between_two_reads_is_not_lost() -> None:
+    log = AnswerLog(ROOMY)
+    reader = log.reader()
+    assert reader.read(0) == b""
+    log.append(blocks(1))
+    assert reader.read(0) == wire(1)[0]
+    assert reader.read(MOMENT) == b""
+
+
+def test_the_end_ends_every_reader_that_waits() -> None:
+    log = AnswerLog(ROOMY)
+    threads = [reading(log.reader()) for _ in range(3)]
+    log.end()
+    assert [thread.result() for thread in threads] == [None] * 3
+
+
+def test_the_end_comes_after_the_last_event_and_stays() -> None:
+    log = log_of(1)
+    reader = log.reader()
+    log.end()
+    assert reader.read(0) == wire(1)[0]
+    assert reader.read(PATIENCE) is None
+    assert reader.read(PATIENCE) is None
+
+
+def test_an_answer_that_has_ended_can_still_be_read() -> None:
+    log = log_of(2)
+    log.end()
+    assert read_all(log.reader(1)) == wire(2)[1]
+    assert log.reader(2).read(PATIENCE) is None
+
+
+def test_closing_a_reader_wakes_its_thread_and_no_other() -> None:
+    log = AnswerLog(ROOMY)
+    reader, other = log.reader(), log.reader()
+    thread, unmoved = reading(reader), reading(other)
+    reader.close()
+    assert thread.result() is None
+    assert unmoved.still_runs()
+    other.close()
+
+
+def test_a_closed_reader_gets_nothing_more() -> None:
+    log = log_of(1)
+    reader = log.reader()
+    reader.close()
+    reader.close()
+    assert reader.closed
+    assert reader.read(PATIENCE) is None
+
+
+def test_a_log_knows_whether_anybody_reads_it() -> None:
+    log = AnswerLog(ROOMY)
+    assert not log.followed
+    first, second = log.reader(), log.reader()
+    first.close()
+    assert log.followed
+    second.close()
+    assert not log.followed
+
+
+# --- pulses
+
+
+def test_a_pulse_reaches_every_reader_that_waits() -> None:
+    log = AnswerLog(ROOMY)
+    threads = [reading(log.reader()) for _ in range(3)]
+    log.pulse()
+    assert [thread.result() for thread in threads] == [sse.KEEP_ALIVE] * 3
+
+
+def test_a_pulse_is_no_part_of_the_answer() -> None:
+    log = log_of(1)
+    log.pulse()
+    log.append(blocks(1, first=2))
+    log.end()
+    assert (log.last, list(log.events())) == (2, wire(2))
+    assert read_all(log.reader()) == b"".join(wire(2))
+
+
+def test_two_pulses_between_reads_are_given_as_one() -> None:
+    log = AnswerLog(ROOMY)
+    reader = log.reader()
+    log.pulse()
+    log.pulse()
+    assert reader.read(0) == sse.KEEP_ALIVE
+    assert reader.read(0) == b""
+
+
+def test_a_reader_with_something_to_read_is_spared_the_pulse() -> None:
+    log = AnswerLog(ROOMY)
+    reader = log.reader()
+    log.pulse()
+    log.append(blocks(1))
+    assert reader.read(0) == wire(1)[0]
+    assert reader.read(0) == b""
+
+
+def test_a_pulse_from_before_a_reader_came_is_not_for_it() -> None:
+    log = AnswerLog(ROOMY)
+    log.pulse()
+    assert log.reader().read(0) == b""
+
+
+# --- bounds
+
+
+def test_events_that_every_reader_has_had_are_forgotten_oldest_first() -> None:
+    log = AnswerLog(sum(map(len, wire(3))))
+    reader = log.reader()
+    for number in range(1, 9):
+        log.append(blocks(1, first=number))
+        reader.read(0)
+    assert list(log.events()) == wire(3, first=6)
+
+
+def test_nothing_is_forgotten_before_the_log_is_full() -> None:
+    log = AnswerLog(sum(map(len, wire(3))))
+    log.append(blocks(3))
+    assert list(log.events()) == wire(3)
+
+
+def test_without_readers_the_log_keeps_the_newest_events() -> None:
+    assert list(log_of(9, limit=sum(map(len, wire(3)))).events()) == wire(3, first=7)
+
+
+def test_what_one_reader_still_needs_is_kept_for_it() -> None:
+    log = AnswerLog(1)
+    fast, slow = log.reader(), log.reader()
+    log.append(blocks(5))
+    fast.read(0)
+    log.append(blocks(5, first=6))
+    assert slow.read(0) == b"".join(wire(10))
+
+
+@pytest.mark.parametrize("after", [0, 5])
+def test_what_was_forgotten_is_gone_and_not_skipped(after: int) -> None:
+    log = log_of(9, limit=sum(map(len, wire(3))))
+    with pytest.raises(EventsGone):
+        log.reader(after)
+    assert not log.followed
+
+
+def test_the_oldest_point_that_is_held_can_be_read_from() -> None:
+    log = log_of(9, limit=sum(map(len, wire(3))))
+    assert log.reader(6).read(0) == b"".join(wire(3, first=7))
+
+
+@pytest.mark.parametrize("after", [-1, 4])
+def test_a_point_that_was_never_reached_cannot_be_read_from(after: int) -> None:
+    with pytest.raises(EventsGone):
+        log_of(3).reader(after)
+
+
+# --- the pace of the slowest reader
+
+
+def full_log() -> tuple[AnswerLog, LogReader, Background]:
+    """A log that a reader keeps full, that reader, and a producer that waits for room."""
+    log = AnswerLog(10)
+    reader = log.reader()
+    log.append(blocks(3))
+    producer = Background(log.wait_for_room)
+    assert producer.still_runs()
+    return log, reader, producer
+
+
+def test_the_producer_waits_until_the_lagging_reader_reads_on() -> None:
+    log, reader, producer = full_log()
+    reader.read(0)
+    assert producer.result() is None
+    assert log.size <= 10
+
+
+def test_the_producer_waits_until_the_lagging_reader_leaves() -> None:
+    log, reader, producer = full_log()
+    reader.close()
+    assert producer.result() is None
+    assert log.size <= 10
+
+
+def test_a_release_ends_the_wait_for_room_now_and_later() -> None:
+    log, _reader, producer = full_log()
+    log.release()
+    assert producer.result() is None
+    log.append(blocks(3, first=4))
+    assert Background(log.wait_for_room).result() is None
+
+
+def test_a_reader_that_reads_on_does_not_make_room_that_another_still_needs() -> None:
+    log, slow, producer = full_log()
+    fast = log.reader()
+    fast.read(0)
+    fast.close()
+    assert producer.still_runs()
+    slow.read(0)
+    assert producer.result() is None
+
+
+def test_the_producer_waits_again_each_time_the_log_is_full() -> None:
+    log = AnswerLog(10)
+    reader = log.reader()
+    for number in range(1, 4):
+        log.append(blocks(3, first=3 * number - 2))
+        producer = Background(log.wait_for_room)
+        assert producer.still_runs()
+        assert reader.read(0)
+        producer.result()
+
+
+def test_there_is_room_while_the_log_is_not_full() -> None:
+    log = AnswerLog(ROOMY)
+    _lagging = log.reader()
+    log.append(blocks(100))
+    assert Background(log.wait_for_room).result() is None
+
+
+def test_nobody_waits_for_readers_that_do_not_exist() -> None:
+    assert Background(log_of(100, limit=10).wait_for_room).result() is None
+
+
+# --- any interleaving
+
+
+class AnyInterleaving(RuleBasedStateMachine):
+    """Appends, reads, pulses, arrivals and departures in any order, against a plain list."""
+
+    limit = 100
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = AnswerLog(self.limit)
+        self.sent: list[bytes] = []
+        self.read_by: dict[LogReader, int] = {}
+        self.pulsed: set[LogReader] = set()
+        self.ended = False
+
+    def held_from(self) -> int:
+        """How many of the oldest events are forgotten."""
+        return len(self.sent) - len(list(self.log.events()))
+
+    @precondition(lambda self: not self.ended)
+    @rule(sizes=st.lists(st.integers(0, 60), max_size=5))
+    def append(self, sizes: list[int]) -> None:
+        new = [b"data: " + b"x" * size for size in sizes]
+        self.log.append(new)
+        self.sent += [sse.numbered(n, b) for n, b in enumerate(new, len(self.sent) + 1)]
+
+    @precondition(lambda self: not self.ended)
+    @rule()
+    def pulse(self) -> None:
+        self.log.pulse()
+        self.pulsed = set(self.read_by)
+
+    @rule()
+    def end(self) -> None:
+        self.log.end()
+        self.ended = True
+
+    @rule(back=st.integers(0, 12))
+    def arrive(self, back: int) -> None:
+        after = max(0, len(self.sent) - back)
+        if after < self.held_from():
+            with pytest.raises(EventsGone):
+                self.log.reader(after)
+        else:
+            self.read_by[self.log.reader(after)] = after
+
+    @precondition(lambda self: self.read_by)
+    @rule(data=st.data())
+    def read(self, data: st.DataObject) -> None:
+        reader = data.draw(st.sampled_from(list(self.read_by)))
+        due = b"".join(self.sent[self.read_by[reader] :])
+        if due:
+            expected: bytes | None = due
+        elif self.ended:
+            expected = None
+        else:
+            expected = sse.KEEP_ALIVE if reader in self.pulsed else b""
+        assert reader.read(0) == expected
+        self.read_by[reader] = len(self.sent)
+        self.pulsed.discard(reader)
+
+    @precondition(lambda self: self.read_by)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        reader = data.draw(st.sampled_from(list(self.read_by)))
+        reader.close()
+        del self.read_by[reader]
+
+    @invariant()
+    def what_is_held_is_the_newest_part_of_what_was_sent(self) -> None:
+        held = list(self.log.events())
+        assert held == self.sent[self.held_from() :]
+        assert self.log.size == sum(map(len, held))
+        assert self.log.last == len(self.sent)
+
+    @invariant()
+    def nothing_that_a_reader_needs_is_forgotten(self) -> None:
+        assert all(seen >= self.held_from() for seen in self.read_by.values())
+
+    @invariant()
+    def more_than_the_limit_is_held_only_for_a_reader_that_lags(self) -> None:
+        if self.log.size > self.limit:
+            assert self.held_from() in self.read_by.values()
+
+
+AnyInterleaving.TestCase.settings = settings(deadline=None, max_examples=60)
+TestAnyInterleaving = AnyInterleaving.TestCase

@@ -1,0 +1,234 @@
+"""Settings: every option by its name, the order of the sources, one sentence for each mistake."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from chatproxy.config import Settings, describe, unknown_names
+from chatproxy.errors import ConfigError
+
+KEY = "sk-0123456789abcdef"
+WITH_KEY = {"DEEPSEEK_API_KEY": KEY}
+
+#: For each setting: its field, values as an environment gives them with what they mean, and values
+#: that are refused.
+CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
+    "DEEPSEEK_API_KEY": ("api_key", {"sk-1": "sk-1", " sk-1\n": "sk-1"}, ["sk-ä", "sk\n-1"]),
+    "DEEPSEEK_BASE_URL": (
+        "base_url",
+        {
+            "https://api.deepseek.com/": "https://api.deepseek.com",
+            "http://gateway.example:8080/v1": "http://gateway.example:8080/v1",
+            "http://[::1]:8001": "http://[::1]:8001",
+        },
+        [
+            "api.deepseek.com",
+            "ftp://api.deepseek.com",
+            "https://",
+            "https://[::1",
+            "https://api.deepseek.com:seven",
+            "https://api.deepseek.com:70000",
+            "https://user:password@api.deepseek.com",
+            "https://api.deepseek.com/?key=1",
+            "https://api.deepseek.com/#top",
+            "https://api.deepseek.com\r\nX: y",
+        ],
+    ),
+    "CHATPROXY_MODEL": ("model", {"deepseek-pro": "deepseek-pro"}, ["a\nb", "a\x00"]),
+    "CHATPROXY_NOTICE": ("notice", {" A word. ": "A word.", "Ä €": "Ä €"}, ["a\nb"]),
+    "CHATPROXY_MAX_BODY_BYTES": ("max_body_bytes", {"1": 1, "2048": 2048}, []),
+    "CHATPROXY_LOG_BYTES": ("log_bytes", {"65536": 65536}, []),
+    "CHATPROXY_MAX_SESSIONS": ("max_sessions", {"10": 10}, []),
+    "CHATPROXY_MAX_SESSIONS_PER_OWNER": ("max_sessions_per_owner", {"3": 3}, []),
+    "CHATPROXY_CONNECT_TIMEOUT": ("connect_timeout", {"0.5": 0.5, "3": 3.0}, []),
+    "CHATPROXY_IDLE_TIMEOUT": ("idle_timeout", {"60": 60.0}, []),
+    "CHATPROXY_DEADLINE": ("deadline", {"600": 600.0}, []),
+    "CHATPROXY_HEARTBEAT": ("heartbeat", {"1e1": 10.0}, []),
+    "CHATPROXY_RETAIN": ("retain", {"0.1": 0.1}, []),
+    "CHATPROXY_GRACE": ("grace", {"5": 5.0}, []),
+    "CHATPROXY_ON_DISCONNECT": ("on_disconnect", {"stop": "stop", " stop ": "stop"}, ["wait"]),
+    "CHATPROXY_CORS_ORIGINS": (
+        "cors_origins",
+        {
+            "https://a.example": ("https://a.example",),
+            "https://a.example/, http://b.example:3000,": (
+                "https://a.example",
+                "http://b.example:3000",
+            ),
+        },
+        ["*", "a.example", "https://a.example/chat", "null", "https://a.example,b.example"],
+    ),
+}
+WRONG_SECONDS = ["soon", "0", "-1", "nan", "inf", "1e400", [], object()]
+WRONG_COUNTS = ["many", "0", "-1", "1.5", "1e3", 2.5, []]
+INJECTED_BY_KUBERNETES = re.compile(r"CHATPROXY(_\w+)?_(SERVICE_(HOST|PORT\w*)|PORT(_\w+)?)")
+
+
+def wrong_values(name: str) -> list[Any]:
+    option = next(option for option in fields(Settings) if option.metadata["name"] == name)
+    shared = {float: WRONG_SECONDS, int: WRONG_COUNTS}.get(type(option.default), [])
+    return [*CASES[name][2], *shared]
+
+
+def load(**environ: str) -> Settings:
+    return Settings.load({}, {**WITH_KEY, **environ})
+
+
+def test_every_setting_is_in_the_table_above() -> None:
+    assert set(CASES) == {name for name, _, _ in describe()}
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "meant"),
+    [(name, raw, meant) for name, case in CASES.items() for raw, meant in case[1].items()],
+)
+def test_a_setting_is_read_by_its_name(name: str, raw: str, meant: Any) -> None:
+    assert getattr(load(**{name: raw}), CASES[name][0]) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"), [(name, raw) for name in CASES for raw in wrong_values(name)], ids=repr
+)
+def test_a_wrong_value_is_refused_with_one_sentence_that_names_the_setting(
+    name: str, raw: Any
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load({**WITH_KEY, name: raw}, {})
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{name} must ")
+    assert sentence.endswith(".")
+    assert sentence.count("\n") == 0
+
+
+def test_a_wrong_key_is_not_repeated_in_the_error() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load({}, {"DEEPSEEK_API_KEY": "sk-geheim-ß"})
+    assert "geheim" not in str(caught.value)
+
+
+def test_the_config_of_the_application_goes_before_the_environment() -> None:
+    config = {"CHATPROXY_MODEL": "from-config", **WITH_KEY}
+    environ = {"CHATPROXY_MODEL": "from-environment", "CHATPROXY_GRACE": "7"}
+    settings = Settings.load(config, environ)
+    assert (settings.model, settings.grace) == ("from-config", 7.0)
+
+
+def test_a_none_in_the_config_leaves_the_setting_to_the_environment() -> None:
+    settings = Settings.load({"CHATPROXY_MODEL": None, **WITH_KEY}, {"CHATPROXY_MODEL": "m"})
+    assert settings.model == "m"
+
+
+def test_an_empty_string_in_the_config_hides_the_environment() -> None:
+    """So that a test's application can be free of what the machine happens to have."""
+    config = {"CHATPROXY_MODEL": "", **WITH_KEY}
+    assert Settings.load(config, {"CHATPROXY_MODEL": "m"}).model == "deepseek-flash"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_empty_string_counts_as_not_set(name: str) -> None:
+    local = {"DEEPSEEK_BASE_URL": "http://localhost:8001"}
+    assert Settings.load({}, {**local, name: ""} if name != "DEEPSEEK_BASE_URL" else WITH_KEY)
+
+
+def test_the_config_may_hold_numbers_and_lists() -> None:
+    config = {"CHATPROXY_GRACE": 3, "CHATPROXY_MAX_SESSIONS": 5, **WITH_KEY}
+    origins = {"CHATPROXY_CORS_ORIGINS": ["https://a.example", "https://b.example"]}
+    settings = Settings.load({**config, **origins}, {})
+    assert (settings.grace, settings.max_sessions) == (3.0, 5)
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    assert load() == Settings(
+        api_key=KEY,
+        base_url="https://api.deepseek.com",
+        model="deepseek-flash",
+        connect_timeout=10.0,
+        idle_timeout=300.0,
+        deadline=1800.0,
+        heartbeat=15.0,
+        max_body_bytes=1024 * 1024,
+        retain=60.0,
+        on_disconnect="stop",
+        max_sessions=2000,
+        max_sessions_per_owner=20,
+        cors_origins=(),
+    )
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"\ADEEPSEEK_API_KEY is not set.*\.\Z"):
+        Settings.load({}, {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8001",
+        "http://127.8.9.10",
+        "https://localhost:8443",
+        "http://LOCALHOST",
+        "http://deepseek.localhost",
+        "http://[::1]:8001",
+    ],
+)
+def test_a_loopback_upstream_needs_no_key(url: str) -> None:
+    settings = Settings.load({}, {"DEEPSEEK_BASE_URL": url})
+    assert settings.upstream_is_local
+    assert settings.api_key == ""
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.deepseek.com", "http://10.0.0.1", "http://localhost.example"]
+)
+def test_any_other_upstream_needs_a_key(url: str) -> None:
+    with pytest.raises(ConfigError, match="DEEPSEEK_API_KEY"):
+        Settings.load({}, {"DEEPSEEK_BASE_URL": url})
+    assert not load(DEEPSEEK_BASE_URL=url).upstream_is_local
+
+
+def test_the_key_is_not_in_the_repr() -> None:
+    settings = load()
+    assert KEY not in repr(settings)
+    assert "api.deepseek.com" in repr(settings)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        load().model = "another"  # type: ignore[misc]
+
+
+def test_unknown_names_of_ours_are_found_and_those_of_others_are_not() -> None:
+    names = ["CHATPROXY_MODLE", "PATH", "CHATPROXY_MODEL", "DEEPSEEK_X", "CHATPROXY_A"]
+    assert unknown_names(names) == ["CHATPROXY_A", "CHATPROXY_MODLE"]
+
+
+def test_what_kubernetes_injects_is_no_error() -> None:
+    """It sets these in every container beside a service called chatproxy."""
+    injected = {
+        "CHATPROXY_SERVICE_HOST": "10.0.0.1",
+        "CHATPROXY_SERVICE_PORT": "80",
+        "CHATPROXY_PORT": "tcp://10.0.0.1:80",
+        "CHATPROXY_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "CHATPROXY_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert load(**injected) == load()
+    assert unknown_names(injected) == sorted(injected)
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in describe()])
+def test_no_setting_bears_a_name_that_kubernetes_injects(name: str) -> None:
+    assert not INJECTED_BY_KUBERNETES.fullmatch(name)
+
+
+def test_the_description_names_every_setting_with_its_default_and_meaning() -> None:
+    described = {name: (default, meaning) for name, default, meaning in describe()}
+    assert len(described) == len(fields(Settings))
+    assert described["CHATPROXY_HEARTBEAT"][0] == "15"
+    assert described["CHATPROXY_MAX_SESSIONS"][0] == "2000"
+    assert described["DEEPSEEK_API_KEY"][0] == ""
+    assert all(meaning for _, meaning in described.values())

@@ -1,0 +1,74 @@
+"""Every error gives the status, the word and the headers that the contract names for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatproxy import errors
+
+REFUSALS = [
+    (errors.Refusal, 400, "invalid_request"),
+    (errors.InvalidRequest, 400, "invalid_request"),
+    (errors.Unauthorized, 401, "unauthorized"),
+    (errors.SessionActive, 409, "session_active"),
+    (errors.SessionCancelled, 409, "session_cancelled"),
+    (errors.BodyTooLarge, 413, "body_too_large"),
+    (errors.TooManySessions, 429, "too_many_sessions"),
+    (errors.ShuttingDown, 503, "shutting_down"),
+    (errors.UpstreamError, 502, "upstream_failed"),
+]
+
+
+@pytest.mark.parametrize(("kind", "status", "code"), REFUSALS)
+def test_a_refusal_has_the_status_and_the_code_of_its_class(
+    kind: type[errors.Refusal], status: int, code: str
+) -> None:
+    refusal = kind("No.")
+    assert (refusal.status, refusal.code) == (status, code)
+
+
+def test_every_refusal_is_in_the_table() -> None:
+    listed = {kind for kind, _, _ in REFUSALS}
+    assert listed == {errors.Refusal, *errors.Refusal.__subclasses__()}
+
+
+def test_the_message_is_the_text_of_the_error() -> None:
+    refusal = errors.Refusal("One clear sentence.")
+    assert refusal.message == str(refusal) == "One clear sentence."
+
+
+def test_status_and_code_can_be_chosen_for_one_refusal_alone() -> None:
+    refusal = errors.UpstreamError("Busy.", status=503, code="upstream_busy")
+    assert (refusal.status, refusal.code) == (503, "upstream_busy")
+    assert (errors.UpstreamError.status, errors.UpstreamError.code) == (502, "upstream_failed")
+
+
+@pytest.mark.parametrize("kind", [kind for kind, status, _ in REFUSALS if status == 409])
+def test_a_409_tells_the_client_libraries_not_to_retry(kind: type[errors.Refusal]) -> None:
+    assert kind("No.").headers() == {"X-Should-Retry": "false"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind, status, _ in REFUSALS if status != 409])
+def test_no_other_refusal_has_headers_of_its_own(kind: type[errors.Refusal]) -> None:
+    assert kind("No.").headers() == {}
+
+
+@pytest.mark.parametrize("seconds", [0, 7])
+def test_retry_after_becomes_a_header(seconds: int) -> None:
+    refusal = errors.TooManySessions("Too many.", retry_after=seconds)
+    assert refusal.headers() == {"Retry-After": str(seconds)}
+
+
+def test_a_409_with_retry_after_carries_both_headers() -> None:
+    refusal = errors.SessionActive("Taken.", retry_after=1)
+    assert refusal.headers() == {"Retry-After": "1", "X-Should-Retry": "false"}
+
+
+@pytest.mark.parametrize("kind", [errors.ConfigError, errors.Aborted, errors.Refusal])
+def test_all_errors_have_one_base(kind: type[Exception]) -> None:
+    assert issubclass(kind, errors.ChatProxyError)
+
+
+def test_an_abort_is_not_a_refusal() -> None:
+    """A Stop never becomes an error answer by being caught with the failures."""
+    assert not issubclass(errors.Aborted, errors.Refusal)

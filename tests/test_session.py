@@ -1,0 +1,236 @@
+"""One answer: the table of its phases, the Stop that wins once, and the one outcome."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from chatproxy.answer_log import AnswerLog
+from chatproxy.session import Outcome, Phase, Reason, StreamSession
+
+PATIENCE = 10.0
+ROUNDS = 50
+PATHS = {
+    Phase.CONNECTING: [],
+    Phase.WAITING: [Phase.WAITING],
+    Phase.STREAMING: [Phase.WAITING, Phase.STREAMING],
+}
+LEGAL = [
+    (Phase.CONNECTING, Phase.CONNECTING),
+    (Phase.CONNECTING, Phase.WAITING),
+    (Phase.WAITING, Phase.WAITING),
+    (Phase.WAITING, Phase.CONNECTING),
+    (Phase.WAITING, Phase.STREAMING),
+    (Phase.STREAMING, Phase.STREAMING),
+]
+ILLEGAL = [(start, to) for start in Phase for to in Phase if (start, to) not in LEGAL]
+
+
+def new_session(phase: Phase = Phase.CONNECTING, log: AnswerLog | None = None) -> StreamSession:
+    session = StreamSession("session_1", "", log or AnswerLog(1000))
+    for step in PATHS[phase]:
+        session.enter(step)
+    return session
+
+
+def at_once(*functions: Callable[[], object]) -> list[object]:
+    """What the functions return, called in a thread each and set off together."""
+    barrier = threading.Barrier(len(functions))
+    results: list[object] = []
+
+    def run(function: Callable[[], object]) -> None:
+        barrier.wait(PATIENCE)
+        results.append(function())
+
+    threads = [
+        threading.Thread(target=run, args=(function,), daemon=True) for function in functions
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert len(results) == len(functions)
+    return results
+
+
+def test_a_session_begins_by_connecting_with_nothing_decided() -> None:
+    session = new_session()
+    assert (session.phase, session.outcome, session.reason) == (Phase.CONNECTING, None, None)
+    assert not session.flag.is_set()
+    assert not session.closed.is_set()
+    assert session.events == 0
+
+
+@pytest.mark.parametrize(("start", "to"), LEGAL)
+def test_a_legal_step_is_taken(start: Phase, to: Phase) -> None:
+    session = new_session(start)
+    session.enter(to)
+    assert session.phase is to
+
+
+@pytest.mark.parametrize(("start", "to"), ILLEGAL)
+def test_an_illegal_step_is_refused_and_changes_nothing(start: Phase, to: Phase) -> None:
+    session = new_session(start)
+    with pytest.raises(ValueError, match="->"):
+        session.enter(to)
+    assert session.phase is start
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize(("start", "to"), [step for step in LEGAL if step[0] is not step[1]])
+def test_an_ended_session_takes_no_further_step(outcome: Outcome, start: Phase, to: Phase) -> None:
+    session = new_session(start)
+    session.end(outcome)
+    with pytest.raises(ValueError, match="->"):
+        session.enter(to)
+    assert session.phase is start
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("reason", Reason)
+def test_a_cancel_works_in_every_phase_and_tells_why(phase: Phase, reason: Reason) -> None:
+    session = new_session(phase)
+    assert session.cancel(reason) is True
+    assert session.flag.is_set()
+    assert (session.reason, session.phase, session.outcome) == (reason, phase, None)
+
+
+def test_the_first_cancel_wins() -> None:
+    session = new_session()
+    assert session.cancel(Reason.USER) is True
+    assert session.cancel(Reason.SHUTDOWN) is False
+    assert session.reason is Reason.USER
+
+
+def test_of_many_cancels_at_once_exactly_one_wins() -> None:
+    for _ in range(ROUNDS):
+        session = new_session()
+        aborts: list[None] = []
+        session.on_cancel(partial(aborts.append, None))
+        won = at_once(*[partial(session.cancel, Reason.USER)] * 16)
+        assert won.count(True) == 1
+        assert len(aborts) == 1
+
+
+def test_the_reason_is_that_of_the_cancel_that_won() -> None:
+    for _ in range(ROUNDS):
+        session = new_session()
+        winners: list[Reason] = []
+
+        def cancel(reason: Reason, session=session, winners=winners) -> None:
+            if session.cancel(reason):
+                winners.append(reason)
+
+        at_once(*[partial(cancel, reason) for reason in Reason])
+        assert winners == [session.reason]
+
+
+def test_a_cancel_runs_the_abort_hooks_with_the_flag_set() -> None:
+    session = new_session()
+    seen: list[bool] = []
+    session.on_cancel(lambda: seen.append(session.flag.is_set()))
+    session.on_cancel(lambda: seen.append(session.flag.is_set()))
+    session.cancel(Reason.USER)
+    assert seen == [True, True]
+
+
+def test_a_hook_that_comes_after_the_cancel_is_called_at_once() -> None:
+    session = new_session()
+    session.cancel(Reason.USER)
+    called: list[None] = []
+    session.on_cancel(lambda: called.append(None))
+    assert len(called) == 1
+
+
+def test_a_hook_that_comes_with_the_cancel_is_called_exactly_once() -> None:
+    for _ in range(ROUNDS):
+        session = new_session()
+        called: list[None] = []
+        hook = partial(called.append, None)
+        at_once(partial(session.cancel, Reason.USER), partial(session.on_cancel, hook))
+        assert len(called) == 1
+
+
+def test_a_hook_may_ask_the_session_again() -> None:
+    """No lock is held while hooks run, so a hook that looks at its session can't hang."""
+    session = new_session()
+    session.on_cancel(lambda: session.on_cancel(lambda: None))
+    session.on_cancel(lambda: session.enter(Phase.CONNECTING))
+    assert session.cancel(Reason.USER)
+
+
+def test_a_cancel_frees_the_producer_that_waits_for_a_slow_reader() -> None:
+    log = AnswerLog(1)
+    _lagging = log.reader()
+    session = new_session(log=log)
+    log.append([b"data: more than there is room for"])
+    waiting = threading.Thread(target=log.wait_for_room, daemon=True)
+    waiting.start()
+    session.cancel(Reason.USER)
+    waiting.join(PATIENCE)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_session_ends_as_it_is_told_where_nobody_cancelled(outcome: Outcome) -> None:
+    session = new_session()
+    assert session.end(outcome) is outcome
+    assert session.outcome is outcome
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_cancelled_session_ends_as_stopped_whatever_came_of_the_abort(outcome: Outcome) -> None:
+    session = new_session()
+    session.cancel(Reason.USER)
+    assert session.end(outcome) is Outcome.STOPPED
+    assert session.outcome is Outcome.STOPPED
+
+
+def test_the_first_outcome_stays() -> None:
+    session = new_session()
+    session.end(Outcome.FINISHED)
+    assert session.end(Outcome.FAILED) is Outcome.FINISHED
+    assert session.outcome is Outcome.FINISHED
+
+
+def test_an_ended_session_cannot_be_cancelled() -> None:
+    session = new_session()
+    called: list[None] = []
+    session.on_cancel(lambda: called.append(None))
+    session.end(Outcome.FINISHED)
+    assert session.cancel(Reason.USER) is False
+    assert (session.reason, session.outcome) == (None, Outcome.FINISHED)
+    assert not session.flag.is_set()
+    assert not called
+
+
+def test_a_cancel_succeeds_exactly_where_the_outcome_is_stopped() -> None:
+    """Whoever is told that the answer was stopped can rely on it, however close the race."""
+    for _ in range(ROUNDS):
+        session = new_session()
+        finish = partial(session.end, Outcome.FINISHED)
+        results = at_once(partial(session.cancel, Reason.USER), finish)
+        assert (True in results) == (session.outcome is Outcome.STOPPED)
+
+
+def test_a_live_answer_takes_ever_longer() -> None:
+    session = new_session()
+    session.started_at = time.monotonic() - 5
+    assert session.milliseconds() >= 5000
+
+
+def test_a_closed_answer_took_the_time_from_its_start_to_its_close() -> None:
+    session = new_session()
+    session.closed_at = session.started_at + 1.2345
+    assert session.milliseconds() in (1234, 1235)
+
+
+def test_phases_outcomes_and_reasons_have_the_words_of_the_contract() -> None:
+    assert [phase.value for phase in Phase] == ["connecting", "waiting", "streaming"]
+    assert {outcome.value for outcome in Outcome} == {"finished", "stopped", "failed"}
+    reasons = {reason.value for reason in Reason}
+    assert reasons == {"user", "disconnect", "shutdown", "deadline", "idle"}

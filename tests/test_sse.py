@@ -1,0 +1,277 @@
+"""The wire of server-sent events: blocks out of bytes, whatever the pieces, and back again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatproxy import sse
+from chatproxy.errors import UpstreamError
+from chatproxy.sse import MAX_EVENT_BYTES, Decoder
+
+BOM = b"\xef\xbb\xbf"
+LINE_SEPARATOR = "\u2028".encode()
+
+LINE_ENDS = [b"\n", b"\r", b"\r\n"]
+LINES = [
+    b'data: {"a": 1}',
+    b"data:x",
+    b"data:  two spaces",
+    b"data",
+    b"data: a:b",
+    b"data: [DONE]",
+    b"data: " + LINE_SEPARATOR + b" \xc2\x85 \x0b\x0c",
+    b"data: \xff\xfe\x00",
+    b"datax: y",
+    b" data: z",
+    b"event: e",
+    b"id: 4",
+    b"retry: 1",
+    b"unknown: u",
+    b": a comment",
+    b":",
+    b"",
+]
+streams = st.lists(
+    st.sampled_from([*LINES, *LINE_ENDS * 4, BOM]) | st.binary(max_size=6), max_size=30
+).map(b"".join)
+cut_points = st.lists(st.integers(0, 200), max_size=20)
+json_objects = st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=4)
+
+data_blocks = st.lists(st.sampled_from([b"data: 1", b"data:", b"data"]), min_size=1, max_size=3)
+events = data_blocks.map(b"\n".join)
+OWN_COMMENTS = [sse.KEEP_ALIVE, sse.HEARTBEAT]
+
+
+def decode(pieces: Iterable[bytes]) -> list[bytes]:
+    decoder = Decoder()
+    return [block for piece in pieces for block in decoder.feed(piece)]
+
+
+def cut(stream: bytes, points: list[int]) -> Iterator[bytes]:
+    ends = [0, *sorted(points), len(stream)]
+    return (stream[start:end] for start, end in itertools.pairwise(ends))
+
+
+def name_of(line: bytes) -> bytes:
+    return line.split(b":")[0]
+
+
+def by_the_book(stream: bytes) -> list[bytes]:
+    """The blocks of a whole stream, found in another way: line by line with all of it at hand."""
+    *lines, _unended = re.split(rb"\r\n|\r|\n", stream.removeprefix(BOM))
+    blocks: list[bytes] = []
+    event: list[bytes] = []
+    for line in lines:
+        if line.startswith(b":"):
+            blocks.append(line)
+        elif line:
+            event.append(line)
+        else:
+            kept = [line for line in event if name_of(line) in (b"data", b"event")]
+            if any(name_of(line) == b"data" for line in kept):
+                blocks.append(b"\n".join(kept))
+            event = []
+    return blocks
+
+
+@settings(deadline=None, max_examples=500)
+@given(streams, cut_points)
+def test_every_split_of_a_stream_gives_the_same_blocks(stream: bytes, points: list[int]) -> None:
+    assert decode(cut(stream, points)) == by_the_book(stream)
+
+
+@settings(deadline=None)
+@given(streams)
+def test_a_stream_in_single_bytes_gives_the_same_blocks(stream: bytes) -> None:
+    assert decode(stream[i : i + 1] for i in range(len(stream))) == by_the_book(stream)
+
+
+@settings(deadline=None)
+@given(streams)
+def test_empty_pieces_change_nothing(stream: bytes) -> None:
+    pieces = [b""] + [part for i in range(len(stream)) for part in (stream[i : i + 1], b"")]
+    assert decode(pieces) == by_the_book(stream)
+
+
+@pytest.mark.parametrize("end", LINE_ENDS)
+def test_each_kind_of_line_end_ends_lines_and_events(end: bytes) -> None:
+    stream = end.join([b"event: e", b"data: 1", b"", b"data: 2", b"", b""])
+    assert decode([stream]) == [b"event: e\ndata: 1", b"data: 2"]
+
+
+def test_a_crlf_split_between_two_reads_is_one_line_end() -> None:
+    assert decode([b"data: 1\r", b"\ndata: 2\r", b"\n\r", b"\n"]) == [b"data: 1\ndata: 2"]
+
+
+def test_a_block_is_given_as_soon_as_its_line_end_came() -> None:
+    decoder = Decoder()
+    assert decoder.feed(b"data: 1\r\r") == [b"data: 1"]
+    assert decoder.feed(b"\n: c\r") == [b": c"]
+
+
+@pytest.mark.parametrize("pieces", [[BOM + b"data: 1\n\n"], [b"\xef", b"\xbb", b"\xbfdata: 1\n\n"]])
+def test_a_byte_order_mark_at_the_start_is_dropped(pieces: list[bytes]) -> None:
+    assert decode(pieces) == [b"data: 1"]
+
+
+def test_a_byte_order_mark_anywhere_else_belongs_to_its_line() -> None:
+    assert decode([b"data: 1\n" + BOM + b"data: 2\n\n"]) == [b"data: 1"]
+    assert decode([BOM + BOM + b"data: 1\n\n"]) == []
+
+
+def test_an_event_that_the_end_cuts_off_is_discarded() -> None:
+    assert decode([b"data: 1\n\ndata: 2\n"]) == [b"data: 1"]
+    assert decode([b"data: 1\n\ndata: 2"]) == [b"data: 1"]
+
+
+def test_an_event_without_data_is_none_and_leaves_nothing_behind() -> None:
+    assert decode([b"event: e\n\ndata: 1\n\n"]) == [b"data: 1"]
+
+
+def test_a_comment_amid_an_event_comes_first_and_leaves_the_event_whole() -> None:
+    assert decode([b"data: 1\n: c\ndata: 2\n\n"]) == [b": c", b"data: 1\ndata: 2"]
+
+
+def test_ids_retries_and_unknown_fields_are_dropped() -> None:
+    assert decode([b"id: 9\nretry: 5\nx: y\ndata: 1\nevent: e\n\n"]) == [b"data: 1\nevent: e"]
+
+
+def test_what_is_not_utf_8_passes_byte_for_byte() -> None:
+    assert decode([b"data: \xff\xc3\x28\x00\n\n"]) == [b"data: \xff\xc3\x28\x00"]
+
+
+def test_unicode_line_separators_end_no_line() -> None:
+    block = b"data: a" + LINE_SEPARATOR + b"b\xe2\x80\xa9c\xc2\x85d\x0be\x0cf"
+    assert decode([block + b"\n\n"]) == [block]
+
+
+def bytes_until_refused(piece: bytes) -> int:
+    """How many bytes the decoder takes of an endless row of pieces."""
+    decoder = Decoder()
+    for number in range(1, 1024 * 1024 // len(piece)):
+        try:
+            decoder.feed(piece)
+        except UpstreamError:
+            return number * len(piece)
+    raise AssertionError("a megabyte was taken")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"x" * 100,
+        b"data: ".ljust(99, b"x") + b"\n",
+        b"event: ".ljust(99, b"x") + b"\n",
+        b":" * 100,
+        b"x" * 4096,
+    ],
+    ids=["a line", "data lines", "event lines", "a comment", "a line in larger pieces"],
+)
+def test_an_event_without_end_is_refused_at_the_limit(piece: bytes) -> None:
+    taken = bytes_until_refused(piece)
+    line_ends = taken // len(piece) if piece.endswith(b"\n") else 0
+    assert MAX_EVENT_BYTES < taken <= MAX_EVENT_BYTES + len(piece) + line_ends
+
+
+def test_a_line_of_a_megabyte_at_once_is_refused() -> None:
+    with pytest.raises(UpstreamError, match="more than 262144 bytes"):
+        Decoder().feed(b"data: " + b"x" * 1024 * 1024 + b"\n\n")
+
+
+@pytest.mark.parametrize("size", [1, 1000, MAX_EVENT_BYTES + 2])
+def test_an_event_of_just_the_limit_passes_in_pieces_of_any_size(size: int) -> None:
+    block = b"data: ".ljust(MAX_EVENT_BYTES, b"x")
+    stream = block + b"\n\n"
+    assert decode(cut(stream, list(range(0, len(stream), size)))) == [block]
+
+
+def test_the_limit_is_for_each_event_alone() -> None:
+    block = b"data: ".ljust(MAX_EVENT_BYTES - 10, b"x")
+    assert decode([block + b"\n\n", block + b"\n", b"\n" + block, b"\n\n"]) == [block] * 3
+
+
+def test_lines_that_are_dropped_do_not_count() -> None:
+    ignored = b"id: ".ljust(1000, b"x") + b"\n"
+    assert decode([b"data: 1\n", *[ignored] * 1000, b"\n"]) == [b"data: 1"]
+
+
+@pytest.mark.parametrize(
+    ("block", "data"),
+    [
+        (b'data: {"a": 1}', b'{"a": 1}'),
+        (b"data:x", b"x"),
+        (b"data:  x", b" x"),
+        (b"data: a: b", b"a: b"),
+        (b"data", b""),
+        (b"data: 1\ndata\ndata: 2", b"1\n\n2"),
+        (b"event: e\ndata: 1", b"1"),
+        (b"event: data", b""),
+        (b": data: 1", b""),
+    ],
+)
+def test_the_data_are_the_data_lines_without_their_names(block: bytes, data: bytes) -> None:
+    assert sse.data_of(block) == data
+
+
+@pytest.mark.parametrize(
+    "block", [sse.DONE, b"data:[DONE]", b"data: [DONE] ", b"event: message\ndata: [DONE]"]
+)
+def test_deepseeks_last_event_is_known_in_any_notation(block: bytes) -> None:
+    assert sse.is_done(block)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b'data: "[DONE]"',
+        b'data: {"content": "[DONE]"}',
+        b"data: [DONE]\ndata: more",
+        b"event: [DONE]",
+        b": [DONE]",
+        b"data: [done]",
+    ],
+)
+def test_an_event_that_only_speaks_of_the_end_is_not_the_end(block: bytes) -> None:
+    assert not sse.is_done(block)
+
+
+def test_comments_are_told_from_events() -> None:
+    assert sse.is_comment(b": keep-alive")
+    assert not sse.is_comment(b"data: :")
+
+
+@given(json_objects)
+def test_an_event_of_our_own_survives_the_wire(data: dict[str, object]) -> None:
+    block = sse.event("stopped", data)
+    (decoded,) = decode([sse.numbered(1, block)])
+    assert decoded == block
+    assert decoded.startswith(b"event: stopped\n")
+    assert json.loads(sse.data_of(decoded)) == data
+
+
+@settings(deadline=None)
+@given(st.lists(events | st.none(), max_size=10), st.sampled_from(OWN_COMMENTS), cut_points)
+def test_whatever_is_written_is_read_again(
+    blocks: list[bytes | None], comment: bytes, points: list[int]
+) -> None:
+    """With comments, which stand for the Nones, between the events."""
+    pairs = enumerate(blocks, 1)
+    wire = b"".join(sse.numbered(n, block) if block else comment for n, block in pairs)
+    assert decode(cut(wire, points)) == [block or comment.strip() for block in blocks]
+
+
+@pytest.mark.parametrize("comment", OWN_COMMENTS)
+def test_our_own_comments_are_comments(comment: bytes) -> None:
+    (block,) = decode([comment])
+    assert sse.is_comment(block)
+
+
+def test_a_number_comes_as_an_id_line_before_the_event() -> None:
+    assert sse.numbered(42, b"event: e\ndata: 1") == b"id: 42\nevent: e\ndata: 1\n\n"
