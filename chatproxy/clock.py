@@ -1,0 +1,53 @@
+"""The clock: one thread that stops the answers that take too long.
+
+It is one more canceller, as a Stop is: a session that has had no event for the idle timeout, or
+that has lived up to its deadline, is cancelled, wherever it is: resolving, connecting, silent,
+waiting for its reader. So no other part needs a timer for these. The thread lives while there are
+sessions, and no longer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from .config import Settings
+from .registry import Registry
+from .session import Reason, StreamSession
+
+
+class Clock:
+    """Watches the live sessions of one registry."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._idle = settings.idle_timeout
+        self._deadline = settings.deadline
+        self._period = min(1.0, self._idle / 10, self._deadline / 10)
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._runs = False
+
+    def start(self) -> None:
+        """See to it that the clock runs; to be called after each claim."""
+        with self._lock:
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._run, name="chatproxy-clock", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            sessions = self._registry.live()
+            if not sessions:
+                with self._lock:
+                    if not self._registry.live():
+                        self._runs = False
+                        return
+            for session in sessions:
+                self._check(session, time.monotonic())
+            time.sleep(self._period)
+
+    def _check(self, session: StreamSession, now: float) -> None:
+        if now - session.started_at >= self._deadline:
+            session.cancel(Reason.DEADLINE)
+        elif now - session.last_event_at >= self._idle:
+            session.cancel(Reason.IDLE)

@@ -1,0 +1,231 @@
+"""Connections to DeepSeek that can be aborted from any thread, in every phase.
+
+Ending a blocked ``requests`` call from outside by ``response.close()`` does not work: under gevent
+it raises, under threads it blocks, and before the headers there is no response at all. What works
+everywhere is to shut the *socket* down; the blocked reader then comes back by itself. So every
+call to DeepSeek has a ``Line``: it is handed each socket before that connects, keeps a duplicate
+of its descriptor, and ``abort`` shuts that down. The duplicate reaches the connection under any
+layer that was put on top (a TLS handshake detaches the socket it was given), and can't be closed
+or used again by somebody else in the meantime.
+
+The connection classes below are urllib3's own, but for two steps: making the socket, and sending
+the request. They find the line of the present call in a context variable.
+"""
+
+from __future__ import annotations
+
+import _socket
+import ipaddress
+import os
+import queue
+import socket
+import ssl
+import threading
+import typing
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+
+import requests.adapters
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from .errors import Aborted
+
+_Address = tuple[typing.Any, ...]
+
+
+class Line:
+    """The way to DeepSeek of one call: what is open now, and how to shut it.
+
+    :param on_sent: called each time that a request has been sent.
+    """
+
+    def __init__(self, on_sent: Callable[[], None]) -> None:
+        self.on_sent = on_sent
+        self._lock = threading.Lock()
+        self._aborted = False
+        self._descriptor: int | None = None
+        self._socket: socket.socket | None = None
+        self._wake: Callable[[], None] | None = None
+
+    def abort(self) -> None:
+        """Shut the socket down and end every wait, now and later. Never blocks or raises."""
+        with self._lock:
+            self._aborted = True
+            if self._descriptor is not None:
+                _shut_down(self._descriptor)
+            if self._wake is not None:
+                self._wake()
+
+    def attach(self, sock: socket.socket) -> None:
+        """Make ``sock`` the one that ``abort`` shuts.
+
+        :raises Aborted: where ``abort`` came first.
+        """
+        with self._lock:
+            if self._aborted:
+                raise Aborted
+            self._release()
+            self._descriptor = os.dup(sock.fileno())
+            self._socket = sock
+
+    def limit(self, seconds: float) -> None:
+        """Bound every further read and write; for the thread that makes the call."""
+        if self._socket is not None:
+            self._socket.settimeout(seconds)
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        with self._lock:
+            self._release()
+
+    def resolve(self, host: str, port: int, timeout: float | None) -> list[_Address]:
+        """What ``socket.getaddrinfo`` says, unless ``abort`` comes first.
+
+        The look-up itself can't be ended, so it has a thread of its own that may be left behind.
+
+        :raises Aborted: where ``abort`` came first.
+        :raises TimeoutError: after ``timeout`` seconds.
+        :raises OSError: where the name can't be resolved.
+        """
+        with suppress(ValueError):
+            family = socket.AF_INET if ipaddress.ip_address(host).version == 4 else socket.AF_INET6
+            return [(family, socket.SOCK_STREAM, 0, "", (host, port))]
+        answers: queue.SimpleQueue[list[_Address] | OSError] = queue.SimpleQueue()
+        with self._lock:
+            if self._aborted:
+                raise Aborted
+            self._wake = lambda: answers.put(OSError("aborted"))
+
+        def look_up() -> None:
+            try:
+                answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            except (OSError, UnicodeError) as error:
+                answers.put(OSError(str(error)))
+
+        threading.Thread(target=look_up, name="chatproxy-resolve", daemon=True).start()
+        try:
+            answer = answers.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError from None
+        finally:
+            self._wake = None
+        if self._aborted:
+            raise Aborted
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    def _release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = self._socket = None
+
+
+def _shut_down(descriptor: int) -> None:
+    # The plain socket type, not gevent's: this must be one system call and nothing more.
+    plain = _socket.socket(fileno=descriptor)
+    try:
+        with suppress(OSError):
+            plain.shutdown(socket.SHUT_RDWR)
+    finally:
+        plain.detach()
+
+
+#: The line of the call that runs in this thread (or greenlet).
+current_line: ContextVar[Line] = ContextVar("chatproxy_current_line")
+
+
+class _AbortableMixin(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        line = current_line.get()
+        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
+        failure = OSError("no address")
+        for address in self._resolve(line, timeout):
+            try:
+                return self._connect(line, address, timeout)
+            except OSError as error:
+                failure = error
+        if isinstance(failure, TimeoutError):
+            raise ConnectTimeoutError(self, f"Connecting to {self.host} took too long.")
+        raise NewConnectionError(self, f"Connecting failed: {failure}") from failure
+
+    def _resolve(self, line: Line, timeout: float | None) -> list[_Address]:
+        try:
+            return line.resolve(self._dns_host.strip("[]"), self.port, timeout)
+        except TimeoutError:
+            raise ConnectTimeoutError(self, f"Resolving {self.host} took too long.") from None
+        except OSError as error:
+            raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
+
+    def _connect(self, line: Line, found: _Address, timeout: float | None) -> socket.socket:
+        family, kind, protocol, _, address = found
+        sock = socket.socket(family, kind, protocol)
+        try:
+            for option in self.socket_options or ():
+                sock.setsockopt(*option)
+            sock.settimeout(timeout)
+            line.attach(sock)
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            line.close()
+            raise
+        return sock
+
+    def request(self, *args: typing.Any, **kwargs: typing.Any) -> None:
+        line = current_line.get()
+        if self.sock is None:
+            self.connect()
+        # Also checks the flag: once aborted, no byte of a request is sent.
+        line.attach(self.sock)
+        super().request(*args, **kwargs)
+        line.on_sent()
+
+
+class _AbortableHTTPConnection(_AbortableMixin, HTTPConnection):
+    pass
+
+
+class _AbortableHTTPSConnection(_AbortableMixin, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _AbortableHTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _AbortableHTTPSConnection
+
+
+class AbortableAdapter(requests.adapters.HTTPAdapter):
+    """The transport of ``requests``, with connections that a ``Line`` can abort.
+
+    :param tls: the context for TLS, with the certificates that are trusted; None without TLS.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None, pool_maxsize: int) -> None:
+        self._tls = tls
+        super().__init__(pool_maxsize=pool_maxsize)
+
+    def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:
+        """Make the pools of connections to DeepSeek."""
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._tls)
+        self._use_our_pools(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: typing.Any) -> typing.Any:
+        """Make the pools of connections through a proxy."""
+        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._tls)
+        self._use_our_pools(manager)
+        return manager
+
+    def cert_verify(self, conn: typing.Any, *_: typing.Any) -> None:
+        """Leave the certificates to the context; requests would load them for each connection."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
+    @staticmethod
+    def _use_our_pools(manager: typing.Any) -> None:
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -1,0 +1,53 @@
+"""Signals in, log lines out (logger ``chatproxy``, INFO).
+
+The lines are fixed, so that they can be searched for. An id is checked before it gets here, so
+that nothing from outside can forge a line.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from . import signals
+from .session import StreamSession
+
+logger = logging.getLogger("chatproxy")
+
+
+def to_stderr() -> None:
+    """Show the lines on stderr, unless the process has set up logging by itself."""
+    if logger.hasHandlers():
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+@signals.cancel_requested.connect
+def _cancel_requested(_sender: object, session_id: str, **_: Any) -> None:
+    logger.info("[SSE] Cancel request received for %s", session_id)
+
+
+@signals.stream_aborted.connect
+def _stream_aborted(_sender: object, session: StreamSession, **_: Any) -> None:
+    logger.info("[SSE] %s aborted by client", session.id)
+
+
+@signals.client_disconnected.connect
+def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> None:
+    logger.info("[SSE] %s client disconnected", session.id)
+
+
+@signals.stream_closed.connect
+def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
+    logger.info(
+        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d",
+        session.id,
+        session.outcome and session.outcome.value,
+        session.phase.value,
+        session.events,
+        session.milliseconds(),
+    )

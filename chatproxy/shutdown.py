@@ -1,0 +1,67 @@
+"""A server that is told to stop lets the running answers end first.
+
+A server's own handler of SIGTERM (gunicorn's, say) closes the listening socket at once, so that
+no Stop could arrive any more. Therefore ours comes before it: no new answer begins, the running
+ones have their grace time and can be stopped, and then the server's handler is called. It is put
+in place by the first answer of a process, because servers set their own after they fork. Where the
+process has no handler of its own for SIGTERM, nothing is touched.
+
+An interpreter that exits stops what still runs, so that each answer is closed and logged.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import os
+import signal
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from .registry import Registry
+
+
+class Shutdown:
+    """The end of one registry's process.
+
+    :param grace: seconds that running answers may take after a SIGTERM.
+    """
+
+    def __init__(self, registry: Registry, grace: float) -> None:
+        self._registry = registry
+        self._grace = grace
+        self._process: int | None = None
+
+    def listen(self) -> None:
+        """Put the handlers in place, once in each process."""
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
+        atexit.register(_stop_all, weakref.ref(self._registry))
+        previous = signal.getsignal(signal.SIGTERM)
+        if callable(previous):
+            _chain(self._handle, previous)
+
+    def _handle(self, go_on: Callable[[], Any]) -> None:
+        self._registry.drain(self._grace)
+        go_on()
+
+
+def _chain(handle: Callable[[Callable[[], Any]], None], previous: Callable[..., Any]) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        # A signal handler must not wait, not even for the start of a threading.Thread.
+        _thread.start_new_thread(handle, (lambda: previous(number, frame),))
+
+    try:
+        signal.signal(signal.SIGTERM, on_signal)
+    except ValueError:
+        return  # not the main thread: the server's own handler stays
+    signal.siginterrupt(signal.SIGTERM, False)
+
+
+def _stop_all(reference: weakref.ref[Registry]) -> None:
+    registry = reference()
+    if registry is not None:
+        registry.drain(0.0)

@@ -1,0 +1,281 @@
+"""DeepSeek through ``requests`` with ``stream=True``: open, iterate, abort.
+
+Rules:
+
+* A call is made by one thread, which alone opens, reads and closes it. Any other may only
+  ``abort`` it, in every phase; the call then raises ``Aborted``, whatever the transport said.
+* A try that failed before anything was received is made again, up to ``TRIES`` times, after a
+  pause that grows and honours ``Retry-After``; never after the first byte of an answer.
+* Every failure leaves here as an ``UpstreamError`` with our own sentence. DeepSeek's words are
+  passed on only where the request was at fault (400, 422), and never what it says of the key.
+* Redirects are not followed: they would carry the key elsewhere.
+
+Statuses and advice on retrying: https://api-docs.deepseek.com/quick_start/error_codes
+"""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import json
+import os
+import random
+import ssl
+import time
+from collections.abc import Iterator, MutableMapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import certifi
+import requests
+import urllib3.exceptions
+
+from .config import Settings
+from .connection import AbortableAdapter, Line, current_line
+from .errors import Aborted, ConfigError, UpstreamError
+from .session import Phase, StreamSession
+
+#: How often a request is sent at the most.
+TRIES = 3
+#: The first pause between two tries, in seconds; each further one is twice as long.
+FIRST_PAUSE = 0.25
+#: The longest pause that a ``Retry-After`` may ask for and be waited for, in seconds.
+LONGEST_PAUSE = 20.0
+
+_READ_BYTES = 64 * 1024
+_ERROR_BODY_BYTES = 64 * 1024
+_RETRIED_STATUSES = frozenset({429, 500, 503})
+_TRANSPORT_ERRORS = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+)
+
+
+class _TryAgain(Exception):
+    """This try failed in a way that another one may not."""
+
+    def __init__(self, error: UpstreamError, pause: float | None = None) -> None:
+        super().__init__(error)
+        self.error = error
+        self.pause = pause
+
+
+class Upstream:
+    """DeepSeek, as one application uses it: its address, its key, its pool of connections."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = f"{settings.base_url}/chat/completions"
+        self.timeout = (settings.connect_timeout, None)  # silence is the clock's business
+        self._headers = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream",
+            # A compressed stream arrives in lumps.
+            "Accept-Encoding": "identity",
+            "User-Agent": "chatproxy",
+        }
+        if settings.api_key:
+            self._headers["Authorization"] = f"Bearer {settings.api_key}"
+        self.session = requests.Session()
+        found = self.session.merge_environment_settings(self.url, {}, True, None, None)
+        # From here on nothing is taken from the environment: a netrc would replace the key.
+        self.session.trust_env = False
+        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.proxies: MutableMapping[str, str] = {}
+        if not settings.upstream_is_local:
+            self.proxies = _http_proxies(found["proxies"])
+        tls = _tls_context(found["verify"]) if self.url.startswith("https:") else None
+        adapter = AbortableAdapter(tls, pool_maxsize=settings.max_sessions)
+        self.session.mount("http://", adapter)
+        self.session.mount("https://", adapter)
+
+    def prepare(self, body: bytes) -> requests.PreparedRequest:
+        """The request for one answer."""
+        return requests.Request("POST", self.url, headers=self._headers, data=body).prepare()
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self.session.close()
+
+
+def _http_proxies(found: MutableMapping[str, str]) -> MutableMapping[str, str]:
+    if any(proxy.lower().startswith("socks") for proxy in found.values()):
+        raise ConfigError("The environment names a SOCKS proxy; only HTTP proxies can be used.")
+    return found
+
+
+def _tls_context(verify: Any) -> ssl.SSLContext:
+    """One context for all connections: loading the certificates takes milliseconds.
+
+    :param verify: the file or folder of certificates that the environment names, or True.
+    """
+    path = certifi.where() if verify is True else str(verify)
+    try:
+        if os.path.isdir(path):
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise ConfigError(f"The certificates at {path!r} cannot be used.") from error
+
+
+class UpstreamCall:
+    """One answer asked of DeepSeek.
+
+    :param body: the JSON of the request.
+    :param session: the session whose flag ends this call, and whose phase it moves on.
+    """
+
+    def __init__(self, upstream: Upstream, body: bytes, session: StreamSession) -> None:
+        self._upstream = upstream
+        self._body = body
+        self._session = session
+        self._flag = session.flag
+        self._line = Line(on_sent=lambda: session.enter(Phase.WAITING))
+        self._response: requests.Response | None = None
+
+    def abort(self) -> None:
+        """Shut the connection and end every wait. The flag must be set before."""
+        self._line.abort()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Open the call and yield what comes, in pieces as they arrive.
+
+        :raises Aborted: where the flag was set.
+        :raises UpstreamError: where no answer could be had, or it broke off.
+        """
+        try:
+            response = self._open()
+            while piece := self._read(response):
+                yield piece
+        except Aborted:
+            raise
+        except _TRANSPORT_ERRORS as error:
+            if self._flag.is_set():
+                raise Aborted from None
+            raise UpstreamError("The connection to DeepSeek broke off.") from error
+        if self._flag.is_set():
+            raise Aborted
+
+    def limit(self, seconds: float) -> None:
+        """Bound every further read."""
+        self._line.limit(seconds)
+
+    def close(self) -> None:
+        """Close the connection, or give it back to the pool if the answer was read to its end."""
+        if self._response is not None:
+            self._response.close()
+        self._line.close()
+
+    def _open(self) -> requests.Response:
+        request = self._upstream.prepare(self._body)
+        for number in range(TRIES):
+            try:
+                return self._try(request)
+            except _TryAgain as failure:
+                pause = failure.pause
+                if pause is None:
+                    pause = FIRST_PAUSE * 2**number * random.uniform(0.5, 1.0)  # noqa: S311
+                if number == TRIES - 1 or pause > LONGEST_PAUSE:
+                    raise failure.error from failure.__cause__
+                self._session.enter(Phase.CONNECTING)
+                if self._flag.wait(pause):
+                    raise Aborted from None
+        raise AssertionError("unreachable")
+
+    def _try(self, request: requests.PreparedRequest) -> requests.Response:
+        token = current_line.set(self._line)
+        try:
+            response = self._response = self._upstream.session.send(
+                request,
+                stream=True,
+                allow_redirects=False,
+                timeout=self._upstream.timeout,
+                proxies=self._upstream.proxies,
+            )
+        except (*_TRANSPORT_ERRORS, Aborted) as error:
+            self._line.close()
+            if self._flag.is_set():
+                raise Aborted from None
+            raise _unreachable(error) from error
+        finally:
+            current_line.reset(token)
+        if response.status_code != 200:
+            self._refuse(response)
+        return response
+
+    def _read(self, response: requests.Response) -> bytes:
+        compressed = "Content-Encoding" in response.headers
+        piece: bytes = response.raw.read1(_READ_BYTES, decode_content=compressed)
+        if self._flag.is_set():
+            raise Aborted
+        return piece
+
+    def _refuse(self, response: requests.Response) -> None:
+        body = b""
+        while len(body) < _ERROR_BODY_BYTES and (piece := self._read(response)):
+            body += piece
+        response.close()
+        retry_after = _retry_after(response.headers.get("Retry-After"))
+        error = _refusal(response.status_code, body, retry_after)
+        if response.status_code in _RETRIED_STATUSES:
+            raise _TryAgain(error, retry_after)
+        raise error
+
+
+def _unreachable(error: BaseException) -> Exception:
+    if isinstance(error, requests.exceptions.SSLError):
+        sentence = "DeepSeek could not be reached: the TLS connection could not be made."
+        return UpstreamError(sentence, code="upstream_unreachable")
+    if _something_came(error):
+        return UpstreamError("DeepSeek's answer is not HTTP.")
+    unreachable = UpstreamError("DeepSeek could not be reached.", code="upstream_unreachable")
+    return _TryAgain(unreachable)
+
+
+def _something_came(error: BaseException | None) -> bool:
+    """Whether the request failed by an answer that could not be read, not by the lack of one."""
+    while error is not None:
+        if isinstance(error, http.client.HTTPException):
+            return not isinstance(error, http.client.RemoteDisconnected)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _refusal(status: int, body: bytes, retry_after: int | None) -> UpstreamError:
+    if status in (400, 422):
+        sentence = _message(body) or "DeepSeek rejected the request."
+        return UpstreamError(sentence, status=status, code="upstream_rejected")
+    if status == 401:
+        return UpstreamError("DeepSeek did not accept the server's key.", code="upstream_auth")
+    if status == 402:
+        return UpstreamError("The balance at DeepSeek is used up.", code="upstream_balance")
+    if status in (429, 503):
+        return UpstreamError(
+            "DeepSeek is busy; try again later.",
+            status=status,
+            code="upstream_busy",
+            retry_after=retry_after,
+        )
+    return UpstreamError(f"DeepSeek answered with status {status}.")
+
+
+def _message(body: bytes) -> str:
+    """DeepSeek's own sentence: ``{"error": {"message": …}}``."""
+    try:
+        message = json.loads(body)["error"]["message"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return message[:1000] if isinstance(message, str) else ""
+
+
+def _retry_after(value: str | None) -> int | None:
+    """The seconds that a ``Retry-After`` header asks for (RFC 9110, section 10.2.3)."""
+    if value is None:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        return min(int(value.strip()[:9]), 86_400)
+    try:
+        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0, round(seconds)), 86_400)

@@ -1,0 +1,141 @@
+"""The clock: it stops the answers that take too long, and lives no longer than they do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from chatproxy.clock import Clock
+from chatproxy.config import Settings
+from chatproxy.registry import Registry
+from chatproxy.session import Outcome, Reason, StreamSession
+
+from .servers import wait_for
+
+PATIENCE = 10.0
+LONG = 1000.0
+
+
+class Watched:
+    """A registry with a clock."""
+
+    def __init__(self, idle: float, deadline: float) -> None:
+        settings = Settings(base_url="http://127.0.0.1:1", idle_timeout=idle, deadline=deadline)
+        self.others = set(threading.enumerate())
+        self.registry = Registry(settings, self)
+        self.clock = Clock(settings, self.registry)
+
+    def claim(self, session_id: str) -> StreamSession:
+        return self.registry.claim(session_id, "")
+
+    def begin(self, session_id: str = "session_1") -> StreamSession:
+        session = self.claim(session_id)
+        self.clock.start()
+        return session
+
+    def end(self, session: StreamSession) -> None:
+        session.end(Outcome.FINISHED)
+        self.registry.discard(session)
+
+    def end_all(self) -> None:
+        for session in self.registry.live():
+            self.end(session)
+
+    def threads(self) -> set[threading.Thread]:
+        new = set(threading.enumerate()) - self.others
+        return {thread for thread in new if thread.name == "chatproxy-clock"}
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """With an idle timeout of 50 ms."""
+    yield from _watched(idle=0.05, deadline=LONG)
+
+
+@pytest.fixture
+def watched_to_a_deadline() -> Iterator[Watched]:
+    """With a deadline of 50 ms."""
+    yield from _watched(idle=LONG, deadline=0.05)
+
+
+def _watched(idle: float, deadline: float) -> Iterator[Watched]:
+    watched = Watched(idle, deadline)
+    yield watched
+    watched.end_all()
+    wait_for(lambda: not watched.threads())
+
+
+def test_an_answer_without_an_event_for_too_long_is_stopped_as_idle(watched: Watched) -> None:
+    session = watched.begin()
+    assert session.flag.wait(PATIENCE)
+    assert time.monotonic() - session.started_at >= 0.05
+    assert session.reason is Reason.IDLE
+
+
+def test_the_idle_time_counts_from_the_last_event(watched: Watched) -> None:
+    lively = watched.claim("lively")
+    lively.last_event_at += LONG
+    silent = watched.begin("silent")
+    assert silent.flag.wait(PATIENCE)
+    assert not lively.flag.is_set()
+
+
+def test_an_answer_that_takes_too_long_is_stopped_however_lively(
+    watched_to_a_deadline: Watched,
+) -> None:
+    session = watched_to_a_deadline.begin()
+    session.last_event_at += LONG
+    assert session.flag.wait(PATIENCE)
+    assert time.monotonic() - session.started_at >= 0.05
+    assert session.reason is Reason.DEADLINE
+
+
+def test_the_deadline_is_for_each_answer_alone(watched_to_a_deadline: Watched) -> None:
+    young = watched_to_a_deadline.claim("young")
+    young.started_at += LONG
+    old = watched_to_a_deadline.begin("old")
+    assert old.flag.wait(PATIENCE)
+    assert not young.flag.is_set()
+
+
+def test_where_both_are_over_the_deadline_is_the_reason() -> None:
+    for watched in _watched(idle=0.05, deadline=0.05):
+        session = watched.begin()
+        assert session.flag.wait(PATIENCE)
+        assert session.reason is Reason.DEADLINE
+
+
+def test_an_answer_that_was_stopped_before_keeps_its_reason(watched: Watched) -> None:
+    stopped = watched.claim("stopped")
+    stopped.cancel(Reason.USER)
+    silent = watched.begin("silent")
+    assert silent.flag.wait(PATIENCE)
+    assert stopped.reason is Reason.USER
+
+
+def test_all_answers_share_one_thread(watched: Watched) -> None:
+    for number in range(5):
+        watched.begin(f"session_{number}")
+    assert len(watched.threads()) == 1
+
+
+def test_the_thread_ends_with_the_last_answer_and_a_new_one_starts_with_the_next(
+    watched: Watched,
+) -> None:
+    watched.end(watched.begin("session_1"))
+    wait_for(lambda: not watched.threads())
+    second = watched.begin("session_2")
+    assert len(watched.threads()) == 1
+    assert second.flag.wait(PATIENCE)
+
+
+def test_an_answer_that_starts_as_the_thread_ends_is_watched_all_the_same() -> None:
+    for watched in _watched(idle=0.002, deadline=LONG):
+        for number in range(100):
+            session = watched.begin(f"session_{number}")
+            assert session.flag.wait(PATIENCE)
+            watched.end(session)
+            wait_for(lambda: number % 2 or not watched.threads())  # noqa: B023

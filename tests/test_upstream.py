@@ -1,0 +1,1012 @@
+"""DeepSeek through requests: what each failure becomes, and an abort in every phase of a call.
+
+In the second half the test itself plays DeepSeek on a real socket, step by step, while the call
+runs in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import gzip
+import os
+import queue
+import socket
+import ssl
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import trustme
+from responses import RequestsMock
+
+from chatproxy import upstream as upstream_module
+from chatproxy.answer_log import AnswerLog
+from chatproxy.config import Settings
+from chatproxy.errors import Aborted, ConfigError, UpstreamError
+from chatproxy.session import Phase, Reason, StreamSession
+from chatproxy.upstream import LONGEST_PAUSE, TRIES, Upstream, UpstreamCall
+
+from .servers import black_hole, wait_for
+
+PATIENCE = 10.0
+KEY = "sk-0123456789abcdef"
+FAR = "http://deepseek.example"
+BODY = b'{"messages": [{"role": "user", "content": "Hello"}], "stream": true}'
+EVENT = b'data: {"n": 1}\n\n'
+DONE = b"data: [DONE]\n\n"
+Connect = Callable[..., Upstream]
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that the machine sets for its proxies and certificates; short pauses."""
+    for name in os.environ:
+        if name.upper().endswith(("_PROXY", "_CA_BUNDLE")) or name == "NETRC":
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", 0.001)
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Makes upstreams that are closed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(base_url: str = FAR, **settings: Any) -> Upstream:
+            upstream = Upstream(Settings(api_key=KEY, base_url=base_url, **settings))
+            stack.callback(upstream.close)
+            return upstream
+
+        yield connect
+
+
+def new_session() -> StreamSession:
+    return StreamSession("session_1", "", AnswerLog(1 << 20))
+
+
+def new_call(upstream: Upstream, session: StreamSession | None = None) -> UpstreamCall:
+    session = session or new_session()
+    call = UpstreamCall(upstream, BODY, session)
+    session.on_cancel(call.abort)
+    return call
+
+
+def failure_of(call: UpstreamCall) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        list(call.pieces())
+    call.close()
+    return caught.value
+
+
+# --- what DeepSeek's answers become
+
+
+@pytest.fixture
+def mocked() -> Iterator[RequestsMock]:
+    """Answers in DeepSeek's place without a network."""
+    with RequestsMock() as mock:
+        yield mock
+
+
+class PausesNoted(threading.Event):
+    """A flag that is not waited for; the pauses are only written down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout)
+        return False
+
+
+def answer_with(mocked: RequestsMock, status: int, **details: Any) -> None:
+    mocked.add("POST", f"{FAR}/chat/completions", status=status, **details)
+
+
+def refused(connect: Connect, mocked: RequestsMock, status: int, **details: Any) -> UpstreamError:
+    answer_with(mocked, status, **details)
+    return failure_of(new_call(connect()))
+
+
+@pytest.mark.parametrize(
+    ("status", "ours", "code"),
+    [
+        (400, 400, "upstream_rejected"),
+        (401, 502, "upstream_auth"),
+        (402, 502, "upstream_balance"),
+        (403, 502, "upstream_failed"),
+        (404, 502, "upstream_failed"),
+        (422, 422, "upstream_rejected"),
+        (429, 429, "upstream_busy"),
+        (500, 502, "upstream_failed"),
+        (502, 502, "upstream_failed"),
+        (503, 503, "upstream_busy"),
+        (204, 502, "upstream_failed"),
+        (307, 502, "upstream_failed"),
+    ],
+)
+def test_each_status_of_deepseek_becomes_the_agreed_refusal(
+    connect: Connect,
+    mocked: RequestsMock,
+    status: int,
+    ours: int,
+    code: str,
+) -> None:
+    error = refused(connect, mocked, status)
+    assert (error.status, error.code) == (ours, code)
+    assert error.message.endswith(".")
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_deepseek_says_of_a_wrong_request_is_passed_on(
+    connect: Connect, mocked: RequestsMock, status: int
+) -> None:
+    said = {"error": {"message": "Invalid temperature", "type": "invalid_request_error"}}
+    assert refused(connect, mocked, status, json=said).message == "Invalid temperature"
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 429, 500, 503])
+def test_whatever_else_deepseek_says_stays_here(
+    connect: Connect, mocked: RequestsMock, status: int
+) -> None:
+    """Above all a 401, which speaks of the key."""
+    said = {"error": {"message": f"Authentication Fails, Your api key: {KEY} is invalid"}}
+    error = refused(connect, mocked, status, json=said, headers={"Retry-After": "0"})
+    assert "Authentication Fails" not in error.message
+    assert KEY not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"[]", b"null", b'{"error": "x"}', b'{"error": {"message": 5}}', b"\xff"],
+)
+def test_a_rejection_without_a_sentence_gets_ours(
+    connect: Connect, mocked: RequestsMock, body: bytes
+) -> None:
+    assert refused(connect, mocked, 400, body=body).message == "DeepSeek rejected the request."
+
+
+def test_a_sentence_without_end_is_cut(connect: Connect, mocked: RequestsMock) -> None:
+    said = {"error": {"message": "no " * 5000}}
+    assert len(refused(connect, mocked, 400, json=said).message) == 1000
+
+
+def test_a_huge_error_body_is_not_read_to_its_end(connect: Connect, mocked: RequestsMock) -> None:
+    message = b'{"error": {"message": "x"}, "more": "%s"}' % (b"x" * (1 << 20))
+    assert refused(connect, mocked, 400, body=message).message == "DeepSeek rejected the request."
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_retry_after_of_a_busy_deepseek_is_passed_on(
+    connect: Connect, mocked: RequestsMock, status: int
+) -> None:
+    error = refused(connect, mocked, status, headers={"Retry-After": "3600"})
+    assert error.headers() == {"Retry-After": "3600"}
+
+
+def test_a_redirect_is_not_followed(connect: Connect, mocked: RequestsMock) -> None:
+    """It would carry the key elsewhere."""
+    refused(connect, mocked, 307, headers={"Location": "http://elsewhere.example/"})
+    assert [call.request.url for call in mocked.calls] == [f"{FAR}/chat/completions"]
+
+
+@pytest.mark.parametrize("error", [requests.ConnectionError, requests.ConnectTimeout, OSError])
+def test_no_connection_is_said_plainly(
+    connect: Connect, mocked: RequestsMock, error: type[Exception]
+) -> None:
+    answer_with(mocked, 200, body=error(f"something about {KEY}"))
+    failure = failure_of(new_call(connect()))
+    assert (failure.status, failure.code) == (502, "upstream_unreachable")
+    assert failure.message == "DeepSeek could not be reached."
+    assert len(mocked.calls) == TRIES
+
+
+def test_a_failed_tls_connection_is_not_tried_again(connect: Connect, mocked: RequestsMock) -> None:
+    answer_with(mocked, 200, body=requests.exceptions.SSLError("certificate verify failed"))
+    failure = failure_of(new_call(connect()))
+    assert failure.code == "upstream_unreachable"
+    assert "TLS" in failure.message
+    assert len(mocked.calls) == 1
+
+
+# --- further tries
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_or_failing_deepseek_is_asked_three_times(
+    connect: Connect, mocked: RequestsMock, status: int
+) -> None:
+    refused(connect, mocked, status)
+    assert len(mocked.calls) == TRIES == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
+def test_what_another_try_cannot_mend_is_asked_once(
+    connect: Connect, mocked: RequestsMock, status: int
+) -> None:
+    refused(connect, mocked, status)
+    assert len(mocked.calls) == 1
+
+
+def test_a_later_try_may_succeed(connect: Connect, mocked: RequestsMock) -> None:
+    answer_with(mocked, 503)
+    answer_with(mocked, 200, body=requests.ConnectionError())
+    answer_with(mocked, 200, body=EVENT + DONE)
+    assert b"".join(new_call(connect()).pieces()) == EVENT + DONE
+    assert [call.request.body for call in mocked.calls] == [BODY] * 3
+
+
+def pauses_after(
+    connect: Connect, mocked: RequestsMock, retry_after: str | None
+) -> list[float | None]:
+    session = new_session()
+    session.flag = noted = PausesNoted()
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    answer_with(mocked, 503, headers=headers)
+    failure_of(UpstreamCall(connect(), BODY, session))
+    return noted.pauses
+
+
+@pytest.mark.parametrize("seconds", ["0", "7", " 20 "])
+def test_the_pause_is_as_long_as_deepseek_asks(
+    connect: Connect, mocked: RequestsMock, seconds: str
+) -> None:
+    assert pauses_after(connect, mocked, seconds) == [int(seconds)] * (TRIES - 1)
+
+
+def test_the_pause_may_be_given_as_a_date(connect: Connect, mocked: RequestsMock) -> None:
+    date = email.utils.formatdate(time.time() + 10, usegmt=True)
+    pauses = pauses_after(connect, mocked, date)
+    assert len(pauses) == TRIES - 1
+    assert all(pause is not None and 5 <= pause <= 10 for pause in pauses)
+
+
+@pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5", "٣"])
+def test_without_a_usable_wish_the_pauses_grow(
+    connect: Connect,
+    mocked: RequestsMock,
+    monkeypatch: pytest.MonkeyPatch,
+    retry_after: str | None,
+) -> None:
+    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", 4.0)
+    first, second = pauses_after(connect, mocked, retry_after)
+    assert 2.0 <= (first or 0) <= 4.0 <= (second or 0) <= 8.0
+
+
+def test_who_asks_for_too_long_a_pause_is_not_waited_for(
+    connect: Connect, mocked: RequestsMock
+) -> None:
+    longer = round(LONGEST_PAUSE) + 1
+    error = refused(connect, mocked, 429, headers={"Retry-After": str(longer)})
+    assert error.retry_after == longer
+    assert len(mocked.calls) == 1
+
+
+def test_a_stop_ends_the_pause_between_two_tries(connect: Connect, mocked: RequestsMock) -> None:
+    answer_with(mocked, 503, headers={"Retry-After": str(round(LONGEST_PAUSE))})
+    calling = Calling(connect())
+    wait_for(lambda: len(mocked.calls) == 1)
+    calling.stop()
+    assert len(mocked.calls) == 1
+
+
+# --- a real peer
+
+
+class Peer:
+    """One accepted connection, seen from DeepSeek's end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+
+    def request(self) -> tuple[str, bytes]:
+        """The head and the body of the next request."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            byte = self.socket.recv(1)
+            assert byte, f"the peer left amid {head!r}"
+            head += byte
+        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
+        body = b""
+        while len(body) < int(fields.get("Content-Length", 0)):
+            body += self.socket.recv(65536)
+        return head.decode(), body
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def begin(self, *fields: str) -> None:
+        lines = ["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *fields]
+        self.send("\r\n".join([*lines, "", ""]).encode())
+
+    def chunk(self, data: bytes) -> None:
+        self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def answer(self, *fields: str) -> None:
+        """A whole answer, after which the connection can be used again."""
+        self.request()
+        self.begin(*fields)
+        self.chunk(EVENT + DONE)
+        self.send(b"0\r\n\r\n")
+
+    def sees_the_end(self) -> bool:
+        """Whether the other side has closed; waits for it."""
+        try:
+            while self.socket.recv(65536):
+                continue
+        except ConnectionError:
+            return True
+        except ssl.SSLError:  # closed without TLS's goodbye
+            return True
+        return True
+
+
+class DeepSeek:
+    """A listening socket whose connections the test itself serves."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._stack = contextlib.ExitStack()
+        self._tls = tls
+        self._listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._listener.settimeout(PATIENCE)
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def accept(self) -> Peer:
+        return Peer(self.secured(self.accept_plain()) if self._tls else self.accept_plain())
+
+    def accept_plain(self) -> socket.socket:
+        sock = self._stack.enter_context(self._listener.accept()[0])
+        sock.settimeout(PATIENCE)
+        return sock
+
+    def secured(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> socket.socket:
+        context = tls or self._tls
+        assert context is not None
+        return self._stack.enter_context(context.wrap_socket(sock, server_side=True))
+
+    def is_left_alone(self) -> bool:
+        """Whether no connection waits to be accepted."""
+        self._listener.setblocking(False)
+        try:
+            self._listener.accept()[0].close()
+        except BlockingIOError:
+            return True
+        finally:
+            self._listener.settimeout(PATIENCE)
+        return False
+
+    def __enter__(self) -> DeepSeek:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+class Calling:
+    """A call that runs in a thread, as a producer's does."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.session = new_session()
+        self.call = new_call(upstream, self.session)
+        self.pieces: queue.Queue[bytes] = queue.Queue()
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for piece in self.call.pieces():
+                self.pieces.put(piece)
+        except Exception as error:
+            self.error = error
+        finally:
+            self.call.close()
+
+    def piece(self) -> bytes:
+        return self.pieces.get(timeout=PATIENCE)
+
+    def join(self) -> Exception | None:
+        """What the call ended with; None for an answer that was read to its end."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        return self.error
+
+    def stop(self) -> None:
+        """Cancel, and see that the call ends by that."""
+        assert self.session.cancel(Reason.USER)
+        assert isinstance(self.join(), Aborted)
+
+
+@pytest.fixture
+def deepseek() -> Iterator[DeepSeek]:
+    with DeepSeek() as deepseek:
+        yield deepseek
+
+
+def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSeek) -> None:
+    calling = Calling(connect(deepseek.url + "/v1"))
+    peer = deepseek.accept()
+    head, body = peer.request()
+    calling.stop()
+    fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:-2])
+    assert head.startswith("POST /v1/chat/completions HTTP/1.1\r\n")
+    assert body == BODY
+    assert f"\r\nAuthorization: Bearer {KEY}\r\n" in head
+    assert fields["content-type"] == "application/json"
+    assert fields["accept"] == "text/event-stream"
+    assert fields["accept-encoding"] == "identity"
+
+
+def test_without_a_key_no_authorization_is_sent(deepseek: DeepSeek) -> None:
+    with contextlib.closing(Upstream(Settings(base_url=deepseek.url))) as upstream:
+        calling = Calling(upstream)
+        head, _ = deepseek.accept().request()
+        calling.stop()
+    assert "authorization" not in head.lower()
+
+
+def test_pieces_come_as_they_are_sent(connect: Connect, deepseek: DeepSeek) -> None:
+    calling = Calling(connect(deepseek.url))
+    peer = deepseek.accept()
+    peer.request()
+    peer.begin()
+    for number in range(3):
+        peer.chunk(b"data: %d\n\n" % number)
+        assert calling.piece() == b"data: %d\n\n" % number
+    peer.send(b"0\r\n\r\n")
+    assert calling.join() is None
+
+
+def test_the_phase_is_waiting_once_the_request_is_sent(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    calling = Calling(connect(deepseek.url))
+    deepseek.accept().request()
+    wait_for(lambda: calling.session.phase is Phase.WAITING)
+    calling.stop()
+    assert calling.session.phase is Phase.WAITING
+
+
+def test_the_phase_goes_back_to_connecting_between_tries(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    calling = Calling(connect(deepseek.url))
+    peer = deepseek.accept()
+    peer.request()
+    wait_for(lambda: calling.session.phase is Phase.WAITING)
+    peer.send(b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n")
+    wait_for(lambda: calling.session.phase is Phase.CONNECTING)
+    calling.stop()
+    assert calling.session.phase is Phase.CONNECTING
+
+
+def test_an_answer_that_is_compressed_all_the_same_is_unpacked(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    calling = Calling(connect(deepseek.url))
+    peer = deepseek.accept()
+    peer.request()
+    peer.begin("Content-Encoding: gzip")
+    peer.chunk(gzip.compress(EVENT))
+    peer.send(b"0\r\n\r\n")
+    assert calling.join() is None
+    assert b"".join(calling.pieces.queue) == EVENT
+
+
+def test_a_peer_that_leaves_before_its_answer_is_asked_again(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    calling = Calling(connect(deepseek.url))
+    first = deepseek.accept()
+    first.request()
+    first.socket.close()
+    deepseek.accept().answer()
+    assert calling.join() is None
+    assert calling.piece() == EVENT + DONE
+
+
+@pytest.mark.parametrize(
+    "said", [b"220 mail.example ESMTP\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"X" * 70_000 + b"\r\n"]
+)
+def test_an_answer_that_is_not_http_is_a_failure_and_not_asked_for_again(
+    connect: Connect, deepseek: DeepSeek, said: bytes
+) -> None:
+    calling = Calling(connect(deepseek.url))
+    peer = deepseek.accept()
+    peer.request()
+    with contextlib.suppress(ConnectionError):
+        peer.send(said)
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    assert (error.code, error.message) == ("upstream_failed", "DeepSeek's answer is not HTTP.")
+    assert deepseek.is_left_alone()
+
+
+def break_off(peer: Peer) -> None:
+    peer.socket.close()
+
+
+def send_a_broken_chunk(peer: Peer) -> None:
+    peer.send(b"no number\r\n")
+
+
+def end_amid_a_chunk(peer: Peer) -> None:
+    peer.send(b"ff\r\ndata: ")
+    peer.socket.close()
+
+
+@pytest.mark.parametrize("misbehave", [break_off, send_a_broken_chunk, end_amid_a_chunk])
+@pytest.mark.parametrize("begun", [True, False], ids=["after an event", "before any event"])
+def test_an_answer_that_breaks_off_is_a_failure_and_not_asked_for_again(
+    connect: Connect,
+    deepseek: DeepSeek,
+    misbehave: Callable[[Peer], None],
+    begun: bool,
+) -> None:
+    calling = Calling(connect(deepseek.url))
+    peer = deepseek.accept()
+    peer.request()
+    peer.begin()
+    if begun:
+        peer.chunk(EVENT)
+        assert calling.piece() == EVENT
+    misbehave(peer)
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    assert (error.code, error.message) == (
+        "upstream_failed",
+        "The connection to DeepSeek broke off.",
+    )
+    assert deepseek.is_left_alone()
+
+
+def begin_and_fall_silent(deepseek: DeepSeek) -> Peer:
+    peer = deepseek.accept()
+    peer.request()
+    peer.begin()
+    peer.chunk(EVENT)
+    return peer
+
+
+@pytest.fixture
+def aside() -> Iterator[ThreadPoolExecutor]:
+    """A thread for DeepSeek, where the call is made by the test's own."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def test_a_limit_bounds_every_further_read(
+    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
+) -> None:
+    call = new_call(connect(deepseek.url))
+    aside.submit(begin_and_fall_silent, deepseek)
+    pieces = call.pieces()
+    assert next(pieces) == EVENT
+    call.limit(0.05)
+    with pytest.raises(UpstreamError):
+        next(pieces)
+    call.close()
+
+
+# --- the pool
+
+
+def test_a_connection_is_used_again_after_a_whole_answer(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    upstream = connect(deepseek.url)
+    first = Calling(upstream)
+    peer = deepseek.accept()
+    peer.answer()
+    assert first.join() is None
+    second = Calling(upstream)
+    peer.answer()
+    assert second.join() is None
+    assert second.piece() == EVENT + DONE
+    assert deepseek.is_left_alone()
+
+
+def test_a_connection_that_was_used_before_is_aborted_all_the_same(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    upstream = connect(deepseek.url)
+    first = Calling(upstream)
+    peer = deepseek.accept()
+    peer.answer()
+    assert first.join() is None
+    second = Calling(upstream)
+    peer.request()
+    second.stop()
+    assert peer.sees_the_end()
+
+
+def test_to_abort_a_finished_call_leaves_its_connection_to_the_next(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    upstream = connect(deepseek.url)
+    first = Calling(upstream)
+    peer = deepseek.accept()
+    peer.answer()
+    assert first.join() is None
+    first.call.abort()
+    second = Calling(upstream)
+    peer.answer()
+    assert second.join() is None
+
+
+def test_a_call_that_is_closed_amid_its_answer_closes_the_connection(
+    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
+) -> None:
+    call = new_call(connect(deepseek.url))
+    peer = aside.submit(begin_and_fall_silent, deepseek)
+    assert next(call.pieces()) == EVENT
+    call.close()
+    assert peer.result(PATIENCE).sees_the_end()
+
+
+def test_cookies_are_not_kept(connect: Connect, deepseek: DeepSeek) -> None:
+    upstream = connect(deepseek.url)
+    first = Calling(upstream)
+    peer = deepseek.accept()
+    peer.answer("Set-Cookie: a=b; Path=/")
+    assert first.join() is None
+    second = Calling(upstream)
+    head, _ = peer.request()
+    second.stop()
+    assert "cookie" not in head.lower()
+
+
+# --- an abort in every phase
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusted(ca: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """An authority that the environment names."""
+    path = tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    return ca
+
+
+def certificate(ca: trustme.CA, host: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(host).configure_cert(context)
+    return context
+
+
+@pytest.fixture(params=["plain", "tls"])
+def either(request: pytest.FixtureRequest) -> Iterator[DeepSeek]:
+    """DeepSeek without and with TLS."""
+    tls = None
+    if request.param == "tls":
+        tls = certificate(request.getfixturevalue("trusted"), "127.0.0.1")
+    with DeepSeek(tls) as deepseek:
+        yield deepseek
+
+
+def before_the_headers(peer: Peer, calling: Calling) -> None:
+    wait_for(lambda: calling.session.phase is Phase.WAITING)
+
+
+def amid_the_headers(peer: Peer, calling: Calling) -> None:
+    peer.send(b"HTTP/1.1 200 OK\r\nX-Field: ")
+
+
+def silent(peer: Peer, calling: Calling) -> None:
+    peer.begin()
+
+
+def mid_stream(peer: Peer, calling: Calling) -> None:
+    peer.begin()
+    peer.chunk(EVENT)
+    assert calling.piece() == EVENT
+
+
+def amid_a_chunk(peer: Peer, calling: Calling) -> None:
+    peer.begin()
+    peer.send(b"ff\r\n" + EVENT)
+    assert calling.piece() == EVENT
+
+
+def amid_an_error(peer: Peer, calling: Calling) -> None:
+    peer.send(b"HTTP/1.1 500 Failed\r\nContent-Length: 100\r\n\r\n{")
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [before_the_headers, amid_the_headers, silent, mid_stream, amid_a_chunk, amid_an_error],
+)
+def test_an_abort_ends_the_call_and_closes_the_connection(
+    connect: Connect, either: DeepSeek, reach: Callable[[Peer, Calling], None]
+) -> None:
+    calling = Calling(connect(either.url))
+    peer = either.accept()
+    peer.request()
+    reach(peer, calling)
+    calling.stop()
+    assert peer.sees_the_end()
+    assert either.is_left_alone()
+
+
+def test_an_abort_amid_the_tls_handshake(connect: Connect) -> None:
+    with DeepSeek() as deepseek:
+        calling = Calling(connect(deepseek.url.replace("http:", "https:")))
+        peer = Peer(deepseek.accept_plain())
+        assert peer.socket.recv(1) == b"\x16"  # a TLS handshake (RFC 8446, section 5.1)
+        calling.stop()
+        assert peer.sees_the_end()
+        assert deepseek.is_left_alone()
+
+
+def test_an_abort_amid_the_connecting(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    connecting = threading.Event()
+    plain_connect = socket.socket.connect
+
+    def noted(sock: socket.socket, address: Any) -> None:
+        connecting.set()
+        plain_connect(sock, address)
+
+    with black_hole() as url:
+        monkeypatch.setattr(socket.socket, "connect", noted)
+        calling = Calling(connect(url, connect_timeout=PATIENCE * 2))
+        assert connecting.wait(PATIENCE)
+        calling.stop()
+    assert calling.session.phase is Phase.CONNECTING
+
+
+class Resolver:
+    """A look-up of names that takes as long as the test wants."""
+
+    def __init__(self, found: list[Any] | Exception) -> None:
+        self.asked: queue.Queue[str] = queue.Queue()
+        self.go_on = threading.Event()
+        self._found = found
+
+    def __call__(self, host: str, *_: Any, **__: Any) -> list[Any]:
+        self.asked.put(host)
+        self.go_on.wait(PATIENCE)
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Resolver]]:
+    """Puts a resolver in place; it lets go of everybody at the end."""
+    resolvers: list[Resolver] = []
+
+    def put(*addresses: tuple[str, int], error: Exception | None = None) -> Resolver:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", each) for each in addresses]
+        resolvers.append(Resolver(error or found))
+        monkeypatch.setattr(socket, "getaddrinfo", resolvers[-1])
+        return resolvers[-1]
+
+    yield put
+    for resolver in resolvers:
+        resolver.go_on.set()
+
+
+def test_an_abort_amid_the_look_up_of_the_name(
+    connect: Connect, resolve: Callable[..., Resolver], deepseek: DeepSeek
+) -> None:
+    host, port = deepseek.url.removeprefix("http://").split(":")
+    resolver = resolve((host, int(port)))
+    calling = Calling(connect(FAR))
+    assert resolver.asked.get(timeout=PATIENCE) == "deepseek.example"
+    calling.stop()
+    resolver.go_on.set()
+    assert deepseek.is_left_alone()
+
+
+def test_a_look_up_that_takes_too_long_is_given_up(
+    connect: Connect, resolve: Callable[..., Resolver]
+) -> None:
+    resolver = resolve()
+    failure = failure_of(new_call(connect(FAR, connect_timeout=0.02)))
+    assert failure.code == "upstream_unreachable"
+    assert resolver.asked.qsize() == TRIES
+
+
+def test_a_name_that_does_not_exist_is_said_plainly(
+    connect: Connect, resolve: Callable[..., Resolver]
+) -> None:
+    resolve(error=socket.gaierror(socket.EAI_NONAME, "Name or service not known")).go_on.set()
+    assert failure_of(new_call(connect(FAR))).code == "upstream_unreachable"
+
+
+def test_the_next_address_is_tried_where_one_refuses(
+    connect: Connect, resolve: Callable[..., Resolver], deepseek: DeepSeek
+) -> None:
+    host, port = deepseek.url.removeprefix("http://").split(":")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        dead = closed.getsockname()
+    resolve(dead, (host, int(port))).go_on.set()
+    calling = Calling(connect(FAR))
+    deepseek.accept().answer()
+    assert calling.join() is None
+
+
+def test_a_connection_that_takes_too_long_is_given_up(connect: Connect) -> None:
+    with black_hole() as url:
+        failure = failure_of(new_call(connect(url, connect_timeout=0.02)))
+    assert failure.code == "upstream_unreachable"
+
+
+def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    session = new_session()
+    call = new_call(connect(deepseek.url), session)
+    session.cancel(Reason.USER)
+    with pytest.raises(Aborted):
+        list(call.pieces())
+    call.close()
+    assert deepseek.is_left_alone()
+
+
+def test_an_aborted_call_leaves_nothing_open(connect: Connect, deepseek: DeepSeek) -> None:
+    upstream, open_descriptors = connect(deepseek.url), []
+    for _ in range(5):
+        calling = Calling(upstream)
+        peer = deepseek.accept()
+        peer.request()
+        before_the_headers(peer, calling)
+        open_descriptors.append(len(os.listdir("/proc/self/fd")))
+        calling.stop()
+        peer.socket.close()
+    assert max(open_descriptors) == open_descriptors[0]
+
+
+def test_the_next_call_after_an_abort_has_a_connection_of_its_own(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    upstream = connect(deepseek.url)
+    first = Calling(upstream)
+    mid_stream_peer = deepseek.accept()
+    mid_stream_peer.request()
+    mid_stream(mid_stream_peer, first)
+    first.stop()
+    second = Calling(upstream)
+    deepseek.accept().answer()
+    assert second.join() is None
+
+
+# --- certificates, proxies, netrc
+
+
+def test_a_certificate_of_an_authority_from_the_environment_is_accepted(
+    connect: Connect, trusted: trustme.CA
+) -> None:
+    with DeepSeek(certificate(trusted, "127.0.0.1")) as deepseek:
+        calling = Calling(connect(deepseek.url))
+        deepseek.accept().answer()
+        assert calling.join() is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "another.example"])
+def test_a_certificate_that_cannot_be_verified_is_refused(
+    connect: Connect, request: pytest.FixtureRequest, ca: trustme.CA, host: str
+) -> None:
+    """Neither one of an unknown authority, nor a known one's for another host."""
+    if host != "127.0.0.1":
+        request.getfixturevalue("trusted")
+    with DeepSeek(certificate(ca, host)) as deepseek:
+        calling = Calling(connect(deepseek.url))
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            deepseek.accept()
+        error = calling.join()
+        assert deepseek.is_left_alone()
+    assert isinstance(error, UpstreamError)
+    assert (error.status, error.code) == (502, "upstream_unreachable")
+    assert "TLS" in error.message
+
+
+def test_certificates_that_cannot_be_read_stop_the_start(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "missing.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", path)
+    with pytest.raises(ConfigError, match="missing"):
+        connect("https://deepseek.example")
+
+
+def test_a_folder_of_certificates_can_be_named(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+    connect("https://deepseek.example")
+
+
+def test_the_proxy_of_the_environment_is_used(
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", deepseek.url)
+    calling = Calling(connect(FAR))
+    peer = deepseek.accept()
+    head, body = peer.request()
+    assert head.startswith(f"POST {FAR}/chat/completions HTTP/1.1\r\n")
+    assert body == BODY
+    calling.stop()
+    assert peer.sees_the_end()
+
+
+def test_behind_a_proxy_tls_is_spoken_with_deepseek_itself(
+    connect: Connect,
+    deepseek: DeepSeek,
+    monkeypatch: pytest.MonkeyPatch,
+    trusted: trustme.CA,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", deepseek.url)
+    calling = Calling(connect("https://deepseek.example"))
+    proxy = deepseek.accept()
+    head, _ = proxy.request()
+    assert head.startswith("CONNECT deepseek.example:443 HTTP/1.")
+    assert KEY not in head
+    proxy.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+    inner = Peer(deepseek.secured(proxy.socket, certificate(trusted, "deepseek.example")))
+    inner.request()
+    mid_stream(inner, calling)
+    calling.stop()
+    assert inner.sees_the_end()
+
+
+def test_an_abort_while_a_proxy_connects(
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", deepseek.url)
+    calling = Calling(connect("https://deepseek.example"))
+    proxy = deepseek.accept()
+    proxy.request()
+    calling.stop()
+    assert proxy.sees_the_end()
+
+
+def test_a_host_that_the_environment_excepts_has_no_proxy(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "deepseek.example")
+    assert not connect(FAR).proxies
+
+
+def test_a_loopback_upstream_is_reached_without_the_proxy(
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    calling = Calling(connect(deepseek.url))
+    deepseek.accept().answer()
+    assert calling.join() is None
+
+
+def test_a_socks_proxy_stops_the_start(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1080")
+    with pytest.raises(ConfigError, match="SOCKS"):
+        connect(FAR)
+
+
+def test_a_netrc_does_not_replace_the_key(
+    connect: Connect,
+    deepseek: DeepSeek,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    calling = Calling(connect(deepseek.url))
+    head, _ = deepseek.accept().request()
+    calling.stop()
+    assert f"Authorization: Bearer {KEY}\r\n" in head
