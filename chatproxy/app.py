@@ -1,0 +1,63 @@
+"""The standalone server's application: the extension, the page, and the health checks."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from flask import Flask, Response, current_app, jsonify
+from werkzeug.exceptions import HTTPException
+
+from . import logs, page
+from .errors import ConfigError
+from .extension import ChatProxy, State
+
+_SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
+
+
+def create_app(config: dict[str, Any] | None = None) -> Flask:
+    """The application for a WSGI server.
+
+    :param config: settings that go before those of the environment.
+    :raises ConfigError: where a setting is wrong or missing.
+    """
+    logs.to_stderr()
+    app = Flask("chatproxy", static_folder=None)
+    app.config.from_mapping(config)
+    ChatProxy(app)
+    app.register_blueprint(page.blueprint())
+    app.add_url_rule("/healthz", view_func=healthz)
+    app.add_url_rule("/readyz", view_func=readyz)
+    app.register_error_handler(HTTPException, _as_json)
+    return app
+
+
+def load() -> Flask:
+    """The application for a server's process, which a wrong setting ends with one sentence."""
+    try:
+        return create_app()
+    except ConfigError as error:
+        print(f"chatproxy: {error}", file=sys.stderr)
+        # With this status gunicorn's master gives up, instead of trying again and again.
+        sys.exit(4)
+
+
+def healthz() -> Response:
+    """The process lives."""
+    return jsonify(status="ok")
+
+
+def readyz() -> tuple[Response, int]:
+    """Whether a stream would be accepted now."""
+    state: State = current_app.extensions["chatproxy"]
+    if state.registry.draining:
+        return jsonify(status="draining"), 503
+    return jsonify(status="ready"), 200
+
+
+def _as_json(error: HTTPException) -> tuple[Response, int, list[tuple[str, str]]]:
+    code = error.code or 500
+    name = error.name.lower().replace(" ", "_")
+    headers = [pair for pair in error.get_headers() if pair[0] != "Content-Type"]
+    body = jsonify(error=_SENTENCES.get(code, f"{error.name}."), code=name)
+    return body, code, headers

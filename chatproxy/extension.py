@@ -1,0 +1,167 @@
+"""ChatProxy: settings, parts and routes put together for one Flask application.
+
+All state is in ``app.extensions["chatproxy"]``; the extension object keeps nothing of an
+application, so that one may serve several, and two in one process don't meet.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from flask import Flask
+from flask_cors import CORS
+
+from . import logs, shutdown, signals, views
+from . import payload as payloads
+from .clock import Clock
+from .config import Settings, unknown_names
+from .disconnect import DisconnectWatcher
+from .errors import Unauthorized
+from .registry import Registry
+from .relay import Follower, produce
+from .session import Outcome, StreamSession
+from .transcript import Transcript
+from .upstream import Upstream, UpstreamCall
+
+logger = logs.logger
+
+Owner = Callable[[], "str | None"]
+Prepare = Callable[[payloads.Payload], "payloads.Payload | None"]
+_P = TypeVar("_P", bound=Prepare)
+
+
+class ChatProxy:
+    """The Flask extension.
+
+    :param app: the application; or call ``init_app`` later.
+    :param owner: called in each request, returns who makes it as a string. None or an empty string
+        refuses the request (401). Left out, there are no owners: whoever knows an id may stop it.
+    :param url_prefix: where the routes go.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        owner: Owner | None = None,
+        url_prefix: str = "/api/chat",
+    ) -> None:
+        self._owner = owner
+        self._url_prefix = url_prefix
+        self._preparers: list[Prepare] = []
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Add the routes to an application, with its settings and state.
+
+        :raises ConfigError: where a setting is wrong or missing.
+        :raises RuntimeError: where this was done before.
+        """
+        if "chatproxy" in app.extensions:
+            raise RuntimeError("ChatProxy is already set up on this application.")
+        settings = Settings.load(app.config, os.environ)
+        for name in unknown_names({*os.environ, *app.config}):
+            logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
+        routes = views.blueprint(self._url_prefix)
+        if settings.cors_origins:
+            CORS(routes, origins=list(settings.cors_origins), expose_headers=["X-Session-Id"])
+        app.extensions["chatproxy"] = State(app, settings, self._owner, self._preparers)
+        app.register_blueprint(routes)
+
+    def prepare(self, function: _P) -> _P:
+        """Decorator: have ``function(payload)`` called before a payload is sent.
+
+        It may change the payload or return another, or refuse it by raising
+        ``chatproxy.Refusal`` or by ``flask.abort``. It runs in the request.
+        """
+        self._preparers.append(function)
+        return function
+
+
+class State:
+    """What ChatProxy has on one application: ``app.extensions["chatproxy"]``."""
+
+    def __init__(
+        self, app: Flask, settings: Settings, owner: Owner | None, preparers: list[Prepare]
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.registry = Registry(settings, sender=app)
+        self.upstream = Upstream(settings)
+        self.watcher = DisconnectWatcher(settings.idle_timeout)
+        self._clock = Clock(settings, self.registry)
+        self._owner = owner
+        self._preparers = preparers
+        self._shutdown = shutdown.Shutdown(self.registry, settings.grace)
+
+    def establish_owner(self) -> str:
+        """Who makes the present request; "" where there are no owners.
+
+        :raises Unauthorized: where there should be one and is none.
+        """
+        if self._owner is None:
+            return ""
+        owner = self._owner()
+        if not owner:
+            raise Unauthorized("This request needs somebody who is logged in.")
+        return str(owner)
+
+    def prepare(self, payload: payloads.Payload) -> bytes:
+        """The body for DeepSeek, after the application has had its say.
+
+        :raises Refusal: where it can't be used.
+        """
+        payloads.check(payload)
+        for preparer in self._preparers:
+            changed = preparer(payload)
+            payload = payload if changed is None else changed
+        return payloads.complete(payload, self.settings.model)
+
+    def begin(self, session_id: str, owner: str, body: bytes) -> Follower:
+        """Claim the id and start to produce the answer; return the client's reader of it.
+
+        :raises Refusal: where the id can't be had.
+        """
+        session = self.registry.claim(session_id, owner)
+        try:
+            self._shutdown.listen()
+            self._clock.start()
+            if signals.stream_ended.receivers:
+                session.transcript = Transcript()
+            follower = Follower(session, session.log.reader(), self.settings.heartbeat, self.app)
+            threading.Thread(
+                target=self._produce, args=(session, body), name="chatproxy-producer", daemon=True
+            ).start()
+        except BaseException:
+            session.end(Outcome.FAILED)
+            self.registry.discard(session)
+            session.closed.set()
+            raise
+        return follower
+
+    def _produce(self, session: StreamSession, body: bytes) -> None:
+        produce(session, UpstreamCall(self.upstream, body, session), self.registry)
+        if session.transcript is not None:
+            self._tell(session, session.transcript)
+
+    def _tell(self, session: StreamSession, transcript: Transcript) -> None:
+        try:
+            with self.app.app_context():
+                signals.stream_ended.send(
+                    self.app,
+                    session_id=session.id,
+                    owner=session.owner,
+                    outcome=session.outcome and session.outcome.value,
+                    reason=session.reason and session.reason.value,
+                    phase=session.phase.value,
+                    events=session.events,
+                    usage=transcript.usage,
+                    text=transcript.text,
+                    reasoning_text=transcript.reasoning_text,
+                )
+        except Exception:
+            logger.exception("A receiver of stream_ended failed")

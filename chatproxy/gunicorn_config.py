@@ -1,0 +1,46 @@
+"""Settings for gunicorn: ``gunicorn -c python:chatproxy.gunicorn_config wsgi:app``.
+
+gunicorn imports this in its master, before the gevent worker patches; so nothing here may import
+``requests`` or ``ssl``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from .config import Settings
+from .errors import ConfigError
+
+try:
+    _settings = Settings.load({}, os.environ)
+except ConfigError as error:
+    sys.exit(f"chatproxy: {error}")
+
+worker_class = "gevent"
+# A Stop is a connection of its own. It must find a place beside the streams.
+worker_connections = 2 * _settings.max_sessions + 200
+# gunicorn waits a little longer than the running answers may.
+graceful_timeout = int(_settings.grace) + 5
+
+
+def on_starting(server: Any) -> None:
+    """Refuse to preload: ``requests`` and ``ssl`` would be imported before gevent patches them."""
+    if server.cfg.preload_app:
+        sys.exit("chatproxy: gunicorn's preload_app cannot be used with the gevent worker.")
+
+
+def post_worker_init(_worker: Any) -> None:
+    """Leave Ctrl-C to the master, which passes it on.
+
+    A terminal sends it to both; told twice, a gevent worker ends with a traceback.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def when_ready(server: Any) -> None:
+    """Warn where a Stop could land on a worker that does not have the answer."""
+    if server.cfg.workers > 1:
+        server.log.warning("chatproxy: a Stop works in one worker only; use one worker.")

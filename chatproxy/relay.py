@@ -1,0 +1,184 @@
+"""The relay: an answer is produced once, and followed by any number of readers.
+
+``produce`` runs in a thread (or greenlet) of its own, reads DeepSeek and appends to the answer log.
+A ``Follower`` reads that log on behalf of one client. Neither knows the other: a Stop ends the
+producer wherever its readers are, a slow reader lags in the log, a heartbeat is a reader that
+waited in vain, and a client that left is a log without readers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from . import signals, sse
+from .answer_log import LogReader
+from .disconnect import Watch
+from .errors import Aborted, UpstreamError
+from .registry import Registry
+from .session import Outcome, Phase, Reason, StreamSession
+from .upstream import UpstreamCall
+
+logger = logging.getLogger("chatproxy")
+
+#: Seconds for which the end of the body is awaited after ``[DONE]``, so that the connection can
+#: be used for another answer.
+_TAIL_SECONDS = 0.5
+_TAIL_PIECES = 4
+
+_TIMED_OUT = frozenset({Reason.IDLE, Reason.DEADLINE})
+
+
+def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> None:
+    """Make the whole answer, in this thread; close everything and tell of it at the end."""
+    outcome = Outcome.FAILED
+    try:
+        session.on_cancel(call.abort)
+        _pump(session, call)
+        outcome = Outcome.FINISHED
+    except Aborted:
+        outcome = Outcome.STOPPED
+    except UpstreamError as error:
+        session.refusal = error
+    except Exception:
+        logger.exception("An answer failed by an error of the server")
+        session.refusal = UpstreamError("The answer failed by an error of the server.", status=500)
+    finally:
+        _finish(session, call, registry, outcome)
+
+
+def _pump(session: StreamSession, call: UpstreamCall) -> None:
+    decoder = sse.Decoder()
+    pieces = call.pieces()
+    for piece in pieces:
+        events: list[bytes] = []
+        done = False
+        for block in decoder.feed(piece):
+            if sse.is_comment(block):
+                session.log.pulse()
+            elif done := sse.is_done(block):
+                break
+            else:
+                events.append(block)
+        if events:
+            _record(session, events)
+        if done:
+            _complete(session, call, pieces)
+            return
+        session.log.wait_for_room()
+    raise UpstreamError("DeepSeek closed the connection before the answer was complete.")
+
+
+def _record(session: StreamSession, events: list[bytes]) -> None:
+    session.last_event_at = time.monotonic()
+    session.enter(Phase.STREAMING)
+    session.events += len(events)
+    session.log.append(events)
+    if session.transcript is not None:
+        session.transcript.add(events)
+
+
+def _complete(session: StreamSession, call: UpstreamCall, pieces: Iterator[bytes]) -> None:
+    if session.end(Outcome.FINISHED) is not Outcome.FINISHED:
+        raise Aborted
+    session.log.append([sse.DONE])
+    session.log.end()
+    call.limit(_TAIL_SECONDS)
+    with suppress(UpstreamError):
+        for _, _piece in zip(range(_TAIL_PIECES), pieces, strict=False):
+            continue
+
+
+def _finish(
+    session: StreamSession, call: UpstreamCall, registry: Registry, outcome: Outcome
+) -> None:
+    outcome = session.end(outcome)
+    if session.reason is Reason.USER:
+        signals.stream_aborted.send(registry.sender, session=session)
+    call.close()
+    session.closed_at = time.monotonic()
+    if outcome is Outcome.STOPPED:
+        if session.reason in _TIMED_OUT and not session.events:
+            session.refusal = UpstreamError(
+                "DeepSeek sent nothing in time.", status=504, code="upstream_timeout"
+            )
+        session.log.append([_stopped_event(session), sse.DONE])
+    elif session.refusal is not None:
+        error = {"message": session.refusal.message, "code": session.refusal.code}
+        session.log.append([sse.event("error", {"error": error})])
+    session.log.end()
+    registry.discard(session)
+    signals.stream_closed.send(registry.sender, session=session)
+    session.closed.set()
+
+
+def _stopped_event(session: StreamSession) -> bytes:
+    return sse.event(
+        "stopped",
+        {
+            "sessionId": session.id,
+            "reason": session.reason,
+            "phase": session.phase,
+            "events": session.events,
+        },
+    )
+
+
+class Follower:
+    """One client's reader: an iterable of bytes for a WSGI server, which closes it.
+
+    :param reader: the client's place in the answer log.
+    :param heartbeat: seconds of silence after which the client gets a comment.
+    """
+
+    def __init__(
+        self, session: StreamSession, reader: LogReader, heartbeat: float, sender: object
+    ) -> None:
+        self._session = session
+        self._reader = reader
+        self._heartbeat = heartbeat
+        self._sender = sender
+        self._first: bytes | None = None
+        self.watch: Watch | None = None
+
+    def begin(self) -> None:
+        """Wait until there is something to say, for one heartbeat at the most.
+
+        :raises Refusal: where the answer failed before there was.
+        """
+        self._first = self._read()
+        if self._session.refusal is not None and not self._session.events:
+            raise self._session.refusal
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        ready, self._first = self._first or self._read(), None
+        if ready is None:
+            self.close()
+            raise StopIteration
+        return ready
+
+    def close(self) -> None:
+        """Stop following. The last reader that leaves a live answer ends it.
+
+        Called by the WSGI server at the end, and by the watch when the client has gone, from
+        another thread.
+        """
+        if self._reader.closed:
+            return
+        if self.watch is not None:
+            self.watch.stop()
+        self._reader.close()
+        session = self._session
+        if session.outcome is None and not session.flag.is_set():
+            signals.client_disconnected.send(self._sender, session=session)
+            if not session.log.followed:
+                session.cancel(Reason.DISCONNECT)
+
+    def _read(self) -> bytes | None:
+        ready = self._reader.read(self._heartbeat)
+        return sse.HEARTBEAT if ready == b"" else ready

@@ -1,0 +1,106 @@
+"""The routes of the blueprint: an answer as a stream, and the Stop for it.
+
+They run inside the application's own ``before_request``, so that its login and its limits apply.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, current_app, jsonify, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from . import payload as payloads
+from . import signals
+from .errors import BodyTooLarge, Refusal
+from .registry import Receipt
+
+if TYPE_CHECKING:
+    from .extension import State
+
+_STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # nginx passes the events on as they come
+}
+
+
+def blueprint(url_prefix: str) -> Blueprint:
+    """The routes, for one application."""
+    routes = Blueprint("chatproxy", __name__, url_prefix=url_prefix)
+    routes.post("/stream")(stream)
+    routes.post("/cancel/<path:session_id>")(cancel)
+    routes.errorhandler(Refusal)(refuse)
+    routes.errorhandler(RequestEntityTooLarge)(refuse_large_body)
+    return routes
+
+
+def stream() -> Response:
+    """Ask DeepSeek for an answer and relay it as server-sent events."""
+    state = _state()
+    owner = state.establish_owner()
+    session_id = payloads.check_session_id(request.headers.get("X-Session-Id"))
+    body = state.prepare(_read_payload())
+    follower = state.begin(session_id, owner, body)
+    try:
+        signals.stream_started.send(state.app, session_id=session_id, owner=owner)
+        follower.watch = state.watcher.watch(request.environ, follower.close)
+        follower.begin()
+    except BaseException:
+        follower.close()
+        raise
+    headers = {**_STREAM_HEADERS, "X-Session-Id": session_id}
+    return Response(follower, headers=headers, direct_passthrough=True)
+
+
+def cancel(session_id: str) -> tuple[Response, int]:
+    """Stop an answer, and hand back the receipt."""
+    arrived = time.monotonic()
+    state = _state()
+    owner = state.establish_owner()
+    receipt = None
+    if payloads.is_session_id(session_id):
+        signals.cancel_requested.send(state.app, session_id=session_id)
+        receipt = state.registry.cancel(session_id, owner, arrived)
+    if receipt is None:
+        return jsonify(success=False, message="Session not found"), 404
+    return jsonify(_as_json(receipt)), 200
+
+
+def refuse(refusal: Refusal) -> tuple[Response, int, dict[str, str]]:
+    """The answer where there is none: one sentence, a status, a code."""
+    body = {"error": refusal.message, "code": refusal.code}
+    return jsonify(body), refusal.status, refusal.headers()
+
+
+def refuse_large_body(_error: RequestEntityTooLarge) -> tuple[Response, int, dict[str, str]]:
+    """The answer to a body over the limit."""
+    limit = _state().settings.max_body_bytes
+    return refuse(BodyTooLarge(f"The body is larger than {limit} bytes."))
+
+
+def _state() -> State:
+    state: State = current_app.extensions["chatproxy"]
+    return state
+
+
+def _read_payload() -> payloads.Payload:
+    limit = _state().settings.max_body_bytes
+    # One byte more: Werkzeug cuts a body without Content-Length off at the limit, and is silent.
+    request.max_content_length = limit + 1
+    body = request.get_data(cache=False)
+    if len(body) > limit:
+        raise RequestEntityTooLarge
+    return payloads.parse(body)
+
+
+def _as_json(receipt: Receipt) -> dict[str, object]:
+    return {
+        "success": True,
+        "sessionId": receipt.session_id,
+        "phase": receipt.phase,
+        "upstreamClosed": receipt.upstream_closed,
+        "stopMs": receipt.stop_ms,
+        "events": receipt.events,
+    }

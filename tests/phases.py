@@ -1,0 +1,124 @@
+"""Every phase in which an answer can be ended, each as a stream that stays in it.
+
+``reach(phase, kind, …)`` begins such a stream and returns it once it is there.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+from .servers import Client, Proxy, black_hole, mute_listener, new_id, wait_for
+
+#: The name of each phase, and what a receipt calls it.
+PHASES = {
+    "resolving": "connecting",
+    "connecting": "connecting",
+    "tls_handshake": "connecting",
+    "before_headers": "waiting",
+    "silent": "waiting",
+    "queued": "waiting",
+    "between_retries": "connecting",
+    "mid_stream": "streaming",
+    "silent_mid_stream": "streaming",
+    "client_does_not_read": "streaming",
+}
+
+_SIMULATED = {
+    "before_headers": {"never": "headers"},
+    "silent": {"never": "tokens"},
+    "queued": {"never": "tokens", "keep_alive_every": 0.05},
+    "between_retries": {"status": 503, "retry_after": 15},
+    "mid_stream": {"rate": 50, "tokens": 100_000},
+    "silent_mid_stream": {"rate": 0, "tokens": 100, "silence_after": 10},
+    "client_does_not_read": {"rate": 0, "tokens": 10_000_000},
+}
+
+LOG_BYTES = 200_000
+
+
+@dataclass
+class Stream:
+    """A stream that stays in one phase.
+
+    ``upstream_gone()`` waits until DeepSeek's side saw its peer go away, and returns the
+    ledger's entry where there is one.
+    """
+
+    id: str
+    phase: str
+    proxy: Proxy
+    client: Client
+    upstream_gone: Any
+
+
+@contextlib.contextmanager
+def reach(name, kind, start_proxy, deepseek):
+    """A stream in the phase of this name, under a server of this kind."""
+    with contextlib.ExitStack() as stack:
+        if name in _SIMULATED:
+            stream = _simulated(name, kind, start_proxy, deepseek)
+        else:
+            stream = _unconnected(name, kind, start_proxy, stack)
+        stack.callback(stream.client.leave)
+        yield stream
+
+
+def _simulated(name, kind, start_proxy, deepseek):
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_LOG_BYTES=LOG_BYTES)
+    session_id = new_id()
+    simulate = {"tag": session_id, **_SIMULATED[name]}
+    client = Client(proxy.port, receive_buffer=4096).post_stream(session_id, simulate=simulate)
+    entry = deepseek.entry(session_id)
+    if name == "between_retries":
+        deepseek.entry(session_id, lambda entry: not entry["open"])
+    elif name == "queued":
+        client.read_until(b": keep-alive")
+    elif name == "client_does_not_read":
+        _wait_until_generation_stalls(deepseek, session_id)
+    elif PHASES[name] == "streaming":
+        client.read_until(b"id: 10\n")
+    proxy.wait_for_phase(session_id, PHASES[name])
+
+    def upstream_gone():
+        if name == "between_retries":
+            return wait_for(lambda: entry and deepseek.entries(session_id)[-1])
+        return deepseek.gone(session_id)
+
+    return Stream(session_id, PHASES[name], proxy, client, upstream_gone)
+
+
+def _wait_until_generation_stalls(deepseek, tag):
+    seen = []
+
+    def stalled():
+        seen.append(deepseek.entries(tag)[-1]["tokens"])
+        return len(seen) > 20 and seen[-1] == seen[-20] > 0
+
+    wait_for(stalled, 20, "a stalled upstream")
+
+
+def _unconnected(name, kind, start_proxy, stack):
+    settings, gone = {}, None
+    if name == "resolving":
+        url, gone = "http://slow.test:1", lambda: None
+        settings = {"TEST_UNRESOLVABLE_HOST": "slow.test", "DEEPSEEK_API_KEY": "sk-test"}
+    elif name == "connecting":
+        url, gone = stack.enter_context(black_hole()), lambda: None
+    else:
+        listener = stack.enter_context(mute_listener())
+        url = "https://{}:{}".format(*listener.getsockname())
+    proxy = start_proxy(kind, url, **settings)
+    session_id = new_id()
+    client = Client(proxy.port).post_stream(session_id)
+    if gone is None:
+        accepted = stack.enter_context(listener.accept()[0])
+        accepted.settimeout(10)
+        assert accepted.recv(1) == b"\x16"  # a TLS handshake (RFC 8446, section 5.1)
+
+        def gone():
+            with contextlib.suppress(ConnectionResetError):
+                while accepted.recv(65536):
+                    continue
+
+    proxy.wait_for_phase(session_id, "connecting")
+    return Stream(session_id, "connecting", proxy, client, gone)

@@ -1,0 +1,79 @@
+"""The standalone application, with a window into its process for the tests.
+
+``python -m tests.serving werkzeug`` runs it under plain threads, ``… pywsgi`` under gevent's own
+server; gunicorn takes ``tests.serving:app``.
+"""
+
+import sys
+
+if sys.argv[1:] == ["pywsgi"]:
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import gc
+import os
+import socket
+import threading
+
+from flask import Flask, jsonify
+from greenlet import greenlet
+
+from chatproxy.app import load
+
+if host := os.environ.get("TEST_UNRESOLVABLE_HOST"):
+    _getaddrinfo = socket.getaddrinfo
+
+    def _hang(name, *args, **kwargs):
+        if name == host:
+            threading.Event().wait()
+        return _getaddrinfo(name, *args, **kwargs)
+
+    socket.getaddrinfo = _hang
+
+app: Flask = load()
+
+if os.environ.get("TEST_HIDE_SOCKET"):
+    # As under a WSGI server that does not tell where the client's socket is.
+    _wsgi_app = app.wsgi_app
+
+    def _without_socket(environ, start_response):
+        for name in ("gunicorn.socket", "werkzeug.socket"):
+            environ.pop(name, None)
+        return _wsgi_app(environ, start_response)
+
+    app.wsgi_app = _without_socket
+
+
+@app.get("/state")
+def state():
+    gc.collect()
+    found = gc.get_objects()
+    return jsonify(
+        sessions={s.id: s.phase for s in app.extensions["chatproxy"].registry.live()},
+        descriptors=len(os.listdir("/proc/self/fd")),
+        threads=len(os.listdir("/proc/self/task")),
+        greenlets=sum(isinstance(each, greenlet) and not each.dead for each in found),
+        running=sorted(thread.name for thread in threading.enumerate()),
+    )
+
+
+def _serve_with_werkzeug():
+    from werkzeug.serving import make_server
+
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    print(f"Listening at: http://127.0.0.1:{server.port} ", flush=True)
+    server.serve_forever()
+
+
+def _serve_with_pywsgi():
+    from gevent.pywsgi import WSGIServer
+
+    server = WSGIServer(("127.0.0.1", 0), app, log=None)
+    server.start()
+    print(f"Listening at: http://127.0.0.1:{server.server_port} ", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    {"werkzeug": _serve_with_werkzeug, "pywsgi": _serve_with_pywsgi}[sys.argv[1]]()

@@ -1,0 +1,144 @@
+"""An answer reaches the client as DeepSeek sent it."""
+
+import json
+import re
+
+import pytest
+import requests
+
+from .servers import Client, chat, data_events, events, new_id
+
+
+@pytest.fixture
+def ask(proxy):
+    """Asks for a whole answer; returns the response."""
+
+    def ask(**fields):
+        return requests.post(
+            f"{proxy.url}/api/chat/stream",
+            json=chat(**fields),
+            headers={"X-Session-Id": new_id()},
+            timeout=30,
+        )
+
+    return ask
+
+
+def _data_lines(body):
+    """The data lines without what differs from answer to answer."""
+    lines = re.findall(rb"^data: .*$", body, re.MULTILINE)
+    return [re.sub(rb'"id":"[^"]*"|"created":\d+', b"", line) for line in lines]
+
+
+@pytest.mark.parametrize("fields", [{}, {"thinking": {"type": "disabled"}}])
+def test_data_lines_are_byte_for_byte_those_of_deepseek(ask, deepseek, fields):
+    body = chat(simulate={"rate": 0}, stream=True, model="deepseek-flash", **fields)
+    direct = requests.post(f"{deepseek.url}/chat/completions", json=body, timeout=30)
+    relayed = ask(simulate={"rate": 0}, **fields)
+    assert len(_data_lines(direct.content)) > 10
+    assert _data_lines(relayed.content) == _data_lines(direct.content)
+
+
+def test_ids_count_from_1_and_the_answer_ends_with_done(ask):
+    found = events(ask(simulate={"rate": 0, "tokens": 20}).content)
+    assert [int(event["id"]) for event in found] == list(range(1, len(found) + 1))
+    assert found[-1]["data"] == "[DONE]"
+    assert json.loads(found[0]["data"])["object"] == "chat.completion.chunk"
+
+
+def test_response_headers(proxy):
+    session_id = new_id()
+    response = requests.post(
+        f"{proxy.url}/api/chat/stream",
+        json=chat(simulate={"rate": 0, "tokens": 1}),
+        headers={"X-Session-Id": session_id},
+        timeout=30,
+    )
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["Cache-Control"] == "no-cache, no-transform"
+    assert response.headers["X-Accel-Buffering"] == "no"
+    assert response.headers["X-Session-Id"] == session_id
+
+
+@pytest.mark.parametrize("line_ending", ["lf", "crlf", "cr"])
+def test_every_line_ending_of_the_standard_is_understood(ask, line_ending):
+    body = ask(simulate={"rate": 0, "tokens": 20, "line_ending": line_ending}).content
+    assert events(body)[-1]["data"] == "[DONE]"
+    assert len(data_events(body)) >= 20
+
+
+def test_single_bytes_make_whole_events(ask):
+    body = ask(
+        simulate={"rate": 0, "tokens": 2, "trickle": 0.0001}, thinking={"type": "disabled"}
+    ).content
+    assert events(body)[-1]["data"] == "[DONE]"
+
+
+def test_an_upstream_that_compresses_all_the_same_is_understood(ask, deepseek):
+    tag = new_id()
+    body = ask(simulate={"rate": 0, "tokens": 20, "gzip": True, "tag": tag}).content
+    assert events(body)[-1]["data"] == "[DONE]"
+    assert deepseek.entry(tag)["accept_encoding"] == "identity"
+
+
+def test_keep_alives_are_forwarded(proxy):
+    client = proxy.start(new_id(), simulate={"first_token_delay": 60, "keep_alive_every": 0.02})
+    received = client.read_until(b": keep-alive\n\n")
+    assert received.startswith(b"HTTP/1.1 200")
+    client.received = b""
+    client.read_until(b": keep-alive\n\n")
+
+
+@pytest.mark.parametrize("scenario", [{"never": "headers"}, {"never": "tokens"}])
+def test_silence_gives_heartbeats_also_before_the_answer_began(
+    kind, start_proxy, deepseek, scenario
+):
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_HEARTBEAT=0.1)
+    client = proxy.start(new_id(), simulate=scenario)
+    assert client.read_until(b": heartbeat\n\n").startswith(b"HTTP/1.1 200")
+    client.received = b""
+    client.read_until(b": heartbeat\n\n")
+
+
+def test_unknown_fields_go_to_deepseek_untouched(ask, deepseek):
+    tag = new_id()
+    assert ask(simulate={"rate": 0, "tokens": 1, "tag": tag}).ok
+    assert deepseek.entry(tag)["model"] == "deepseek-flash"
+    refused = ask(temperature=99, model="deepseek-chat")
+    assert refused.status_code == 400
+    assert refused.json()["code"] == "upstream_rejected"
+
+
+def test_a_slow_reader_loses_nothing(kind, start_proxy, deepseek):
+    """Far more than the log holds waits for a client that reads late."""
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_LOG_BYTES=200_000)
+    client = Client(proxy.port, receive_buffer=4096)
+    client.post_stream(new_id(), simulate={"rate": 0, "tokens": 5_000})
+    proxy.state()
+    status, body = client.read_answer()
+    assert status == 200
+    found = events(body)
+    assert [int(event["id"]) for event in found] == list(range(1, len(found) + 1))
+    assert len(found) > 5_000
+    assert found[-1]["data"] == "[DONE]"
+
+
+def test_connections_to_deepseek_are_used_again(proxy, deepseek):
+    first = new_id()
+    proxy.start(first, simulate={"rate": 0, "tokens": 1}).read_answer()
+    proxy.closing_line(first)
+    accepted = deepseek.ledger()["connections"]["accepted"]
+    for _ in range(5):
+        session_id = new_id()
+        proxy.start(session_id, simulate={"rate": 0, "tokens": 1}).read_answer()
+        proxy.closing_line(session_id)
+    assert deepseek.ledger()["connections"]["accepted"] == accepted
+
+
+def test_whole_answers_over_tls(kind, start_proxy, deepseek_tls, ca_file):
+    proxy = start_proxy(kind, deepseek_tls.url, REQUESTS_CA_BUNDLE=ca_file)
+    for _ in range(3):
+        status, body = proxy.start(new_id(), simulate={"rate": 0, "tokens": 50}).read_answer()
+        assert status == 200
+        assert events(body)[-1]["data"] == "[DONE]"

@@ -1,0 +1,184 @@
+"""Bad input gets one clear sentence and the right status, and costs nobody else anything."""
+
+import json
+
+import pytest
+import requests
+
+from .servers import Client, chat, new_id
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+BODIES = {
+    "nothing": (b"", 400, "invalid_json"),
+    "text": (b"hello", 400, "invalid_json"),
+    "cut": (b'{"messages": [', 400, "invalid_json"),
+    "not_utf8": (b'{"messages": "\xff\xfe"}', 400, "invalid_json"),
+    "nan": (b'{"messages": [{"role": "user"}], "temperature": NaN}', 400, "invalid_json"),
+    "infinite": (b'{"messages": [{"role": "user"}], "temperature": 1e999}', 400, "invalid_json"),
+    "digits": (b'{"seed": ' + b"9" * 10_000 + b"}", 400, "invalid_json"),
+    "deep": (DEEP, 400, "invalid_json"),
+    "deep_messages": (b'{"messages": ' + DEEP + b"}", 400, "invalid_json"),
+    "list": (b"[]", 400, "invalid_request"),
+    "null": (b"null", 400, "invalid_request"),
+    "number": (b"1", 400, "invalid_request"),
+    "no_messages": (b"{}", 400, "invalid_request"),
+    "empty_messages": (b'{"messages": []}', 400, "invalid_request"),
+    "text_messages": (b'{"messages": "hello"}', 400, "invalid_request"),
+    "messages_of_text": (b'{"messages": ["hello"]}', 400, "invalid_request"),
+    "no_role": (b'{"messages": [{"content": "hello"}]}', 400, "invalid_request"),
+    "role_of_number": (b'{"messages": [{"role": 1}]}', 400, "invalid_request"),
+    "model_of_number": (b'{"messages": [{"role": "user"}], "model": 1}', 400, "invalid_request"),
+    "empty_model": (b'{"messages": [{"role": "user"}], "model": ""}', 400, "invalid_request"),
+    "too_large": (b'{"messages": "' + b"x" * (1 << 20) + b'"}', 413, "body_too_large"),
+}
+
+WRONG_IDS = {
+    "too_long": "x" * 129,
+    "space": "a b",
+    "slash": "a/b",
+    "traversal": "../../etc/passwd",
+    "percent": "a%0d%0ab",
+    "latin": "sessi\xf6n",
+    "quote": 'a"b',
+    "comma": "a,b",
+}
+
+
+@pytest.fixture
+def post(proxy):
+    def post(data, session_id=None, path="/api/chat/stream"):
+        headers = {"X-Session-Id": new_id() if session_id is None else session_id}
+        return requests.post(f"{proxy.url}{path}", data=data, headers=headers, timeout=30)
+
+    return post
+
+
+@pytest.fixture
+def neighbour(proxy):
+    """A stream beside, which must go on."""
+    session_id = new_id()
+    client = proxy.start(session_id, simulate={"rate": 50, "tokens": 100_000})
+    client.read_until(b"id: 2\n")
+    yield client
+    client.received = b""
+    client.read_until(b"data: ")
+    assert proxy.cancel(session_id)[0] == 200
+    assert "Traceback" not in proxy.log()
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_wrong_body_gets_one_sentence(post, neighbour, name):
+    body, status, code = BODIES[name]
+    response = post(body)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    sentence = response.json()["error"]
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+def test_a_large_body_in_chunks_is_refused_too(post, neighbour):
+    response = post(iter([b" " * 65536] * 32))
+    assert response.status_code == 413
+
+
+def test_a_missing_session_id(proxy, neighbour):
+    for headers in ({}, {"X-Session-Id": ""}):
+        response = requests.post(
+            f"{proxy.url}/api/chat/stream", json=chat(), headers=headers, timeout=10
+        )
+        assert response.status_code == 400
+        assert response.json() == {"error": "Missing sessionId", "code": "missing_session_id"}
+
+
+@pytest.mark.parametrize("name", WRONG_IDS)
+def test_a_wrong_session_id(post, neighbour, name):
+    response = post(json.dumps(chat()), WRONG_IDS[name].encode("latin-1"))
+    assert response.status_code == 400
+    assert response.json()["code"] == "invalid_session_id"
+
+
+@pytest.mark.parametrize("session_id", ["session_1718345013123_k3j9x0ab", "A.b_c:d-9", "x" * 128])
+def test_ids_of_the_right_form_pass(post, proxy, session_id):
+    response = post(json.dumps(chat(simulate={"rate": 0, "tokens": 1})), session_id)
+    assert response.status_code == 200
+    proxy.closing_line(session_id)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "x" * 129,
+        "a%0d[SSE]%20forged",
+        "..%2F..%2Fetc%2Fpasswd",
+        "%2e%2e/secret",
+        "%C3%B6",
+        "a%00b",
+        "%",
+        "a b",
+    ],
+)
+def test_a_stop_for_a_wrong_id_is_not_found_and_forges_no_line(post, proxy, neighbour, path):
+    before = proxy.log().count("Cancel request received")
+    response = post(b"", path=f"/api/chat/cancel/{path}")
+    assert response.status_code == 404
+    assert response.json() == {"success": False, "message": "Session not found"}
+    assert proxy.log().count("Cancel request received") == before
+    assert not any("] forged" in line for line in proxy.log().splitlines())
+
+
+def test_a_stop_for_an_id_of_two_lines_forges_no_line(post, proxy):
+    assert post(b"", path="/api/chat/cancel/a%0d%0a[SSE]%20forged").status_code == 404
+    assert not any("] forged" in line for line in proxy.log().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/chat/stream"),
+        ("PUT", "/api/chat/stream"),
+        ("DELETE", "/api/chat/stream"),
+        ("GET", "/api/chat/cancel/x"),
+        ("POST", "/healthz"),
+    ],
+)
+def test_a_wrong_method(proxy, neighbour, method, path):
+    response = requests.request(method, proxy.url + path, timeout=10)
+    assert response.status_code == 405
+    assert response.json()["error"] == "This method is not allowed here."
+    assert "Allow" in response.headers
+
+
+def test_an_unknown_address(proxy):
+    response = requests.get(f"{proxy.url}/nothing", timeout=10)
+    assert response.status_code == 404
+    assert response.json()["code"] == "not_found"
+
+
+def test_bytes_that_are_not_http(proxy, neighbour):
+    client = Client(proxy.port)
+    client.send(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
+    client.leave()
+
+
+def test_stops_for_unknown_ids_are_remembered_in_bounded_number(proxy, deepseek):
+    """A flood of them costs neither memory without end nor anybody's stream."""
+    with requests.Session() as session:
+        for number in range(300):
+            url = f"{proxy.url}/api/chat/cancel/flood-{number}"
+            assert session.post(url, timeout=10).status_code == 404
+    assert requests.get(f"{proxy.url}/healthz", timeout=10).ok
+
+
+def test_too_many_sessions(kind, start_proxy, deepseek):
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_MAX_SESSIONS=2)
+    ids = [new_id() for _ in range(2)]
+    for session_id in ids:
+        proxy.start(session_id, simulate={"never": "tokens", "tag": session_id})
+        deepseek.entry(session_id)
+    answer = proxy.start(new_id()).read_until(b"too_many_sessions")
+    assert answer.startswith(b"HTTP/1.1 429")
+    assert b"Retry-After: 1" in answer
+    for session_id in ids:
+        assert proxy.cancel(session_id)[0] == 200
+    assert proxy.start(new_id(), simulate={"rate": 0, "tokens": 1}).read_answer()[0] == 200

@@ -1,0 +1,166 @@
+"""A Stop ends the connection to DeepSeek at once, in every phase, and says so."""
+
+import re
+import time
+
+import pytest
+
+from .phases import PHASES, reach
+from .servers import Client, events, new_id, wait_for
+
+
+@pytest.fixture(params=PHASES)
+def stream(request, kind, start_proxy, deepseek):
+    with reach(request.param, kind, start_proxy, deepseek) as stream:
+        yield stream
+
+
+def test_stop_hands_back_a_receipt_after_the_close(stream):
+    stopped_at = time.monotonic()
+    status, receipt = stream.proxy.cancel(stream.id)
+    assert status == 200
+    assert receipt == {
+        "success": True,
+        "sessionId": stream.id,
+        "phase": stream.phase,
+        "upstreamClosed": True,
+        "stopMs": receipt["stopMs"],
+        "events": receipt["events"],
+    }
+    assert 0 <= receipt["stopMs"] < 1000
+    assert (receipt["events"] > 0) == (stream.phase == "streaming")
+
+    entry = stream.upstream_gone()
+    if entry and entry["peer_gone_mono"]:
+        assert entry["peer_gone_mono"] - stopped_at < 1
+        assert entry["last_token_mono"] is None or entry["last_token_mono"] - stopped_at < 1
+        assert not entry["finished"]
+        assert not entry["open"]
+
+    assert re.fullmatch(
+        rf"\[SSE\] {stream.id} ended outcome=stopped phase={stream.phase} "
+        rf"events={receipt['events']} ms=\d+",
+        stream.proxy.closing_line(stream.id),
+    )
+    assert stream.proxy.lines(stream.id)[:-1] == [
+        f"[SSE] Cancel request received for {stream.id}",
+        f"[SSE] {stream.id} aborted by client",
+    ]
+    assert stream.id not in stream.proxy.state()["sessions"]
+
+
+def test_a_stopped_answer_says_so_and_ends(stream):
+    if stream.client.received:
+        stream.client.read_until(b"\r\n\r\n")
+    _, receipt = stream.proxy.cancel(stream.id)
+    status, body = stream.client.read_answer()
+    assert status == 200
+    last, done = events(body)[-2:]
+    assert last["event"] == "stopped"
+    assert done["data"] == "[DONE]"
+    assert f'"sessionId":"{stream.id}","reason":"user","phase":"{stream.phase}"' in last["data"]
+    assert f'"events":{receipt["events"]}}}' in last["data"]
+
+
+def test_a_client_that_leaves_ends_the_upstream(stream):
+    left_at = time.monotonic()
+    stream.client.leave()
+    line = stream.proxy.closing_line(stream.id)
+    assert f"outcome=stopped phase={stream.phase}" in line
+    assert stream.proxy.lines(stream.id)[0] == f"[SSE] {stream.id} client disconnected"
+    entry = stream.upstream_gone()
+    if entry and entry["peer_gone_mono"]:
+        assert entry["peer_gone_mono"] - left_at < 1
+    stream.proxy.wait_until_empty()
+    assert stream.proxy.cancel(stream.id)[0] == 404
+
+
+def test_a_client_that_resets_its_connection_ends_the_upstream(stream):
+    stream.client.reset()
+    assert "outcome=stopped" in stream.proxy.closing_line(stream.id)
+    stream.upstream_gone()
+
+
+def test_a_second_stop_finds_nothing(proxy):
+    session_id = new_id()
+    client = proxy.start(session_id, simulate={"rate": 20, "tokens": 1000})
+    client.read_until(b"id: 2\n")
+    assert proxy.cancel(session_id)[0] == 200
+    assert proxy.cancel(session_id) == (404, {"success": False, "message": "Session not found"})
+    assert len(proxy.lines(f"Cancel request received for {session_id}")) == 2
+    assert len(proxy.lines(f"{session_id} aborted by client")) == 1
+
+
+def test_a_finished_session_is_not_found(proxy):
+    session_id = new_id()
+    status, body = proxy.start(session_id, simulate={"rate": 0, "tokens": 3}).read_answer()
+    assert status == 200
+    assert events(body)[-1]["data"] == "[DONE]"
+    wait_for(lambda: proxy.cancel(session_id)[0] == 404)
+    assert "outcome=finished" in proxy.closing_line(session_id)
+
+
+def test_a_stop_that_overtakes_its_start_leads_to_no_connection(proxy, deepseek):
+    session_id = new_id()
+    assert proxy.cancel(session_id) == (404, {"success": False, "message": "Session not found"})
+    before = deepseek.ledger()["connections"]["accepted"]
+    client = Client(proxy.port).post_stream(session_id, simulate={"tag": session_id})
+    answer = client.read_until(b"session_cancelled")
+    assert answer.startswith(b"HTTP/1.1 409")
+    assert b"X-Should-Retry: false" in answer
+    assert deepseek.ledger()["connections"]["accepted"] == before
+    assert deepseek.entries(session_id) == []
+
+
+def test_a_second_start_with_the_same_id_is_refused(proxy):
+    session_id = new_id()
+    first = proxy.start(session_id, simulate={"rate": 20, "tokens": 1000})
+    first.read_until(b"id: 1\n")
+    answer = proxy.start(session_id).read_until(b"session_active")
+    assert answer.startswith(b"HTTP/1.1 409")
+    assert b"X-Should-Retry: false" in answer
+    first.read_until(b"id: 5\n")
+    proxy.cancel(session_id)
+    assert proxy.start(session_id).read_until(b"session_active").startswith(b"HTTP/1.1 409")
+
+
+def test_no_byte_of_a_request_is_sent_after_a_stop_in_the_tls_handshake(
+    kind, start_proxy, deepseek
+):
+    with reach("tls_handshake", kind, start_proxy, deepseek) as stream:
+        assert stream.proxy.cancel(stream.id)[1]["upstreamClosed"]
+        stream.upstream_gone()
+
+
+@pytest.mark.parametrize("scenario", [{"never": "headers"}, {"rate": 50, "tokens": 10_000}])
+def test_stop_reaches_an_upstream_behind_tls(kind, start_proxy, deepseek_tls, ca_file, scenario):
+    proxy = start_proxy(kind, deepseek_tls.url, REQUESTS_CA_BUNDLE=ca_file)
+    session_id = new_id()
+    client = proxy.start(session_id, simulate={"tag": session_id, **scenario})
+    if "rate" in scenario:
+        client.read_until(b"id: 5\n")
+    deepseek_tls.entry(session_id)
+    stopped_at = time.monotonic()
+    assert proxy.cancel(session_id)[1]["upstreamClosed"] is True
+    assert deepseek_tls.gone(session_id)["peer_gone_mono"] - stopped_at < 1
+
+
+def test_stop_works_on_a_pooled_connection(proxy, deepseek):
+    first, second = new_id(), new_id()
+    proxy.start(first, simulate={"rate": 0, "tokens": 3}).read_answer()
+    proxy.closing_line(first)
+    accepted = deepseek.ledger()["connections"]["accepted"]
+    proxy.start(second, simulate={"tag": second, "never": "headers"})
+    deepseek.entry(second)
+    assert deepseek.ledger()["connections"]["accepted"] == accepted
+    assert proxy.cancel(second)[1]["upstreamClosed"] is True
+    deepseek.gone(second)
+
+
+def test_stop_needs_no_body_and_accepts_any(proxy):
+    """``navigator.sendBeacon`` and ``fetch`` with ``keepalive`` send what they like."""
+    import requests
+
+    url = f"{proxy.url}/api/chat/cancel/{new_id()}"
+    for data in (None, b"", b"text", b"\xff" * 1000):
+        assert requests.post(url, data=data, timeout=10).status_code == 404

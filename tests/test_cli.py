@@ -1,0 +1,171 @@
+"""The command line, and the ways in which people start a server, as they start it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import requests
+
+from chatproxy.config import describe
+
+from .servers import (
+    GUNICORN,
+    ROOT,
+    Client,
+    Process,
+    chat,
+    clean_environment,
+    events,
+    new_id,
+    wait_for,
+)
+
+CHATPROXY = [sys.executable, "-m", "chatproxy"]
+
+
+def run(*command, cwd=ROOT, **settings):
+    """Run a command that ends by itself."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=clean_environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def ask(url, **fields):
+    return requests.post(
+        f"{url}/api/chat/stream",
+        json=chat(**fields),
+        headers={"X-Session-Id": new_id()},
+        timeout=30,
+    )
+
+
+def stop_in_mid_answer(port):
+    """Begin an answer, read a little, press Stop; return the id and the receipt."""
+    session_id = new_id()
+    client = Client(port).post_stream(session_id, simulate={"rate": 20, "tag": session_id})
+    client.read_until(b"id: 3\n")
+    url = f"http://127.0.0.1:{port}/api/chat/cancel/{session_id}"
+    return session_id, requests.post(url, timeout=5).json()
+
+
+def test_the_demo_is_a_server_with_a_simulation_behind_it(logs):
+    """One command; Ctrl-C ends both of its processes without a traceback."""
+    with Process([*CHATPROXY, "demo", "--bind", "127.0.0.1:0"], logs("demo")) as demo:
+        wait_for(lambda: "Ctrl-C ends both" in demo.log())
+        upstream = re.search(r"simulated DeepSeek at (\S+)", demo.log())[1]
+        session_id, receipt = stop_in_mid_answer(demo.port)
+        assert receipt["upstreamClosed"] is True
+        entry = requests.get(f"{upstream}/ledger", params={"tag": session_id}, timeout=5).json()
+        assert entry["requests"][0]["peer_gone_how"] == "closed"
+        os.killpg(demo.process.pid, signal.SIGINT)  # as a terminal does
+        assert demo.process.wait(20) == 0
+        assert "Traceback" not in demo.log()
+        with pytest.raises(requests.ConnectionError):
+            requests.get(upstream, timeout=5)
+
+
+def test_serve_runs_one_gevent_worker(logs, deepseek):
+    command = [*CHATPROXY, "serve", "--bind", "127.0.0.1:0"]
+    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
+    with Process(command, logs("serve"), environment) as server:
+        assert events(ask(server.url, simulate={"rate": 0}).content)[-1]["data"] == "[DONE]"
+        assert "Using worker: gevent" in server.log()
+        assert server.stop(signal.SIGINT) == 0
+        assert "Traceback" not in server.log()
+
+
+def test_gunicorn_serves_wsgi_app(logs, deepseek):
+    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
+    command = [*GUNICORN, "-k", "gevent", "wsgi:app"]
+    with Process(command, logs("wsgi"), environment) as server:
+        assert events(ask(server.url, simulate={"rate": 0}).content)[-1]["data"] == "[DONE]"
+        assert requests.get(f"{server.url}/healthz", timeout=5).json() == {"status": "ok"}
+        assert requests.get(f"{server.url}/readyz", timeout=5).json() == {"status": "ready"}
+
+
+def test_an_application_of_three_lines(logs, deepseek, tmp_path):
+    (tmp_path / "myapp.py").write_text(
+        "from flask import Flask\n"
+        "from chatproxy import ChatProxy\n"
+        "app = Flask(__name__)\n"
+        "ChatProxy(app)\n"
+    )
+    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    command = [*GUNICORN, "-k", "gevent", "--chdir", str(tmp_path), "myapp:app"]
+    with Process(command, logs("three-lines"), environment) as server:
+        session_id, receipt = stop_in_mid_answer(server.port)
+        assert receipt["upstreamClosed"] is True
+        deepseek.gone(session_id)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({}, "DEEPSEEK_API_KEY is not set"),
+        (
+            {"DEEPSEEK_API_KEY": "sk-1", "CHATPROXY_HEARTBEAT": "soon"},
+            "CHATPROXY_HEARTBEAT must be",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [[*CHATPROXY, "serve"], [*GUNICORN, "-k", "gevent", "wsgi:app"]],
+    ids=["serve", "wsgi"],
+)
+def test_a_wrong_setting_stops_the_start_with_one_sentence(command, settings, sentence):
+    result = run(*command, **settings)
+    assert result.returncode != 0
+    assert f"chatproxy: {sentence}" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "sk-1" not in result.stderr
+
+
+def test_a_wrong_setting_stops_the_worker_too(tmp_path):
+    """Without our settings for gunicorn, it is the worker that finds out."""
+    (tmp_path / "empty.py").write_text("")
+    command = [*GUNICORN, "-k", "gevent", "-c", str(tmp_path / "empty.py"), "wsgi:app"]
+    result = run(*command)
+    assert result.returncode == 4
+    assert result.stderr.count("chatproxy: DEEPSEEK_API_KEY is not set") == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_setting_is_warned_about_and_no_more(logs, deepseek):
+    environment = clean_environment(
+        DEEPSEEK_BASE_URL=deepseek.url,
+        CHATPROXY_SERVICE_HOST="10.0.0.1",
+        CHATPROXY_PORT="tcp://10.0.0.1:80",
+    )
+    with Process(
+        [*CHATPROXY, "serve", "--bind", "127.0.0.1:0"], logs("k8s"), environment
+    ) as server:
+        assert requests.get(f"{server.url}/healthz", timeout=5).ok
+        assert "CHATPROXY_SERVICE_HOST is not a setting" in server.log()
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["simulate"], ["demo"]])
+def test_help(command):
+    result = run(*CHATPROXY, *command, "--help")
+    assert result.returncode == 0
+    assert "Usage: chatproxy" in result.stdout
+    if command == ["serve"]:
+        for name, _, _ in describe():
+            assert name in result.stdout
+
+
+def test_a_port_that_is_taken_is_one_sentence(deepseek):
+    port = deepseek.url.rsplit(":", 1)[1]
+    result = run(*CHATPROXY, "simulate", "--port", port)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: cannot listen on 127.0.0.1:")
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,76 @@
+"""A client that has gone is noticed: at once where the server tells where its socket is, and by
+the next heartbeat elsewhere."""
+
+import socket
+import time
+
+import pytest
+
+from .servers import new_id, wait_for
+
+SCENARIOS = {
+    "before_headers": {"never": "headers"},
+    "silent": {"never": "tokens"},
+    "mid_stream": {"rate": 20, "tokens": 10_000},
+}
+
+
+@pytest.fixture(params=SCENARIOS)
+def scenario(request):
+    return SCENARIOS[request.param]
+
+
+@pytest.mark.parametrize("other", ["pywsgi", "gunicorn-pywsgi", "gunicorn-threads"])
+def test_noticed_at_once_under_other_servers(other, scenario, start_proxy, deepseek):
+    """The heartbeat of 15 s plays no part in it."""
+    proxy = start_proxy(other, deepseek.url)
+    session_id = new_id()
+    client = proxy.start(session_id, simulate={"tag": session_id, **scenario})
+    deepseek.entry(session_id)
+    left_at = time.monotonic()
+    client.leave()
+    assert deepseek.gone(session_id)["peer_gone_mono"] - left_at < 1
+    assert "outcome=stopped" in proxy.closing_line(session_id)
+
+
+def test_noticed_by_heartbeat_where_the_socket_is_not_known(kind, scenario, start_proxy, deepseek):
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_HEARTBEAT=0.2, TEST_HIDE_SOCKET=1)
+    session_id = new_id()
+    client = proxy.start(session_id, simulate={"tag": session_id, **scenario})
+    deepseek.entry(session_id)
+    client.leave()
+    deepseek.gone(session_id, seconds=3)
+    assert "outcome=stopped" in proxy.closing_line(session_id)
+    assert proxy.lines(session_id)[0] == f"[SSE] {session_id} client disconnected"
+
+
+def test_a_half_closed_client_counts_as_gone(proxy, deepseek):
+    session_id = new_id()
+    client = proxy.start(session_id, simulate={"tag": session_id, "never": "tokens"})
+    deepseek.entry(session_id)
+    client.socket.shutdown(socket.SHUT_WR)
+    deepseek.gone(session_id)
+
+
+def test_a_client_that_sends_early_is_not_taken_for_gone(kind, start_proxy, deepseek):
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_HEARTBEAT=0.1)
+    session_id = new_id()
+    client = proxy.start(session_id, simulate={"tag": session_id, "never": "tokens"})
+    deepseek.entry(session_id)
+    client.send(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+    client.read_until(b": heartbeat")
+    assert session_id in proxy.state()["sessions"]
+    client.leave()
+    deepseek.gone(session_id)
+
+
+def test_a_client_that_never_reads_is_given_up(kind, start_proxy, deepseek):
+    """Nothing of it stays, although it keeps its connection open."""
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_IDLE_TIMEOUT=1, CHATPROXY_LOG_BYTES=100_000)
+    before = proxy.state()["descriptors"]
+    session_id = new_id()
+    proxy.start(session_id, simulate={"tag": session_id, "rate": 0, "tokens": 1_000_000})
+    deepseek.gone(session_id)
+    proxy.closing_line(session_id)
+    wait_for(lambda: proxy.state()["descriptors"] <= before, 15, "the end of the connection")
+    assert "Traceback" not in proxy.log()

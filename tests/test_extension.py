@@ -1,0 +1,789 @@
+"""What ChatProxy adds to a Flask application, with a DeepSeek of our own on a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from flask import Flask, Response, abort, current_app, request
+from werkzeug.test import TestResponse
+
+from chatproxy import ChatProxy, ConfigError, Refusal, stream_ended, stream_started
+from chatproxy.config import describe
+
+from .servers import wait_for
+
+PATIENCE = 10.0
+CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
+USAGE = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
+NOT_FOUND = {"success": False, "message": "Session not found"}
+ORIGIN = "https://chat.example.com"
+
+
+def chunk(**delta: str) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode()
+
+
+ANSWER = [
+    chunk(reasoning_content="Hm."),
+    chunk(content="Hel"),
+    chunk(content="lo"),
+    b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode(),
+]
+WHOLE = [*ANSWER, b"data: [DONE]"]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection to the server below."""
+
+    protocol_version = "HTTP/1.1"
+    server: DeepSeek
+
+    def do_POST(self) -> None:
+        self.server.received.append(
+            json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        )
+        self.send_response(self.server.status)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        body = b"".join(block + b"\n\n" for block in self.server.blocks)
+        if body:  # in one chunk, so that all events come at once
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(body), body))
+        if self.server.falls_silent:
+            self.server.left.put(self.connection.recv(1))
+            self.close_connection = True
+        else:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class DeepSeek(ThreadingHTTPServer):
+    """Answers each request with the same blocks; at the end it is done, or falls silent."""
+
+    daemon_threads = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.status = 200
+        self.blocks = WHOLE
+        self.falls_silent = False
+        self.received: list[dict[str, Any]] = []
+        #: One empty piece for each silent connection that the other side has closed.
+        self.left: queue.Queue[bytes] = queue.Queue()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self._accepted: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        accepted = super().get_request()
+        self._accepted.append(accepted[0])
+        return accepted
+
+    def server_close(self) -> None:
+        for sock in self._accepted:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
+    def fall_silent_after(self, blocks: list[bytes]) -> None:
+        self.blocks, self.falls_silent = blocks, True
+
+
+@pytest.fixture
+def deepseek() -> Iterator[DeepSeek]:
+    with DeepSeek() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+class Site:
+    """A Flask application with ChatProxy, and somebody who uses it."""
+
+    def __init__(self, app: Flask, prefix: str) -> None:
+        self.app = app
+        self.prefix = prefix
+
+    def stream(self, session_id: str | None = "session_1", **options: Any) -> TestResponse:
+        """Begin an answer; returns with its first event."""
+        headers = {**options.pop("headers", {})}
+        if session_id is not None:
+            headers["X-Session-Id"] = session_id
+        options = {"json": CHAT, **options} if "data" not in options else options
+        return self.app.test_client().post(f"{self.prefix}/stream", headers=headers, **options)
+
+    def stop(self, session_id: str = "session_1", **headers: str) -> TestResponse:
+        path = f"{self.prefix}/cancel/{session_id}"
+        return self.app.test_client().post(path, headers=headers)
+
+    @property
+    def live(self) -> list[str]:
+        return [session.id for session in self.app.extensions["chatproxy"].registry.live()]
+
+
+MakeSite = Callable[..., Site]
+
+
+@pytest.fixture
+def make_site(deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeSite]:
+    """Makes applications; what they leave running is stopped after the test."""
+    for name, _, _ in describe():
+        monkeypatch.delenv(name, raising=False)
+    with contextlib.ExitStack() as stack:
+
+        def make_site(
+            chat: ChatProxy | None = None, prefix: str = "/api/chat", **config: Any
+        ) -> Site:
+            app = Flask(__name__)
+            app.config.update(DEEPSEEK_BASE_URL=deepseek.url, **config)
+            chat = chat or ChatProxy()
+            chat.init_app(app)
+            state = app.extensions["chatproxy"]
+            stack.callback(state.upstream.close)
+            stack.callback(state.registry.drain, 0.0)
+            return Site(app, prefix)
+
+        yield make_site
+
+
+@pytest.fixture
+def site(make_site: MakeSite) -> Site:
+    return make_site()
+
+
+@pytest.fixture
+def silent(deepseek: DeepSeek) -> DeepSeek:
+    """DeepSeek falls silent after three events."""
+    deepseek.fall_silent_after(ANSWER[:3])
+    return deepseek
+
+
+def wire(blocks: list[bytes]) -> bytes:
+    return b"".join(b"id: %d\n%b\n\n" % pair for pair in enumerate(blocks, 1))
+
+
+def error_of(response: TestResponse) -> tuple[int, str]:
+    """The status and the code of a refusal, which always has a sentence too."""
+    body = response.get_json()
+    assert isinstance(body["error"], str)
+    return response.status_code, body["code"]
+
+
+# --- setting up
+
+
+def test_the_application_can_be_given_at_once_or_later(deepseek: DeepSeek) -> None:
+    first, second = Flask("first"), Flask("second")
+    for app in (first, second):
+        app.config["DEEPSEEK_BASE_URL"] = deepseek.url
+    ChatProxy(first)
+    ChatProxy().init_app(second)
+    rules = [{rule.rule for rule in app.url_map.iter_rules()} for app in (first, second)]
+    assert rules[0] == rules[1] >= {"/api/chat/stream", "/api/chat/cancel/<path:session_id>"}
+
+
+def test_an_application_is_not_set_up_twice(site: Site) -> None:
+    state = site.app.extensions["chatproxy"]
+    for chat in (ChatProxy(), ChatProxy(url_prefix="/other")):
+        with pytest.raises(RuntimeError, match="already set up"):
+            chat.init_app(site.app)
+    assert site.app.extensions["chatproxy"] is state
+
+
+def test_a_wrong_setting_leaves_the_application_as_it_was() -> None:
+    app = Flask(__name__)
+    app.config.update(DEEPSEEK_BASE_URL="http://localhost", CHATPROXY_GRACE="soon")
+    rules = len(list(app.url_map.iter_rules()))
+    with pytest.raises(ConfigError, match="CHATPROXY_GRACE"):
+        ChatProxy(app)
+    assert "chatproxy" not in app.extensions
+    assert len(list(app.url_map.iter_rules())) == rules
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+
+def test_an_unknown_setting_is_warned_about_and_no_more(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CHATPROXY_MODLE", "deepseek-pro")
+    assert make_site(CHATPROXY_GRAZE=5).stream().get_data() == wire(WHOLE)
+    in_config, in_environment = sorted(warnings(caplog))
+    assert in_config.startswith("CHATPROXY_GRAZE is not a setting")
+    assert in_environment.startswith("CHATPROXY_MODLE is not a setting")
+    assert "deepseek-pro" not in in_environment
+
+
+def test_the_settings_come_from_the_application(make_site: MakeSite, deepseek: DeepSeek) -> None:
+    make_site(CHATPROXY_MODEL="deepseek-pro").stream().get_data()
+    assert deepseek.received[0]["model"] == "deepseek-pro"
+
+
+def test_the_routes_go_where_they_are_wanted(make_site: MakeSite) -> None:
+    site = make_site(ChatProxy(url_prefix="/ai"), "/ai")
+    assert site.stream().get_data() == wire(WHOLE)
+    assert site.app.test_client().post("/api/chat/stream").status_code == 404
+
+
+def test_the_applications_own_checks_come_first(make_site: MakeSite, deepseek: DeepSeek) -> None:
+    site = make_site()
+    site.app.before_request(lambda: Response("Log in.", 403))
+    assert site.stream().status_code == 403
+    assert site.stop().status_code == 403
+    assert not deepseek.received
+
+
+# --- an answer
+
+
+def test_an_answer_is_deepseeks_events_byte_for_byte_with_numbers(site: Site) -> None:
+    response = site.stream("session_1718345013123_k3j9x0ab")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["Cache-Control"] == "no-cache, no-transform"
+    assert response.headers["X-Accel-Buffering"] == "no"
+    assert response.headers["X-Session-Id"] == "session_1718345013123_k3j9x0ab"
+    assert response.get_data() == wire(WHOLE)
+
+
+def test_deepseek_gets_the_clients_fields_and_a_stream(site: Site, deepseek: DeepSeek) -> None:
+    site.stream(json={**CHAT, "new_field": {"x": 1}, "stream": False}).get_data()
+    assert deepseek.received == [
+        {**CHAT, "new_field": {"x": 1}, "stream": True, "model": "deepseek-flash"}
+    ]
+
+
+def test_silence_is_filled_with_comments(make_site: MakeSite, deepseek: DeepSeek) -> None:
+    deepseek.fall_silent_after([])
+    response = make_site(CHATPROXY_HEARTBEAT=0.01).stream()
+    pieces = response.iter_encoded()
+    assert [next(pieces) for _ in range(3)] == [b": heartbeat\n\n"] * 3
+    response.close()
+
+
+def test_a_client_that_leaves_ends_the_answer(site: Site, silent: DeepSeek) -> None:
+    site.stream().close()
+    assert silent.left.get(timeout=PATIENCE) == b""
+    wait_for(lambda: not site.live)
+
+
+def test_an_answer_that_breaks_off_is_not_passed_off_as_complete(
+    site: Site, deepseek: DeepSeek
+) -> None:
+    deepseek.blocks = ANSWER
+    events = site.stream().get_data()
+    assert events.startswith(wire(ANSWER))
+    assert b'event: error\ndata: {"error":{"message":"' in events
+    assert b"[DONE]" not in events
+
+
+@pytest.mark.parametrize(
+    ("status", "ours", "code"),
+    [(422, 422, "upstream_rejected"), (401, 502, "upstream_auth"), (404, 502, "upstream_failed")],
+)
+def test_deepseeks_refusal_is_an_answer_in_json(
+    site: Site, deepseek: DeepSeek, status: int, ours: int, code: str
+) -> None:
+    deepseek.status = status
+    assert error_of(site.stream()) == (ours, code)
+    wait_for(lambda: not site.live)
+
+
+@pytest.mark.parametrize(
+    ("request_details", "status", "code"),
+    [
+        ({"session_id": None}, 400, "missing_session_id"),
+        ({"session_id": "a/b"}, 400, "invalid_session_id"),
+        ({"session_id": "x" * 129}, 400, "invalid_session_id"),
+        ({"data": b"{"}, 400, "invalid_json"),
+        ({"data": b"[]"}, 400, "invalid_request"),
+        ({"json": {"messages": []}}, 400, "invalid_request"),
+        ({"data": b" " * 1001}, 413, "body_too_large"),
+    ],
+)
+def test_a_request_that_cannot_be_used_never_reaches_deepseek(
+    make_site: MakeSite,
+    deepseek: DeepSeek,
+    request_details: dict[str, Any],
+    status: int,
+    code: str,
+) -> None:
+    site = make_site(CHATPROXY_MAX_BODY_BYTES=1000)
+    assert error_of(site.stream(**request_details)) == (status, code)
+    assert not deepseek.received
+    assert not site.live
+
+
+def test_a_missing_id_is_refused_in_the_agreed_words(site: Site) -> None:
+    body = site.stream(None).get_json()
+    assert body == {"error": "Missing sessionId", "code": "missing_session_id"}
+
+
+def test_a_body_of_just_the_limit_is_taken(make_site: MakeSite) -> None:
+    body = json.dumps(CHAT).encode()
+    assert make_site(CHATPROXY_MAX_BODY_BYTES=len(body)).stream(data=body).status_code == 200
+
+
+def test_a_live_id_is_refused_without_an_automatic_retry(site: Site, silent: DeepSeek) -> None:
+    first = site.stream()
+    second = site.stream()
+    assert error_of(second) == (409, "session_active")
+    assert second.headers["X-Should-Retry"] == "false"
+    first.close()
+
+
+def test_too_many_answers_are_refused_with_a_time_to_retry(
+    make_site: MakeSite, silent: DeepSeek
+) -> None:
+    site = make_site(CHATPROXY_MAX_SESSIONS=1)
+    first = site.stream("session_1")
+    second = site.stream("session_2")
+    assert error_of(second) == (429, "too_many_sessions")
+    assert int(second.headers["Retry-After"]) >= 1
+    first.close()
+
+
+# --- a Stop
+
+
+def test_a_stop_closes_the_connection_and_gives_a_receipt(site: Site, silent: DeepSeek) -> None:
+    stream = site.stream()
+    receipt = site.stop()
+    assert receipt.status_code == 200
+    assert silent.left.get(timeout=PATIENCE) == b""
+    body = receipt.get_json()
+    assert body.pop("stopMs") >= 0
+    assert body == {
+        "success": True,
+        "sessionId": "session_1",
+        "phase": "streaming",
+        "upstreamClosed": True,
+        "events": 3,
+    }
+    stopped = b'"sessionId":"session_1","reason":"user","phase":"streaming","events":3'
+    end = [*ANSWER[:3], b"event: stopped\ndata: {%b}" % stopped, b"data: [DONE]"]
+    assert stream.get_data() == wire(end)
+
+
+@pytest.mark.parametrize("session_id", ["session_9", "a/b", "a%00b", "x" * 129, "%20"])
+def test_a_stop_for_what_does_not_exist_finds_nothing(site: Site, session_id: str) -> None:
+    response = site.stop(session_id)
+    assert (response.status_code, response.get_json()) == (404, NOT_FOUND)
+
+
+def test_a_stop_for_what_has_ended_finds_nothing(site: Site) -> None:
+    site.stream().get_data()
+    wait_for(lambda: not site.live)
+    assert site.stop().get_json() == NOT_FOUND
+
+
+def test_a_second_stop_finds_nothing(site: Site, silent: DeepSeek) -> None:
+    stream = site.stream()
+    assert site.stop().status_code == 200
+    assert site.stop().get_json() == NOT_FOUND
+    stream.close()
+
+
+def test_a_stop_that_comes_first_keeps_the_answer_from_starting(
+    site: Site, deepseek: DeepSeek
+) -> None:
+    assert site.stop().get_json() == NOT_FOUND
+    response = site.stream()
+    assert error_of(response) == (409, "session_cancelled")
+    assert response.headers["X-Should-Retry"] == "false"
+    assert not deepseek.received
+
+
+# --- several applications
+
+
+def test_two_applications_of_one_extension_do_not_meet(
+    make_site: MakeSite, silent: DeepSeek
+) -> None:
+    chat = ChatProxy()
+    here, there = make_site(chat), make_site(chat)
+    streams = [here.stream(), there.stream()]
+    assert here.stop().status_code == 200
+    assert (here.live, there.live) == ([], ["session_1"])
+    for stream in streams:
+        stream.close()
+
+
+def test_two_extensions_have_preparers_of_their_own(
+    make_site: MakeSite, deepseek: DeepSeek
+) -> None:
+    strict, open_ = ChatProxy(), ChatProxy()
+    strict.prepare(lambda payload: abort(403))
+    assert make_site(strict).stream().status_code == 403
+    assert make_site(open_).stream().status_code == 200
+
+
+# --- owners
+
+
+def current_user() -> str | None:
+    return request.headers.get("X-User")
+
+
+@pytest.fixture
+def owned(make_site: MakeSite) -> Site:
+    return make_site(ChatProxy(owner=current_user))
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-User": ""}])
+def test_nobody_gets_an_answer_or_a_stop(
+    owned: Site, deepseek: DeepSeek, headers: dict[str, str]
+) -> None:
+    assert error_of(owned.stream(headers=headers)) == (401, "unauthorized")
+    assert error_of(owned.stop(**headers)) == (401, "unauthorized")
+    assert not deepseek.received
+
+
+def test_who_nobody_knows_is_refused_before_the_request_is_looked_at(owned: Site) -> None:
+    assert error_of(owned.stream(None, data=b"{")) == (401, "unauthorized")
+
+
+def test_the_stop_of_another_owner_is_no_different_from_one_for_an_unknown_id(
+    owned: Site, silent: DeepSeek
+) -> None:
+    stream = owned.stream(headers={"X-User": "ada"})
+    of_another, unknown = owned.stop(**{"X-User": "bob"}), owned.stop("x", **{"X-User": "ada"})
+    assert of_another.status_code == unknown.status_code == 404
+    assert of_another.get_data() == unknown.get_data()
+    assert of_another.headers == unknown.headers
+    assert owned.live == ["session_1"]
+    assert owned.stop(**{"X-User": "ada"}).status_code == 200
+    stream.close()
+
+
+def test_the_same_id_of_two_owners_is_two_answers(owned: Site, silent: DeepSeek) -> None:
+    streams = [owned.stream(headers={"X-User": user}) for user in ("ada", "bob")]
+    assert [stream.status_code for stream in streams] == [200, 200]
+    assert owned.stop(**{"X-User": "ada"}).status_code == 200
+    assert owned.live == ["session_1"]
+    for stream in streams:
+        stream.close()
+
+
+def test_each_owner_has_a_limit(make_site: MakeSite, silent: DeepSeek) -> None:
+    chat = ChatProxy(owner=current_user)
+    site = make_site(chat, CHATPROXY_MAX_SESSIONS_PER_OWNER=1)
+    first = site.stream("session_1", headers={"X-User": "ada"})
+    assert error_of(site.stream("session_2", headers={"X-User": "ada"}))[0] == 429
+    second = site.stream("session_3", headers={"X-User": "bob"})
+    assert second.status_code == 200
+    first.close()
+    second.close()
+
+
+def test_an_owner_may_be_a_number(make_site: MakeSite, silent: DeepSeek) -> None:
+    site = make_site(ChatProxy(owner=lambda: 7))
+    with ended_of(site.app) as ended, site.stream():
+        site.stop()
+        assert ended.get(timeout=PATIENCE)["owner"] == "7"
+
+
+# --- preparers
+
+
+def sent(
+    make_site: MakeSite, deepseek: DeepSeek, *preparers: Callable[[dict[str, Any]], Any]
+) -> dict[str, Any]:
+    """What DeepSeek gets after these preparers."""
+    chat = ChatProxy()
+    for preparer in preparers:
+        assert chat.prepare(preparer) is preparer
+    assert make_site(chat).stream().get_data() == wire(WHOLE)
+    return deepseek.received[0]
+
+
+def test_a_preparer_may_change_the_payload(make_site: MakeSite, deepseek: DeepSeek) -> None:
+    def add_system_prompt(payload: dict[str, Any]) -> None:
+        payload["messages"].insert(0, {"role": "system", "content": "Be brief."})
+
+    messages = sent(make_site, deepseek, add_system_prompt)["messages"]
+    assert [message["role"] for message in messages] == ["system", "user"]
+
+
+def test_a_preparer_may_return_another_payload(make_site: MakeSite, deepseek: DeepSeek) -> None:
+    replaced = sent(make_site, deepseek, lambda payload: {**CHAT, "user": "u"})
+    assert replaced == {**CHAT, "user": "u", "model": "deepseek-flash", "stream": True}
+
+
+def test_preparers_run_in_their_order_each_on_what_the_last_one_left(
+    make_site: MakeSite, deepseek: DeepSeek
+) -> None:
+    payload = sent(
+        make_site,
+        deepseek,
+        lambda payload: {**payload, "trail": "a"},
+        lambda payload: payload.update(trail=payload["trail"] + "b"),
+        lambda payload: {**payload, "trail": payload["trail"] + "c"},
+    )
+    assert payload["trail"] == "abc"
+
+
+def test_a_preparer_runs_in_the_request(make_site: MakeSite, deepseek: DeepSeek) -> None:
+    payload = sent(make_site, deepseek, lambda payload: {**payload, "user": request.path})
+    assert payload["user"] == "/api/chat/stream"
+
+
+def test_a_preparer_does_not_see_what_cannot_be_sent(make_site: MakeSite) -> None:
+    seen: list[dict[str, Any]] = []
+    chat = ChatProxy()
+    chat.prepare(seen.append)
+    assert make_site(chat).stream(json={"messages": "Hello"}).status_code == 400
+    assert not seen
+
+
+def test_a_preparer_may_refuse_by_a_refusal(make_site: MakeSite, deepseek: DeepSeek) -> None:
+    chat = ChatProxy()
+
+    @chat.prepare
+    def refuse(payload: dict[str, Any]) -> None:
+        raise Refusal("No budget is left.", status=402, code="no_budget", retry_after=60)
+
+    site = make_site(chat)
+    response = site.stream()
+    assert (response.status_code, response.headers["Retry-After"]) == (402, "60")
+    assert response.get_json() == {"error": "No budget is left.", "code": "no_budget"}
+    assert not deepseek.received
+    assert not site.live
+
+
+def test_a_preparer_may_refuse_by_an_abort(make_site: MakeSite, deepseek: DeepSeek) -> None:
+    chat = ChatProxy()
+    chat.prepare(lambda payload: abort(403))
+    site = make_site(chat)
+    assert site.stream().status_code == 403
+    assert not deepseek.received
+    assert not site.live
+
+
+def test_a_refusal_by_a_preparer_leaves_the_id_free(make_site: MakeSite) -> None:
+    chat = ChatProxy()
+
+    @chat.prepare
+    def refuse_once(payload: dict[str, Any]) -> None:
+        if payload.get("user") == "refused":
+            raise Refusal("No.")
+
+    site = make_site(chat)
+    assert site.stream(json={**CHAT, "user": "refused"}).status_code == 400
+    assert site.stream().status_code == 200
+
+
+# --- signals
+
+
+@contextlib.contextmanager
+def ended_of(app: Flask) -> Iterator[queue.Queue[dict[str, Any]]]:
+    """The ``stream_ended`` of an application, as they come."""
+    ended: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def receive(sender: Flask, **details: Any) -> None:
+        ended.put({**details, "sender": sender, "application": current_app.name})
+
+    with stream_ended.connected_to(receive, sender=app):
+        yield ended
+
+
+def test_a_finished_answer_is_told_with_all_that_it_said(site: Site) -> None:
+    with ended_of(site.app) as ended:
+        site.stream().get_data()
+        assert ended.get(timeout=PATIENCE) == {
+            "sender": site.app,
+            "application": site.app.name,
+            "session_id": "session_1",
+            "owner": "",
+            "outcome": "finished",
+            "reason": None,
+            "phase": "streaming",
+            "events": 4,
+            "usage": USAGE,
+            "text": "Hello",
+            "reasoning_text": "Hm.",
+        }
+
+
+def test_a_stopped_answer_is_told_with_what_had_come(site: Site, silent: DeepSeek) -> None:
+    with ended_of(site.app) as ended, site.stream():
+        site.stop()
+        told = ended.get(timeout=PATIENCE)
+    assert (told["outcome"], told["reason"]) == ("stopped", "user")
+    assert (told["text"], told["reasoning_text"], told["usage"]) == ("Hello", "Hm.", None)
+    assert told["events"] == 3
+
+
+def test_a_failed_answer_is_told_too(site: Site, deepseek: DeepSeek) -> None:
+    deepseek.status = 402
+    with ended_of(site.app) as ended:
+        site.stream()
+        told = ended.get(timeout=PATIENCE)
+    assert (told["outcome"], told["reason"], told["events"]) == ("failed", None, 0)
+    assert told["text"] == ""
+
+
+def test_each_answer_is_told_once(site: Site) -> None:
+    with ended_of(site.app) as ended:
+        for number in range(3):
+            site.stream(f"session_{number}").get_data()
+        told = {ended.get(timeout=PATIENCE)["session_id"] for _ in range(3)}
+    assert told == {"session_0", "session_1", "session_2"}
+    assert ended.empty()
+
+
+def test_the_start_is_told_with_the_id_and_the_owner(owned: Site) -> None:
+    started: list[dict[str, Any]] = []
+
+    def receive(sender: Flask, **details: Any) -> None:
+        started.append({**details, "sender": sender})
+
+    with stream_started.connected_to(receive, sender=owned.app):
+        owned.stream(headers={"X-User": "ada"}).get_data()
+    assert started == [{"sender": owned.app, "session_id": "session_1", "owner": "ada"}]
+
+
+def test_what_is_refused_was_never_started(site: Site) -> None:
+    started: list[Any] = []
+
+    def receive(sender: Flask, **details: Any) -> None:
+        started.append(details)
+
+    with stream_started.connected_to(receive, sender=site.app):
+        site.stream(None)
+    assert not started
+
+
+def test_a_receiver_of_the_end_that_fails_harms_no_answer(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(sender: Flask, **details: Any) -> None:
+        raise ValueError("the database is away")
+
+    def failures() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if record.exc_info]
+
+    with stream_ended.connected_to(fail, sender=site.app):
+        for number in range(2):
+            assert site.stream(f"session_{number}").get_data() == wire(WHOLE)
+        wait_for(lambda: len(failures()) == 2)
+    assert not site.live
+
+
+def test_a_receiver_of_the_start_that_fails_leaves_nothing_running(
+    site: Site, silent: DeepSeek
+) -> None:
+    def fail(sender: Flask, **details: Any) -> None:
+        raise ValueError("the database is away")
+
+    with stream_started.connected_to(fail, sender=site.app):
+        assert site.stream().status_code == 500
+    wait_for(lambda: not site.live)
+
+
+# --- log lines
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    messages = [r.getMessage() for r in caplog.records if r.name == "chatproxy"]
+    return [message for message in messages if message.startswith("[SSE]")]
+
+
+def test_a_stopped_answer_leaves_the_three_agreed_lines(
+    site: Site, silent: DeepSeek, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "chatproxy")
+    stream = site.stream()
+    site.stop()
+    stream.close()
+    requested, aborted, ended = lines(caplog)
+    assert requested == "[SSE] Cancel request received for session_1"
+    assert aborted == "[SSE] session_1 aborted by client"
+    assert ended.startswith("[SSE] session_1 ended outcome=stopped phase=streaming events=3 ms=")
+
+
+def test_a_client_that_left_leaves_two_lines(
+    site: Site, silent: DeepSeek, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "chatproxy")
+    site.stream().close()
+    wait_for(lambda: len(lines(caplog)) == 2)
+    left, ended = lines(caplog)
+    assert left == "[SSE] session_1 client disconnected"
+    assert ended.startswith("[SSE] session_1 ended outcome=stopped phase=streaming events=3 ms=")
+
+
+@pytest.mark.parametrize("session_id", ["x%0A[SSE]%20y%20aborted", "x%0D[SSE]", "x%E2%80%A8y"])
+def test_an_id_cannot_forge_a_line(
+    site: Site, caplog: pytest.LogCaptureFixture, session_id: str
+) -> None:
+    caplog.set_level(logging.INFO, "chatproxy")
+    site.stop(session_id)
+    assert lines(caplog) == []
+
+
+# --- other origins
+
+
+@pytest.fixture
+def shared(make_site: MakeSite) -> Site:
+    """Another origin's pages may call."""
+    return make_site(CHATPROXY_CORS_ORIGINS=ORIGIN)
+
+
+def preflight(site: Site, origin: str) -> TestResponse:
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type, x-session-id",
+    }
+    return site.app.test_client().options("/api/chat/stream", headers=headers)
+
+
+def test_a_page_of_a_listed_origin_may_ask_for_an_answer(shared: Site) -> None:
+    asked = preflight(shared, ORIGIN)
+    assert asked.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+    assert "x-session-id" in asked.headers["Access-Control-Allow-Headers"].lower()
+    answer = shared.stream(headers={"Origin": ORIGIN})
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "X-Session-Id" in answer.headers["Access-Control-Expose-Headers"]
+    answer.close()
+
+
+def test_a_page_of_a_listed_origin_can_read_refusals_and_receipts(shared: Site) -> None:
+    for response in (shared.stop(Origin=ORIGIN), shared.stream(None, headers={"Origin": ORIGIN})):
+        assert response.status_code in (400, 404)
+        assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "http://chat.example.com", ORIGIN + ".evil.example", ORIGIN + ":8443"],
+)
+def test_a_page_of_any_other_origin_may_not(shared: Site, origin: str) -> None:
+    assert "Access-Control-Allow-Origin" not in preflight(shared, origin).headers
+    assert "Access-Control-Allow-Origin" not in shared.stop(Origin=origin).headers
+
+
+def test_without_listed_origins_none_may(site: Site) -> None:
+    assert "Access-Control-Allow-Origin" not in preflight(site, ORIGIN).headers
+
+
+def test_the_applications_own_routes_are_not_opened(shared: Site) -> None:
+    shared.app.add_url_rule("/private", view_func=lambda: "private", endpoint="private")
+    answer = shared.app.test_client().get("/private", headers={"Origin": ORIGIN})
+    assert "Access-Control-Allow-Origin" not in answer.headers

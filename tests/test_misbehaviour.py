@@ -1,0 +1,268 @@
+"""Whatever DeepSeek does, the client gets a plain answer and nothing stays behind."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import pytest
+import requests
+
+from .servers import black_hole, chat, data_events, events, mute_listener, new_id
+
+
+def ask(proxy, session_id=None, **fields):
+    return requests.post(
+        f"{proxy.url}/api/chat/stream",
+        json=chat(**fields),
+        headers={"X-Session-Id": session_id or new_id()},
+        timeout=30,
+    )
+
+
+STATUSES = {
+    400: (400, "upstream_rejected"),
+    401: (502, "upstream_auth"),
+    402: (502, "upstream_balance"),
+    422: (422, "upstream_rejected"),
+    429: (429, "upstream_busy"),
+    500: (502, "upstream_failed"),
+    503: (503, "upstream_busy"),
+}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_each_error_status_is_mapped(proxy, deepseek, status):
+    session_id = new_id()
+    response = ask(proxy, session_id, simulate={"status": status, "tag": session_id})
+    assert (response.status_code, response.json()["code"]) == STATUSES[status]
+    assert response.json()["error"].endswith(".") or status in (400, 422)
+    assert "outcome=failed" in proxy.closing_line(session_id)
+    retried = status in (429, 500, 503)
+    assert len(deepseek.entries(session_id)) == (3 if retried else 1)
+
+
+def test_retry_after_is_passed_on_where_it_is_too_long_to_wait(proxy, deepseek):
+    session_id = new_id()
+    response = ask(
+        proxy, session_id, simulate={"status": 429, "retry_after": 60, "tag": session_id}
+    )
+    assert response.status_code == 429
+    assert response.headers["Retry-After"] == "60"
+    assert len(deepseek.entries(session_id)) == 1
+
+
+@pytest.mark.parametrize("fault", [{"status": 503, "fail_times": 2}, {"disconnect_times": 2}])
+def test_a_passing_fault_is_retried_and_not_seen(proxy, deepseek, fault):
+    tag = new_id()
+    response = ask(proxy, simulate={"rate": 0, "tokens": 3, "tag": tag, **fault})
+    assert response.status_code == 200
+    assert events(response.content)[-1]["data"] == "[DONE]"
+    assert len(deepseek.entries(tag)) == 3
+
+
+def test_the_id_of_a_refused_answer_can_be_used_again(proxy):
+    session_id = new_id()
+    assert ask(proxy, session_id, simulate={"status": 402}).status_code == 502
+    proxy.closing_line(session_id)
+    assert ask(proxy, session_id, simulate={"rate": 0, "tokens": 1}).status_code == 200
+
+
+@pytest.mark.parametrize("end", ["eof", "cut", "reset"])
+def test_an_answer_that_breaks_off_is_never_passed_off_as_complete(proxy, deepseek, end):
+    """And it is not asked for again: what was received has been billed."""
+    session_id = new_id()
+    response = ask(
+        proxy,
+        session_id,
+        simulate={"rate": 0, "tokens": 100, "end": end, "end_after": 10, "tag": session_id},
+    )
+    assert response.status_code == 200
+    *answer, last = events(response.content)
+    assert last["event"] == "error"
+    assert json.loads(last["data"])["error"]["code"] == "upstream_failed"
+    assert "[DONE]" not in response.text
+    assert len(answer) >= 10
+    assert len(deepseek.entries(session_id)) == 1
+    assert "outcome=failed phase=streaming" in proxy.closing_line(session_id)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [{"garbage": 100_000}, {"bad_chunking": True, "tokens": 0}, {"end": "eof", "end_after": 0}],
+    ids=["garbage", "bad_chunking", "empty"],
+)
+def test_an_answer_without_any_event_is_refused(proxy, scenario):
+    response = ask(proxy, simulate={"rate": 0, **scenario}, thinking={"type": "disabled"})
+    if response.status_code == 200:  # noise may look like a comment, which begins the answer
+        assert events(response.content)[-1]["event"] == "error"
+    else:
+        assert response.status_code == 502
+        assert response.json()["code"] == "upstream_failed"
+
+
+def test_an_event_of_a_megabyte_is_refused_cleanly(proxy, deepseek):
+    tag = new_id()
+    response = ask(proxy, simulate={"huge_event": 1_000_000, "tag": tag})
+    assert response.status_code == 502
+    assert "262144 bytes" in response.json()["error"]
+    deepseek.entry(tag, lambda entry: not entry["open"])
+
+
+def test_an_event_of_100_kb_passes(proxy):
+    response = ask(proxy, simulate={"huge_event": 100_000, "rate": 0, "tokens": 1})
+    assert max(len(event["data"]) for event in data_events(response.content)) > 99_000
+
+
+def test_a_redirect_is_not_followed_with_the_key(proxy, deepseek):
+    with mute_listener() as elsewhere:
+        elsewhere.settimeout(0.2)
+        target = "http://{}:{}/".format(*elsewhere.getsockname())
+        response = ask(proxy, simulate={"redirect": target})
+        assert response.status_code == 502
+        assert response.json()["code"] == "upstream_failed"
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+
+
+def test_keep_alives_for_ever_are_ended_by_the_idle_timer(kind, start_proxy, deepseek):
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_IDLE_TIMEOUT=0.5)
+    session_id = new_id()
+    response = ask(
+        proxy,
+        session_id,
+        simulate={"never": "tokens", "keep_alive_every": 0.05, "tag": session_id},
+    )
+    assert response.status_code == 200
+    assert b": keep-alive" in response.content
+    stopped, done = events(response.content)
+    assert json.loads(stopped["data"]) == {
+        "sessionId": session_id,
+        "reason": "idle",
+        "phase": "waiting",
+        "events": 0,
+    }
+    assert done["data"] == "[DONE]"
+    deepseek.gone(session_id)
+
+
+def test_silence_in_mid_stream_is_ended_by_the_idle_timer(kind, start_proxy, deepseek):
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_IDLE_TIMEOUT=0.5)
+    session_id = new_id()
+    response = ask(proxy, simulate={"rate": 0, "silence_after": 5, "tag": session_id})
+    assert json.loads(events(response.content)[-2]["data"])["reason"] == "idle"
+    deepseek.gone(session_id)
+
+
+def test_no_first_event_in_time_is_a_504(kind, start_proxy, deepseek):
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_IDLE_TIMEOUT=0.5)
+    response = ask(proxy, simulate={"never": "headers"})
+    assert response.status_code == 504
+    assert response.json()["code"] == "upstream_timeout"
+
+
+@pytest.mark.parametrize("scenario", [{"trickle": 0.02}, {"rate": 20, "tokens": 10_000}])
+def test_a_trickle_is_ended_by_the_deadline(kind, start_proxy, deepseek, scenario):
+    proxy = start_proxy(kind, deepseek.url, CHATPROXY_DEADLINE=1)
+    session_id = new_id()
+    begun = time.monotonic()
+    response = ask(proxy, simulate={"tag": session_id, **scenario})
+    assert time.monotonic() - begun < 4
+    if response.status_code == 200:
+        assert json.loads(events(response.content)[-2]["data"])["reason"] == "deadline"
+    else:
+        assert response.json()["code"] == "upstream_timeout"
+    deepseek.gone(session_id)
+
+
+def test_headers_that_trickle_are_ended_by_the_deadline(kind, start_proxy):
+    """No single read is ever late, and the whole is."""
+
+    def trickle(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            try:
+                for byte in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000:
+                    connection.sendall(bytes([byte]))
+                    if ended.wait(0.05):
+                        break
+            except OSError:
+                ended.set()
+
+    ended = threading.Event()
+    with mute_listener() as listener:
+        threading.Thread(target=trickle, args=(listener,), daemon=True).start()
+        url = "http://{}:{}".format(*listener.getsockname())
+        proxy = start_proxy(kind, url, CHATPROXY_DEADLINE=1)
+        assert ask(proxy).json()["code"] == "upstream_timeout"
+        assert ended.wait(5)
+
+
+def test_a_certificate_that_does_not_verify_is_not_accepted(kind, start_proxy, deepseek_tls):
+    proxy = start_proxy(kind, deepseek_tls.url)
+    before = deepseek_tls.ledger()["requests"]
+    response = ask(proxy)
+    assert response.status_code == 502
+    assert response.json()["code"] == "upstream_unreachable"
+    assert deepseek_tls.ledger()["requests"] == before
+
+
+def test_nobody_listens(kind, start_proxy):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        proxy = start_proxy(kind, "http://{}:{}".format(*closed.getsockname()))
+        response = ask(proxy)
+    assert response.status_code == 502
+    assert response.json() == {
+        "error": "DeepSeek could not be reached.",
+        "code": "upstream_unreachable",
+    }
+
+
+def test_a_connect_timeout_is_unreachable(kind, start_proxy):
+    with black_hole() as url:
+        proxy = start_proxy(kind, url, CHATPROXY_CONNECT_TIMEOUT=0.2)
+        assert ask(proxy).json()["code"] == "upstream_unreachable"
+
+
+def test_a_name_that_does_not_resolve_is_unreachable(kind, start_proxy):
+    proxy = start_proxy(kind, "http://nowhere.invalid", DEEPSEEK_API_KEY="sk-test")
+    assert ask(proxy).json()["code"] == "upstream_unreachable"
+
+
+def test_the_key_is_never_told(kind, start_proxy, deepseek_tls, ca_file):
+    """Not in the answer, and not in the log, where DeepSeek does not accept it."""
+    for key in ("invalid", "broke"):
+        proxy = start_proxy(
+            kind, deepseek_tls.url, DEEPSEEK_API_KEY=key, REQUESTS_CA_BUNDLE=ca_file
+        )
+        response = ask(proxy)
+        assert response.status_code == 502
+        assert key not in response.text
+        assert key not in proxy.log()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"\x00\x01\x02 garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n"],
+)
+def test_an_answer_that_is_not_http_is_not_asked_for_again(kind, start_proxy, answer):
+    def serve(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    asked.append(connection.recv(65536))
+                    connection.sendall(answer)
+
+    asked = []
+    with mute_listener() as listener:
+        listener.settimeout(None)
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        proxy = start_proxy(kind, "http://{}:{}".format(*listener.getsockname()))
+        response = ask(proxy)
+        assert response.status_code == 502
+        assert response.json()["code"] == "upstream_failed"
+        assert len(asked) == 1

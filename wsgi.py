@@ -1,0 +1,5 @@
+"""The standalone server for a WSGI server: ``gunicorn -k gevent wsgi:app``."""
+
+from chatproxy.app import load
+
+app = load()
