@@ -1170,3 +1170,15 @@ print([n for n in sys.modules if n.startswith("chatproxy.") and "simulated" not 
     with process(stub + code) as child:
         out, err = child.communicate(timeout=PATIENCE)
     assert (out, err) == ("[]\n[]\n", "")
+
+
+def test_a_text_of_ones_own_is_told_word_by_word(running: Running) -> None:
+    answer = running.post(stream=False, text="one <b>two</b>\nthree").json()
+    assert answer["choices"][0]["message"]["content"] == "one <b>two</b>\nthree"
+    assert answer["usage"]["completion_tokens"] == 3
+    assert not answer["choices"][0]["message"].get("reasoning_content")
+
+
+def test_a_text_is_repeated_for_as_many_tokens_as_asked(running: Running) -> None:
+    answer = running.post(stream=False, text=" again", tokens=3).json()
+    assert answer["choices"][0]["message"]["content"] == " again again again"

@@ -33,10 +33,12 @@ class Scenario:
     """Any text; the ledger shows it, and ``fail_times`` and ``disconnect_times`` count by it."""
     rate: float = 30.0
     """Tokens per second; 0 is as fast as the peer reads."""
+    text: str | None = None
+    """What the answer says, word by word; None is the built-in demonstration."""
     tokens: int | None = None
-    """Content tokens; None is the built-in demonstration."""
+    """Content tokens: as many of ``text``, or of any words, over and over; None is all once."""
     reasoning_tokens: int | None = None
-    """Tokens of thinking; None is the built-in thought, or nothing when ``tokens`` is given."""
+    """Tokens of thinking; None is the built-in thought, or nothing with ``text`` or ``tokens``."""
     headers_delay: float = 0.0
     """Time before anything is answered."""
     first_token_delay: float = 0.0
@@ -111,6 +113,10 @@ def _text(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
 
 
+def _long_text(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 100_000
+
+
 def _location(value: object) -> bool:
     return _text(value) and str(value).isascii()
 
@@ -146,6 +152,7 @@ _TIMES = (_whole(0, 1_000_000), "a whole number from 0 to 1000000")
 _RULES: dict[str, tuple[_Check, str]] = {
     "tag": (_text, "a text of 1 to 200 printable characters"),
     "rate": (_number(1e6), "tokens per second, a number from 0 to 1000000"),
+    "text": (_long_text, "a text of 1 to 100000 characters"),
     "tokens": _TOKENS,
     "reasoning_tokens": _TOKENS,
     "headers_delay": _SECONDS,

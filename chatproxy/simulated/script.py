@@ -97,12 +97,12 @@ class Script:
 def script(scenario: Scenario, *, thinking: bool, max_tokens: int | None) -> Script:
     """The script of an answer; ``max_tokens`` bounds reasoning and content together.
 
-    Without ``tokens`` and ``reasoning_tokens`` it is the built-in demonstration. Who asks for a
-    number of content tokens gets no more reasoning than asked for, so that counts are exact.
+    Without a text or a number of tokens it is the built-in demonstration. Who asks for either
+    gets no more reasoning than asked for, so that counts are exact.
     Plain mode has no reasoning at all.
     """
     reasoning = _reasoning(scenario) if thinking else NOTHING
-    content = ANSWER if scenario.tokens is None else Passage(_WORDS, scenario.tokens)
+    content = _content(scenario)
     most = reasoning.count + content.count if max_tokens is None else max_tokens
     kept = reasoning.shortened(most)
     rest = content.shortened(most - kept.count)
@@ -110,7 +110,14 @@ def script(scenario: Scenario, *, thinking: bool, max_tokens: int | None) -> Scr
     return Script(kept, rest, "stop" if whole else "length")
 
 
+def _content(scenario: Scenario) -> Passage:
+    if scenario.text is None:
+        return ANSWER if scenario.tokens is None else Passage(_WORDS, scenario.tokens)
+    told = _told(scenario.text)
+    return told if scenario.tokens is None else Passage(told.pieces, scenario.tokens)
+
+
 def _reasoning(scenario: Scenario) -> Passage:
     if scenario.reasoning_tokens is not None:
         return Passage(_WORDS, scenario.reasoning_tokens)
-    return THOUGHT if scenario.tokens is None else NOTHING
+    return THOUGHT if scenario.tokens is None and scenario.text is None else NOTHING
