@@ -151,14 +151,20 @@ class LogReader:
                 break
         return ready
 
-    def close(self) -> None:
-        """Stop reading; wakes the thread that waits in ``read``. May be called twice."""
+    def close(self) -> bool:
+        """Stop reading; wakes the thread that waits in ``read``.
+
+        :returns: whether this call did it, and none before.
+        """
         log = self._log
         with log._lock:
+            if self.closed:
+                return False
             self.closed = True
             self.bell.put(None)
             log._readers.discard(self)
             self._make_room()
+            return True
 
     def _take(self) -> bytes | None:
         log = self._log

@@ -31,8 +31,8 @@ class Clock:
         """See to it that the clock runs; to be called after each claim."""
         with self._lock:
             if not self._runs:
-                self._runs = True
                 threading.Thread(target=self._run, name="chatproxy-clock", daemon=True).start()
+                self._runs = True
 
     def _run(self) -> None:
         while True:

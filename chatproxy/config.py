@@ -10,13 +10,33 @@ warned about and no more, because Kubernetes injects such names (``CHATPROXY_SER
 from __future__ import annotations
 
 import ipaddress
-import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import ConfigError
+
+#: The longest time, in seconds: what the operating system's timers can surely take.
+_LONGEST = 10_000_000
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<path>/[!\"$-&(->@-~]*)?",
+    re.IGNORECASE,
+)
+
+
+def _is_host(host: str, port: str | None) -> bool:
+    if not 0 < int(port or 1) < 65536:
+        return False
+    if not host.startswith("["):
+        return all(host.split("."))
+    try:
+        return bool(ipaddress.IPv6Address(host[1:-1]))
+    except ValueError:
+        return False
 
 
 def _text(value: Any) -> str:
@@ -34,13 +54,12 @@ def _header_text(value: Any) -> str:
 
 
 def _seconds(value: Any) -> float:
-    problem = ValueError("must be a number of seconds greater than 0")
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
-        raise problem from None
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise problem
+    except (TypeError, ValueError, OverflowError):
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST:  # false for NaN
+        raise ValueError(f"must be a number of seconds greater than 0, and at most {_LONGEST}")
     return seconds
 
 
@@ -55,18 +74,10 @@ def _count(value: Any) -> int:
 
 
 def _base_url(value: Any) -> str:
-    url = _header_text(value).rstrip("/")
-    problem = ValueError("must be a URL such as https://api.deepseek.com")
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise problem from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise problem
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must not hold a user, a password, a query or a fragment")
-    return url
+    found = _URL.fullmatch(_header_text(value).rstrip("/"))
+    if found is None or not _is_host(found["host"], found["port"]):
+        raise ValueError("must be a URL such as https://api.deepseek.com, without a query")
+    return found["scheme"].lower() + found[0][len(found["scheme"]) :]
 
 
 def _on_disconnect(value: Any) -> str:
@@ -76,11 +87,11 @@ def _on_disconnect(value: Any) -> str:
 
 
 def _origins(value: Any) -> tuple[str, ...]:
-    listed = value.split(",") if isinstance(value, str) else value
+    listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
     origins = tuple(str(origin).strip().rstrip("/") for origin in listed if str(origin).strip())
     for origin in origins:
-        parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path:
+        found = _URL.fullmatch(origin)
+        if found is None or found["path"] or not _is_host(found["host"], found["port"]):
             raise ValueError("must be origins such as https://chat.example.com, with commas")
     return origins
 
@@ -169,7 +180,7 @@ class Settings:
         for option in fields(cls):
             name = option.metadata["name"]
             raw = config.get(name) if config.get(name) is not None else environ.get(name)
-            if raw is None or raw == "":
+            if raw is None or (isinstance(raw, str) and not raw.strip()):
                 continue
             try:
                 values[option.name] = option.metadata["read"](raw)

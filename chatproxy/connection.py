@@ -111,7 +111,8 @@ class Line:
         except queue.Empty:
             raise TimeoutError from None
         finally:
-            self._wake = None
+            with self._lock:
+                self._wake = None
         if self._aborted:
             raise Aborted
         if isinstance(answer, OSError):

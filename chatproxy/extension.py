@@ -7,6 +7,7 @@ application, so that one may serve several, and two in one process don't meet.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -68,7 +69,9 @@ class ChatProxy:
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
         routes = views.blueprint(self._url_prefix)
         if settings.cors_origins:
-            CORS(routes, origins=list(settings.cors_origins), expose_headers=["X-Session-Id"])
+            # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
+            origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
+            CORS(routes, origins=origins, expose_headers=["X-Session-Id"])
         app.extensions["chatproxy"] = State(app, settings, self._owner, self._preparers)
         app.register_blueprint(routes)
 

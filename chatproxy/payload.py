@@ -8,6 +8,7 @@ fields work the day they appear.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
@@ -44,7 +45,7 @@ def parse(body: bytes) -> Payload:
     :raises InvalidRequest: where it is none.
     """
     try:
-        payload = json.loads(body, parse_constant=_refuse_constant)
+        payload = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise _invalid_json("The body is nested too deeply.") from None
     except ValueError:
@@ -72,19 +73,25 @@ def check(payload: Payload) -> None:
 def complete(payload: Payload, model: str) -> bytes:
     """The body of the request to DeepSeek: streamed, and with a model.
 
-    :raises InvalidRequest: where the payload can't be written as JSON.
+    :raises InvalidRequest: where the payload is nested too deeply.
+    :raises TypeError, ValueError: where it is no JSON object, which only an application can cause.
     """
     try:
         whole = {"model": model, **payload, "stream": True}
         return json.dumps(whole, allow_nan=False, separators=(",", ":")).encode("ascii")
     except RecursionError:
         raise _invalid_json("The body is nested too deeply.") from None
-    except (TypeError, ValueError):
-        raise _invalid_json("The body is not valid JSON.") from None
 
 
 def _invalid_json(sentence: str) -> InvalidRequest:
     return InvalidRequest(sentence, code="invalid_json")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(digits)
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -95,10 +95,21 @@ def _finish(
     session: StreamSession, call: UpstreamCall, registry: Registry, outcome: Outcome
 ) -> None:
     outcome = session.end(outcome)
-    if session.reason is Reason.USER:
-        signals.stream_aborted.send(registry.sender, session=session)
-    call.close()
-    session.closed_at = time.monotonic()
+    try:
+        if session.reason is Reason.USER:
+            signals.stream_aborted.send(registry.sender, session=session)
+        call.close()
+    finally:
+        session.closed_at = time.monotonic()
+        _write_ending(session, outcome)
+        registry.discard(session)
+        try:
+            signals.stream_closed.send(registry.sender, session=session)
+        finally:
+            session.closed.set()
+
+
+def _write_ending(session: StreamSession, outcome: Outcome) -> None:
     if outcome is Outcome.STOPPED:
         if session.reason in _TIMED_OUT and not session.events:
             session.refusal = UpstreamError(
@@ -109,9 +120,6 @@ def _finish(
         error = {"message": session.refusal.message, "code": session.refusal.code}
         session.log.append([sse.event("error", {"error": error})])
     session.log.end()
-    registry.discard(session)
-    signals.stream_closed.send(registry.sender, session=session)
-    session.closed.set()
 
 
 def _stopped_event(session: StreamSession) -> bytes:
@@ -168,11 +176,10 @@ class Follower:
         Called by the WSGI server at the end, and by the watch when the client has gone, from
         another thread.
         """
-        if self._reader.closed:
-            return
         if self.watch is not None:
             self.watch.stop()
-        self._reader.close()
+        if not self._reader.close():
+            return
         session = self._session
         if session.outcome is None and not session.flag.is_set():
             signals.client_disconnected.send(self._sender, session=session)

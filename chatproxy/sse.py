@@ -44,8 +44,9 @@ class Decoder:
 
     def __init__(self) -> None:
         self._line: list[bytes] = []  # the pieces of a line that has not ended yet
+        self._open = 0  # bytes in them
         self._lines: list[bytes] = []  # the lines of an event that has not ended yet
-        self._held = 0  # bytes in both
+        self._held = 0  # bytes in them
         self._has_data = False
         self._start: bytes | None = b""  # the first bytes, until it is clear if they are a BOM
         self._after_cr = False
@@ -69,18 +70,18 @@ class Decoder:
         if ended:
             ended[0] = b"".join([*self._line, ended[0]])
             self._line.clear()
-            self._held = sum(map(len, self._lines))
+            self._open = 0
             self._after_cr = piece.endswith(b"\r")
         for line in ended:
             self._take(line, blocks)
         if rest:
             self._line.append(rest)
-            self._hold(rest)
+            self._open += len(rest)
+            self._check_length()
         return blocks
 
-    def _hold(self, part: bytes) -> None:
-        self._held += len(part)
-        if self._held > MAX_EVENT_BYTES:
+    def _check_length(self) -> None:
+        if self._held + self._open > MAX_EVENT_BYTES:
             raise UpstreamError(f"DeepSeek sent an event of more than {MAX_EVENT_BYTES} bytes.")
 
     def _take(self, line: bytes, blocks: list[bytes]) -> None:
@@ -99,7 +100,8 @@ class Decoder:
             elif name != b"event":
                 return
             self._lines.append(line)
-            self._hold(line)
+            self._held += len(line)
+            self._check_length()
 
 
 def _split(piece: bytes) -> list[bytes]:

@@ -23,7 +23,6 @@ import random
 import ssl
 import time
 from collections.abc import Iterator, MutableMapping
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import certifi
@@ -66,7 +65,8 @@ class Upstream:
 
     def __init__(self, settings: Settings) -> None:
         self.url = f"{settings.base_url}/chat/completions"
-        self.timeout = (settings.connect_timeout, None)  # silence is the clock's business
+        self._key = settings.api_key
+        self._timeout = (settings.connect_timeout, None)  # silence is the clock's business
         self._headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream",
@@ -76,26 +76,36 @@ class Upstream:
         }
         if settings.api_key:
             self._headers["Authorization"] = f"Bearer {settings.api_key}"
-        self.session = requests.Session()
-        found = self.session.merge_environment_settings(self.url, {}, True, None, None)
-        # From here on nothing is taken from the environment: a netrc would replace the key.
-        self.session.trust_env = False
-        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.proxies: MutableMapping[str, str] = {}
+        # Asked once. Nothing else is taken from the environment; a netrc would replace the key.
+        with requests.Session() as session:
+            found = session.merge_environment_settings(self.url, {}, True, None, None)
+        self._proxies: MutableMapping[str, str] = {}
         if not settings.upstream_is_local:
-            self.proxies = _http_proxies(found["proxies"])
+            self._proxies = _http_proxies(found["proxies"])
         tls = _tls_context(found["verify"]) if self.url.startswith("https:") else None
-        adapter = AbortableAdapter(tls, pool_maxsize=settings.max_sessions)
-        self.session.mount("http://", adapter)
-        self.session.mount("https://", adapter)
+        self._adapter = AbortableAdapter(tls, pool_maxsize=settings.max_sessions)
 
     def prepare(self, body: bytes) -> requests.PreparedRequest:
         """The request for one answer."""
         return requests.Request("POST", self.url, headers=self._headers, data=body).prepare()
 
+    def send(self, request: requests.PreparedRequest) -> requests.Response:
+        """Send it, and return as soon as the headers of an answer have come.
+
+        Through the adapter, not a session, which would look into a redirect, and read its body.
+        """
+        return self._adapter.send(
+            request, stream=True, timeout=self._timeout, proxies=dict(self._proxies)
+        )
+
+    def without_key(self, text: str) -> str:
+        """This text on one line, and without the key, which DeepSeek may repeat."""
+        line = " ".join(text.split())
+        return line.replace(self._key, "***") if self._key else line
+
     def close(self) -> None:
         """Close the pooled connections."""
-        self.session.close()
+        self._adapter.close()
 
 
 def _http_proxies(found: MutableMapping[str, str]) -> MutableMapping[str, str]:
@@ -185,13 +195,7 @@ class UpstreamCall:
     def _try(self, request: requests.PreparedRequest) -> requests.Response:
         token = current_line.set(self._line)
         try:
-            response = self._response = self._upstream.session.send(
-                request,
-                stream=True,
-                allow_redirects=False,
-                timeout=self._upstream.timeout,
-                proxies=self._upstream.proxies,
-            )
+            response = self._response = self._upstream.send(request)
         except (*_TRANSPORT_ERRORS, Aborted) as error:
             self._line.close()
             if self._flag.is_set():
@@ -216,7 +220,8 @@ class UpstreamCall:
             body += piece
         response.close()
         retry_after = _retry_after(response.headers.get("Retry-After"))
-        error = _refusal(response.status_code, body, retry_after)
+        message = self._upstream.without_key(_message(body))
+        error = _refusal(response.status_code, message, retry_after)
         if response.status_code in _RETRIED_STATUSES:
             raise _TryAgain(error, retry_after)
         raise error
@@ -241,9 +246,9 @@ def _something_came(error: BaseException | None) -> bool:
     return False
 
 
-def _refusal(status: int, body: bytes, retry_after: int | None) -> UpstreamError:
+def _refusal(status: int, message: str, retry_after: int | None) -> UpstreamError:
     if status in (400, 422):
-        sentence = _message(body) or "DeepSeek rejected the request."
+        sentence = message or "DeepSeek rejected the request."
         return UpstreamError(sentence, status=status, code="upstream_rejected")
     if status == 401:
         return UpstreamError("DeepSeek did not accept the server's key.", code="upstream_auth")

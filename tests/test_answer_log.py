@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -20,6 +21,8 @@ from .servers import wait_for
 PATIENCE = 10.0
 #: Long enough to catch what does not block. What blocks passes however slow the machine is.
 MOMENT = 0.03
+#: Longer than any test waits for a thread: a reader that is not woken fails its test.
+LONG = 6 * PATIENCE
 ROOMY = 1 << 20
 T = TypeVar("T")
 
@@ -68,7 +71,7 @@ class Background(threading.Thread):
 
 def reading(reader: LogReader) -> Background:
     """One read in the background that has come to its wait."""
-    thread = Background(lambda: reader.read(PATIENCE))
+    thread = Background(lambda: reader.read(LONG))
     wait_for(lambda: reader.waits)
     return thread
 
@@ -111,14 +114,25 @@ def test_an_empty_log_has_no_last_event() -> None:
     assert AnswerLog(ROOMY).last == 0
 
 
+@pytest.fixture
+def _close_races() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("_close_races")
 def test_readers_in_threads_of_their_own_get_exactly_the_answer() -> None:
-    log = AnswerLog(500)
-    threads = [Background(partial(read_all, log.reader())) for _ in range(5)]
-    for number in range(1, 501):
-        log.append(blocks(1, first=number))
-        log.wait_for_room()
-    log.end()
-    assert {thread.result() for thread in threads} == {b"".join(wire(500))}
+    for _ in range(5):
+        log = AnswerLog(500)
+        threads = [Background(partial(read_all, log.reader(), LONG)) for _ in range(5)]
+        for number in range(1, 201):
+            log.append(blocks(1, first=number))
+            log.wait_for_room()
+        log.end()
+        assert {thread.result() for thread in threads} == {b"".join(wire(200))}
 
 
 def test_one_read_joins_what_is_ready_up_to_64_kib_and_one_event_more() -> None:
@@ -358,6 +372,29 @@ def test_the_producer_waits_again_each_time_the_log_is_full() -> None:
         assert producer.still_runs()
         assert reader.read(0)
         producer.result()
+
+
+def test_room_that_was_made_before_does_not_count_later() -> None:
+    log = AnswerLog(10)
+    reader = log.reader()
+    for first in (1, 4):
+        log.append(blocks(3, first=first))
+        reader.read(0)  # makes room while nobody waits for it
+    log.append(blocks(3, first=7))
+    producer = Background(log.wait_for_room)
+    assert producer.still_runs()
+    reader.close()
+    producer.result()
+
+
+def test_a_reader_that_does_not_wait_is_not_rung_again_and_again() -> None:
+    """A client that never reads must cost no more than what the log holds for it."""
+    log = AnswerLog(ROOMY)
+    reader = log.reader()
+    assert reader.read(0) == b""
+    for number in range(1, 101):
+        log.append(blocks(1, first=number))
+    assert reader.bell.qsize() <= 1
 
 
 def test_there_is_room_while_the_log_is_not_full() -> None:

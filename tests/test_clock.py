@@ -133,9 +133,10 @@ def test_the_thread_ends_with_the_last_answer_and_a_new_one_starts_with_the_next
 
 
 def test_an_answer_that_starts_as_the_thread_ends_is_watched_all_the_same() -> None:
+    """The pauses between two answers come close to the moments at which the thread looks."""
     for watched in _watched(idle=0.002, deadline=LONG):
-        for number in range(100):
+        for number in range(200):
             session = watched.begin(f"session_{number}")
             assert session.flag.wait(PATIENCE)
             watched.end(session)
-            wait_for(lambda: number % 2 or not watched.threads())  # noqa: B023
+            time.sleep(number * 5e-6)

@@ -24,12 +24,18 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
             "https://api.deepseek.com/": "https://api.deepseek.com",
             "http://gateway.example:8080/v1": "http://gateway.example:8080/v1",
             "http://[::1]:8001": "http://[::1]:8001",
+            "HTTPS://api.deepseek.com/V1": "https://api.deepseek.com/V1",
         },
         [
             "api.deepseek.com",
             "ftp://api.deepseek.com",
             "https://",
             "https://[::1",
+            "http://[v1.x]",
+            "https://*",
+            "https://api..deepseek.com",
+            "https://api deepseek.com",
+            "https://api.deepseek.com/\tv1",
             "https://api.deepseek.com:seven",
             "https://api.deepseek.com:70000",
             "https://user:password@api.deepseek.com",
@@ -60,10 +66,24 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
                 "http://b.example:3000",
             ),
         },
-        ["*", "a.example", "https://a.example/chat", "null", "https://a.example,b.example"],
+        [
+            5,
+            "https://*.example",
+            "https://a.example?x",
+            "https://a.example#f",
+            "https://u:p@a.example",
+            "https://a.example:99999",
+            "https://a b",
+            "http://[::1",
+            "*",
+            "a.example",
+            "https://a.example/chat",
+            "null",
+            "https://a.example,b.example",
+        ],
     ),
 }
-WRONG_SECONDS = ["soon", "0", "-1", "nan", "inf", "1e400", [], object()]
+WRONG_SECONDS = ["soon", "0", "-1", "nan", "inf", "1e400", 10**400, "1e10", []]
 WRONG_COUNTS = ["many", "0", "-1", "1.5", "1e3", 2.5, []]
 INJECTED_BY_KUBERNETES = re.compile(r"CHATPROXY(_\w+)?_(SERVICE_(HOST|PORT\w*)|PORT(_\w+)?)")
 
@@ -232,3 +252,7 @@ def test_the_description_names_every_setting_with_its_default_and_meaning() -> N
     assert described["CHATPROXY_MAX_SESSIONS"][0] == "2000"
     assert described["DEEPSEEK_API_KEY"][0] == ""
     assert all(meaning for _, meaning in described.values())
+
+
+def test_a_blank_setting_counts_as_not_set() -> None:
+    assert load(CHATPROXY_MODEL="   ").model == "deepseek-flash"

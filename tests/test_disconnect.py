@@ -1,10 +1,14 @@
 """A client that has gone is noticed: at once where the server tells where its socket is, and by
 the next heartbeat elsewhere."""
 
+import os
 import socket
+import threading
 import time
 
 import pytest
+
+from chatproxy.disconnect import DisconnectWatcher
 
 from .servers import new_id, wait_for
 
@@ -74,3 +78,50 @@ def test_a_client_that_never_reads_is_given_up(kind, start_proxy, deepseek):
     proxy.closing_line(session_id)
     wait_for(lambda: proxy.state()["descriptors"] <= before, 15, "the end of the connection")
     assert "Traceback" not in proxy.log()
+
+
+@pytest.fixture
+def watcher():
+    return DisconnectWatcher(timeout=60)
+
+
+def test_a_socket_that_the_server_closes_under_the_watch_counts_as_gone(watcher):
+    """Werkzeug does so where a client resets its connection: no selector tells of it."""
+    ours, theirs = socket.socketpair()
+    gone = threading.Event()
+    watcher.watch({"werkzeug.socket": ours}, gone.set)
+    ours.close()
+    assert gone.wait(5)
+    theirs.close()
+
+
+def test_a_descriptor_that_is_used_again_is_watched_anew(watcher):
+    ours, theirs = socket.socketpair()
+    first, second = threading.Event(), threading.Event()
+    watcher.watch({"werkzeug.socket": ours}, first.set)
+    other, its_peer = socket.socketpair()
+    descriptor = ours.detach()
+    os.dup2(other.fileno(), descriptor)
+    again = socket.socket(fileno=descriptor)
+    watch = watcher.watch({"werkzeug.socket": again}, second.set)
+    assert first.wait(5)
+    assert not second.is_set()
+    its_peer.close()
+    assert second.wait(5)
+    watch.stop()
+    for each in (again, other, theirs):
+        each.close()
+
+
+def test_a_watch_that_was_stopped_is_silent(watcher):
+    ours, theirs = socket.socketpair()
+    gone, other_gone = threading.Event(), threading.Event()
+    watcher.watch({"werkzeug.socket": ours}, gone.set).stop()
+    theirs.close()
+    other, its_peer = socket.socketpair()
+    watcher.watch({"werkzeug.socket": other}, other_gone.set)
+    its_peer.close()
+    assert other_gone.wait(5)
+    assert not gone.is_set()
+    ours.close()
+    other.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import queue
@@ -120,7 +121,8 @@ class Site:
         headers = {**options.pop("headers", {})}
         if session_id is not None:
             headers["X-Session-Id"] = session_id
-        options = {"json": CHAT, **options} if "data" not in options else options
+        if not options.keys() & {"data", "input_stream"}:
+            options.setdefault("json", CHAT)
         return self.app.test_client().post(f"{self.prefix}/stream", headers=headers, **options)
 
     def stop(self, session_id: str = "session_1", **headers: str) -> TestResponse:
@@ -273,6 +275,16 @@ def test_silence_is_filled_with_comments(make_site: MakeSite, deepseek: DeepSeek
     response.close()
 
 
+@pytest.mark.parametrize("setting", ["CHATPROXY_IDLE_TIMEOUT", "CHATPROXY_DEADLINE"])
+def test_an_answer_that_does_not_begin_in_time_is_refused(
+    make_site: MakeSite, deepseek: DeepSeek, setting: str
+) -> None:
+    deepseek.fall_silent_after([])
+    site = make_site(**{setting: 0.05})
+    assert error_of(site.stream()) == (504, "upstream_timeout")
+    wait_for(lambda: not site.live)
+
+
 def test_a_client_that_leaves_ends_the_answer(site: Site, silent: DeepSeek) -> None:
     site.stream().close()
     assert silent.left.get(timeout=PATIENCE) == b""
@@ -329,6 +341,14 @@ def test_a_request_that_cannot_be_used_never_reaches_deepseek(
 def test_a_missing_id_is_refused_in_the_agreed_words(site: Site) -> None:
     body = site.stream(None).get_json()
     assert body == {"error": "Missing sessionId", "code": "missing_session_id"}
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read(make_site: MakeSite) -> None:
+    body = io.BytesIO(b" " * 5000)
+    site = make_site(CHATPROXY_MAX_BODY_BYTES=1000)
+    response = site.stream(input_stream=body, content_length=5000)
+    assert error_of(response) == (413, "body_too_large")
+    assert body.tell() == 0
 
 
 def test_a_body_of_just_the_limit_is_taken(make_site: MakeSite) -> None:
@@ -533,6 +553,18 @@ def test_preparers_run_in_their_order_each_on_what_the_last_one_left(
         lambda payload: {**payload, "trail": payload["trail"] + "c"},
     )
     assert payload["trail"] == "abc"
+
+
+@pytest.mark.parametrize("wrong", [["a list"], "text", {"messages": object()}])
+def test_a_preparer_that_returns_something_wrong_is_not_blamed_on_the_client(
+    make_site: MakeSite, wrong: Any
+) -> None:
+    chat = ChatProxy()
+    chat.prepare(lambda payload: wrong)
+    site = make_site(chat)
+    site.app.testing = False
+    assert site.stream().status_code == 500
+    assert site.app.extensions["chatproxy"].registry.live() == []
 
 
 def test_a_preparer_runs_in_the_request(make_site: MakeSite, deepseek: DeepSeek) -> None:
@@ -772,7 +804,13 @@ def test_a_page_of_a_listed_origin_can_read_refusals_and_receipts(shared: Site) 
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "http://chat.example.com", ORIGIN + ".evil.example", ORIGIN + ":8443"],
+    [
+        "https://evil.example",
+        "http://chat.example.com",
+        ORIGIN + ".evil.example",
+        ORIGIN + ":8443",
+        ORIGIN.replace(".", "x"),
+    ],
 )
 def test_a_page_of_any_other_origin_may_not(shared: Site, origin: str) -> None:
     assert "Access-Control-Allow-Origin" not in preflight(shared, origin).headers

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -108,6 +109,16 @@ def test_a_live_id_is_taken() -> None:
     assert len(registry.live()) == 1
 
 
+@pytest.fixture
+def _close_races() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("_close_races")
 def test_of_many_claims_at_once_exactly_one_gets_the_id() -> None:
     registry = new_registry()
     barrier = threading.Barrier(8)

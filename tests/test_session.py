@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 
@@ -13,7 +14,7 @@ from chatproxy.answer_log import AnswerLog
 from chatproxy.session import Outcome, Phase, Reason, StreamSession
 
 PATIENCE = 10.0
-ROUNDS = 50
+ROUNDS = 5
 PATHS = {
     Phase.CONNECTING: [],
     Phase.WAITING: [Phase.WAITING],
@@ -30,10 +31,25 @@ LEGAL = [
 ILLEGAL = [(start, to) for start in Phase for to in Phase if (start, to) not in LEGAL]
 
 
+class SlowFlag(threading.Event):
+    """A flag that leaves time for a race between a look at it and what follows from that."""
+
+    def is_set(self) -> bool:
+        seen = super().is_set()
+        time.sleep(0.002)
+        return seen
+
+
 def new_session(phase: Phase = Phase.CONNECTING, log: AnswerLog | None = None) -> StreamSession:
     session = StreamSession("session_1", "", log or AnswerLog(1000))
     for step in PATHS[phase]:
         session.enter(step)
+    return session
+
+
+def contended_session() -> StreamSession:
+    session = new_session()
+    session.flag = SlowFlag()
     return session
 
 
@@ -108,7 +124,7 @@ def test_the_first_cancel_wins() -> None:
 
 def test_of_many_cancels_at_once_exactly_one_wins() -> None:
     for _ in range(ROUNDS):
-        session = new_session()
+        session = contended_session()
         aborts: list[None] = []
         session.on_cancel(partial(aborts.append, None))
         won = at_once(*[partial(session.cancel, Reason.USER)] * 16)
@@ -118,7 +134,7 @@ def test_of_many_cancels_at_once_exactly_one_wins() -> None:
 
 def test_the_reason_is_that_of_the_cancel_that_won() -> None:
     for _ in range(ROUNDS):
-        session = new_session()
+        session = contended_session()
         winners: list[Reason] = []
 
         def cancel(reason: Reason, session=session, winners=winners) -> None:
@@ -148,7 +164,7 @@ def test_a_hook_that_comes_after_the_cancel_is_called_at_once() -> None:
 
 def test_a_hook_that_comes_with_the_cancel_is_called_exactly_once() -> None:
     for _ in range(ROUNDS):
-        session = new_session()
+        session = contended_session()
         called: list[None] = []
         hook = partial(called.append, None)
         at_once(partial(session.cancel, Reason.USER), partial(session.on_cancel, hook))
@@ -208,10 +224,22 @@ def test_an_ended_session_cannot_be_cancelled() -> None:
     assert not called
 
 
+def test_an_ended_session_lets_go_of_what_its_hooks_held() -> None:
+    class Call:
+        def abort(self) -> None: ...
+
+    session, call = new_session(), Call()
+    session.on_cancel(call.abort)
+    session.end(Outcome.FINISHED)
+    watched = weakref.ref(call)
+    del call
+    assert watched() is None
+
+
 def test_a_cancel_succeeds_exactly_where_the_outcome_is_stopped() -> None:
     """Whoever is told that the answer was stopped can rely on it, however close the race."""
     for _ in range(ROUNDS):
-        session = new_session()
+        session = contended_session()
         finish = partial(session.end, Outcome.FINISHED)
         results = at_once(partial(session.cancel, Reason.USER), finish)
         assert (True in results) == (session.outcome is Outcome.STOPPED)

@@ -275,3 +275,10 @@ def test_our_own_comments_are_comments(comment: bytes) -> None:
 
 def test_a_number_comes_as_an_id_line_before_the_event() -> None:
     assert sse.numbered(42, b"event: e\ndata: 1") == b"id: 42\nevent: e\ndata: 1\n\n"
+
+
+def test_many_small_lines_up_to_the_limit_are_one_event() -> None:
+    decoder = sse.Decoder()
+    for _ in range(40_000):
+        decoder.feed(b"data:\n")
+    assert decoder.feed(b"\n") == [b"\n".join([b"data:"] * 40_000)]

@@ -191,6 +191,21 @@ def test_the_retry_after_of_a_busy_deepseek_is_passed_on(
     assert error.headers() == {"Retry-After": "3600"}
 
 
+@pytest.mark.parametrize("status", [400, 422])
+def test_the_message_that_is_passed_on_is_one_line_without_the_key(
+    connect: Connect, mocked: RequestsMock, status: int
+) -> None:
+    body = {"error": {"message": f"no: Bearer {KEY}\r\nsecond\tline"}}
+    assert refused(connect, mocked, status, json=body).message == "no: Bearer *** second line"
+
+
+def test_where_a_redirect_leads_is_not_even_looked_at(
+    connect: Connect, mocked: RequestsMock
+) -> None:
+    failure = refused(connect, mocked, 307, headers={"Location": "http://[::1"})
+    assert (failure.status, failure.code) == (502, "upstream_failed")
+
+
 def test_a_redirect_is_not_followed(connect: Connect, mocked: RequestsMock) -> None:
     """It would carry the key elsewhere."""
     refused(connect, mocked, 307, headers={"Location": "http://elsewhere.example/"})
@@ -741,6 +756,26 @@ def test_an_abort_ends_the_call_and_closes_the_connection(
     assert either.is_left_alone()
 
 
+def test_what_came_before_the_abort_and_was_not_read_is_not_given_any_more(
+    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
+) -> None:
+    def send_two_at_once() -> None:
+        peer = deepseek.accept()
+        peer.request()
+        peer.begin()
+        peer.send(2 * (b"%x\r\n%b\r\n" % (len(EVENT), EVENT)))
+
+    session = new_session()
+    call = new_call(connect(deepseek.url), session)
+    aside.submit(send_two_at_once)
+    pieces = call.pieces()
+    assert next(pieces) == EVENT
+    session.cancel(Reason.USER)
+    with pytest.raises(Aborted):
+        next(pieces)
+    call.close()
+
+
 def test_an_abort_amid_the_tls_handshake(connect: Connect) -> None:
     with DeepSeek() as deepseek:
         calling = Calling(connect(deepseek.url.replace("http:", "https:")))
@@ -777,7 +812,7 @@ class Resolver:
 
     def __call__(self, host: str, *_: Any, **__: Any) -> list[Any]:
         self.asked.put(host)
-        self.go_on.wait(PATIENCE)
+        self.go_on.wait(PATIENCE * 6)
         if isinstance(self._found, Exception):
             raise self._found
         return self._found
@@ -804,7 +839,7 @@ def test_an_abort_amid_the_look_up_of_the_name(
 ) -> None:
     host, port = deepseek.url.removeprefix("http://").split(":")
     resolver = resolve((host, int(port)))
-    calling = Calling(connect(FAR))
+    calling = Calling(connect(FAR, connect_timeout=PATIENCE * 6))
     assert resolver.asked.get(timeout=PATIENCE) == "deepseek.example"
     calling.stop()
     resolver.go_on.set()
@@ -979,7 +1014,7 @@ def test_a_host_that_the_environment_excepts_has_no_proxy(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "deepseek.example")
-    assert not connect(FAR).proxies
+    assert not connect(FAR)._proxies
 
 
 def test_a_loopback_upstream_is_reached_without_the_proxy(
