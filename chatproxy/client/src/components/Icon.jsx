@@ -1,0 +1,43 @@
+/** @type {Record<string, import("react").ReactNode>} */
+const SHAPES = {
+  send: <path d="M10 16V4M5 9l5-5 5 5" />,
+  stop: <rect x="5" y="5" width="10" height="10" rx="2" fill="currentColor" stroke="none" />,
+  menu: <path d="M3 6h14M3 10h14M3 14h14" />,
+  down: <path d="m6 8 4 4 4-4" />,
+  plus: <path d="M10 4v12M4 10h12" />,
+  close: <path d="m5 5 10 10M15 5 5 15" />,
+  copy: (
+    <>
+      <rect x="7" y="7" width="9" height="9" rx="2" />
+      <path d="M13 7V5.500A1.5 1.5 0 0 0 11.5 4h-6A1.5 1.5 0 0 0 4 5.500v6A1.5 1.5 0 0 0 5.5 13H7" />
+    </>
+  ),
+  done: <path d="m4 10.5 4 4 8-9" />,
+  again: <path d="M15.5 6.500A6.5 6.5 0 1 0 16.5 10M16 3v4h-4" />,
+  edit: <path d="m4 16 .8-3.200L13 4.600a1.7 1.7 0 0 1 2.4 2.400L7.2 15.200Z" />,
+  bin: <path d="M4 6h12M8 6V4h4v2M6 6l.7 10h6.600L14 6" />,
+};
+
+/**
+ * A drawing beside a word, or in a button that has a name.
+ * @param {{name: string}} props
+ */
+export function Icon({ name }) {
+  return (
+    <svg
+      className="icon"
+      viewBox="0 0 20 20"
+      width="20"
+      height="20"
+      fill="none"
+      stroke="currentColor"
+      strokeWidth="1.6"
+      strokeLinecap="round"
+      strokeLinejoin="round"
+      aria-hidden="true"
+      focusable="false"
+    >
+      {SHAPES[name]}
+    </svg>
+  );
+}

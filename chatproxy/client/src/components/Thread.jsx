@@ -1,0 +1,55 @@
+import { useEffect } from "react";
+
+import { useStickToEnd } from "../state/use-stick-to-end.js";
+import { AnswerMessage } from "./AnswerMessage.jsx";
+import { Icon } from "./Icon.jsx";
+import { UserMessage } from "./UserMessage.jsx";
+
+/**
+ * The messages of one conversation.
+ * @param {object} props
+ * @param {import("../state/model.js").Message[]} props.messages
+ * @param {string | null} props.editingId
+ * @param {(messageId: string) => void} props.onEdit
+ * @param {(answerId: string) => void} props.onRegenerate
+ */
+export function Thread({ messages, editingId, onEdit, onRegenerate }) {
+  const { box, content, away, jump } = useStickToEnd();
+  const last = messages.at(-1);
+  const lastRuns = last?.role === "assistant" && last.state === "running";
+
+  useEffect(jump, [jump, last?.id]);
+
+  return (
+    <div className="thread">
+      {/* What scrolls must be reachable with the keyboard. */}
+      <div ref={box} className="scroller" role="region" aria-label="Conversation" tabIndex={0}>
+        <div ref={content} className="messages">
+          {messages.map((message) =>
+            message.role === "user" ? (
+              <UserMessage
+                key={message.id}
+                message={message}
+                editing={message.id === editingId}
+                canEdit={!lastRuns}
+                onEdit={onEdit}
+              />
+            ) : (
+              <AnswerMessage
+                key={message.id}
+                answer={message}
+                last={message === last}
+                onRegenerate={onRegenerate}
+              />
+            ),
+          )}
+        </div>
+      </div>
+      {away && (
+        <button type="button" className="jump" onClick={jump}>
+          <Icon name="down" /> Jump to the latest
+        </button>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,52 @@
+import { memo } from "react";
+
+import { Icon } from "./Icon.jsx";
+
+/**
+ * Which model answers, and whether it thinks first.
+ * @param {object} props
+ * @param {string[]} props.models
+ * @param {import("../state/use-choice.js").Choice} props.choice
+ * @param {(change: Partial<import("../state/use-choice.js").Choice>) => void} props.onChoose
+ * @param {boolean} props.listOpen
+ * @param {() => void} props.onOpenList
+ * @param {import("react").Ref<HTMLButtonElement>} props.ref the button that opens the list
+ */
+function Bar({ models, choice, onChoose, listOpen, onOpenList, ref }) {
+  return (
+    <div className="topbar">
+      <button
+        ref={ref}
+        type="button"
+        className="icon-button only-narrow"
+        aria-label="Chats"
+        aria-expanded={listOpen}
+        onClick={onOpenList}
+      >
+        <Icon name="menu" />
+      </button>
+      <label className="picker">
+        <span className="visually-hidden">Model</span>
+        <select value={choice.model} onChange={(event) => onChoose({ model: event.target.value })}>
+          {models.map((model) => (
+            <option key={model} value={model}>
+              {model}
+            </option>
+          ))}
+        </select>
+        <Icon name="down" />
+      </label>
+      <label className="switch">
+        <input
+          type="checkbox"
+          role="switch"
+          checked={choice.thinking}
+          onChange={(event) => onChoose({ thinking: event.target.checked })}
+        />
+        <span>Thinking</span>
+      </label>
+    </div>
+  );
+}
+
+export const TopBar = memo(Bar);

@@ -1,0 +1,16 @@
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+
+import { browserStorage } from "./lib/browser-storage.js";
+import { loadPageSettings } from "./lib/page-settings.js";
+import { ChatPage } from "./pages/ChatPage.jsx";
+import "./styles/index.css";
+
+const root = createRoot(/** @type {HTMLElement} */ (document.getElementById("root")));
+const settings = await loadPageSettings();
+
+root.render(
+  <StrictMode>
+    <ChatPage settings={settings} storage={browserStorage()} />
+  </StrictMode>,
+);

@@ -1,0 +1,100 @@
+/**
+ * What the page knows: conversations, and the messages in them.
+ *
+ * @typedef {import("../lib/llm-api.jsx").AnswerStatus} AnswerStatus
+ * @typedef {import("../lib/llm-api.jsx").AnswerError} AnswerError
+ * @typedef {import("../lib/llm-api.jsx").Receipt} Receipt
+ *
+ * @typedef {object} UserMessage
+ * @property {"user"} role
+ * @property {string} id
+ * @property {string} text
+ *
+ * `running` until it is one of the others. `status` matters while it runs only.
+ * @typedef {object} Answer
+ * @property {"assistant"} role
+ * @property {string} id the session id: one request, one answer
+ * @property {"running" | "finished" | "stopped" | "failed" | "cut_off"} state
+ * @property {AnswerStatus} status
+ * @property {number} startedAt milliseconds since 1970, as all times here
+ * @property {number} statusSince
+ * @property {string} model
+ * @property {string} text
+ * @property {string} reasoning
+ * @property {number} [thinkingSince]
+ * @property {number} [thinkingMs] how long it thought, once that is over
+ * @property {string} [reason] why it was stopped
+ * @property {string} [finishReason]
+ * @property {AnswerError} [error]
+ * @property {{stopMs?: number, events?: number, upstreamClosed?: boolean}} [receipt]
+ *
+ * @typedef {UserMessage | Answer} Message
+ *
+ * @typedef {object} Conversation
+ * @property {string} id
+ * @property {string} title
+ * @property {number} updatedAt
+ * @property {Message[]} messages
+ *
+ * @typedef {object} ChatState
+ * @property {Conversation[]} conversations the newest first
+ * @property {string | null} currentId null: a new chat, which is kept from its first prompt on
+ * @property {string} draft what is in the text box
+ * @property {string | null} editingId the prompt that the draft is to replace
+ * @property {Conversation | null} deleted the last one, for an undo
+ * @property {string} announcement for those who listen to the page: states, not tokens
+ */
+
+export const MOST_CONVERSATIONS = 60;
+const TITLE_LENGTH = 60;
+
+/**
+ * @param {Conversation[]} conversations
+ * @returns {ChatState}
+ */
+export function initialState(conversations) {
+  return {
+    conversations,
+    currentId: conversations[0]?.id ?? null,
+    draft: "",
+    editingId: null,
+    deleted: null,
+    announcement: "",
+  };
+}
+
+/** @param {string} prompt */
+export function titleOf(prompt) {
+  const line = prompt.trim().split("\n", 1)[0] ?? "";
+  return line.length > TITLE_LENGTH ? `${line.slice(0, TITLE_LENGTH - 1).trimEnd()}…` : line;
+}
+
+/**
+ * @param {ChatState} state
+ * @returns {Conversation | undefined}
+ */
+export function currentConversation({ conversations, currentId }) {
+  return conversations.find(({ id }) => id === currentId);
+}
+
+/**
+ * The answer that runs in a conversation; there is one at the most, and it is the last message.
+ * @param {Conversation} [conversation]
+ * @returns {Answer | undefined}
+ */
+export function runningAnswer(conversation) {
+  const last = conversation?.messages.at(-1);
+  return last?.role === "assistant" && last.state === "running" ? last : undefined;
+}
+
+/**
+ * The messages as DeepSeek takes them. Answers without text are left out, and so is all thinking,
+ * which DeepSeek does not want back.
+ * @param {Message[]} messages
+ * @returns {{role: string, content: string}[]}
+ */
+export function asPayloadMessages(messages) {
+  return messages
+    .filter((message) => message.role === "user" || message.text !== "")
+    .map(({ role, text }) => ({ role, content: text }));
+}

@@ -1,0 +1,186 @@
+/** Everything that can happen on the page, and what follows from it. Pure. */
+
+import { announcementFor, ended, receipted, received, sent, stopped } from "./answer.js";
+import { MOST_CONVERSATIONS, titleOf } from "./model.js";
+
+/**
+ * @typedef {import("./model.js").ChatState} ChatState
+ * @typedef {import("./model.js").Conversation} Conversation
+ * @typedef {import("./model.js").Answer} Answer
+ * @typedef {import("./model.js").Message} Message
+ *
+ * @typedef {{conversationId: string, answerId: string, now: number}} Which
+ *
+ * @typedef {Which & {type: "sent", model: string, messages: Message[]}} Sent
+ * @typedef {Which & {type: "received", progress: import("./answer.js").Progress}} Received
+ * @typedef {Which & {type: "stopped"}} Stopped
+ * @typedef {Which & {type: "receipted", receipt: import("./model.js").Receipt}} Receipted
+ * @typedef {Which & {type: "ended", end: import("../lib/llm-api.jsx").AnswerEnd}} Ended
+ * @typedef {{type: "drafted", draft: string}} Drafted
+ * @typedef {{type: "editBegun", messageId: string}} EditBegun
+ * @typedef {{type: "editLeft"}} EditLeft
+ * @typedef {{type: "chatOpened", id: string | null}} ChatOpened
+ * @typedef {{type: "chatDeleted", id: string}} ChatDeleted
+ * @typedef {{type: "deleteUndone"}} DeleteUndone
+ *
+ * @typedef {Sent | Received | Stopped | Receipted | Ended} AnswerAction
+ * @typedef {Drafted | EditBegun | EditLeft | ChatOpened | ChatDeleted | DeleteUndone} ChatAction
+ * @typedef {AnswerAction | ChatAction} Action
+ */
+
+/**
+ * @param {ChatState} state
+ * @param {Action} action
+ * @returns {ChatState}
+ */
+export function reducer(state, action) {
+  switch (action.type) {
+    case "sent":
+      return begin(state, action);
+    case "received":
+      return change(state, action, (answer) => received(answer, action.progress, action.now));
+    case "stopped":
+      return change(state, action, (answer) => stopped(answer, action.now));
+    case "receipted":
+      return change(state, action, (answer) => receipted(answer, pickReceipt(action.receipt)));
+    case "ended":
+      return change(state, action, (answer) => ended(answer, action.end, action.now));
+    default:
+      return reduceChat(state, action);
+  }
+}
+
+/**
+ * @param {ChatState} state
+ * @param {ChatAction} action
+ * @returns {ChatState}
+ */
+function reduceChat(state, action) {
+  switch (action.type) {
+    case "drafted":
+      return { ...state, draft: action.draft };
+    case "editBegun":
+      return beginEdit(state, action.messageId);
+    case "editLeft":
+      return { ...state, editingId: null, draft: "" };
+    case "chatOpened":
+      return open(state, action.id);
+    case "chatDeleted":
+      return remove(state, action.id);
+    case "deleteUndone":
+      return undo(state);
+    default:
+      return state;
+  }
+}
+
+/**
+ * @param {ChatState} state
+ * @param {Sent} action `messages` are all that came before the answer, with the prompt last
+ * @returns {ChatState}
+ */
+function begin(state, { conversationId, answerId, now, model, messages }) {
+  const old = state.conversations.find(({ id }) => id === conversationId);
+  const answer = sent(answerId, model, now);
+  /** @type {Conversation} */
+  const conversation = {
+    id: conversationId,
+    title: titleOf(messages[0]?.text ?? "") || old?.title || "New chat",
+    updatedAt: now,
+    messages: [...messages, answer],
+  };
+  const others = state.conversations.filter((other) => other !== old);
+  return {
+    ...state,
+    conversations: [conversation, ...others].slice(0, MOST_CONVERSATIONS),
+    currentId: conversationId,
+    editingId: null,
+    announcement: announcementFor(answer),
+  };
+}
+
+/**
+ * Change one answer; nothing else gets a new identity, so that nothing else is drawn again.
+ * @param {ChatState} state
+ * @param {Which} which
+ * @param {(answer: Answer) => Answer} to
+ * @returns {ChatState}
+ */
+function change(state, { conversationId, answerId, now }, to) {
+  const at = state.conversations.findIndex(({ id }) => id === conversationId);
+  const conversation = state.conversations[at];
+  const place = conversation?.messages.findLastIndex(({ id }) => id === answerId) ?? -1;
+  const before = conversation?.messages[place];
+  if (!conversation || before?.role !== "assistant") {
+    return state;
+  }
+  const after = to(before);
+  if (after === before) {
+    return state;
+  }
+  const messages = conversation.messages.with(place, after);
+  const heard = after.state !== before.state || after.status !== before.status;
+  return {
+    ...state,
+    conversations: state.conversations.with(at, { ...conversation, messages, updatedAt: now }),
+    announcement: heard ? announcementFor(after) : state.announcement,
+  };
+}
+
+/** @param {import("./model.js").Receipt} receipt */
+function pickReceipt({ stopMs, events, upstreamClosed }) {
+  return { stopMs, events, upstreamClosed };
+}
+
+/**
+ * @param {ChatState} state
+ * @param {string} messageId
+ * @returns {ChatState}
+ */
+function beginEdit(state, messageId) {
+  for (const { messages } of state.conversations) {
+    const message = messages.find(({ id }) => id === messageId);
+    if (message) {
+      return { ...state, editingId: messageId, draft: message.text };
+    }
+  }
+  return state;
+}
+
+/**
+ * @param {ChatState} state
+ * @param {string | null} id
+ * @returns {ChatState}
+ */
+function open(state, id) {
+  const leftEdit = state.editingId === null ? {} : { editingId: null, draft: "" };
+  return { ...state, ...leftEdit, currentId: id, deleted: null, announcement: "" };
+}
+
+/**
+ * @param {ChatState} state
+ * @param {string} id
+ * @returns {ChatState}
+ */
+function remove(state, id) {
+  const deleted = state.conversations.find((conversation) => conversation.id === id);
+  if (!deleted) {
+    return state;
+  }
+  const conversations = state.conversations.filter((conversation) => conversation !== deleted);
+  const opened = state.currentId === id ? open(state, null) : state;
+  return { ...opened, conversations, deleted, announcement: "Chat deleted." };
+}
+
+/**
+ * @param {ChatState} state
+ * @returns {ChatState}
+ */
+function undo(state) {
+  if (!state.deleted) {
+    return state;
+  }
+  const all = [...state.conversations, state.deleted];
+  const conversations = all.sort((a, b) => b.updatedAt - a.updatedAt);
+  return { ...state, conversations, currentId: state.deleted.id, deleted: null };
+}

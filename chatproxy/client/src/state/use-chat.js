@@ -1,0 +1,59 @@
+/** The page's state, and the runs that change it. */
+
+import { useCallback, useMemo, useReducer, useRef } from "react";
+
+import { createSessionId } from "../lib/llm-api.jsx";
+import { asPayloadMessages, initialState } from "./model.js";
+import { reducer } from "./reducer.js";
+import { startRun } from "./run.js";
+import { loadConversations } from "./store.js";
+import { usePersistence } from "./use-persistence.js";
+
+/**
+ * @typedef {import("./model.js").Message} Message
+ * @typedef {{model: string, thinking: boolean, simulate?: unknown}} Choice
+ */
+
+/** @param {Storage | null} storage */
+export function useChat(storage) {
+  const [state, dispatch] = useReducer(reducer, null, () =>
+    initialState(loadConversations(storage)),
+  );
+  /** @type {import("react").RefObject<Map<string, import("./run.js").Run>>} */
+  const runs = useRef(new Map());
+  usePersistence(storage, state.conversations);
+
+  const ask = useCallback(
+    /**
+     * @param {string} conversationId
+     * @param {Message[]} messages with the prompt last
+     * @param {Choice} choice
+     */
+    (conversationId, messages, { model, thinking, simulate }) => {
+      const answerId = createSessionId();
+      const which = () => ({ conversationId, answerId, now: Date.now() });
+      dispatch({ type: "sent", ...which(), model, messages });
+      const payload = {
+        model,
+        messages: asPayloadMessages(messages),
+        thinking: { type: thinking ? "enabled" : "disabled" },
+        ...(simulate !== undefined && { simulate }),
+      };
+      const run = startRun(answerId, payload, {
+        onProgress: (progress) => dispatch({ type: "received", ...which(), progress }),
+        onStopped: () => dispatch({ type: "stopped", ...which() }),
+        onReceipt: (receipt) => dispatch({ type: "receipted", ...which(), receipt }),
+        onEnd: (end) => dispatch({ type: "ended", ...which(), end }),
+      });
+      runs.current.set(answerId, run);
+      run.done.finally(() => runs.current.delete(answerId));
+    },
+    [],
+  );
+
+  const stop = useCallback((/** @type {string} */ answerId) => {
+    runs.current.get(answerId)?.stop();
+  }, []);
+
+  return useMemo(() => ({ state, dispatch, ask, stop }), [state, ask, stop]);
+}

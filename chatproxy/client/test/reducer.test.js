@@ -1,0 +1,258 @@
+import { describe, expect, it } from "vitest";
+
+import { closingSentence } from "../src/state/answer.js";
+import {
+  asPayloadMessages,
+  currentConversation,
+  initialState,
+  MOST_CONVERSATIONS,
+  runningAnswer,
+  titleOf,
+} from "../src/state/model.js";
+import { reducer } from "../src/state/reducer.js";
+
+/**
+ * @typedef {import("../src/state/reducer.js").Action} Action
+ * @typedef {import("../src/state/model.js").Answer} Answer
+ * @typedef {import("../src/lib/llm-api.jsx").AnswerEnd} AnswerEnd
+ * @typedef {import("../src/lib/llm-api.jsx").Receipt} Receipt
+ */
+
+const WHICH = { conversationId: "c1", answerId: "a1" };
+/** @type {Receipt} */
+const RECEIPT = {
+  sessionId: "a1",
+  phase: "streaming",
+  upstreamClosed: true,
+  stopMs: 2.4,
+  events: 42,
+};
+
+/** @param {Action[]} actions */
+function after(...actions) {
+  return actions.reduce(reducer, initialState([]));
+}
+
+/**
+ * @param {number} now
+ * @returns {Action}
+ */
+function sent(now = 1000, answerId = "a1", conversationId = "c1") {
+  const messages = [{ role: /** @type {const} */ ("user"), id: "u1", text: "Hello\nthere" }];
+  return { type: "sent", conversationId, answerId, now, model: "deepseek-flash", messages };
+}
+
+/**
+ * @param {Partial<import("../src/state/answer.js").Progress>} progress
+ * @param {number} now
+ * @returns {Action}
+ */
+function received(progress, now = 2000) {
+  return {
+    type: "received",
+    ...WHICH,
+    now,
+    progress: { text: "", reasoning: "", status: null, ...progress },
+  };
+}
+
+/**
+ * @param {Partial<AnswerEnd>} end
+ * @returns {Action}
+ */
+function ended(end, now = 9000) {
+  return { type: "ended", ...WHICH, now, end: { outcome: "finished", events: 3, ...end } };
+}
+
+/** @type {Action} */
+const stopped = { type: "stopped", ...WHICH, now: 5000 };
+/** @type {Action} */
+const receipted = { type: "receipted", ...WHICH, now: 5003, receipt: RECEIPT };
+
+/** @param {import("../src/state/model.js").ChatState} state */
+function answerOf(state) {
+  return /** @type {Answer} */ (currentConversation(state)?.messages.at(-1));
+}
+
+describe("an answer", () => {
+  it("runs from the moment of sending", () => {
+    const state = after(sent());
+    expect(runningAnswer(currentConversation(state))).toMatchObject({ id: "a1", status: "waiting" });
+    expect(state.announcement).toBe("Sent. Waiting for DeepSeek.");
+  });
+
+  it("goes from queued to thinking to answering, and measures its thinking", () => {
+    const state = after(
+      sent(),
+      received({ status: "queued" }, 1500),
+      received({ status: "thinking", reasoning: "Hm" }, 3000),
+      received({ status: "answering", reasoning: ".", text: "Hi" }, 7000),
+      received({ text: "!" }, 8000),
+    );
+    expect(answerOf(state)).toMatchObject({
+      status: "answering",
+      statusSince: 7000,
+      reasoning: "Hm.",
+      text: "Hi!",
+      thinkingMs: 4000,
+    });
+  });
+
+  it("announces states, and not tokens", () => {
+    const before = after(sent(), received({ status: "answering", text: "a" }));
+    const next = reducer(before, received({ text: "b" }));
+    expect(before.announcement).toBe("Answering.");
+    expect(next.announcement).toBe(before.announcement);
+  });
+
+  it("stalls and recovers", () => {
+    const stalled = after(sent(), received({ text: "a", status: "answering" }), received({ status: "stalled" }));
+    expect(answerOf(stalled).status).toBe("stalled");
+    expect(answerOf(reducer(stalled, received({ status: "answering" }))).status).toBe("answering");
+  });
+
+  it("finishes, and then changes no more", () => {
+    const state = after(sent(), received({ text: "Hi" }), ended({ finishReason: "stop" }));
+    expect(answerOf(state)).toMatchObject({ state: "finished", text: "Hi" });
+    expect(closingSentence(answerOf(state))).toBe("");
+    for (const late of [received({ text: "!" }), stopped, receipted, ended({ outcome: "failed" })]) {
+      expect(reducer(state, late)).toBe(state);
+    }
+  });
+
+  it("says where it ended early though complete", () => {
+    const state = after(sent(), ended({ finishReason: "length" }));
+    expect(closingSentence(answerOf(state))).toMatch(/greatest length/);
+  });
+});
+
+describe("a Stop", () => {
+  /** @type {Action[]} */
+  const begun = [sent(), received({ text: "Half", status: "answering" })];
+  /** @type {[string, Action[]][]} */
+  const orders = [
+    ["receipt, then the stream's end", [stopped, receipted, ended({ outcome: "aborted" })]],
+    ["the stream's end, then the receipt", [stopped, ended({ outcome: "aborted" }), receipted]],
+    ["the server's word first", [stopped, ended({ outcome: "stopped", reason: "user" }), receipted]],
+    ["a late failure", [stopped, ended({ outcome: "failed" }), receipted]],
+    ["late text", [stopped, received({ text: " more" }), receipted]],
+    ["twice", [stopped, stopped, receipted]],
+  ];
+
+  it.each(orders)("ends in the same calm state: %s", (_name, order) => {
+    const answer = answerOf(after(...begun, ...order));
+    expect(answer).toMatchObject({
+      state: "stopped",
+      reason: "user",
+      text: "Half",
+      receipt: { stopMs: 2.4, events: 42, upstreamClosed: true },
+    });
+    expect(answer.error).toBeUndefined();
+    expect(closingSentence(answer)).toBe("AI response stopped by user.");
+  });
+
+  it("needs no receipt", () => {
+    const answer = answerOf(after(...begun, stopped));
+    expect(closingSentence(answer)).toBe("AI response stopped by user.");
+    expect(answer.receipt).toBeUndefined();
+  });
+
+  it("ends the thinking", () => {
+    const state = after(sent(), received({ reasoning: "Hm", status: "thinking" }, 3000), stopped);
+    expect(answerOf(state).thinkingMs).toBe(2000);
+  });
+
+  it("from elsewhere is shown with its reason", () => {
+    const sentences = ["user", "deadline", "idle", "shutdown"].map((reason) =>
+      closingSentence(answerOf(after(...begun, ended({ outcome: "stopped", reason })))),
+    );
+    expect(new Set(sentences).size).toBe(4);
+    expect(sentences[0]).toBe("AI response stopped by user.");
+  });
+});
+
+describe("a failure", () => {
+  it.each([
+    ["upstream_balance", "balance is used up"],
+    ["upstream_busy", "too busy"],
+    ["upstream_auth", "key"],
+    ["upstream_unreachable", "cannot be reached"],
+    ["too_many_sessions", "Too many answers"],
+    ["body_too_large", "too long"],
+    ["shutting_down", "restart"],
+    ["session_active", "already"],
+  ])("has a sentence for people: %s", (code, part) => {
+    const error = { code, message: "raw" };
+    const answer = answerOf(after(sent(), ended({ outcome: "failed", error })));
+    expect(closingSentence(answer)).toContain(part);
+  });
+
+  it("of an unknown kind shows the server's sentence", () => {
+    const error = { code: "no_such", message: "One clear sentence." };
+    const answer = answerOf(after(sent(), ended({ outcome: "failed", error })));
+    expect(closingSentence(answer)).toBe("One clear sentence.");
+  });
+
+  it("in mid-answer keeps the text", () => {
+    const state = after(sent(), received({ text: "Half" }), ended({ outcome: "cut_off" }));
+    expect(answerOf(state)).toMatchObject({ state: "cut_off", text: "Half" });
+    expect(closingSentence(answerOf(state))).toMatch(/broke off/);
+  });
+});
+
+describe("conversations", () => {
+  it("begin with their first prompt, and are called after it", () => {
+    const state = after(sent());
+    expect(state.conversations).toMatchObject([{ id: "c1", title: "Hello" }]);
+    expect(titleOf("x".repeat(100))).toHaveLength(60);
+  });
+
+  it("keep the identity of every message but the one that changes", () => {
+    const before = after(sent(), received({ text: "a" }));
+    const next = reducer(before, received({ text: "b" }));
+    const [prompt] = currentConversation(before)?.messages ?? [];
+    expect(currentConversation(next)?.messages[0]).toBe(prompt);
+    expect(answerOf(next)).not.toBe(answerOf(before));
+  });
+
+  it("go on while another one is open", () => {
+    const state = after(sent(), { type: "chatOpened", id: null }, received({ text: "Hi" }));
+    expect(state.currentId).toBeNull();
+    expect(state.conversations[0]?.messages.at(-1)).toMatchObject({ text: "Hi" });
+  });
+
+  it("can be deleted, and brought back", () => {
+    const state = after(sent(), { type: "chatDeleted", id: "c1" });
+    expect(state).toMatchObject({ conversations: [], currentId: null });
+    const back = reducer(state, { type: "deleteUndone" });
+    expect(back).toMatchObject({ conversations: [{ id: "c1" }], currentId: "c1", deleted: null });
+  });
+
+  it("are bounded in number", () => {
+    const many = Array.from({ length: MOST_CONVERSATIONS + 5 }, (_, n) => sent(n, `a${n}`, `c${n}`));
+    const state = after(...many);
+    expect(state.conversations).toHaveLength(MOST_CONVERSATIONS);
+    expect(state.conversations[0]?.id).toBe(`c${MOST_CONVERSATIONS + 4}`);
+  });
+
+  it("take a prompt back into the box, to be changed", () => {
+    const state = after(sent(), stopped, { type: "editBegun", messageId: "u1" });
+    expect(state).toMatchObject({ draft: "Hello\nthere", editingId: "u1" });
+    expect(reducer(state, { type: "editLeft" })).toMatchObject({ draft: "", editingId: null });
+    expect(reducer(state, sent(6000, "a2"))).toMatchObject({ editingId: null });
+  });
+});
+
+describe("asPayloadMessages", () => {
+  it("sends roles and texts, leaving out thinking and answers without text", () => {
+    const state = after(sent(), received({ reasoning: "Hm", text: "Half" }), stopped);
+    const failed = after(sent(), ended({ outcome: "failed" }));
+    const prompt = { role: "user", content: "Hello\nthere" };
+    const messagesOf = (/** @type {typeof state} */ one) => currentConversation(one)?.messages ?? [];
+    expect(asPayloadMessages(messagesOf(state))).toEqual([
+      prompt,
+      { role: "assistant", content: "Half" },
+    ]);
+    expect(asPayloadMessages(messagesOf(failed))).toEqual([prompt]);
+  });
+});

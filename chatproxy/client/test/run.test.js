@@ -1,0 +1,138 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+
+import { startRun } from "../src/state/run.js";
+import { chunk, EVENT_STREAM, json, serve } from "./server.js";
+
+const RECEIPT = { success: true, sessionId: "s1", upstreamClosed: true, stopMs: 1, events: 1 };
+
+/** @type {Awaited<ReturnType<typeof serve>>} */
+let server;
+/** @type {{gone: boolean}} */
+let client;
+/** @type {import("./server.js").Answering} */
+let cancel;
+/** @type {import("node:http").ServerResponse | undefined} */
+let stream;
+
+beforeEach(async () => {
+  client = { gone: false };
+  cancel = json(200, RECEIPT);
+  stream = undefined;
+  server = await serve((response, asked) => {
+    if (asked.url.endsWith("/stream")) {
+      stream = response;
+      response.on("close", () => (client.gone = true));
+      response.writeHead(200, EVENT_STREAM);
+      response.write(chunk(1, { content: "Half" }));
+      return undefined;
+    }
+    return cancel(response, asked);
+  });
+  const real = globalThis.fetch;
+  vi.stubGlobal("fetch", (/** @type {string} */ url, /** @type {RequestInit} */ init) =>
+    real(new URL(url, server.baseUrl), init),
+  );
+  vi.stubGlobal("requestAnimationFrame", (/** @type {() => void} */ run) => setTimeout(run, 4));
+  vi.stubGlobal("cancelAnimationFrame", clearTimeout);
+});
+
+afterEach(async () => {
+  vi.unstubAllGlobals();
+  await server.close();
+});
+
+function begin() {
+  /** @type {string[]} */
+  const heard = [];
+  const run = startRun("s1", { messages: [] }, {
+    onProgress: ({ text, status }) => heard.push(text || `(${status})`),
+    onStopped: () => heard.push("stopped"),
+    onReceipt: ({ events }) => heard.push(`receipt ${events}`),
+    onEnd: ({ outcome }) => heard.push(outcome),
+  });
+  return { run, heard };
+}
+
+/** @param {string[]} heard */
+const hasText = (heard) => vi.waitFor(() => expect(heard).toContain("Half"));
+
+describe("a run", () => {
+  it("hands on what came, then how it ended", async () => {
+    const { run, heard } = begin();
+    await hasText(heard);
+    stream?.end("data: [DONE]\n\n");
+    await run.done;
+    expect(heard.at(-1)).toBe("finished");
+    run.stop();
+    expect(heard.at(-1)).toBe("finished");
+  });
+
+  it("at a Stop freezes first, then has the receipt, and only then closes the stream", async () => {
+    let goneAtCancel = true;
+    cancel = (response, asked) => {
+      goneAtCancel = client.gone;
+      stream?.write(chunk(2, { content: " late" }));
+      return json(200, RECEIPT)(response, asked);
+    };
+    const { run, heard } = begin();
+    await hasText(heard);
+    run.stop();
+    expect(heard.at(-1)).toBe("stopped");
+    await run.done;
+    await vi.waitFor(() => expect(client.gone).toBe(true));
+    expect(goneAtCancel).toBe(false);
+    expect(heard.slice(-2)).toEqual(["stopped", "receipt 1"]);
+    expect(heard.join()).not.toContain("late");
+  });
+
+  it("stops once, however often it is told to", async () => {
+    const { run, heard } = begin();
+    await hasText(heard);
+    run.stop();
+    run.stop();
+    await run.done;
+    expect(heard.filter((one) => one === "stopped")).toHaveLength(1);
+    expect(server.asked.filter(({ url }) => url.includes("/cancel/"))).toHaveLength(1);
+  });
+
+  it("is calm where nothing was left to stop", async () => {
+    cancel = json(404, { success: false, message: "Session not found" });
+    const { run, heard } = begin();
+    await hasText(heard);
+    run.stop();
+    await run.done;
+    expect(heard.at(-1)).toBe("stopped");
+  });
+
+  it("closes the stream after a second where the Stop gets no reply", async () => {
+    cancel = () => undefined;
+    const { run, heard } = begin();
+    await hasText(heard);
+    const begun = performance.now();
+    run.stop();
+    await run.done;
+    expect(performance.now() - begun).toBeGreaterThan(900);
+    expect(performance.now() - begun).toBeLessThan(1900);
+    expect(heard.at(-1)).toBe("stopped");
+  });
+
+  it("closes the stream at once where there is no network", async () => {
+    cancel = () => undefined;
+    vi.stubGlobal("navigator", { onLine: false });
+    const { run, heard } = begin();
+    await hasText(heard);
+    const begun = performance.now();
+    run.stop();
+    await run.done;
+    expect(performance.now() - begun).toBeLessThan(500);
+  });
+
+  it("sends the question once", async () => {
+    const { run, heard } = begin();
+    await hasText(heard);
+    stream?.destroy();
+    await run.done;
+    expect(heard.at(-1)).toBe("cut_off");
+    expect(server.asked).toHaveLength(1);
+  });
+});
