@@ -1,39 +1,55 @@
 # make demo    try it: a simulated DeepSeek and the real server, no key needed
-# make test    all checks: lint, types, tests
+# make test    all checks: lint, types, tests, the page
+# make page    build the chat page anew
 # make bench   the measurements
 # make clean   take away what these made
 
 PYTHON ?= python3
-BIN := .venv/bin
 BIND ?= 127.0.0.1:8000
 
-.PHONY: demo test lint types tests bench clean
+BIN := $(CURDIR)/.venv/bin
+CLIENT := chatproxy/client
+NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
+
+.PHONY: demo test lint types tests page page-is-built bench clean
 
 demo: .venv/runtime
 	$(BIN)/chatproxy demo --bind $(BIND)
 
-test: lint types tests
+test: lint types page-is-built tests
 
-lint: .venv/dev
+lint: .venv/dev .venv/client
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(NPM) run --silent lint
 
-types: .venv/dev
+types: .venv/dev .venv/client
 	$(BIN)/mypy
+	$(NPM) run --silent types
 
-tests: .venv/dev
+tests: .venv/dev .venv/client .venv/chromium
+	$(NPM) test --silent
 	$(BIN)/pytest
+
+page: .venv/client
+	$(NPM) run --silent build
+
+# The committed page must be the one that its source makes.
+page-is-built: .venv/client
+	$(NPM) run --silent build -- --outDir $(CURDIR)/.venv/page --logLevel warn
+	diff -r .venv/page chatproxy/static
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.stop
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(CLIENT)/node_modules
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
 
-# The empty files say that what is named has been installed.
+# The empty files below say that what is named has been installed.
 .venv/runtime: .venv/bin/pip requirements.txt setup.cfg
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
@@ -41,4 +57,14 @@ clean:
 
 .venv/dev: .venv/runtime requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+.venv/client: .venv/dev $(CLIENT)/package-lock.json
+	$(NPM) ci --silent --no-audit --no-fund
+	touch $@
+
+.venv/chromium: .venv/bin/pip
+	command -v chromium chromium-browser \
+	  || { apt-get update && apt-get install --yes --no-install-recommends chromium; } \
+	  || echo "Install Chromium (Debian's package chromium) to run the tests in a browser."
 	touch $@

@@ -1,0 +1,145 @@
+"""A real Chromium with the real page, in front of the real server and the simulated DeepSeek."""
+
+import json
+import shutil
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from ..servers import ROOT, Proxy, new_id, wait_for
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="session")
+def server(logs, deepseek):
+    with Proxy("gunicorn", deepseek.url, logs("page"), CHATPROXY_NOTICE="A simulation.") as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(browser, server):
+    """Opens pages, each in a browser profile of its own; at the end no console message is left."""
+    contexts, messages = [], []
+
+    def new_page(simulate=None, path="/", **options):
+        context = browser.new_context(base_url=server.url, **options)
+        contexts.append(context)
+        return Page(context.new_page(), messages, simulate, path)
+
+    yield new_page
+    for context in contexts:
+        context.close()
+    assert messages == []
+
+
+@pytest.fixture
+def page(new_page):
+    return new_page()
+
+
+class Page:
+    """The chat page, as its user sees it.
+
+    ``simulate`` chooses what the simulated DeepSeek does; its ``tag`` is added.
+    """
+
+    def __init__(self, page, messages, simulate, path):
+        self.page = page
+        self.tag = new_id()
+        self.requests = []
+        self.expected_messages = ()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda each: self._note(messages, each.type, each.text))
+        page.on("pageerror", lambda error: messages.append(("pageerror", str(error))))
+        page.on("request", self._record)
+        simulation = json.dumps({"tag": self.tag, **(simulate or {"rate": 0})})
+        page.goto(f"{path}?simulate={quote(simulation)}")
+        self.box = page.get_by_role("textbox", name="Message")
+        self.send_button = page.get_by_role("button", name="Send")
+        self.stop_button = page.get_by_role("button", name="Stop AI")
+        self.error_note = page.locator("[data-note=failed], [data-note=cut_off]")
+        self.stopped_note = page.get_by_text("AI response stopped by user.")
+
+    def _note(self, messages, kind, text):
+        if not any(expected in text for expected in self.expected_messages):
+            messages.append((kind, text))
+
+    def _record(self, request):
+        self.requests.append(request)
+
+    def ask(self, text="Hello"):
+        asked = len(self.header_ids())
+        self.box.fill(text)
+        # A click right after the button has changed counts as one on the other button.
+        self.page.wait_for_timeout(400 if asked else 0)
+        self.send_button.click()
+        wait_for(lambda: self._hear() and len(self.header_ids()) == asked + 1)
+
+    def text(self):
+        return self.page.get_by_role("main").inner_text()
+
+    def wait_for_text(self, text):
+        self.page.get_by_text(text).first.wait_for()
+
+    def wait_until_idle(self):
+        self.send_button.wait_for()
+
+    def _hear(self):
+        self.page.wait_for_timeout(1)  # lets Playwright hand over what has happened
+        return True
+
+    def header_ids(self):
+        return [
+            each.headers["x-session-id"] for each in self.requests if "/chat/stream" in each.url
+        ]
+
+    def cancelled_ids(self):
+        return [each.url.rsplit("/", 1)[1] for each in self.requests if "/cancel/" in each.url]
+
+
+def assert_stopped(page, server, deepseek, *, asked=1, overtaken=False):
+    """One Stop: the calm page, the same id everywhere, and the connection to DeepSeek closed.
+
+    A Stop may have overtaken its start; then there never was a connection.
+    """
+    page.stopped_note.wait_for()
+    page.wait_until_idle()
+    assert page.stopped_note.count() == 1
+    assert page.error_note.count() == 0
+    wait_for(lambda: page.page.evaluate("document.activeElement.tagName") == "TEXTAREA")
+    ids = page.header_ids()
+    assert len(ids) == asked
+    assert set(page.cancelled_ids()) == {ids[-1]}
+    wait_for(lambda: server.lines(f"Cancel request received for {ids[-1]}"))
+    if overtaken:
+        assert server.lines(f"{ids[-1]} ended") == []
+        assert deepseek.entries(page.tag) == []
+    else:
+        wait_for(lambda: server.lines(f"{ids[-1]} ended outcome=stopped"))
+        entry = deepseek.gone(page.tag)
+        assert not entry["finished"]
+        assert not entry["open"]
+
+
+AXE = ROOT / "chatproxy" / "client" / "node_modules" / "axe-core" / "axe.min.js"
