@@ -7,6 +7,7 @@ gunicorn imports this in its master, before the gevent worker patches; so nothin
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from typing import Any
@@ -18,6 +19,21 @@ try:
     _settings = Settings.load({}, os.environ)
 except ConfigError as error:
     sys.exit(f"chatproxy: {error}")
+
+
+def _raise_descriptor_limit(wanted: int) -> int:
+    """Have as many descriptors as the system allows, up to ``wanted``; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+# Of each live stream: the client's socket, DeepSeek's, and its duplicate; and a Stop for each.
+_WANTED_DESCRIPTORS = 4 * _settings.max_sessions + 200
+_descriptors = _raise_descriptor_limit(_WANTED_DESCRIPTORS)
 
 worker_class = "gevent"
 # A Stop is a connection of its own. It must find a place beside the streams.
@@ -41,6 +57,13 @@ def post_worker_init(_worker: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Warn where a Stop could land on a worker that does not have the answer."""
+    """Warn of what would make a Stop, or many answers, fail."""
+    if _descriptors < _WANTED_DESCRIPTORS:
+        server.log.warning(
+            "chatproxy: %d sessions need up to %d file descriptors, and the limit is %d.",
+            _settings.max_sessions,
+            _WANTED_DESCRIPTORS,
+            _descriptors,
+        )
     if server.cfg.workers > 1:
         server.log.warning("chatproxy: a Stop works in one worker only; use one worker.")

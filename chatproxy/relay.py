@@ -23,6 +23,10 @@ from .upstream import UpstreamCall
 
 logger = logging.getLogger("chatproxy")
 
+#: Bytes after which a producer lets others have their turn. Under gevent a socket that always has
+#: something to read would never wait, and a Stop would not be heard beside it.
+_TURN_BYTES = 16 * 1024
+
 #: Seconds for which the end of the body is awaited after ``[DONE]``, so that the connection can
 #: be used for another answer.
 _TAIL_SECONDS = 0.5
@@ -52,6 +56,7 @@ def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> N
 def _pump(session: StreamSession, call: UpstreamCall) -> None:
     decoder = sse.Decoder()
     pieces = call.pieces()
+    taken = 0
     for piece in pieces:
         events: list[bytes] = []
         done = False
@@ -68,6 +73,10 @@ def _pump(session: StreamSession, call: UpstreamCall) -> None:
             _complete(session, call, pieces)
             return
         session.log.wait_for_room()
+        taken += len(piece)
+        if taken > _TURN_BYTES:
+            taken = 0
+            time.sleep(0)
     raise UpstreamError("DeepSeek closed the connection before the answer was complete.")
 
 

@@ -16,6 +16,7 @@ Statuses and advice on retrying: https://api-docs.deepseek.com/quick_start/error
 from __future__ import annotations
 
 import email.utils
+import errno
 import http.client
 import json
 import os
@@ -231,18 +232,33 @@ def _unreachable(error: BaseException) -> Exception:
     if isinstance(error, requests.exceptions.SSLError):
         sentence = "DeepSeek could not be reached: the TLS connection could not be made."
         return UpstreamError(sentence, code="upstream_unreachable")
+    if _out_of_descriptors(error):
+        return UpstreamError(
+            "Too many answers are running.", status=429, code="too_many_sessions", retry_after=1
+        )
     if _something_came(error):
         return UpstreamError("DeepSeek's answer is not HTTP.")
     unreachable = UpstreamError("DeepSeek could not be reached.", code="upstream_unreachable")
     return _TryAgain(unreachable)
 
 
-def _something_came(error: BaseException | None) -> bool:
-    """Whether the request failed by an answer that could not be read, not by the lack of one."""
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if isinstance(error, http.client.HTTPException):
-            return not isinstance(error, http.client.RemoteDisconnected)
+        yield error
         error = error.__cause__ or error.__context__
+
+
+def _out_of_descriptors(error: BaseException) -> bool:
+    """Whether this process may not open another socket."""
+    numbers = (errno.EMFILE, errno.ENFILE)
+    return any(isinstance(each, OSError) and each.errno in numbers for each in _causes(error))
+
+
+def _something_came(error: BaseException) -> bool:
+    """Whether the request failed by an answer that could not be read, not by the lack of one."""
+    for each in _causes(error):
+        if isinstance(each, http.client.HTTPException):
+            return not isinstance(each, http.client.RemoteDisconnected)
     return False
 
 

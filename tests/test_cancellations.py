@@ -1,6 +1,9 @@
 """A Stop ends the connection to DeepSeek at once, in every phase, and says so."""
 
+import contextlib
 import re
+import socket
+import threading
 import time
 
 import pytest
@@ -155,6 +158,35 @@ def test_stop_works_on_a_pooled_connection(proxy, deepseek):
     assert deepseek.ledger()["connections"]["accepted"] == accepted
     assert proxy.cancel(second)[1]["upstreamClosed"] is True
     deepseek.gone(second)
+
+
+def test_stop_is_heard_beside_streams_that_never_pause(proxy, deepseek):
+    """Their sockets always have something to read, and their clients take it at once."""
+    busy = [proxy.start(new_id(), simulate={"rate": 0, "tokens": 10_000_000}) for _ in range(5)]
+    over = threading.Event()
+
+    def read(client):
+        with contextlib.suppress(OSError):
+            while not over.is_set() and client.socket.recv(1 << 20):
+                continue
+
+    readers = [threading.Thread(target=read, args=(client,)) for client in busy]
+    for reader in readers:
+        reader.start()
+    try:
+        for _ in range(5):
+            session_id = new_id()
+            proxy.start(session_id, simulate={"never": "tokens", "tag": session_id})
+            deepseek.entry(session_id)
+            status, receipt = proxy.cancel(session_id)
+            assert (status, receipt["upstreamClosed"]) == (200, True)
+            assert receipt["stopMs"] < 1000
+    finally:
+        over.set()
+        for client in busy:
+            client.socket.shutdown(socket.SHUT_RDWR)
+        for reader in readers:
+            reader.join()
 
 
 def test_stop_needs_no_body_and_accepts_any(proxy):

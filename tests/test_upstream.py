@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import errno
 import gzip
 import os
 import queue
@@ -19,13 +20,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import requests
 import trustme
 from responses import RequestsMock
 
+from chatproxy import connection
 from chatproxy import upstream as upstream_module
 from chatproxy.answer_log import AnswerLog
 from chatproxy.config import Settings
@@ -1045,3 +1047,16 @@ def test_a_netrc_does_not_replace_the_key(
     head, _ = deepseek.accept().request()
     calling.stop()
     assert f"Authorization: Bearer {KEY}\r\n" in head
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_lack_of_descriptors_is_not_put_down_to_deepseek(
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(_descriptor: int) -> NoReturn:
+        raise OSError(number, "too many open files")
+
+    call = new_call(connect(deepseek.url))
+    monkeypatch.setattr(connection.os, "dup", fail)
+    failure = failure_of(call)
+    assert (failure.status, failure.code) == (429, "too_many_sessions")

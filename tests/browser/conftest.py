@@ -20,13 +20,13 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(logs, deepseek):
     with Proxy("gunicorn", deepseek.url, logs("page"), CHATPROXY_NOTICE="A simulation.") as proxy:
         yield proxy
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # while it is there, asyncio.run cannot be used
 def browser():
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
