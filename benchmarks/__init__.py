@@ -1,0 +1,1 @@
+"""The measurements: ``python -m benchmarks.stop`` prints them all in one run."""
