@@ -39,8 +39,9 @@ page-is-built: .venv/client
 	$(NPM) run --silent build -- --outDir $(CURDIR)/.venv/page --logLevel warn
 	diff -r .venv/page chatproxy/static
 
-bench: .venv/dev
+bench: .venv/dev .venv/client .venv/chromium
 	$(BIN)/python -m benchmarks.stop
+	$(BIN)/python -m benchmarks.page
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
