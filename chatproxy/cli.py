@@ -17,7 +17,8 @@ import click
 from gunicorn.app.base import BaseApplication
 
 from . import __version__
-from .config import describe
+from .config import Settings, describe
+from .errors import ConfigError
 
 _NOTICE = "This demo talks to a simulation of DeepSeek, not to a model."
 
@@ -56,6 +57,7 @@ def serve(bind: str) -> None:
 
     It listens until Ctrl-C or SIGTERM. A SIGTERM lets running answers end first.
     """
+    _check_settings()
     _Server(bind).run()
 
 
@@ -99,6 +101,13 @@ def demo(bind: str) -> None:
         os.environ["DEEPSEEK_API_KEY"] = ""
         os.environ.setdefault("CHATPROXY_NOTICE", _NOTICE)
         _Server(bind, on_ready=lambda address: _greet(address, upstream)).run()
+
+
+def _check_settings() -> None:
+    try:
+        Settings.load({}, os.environ).require_key()
+    except ConfigError as error:
+        sys.exit(f"chatproxy: {error}")
 
 
 class _Server(BaseApplication):  # type: ignore[misc]

@@ -8,12 +8,15 @@ sessions, and no longer.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
 from .config import Settings
 from .registry import Registry
 from .session import Reason, StreamSession
+
+logger = logging.getLogger("chatproxy")
 
 
 class Clock:
@@ -43,7 +46,10 @@ class Clock:
                         self._runs = False
                         return
             for session in sessions:
-                self._check(session, time.monotonic())
+                try:
+                    self._check(session, time.monotonic())
+                except Exception:  # the clock is there for all the others too
+                    logger.exception("An answer that took too long could not be stopped")
             time.sleep(self._period)
 
     def _check(self, session: StreamSession, now: float) -> None:

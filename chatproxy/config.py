@@ -115,7 +115,10 @@ class Settings:
         "CHATPROXY_MODEL", _text, "deepseek-flash", "the model, where a request names none"
     )
     connect_timeout: float = _option(
-        "CHATPROXY_CONNECT_TIMEOUT", _seconds, 10.0, "seconds to resolve, to connect, and for TLS"
+        "CHATPROXY_CONNECT_TIMEOUT",
+        _seconds,
+        10.0,
+        "seconds for each step: to resolve, to connect, for TLS",
     )
     idle_timeout: float = _option(
         "CHATPROXY_IDLE_TIMEOUT", _seconds, 300.0, "seconds without an event; keep-alives are none"
@@ -152,7 +155,11 @@ class Settings:
     )
     notice: str = _option("CHATPROXY_NOTICE", _text, "", "a line at the top of the chat page")
 
-    def __post_init__(self) -> None:
+    def require_key(self) -> None:
+        """See that there is a key where one is needed.
+
+        :raises ConfigError: where it is missing.
+        """
         if not self.api_key and not self.upstream_is_local:
             raise ConfigError(
                 "DEEPSEEK_API_KEY is not set; it is needed for every "
@@ -176,6 +183,9 @@ class Settings:
 
         :raises ConfigError: with one sentence, for the first setting that is wrong.
         """
+        if environ.get("CHATPROXY_TOKENS") or config.get("CHATPROXY_TOKENS"):
+            # Not a mere warning: whoever sets it counts on nobody else getting in.
+            raise ConfigError("CHATPROXY_TOKENS is not supported by this version.")
         values = {}
         for option in fields(cls):
             name = option.metadata["name"]

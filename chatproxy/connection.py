@@ -102,7 +102,9 @@ class Line:
         def look_up() -> None:
             try:
                 answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-            except (OSError, UnicodeError) as error:
+            except OSError as error:
+                answers.put(error)
+            except UnicodeError as error:
                 answers.put(OSError(str(error)))
 
         threading.Thread(target=look_up, name="chatproxy-resolve", daemon=True).start()
@@ -127,12 +129,12 @@ class Line:
 
 def _shut_down(descriptor: int) -> None:
     # The plain socket type, not gevent's: this must be one system call and nothing more.
-    plain = _socket.socket(fileno=descriptor)
-    try:
-        with suppress(OSError):
+    with suppress(OSError):
+        plain = _socket.socket(fileno=descriptor)
+        try:
             plain.shutdown(socket.SHUT_RDWR)
-    finally:
-        plain.detach()
+        finally:
+            plain.detach()
 
 
 #: The line of the call that runs in this thread (or greenlet).
@@ -140,6 +142,9 @@ current_line: ContextVar[Line] = ContextVar("chatproxy_current_line")
 
 
 class _AbortableMixin(HTTPConnection):
+    #: The line of the call that uses this connection now.
+    line: Line | None = None
+
     def _new_conn(self) -> socket.socket:
         line = current_line.get()
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
@@ -182,6 +187,7 @@ class _AbortableMixin(HTTPConnection):
             self.connect()
         # Also checks the flag: once aborted, no byte of a request is sent.
         line.attach(self.sock)
+        self.line = line
         super().request(*args, **kwargs)
         line.on_sent()
 
@@ -194,11 +200,23 @@ class _AbortableHTTPSConnection(_AbortableMixin, HTTPSConnection):
     pass
 
 
-class _HTTPPool(urllib3.HTTPConnectionPool):
+class _PoolMixin(urllib3.HTTPConnectionPool):
+    def _put_conn(self, conn: typing.Any) -> None:
+        """Take a connection back. From here on another call may have it, so the last lets go."""
+        if conn is not None and conn.line is not None:
+            conn.line.close()
+            conn.line = None
+        if conn is not None and self.pool is not None and self.pool.full():
+            conn.close()  # one too many to keep; urllib3 would warn of each
+            return
+        super()._put_conn(conn)
+
+
+class _HTTPPool(_PoolMixin, urllib3.HTTPConnectionPool):
     ConnectionCls = _AbortableHTTPConnection
 
 
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
+class _HTTPSPool(_PoolMixin, urllib3.HTTPSConnectionPool):
     ConnectionCls = _AbortableHTTPSConnection
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import _socket
 import fcntl
+import logging
 import os
 import selectors
 import socket
@@ -26,6 +27,8 @@ from typing import Any, Protocol
 
 import gevent
 from gevent import monkey
+
+logger = logging.getLogger("chatproxy")
 
 _SOCKET_KEYS = (
     "gunicorn.socket",  # gunicorn's gevent, gthread and sync workers
@@ -143,7 +146,10 @@ class _SelectorWatch:
 
     def at_end(self) -> bool:
         """Whether the client has gone, or the server has closed the socket under the watch."""
-        return self.closed() or _nothing_to_read(self.descriptor)
+        try:
+            return self.closed() or _nothing_to_read(self.descriptor)
+        except OSError:
+            return True  # closed just now
 
     def closed(self) -> bool:
         try:
@@ -210,9 +216,16 @@ class _SelectorThread:
                     self._bell.close()
                     self._selector = self._bell = None
             for watch in gone:
-                watch.on_gone()
+                self._tell(watch)
         selector.close()
         ear.close()
+
+    @staticmethod
+    def _tell(watch: _SelectorWatch) -> None:
+        try:
+            watch.on_gone()
+        except Exception:  # the thread is there for all the others too
+            logger.exception("What was to happen when a client had gone failed")
 
     def _take_gone(
         self, selector: selectors.BaseSelector, ear: socket.socket

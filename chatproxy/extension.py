@@ -65,6 +65,7 @@ class ChatProxy:
         if "chatproxy" in app.extensions:
             raise RuntimeError("ChatProxy is already set up on this application.")
         settings = Settings.load(app.config, os.environ)
+        settings.require_key()
         for name in unknown_names({*os.environ, *app.config}):
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
         routes = views.blueprint(self._url_prefix)
@@ -100,6 +101,7 @@ class State:
         self._owner = owner
         self._preparers = preparers
         self._shutdown = shutdown.Shutdown(self.registry, settings.grace)
+        self._shutdown.listen()
 
     def establish_owner(self) -> str:
         """Who makes the present request; "" where there are no owners.
@@ -143,13 +145,17 @@ class State:
             session.end(Outcome.FAILED)
             self.registry.discard(session)
             session.closed.set()
+            self.registry.told(session)
             raise
         return follower
 
     def _produce(self, session: StreamSession, body: bytes) -> None:
-        produce(session, UpstreamCall(self.upstream, body, session), self.registry)
-        if session.transcript is not None:
-            self._tell(session, session.transcript)
+        try:
+            produce(session, UpstreamCall(self.upstream, body, session), self.registry)
+            if session.transcript is not None:
+                self._tell(session, session.transcript)
+        finally:
+            self.registry.told(session)
 
     def _tell(self, session: StreamSession, transcript: Transcript) -> None:
         try:

@@ -16,6 +16,7 @@ from .config import Settings
 from .errors import ConfigError
 
 try:
+    # The key may as well be in the application's config, which is not known here.
     _settings = Settings.load({}, os.environ)
 except ConfigError as error:
     sys.exit(f"chatproxy: {error}")
@@ -39,7 +40,7 @@ worker_class = "gevent"
 # A Stop is a connection of its own. It must find a place beside the streams.
 worker_connections = 2 * _settings.max_sessions + 200
 # gunicorn waits a little longer than the running answers may.
-graceful_timeout = int(_settings.grace) + 5
+graceful_timeout = int(_settings.grace) + 10
 
 
 def on_starting(server: Any) -> None:

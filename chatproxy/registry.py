@@ -22,12 +22,18 @@ from .session import Phase, Reason, StreamSession
 
 #: Seconds for which a Stop for an id that has not started yet is remembered.
 EARLY_CANCEL_SECONDS = 30.0
-#: The most early cancels, and the most ids of ended sessions, that a worker remembers; the
-#: least recent go first.
+#: The most ids of ended sessions, and the most early cancels without an owner, that a worker
+#: remembers; the least recent go first.
 _REMEMBERED = 10_000
+#: The most early cancels of one owner, and the most owners with any. No owner is in another's way.
+_REMEMBERED_OF_OWNER = 100
+_REMEMBERED_OWNERS = 1_000
 #: Seconds for which a cancel waits for the upstream's close before it says that it could not
 #: confirm it.
 CONFIRM_SECONDS = 2.0
+
+#: Seconds that a drain waits, after its stops, for the application to keep what it wants to keep.
+TELL_SECONDS = 4.0
 
 _Key = tuple[str, str]
 
@@ -60,7 +66,11 @@ class Registry:
         self._live: dict[_Key, StreamSession] = {}
         self._owned: Counter[str] = Counter()
         self._ended: TTLCache[_Key, None] = TTLCache(_REMEMBERED, settings.retain)
-        self._early_cancels: TTLCache[_Key, None] = TTLCache(_REMEMBERED, EARLY_CANCEL_SECONDS)
+        self._early_cancels: TTLCache[str, TTLCache[str, None]] = TTLCache(
+            _REMEMBERED_OWNERS, EARLY_CANCEL_SECONDS
+        )
+        #: Sessions whose end the application has not been told of yet.
+        self._untold: set[StreamSession] = set()
         self.draining = False
 
     def live(self) -> list[StreamSession]:
@@ -80,7 +90,7 @@ class Registry:
         with self._lock:
             if self.draining:
                 raise ShuttingDown("The server is shutting down; try again.", retry_after=1)
-            if key in self._early_cancels:
+            if session_id in self._early_cancels.get(owner, ()):
                 raise SessionCancelled("This session was cancelled before it started.")
             if key in self._live or key in self._ended:
                 raise SessionActive("This session id is already in use.")
@@ -90,6 +100,7 @@ class Registry:
                 raise TooManySessions("Too many of your answers are running.", retry_after=1)
             session = StreamSession(session_id, owner, AnswerLog(self._settings.log_bytes))
             self._live[key] = session
+            self._untold.add(session)
             self._owned[owner] += 1
         return session
 
@@ -106,16 +117,16 @@ class Registry:
         with self._lock:
             session = self._live.get(key)
             if session is None and key not in self._ended:
-                self._early_cancels[key] = None
+                self._remember_cancel(session_id, owner)
         if session is None or not session.cancel(Reason.USER):
             return None
-        closed = session.closed.wait(CONFIRM_SECONDS)
-        closed_at = session.closed_at or time.monotonic()
+        session.closed.wait(CONFIRM_SECONDS)
+        closed_at = session.closed_at
         return Receipt(
             session_id=session_id,
             phase=session.phase,
-            upstream_closed=closed,
-            stop_ms=round((closed_at - arrived) * 1000, 1),
+            upstream_closed=closed_at is not None,
+            stop_ms=round(((closed_at or time.monotonic()) - arrived) * 1000, 1),
             events=session.events,
         )
 
@@ -131,15 +142,34 @@ class Registry:
             if session.events or session.refusal is None:
                 self._ended[key] = None
 
+    def told(self, session: StreamSession) -> None:
+        """Note that the application knows how a session ended; nothing more will come of it."""
+        with self._lock:
+            self._untold.discard(session)
+        session.told.set()
+
     def drain(self, grace: float) -> None:
-        """Begin no new session; give the live ones ``grace`` seconds, then stop them."""
+        """Begin no new session; give the live ones ``grace`` seconds, then stop them.
+
+        Returns when the application has been told of each, or a little later without that.
+        """
         self.draining = True
-        self._wait_until_empty(grace)
+        self._wait_until_told(grace)
         for session in self.live():
             session.cancel(Reason.SHUTDOWN)
-        self._wait_until_empty(CONFIRM_SECONDS)
+        self._wait_until_told(TELL_SECONDS)
 
-    def _wait_until_empty(self, seconds: float) -> None:
+    def _wait_until_told(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        for session in self.live():
-            session.closed.wait(max(0.0, end - time.monotonic()))
+        with self._lock:
+            sessions = list(self._untold)
+        for session in sessions:
+            session.told.wait(max(0.0, end - time.monotonic()))
+
+    def _remember_cancel(self, session_id: str, owner: str) -> None:
+        remembered = self._early_cancels.get(owner)
+        if remembered is None:
+            most = _REMEMBERED_OF_OWNER if owner else _REMEMBERED
+            remembered = TTLCache(most, EARLY_CANCEL_SECONDS)
+        remembered[session_id] = None
+        self._early_cancels[owner] = remembered

@@ -37,7 +37,7 @@ _TIMED_OUT = frozenset({Reason.IDLE, Reason.DEADLINE})
 
 def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> None:
     """Make the whole answer, in this thread; close everything and tell of it at the end."""
-    outcome = Outcome.FAILED
+    outcome, refusal = Outcome.FAILED, None
     try:
         session.on_cancel(call.abort)
         _pump(session, call)
@@ -45,12 +45,12 @@ def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> N
     except Aborted:
         outcome = Outcome.STOPPED
     except UpstreamError as error:
-        session.refusal = error
+        refusal = error
     except Exception:
         logger.exception("An answer failed by an error of the server")
-        session.refusal = UpstreamError("The answer failed by an error of the server.", status=500)
+        refusal = UpstreamError("The answer failed by an error of the server.", status=500)
     finally:
-        _finish(session, call, registry, outcome)
+        _finish(session, call, registry, session.end(outcome), refusal)
 
 
 def _pump(session: StreamSession, call: UpstreamCall) -> None:
@@ -101,32 +101,38 @@ def _complete(session: StreamSession, call: UpstreamCall, pieces: Iterator[bytes
 
 
 def _finish(
-    session: StreamSession, call: UpstreamCall, registry: Registry, outcome: Outcome
+    session: StreamSession,
+    call: UpstreamCall,
+    registry: Registry,
+    outcome: Outcome,
+    refusal: UpstreamError | None,
 ) -> None:
-    outcome = session.end(outcome)
     try:
         if session.reason is Reason.USER:
             signals.stream_aborted.send(registry.sender, session=session)
-        call.close()
     finally:
-        session.closed_at = time.monotonic()
-        _write_ending(session, outcome)
-        registry.discard(session)
         try:
-            signals.stream_closed.send(registry.sender, session=session)
+            call.close()
+            session.closed_at = time.monotonic()
         finally:
-            session.closed.set()
+            _write_ending(session, outcome, refusal)
+            registry.discard(session)
+            try:
+                signals.stream_closed.send(registry.sender, session=session)
+            finally:
+                session.closed.set()
 
 
-def _write_ending(session: StreamSession, outcome: Outcome) -> None:
+def _write_ending(session: StreamSession, outcome: Outcome, refusal: UpstreamError | None) -> None:
     if outcome is Outcome.STOPPED:
         if session.reason in _TIMED_OUT and not session.events:
             session.refusal = UpstreamError(
                 "DeepSeek sent nothing in time.", status=504, code="upstream_timeout"
             )
         session.log.append([_stopped_event(session), sse.DONE])
-    elif session.refusal is not None:
-        error = {"message": session.refusal.message, "code": session.refusal.code}
+    elif outcome is Outcome.FAILED and refusal is not None:
+        session.refusal = refusal
+        error = {"message": refusal.message, "code": refusal.code}
         session.log.append([sse.event("error", {"error": error})])
     session.log.end()
 

@@ -79,6 +79,8 @@ class StreamSession:
         self.flag = threading.Event()
         #: Set once the upstream is closed and the session has left the registry.
         self.closed = threading.Event()
+        #: Set once the application has been told how it ended.
+        self.told = threading.Event()
         self.phase = Phase.CONNECTING
         self.outcome: Outcome | None = None
         self.reason: Reason | None = None
@@ -90,6 +92,7 @@ class StreamSession:
         self.events = 0
         #: Times of the monotonic clock, in seconds.
         self.started_at = self.last_event_at = time.monotonic()
+        #: When the upstream had been closed; None before.
         self.closed_at: float | None = None
         self._lock = threading.Lock()
         self._abort_hooks: list[Callable[[], None]] = [log.release]

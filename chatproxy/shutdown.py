@@ -3,8 +3,9 @@
 A server's own handler of SIGTERM (gunicorn's, say) closes the listening socket at once, so that
 no Stop could arrive any more. Therefore ours comes before it: no new answer begins, the running
 ones have their grace time and can be stopped, and then the server's handler is called. It is put
-in place by the first answer of a process, because servers set their own after they fork. Where the
-process has no handler of its own for SIGTERM, nothing is touched.
+in place when the application is made, or by the first answer of the process, if servers set theirs
+later, as they do where the application is made before they fork. Where the process has no handler
+of its own for SIGTERM, nothing is touched.
 
 An interpreter that exits stops what still runs, so that each answer is closed and logged.
 """
@@ -32,24 +33,28 @@ class Shutdown:
     def __init__(self, registry: Registry, grace: float) -> None:
         self._registry = registry
         self._grace = grace
-        self._process: int | None = None
+        self._process: int | None = None  # in which the handler is in place
+        self._exits_in: int | None = None  # in which the exit is
 
     def listen(self) -> None:
         """Put the handlers in place, once in each process."""
         if self._process == os.getpid():
             return
-        self._process = os.getpid()
-        atexit.register(_stop_all, weakref.ref(self._registry))
         previous = signal.getsignal(signal.SIGTERM)
-        if callable(previous):
-            _chain(self._handle, previous)
+        if callable(previous) and _chain(self._handle, previous):
+            self._process = os.getpid()
+        if self._exits_in != os.getpid():
+            self._exits_in = os.getpid()
+            atexit.register(_stop_all, weakref.ref(self._registry))
 
     def _handle(self, go_on: Callable[[], Any]) -> None:
-        self._registry.drain(self._grace)
-        go_on()
+        try:
+            self._registry.drain(self._grace)
+        finally:
+            go_on()
 
 
-def _chain(handle: Callable[[Callable[[], Any]], None], previous: Callable[..., Any]) -> None:
+def _chain(handle: Callable[[Callable[[], Any]], None], previous: Callable[..., Any]) -> bool:
     def on_signal(number: int, frame: FrameType | None) -> None:
         # A signal handler must not wait, not even for the start of a threading.Thread.
         _thread.start_new_thread(handle, (lambda: previous(number, frame),))
@@ -57,8 +62,9 @@ def _chain(handle: Callable[[Callable[[], Any]], None], previous: Callable[..., 
     try:
         signal.signal(signal.SIGTERM, on_signal)
     except ValueError:
-        return  # not the main thread: the server's own handler stays
+        return False  # not the main thread: the server's own handler stays
     signal.siginterrupt(signal.SIGTERM, False)
+    return True
 
 
 def _stop_all(reference: weakref.ref[Registry]) -> None:

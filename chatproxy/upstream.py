@@ -35,6 +35,8 @@ from .connection import AbortableAdapter, Line, current_line
 from .errors import Aborted, ConfigError, UpstreamError
 from .session import Phase, StreamSession
 
+#: How many connections without an answer are kept for the next ones.
+KEPT_CONNECTIONS = 100
 #: How often a request is sent at the most.
 TRIES = 3
 #: The first pause between two tries, in seconds; each further one is twice as long.
@@ -84,7 +86,7 @@ class Upstream:
         if not settings.upstream_is_local:
             self._proxies = _http_proxies(found["proxies"])
         tls = _tls_context(found["verify"]) if self.url.startswith("https:") else None
-        self._adapter = AbortableAdapter(tls, pool_maxsize=settings.max_sessions)
+        self._adapter = AbortableAdapter(tls, pool_maxsize=KEPT_CONNECTIONS)
 
     def prepare(self, body: bytes) -> requests.PreparedRequest:
         """The request for one answer."""
@@ -100,9 +102,10 @@ class Upstream:
         )
 
     def without_key(self, text: str) -> str:
-        """This text on one line, and without the key, which DeepSeek may repeat."""
-        line = " ".join(text.split())
-        return line.replace(self._key, "***") if self._key else line
+        """This text without the key, which DeepSeek may repeat; on one line of a fair length."""
+        if self._key:
+            text = text.replace(self._key, "***")
+        return " ".join(text.split())[:1000]
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -173,9 +176,11 @@ class UpstreamCall:
 
     def close(self) -> None:
         """Close the connection, or give it back to the pool if the answer was read to its end."""
-        if self._response is not None:
-            self._response.close()
-        self._line.close()
+        try:
+            if self._response is not None:
+                self._response.close()
+        finally:
+            self._line.close()
 
     def _open(self) -> requests.Response:
         request = self._upstream.prepare(self._body)
@@ -286,7 +291,7 @@ def _message(body: bytes) -> str:
         message = json.loads(body)["error"]["message"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
-    return message[:1000] if isinstance(message, str) else ""
+    return message if isinstance(message, str) else ""
 
 
 def _retry_after(value: str | None) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, current_app, g, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from . import payload as payloads
@@ -18,6 +18,7 @@ from .registry import Receipt
 
 if TYPE_CHECKING:
     from .extension import State
+    from .relay import Follower
 
 _STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -31,6 +32,7 @@ def blueprint(url_prefix: str) -> Blueprint:
     routes = Blueprint("chatproxy", __name__, url_prefix=url_prefix)
     routes.post("/stream")(stream)
     routes.post("/cancel/<path:session_id>")(cancel)
+    routes.teardown_request(forget)
     routes.errorhandler(Refusal)(refuse)
     routes.errorhandler(RequestEntityTooLarge)(refuse_large_body)
     return routes
@@ -51,7 +53,8 @@ def stream() -> Response:
         follower.close()
         raise
     headers = {**_STREAM_HEADERS, "X-Session-Id": session_id}
-    return Response(follower, headers=headers, direct_passthrough=True)
+    g.chatproxy_follower = follower
+    return Response(follower, headers=headers)
 
 
 def cancel(session_id: str) -> tuple[Response, int]:
@@ -66,6 +69,13 @@ def cancel(session_id: str) -> tuple[Response, int]:
     if receipt is None:
         return jsonify(success=False, message="Session not found"), 404
     return jsonify(_as_json(receipt)), 200
+
+
+def forget(error: BaseException | None) -> None:
+    """Stop following where the request failed after its view: nobody will read the answer."""
+    follower: Follower | None = g.pop("chatproxy_follower", None)
+    if follower is not None and error is not None:
+        follower.close()
 
 
 def refuse(refusal: Refusal) -> tuple[Response, int, dict[str, str]]:

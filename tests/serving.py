@@ -15,10 +15,12 @@ import gc
 import os
 import socket
 import threading
+import time
 
 from flask import Flask, jsonify
 from greenlet import greenlet
 
+from chatproxy import stream_ended
 from chatproxy.app import load
 
 if host := os.environ.get("TEST_UNRESOLVABLE_HOST"):
@@ -32,6 +34,15 @@ if host := os.environ.get("TEST_UNRESOLVABLE_HOST"):
     socket.getaddrinfo = _hang
 
 app: Flask = load()
+
+if path := os.environ.get("TEST_KEEP_IN"):
+
+    @stream_ended.connect_via(app)
+    def _keep(_app, outcome, text, **_):
+        time.sleep(3)
+        with open(path, "w") as kept:
+            kept.write(f"{outcome} {text}")
+
 
 if os.environ.get("TEST_HIDE_SOCKET"):
     # As under a WSGI server that does not tell where the client's socket is.

@@ -140,6 +140,21 @@ def test_a_wrong_setting_stops_the_worker_too(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+def test_a_key_in_the_config_of_an_application_is_enough(logs, tmp_path):
+    (tmp_path / "keyed.py").write_text(
+        "from flask import Flask\n"
+        "from chatproxy import ChatProxy\n"
+        "app = Flask(__name__)\n"
+        "app.config['DEEPSEEK_API_KEY'] = 'sk-1'\n"
+        "ChatProxy(app)\n"
+        "app.get('/')(lambda: 'fine')\n"
+    )
+    environment = clean_environment(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    command = [*GUNICORN, "-c", "python:chatproxy.gunicorn_config", "keyed:app"]
+    with Process(command, logs("keyed"), environment) as server:
+        assert requests.get(server.url, timeout=5).text == "fine"
+
+
 def test_an_unknown_setting_is_warned_about_and_no_more(logs, deepseek):
     environment = clean_environment(
         DEEPSEEK_BASE_URL=deepseek.url,

@@ -182,7 +182,14 @@ def test_the_defaults_are_those_of_the_contract() -> None:
 
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(ConfigError, match=r"\ADEEPSEEK_API_KEY is not set.*\.\Z"):
-        Settings.load({}, {})
+        Settings.load({}, {}).require_key()
+
+
+def test_tokens_that_would_protect_nothing_stop_the_start() -> None:
+    for config, environ in ({"CHATPROXY_TOKENS": "a:b"}, {}), ({}, {"CHATPROXY_TOKENS": "a:b"}):
+        with pytest.raises(ConfigError, match="CHATPROXY_TOKENS") as caught:
+            Settings.load(config, environ)
+        assert "a:b" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +214,7 @@ def test_a_loopback_upstream_needs_no_key(url: str) -> None:
 )
 def test_any_other_upstream_needs_a_key(url: str) -> None:
     with pytest.raises(ConfigError, match="DEEPSEEK_API_KEY"):
-        Settings.load({}, {"DEEPSEEK_BASE_URL": url})
+        Settings.load({}, {"DEEPSEEK_BASE_URL": url}).require_key()
     assert not load(DEEPSEEK_BASE_URL=url).upstream_is_local
 
 

@@ -125,3 +125,21 @@ def test_a_watch_that_was_stopped_is_silent(watcher):
     assert not gone.is_set()
     ours.close()
     other.close()
+
+
+def test_a_callback_that_fails_does_not_end_the_watch_on_the_others(watcher, caplog):
+    ours, theirs = socket.socketpair()
+    other, its_peer = socket.socketpair()
+    gone = threading.Event()
+
+    def fail():
+        raise ValueError("on purpose")
+
+    watcher.watch({"werkzeug.socket": ours}, fail)
+    watcher.watch({"werkzeug.socket": other}, gone.set)
+    theirs.close()
+    wait_for(lambda: "on purpose" in caplog.text)
+    its_peer.close()
+    assert gone.wait(5)
+    ours.close()
+    other.close()

@@ -825,3 +825,34 @@ def test_the_applications_own_routes_are_not_opened(shared: Site) -> None:
     shared.app.add_url_rule("/private", view_func=lambda: "private", endpoint="private")
     answer = shared.app.test_client().get("/private", headers={"Origin": ORIGIN})
     assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+# --- what an application may do to a response
+
+
+def test_an_answer_whose_response_fails_after_the_view_is_ended(
+    make_site: MakeSite, silent: DeepSeek
+) -> None:
+    site = make_site()
+    site.app.testing = False
+
+    @site.app.after_request
+    def fail(response: Any) -> Any:
+        raise ValueError("on purpose")
+
+    assert site.stream().status_code == 500
+    wait_for(lambda: site.live == [])
+
+
+def test_the_callbacks_of_a_response_are_called(make_site: MakeSite, deepseek: DeepSeek) -> None:
+    site = make_site()
+    called: list[bool] = []
+
+    @site.app.after_request
+    def note(response: Any) -> Any:
+        response.call_on_close(lambda: called.append(True))
+        return response
+
+    with site.stream() as answer:
+        answer.get_data()
+    assert called == [True]

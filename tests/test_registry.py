@@ -71,6 +71,7 @@ def finish(
     session.closed_at = time.monotonic()
     registry.discard(session)
     session.closed.set()
+    registry.told(session)
 
 
 def finish_when_cancelled(registry: Registry, session: StreamSession) -> None:
@@ -386,8 +387,31 @@ def test_a_drain_stops_what_still_runs_after_the_grace_time() -> None:
     assert registry.live() == []
 
 
+def test_a_drain_waits_until_the_application_has_been_told() -> None:
+    registry = new_registry()
+    session = registry.claim("session_1", "")
+    session.end(Outcome.FINISHED)
+    registry.discard(session)
+    draining = in_a_thread(lambda: registry.drain(PATIENCE))
+    draining.join(0.05)
+    assert draining.is_alive()
+    registry.told(session)
+    draining.join(PATIENCE)
+    assert not draining.is_alive()
+
+
+def test_no_owner_can_push_out_the_early_stops_of_another() -> None:
+    registry = new_registry()
+    registry.cancel("session_1", "ada", time.monotonic())
+    for number in range(20_000):
+        registry.cancel(f"other_{number}", "mallory", time.monotonic())
+    with pytest.raises(SessionCancelled):
+        registry.claim("session_1", "ada")
+    assert claimable(registry, "other_0", "mallory")
+
+
 def test_a_drain_does_not_wait_forever_for_a_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "CONFIRM_SECONDS", 0.02)
+    monkeypatch.setattr(registry_module, "TELL_SECONDS", 0.02)
     registry = new_registry()
     stuck = registry.claim("session_1", "")
     registry.drain(0.0)

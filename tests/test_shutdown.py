@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 import requests
@@ -14,8 +15,8 @@ def start(logs, deepseek):
     """Starts a server of its own for the test."""
     running = []
 
-    def start(**settings):
-        running.append(Proxy("gunicorn", deepseek.url, logs("draining"), **settings))
+    def start(kind="gunicorn", **settings):
+        running.append(Proxy(kind, deepseek.url, logs("draining"), **settings))
         return running[-1]
 
     yield start
@@ -61,8 +62,9 @@ def test_stop_works_while_the_server_drains(start, deepseek):
     assert proxy.process.wait(10) == 0
 
 
-def test_what_still_runs_after_the_grace_time_is_stopped_and_told(start, deepseek):
-    proxy = start(CHATPROXY_GRACE=0.5)
+@pytest.mark.parametrize("kind", ["gunicorn", "gunicorn-threads"])
+def test_what_still_runs_after_the_grace_time_is_stopped_and_told(start, deepseek, kind):
+    proxy = start(kind, CHATPROXY_GRACE=0.5)
     session_id = new_id()
     client = proxy.start(session_id, simulate={"tag": session_id, "rate": 20, "tokens": 10_000})
     client.read_until(b"id: 2\n")
@@ -86,3 +88,13 @@ def test_a_server_that_exits_at_once_closes_and_logs_every_answer(start, deepsee
         deepseek.gone(session_id)
         assert proxy.lines(f"{session_id} ended outcome=stopped")
     assert "Traceback" not in proxy.log()
+
+
+def test_the_application_can_keep_what_came_until_the_shutdown(start, deepseek, tmp_path):
+    """A receiver that takes its time, as a database does, is waited for."""
+    kept = tmp_path / "kept"
+    proxy = start(CHATPROXY_GRACE=0.2, TEST_KEEP_IN=str(kept))
+    client = proxy.start(new_id(), simulate={"rate": 50, "tokens": 10_000})
+    client.read_until(b"id: 5\n")
+    assert proxy.stop() == 0
+    assert Path(kept).read_text().startswith("stopped amber birch")

@@ -1060,3 +1060,55 @@ def test_a_lack_of_descriptors_is_not_put_down_to_deepseek(
     monkeypatch.setattr(connection.os, "dup", fail)
     failure = failure_of(call)
     assert (failure.status, failure.code) == (429, "too_many_sessions")
+
+
+def test_an_abort_between_two_tries_does_not_reach_a_connection_that_was_given_back(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    """The connection of a refused try goes to the pool, and from there to somebody else's call."""
+    upstream = connect(deepseek.url)
+    first = Calling(upstream)
+    peer = deepseek.accept()
+    peer.request()
+    peer.send(b"HTTP/1.1 503 Busy\r\nRetry-After: 15\r\nContent-Length: 2\r\n\r\n{}")
+    wait_for(lambda: first.session.phase is Phase.CONNECTING)
+    second = Calling(upstream)
+    peer.request()
+    peer.begin()
+    first.stop()
+    assert isinstance(first.join(), Aborted)
+    peer.chunk(b"data: all of it\n\n")
+    assert second.piece() == b"data: all of it\n\n"
+    peer.send(b"0\r\n\r\n")
+    assert second.join() is None
+
+
+def test_no_more_connections_are_kept_than_there_is_room_for(
+    connect: Connect,
+    deepseek: DeepSeek,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And nobody is warned of what is as it should be."""
+    monkeypatch.setattr(upstream_module, "KEPT_CONNECTIONS", 2)
+    upstream = connect(deepseek.url)
+    calls = [Calling(upstream) for _ in range(4)]
+    peers = [deepseek.accept() for _ in calls]
+    for peer in peers:
+        peer.answer()
+    assert [call.join() for call in calls] == [None] * 4
+    for peer in peers:
+        peer.socket.settimeout(0.05)
+    closed = 0
+    for peer in peers:
+        with contextlib.suppress(TimeoutError):
+            closed += peer.socket.recv(1) == b""
+    assert closed == 2
+    assert "pool is full" not in caplog.text
+
+
+def test_a_key_at_the_cut_of_a_long_message_is_not_passed_on(
+    connect: Connect, mocked: RequestsMock
+) -> None:
+    body = {"error": {"message": "x" * (1000 - len(KEY) // 2) + KEY}}
+    assert KEY[: len(KEY) // 2] not in refused(connect, mocked, 400, json=body).message
