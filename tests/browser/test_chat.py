@@ -1,5 +1,7 @@
 """A whole conversation, as people have it."""
 
+import json
+
 import pytest
 import requests
 
@@ -189,3 +191,77 @@ def test_axe_finds_no_violation(new_page, scheme, scenario, text):
     page.page.evaluate(AXE.read_text())
     found = page.page.evaluate("axe.run()")["violations"]
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+
+
+def payloads(page):
+    """What the page has sent to the stream route."""
+    return [json.loads(each.post_data) for each in page.requests if "/chat/stream" in each.url]
+
+
+def prompts(page):
+    """What the user has said in the conversation that is shown."""
+    return page.page.locator("article[data-role=user] .bubble").all_inner_texts()
+
+
+def test_a_prompt_can_be_edited_and_sent_again(page):
+    page.ask("A first try")
+    page.wait_until_idle()
+    page.page.get_by_role("button", name="Edit message").click()
+    assert page.box.input_value() == "A first try"
+    page.ask("A second try")
+    page.wait_until_idle()
+    assert [message["content"] for message in payloads(page)[1]["messages"]] == ["A second try"]
+    assert prompts(page) == ["A second try"]
+
+
+def test_model_and_thinking_mode_are_sent_as_chosen(page):
+    page.page.get_by_role("combobox", name="Model").select_option("deepseek-v4-pro")
+    page.page.get_by_role("switch", name="Thinking").click()
+    page.ask()
+    page.wait_for_text("This is a simulation")
+    (payload,) = payloads(page)
+    assert payload["model"] == "deepseek-v4-pro"
+    assert payload["thinking"] == {"type": "disabled"}
+    assert page.page.get_by_text("Thought for").count() == 0
+
+
+def test_conversations_are_kept_in_the_browser(page):
+    page.ask("Remember this")
+    page.wait_until_idle()
+    page.page.get_by_role("button", name="New chat").click()
+    assert prompts(page) == []
+    page.ask("And that")
+    page.wait_until_idle()
+    page.page.reload()
+    chats = page.page.get_by_role("navigation", name="Chats")
+    chats.get_by_role("button", name="Remember this", exact=True).click()
+    page.page.get_by_role("main").get_by_role("table").wait_for()
+    assert prompts(page) == ["Remember this"]
+
+
+def test_silence_in_mid_answer_shows_as_stalled(new_page):
+    page = new_page({"rate": 0, "tokens": 50, "silence_after": 20})
+    page.ask()
+    page.wait_for_text("amber")
+    page.page.get_by_text("Stalled").first.wait_for(timeout=15_000)
+    page.stop_button.click()
+    page.stopped_note.wait_for()
+
+
+def test_states_are_announced_and_tokens_are_not(new_page):
+    page = new_page({"rate": 40, "tokens": 5000})
+    live = page.page.locator("[aria-live=polite]")
+    page.ask()
+    page.wait_for_text("yarrow")
+    assert "amber" not in live.inner_text()
+    page.stop_button.click()
+    wait_for(lambda: "topped" in live.inner_text())
+
+
+def test_a_small_screen_shows_everything_without_scrolling_sideways(new_page):
+    page = new_page({"rate": 0}, viewport={"width": 390, "height": 780})
+    page.ask()
+    page.wait_until_idle()
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.box.is_visible()
+    assert page.send_button.is_visible()
