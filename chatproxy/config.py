@@ -86,6 +86,44 @@ def _on_disconnect(value: Any) -> str:
     return "stop"
 
 
+_PEERS = re.compile(r"(redis|rediss|unix|redis\+sentinel|rediss\+sentinel)://[!-~]+")
+
+
+def _peers(value: Any) -> str:
+    peers = _header_text(value)
+    if peers != "local" and not _PEERS.fullmatch(peers):
+        raise ValueError("must be 'local' or a URL such as redis://127.0.0.1:6379/0")
+    return peers
+
+
+def _without_peers(value: Any) -> str:
+    if str(value).strip() not in ("refuse", "run"):
+        raise ValueError("must be 'refuse' or 'run'")
+    return str(value).strip()
+
+
+def _absolute_path(value: Any) -> str:
+    path = _text(value)
+    if not path.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return path
+
+
+_TOKEN = re.compile(r"(?P<owner>[^:]+):(?P<token>[!-+\--~]{16,})")
+
+
+def _tokens(value: Any) -> tuple[tuple[str, str], ...]:
+    listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    pairs = [_TOKEN.fullmatch(str(each).strip()) for each in listed if str(each).strip()]
+    if not all(pairs) or not all(pair["owner"].isprintable() for pair in pairs if pair):
+        raise ValueError(
+            "must be owner:token, with commas, and 16 characters or more in each token"
+        )
+    if len({pair["token"] for pair in pairs if pair}) < len(pairs):
+        raise ValueError("must not have the same token twice")
+    return tuple((pair["owner"], pair["token"]) for pair in pairs if pair)
+
+
 def _origins(value: Any) -> tuple[str, ...]:
     listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
     origins = tuple(str(origin).strip().rstrip("/") for origin in listed if str(origin).strip())
@@ -98,7 +136,7 @@ def _origins(value: Any) -> tuple[str, ...]:
 
 def _option(name: str, read: Callable[[Any], Any], default: Any, meaning: str) -> Any:
     """A field of ``Settings``: its outside name, how to read it, and what it means."""
-    secret = name == "DEEPSEEK_API_KEY"
+    secret = name in ("DEEPSEEK_API_KEY", "CHATPROXY_TOKENS", "CHATPROXY_PEERS")
     metadata = {"name": name, "read": read, "meaning": meaning}
     return field(default=default, repr=not secret, metadata=metadata)
 
@@ -150,6 +188,27 @@ class Settings:
     grace: float = _option(
         "CHATPROXY_GRACE", _seconds, 25.0, "seconds for running answers to end after a SIGTERM"
     )
+    tokens: tuple[tuple[str, str], ...] = _option(
+        "CHATPROXY_TOKENS",
+        _tokens,
+        (),
+        "owner:token, with commas; who may use the standalone server",
+    )
+    peers: str = _option(
+        "CHATPROXY_PEERS", _peers, "local", "how workers find each other: local, or a redis:// URL"
+    )
+    run_dir: str = _option(
+        "CHATPROXY_RUN_DIR", _absolute_path, "", "the private directory that the workers share"
+    )
+    lease: float = _option(
+        "CHATPROXY_LEASE", _seconds, 20.0, "seconds after which a dead host's sessions are given up"
+    )
+    without_peers: str = _option(
+        "CHATPROXY_WITHOUT_PEERS",
+        _without_peers,
+        "refuse",
+        "new streams while Redis is away: refuse, run",
+    )
     cors_origins: tuple[str, ...] = _option(
         "CHATPROXY_CORS_ORIGINS", _origins, (), "other origins whose pages may call, with commas"
     )
@@ -183,9 +242,6 @@ class Settings:
 
         :raises ConfigError: with one sentence, for the first setting that is wrong.
         """
-        if environ.get("CHATPROXY_TOKENS") or config.get("CHATPROXY_TOKENS"):
-            # Not a mere warning: whoever sets it counts on nobody else getting in.
-            raise ConfigError("CHATPROXY_TOKENS is not supported by this version.")
         values = {}
         for option in fields(cls):
             name = option.metadata["name"]

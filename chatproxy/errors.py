@@ -11,6 +11,7 @@
         ├── BodyTooLarge       413  the request's body is over the limit
         ├── TooManySessions    429  the owner's or the worker's limit is reached
         ├── ShuttingDown       503  the server drains
+        ├── PeersUnavailable   503  the other workers could not be asked
         └── UpstreamError      4xx, 5xx  DeepSeek refused, failed, or could not be reached
 
 A ``Refusal`` knows its HTTP status, its ``code`` and the headers that go with it, so that
@@ -111,6 +112,12 @@ class ShuttingDown(Refusal):
     """The server drains and begins no new answer."""
 
     status, code = 503, "shutting_down"
+
+
+class PeersUnavailable(Refusal):
+    """The other workers, or what they share, could not be asked in time."""
+
+    status, code = 503, "peers_unavailable"
 
 
 class UpstreamError(Refusal):

@@ -8,8 +8,15 @@ For applications, with the Flask application as the sender:
   None where the answer did not come to its end), ``text`` and ``reasoning_text`` (what had been
   received). Sent inside an application context, after the upstream has been closed.
 
-The others carry the ``session`` itself (``cancel_requested``: the ``session_id``) and serve this
-package's own ``logs``.
+The others serve this package's own ``logs`` and ``metrics``. Those of a stream carry the
+``session`` itself. Beside them:
+
+* ``cancel_requested``: ``session_id``.
+* ``cancel_answered``: ``result`` ("stopped", "not_found" or "unavailable"), ``by`` ("self", or
+  "peer" where another worker was asked), ``seconds`` (from the arrival of the Stop to the close of
+  the upstream; None where nothing was stopped).
+* ``peer_asked``: ``operation`` ("take" or "ask"), ``result`` ("ok" or "unavailable").
+* ``cancel_forgotten``: an early cancel made room for others before its time.
 """
 
 from blinker import Namespace
@@ -19,7 +26,12 @@ _namespace = Namespace()
 stream_started = _namespace.signal("stream-started")
 stream_ended = _namespace.signal("stream-ended")
 
+stream_opened = _namespace.signal("stream-opened")
 cancel_requested = _namespace.signal("cancel-requested")
 stream_aborted = _namespace.signal("stream-aborted")
 client_disconnected = _namespace.signal("client-disconnected")
 stream_closed = _namespace.signal("stream-closed")
+
+cancel_answered = _namespace.signal("cancel-answered")
+peer_asked = _namespace.signal("peer-asked")
+cancel_forgotten = _namespace.signal("cancel-forgotten")

@@ -1,0 +1,56 @@
+"""The other workers: who holds an id, and how they are asked.
+
+Two things are enough for all that workers have to agree upon:
+
+* A *table* of keys, each held by one worker at the most. An id is such a key, whether its answer
+  runs, has ended a while ago, or was stopped before its start; so is a place within an owner's
+  limit. What a key stands for, only its holder knows.
+* *Questions* that a holder is asked, and answers to.
+
+A worker that dies holds nothing any more: at once on one host, after its lease on many.
+
+Keys are tuples of strings. Questions and answers are dictionaries that JSON can carry, small ones.
+Everything here may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+Key = tuple[str, ...]
+Message = dict[str, Any]
+
+
+class Peers(Protocol):
+    """The workers of one application. ``local`` and ``redis`` are two ways to find them."""
+
+    def serve(self, answer: Callable[[Message], Message], lost: Callable[[Key], None]) -> None:
+        """Have questions to this worker answered by ``answer``.
+
+        :param answer: called in a thread of its own; may take its time, and must not raise.
+        :param lost: called with a key that this worker held and that another holds by now,
+            because the two could not hear of each other for a while.
+        """
+
+    def take(self, key: Key, *, alone: bool = False) -> str | None:
+        """Hold a key, unless a worker holds it already.
+
+        :param alone: where the table can't be reached, go ahead, and take the key as soon as it
+            can be, if these peers are able to.
+        :returns: None where this worker holds it from now on, else the name of its holder, which
+            may be this worker itself.
+        :raises PeersUnavailable: where the table can't be reached.
+        """
+
+    def free(self, keys: Iterable[Key]) -> None:
+        """Hold these keys no more. Never raises; keys that are held by others stay theirs."""
+
+    def ask(self, holder: str, question: Message, seconds: float) -> Message:
+        """Ask a worker that ``take`` has named, and wait for its answer.
+
+        :raises PeersUnavailable: where no answer came within ``seconds``.
+        """
+
+    def close(self) -> None:
+        """Free all, and answer no more; for the end of the process."""
