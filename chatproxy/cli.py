@@ -29,6 +29,14 @@ _BIND = click.option(
     metavar="ADDRESS:PORT",
     help="Where to listen; port 0 takes a free one.",
 )
+_WORKERS = click.option(
+    "--workers",
+    "-w",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many processes; each uses one core.",
+)
 
 
 def _settings_help() -> str:
@@ -52,13 +60,14 @@ def main() -> None:
 
 @main.command(epilog=_settings_help())
 @_BIND
-def serve(bind: str) -> None:
-    """Run the server: gunicorn with one gevent worker.
+@_WORKERS
+def serve(bind: str, workers: int) -> None:
+    """Run the server: gunicorn with gevent workers.
 
     It listens until Ctrl-C or SIGTERM. A SIGTERM lets running answers end first.
     """
     _check_settings()
-    _Server(bind).run()
+    _Server(bind, workers).run()
 
 
 @main.command()
@@ -91,7 +100,8 @@ def simulate(host: str, port: int, certfile: str | None, keyfile: str | None) ->
 
 @main.command()
 @_BIND
-def demo(bind: str) -> None:
+@_WORKERS
+def demo(bind: str, workers: int) -> None:
     """Run the server with a simulated DeepSeek behind it.
 
     No key and no network is needed. Ctrl-C ends both.
@@ -100,7 +110,7 @@ def demo(bind: str) -> None:
         os.environ["DEEPSEEK_BASE_URL"] = upstream
         os.environ["DEEPSEEK_API_KEY"] = ""
         os.environ.setdefault("CHATPROXY_NOTICE", _NOTICE)
-        _Server(bind, on_ready=lambda address: _greet(address, upstream)).run()
+        _Server(bind, workers, on_ready=lambda address: _greet(address, upstream)).run()
 
 
 def _check_settings() -> None:
@@ -113,8 +123,11 @@ def _check_settings() -> None:
 class _Server(BaseApplication):  # type: ignore[misc]
     """gunicorn, run from Python."""
 
-    def __init__(self, bind: str, on_ready: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, bind: str, workers: int, on_ready: Callable[[str], None] | None = None
+    ) -> None:
         self._bind = bind
+        self._workers = workers
         self._on_ready = on_ready
         super().__init__(prog="chatproxy serve")
 
@@ -125,6 +138,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
         self.cfg.set("bind", [self._bind])
+        self.cfg.set("workers", self._workers)
         if "control_socket_disable" in self.cfg.settings:
             self.cfg.set("control_socket_disable", True)
         if self._on_ready is not None:

@@ -2,8 +2,8 @@
 
 It is one more canceller, as a Stop is: a session that has had no event for the idle timeout, or
 that has lived up to its deadline, is cancelled, wherever it is: resolving, connecting, silent,
-waiting for its reader. So no other part needs a timer for these. The thread lives while there are
-sessions, and no longer.
+waiting for its reader. So no other part needs a timer for these. It also frees the ids that are no
+longer reserved. The thread lives while there is anything of this, and no longer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Clock:
         self._runs = False
 
     def start(self) -> None:
-        """See to it that the clock runs; to be called after each claim."""
+        """See to it that the clock runs; to be called after each claim and cancel."""
         with self._lock:
             if not self._runs:
                 threading.Thread(target=self._run, name="chatproxy-clock", daemon=True).start()
@@ -39,17 +39,16 @@ class Clock:
 
     def _run(self) -> None:
         while True:
-            sessions = self._registry.live()
-            if not sessions:
-                with self._lock:
-                    if not self._registry.live():
-                        self._runs = False
-                        return
-            for session in sessions:
+            with self._lock:
+                if self._registry.idle:
+                    self._runs = False
+                    return
+            for session in self._registry.live():
                 try:
                     self._check(session, time.monotonic())
                 except Exception:  # the clock is there for all the others too
                     logger.exception("An answer that took too long could not be stopped")
+            self._registry.sweep()
             time.sleep(self._period)
 
     def _check(self, session: StreamSession, now: float) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from flask import Flask
@@ -20,7 +21,12 @@ from . import payload as payloads
 from .clock import Clock
 from .config import Settings, unknown_names
 from .disconnect import DisconnectWatcher
-from .errors import Unauthorized
+from .errors import PeersUnavailable, Unauthorized
+from .peers import Peers
+from .peers.door import Door
+from .peers.local import LocalPeers
+from .peers.run_dir import RunDir
+from .receipt import Receipt
 from .registry import Registry
 from .relay import Follower, produce
 from .session import Outcome, StreamSession
@@ -94,14 +100,22 @@ class State:
     ) -> None:
         self.app = app
         self.settings = settings
-        self.registry = Registry(settings, sender=app)
+        self._door = Door(RunDir(settings.run_dir))
+        self.registry = Registry(settings, app, _find_peers(settings, self._door, app.name))
+        self._door.serve(self.registry.answer)
         self.upstream = Upstream(settings)
         self.watcher = DisconnectWatcher(settings.idle_timeout)
         self._clock = Clock(settings, self.registry)
         self._owner = owner
         self._preparers = preparers
-        self._shutdown = shutdown.Shutdown(self.registry, settings.grace)
+        self._shutdown = shutdown.Shutdown(self.registry, self._door, settings.grace)
         self._shutdown.listen()
+
+    def attend(self) -> None:
+        """Be there for the other workers and for signals, from the first request on."""
+        self._shutdown.listen()
+        with suppress(PeersUnavailable):
+            self._door.open()
 
     def establish_owner(self) -> str:
         """Who makes the present request; "" where there are no owners.
@@ -126,6 +140,13 @@ class State:
             payload = payload if changed is None else changed
         return payloads.complete(payload, self.settings.model)
 
+    def cancel(self, session_id: str, owner: str, arrived: float) -> Receipt | None:
+        """Stop an answer, as ``Registry.cancel`` does."""
+        try:
+            return self.registry.cancel(session_id, owner, arrived)
+        finally:
+            self._clock.start()
+
     def begin(self, session_id: str, owner: str, body: bytes) -> Follower:
         """Claim the id and start to produce the answer; return the client's reader of it.
 
@@ -133,7 +154,6 @@ class State:
         """
         session = self.registry.claim(session_id, owner)
         try:
-            self._shutdown.listen()
             self._clock.start()
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
@@ -145,6 +165,7 @@ class State:
             session.end(Outcome.FAILED)
             self.registry.discard(session)
             session.closed.set()
+            self.registry.release(session)
             self.registry.told(session)
             raise
         return follower
@@ -174,3 +195,12 @@ class State:
                 )
         except Exception:
             logger.exception("A receiver of stream_ended failed")
+
+
+def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:
+    if settings.peers == "local":
+        return LocalPeers(door, scope)
+    # Not above: it takes 0.1 s and 8 MB.
+    from .peers.redis import RedisPeers  # noqa: PLC0415
+
+    return RedisPeers(settings.peers, scope, settings.lease)

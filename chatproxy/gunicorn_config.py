@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import sys
 from typing import Any
 
 from .config import Settings
 from .errors import ConfigError
+from .peers import run_dir
 
 try:
     # The key may as well be in the application's config, which is not known here.
@@ -66,5 +68,9 @@ def when_ready(server: Any) -> None:
             _WANTED_DESCRIPTORS,
             _descriptors,
         )
-    if server.cfg.workers > 1:
-        server.log.warning("chatproxy: a Stop works in one worker only; use one worker.")
+
+
+def on_exit(_server: Any) -> None:
+    """Remove the directory in which the workers met."""
+    if not _settings.run_dir:
+        shutil.rmtree(run_dir.of_master(os.getpid()), ignore_errors=True)

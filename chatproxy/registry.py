@@ -1,7 +1,19 @@
-"""The registry: which sessions live in this worker, and which ids are taken or already stopped.
+"""The registry: the sessions that live in this worker, and how ids are agreed upon with the others.
 
 An id belongs to its owner: another owner's session is not found, and cannot be in the way of a
 claim either, because sessions are looked up by owner and id together.
+
+Every id that this worker has something to say about is a key that it holds in the table of the
+peers: while its answer runs, for a while after that, and for a while after a Stop that came before
+its start. A worker that wants a key which another holds asks that one what state it is in:
+
+* ``claim`` takes the key, or is refused by what its holder says.
+* ``cancel`` takes the key too, if it can: then no worker had it, and by holding it this worker
+  refuses the start that may still come. If it can't, the holder is told to stop the answer, and
+  its receipt is handed on.
+
+So both agree on one order, whatever the workers on which they land. A key that means nothing to its
+holder is about to be free, or about to get its meaning, and is tried again.
 
 The lock guards the dictionaries and is never held while anything waits.
 """
@@ -10,47 +22,32 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass
+from contextlib import suppress
 
-from cachetools import TTLCache
-
+from . import receipt as receipts
+from . import signals
+from .access import Access, Seat
 from .answer_log import AnswerLog
+from .arbitration import Arbitration
 from .config import Settings
-from .errors import SessionActive, SessionCancelled, ShuttingDown, TooManySessions
-from .session import Phase, Reason, StreamSession
+from .errors import (
+    PeersUnavailable,
+    SessionActive,
+    SessionCancelled,
+    ShuttingDown,
+)
+from .peers import Key, Message, Peers
+from .receipt import Receipt
+from .reservations import Reservations, SessionKey
+from .session import Reason, StreamSession
 
-#: Seconds for which a Stop for an id that has not started yet is remembered.
-EARLY_CANCEL_SECONDS = 30.0
-#: The most ids of ended sessions, and the most early cancels without an owner, that a worker
-#: remembers; the least recent go first.
-_REMEMBERED = 10_000
-#: The most early cancels of one owner, and the most owners with any. No owner is in another's way.
-_REMEMBERED_OF_OWNER = 100
-_REMEMBERED_OWNERS = 1_000
 #: Seconds for which a cancel waits for the upstream's close before it says that it could not
 #: confirm it.
 CONFIRM_SECONDS = 2.0
-
+#: The same where a peer asks for the cancel, who does not wait longer than that for its answer.
+PEER_CONFIRM_SECONDS = 1.6
 #: Seconds that a drain waits, after its stops, for the application to keep what it wants to keep.
 TELL_SECONDS = 4.0
-
-_Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a Stop did.
-
-    ``phase`` is where the answer was, ``stop_ms`` the milliseconds from the arrival of the Stop to
-    the close of the connection to DeepSeek, ``events`` the number of DeepSeek's events until then.
-    """
-
-    session_id: str
-    phase: Phase
-    upstream_closed: bool
-    stop_ms: float
-    events: int
 
 
 class Registry:
@@ -59,88 +56,211 @@ class Registry:
     :param sender: the sender of the signals: the Flask application.
     """
 
-    def __init__(self, settings: Settings, sender: object) -> None:
+    def __init__(self, settings: Settings, sender: object, peers: Peers) -> None:
         self.sender = sender
         self._settings = settings
+        self._peers = peers
+        runs_alone = settings.without_peers == "run"
+        self._arbitration = Arbitration(peers, sender, runs_alone=runs_alone)
         self._lock = threading.Lock()
-        self._live: dict[_Key, StreamSession] = {}
-        self._owned: Counter[str] = Counter()
-        self._ended: TTLCache[_Key, None] = TTLCache(_REMEMBERED, settings.retain)
-        self._early_cancels: TTLCache[str, TTLCache[str, None]] = TTLCache(
-            _REMEMBERED_OWNERS, EARLY_CANCEL_SECONDS
-        )
+        self._live: dict[SessionKey, StreamSession] = {}
+        self._access = Access(settings, self._arbitration)
+        self._seats: dict[StreamSession, Seat] = {}
+        self._reserved = Reservations(settings.retain)
         #: Sessions whose end the application has not been told of yet.
         self._untold: set[StreamSession] = set()
         self.draining = False
+        peers.serve(self.answer, self.lose)
 
     def live(self) -> list[StreamSession]:
         """The sessions that have not ended yet."""
         with self._lock:
             return list(self._live.values())
 
+    @property
+    def idle(self) -> bool:
+        """Whether time would change nothing: there is no session, and no id is reserved."""
+        with self._lock:
+            return not self._live and not self._reserved
+
     def claim(self, session_id: str, owner: str) -> StreamSession:
         """Take an id for a new session.
 
         :raises ShuttingDown: where the server drains.
         :raises SessionCancelled: where the Stop for this id came first.
-        :raises SessionActive: where the id belongs to a live or retained session.
+        :raises SessionActive: where the id belongs to a live or retained session of any worker.
         :raises TooManySessions: where the worker's or the owner's limit is reached.
+        :raises PeersUnavailable: where the other workers can't be asked.
         """
         key = (owner, session_id)
-        with self._lock:
-            if self.draining:
-                raise ShuttingDown("The server is shutting down; try again.", retry_after=1)
-            if session_id in self._early_cancels.get(owner, ()):
-                raise SessionCancelled("This session was cancelled before it started.")
-            if key in self._live or key in self._ended:
-                raise SessionActive("This session id is already in use.")
-            if len(self._live) >= self._settings.max_sessions:
-                raise TooManySessions("Too many answers are running.", retry_after=1)
-            if owner and self._owned[owner] >= self._settings.max_sessions_per_owner:
-                raise TooManySessions("Too many of your answers are running.", retry_after=1)
-            session = StreamSession(session_id, owner, AnswerLog(self._settings.log_bytes))
-            self._live[key] = session
-            self._untold.add(session)
-            self._owned[owner] += 1
+        with self._arbitration.alone_with(_id(key)):
+            self._refuse_known(key)
+            seat = self._access.enter(owner)
+            try:
+                self._take_id(key)
+                session = self._enter(key, seat)
+            except BaseException:
+                self._access.leave(seat)
+                raise
+        signals.stream_opened.send(self.sender, session=session)
         return session
 
-    def cancel(self, session_id: str, owner: str, arrived: float) -> Receipt | None:
-        """Stop a session, wait for the close of its upstream, and tell what was done.
+    def _refuse_known(self, key: SessionKey) -> None:
+        with self._lock:
+            if self.draining:
+                raise _draining()
+            _refuse_if(self._state(key))
 
-        A Stop for an id that is not known is remembered, and refuses the session that comes
+    def _take_id(self, key: SessionKey) -> None:
+        for _ in self._arbitration.tries():
+            holder = self._arbitration.take(_id(key), to_begin=True)
+            if holder is None:
+                return
+            state, _answer = self._arbitration.ask(holder, _question("state", key))
+            _refuse_if(state)
+
+    def _enter(self, key: SessionKey, seat: Seat) -> StreamSession:
+        owner, session_id = key
+        session = StreamSession(session_id, owner, AnswerLog(self._settings.log_bytes))
+        with self._lock:
+            if not self.draining:
+                self._live[key] = session
+                self._seats[session] = seat
+                self._untold.add(session)
+                return session
+        self._arbitration.free(_id(key))
+        raise _draining()
+
+    def cancel(self, session_id: str, owner: str, arrived: float) -> Receipt | None:
+        """Stop a session, on whichever worker; wait for the close of its upstream; tell of it.
+
+        A Stop for an id that no worker knows is remembered, and refuses the session that comes
         with it.
 
         :param arrived: when the Stop came, in seconds of the monotonic clock.
         :returns: None where nothing live has that id.
+        :raises PeersUnavailable: where the other workers can't be asked.
         """
         key = (owner, session_id)
+        by, result, receipt = "self", "unavailable", None
+        try:
+            if not self._is_known(key):
+                with self._arbitration.alone_with(_id(key)):
+                    if not self._is_known(key):
+                        by, receipt = "peer", self._cancel_elsewhere(key, arrived)
+            if by == "self":
+                receipt = self._cancel_here(key, CONFIRM_SECONDS, arrived)
+            result = "stopped" if receipt else "not_found"
+        finally:
+            seconds = receipt and receipt.stop_ms / 1000
+            signals.cancel_answered.send(self.sender, result=result, by=by, seconds=seconds)
+        return receipt
+
+    def _is_known(self, key: SessionKey) -> bool:
+        with self._lock:
+            return self._state(key) != "nothing"
+
+    def _state(self, key: SessionKey) -> str:
+        """What an id stands for in this worker, as the peers are told. With the lock held."""
+        if key in self._live or self._reserved.has_ended(key):
+            return "active"
+        return "cancelled" if self._reserved.is_cancelled(key) else "nothing"
+
+    def _cancel_here(self, key: SessionKey, seconds: float, arrived: float) -> Receipt | None:
         with self._lock:
             session = self._live.get(key)
-            if session is None and key not in self._ended:
-                self._remember_cancel(session_id, owner)
+            if self._reserved.is_cancelled(key):
+                self._reserved.cancel(key)  # for longer
         if session is None or not session.cancel(Reason.USER):
             return None
-        session.closed.wait(CONFIRM_SECONDS)
+        session.closed.wait(seconds)
         closed_at = session.closed_at
         return Receipt(
-            session_id=session_id,
+            session_id=session.id,
             phase=session.phase,
             upstream_closed=closed_at is not None,
             stop_ms=round(((closed_at or time.monotonic()) - arrived) * 1000, 1),
             events=session.events,
         )
 
+    def _cancel_elsewhere(self, key: SessionKey, arrived: float) -> Receipt | None:
+        for _ in self._arbitration.tries():
+            holder = self._arbitration.take(_id(key))
+            if holder is None:
+                self._remember_cancel(key)
+                return None
+            state, answer = self._arbitration.ask(holder, _question("cancel", key))
+            if state == "stopped":
+                elapsed = (time.monotonic() - arrived) * 1000
+                return receipts.received(answer, elapsed)
+            if state != "nothing":
+                return None
+        raise AssertionError("tries raises at its end")
+
+    def _remember_cancel(self, key: SessionKey) -> None:
+        with self._lock:
+            before = self._reserved.forgotten
+            self._reserved.cancel(key)
+            forgotten = self._reserved.forgotten - before
+        for _ in range(forgotten):
+            signals.cancel_forgotten.send(self.sender)
+
+    def answer(self, question: Message) -> Message:
+        """Answer another worker's question. Whatever it holds, this does not raise."""
+        asked, key = question.get("ask"), (question.get("owner"), question.get("id"))
+        if asked == "ready":
+            return {"state": "draining" if self.draining else "ready"}
+        owner, session_id = key
+        if not isinstance(owner, str) or not isinstance(session_id, str):
+            return {"state": "nothing"}
+        return self._answer(asked == "cancel", (owner, session_id))
+
+    def _answer(self, cancel: bool, key: SessionKey) -> Message:
+        arrived = time.monotonic()
+        receipt = self._cancel_here(key, PEER_CONFIRM_SECONDS, arrived) if cancel else None
+        if receipt is not None:
+            return receipts.to_send(receipt, (time.monotonic() - arrived) * 1000)
+        with self._lock:
+            state = self._state(key)
+        if state == "nothing" and not self._arbitration.is_busy(_id(key)):
+            self._free(key)
+        return {"state": state}
+
+    def lose(self, key: Key) -> None:
+        """Stop the session whose id another worker holds by now: no Stop would reach it here."""
+        with self._lock:
+            session = self._live.get((key[1], key[2])) if key[0] == "id" else None
+        if session is not None:
+            session.cancel(Reason.USER)
+
     def discard(self, session: StreamSession) -> None:
         """Take an ended session out. Its id stays taken for a while, unless it was refused."""
         key = (session.owner, session.id)
         with self._lock:
-            if self._live.pop(key, None) is None:
-                return
-            self._owned[session.owner] -= 1
-            if not self._owned[session.owner]:
-                del self._owned[session.owner]
-            if session.events or session.refusal is None:
-                self._ended[key] = None
+            if self._live.pop(key, None) is not None and not _was_refused(session):
+                self._reserved.end(key)
+
+    def release(self, session: StreamSession) -> None:
+        """Give back, after ``discard``, what the session had taken from others' reach."""
+        with self._lock:
+            seat = self._seats.pop(session, None)
+        if seat is None:
+            return
+        self._access.leave(seat)
+        if _was_refused(session):
+            self._free((session.owner, session.id))
+
+    def sweep(self) -> None:
+        """Free the ids that are no longer reserved. To be called now and then."""
+        with self._lock:
+            given_up = self._reserved.given_up()
+        for key in given_up:
+            self._free(key)
+
+    def _free(self, key: SessionKey) -> None:
+        with suppress(PeersUnavailable), self._arbitration.alone_with(_id(key)):
+            if not self._is_known(key):
+                self._arbitration.free(_id(key))
 
     def told(self, session: StreamSession) -> None:
         """Note that the application knows how a session ended; nothing more will come of it."""
@@ -166,10 +286,31 @@ class Registry:
         for session in sessions:
             session.told.wait(max(0.0, end - time.monotonic()))
 
-    def _remember_cancel(self, session_id: str, owner: str) -> None:
-        remembered = self._early_cancels.get(owner)
-        if remembered is None:
-            most = _REMEMBERED_OF_OWNER if owner else _REMEMBERED
-            remembered = TTLCache(most, EARLY_CANCEL_SECONDS)
-        remembered[session_id] = None
-        self._early_cancels[owner] = remembered
+    def close(self) -> None:
+        """Stop all at once and leave the peers; for the end of the process."""
+        self.drain(0.0)
+        self._peers.close()
+
+
+def _id(key: SessionKey) -> Key:
+    return ("id", *key)
+
+
+def _question(ask: str, key: SessionKey) -> Message:
+    owner, session_id = key
+    return {"ask": ask, "owner": owner, "id": session_id}
+
+
+def _was_refused(session: StreamSession) -> bool:
+    return session.refusal is not None and not session.events
+
+
+def _refuse_if(state: str) -> None:
+    if state == "cancelled":
+        raise SessionCancelled("This session was cancelled before it started.")
+    if state == "active":
+        raise SessionActive("This session id is already in use.")
+
+
+def _draining() -> ShuttingDown:
+    return ShuttingDown("The server is shutting down; try again.", retry_after=1)

@@ -82,8 +82,11 @@ def _pump(session: StreamSession, call: UpstreamCall) -> None:
 
 def _record(session: StreamSession, events: list[bytes]) -> None:
     session.last_event_at = time.monotonic()
+    if session.first_event_at is None:
+        session.first_event_at = session.last_event_at
     session.enter(Phase.STREAMING)
     session.events += len(events)
+    session.bytes += sum(map(len, events))
     session.log.append(events)
     if session.transcript is not None:
         session.transcript.add(events)
@@ -121,6 +124,7 @@ def _finish(
                 signals.stream_closed.send(registry.sender, session=session)
             finally:
                 session.closed.set()
+                registry.release(session)
 
 
 def _write_ending(session: StreamSession, outcome: Outcome, refusal: UpstreamError | None) -> None:

@@ -90,8 +90,12 @@ class StreamSession:
         self.transcript: Transcript | None = None
         #: DeepSeek's events so far, without its ``[DONE]``.
         self.events = 0
+        #: Their size in bytes.
+        self.bytes = 0
         #: Times of the monotonic clock, in seconds.
         self.started_at = self.last_event_at = time.monotonic()
+        #: When the first event came; None before.
+        self.first_event_at: float | None = None
         #: When the upstream had been closed; None before.
         self.closed_at: float | None = None
         self._lock = threading.Lock()

@@ -2,7 +2,9 @@
 
 A server's own handler of SIGTERM (gunicorn's, say) closes the listening socket at once, so that
 no Stop could arrive any more. Therefore ours comes before it: no new answer begins, the running
-ones have their grace time and can be stopped, and then the server's handler is called. It is put
+ones have their grace time and can be stopped, and then the server's handler is called; or earlier,
+once another worker is ready to take what comes, as when a server is reloaded: that one passes on a
+Stop for what still runs here. It is put
 in place when the application is made, or by the first answer of the process, if servers set theirs
 later, as they do where the application is made before they fork. Where the process has no handler
 of its own for SIGTERM, nothing is touched.
@@ -16,22 +18,30 @@ import _thread
 import atexit
 import os
 import signal
+import threading
+import time
 import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from .peers.door import Door
 from .registry import Registry
+
+#: Seconds between two looks for a worker that is ready.
+_LOOK_SECONDS = 0.3
 
 
 class Shutdown:
     """The end of one registry's process.
 
+    :param door: where this worker is asked, and asks the others.
     :param grace: seconds that running answers may take after a SIGTERM.
     """
 
-    def __init__(self, registry: Registry, grace: float) -> None:
+    def __init__(self, registry: Registry, door: Door, grace: float) -> None:
         self._registry = registry
+        self._door = door
         self._grace = grace
         self._process: int | None = None  # in which the handler is in place
         self._exits_in: int | None = None  # in which the exit is
@@ -45,13 +55,31 @@ class Shutdown:
             self._process = os.getpid()
         if self._exits_in != os.getpid():
             self._exits_in = os.getpid()
-            atexit.register(_stop_all, weakref.ref(self._registry))
+            references = weakref.ref(self._registry), weakref.ref(self._door)
+            atexit.register(_stop_all, *references)
 
     def _handle(self, go_on: Callable[[], Any]) -> None:
+        turn = threading.Lock()
+
+        def go_on_once() -> None:
+            if turn.acquire(blocking=False):
+                go_on()
+
         try:
+            _thread.start_new_thread(self._hand_over, (go_on_once,))
             self._registry.drain(self._grace)
         finally:
-            go_on()
+            go_on_once()
+
+    def _hand_over(self, go_on: Callable[[], Any]) -> None:
+        """Go on as soon as another worker can take what comes."""
+        end = time.monotonic() + self._grace
+        while time.monotonic() < end:
+            # First a pause: where the whole server is told to stop, the others are as well.
+            time.sleep(_LOOK_SECONDS)
+            if self._door.is_anyone("ready"):
+                go_on()
+                return
 
 
 def _chain(handle: Callable[[Callable[[], Any]], None], previous: Callable[..., Any]) -> bool:
@@ -67,7 +95,7 @@ def _chain(handle: Callable[[Callable[[], Any]], None], previous: Callable[..., 
     return True
 
 
-def _stop_all(reference: weakref.ref[Registry]) -> None:
-    registry = reference()
-    if registry is not None:
-        registry.drain(0.0)
+def _stop_all(registry: weakref.ref[Registry], door: weakref.ref[Door]) -> None:
+    for reference in (registry, door):
+        if (found := reference()) is not None:
+            found.close()

@@ -13,8 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from . import payload as payloads
 from . import signals
-from .errors import BodyTooLarge, Refusal
-from .registry import Receipt
+from .errors import BodyTooLarge, PeersUnavailable, Refusal
 
 if TYPE_CHECKING:
     from .extension import State
@@ -32,6 +31,7 @@ def blueprint(url_prefix: str) -> Blueprint:
     routes = Blueprint("chatproxy", __name__, url_prefix=url_prefix)
     routes.post("/stream")(stream)
     routes.post("/cancel/<path:session_id>")(cancel)
+    routes.before_request(attend)
     routes.teardown_request(forget)
     routes.errorhandler(Refusal)(refuse)
     routes.errorhandler(RequestEntityTooLarge)(refuse_large_body)
@@ -57,7 +57,7 @@ def stream() -> Response:
     return Response(follower, headers=headers)
 
 
-def cancel(session_id: str) -> tuple[Response, int]:
+def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
     """Stop an answer, and hand back the receipt."""
     arrived = time.monotonic()
     state = _state()
@@ -65,10 +65,19 @@ def cancel(session_id: str) -> tuple[Response, int]:
     receipt = None
     if payloads.is_session_id(session_id):
         signals.cancel_requested.send(state.app, session_id=session_id)
-        receipt = state.registry.cancel(session_id, owner, arrived)
+        try:
+            receipt = state.cancel(session_id, owner, arrived)
+        except PeersUnavailable as unavailable:
+            body = jsonify(success=False, message=unavailable.message)
+            return body, unavailable.status, unavailable.headers()
     if receipt is None:
-        return jsonify(success=False, message="Session not found"), 404
-    return jsonify(_as_json(receipt)), 200
+        return jsonify(success=False, message="Session not found"), 404, {}
+    return jsonify(success=True, **receipt.as_json()), 200, {}
+
+
+def attend() -> None:
+    """See that this worker can be asked and told to stop."""
+    _state().attend()
 
 
 def forget(error: BaseException | None) -> None:
@@ -103,14 +112,3 @@ def _read_payload() -> payloads.Payload:
     if len(body) > limit:
         raise RequestEntityTooLarge
     return payloads.parse(body)
-
-
-def _as_json(receipt: Receipt) -> dict[str, object]:
-    return {
-        "success": True,
-        "sessionId": receipt.session_id,
-        "phase": receipt.phase,
-        "upstreamClosed": receipt.upstream_closed,
-        "stopMs": receipt.stop_ms,
-        "events": receipt.events,
-    }

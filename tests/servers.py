@@ -146,9 +146,11 @@ class DeepSeek(Process):
 class Proxy(Process):
     """chatproxy under one of the servers in ``COMMANDS``."""
 
-    def __init__(self, kind, upstream, log_path, **settings):
+    def __init__(self, kind, upstream, log_path, workers=1, **settings):
         self.kind = kind
         command = list(COMMANDS[kind])
+        if workers > 1:
+            command += ["--workers", str(workers), "--keep-alive", "60"]
         if kind.startswith("gunicorn"):
             command.append("tests.serving:app")
         environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)

@@ -69,6 +69,11 @@ def state():
     )
 
 
+@app.get("/pid")
+def pid():
+    return jsonify(os.getpid())
+
+
 def _serve_with_werkzeug():
     from werkzeug.serving import make_server
 

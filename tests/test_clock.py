@@ -10,10 +10,12 @@ import pytest
 
 from chatproxy.clock import Clock
 from chatproxy.config import Settings
+from chatproxy.errors import UpstreamError
 from chatproxy.registry import Registry
 from chatproxy.session import Outcome, Reason, StreamSession
 
 from .servers import wait_for
+from .table import TablePeers
 
 PATIENCE = 10.0
 LONG = 1000.0
@@ -25,7 +27,7 @@ class Watched:
     def __init__(self, idle: float, deadline: float) -> None:
         settings = Settings(base_url="http://127.0.0.1:1", idle_timeout=idle, deadline=deadline)
         self.others = set(threading.enumerate())
-        self.registry = Registry(settings, self)
+        self.registry = Registry(settings, self, TablePeers())
         self.clock = Clock(settings, self.registry)
 
     def claim(self, session_id: str) -> StreamSession:
@@ -38,7 +40,9 @@ class Watched:
 
     def end(self, session: StreamSession) -> None:
         session.end(Outcome.FINISHED)
+        session.refusal = UpstreamError("Refused, so that its id is not reserved.")
         self.registry.discard(session)
+        self.registry.release(session)
 
     def end_all(self) -> None:
         for session in self.registry.live():

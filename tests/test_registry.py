@@ -6,11 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
-from cachetools import TTLCache
-
 from chatproxy import registry as registry_module
 from chatproxy.config import Settings
 from chatproxy.errors import (
@@ -22,10 +19,13 @@ from chatproxy.errors import (
     TooManySessions,
     UpstreamError,
 )
-from chatproxy.registry import Receipt, Registry
+from chatproxy.receipt import Receipt
+from chatproxy.registry import Registry
+from chatproxy.reservations import Reservations
 from chatproxy.session import Outcome, Phase, Reason, StreamSession
 
 from .servers import wait_for
+from .table import Table, TablePeers
 
 PATIENCE = 10.0
 SENDER = object()
@@ -46,12 +46,15 @@ class FakeClock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """Moves only by hand, for the registries that are made from here on."""
     clock = FakeClock()
-    monkeypatch.setattr(registry_module, "TTLCache", partial(TTLCache, timer=clock))
+    monkeypatch.setattr(registry_module, "Reservations", lambda retain: Reservations(retain, clock))
     return clock
 
 
 def new_registry(
-    retain: float = 60.0, max_sessions: int = 2000, max_sessions_per_owner: int = 20
+    retain: float = 60.0,
+    max_sessions: int = 2000,
+    max_sessions_per_owner: int = 20,
+    table: Table | None = None,
 ) -> Registry:
     settings = Settings(
         base_url=LOCAL,
@@ -59,7 +62,7 @@ def new_registry(
         max_sessions=max_sessions,
         max_sessions_per_owner=max_sessions_per_owner,
     )
-    return Registry(settings, SENDER)
+    return Registry(settings, SENDER, TablePeers(table))
 
 
 def finish(
@@ -71,6 +74,7 @@ def finish(
     session.closed_at = time.monotonic()
     registry.discard(session)
     session.closed.set()
+    registry.release(session)
     registry.told(session)
 
 
@@ -268,6 +272,7 @@ def test_to_discard_twice_frees_one_place_only() -> None:
     first, _ = registry.claim("session_1", "ada"), registry.claim("session_2", "ada")
     finish(registry, first)
     registry.discard(first)
+    registry.release(first)
     registry.claim("session_3", "ada")
     assert not claimable(registry, "session_4", "ada")
 

@@ -25,6 +25,10 @@ Message = dict[str, Any]
 class Peers(Protocol):
     """The workers of one application. ``local`` and ``redis`` are two ways to find them."""
 
+    @property
+    def name(self) -> str:
+        """The name of this worker among them."""
+
     def serve(self, answer: Callable[[Message], Message], lost: Callable[[Key], None]) -> None:
         """Have questions to this worker answered by ``answer``.
 

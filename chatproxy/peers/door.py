@@ -1,0 +1,258 @@
+"""The door: this worker's Unix socket in the run directory, at which it can be asked.
+
+A question is one line of JSON, and so is its answer; each has a connection of its own. Whoever can
+reach the socket may ask: the directory is what keeps others out.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import PeersUnavailable
+from . import Message
+from .run_dir import RunDir
+
+SUFFIX = ".sock"
+#: The longest question and answer, in bytes.
+_LONGEST = 64 * 1024
+#: Seconds that whoever has connected may take to ask.
+_PATIENCE = 2.0
+_BACKLOG = 1024
+#: Seconds to wait for the answer to a question of no weight.
+_SHORT_SECONDS = 0.5
+#: Why nothing can be accepted for a while.
+_SHORTAGES = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
+)
+
+_Answer = Callable[[Message], Message]
+
+
+class Gone(Exception):
+    """Nobody is behind a socket any more: its worker has ended."""
+
+
+class Door:
+    """The socket of one worker. Nothing is opened before the first use, in each process."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self._answer: _Answer | None = None
+        self._lock = threading.Lock()
+        self._process: int | None = None
+        self._name = ""
+        self._close: weakref.finalize[..., Door] | None = None
+
+    def serve(self, answer: _Answer) -> None:
+        """Have questions answered by ``answer``, a method, in a thread each."""
+        self._answer = answer
+
+    @property
+    def name(self) -> str:
+        """The name of the socket, which is this worker's among its peers. Opens the door.
+
+        :raises PeersUnavailable: where it can't be opened.
+        """
+        self.open()
+        return self._name
+
+    @property
+    def directory(self) -> Path:
+        """Where the doors of all workers are.
+
+        :raises PeersUnavailable: where it can't be had.
+        """
+        return self._run_dir.path
+
+    def open(self) -> None:
+        """Open the door, once in each process.
+
+        :raises PeersUnavailable: where it can't be opened.
+        """
+        if self._process != os.getpid():
+            with self._lock:
+                if self._process != os.getpid():
+                    self._open()
+
+    def _open(self) -> None:
+        name = secrets.token_hex(8) + SUFFIX
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            # Locked, so that nobody finds the socket before it listens and takes it for dead.
+            with self._run_dir.locked() as path:
+                _sweep(path)
+                listener.bind(str(path / name))
+                listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            raise PeersUnavailable(f"The run directory cannot be used ({error}).") from None
+        assert self._answer is not None
+        # The thread must not keep alive an application that nobody needs any more.
+        threading.Thread(
+            target=_accept,
+            args=(listener, weakref.WeakMethod(self._answer)),
+            name="chatproxy-door",
+            daemon=True,
+        ).start()
+        self._close = weakref.finalize(self, _shut, listener, name, self._run_dir, os.getpid())
+        self._name, self._process = name, os.getpid()
+
+    def close(self) -> None:
+        """Take the socket away, and what leads to it."""
+        if self._close is not None:
+            self._close()
+
+    # ---- to ask ---------------------------------------------------------------------------------
+
+    def ask(self, name: str, question: Message, seconds: float) -> Message:
+        """Ask another worker.
+
+        :raises Gone: where it has ended.
+        :raises PeersUnavailable: where no answer came within ``seconds``.
+        """
+        end = time.monotonic() + seconds
+        with _connect(self._run_dir.path / name, end) as connection:
+            try:
+                _write(connection, question)
+                return _read(connection, end)
+            except (OSError, ValueError):
+                raise PeersUnavailable("Another worker did not answer.", retry_after=1) from None
+
+    def is_anyone(self, state: str) -> bool:
+        """Whether any other worker says that it is in this state."""
+        for name in self.others():
+            with suppress(Gone, PeersUnavailable):
+                if self.ask(name, {"ask": "ready"}, _SHORT_SECONDS).get("state") == state:
+                    return True
+        return False
+
+    def others(self) -> list[str]:
+        """The names of the other workers, some of which may have ended."""
+        with suppress(OSError):
+            found = os.listdir(self._run_dir.path)
+            return [each for each in found if each.endswith(SUFFIX) and each != self._name]
+        return []
+
+    def lives(self, name: str) -> bool:
+        """Whether a worker has not ended."""
+        return name == self._name or _is_open(self._run_dir.path / name)
+
+    def sweep(self) -> None:
+        """Remove what dead workers have left behind.
+
+        :raises PeersUnavailable: where the directory is locked for too long.
+        """
+        with self._run_dir.locked() as path:
+            _sweep(path)
+
+
+def _accept(listener: socket.socket, answer: weakref.WeakMethod[_Answer]) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:
+            if error.errno not in _SHORTAGES:
+                return
+            time.sleep(0.1)
+        else:
+            threading.Thread(
+                target=_reply, args=(connection, answer), name="chatproxy-answer", daemon=True
+            ).start()
+
+
+def _reply(connection: socket.socket, reference: weakref.WeakMethod[_Answer]) -> None:
+    with connection, suppress(OSError, ValueError):
+        question = _read(connection, time.monotonic() + _PATIENCE)
+        answer = reference()
+        if answer is not None:
+            _write(connection, answer(question))
+
+
+def _shut(listener: socket.socket, name: str, run_dir: RunDir, process: int) -> None:
+    if process != os.getpid():
+        return  # a fork of the worker
+    with suppress(OSError, PeersUnavailable), run_dir.locked() as path:
+        (path / name).unlink()
+        _sweep(path)
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    run_dir.leave()
+
+
+def _sweep(path: Path) -> None:
+    """Remove the sockets behind which nobody is, and the links to them. With the lock held."""
+    names = os.listdir(path)
+    alive = {name for name in names if name.endswith(SUFFIX) and _is_open(path / name)}
+    for name in names:
+        with suppress(OSError):
+            target = os.readlink(path / name) if (path / name).is_symlink() else name
+            if target.endswith(SUFFIX) and target not in alive:
+                (path / name).unlink()
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        with _connect(path, time.monotonic()):
+            return True
+    except Gone:
+        return False
+    except PeersUnavailable:
+        return True
+
+
+def _connect(path: Path, end: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        while True:
+            connection.settimeout(max(0.001, end - time.monotonic()))
+            try:
+                connection.connect(str(path))
+            except BlockingIOError:  # its queue is full
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.01)
+            else:
+                return connection
+    except (ConnectionRefusedError, FileNotFoundError):
+        connection.close()
+        raise Gone from None
+    except OSError:
+        connection.close()
+        raise PeersUnavailable("Another worker could not be asked.", retry_after=1) from None
+
+
+def _write(connection: socket.socket, message: Message) -> None:
+    connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _read(connection: socket.socket, end: float) -> Message:
+    """One line of JSON, as a dictionary.
+
+    :raises OSError: where it has not come by ``end``.
+    :raises ValueError: where it is none.
+    """
+    line = b""
+    while not line.endswith(b"\n"):
+        connection.settimeout(max(0.001, end - time.monotonic()))
+        piece = connection.recv(_LONGEST)
+        line += piece
+        if not piece or len(line) > _LONGEST:
+            raise ValueError("no whole line")
+    try:
+        message = json.loads(line)
+    except RecursionError:
+        message = None
+    if isinstance(message, dict):
+        return message
+    raise ValueError("not an object")

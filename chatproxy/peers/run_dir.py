@@ -1,0 +1,197 @@
+"""The run directory: the private place where the workers of one server meet.
+
+Only its owner may enter (mode 0700), or it is not used: whoever could write there could stop every
+answer, and pretend to be a worker. The workers of one gunicorn master find the same one by the
+master's process id. Any other process has one of its own, unless ``CHATPROXY_RUN_DIR`` names one
+that several share.
+
+What changes its files in more than one step does so under the lock of the directory itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import ConfigError, PeersUnavailable
+
+#: The longest path of a directory whose sockets' addresses are not too long (108 bytes on Linux,
+#: 104 on other systems).
+_LONGEST = 80
+#: Seconds to wait for the lock of the directory.
+_LOCK_SECONDS = 1.5
+
+
+class RunDir:
+    """A run directory, made when it is first used.
+
+    :param configured: its path; "" for one that is found or made, and removed in the end.
+    :raises ConfigError: where no directory can be had there.
+    """
+
+    def __init__(self, configured: str) -> None:
+        self._configured = configured
+        self._path: Path | None = None
+        self._process: int | None = None
+        self._try()
+
+    @property
+    def path(self) -> Path:
+        """The directory, which is there and private.
+
+        :raises PeersUnavailable: where it can't be had.
+        """
+        if self._path is None or self._process != os.getpid():
+            try:
+                self._path = self._open()
+            except (OSError, ConfigError) as error:
+                raise PeersUnavailable(f"The run directory cannot be used ({error}).") from None
+            self._process = os.getpid()
+        return self._path
+
+    def _open(self) -> Path:
+        if self._configured:
+            return _private(Path(self._configured))
+        remove_stale()
+        if _is_gunicorn():
+            return _private(of_master(os.getppid()))
+        return _private(Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-")))
+
+    def _try(self) -> None:
+        """See that files can be made there: a server whose Stop can't be right must not start."""
+        where = self._configured or tempfile.gettempdir()
+        try:
+            if self._configured:
+                _private(Path(where))
+            probe = Path(tempfile.mkdtemp(prefix=".chatproxy-try-", dir=where))
+            try:
+                (probe / "file").write_bytes(b"\0" * 4096)
+            finally:
+                shutil.rmtree(probe)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(
+                f"CHATPROXY_RUN_DIR: no files can be made in {where} ({reason})."
+            ) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[Path]:
+        """Be alone in the directory; yields its path.
+
+        :raises PeersUnavailable: where that is not possible for too long.
+        """
+        end = time.monotonic() + _LOCK_SECONDS
+        while (descriptor := self._lock()) is None:
+            if time.monotonic() > end:
+                raise PeersUnavailable("The run directory is locked; try again.", retry_after=1)
+            # Not a wait in the system, which would hold up all greenlets of this process.
+            time.sleep(0.005)
+        try:
+            yield self.path
+        finally:
+            os.close(descriptor)
+
+    def _lock(self) -> int | None:
+        path = self.path
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            self._path = None  # the last worker has just removed it
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(path, descriptor):
+                return descriptor
+            self._path = None
+        except BlockingIOError:
+            pass
+        os.close(descriptor)
+        return None
+
+    def leave(self) -> None:
+        """Remove the directory where it was not named, and the last of its workers has left."""
+        if self._configured or self._path is None or self._process != os.getpid():
+            return
+        with suppress(OSError, PeersUnavailable):
+            if _is_gunicorn():
+                with self.locked() as path:
+                    path.rmdir()
+            else:
+                shutil.rmtree(self._path)
+        self._path = None
+
+
+def of_master(pid: int) -> Path:
+    """The run directory of a gunicorn master, where none is named."""
+    return Path(tempfile.gettempdir(), f"{_prefix()}{pid}")
+
+
+def remove_stale() -> None:
+    """Remove the run directories of this user's processes that are no more."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
+        pid = path.name[len(_prefix()) :].partition("-")[0]
+        with suppress(OSError):
+            if pid.isdigit() and _is_private(path) and not _lives(int(pid)) and _is_quiet(path):
+                shutil.rmtree(path)
+
+
+def _is_gunicorn() -> bool:
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
+
+
+def _prefix() -> str:
+    return f"chatproxy-{os.geteuid()}-"
+
+
+def _private(path: Path) -> Path:
+    """Make sure of a directory that is this user's alone.
+
+    :raises ConfigError: where it is not.
+    """
+    if len(os.fsencode(path)) > _LONGEST:
+        raise ConfigError(f"CHATPROXY_RUN_DIR has more than {_LONGEST} bytes: {path}")
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    if not _is_private(path):
+        raise ConfigError(
+            f"CHATPROXY_RUN_DIR: {path} must be a directory of this user's that nobody else may "
+            "enter (mode 0700)."
+        )
+    return path
+
+
+def _is_private(path: Path) -> bool:
+    found = path.lstat()
+    mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return mine and not stat.S_IMODE(found.st_mode) & 0o077
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _is_quiet(path: Path) -> bool:
+    """Whether nothing has happened there for a while: a process that is unknown here, in another
+    container, might use it."""
+    return time.time() - path.stat().st_mtime > 60
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        there, here = path.stat(), os.fstat(descriptor)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)

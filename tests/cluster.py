@@ -1,0 +1,185 @@
+"""Several workers that serve the same users, each of which can be spoken to on purpose.
+
+A worker is reached by connections that are kept alive: each asks who is at its other end, until it
+is the one that is wanted.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+from pathlib import Path
+
+from .servers import Client, Proxy, chat, wait_for
+
+
+def token_of(owner):
+    return f"token-of-{owner}-0123456789"
+
+
+def tokens(*owners):
+    """The setting that lets these owners in."""
+    return ",".join(f"{owner}:{token_of(owner)}" for owner in owners)
+
+
+class Worker:
+    """One worker process of a server."""
+
+    def __init__(self, proxy, pid):
+        self.proxy = proxy
+        self.pid = pid
+        self._connection = None
+
+    def connect(self, seconds=20):
+        """A new connection to this very worker."""
+
+        def attempt():
+            connection = http.client.HTTPConnection("127.0.0.1", self.proxy.port, timeout=30)
+            if _pid_behind(connection) == self.pid:
+                return connection
+            connection.close()
+            return None
+
+        return wait_for(attempt, seconds, f"a connection to worker {self.pid}")
+
+    def start(self, session_id, owner="ada", **fields):
+        """Begin a stream; ``.response()`` waits for its headers."""
+        return Stream(self.connect(), session_id, owner, fields)
+
+    def cancel(self, session_id, owner="ada"):
+        """Press Stop at this worker: the status and the JSON of the answer."""
+        if self._connection is None:
+            self._connection = self.connect()
+        headers = {"Authorization": f"Bearer {token_of(owner)}", "Content-Length": "0"}
+        self._connection.request("POST", f"/api/chat/cancel/{session_id}", headers=headers)
+        response = self._connection.getresponse()
+        return response.status, json.loads(response.read())
+
+    def close(self):
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _pid_behind(connection):
+    try:
+        connection.request("GET", "/pid")
+        return json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+class Stream:
+    """A stream as its client sees it."""
+
+    def __init__(self, connection, session_id, owner, fields):
+        self.id = session_id
+        self.connection = connection
+        self._response = None
+        Client.opened.append(self)
+        headers = {
+            "Authorization": f"Bearer {token_of(owner)}",
+            "X-Session-Id": session_id,
+            "Content-Type": "application/json",
+        }
+        simulate = {"tag": session_id, **fields}
+        body = json.dumps(chat(simulate=simulate))
+        connection.request("POST", "/api/chat/stream", body, headers)
+
+    def response(self):
+        if self._response is None:
+            self._response = self.connection.getresponse()
+        return self._response
+
+    @property
+    def status(self):
+        return self.response().status
+
+    def read(self):
+        """The rest of the body."""
+        return self.response().read()
+
+    def read_event(self):
+        """The next lines up to an empty one."""
+        lines = []
+        while (line := self.response().readline()) not in (b"\n", b""):
+            lines.append(line)
+        return b"".join(lines)
+
+    def leave(self):
+        if self._response is not None:
+            self._response.close()
+        self.connection.close()
+
+
+class Cluster:
+    """The workers of one or several servers."""
+
+    def __init__(self, proxies, run_dirs=()):
+        self.proxies = proxies
+        self.run_dirs = [Path(each) for each in run_dirs]
+        self.workers = [
+            Worker(proxy, pid) for proxy in proxies for pid in wait_for(lambda p=proxy: children(p))
+        ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for worker in self.workers:
+            worker.close()
+        with contextlib.ExitStack() as stack:
+            for proxy in self.proxies:
+                stack.enter_context(proxy)
+                stack.callback(kill_all, children(proxy))
+
+    def state(self, worker):
+        connection = worker.connect()
+        connection.request("GET", "/state")
+        state = json.loads(connection.getresponse().read())
+        connection.close()
+        return state
+
+    def lines(self, text):
+        return [line for proxy in self.proxies for line in proxy.lines(text)]
+
+    def links(self):
+        """The keys that are held in the run directories."""
+        return [each for path in self.run_dirs for each in path.iterdir() if each.is_symlink()]
+
+    def sockets(self):
+        return [each for path in self.run_dirs for each in path.iterdir() if each.is_socket()]
+
+
+def start(kind, deepseek, logs, tmp_path, *, servers=1, workers=1, **settings):
+    """Start servers; ``settings`` are those of each."""
+    run_dirs = [tmp_path / f"run-{number}" for number in range(servers)]
+    proxies = []
+    try:
+        for run_dir in run_dirs:
+            each = {"CHATPROXY_RUN_DIR": str(run_dir), **settings}
+            proxies.append(Proxy(kind, deepseek.url, logs(kind), workers=workers, **each))
+        for proxy in proxies:
+            wait_for(lambda p=proxy: len(children(p)) == workers, 20, "all workers")
+        return Cluster(proxies, run_dirs)
+    except BaseException:
+        for proxy in proxies:
+            with proxy:
+                pass
+        raise
+
+
+def children(proxy):
+    """The worker processes of a server."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(") ")[2].split()[:2]
+            if int(parent) == proxy.process.pid and state != "Z":
+                found.append(int(path.parent.name))
+    return sorted(found)
+
+
+def kill_all(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 9)

@@ -1,0 +1,66 @@
+"""Peers within one process, for tests that need no others, or that decide what others say."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable
+
+from chatproxy.errors import PeersUnavailable
+from chatproxy.peers import Key, Message
+
+_numbers = itertools.count(1)
+
+
+class Table:
+    """What several peers share.
+
+    ``away`` makes it unreachable; a worker in ``mute`` does not answer.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.holders: dict[Key, str] = {}
+        self.members: dict[str, TablePeers] = {}
+        self.away = False
+        self.mute: set[str] = set()
+
+
+class TablePeers:
+    """One worker at a table."""
+
+    def __init__(self, table: Table | None = None) -> None:
+        self.table = table or Table()
+        self.name = f"worker-{next(_numbers)}"
+        self.table.members[self.name] = self
+        self.answer: Callable[[Message], Message] = lambda _question: {"state": "nothing"}
+
+    def serve(self, answer: Callable[[Message], Message], lost: Callable[[Key], None]) -> None:
+        self.answer = answer
+
+    def take(self, key: Key, *, alone: bool = False) -> str | None:
+        if self.table.away:
+            if alone:
+                return None
+            raise PeersUnavailable("The table is away.")
+        with self.table.lock:
+            if key in self.table.holders:
+                return self.table.holders[key]
+            self.table.holders[key] = self.name
+            return None
+
+    def free(self, keys: Iterable[Key]) -> None:
+        with self.table.lock:
+            for key in keys:
+                if self.table.holders.get(key) == self.name:
+                    del self.table.holders[key]
+
+    def ask(self, holder: str, question: Message, seconds: float) -> Message:
+        if self.table.away or holder in self.table.mute:
+            raise PeersUnavailable("No answer.")
+        return self.table.members[holder].answer(question)
+
+    def close(self) -> None:
+        with self.table.lock:
+            mine = [key for key, name in self.table.holders.items() if name == self.name]
+        self.free(mine)
