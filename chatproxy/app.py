@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from flask import Flask, Response, current_app, jsonify
 from werkzeug.exceptions import HTTPException
 
-from . import logs, page
+from . import logs, metrics, page
+from .config import Settings
 from .errors import ConfigError
 from .extension import ChatProxy, State
+from .tokens import owner_by_token
 
 _SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
 
@@ -18,16 +21,20 @@ _SENTENCES = {404: "There is nothing at this address.", 405: "This method is not
 def create_app(config: dict[str, Any] | None = None) -> Flask:
     """The application for a WSGI server.
 
+    Where there are tokens (``CHATPROXY_TOKENS``), answers and Stops need one; nothing else does.
+
     :param config: settings that go before those of the environment.
     :raises ConfigError: where a setting is wrong or missing.
     """
     logs.to_stderr()
     app = Flask("chatproxy", static_folder=None)
     app.config.from_mapping(config)
-    ChatProxy(app)
+    tokens = Settings.load(app.config, os.environ).tokens
+    ChatProxy(app, owner=owner_by_token(tokens) if tokens else None)
     app.register_blueprint(page.blueprint())
     app.add_url_rule("/healthz", view_func=healthz)
     app.add_url_rule("/readyz", view_func=readyz)
+    metrics.init_app(app)
     app.register_error_handler(HTTPException, _as_json)
     return app
 
@@ -50,6 +57,7 @@ def healthz() -> Response:
 def readyz() -> tuple[Response, int]:
     """Whether a stream would be accepted now."""
     state: State = current_app.extensions["chatproxy"]
+    state.attend()
     if state.registry.draining:
         return jsonify(status="draining"), 503
     return jsonify(status="ready"), 200

@@ -108,7 +108,7 @@ def demo(bind: str, workers: int) -> None:
     """
     with _simulation() as upstream:
         os.environ["DEEPSEEK_BASE_URL"] = upstream
-        os.environ["DEEPSEEK_API_KEY"] = ""
+        os.environ["DEEPSEEK_API_KEY"] = os.environ["CHATPROXY_TOKENS"] = ""
         os.environ.setdefault("CHATPROXY_NOTICE", _NOTICE)
         _Server(bind, workers, on_ready=lambda address: _greet(address, upstream)).run()
 

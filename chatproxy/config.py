@@ -109,19 +109,27 @@ def _absolute_path(value: Any) -> str:
     return path
 
 
-_TOKEN = re.compile(r"(?P<owner>[^:]+):(?P<token>[!-+\--~]{16,})")
+#: What a header can carry, by RFC 6750, and nobody can guess.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
+
+
+def _token(entry: Any) -> tuple[str, str]:
+    owner, _, token = (part.strip() for part in str(entry).partition(":"))
+    if not owner or not owner.isprintable() or not _TOKEN.fullmatch(token):
+        raise ValueError(
+            "must be owner:token, with commas, each token 16 or more of A-Z a-z 0-9 - . _ ~ + /"
+        )
+    return owner, token
 
 
 def _tokens(value: Any) -> tuple[tuple[str, str], ...]:
     listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
-    pairs = [_TOKEN.fullmatch(str(each).strip()) for each in listed if str(each).strip()]
-    if not all(pairs) or not all(pair["owner"].isprintable() for pair in pairs if pair):
-        raise ValueError(
-            "must be owner:token, with commas, and 16 characters or more in each token"
-        )
-    if len({pair["token"] for pair in pairs if pair}) < len(pairs):
+    tokens = tuple(_token(entry) for entry in listed if str(entry).strip())
+    if not tokens:  # who wrote only a comma wanted some, and must not get an open server
+        raise ValueError("must have one owner:token at least")
+    if len({token for _, token in tokens}) < len(tokens):
         raise ValueError("must not have the same token twice")
-    return tuple((pair["owner"], pair["token"]) for pair in pairs if pair)
+    return tokens
 
 
 def _origins(value: Any) -> tuple[str, ...]:

@@ -79,9 +79,23 @@ class InvalidRequest(Refusal):
 
 
 class Unauthorized(Refusal):
-    """An owner is required, and none could be established."""
+    """An owner is required, and none could be established.
+
+    :param challenge: what would establish one, for ``WWW-Authenticate`` (RFC 9110, 11.6.1).
+    """
 
     status, code = 401, "unauthorized"
+
+    def __init__(self, message: str, *, challenge: str | None = None) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+    def headers(self) -> dict[str, str]:
+        """The HTTP headers that belong to this refusal."""
+        headers = super().headers()
+        if self.challenge is not None:
+            headers["WWW-Authenticate"] = self.challenge
+        return headers
 
 
 class SessionActive(Refusal):

@@ -21,7 +21,8 @@ from . import payload as payloads
 from .clock import Clock
 from .config import Settings, unknown_names
 from .disconnect import DisconnectWatcher
-from .errors import PeersUnavailable, Unauthorized
+from .errors import ConfigError, PeersUnavailable, Unauthorized
+from .metrics import Metrics
 from .peers import Peers
 from .peers.door import Door
 from .peers.local import LocalPeers
@@ -72,6 +73,11 @@ class ChatProxy:
             raise RuntimeError("ChatProxy is already set up on this application.")
         settings = Settings.load(app.config, os.environ)
         settings.require_key()
+        if settings.tokens and self._owner is None:
+            raise ConfigError(
+                "CHATPROXY_TOKENS is for the standalone server; an application of your own says "
+                "who may come in by ChatProxy(owner=...)."
+            )
         for name in unknown_names({*os.environ, *app.config}):
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
         routes = views.blueprint(self._url_prefix)
@@ -100,7 +106,9 @@ class State:
     ) -> None:
         self.app = app
         self.settings = settings
-        self._door = Door(RunDir(settings.run_dir))
+        run_dir = RunDir(settings.run_dir)
+        self.metrics = Metrics(app, lambda: run_dir.path / "metrics")
+        self._door = Door(run_dir)
         self.registry = Registry(settings, app, _find_peers(settings, self._door, app.name))
         self._door.serve(self.registry.answer)
         self.upstream = Upstream(settings)

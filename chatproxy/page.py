@@ -63,6 +63,7 @@ def settings() -> Response:
         notice=state.settings.notice,
         model=default,
         models=list(dict.fromkeys([default, *MODELS])),
+        authorization=bool(state.settings.tokens),
     )
     response.headers["Cache-Control"] = "no-cache"
     return response

@@ -57,6 +57,58 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "CHATPROXY_RETAIN": ("retain", {"0.1": 0.1}, []),
     "CHATPROXY_GRACE": ("grace", {"5": 5.0}, []),
     "CHATPROXY_ON_DISCONNECT": ("on_disconnect", {"stop": "stop", " stop ": "stop"}, ["wait"]),
+    "CHATPROXY_TOKENS": (
+        "tokens",
+        {
+            "ann:0123456789abcdef": (("ann", "0123456789abcdef"),),
+            " Änne B. : abc-._~+/ABC01234== ,\nbob:0123456789abcdef,": (
+                ("Änne B.", "abc-._~+/ABC01234=="),
+                ("bob", "0123456789abcdef"),
+            ),
+            "ann:0123456789abcdef,ann:fedcba9876543210": (
+                ("ann", "0123456789abcdef"),
+                ("ann", "fedcba9876543210"),
+            ),
+        },
+        [
+            5,
+            ",",
+            [],
+            "0123456789abcdef",
+            ":0123456789abcdef",
+            "ann:",
+            "ann:0123456789abcde",
+            "ann:0123456789abcdeä",
+            "ann:0123456789 abcdef",
+            "ann:0123456789abcdef:g",
+            "ann:0123456789=abcdef",
+            "ann:0123456789abcdef;bob:fedcba9876543210",
+            "a\nn:0123456789abcdef",
+            "ann:0123456789abcdef,bob",
+            "ann:0123456789abcdef,bob:0123456789abcdef",
+        ],
+    ),
+    "CHATPROXY_PEERS": (
+        "peers",
+        {
+            "local": "local",
+            " redis://127.0.0.1:6379/0 ": "redis://127.0.0.1:6379/0",
+            "rediss://:secret@redis.example": "rediss://:secret@redis.example",
+            "unix:///run/redis.sock?db=1": "unix:///run/redis.sock?db=1",
+        },
+        ["remote", "redis://", "redis.example:6379", "http://redis.example", "redis://a b", 6379],
+    ),
+    "CHATPROXY_RUN_DIR": (
+        "run_dir",
+        {"/run/chatproxy ": "/run/chatproxy"},
+        ["run", "./run", "/a\nb"],
+    ),
+    "CHATPROXY_LEASE": ("lease", {"5": 5.0}, []),
+    "CHATPROXY_WITHOUT_PEERS": (
+        "without_peers",
+        {"refuse": "refuse", " run ": "run"},
+        ["wait", "Run", "1"],
+    ),
     "CHATPROXY_CORS_ORIGINS": (
         "cors_origins",
         {
@@ -176,6 +228,11 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         on_disconnect="stop",
         max_sessions=2000,
         max_sessions_per_owner=20,
+        tokens=(),
+        peers="local",
+        run_dir="",
+        lease=20.0,
+        without_peers="refuse",
         cors_origins=(),
     )
 
@@ -222,6 +279,33 @@ def test_the_key_is_not_in_the_repr() -> None:
     settings = load()
     assert KEY not in repr(settings)
     assert "api.deepseek.com" in repr(settings)
+
+
+def test_tokens_and_the_password_of_redis_are_not_in_the_repr() -> None:
+    peers = "redis://:geheim@127.0.0.1"
+    settings = load(CHATPROXY_TOKENS="ann:geheim-geheim-geheim", CHATPROXY_PEERS=peers)
+    assert settings.tokens
+    assert "geheim" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("CHATPROXY_TOKENS", "ann:geheim"),
+        ("CHATPROXY_TOKENS", "ann:geheim-geheim-geheim,bob:geheim-geheim-geheim"),
+        ("CHATPROXY_PEERS", "redsi://:geheim@127.0.0.1"),
+    ],
+)
+def test_a_wrong_secret_is_not_repeated_in_the_error(name: str, raw: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(**{name: raw})
+    assert "geheim" not in str(caught.value)
+
+
+def test_tokens_may_be_a_list_in_the_config() -> None:
+    config = {"CHATPROXY_TOKENS": ["ann:0123456789abcdef", "bob:fedcba9876543210"], **WITH_KEY}
+    tokens = Settings.load(config, {}).tokens
+    assert tokens == (("ann", "0123456789abcdef"), ("bob", "fedcba9876543210"))
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -15,6 +15,7 @@ REFUSALS = [
     (errors.BodyTooLarge, 413, "body_too_large"),
     (errors.TooManySessions, 429, "too_many_sessions"),
     (errors.ShuttingDown, 503, "shutting_down"),
+    (errors.PeersUnavailable, 503, "peers_unavailable"),
     (errors.UpstreamError, 502, "upstream_failed"),
 ]
 
@@ -62,6 +63,11 @@ def test_retry_after_becomes_a_header(seconds: int) -> None:
 def test_a_409_with_retry_after_carries_both_headers() -> None:
     refusal = errors.SessionActive("Taken.", retry_after=1)
     assert refusal.headers() == {"Retry-After": "1", "X-Should-Retry": "false"}
+
+
+def test_a_401_carries_the_challenge_that_it_is_given() -> None:
+    refusal = errors.Unauthorized("Who are you?", challenge="Bearer")
+    assert refusal.headers() == {"WWW-Authenticate": "Bearer"}
 
 
 @pytest.mark.parametrize("kind", [errors.ConfigError, errors.Aborted, errors.Refusal])

@@ -195,6 +195,19 @@ def test_the_application_can_be_given_at_once_or_later(deepseek: DeepSeek) -> No
     assert rules[0] == rules[1] >= {"/api/chat/stream", "/api/chat/cancel/<path:session_id>"}
 
 
+def test_tokens_do_not_stand_in_for_the_owners_of_an_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever sets them counts on nobody else getting in."""
+    monkeypatch.setenv("CHATPROXY_TOKENS", "ada:0123456789abcdef")
+    config = {"DEEPSEEK_BASE_URL": "http://127.0.0.1:1"}
+    app = Flask("mine")
+    app.config.from_mapping(config)
+    with pytest.raises(ConfigError, match="CHATPROXY_TOKENS"):
+        ChatProxy(app)
+    ChatProxy(app, owner=lambda: "ada")
+
+
 def test_an_application_is_not_set_up_twice(site: Site) -> None:
     state = site.app.extensions["chatproxy"]
     for chat in (ChatProxy(), ChatProxy(url_prefix="/other")):

@@ -8,9 +8,11 @@ import "./styles/index.css";
 
 const root = createRoot(/** @type {HTMLElement} */ (document.getElementById("root")));
 const settings = await loadPageSettings();
+const storage = browserStorage("localStorage");
+const tabStorage = browserStorage("sessionStorage");
 
 root.render(
   <StrictMode>
-    <ChatPage settings={settings} storage={browserStorage()} />
+    <ChatPage settings={settings} storage={storage} tabStorage={tabStorage} />
   </StrictMode>,
 );

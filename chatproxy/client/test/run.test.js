@@ -11,6 +11,8 @@ let server;
 let client;
 /** @type {import("./server.js").Answering} */
 let cancel;
+/** @type {import("./server.js").Answering} */
+let ask;
 /** @type {import("node:http").ServerResponse | undefined} */
 let stream;
 
@@ -18,16 +20,15 @@ beforeEach(async () => {
   client = { gone: false };
   cancel = json(200, RECEIPT);
   stream = undefined;
-  server = await serve((response, asked) => {
-    if (asked.url.endsWith("/stream")) {
-      stream = response;
-      response.on("close", () => (client.gone = true));
-      response.writeHead(200, EVENT_STREAM);
-      response.write(chunk(1, { content: "Half" }));
-      return undefined;
-    }
-    return cancel(response, asked);
-  });
+  ask = (response) => {
+    stream = response;
+    response.on("close", () => (client.gone = true));
+    response.writeHead(200, EVENT_STREAM);
+    response.write(chunk(1, { content: "Half" }));
+  };
+  server = await serve((response, asked) =>
+    (asked.url.endsWith("/stream") ? ask : cancel)(response, asked),
+  );
   const real = globalThis.fetch;
   vi.stubGlobal("fetch", (/** @type {string} */ url, /** @type {RequestInit} */ init) =>
     real(new URL(url, server.baseUrl), init),
@@ -41,15 +42,18 @@ afterEach(async () => {
   await server.close();
 });
 
-function begin() {
+/** @param {Record<string, string>} [headers] */
+function begin(headers) {
   /** @type {string[]} */
   const heard = [];
-  const run = startRun("s1", { messages: [] }, {
-    onProgress: ({ text, status }) => heard.push(text || `(${status})`),
+  const listeners = {
+    onProgress: (/** @type {any} */ { text, status }) => heard.push(text || `(${status})`),
     onStopped: () => heard.push("stopped"),
-    onReceipt: ({ events }) => heard.push(`receipt ${events}`),
-    onEnd: ({ outcome }) => heard.push(outcome),
-  });
+    onReceipt: (/** @type {any} */ { events }) => heard.push(`receipt ${events}`),
+    onEnd: (/** @type {any} */ { outcome }) => heard.push(outcome),
+    onUnauthorized: () => heard.push("unauthorized"),
+  };
+  const run = startRun("s1", { messages: [] }, listeners, headers);
   return { run, heard };
 }
 
@@ -102,6 +106,39 @@ describe("a run", () => {
     run.stop();
     await run.done;
     expect(heard.at(-1)).toBe("stopped");
+  });
+
+  it("sends its headers with the question and with the Stop", async () => {
+    const { run, heard } = begin({ Authorization: "Bearer t" });
+    await hasText(heard);
+    run.stop();
+    await run.done;
+    const sent = server.asked.map(({ headers }) => headers.authorization);
+    expect(sent).toEqual(["Bearer t", "Bearer t"]);
+  });
+
+  it("tells of a 401 to the question, after its end", async () => {
+    ask = json(401, { error: "No.", code: "unauthorized" });
+    const { run, heard } = begin();
+    await run.done;
+    expect(heard.slice(-2)).toEqual(["failed", "unauthorized"]);
+  });
+
+  it("tells of a 401 to the Stop, and still closes the stream", async () => {
+    cancel = json(401, { error: "No.", code: "unauthorized" });
+    const { run, heard } = begin();
+    await hasText(heard);
+    run.stop();
+    await run.done;
+    await vi.waitFor(() => expect(client.gone).toBe(true));
+    expect(heard.slice(-2)).toEqual(["stopped", "unauthorized"]);
+  });
+
+  it("does not take any other refusal for a 401", async () => {
+    ask = json(403, { error: "No.", code: "forbidden" });
+    const { run, heard } = begin();
+    await run.done;
+    expect(heard.at(-1)).toBe("failed");
   });
 
   it("closes the stream after a second where the Stop gets no reply", async () => {

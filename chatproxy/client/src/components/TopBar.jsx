@@ -3,16 +3,17 @@ import { memo } from "react";
 import { Icon } from "./Icon.jsx";
 
 /**
- * Which model answers, and whether it thinks first.
+ * Which model answers, and whether it thinks first; and a way to be rid of the access token.
  * @param {object} props
  * @param {string[]} props.models
  * @param {import("../state/use-choice.js").Choice} props.choice
  * @param {(change: Partial<import("../state/use-choice.js").Choice>) => void} props.onChoose
  * @param {boolean} props.listOpen
  * @param {() => void} props.onOpenList
+ * @param {() => void} [props.onForget] where there is a token to forget
  * @param {import("react").Ref<HTMLButtonElement>} props.ref the button that opens the list
  */
-function Bar({ models, choice, onChoose, listOpen, onOpenList, ref }) {
+function Bar({ models, choice, onChoose, listOpen, onOpenList, onForget, ref }) {
   return (
     <div className="topbar">
       <button
@@ -45,6 +46,12 @@ function Bar({ models, choice, onChoose, listOpen, onOpenList, ref }) {
         />
         <span>Thinking</span>
       </label>
+      {onForget && (
+        <button type="button" className="button small forget" title="Forget token" onClick={onForget}>
+          <Icon name="key" />
+          <span>Forget token</span>
+        </button>
+      )}
     </div>
   );
 }

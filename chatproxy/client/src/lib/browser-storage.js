@@ -1,9 +1,10 @@
 /**
+ * @param {"localStorage" | "sessionStorage"} kind what lasts, or what goes with the tab
  * @returns {Storage | null} null where the browser forbids it, as some do in private windows
  */
-export function browserStorage() {
+export function browserStorage(kind) {
   try {
-    return window.localStorage;
+    return window[kind];
   } catch {
     return null;
   }

@@ -1,9 +1,11 @@
 /**
- * What the server tells the page: a line to show at the top, and the models to choose from.
+ * What the server tells the page: a line to show at the top, the models to choose from, and whether
+ * it wants an access token.
  * @typedef {object} PageSettings
  * @property {string} notice empty where there is nothing to say
  * @property {string} model the default
  * @property {string[]} models
+ * @property {boolean} authorization whether every request needs an access token
  * @property {unknown} [simulate] how a simulation is to behave, for trying things out
  */
 
@@ -14,6 +16,7 @@ const DEFAULTS = {
   notice: "",
   model: "deepseek-flash",
   models: ["deepseek-flash", "deepseek-v4-pro"],
+  authorization: false,
 };
 
 /**

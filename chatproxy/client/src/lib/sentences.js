@@ -26,7 +26,7 @@ const FAILED = {
   body_too_large: "This conversation has become too long to send. Begin a new chat, or shorten it.",
   shutting_down: "The server is about to restart. Try again in a moment.",
   session_active: "This question is being answered already. Send it again to have a new answer.",
-  unauthorized: "You are not signed in, or no longer.",
+  unauthorized: "The server did not let this message through: you are not signed in, or no longer.",
   unreachable: "The server cannot be reached. Are you connected?",
   not_a_stream: "Something between this page and the server answered in its place.",
 };
@@ -54,6 +54,15 @@ export function stoppedSentence(reason = "user") {
  */
 export function failedSentence(error) {
   return (error && (FAILED[error.code] ?? error.message)) || "The answer failed.";
+}
+
+/**
+ * What is asked of somebody without a token, or with one that is none.
+ * @param {boolean} refused
+ * @returns {string}
+ */
+export function tokenSentence(refused) {
+  return refused ? "That token was not accepted." : "This server needs an access token.";
 }
 
 /** @returns {string} */

@@ -8,31 +8,43 @@ import { Composer } from "../components/Composer.jsx";
 import { EmptyChat } from "../components/EmptyChat.jsx";
 import { Notice } from "../components/Notice.jsx";
 import { Thread } from "../components/Thread.jsx";
+import { TokenForm } from "../components/TokenForm.jsx";
 import { TopBar } from "../components/TopBar.jsx";
 import { currentConversation, runningAnswer } from "../state/model.js";
+import { useAccess } from "../state/use-access.js";
 import { useChat } from "../state/use-chat.js";
 import { useChoice } from "../state/use-choice.js";
 import { useConversation } from "../state/use-conversation.js";
+import { useDraft } from "../state/use-draft.js";
 import { useDrawer } from "../state/use-drawer.js";
 import { useEscape } from "../state/use-escape.js";
 
 /**
  * @param {object} props
  * @param {import("../lib/page-settings.js").PageSettings} props.settings
- * @param {Storage | null} props.storage
+ * @param {Storage | null} props.storage what lasts
+ * @param {Storage | null} props.tabStorage what goes with the tab
  */
-export function ChatPage({ settings, storage }) {
-  const chat = useChat(storage);
-  const { state, dispatch, stop } = chat;
+export function ChatPage({ settings, storage, tabStorage }) {
+  const access = useAccess(tabStorage, settings.authorization);
+  const chat = useChat(storage, access);
+  const { state, stop } = chat;
   const [choice, choose] = useChoice(storage, settings);
   const listButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const list = useDrawer(listButton);
   const messageBox = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  const tokenBox = useRef(/** @type {HTMLInputElement | null} */ (null));
   const conversation = currentConversation(state);
   const running = runningAnswer(conversation)?.id;
 
   const focusMessageBox = useCallback(() => messageBox.current?.focus(), []);
-  const { send, regenerate } = useConversation(chat, { ...choice, simulate: settings.simulate });
+  const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
+  const { draft, suggest, edit, leaveEdit } = useDraft(chat, focusMessageBox);
+  const { send, regenerate } = useConversation(
+    chat,
+    { ...choice, simulate: settings.simulate },
+    access.asked ? focusTokenBox : null,
+  );
 
   /** The text stops now; the server is told, and gives its receipt. See `state/run.js`. */
   const handleStopAI = useCallback(() => {
@@ -42,36 +54,14 @@ export function ChatPage({ settings, storage }) {
     }
   }, [running, stop, focusMessageBox]);
 
-  const handleEdit = useCallback(
-    (/** @type {string} */ messageId) => {
-      dispatch({ type: "editBegun", messageId });
-      focusMessageBox();
-    },
-    [dispatch, focusMessageBox],
-  );
-
   const handleRegenerate = useCallback(
     (/** @type {string} */ answerId) => {
-      regenerate(answerId);
       focusMessageBox();
+      regenerate(answerId);
     },
     [regenerate, focusMessageBox],
   );
 
-  const handleDraft = useCallback(
-    (/** @type {string} */ draft) => dispatch({ type: "drafted", draft }),
-    [dispatch],
-  );
-
-  const handleSuggestion = useCallback(
-    (/** @type {string} */ draft) => {
-      handleDraft(draft);
-      focusMessageBox();
-    },
-    [handleDraft, focusMessageBox],
-  );
-
-  const leaveEdit = useCallback(() => dispatch({ type: "editLeft" }), [dispatch]);
   const editing = state.editingId !== null;
 
   useEscape(running !== undefined && !list.open, handleStopAI);
@@ -90,6 +80,7 @@ export function ChatPage({ settings, storage }) {
             onChoose={choose}
             listOpen={list.open}
             onOpenList={list.show}
+            onForget={access.token ? access.forget : undefined}
           />
         </header>
         <main className="main">
@@ -99,18 +90,25 @@ export function ChatPage({ settings, storage }) {
               key={conversation.id}
               messages={conversation.messages}
               editingId={state.editingId}
-              onEdit={handleEdit}
+              onEdit={edit}
               onRegenerate={handleRegenerate}
             />
           ) : (
-            <EmptyChat onSuggestion={handleSuggestion} />
+            <EmptyChat onSuggestion={suggest} />
+          )}
+          {access.asked && (
+            <TokenForm
+              ref={tokenBox}
+              refused={access.refused}
+              onEnter={(text) => access.enter(text) && focusMessageBox()}
+            />
           )}
           <Composer
             ref={messageBox}
             draft={state.draft}
             running={running !== undefined}
             editing={editing}
-            onDraft={handleDraft}
+            onDraft={draft}
             onSend={send}
             onStop={handleStopAI}
             onLeaveEdit={leaveEdit}

@@ -10,6 +10,7 @@ import { createFlusher } from "../lib/frame-flusher.js";
 import { stopChat, streamChat } from "../lib/llm-api.jsx";
 
 const RECEIPT_PATIENCE_MS = 1000;
+const UNAUTHORIZED = 401;
 
 /**
  * @typedef {import("./answer.js").Progress} Progress
@@ -22,6 +23,7 @@ const RECEIPT_PATIENCE_MS = 1000;
  * @property {() => void} onStopped
  * @property {(receipt: Receipt) => void} onReceipt
  * @property {(end: AnswerEnd) => void} onEnd once, and not after a Stop
+ * @property {() => void} [onUnauthorized] at a 401, to the question or to its Stop
  *
  * @typedef {object} Run
  * @property {() => void} stop
@@ -32,9 +34,12 @@ const RECEIPT_PATIENCE_MS = 1000;
  * @param {string} sessionId
  * @param {Record<string, unknown>} payload
  * @param {RunListeners} listeners
+ * @param {Record<string, string>} [headers] of the question and of its Stop: both must be from the
+ *   same owner
  * @returns {Run}
  */
-export function startRun(sessionId, payload, { onProgress, onStopped, onReceipt, onEnd }) {
+export function startRun(sessionId, payload, listeners, headers = {}) {
+  const { onProgress, onStopped, onReceipt, onEnd, onUnauthorized } = listeners;
   const closing = new AbortController();
   const gathered = gather(onProgress);
   let live = true;
@@ -44,6 +49,7 @@ export function startRun(sessionId, payload, { onProgress, onStopped, onReceipt,
     const end = await streamChat({
       sessionId,
       payload,
+      headers,
       signal: closing.signal,
       onText,
       onReasoning,
@@ -54,12 +60,17 @@ export function startRun(sessionId, payload, { onProgress, onStopped, onReceipt,
       gathered.close();
       onEnd(end);
     }
+    if (end.error?.status === UNAUTHORIZED) {
+      onUnauthorized?.();
+    }
   }
 
   async function tellServer() {
-    const result = await stopChat(sessionId);
+    const result = await stopChat(sessionId, { headers });
     if ("receipt" in result) {
       onReceipt(result.receipt);
+    } else if ("failed" in result && result.status === UNAUTHORIZED) {
+      onUnauthorized?.();
     }
   }
 

@@ -3,10 +3,12 @@
 import { useCallback, useMemo, useReducer, useRef } from "react";
 
 import { createSessionId } from "../lib/llm-api.jsx";
+import { headersFor } from "./access.js";
 import { asPayloadMessages, initialState } from "./model.js";
 import { reducer } from "./reducer.js";
 import { startRun } from "./run.js";
 import { loadConversations } from "./store.js";
+import { useLatest } from "./use-latest.js";
 import { usePersistence } from "./use-persistence.js";
 
 /**
@@ -14,8 +16,12 @@ import { usePersistence } from "./use-persistence.js";
  * @typedef {{model: string, thinking: boolean, simulate?: unknown}} Choice
  */
 
-/** @param {Storage | null} storage */
-export function useChat(storage) {
+/**
+ * @param {Storage | null} storage
+ * @param {ReturnType<typeof import("./use-access.js").useAccess>} access
+ */
+export function useChat(storage, access) {
+  const latestAccess = useLatest(access);
   const [state, dispatch] = useReducer(reducer, null, () =>
     initialState(loadConversations(storage)),
   );
@@ -31,6 +37,7 @@ export function useChat(storage) {
      */
     (conversationId, messages, { model, thinking, simulate }) => {
       const answerId = createSessionId();
+      const { token, refuse } = latestAccess.current;
       const which = () => ({ conversationId, answerId, now: Date.now() });
       dispatch({ type: "sent", ...which(), model, messages });
       const payload = {
@@ -39,16 +46,19 @@ export function useChat(storage) {
         thinking: { type: thinking ? "enabled" : "disabled" },
         ...(simulate !== undefined && { simulate }),
       };
-      const run = startRun(answerId, payload, {
+      /** @type {import("./run.js").RunListeners} */
+      const listeners = {
         onProgress: (progress) => dispatch({ type: "received", ...which(), progress }),
         onStopped: () => dispatch({ type: "stopped", ...which() }),
         onReceipt: (receipt) => dispatch({ type: "receipted", ...which(), receipt }),
         onEnd: (end) => dispatch({ type: "ended", ...which(), end }),
-      });
+        onUnauthorized: () => refuse(token),
+      };
+      const run = startRun(answerId, payload, listeners, headersFor(token));
       runs.current.set(answerId, run);
       run.done.finally(() => runs.current.delete(answerId));
     },
-    [],
+    [latestAccess],
   );
 
   const stop = useCallback((/** @type {string} */ answerId) => {

@@ -14,15 +14,20 @@ import { useLatest } from "./use-latest.js";
  * not be drawn again, and do nothing while an answer runs there.
  * @param {ReturnType<typeof import("./use-chat.js").useChat>} chat
  * @param {import("./use-chat.js").Choice} choice
+ * @param {(() => void) | null} instead what to do instead, where something is needed first
  */
-export function useConversation({ state, dispatch, ask }, choice) {
-  const latest = useLatest({ state, choice });
+export function useConversation({ state, dispatch, ask }, choice, instead) {
+  const latest = useLatest({ state, choice, instead });
 
   /** Send the draft: as a new prompt, or in place of the one that is being edited. */
   const send = useCallback(() => {
-    const { state, choice } = latest.current;
+    const { state, choice, instead } = latest.current;
     const conversation = currentConversation(state);
     if (runningAnswer(conversation) || state.draft.trim() === "") {
+      return;
+    }
+    if (instead) {
+      instead();
       return;
     }
     const before = upTo(conversation, state.editingId);
@@ -35,9 +40,11 @@ export function useConversation({ state, dispatch, ask }, choice) {
   /** Ask for an answer again. */
   const regenerate = useCallback(
     (/** @type {string} */ answerId) => {
-      const { state, choice } = latest.current;
+      const { state, choice, instead } = latest.current;
       const conversation = currentConversation(state);
-      if (conversation && !runningAnswer(conversation)) {
+      if (instead) {
+        instead();
+      } else if (conversation && !runningAnswer(conversation)) {
         ask(conversation.id, upTo(conversation, answerId), choice);
       }
     },

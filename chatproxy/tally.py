@@ -1,0 +1,139 @@
+"""Numbers that each worker adds to by itself, and every worker can sum over all.
+
+A worker keeps its numbers in a file of a directory that all share. Rules:
+
+* A file is its worker's as long as that holds the file's lock, which the kernel takes from it
+  however it dies. What it counted outlives it; what it only had (its gauges) does not.
+* A worker that begins takes over the file of a dead one, if there is any, and counts on in it. So
+  no count goes backwards, and files don't add up over the restarts of workers.
+* Without a directory the numbers are those of this process alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import logging
+import os
+import threading
+from array import array
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+logger = logging.getLogger("chatproxy")
+
+StrPath = str | os.PathLike[str]
+#: Where the files are: a path, a function that knows it in each process, or nowhere.
+Directory = StrPath | Callable[[], StrPath | None] | None
+
+
+class Tally:
+    """A row of numbers. Safe to use from any thread, and after a fork.
+
+    :param layout: names the meaning of the places; files of another layout are left alone.
+    :param size: how many numbers there are.
+    :param gauges: the places of those that end with their worker.
+    """
+
+    def __init__(
+        self, directory: Directory, layout: str, size: int, gauges: Collection[int]
+    ) -> None:
+        self._directory = directory
+        self._layout = layout
+        self._size = size
+        self._gauges = gauges
+        self._lock = threading.Lock()
+        self._process: int | None = None
+        self._numbers = self._zeros()
+        self._path: Path | None = None
+        self._file: int | None = None
+
+    def add(self, amounts: Mapping[int, float]) -> None:
+        """Add to the numbers at some places; all workers see it at once."""
+        with self._lock:
+            self._begin()
+            for place, amount in amounts.items():
+                self._numbers[place] += amount
+            self._write()
+
+    def total(self) -> array[float]:
+        """The sums over all workers."""
+        with self._lock:
+            self._begin()
+            numbers, own = self._numbers[:], self._path
+        for path in sorted(own.parent.glob(f"{self._layout}-*")) if own else ():
+            if path != own:
+                for place, number in enumerate(self._read(path)):
+                    numbers[place] += number
+        return numbers
+
+    def _begin(self) -> None:
+        """See that this process has numbers of its own; those of its parent stay the parent's."""
+        if self._process == os.getpid():
+            return
+        if self._file is not None:
+            os.close(self._file)  # the parent's is still open, and locked
+        self._process = os.getpid()
+        self._numbers, self._path, self._file = self._zeros(), None, None
+        try:
+            self._claim()
+        except Exception as error:  # counting is not worth an answer
+            logger.warning("The metrics of this worker are counted by themselves: %s", error)
+
+    def _claim(self) -> None:
+        """Take the first file that no living worker has, or make one."""
+        folder = self._directory() if callable(self._directory) else self._directory
+        if not folder:
+            return
+        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in itertools.count():
+            path = Path(folder, f"{self._layout}-{number}")
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                if _lock(file, fcntl.LOCK_EX):
+                    self._take_over(path, file)
+                    return
+            finally:
+                if self._file != file:
+                    os.close(file)
+
+    def _take_over(self, path: Path, file: int) -> None:
+        numbers = self._from_bytes(os.pread(file, 8 * self._size, 0))
+        self._drop_gauges(numbers)
+        os.pwrite(file, numbers, 0)
+        self._numbers, self._path, self._file = numbers, path, file
+
+    def _write(self) -> None:
+        if self._file is not None:
+            os.pwrite(self._file, self._numbers, 0)
+
+    def _read(self, path: Path) -> array[float]:
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            # Where we can have the lock, no worker has it; nor does one begin while we read.
+            dead = _lock(file.fileno(), fcntl.LOCK_SH)
+            numbers = self._from_bytes(file.read())
+            if dead:
+                self._drop_gauges(numbers)
+            return numbers
+        return self._zeros()
+
+    def _zeros(self) -> array[float]:
+        return array("d", bytes(8 * self._size))
+
+    def _from_bytes(self, data: bytes) -> array[float]:
+        """The numbers in a file, which is empty when its worker has only just made it."""
+        return array("d", data) if len(data) == 8 * self._size else self._zeros()
+
+    def _drop_gauges(self, numbers: array[float]) -> None:
+        for place in self._gauges:
+            numbers[place] = 0.0
+
+
+def _lock(file: int, kind: int) -> bool:
+    """Lock a file; False where somebody else has done so."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,707 @@
+"""The metrics: what each signal counts, and that the sums over all workers are right."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask import Flask
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+import chatproxy
+from chatproxy import signals
+from chatproxy.answer_log import AnswerLog
+from chatproxy.errors import UpstreamError
+from chatproxy.measures import FAMILIES, UPSTREAM_CODES
+from chatproxy.metrics import Metrics, init_app
+from chatproxy.session import Outcome, Phase, Reason, StreamSession
+
+from .servers import ROOT
+
+Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture(autouse=True)
+def _without_a_directory_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+
+
+def new_app(name: str = "chat", directory: Any = None) -> Flask:
+    """An application that has what the metrics need of ChatProxy."""
+    app = Flask(name)
+    app.extensions["chatproxy"] = SimpleNamespace(metrics=Metrics(app, directory))
+    init_app(app)
+    return app
+
+
+def open_session(app: Flask) -> StreamSession:
+    session = StreamSession("session_of_ada", "ada", AnswerLog(1000))
+    signals.stream_opened.send(app, session=session)
+    return session
+
+
+def close(app: Flask, session: StreamSession, outcome: Outcome = Outcome.FINISHED) -> None:
+    session.end(outcome)
+    signals.stream_closed.send(app, session=session)
+
+
+def answer(app: Flask, events: int = 3) -> None:
+    """A whole answer, from its first signal to its last."""
+    session = open_session(app)
+    session.phase = Phase.STREAMING
+    session.events, session.bytes = events, events * 100
+    session.first_event_at = session.started_at + 0.3
+    close(app, session)
+
+
+def stop(app: Flask, seconds: float, by: str = "self") -> None:
+    signals.cancel_answered.send(app, result="stopped", by=by, seconds=seconds)
+
+
+def scraped(app: Flask) -> str:
+    return app.test_client().get("/metrics").text
+
+
+def numbers(text: str) -> Numbers:
+    """Every sample in an exposition, by its name and labels."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(source: Flask | Numbers, name: str, **labels: str) -> float:
+    found = numbers(scraped(source)) if isinstance(source, Flask) else source
+    return found[f"chatproxy_{name}", frozenset(labels.items())]
+
+
+def nonzero(found: Numbers, name: str) -> dict[str, float]:
+    """The series of a metric that have counted something, by their labels' values."""
+    return {
+        " ".join(text for _, text in sorted(labels)): number
+        for (metric, labels), number in found.items()
+        if metric == f"chatproxy_{name}" and number
+    }
+
+
+def test_everything_is_there_from_the_start_and_is_zero() -> None:
+    found = numbers(scraped(new_app()))
+    assert {name for name, _ in found} == {
+        "chatproxy_info",
+        "chatproxy_sessions_live",
+        "chatproxy_sessions_total",
+        *(f"chatproxy_stop_seconds_{part}" for part in ("bucket", "count", "sum")),
+        "chatproxy_cancels_total",
+        *(f"chatproxy_first_event_seconds_{part}" for part in ("bucket", "count", "sum")),
+        "chatproxy_events_total",
+        "chatproxy_received_bytes_total",
+        "chatproxy_upstream_errors_total",
+        "chatproxy_peer_requests_total",
+        "chatproxy_early_cancels_forgotten_total",
+    }
+    assert {number for (name, _), number in found.items() if name != "chatproxy_info"} == {0}
+    assert value(found, "info", version=chatproxy.__version__) == 1
+    assert not [labels for _, labels in found if "other" in dict(labels).values()]
+
+
+def test_an_answer_is_live_from_its_claim_to_its_end() -> None:
+    app = new_app()
+    first, second = open_session(app), open_session(app)
+    assert value(app, "sessions_live") == 2
+    close(app, first)
+    assert value(app, "sessions_live") == 1
+    close(app, second)
+    assert value(app, "sessions_live") == 0
+
+
+def test_an_answer_that_ended_is_counted_with_all_that_came() -> None:
+    app = new_app()
+    answer(app, events=3)
+    answer(app, events=4)
+    found = numbers(scraped(app))
+    assert nonzero(found, "sessions_total") == {"finished streaming none": 2}
+    assert value(found, "events_total") == 7
+    assert value(found, "received_bytes_total") == 700
+    assert value(found, "first_event_seconds_count") == 2
+    assert value(found, "first_event_seconds_sum") == pytest.approx(0.6)
+    assert value(found, "first_event_seconds_bucket", le="0.25") == 0
+    assert value(found, "first_event_seconds_bucket", le="0.5") == 2
+
+
+def test_an_answer_without_an_event_has_no_time_to_its_first() -> None:
+    app = new_app()
+    close(app, open_session(app))
+    assert value(app, "first_event_seconds_count") == 0
+
+
+@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("phase", Phase)
+def test_a_stopped_answer_says_where_and_why(phase: Phase, reason: Reason) -> None:
+    app = new_app()
+    session = open_session(app)
+    session.phase = phase
+    session.cancel(reason)
+    close(app, session)
+    expected = {f"stopped {phase.value} {reason.value}": 1}
+    assert nonzero(numbers(scraped(app)), "sessions_total") == expected
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_failed_answer_says_where_and_by_which_error(phase: Phase) -> None:
+    app = new_app()
+    session = open_session(app)
+    session.phase = phase
+    session.refusal = UpstreamError("No.", code="upstream_busy")
+    close(app, session, Outcome.FAILED)
+    found = numbers(scraped(app))
+    assert nonzero(found, "sessions_total") == {f"failed {phase.value} none": 1}
+    assert nonzero(found, "upstream_errors_total") == {"upstream_busy": 1}
+
+
+def test_a_stop_is_counted_with_its_time_by_who_had_to_be_asked() -> None:
+    app = new_app()
+    stop(app, 0.001)
+    stop(app, 0.0011, by="peer")
+    signals.cancel_answered.send(app, result="not_found", by="self", seconds=None)
+    found = numbers(scraped(app))
+    assert nonzero(found, "cancels_total") == {
+        "self stopped": 1,
+        "peer stopped": 1,
+        "self not_found": 1,
+    }
+    assert value(found, "stop_seconds_count", by="self") == 1
+    assert value(found, "stop_seconds_sum", by="peer") == 0.0011
+
+
+def test_a_bucket_holds_its_bound_and_all_below() -> None:
+    app = new_app()
+    for seconds in (0.0004, 0.001, 0.0011, 2.0, 2.1):
+        stop(app, seconds)
+    found = numbers(scraped(app))
+    counts = {le: value(found, "stop_seconds_bucket", by="self", le=le) for le in _BOUNDS}
+    assert counts == {"0.0005": 1, "0.001": 2, "0.0025": 3, "1.0": 3, "2.0": 4, "+Inf": 5}
+
+
+_BOUNDS = ("0.0005", "0.001", "0.0025", "1.0", "2.0", "+Inf")
+
+
+def test_requests_to_other_workers_and_forgotten_stops_are_counted() -> None:
+    app = new_app()
+    signals.peer_asked.send(app, operation="take", result="ok")
+    signals.peer_asked.send(app, operation="ask", result="unavailable")
+    signals.cancel_forgotten.send(app)
+    found = numbers(scraped(app))
+    assert nonzero(found, "peer_requests_total") == {"take ok": 1, "ask unavailable": 1}
+    assert value(found, "early_cancels_forgotten_total") == 1
+
+
+def test_what_nobody_has_foreseen_is_one_series_more_and_no_other() -> None:
+    app = new_app()
+    before = len(numbers(scraped(app)))
+    for number in range(20):
+        signals.peer_asked.send(app, operation=f"operation-{number}", result="ok")
+    found = numbers(scraped(app))
+    assert value(found, "peer_requests_total", operation="other", result="other") == 20
+    assert len(found) == before + 1
+
+
+def test_no_id_and_no_owner_gets_out() -> None:
+    app = new_app()
+    session = open_session(app)
+    session.refusal = UpstreamError("Ada's secret.", code="session_of_ada")
+    close(app, session, Outcome.FAILED)
+    assert value(app, "upstream_errors_total", code="other") == 1
+    assert "ada" not in scraped(app).lower()
+
+
+def test_each_code_of_an_upstream_error_has_its_series() -> None:
+    codes = {UpstreamError.code}
+    for path in Path(chatproxy.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "UpstreamError":
+                given = {each.arg: each.value for each in node.keywords}
+                if isinstance(code := given.get("code"), ast.Constant):
+                    codes.add(str(code.value))
+    assert codes == set(UPSTREAM_CODES)
+
+
+def test_two_applications_in_one_process_have_each_their_own(tmp_path: Path) -> None:
+    """Also where they share a directory."""
+    for directory in (None, tmp_path):
+        one, two = new_app("one", directory), new_app("two", directory)
+        answer(one)
+        answer(one)
+        answer(two)
+        assert value(one, "events_total") == 6
+        assert value(two, "events_total") == 3
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "\N{GREEK SMALL LETTER ALPHA}"])
+def test_the_name_of_an_application_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    answer(new_app(name, tmp_path / "metrics"))
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics"]
+    assert len(list((tmp_path / "metrics").glob("chatproxy-*/*"))) == 1
+
+
+def test_no_number_is_lost_between_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread writes at a time, so that no older numbers come after newer ones."""
+    writing = threading.Lock()
+    overlaps = []
+
+    def slow(*given: Any) -> int:
+        alone = writing.acquire(blocking=False)
+        overlaps.append(not alone)
+        time.sleep(0.001)
+        if alone:
+            writing.release()
+        return pwrite(*given)
+
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", slow)
+    app = new_app(directory=tmp_path)
+    threads = [
+        threading.Thread(target=lambda: [stop(app, 0.01) for _ in range(20)]) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not any(overlaps)
+    assert value(app, "stop_seconds_count", by="self") == 80
+
+
+def test_what_cannot_be_counted_is_logged_and_disturbs_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = new_app()
+    signals.stream_opened.send(app)
+    signals.peer_asked.send(app)
+    signals.cancel_answered.send(app, result=None, by=[], seconds="long")
+    assert len(caplog.records) == 2
+    assert value(app, "sessions_live") == 1
+
+
+def no_directory() -> str:
+    raise RuntimeError("The run directory cannot be used.")
+
+
+@pytest.mark.parametrize("directory", ["/dev/null/metrics", no_directory])
+def test_without_a_directory_that_works_each_worker_counts_by_itself(
+    directory: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = new_app(directory=directory)
+    answer(app)
+    answer(app)
+    assert value(app, "events_total") == 6
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_the_operators_directory_goes_before_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "operator"))
+    answer(new_app(directory=tmp_path / "ours"))
+    assert [each.name for each in tmp_path.iterdir()] == ["operator"]
+
+
+def test_the_directory_may_be_made_after_the_application(tmp_path: Path) -> None:
+    known: list[Path] = []
+    app = new_app(directory=lambda: known[0])
+    known.append(tmp_path)
+    answer(app)
+    assert len(list(tmp_path.rglob("*-0"))) == 1
+
+
+def test_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    answer(new_app(directory=tmp_path))
+    (file,) = tmp_path.glob("*/*")
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+class Worker:
+    """A process that sends signals when it is told to; "a b" calls ``a(app)``, then ``b(app)``."""
+
+    def __init__(self, directory: Path | str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.test_metrics", str(directory)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def tell(self, *actions: str) -> None:
+        assert self.process.stdin
+        print(*actions, file=self.process.stdin, flush=True)
+
+    def heard(self) -> str:
+        assert self.process.stdout
+        return json.loads(self.process.stdout.readline() or "null")
+
+    def do(self, *actions: str) -> str:
+        """Tell it, and wait until it is done; returns what it scrapes then."""
+        self.tell(*actions)
+        return self.heard()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def answer_alone(app: Flask) -> None:
+    answer(app)
+    assert value(app, "events_total") == 3
+
+
+def in_a_child(action: Callable[[Flask], Any]) -> Callable[[Flask], None]:
+    def fork(app: Flask) -> None:
+        child = os.fork()
+        if child == 0:
+            try:
+                action(app)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+
+    return fork
+
+
+ACTIONS: Mapping[str, Callable[[Flask], Any]] = {
+    "open": open_session,
+    "answer": answer,
+    "stop": lambda app: stop(app, 0.01),
+    "open-in-a-child": in_a_child(open_session),
+    "answer-in-a-child": in_a_child(answer),
+    "answer-alone-in-a-child": in_a_child(answer_alone),
+}
+
+
+def work(directory: str) -> None:
+    app = new_app(directory=directory)
+    for line in sys.stdin:
+        for action in line.split():
+            ACTIONS[action](app)
+        print(json.dumps(scraped(app)), flush=True)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+    """Starts workers of one application."""
+    workers: list[Worker] = []
+
+    def start() -> Worker:
+        workers.append(Worker(tmp_path))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.kill()
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("chatproxy-*/*"))
+
+
+def test_each_worker_tells_the_sums_over_all(start: Callable[[], Worker]) -> None:
+    workers = [start() for _ in range(3)]
+    for worker in workers:
+        worker.tell("open", "answer", "stop")  # all at once
+    for worker in workers:
+        worker.heard()
+    for worker in workers:
+        found = numbers(worker.do())
+        assert value(found, "sessions_live") == 3
+        assert value(found, "events_total") == 9
+        assert value(found, "stop_seconds_count", by="self") == 3
+        assert value(found, "stop_seconds_sum", by="self") == pytest.approx(0.03)
+        assert value(found, "stop_seconds_bucket", by="self", le="0.01") == 3
+        assert value(found, "stop_seconds_bucket", by="self", le="0.005") == 0
+
+
+def test_a_killed_worker_takes_its_live_answers_along_and_nothing_else(
+    start: Callable[[], Worker],
+) -> None:
+    one, two = start(), start()
+    one.do("open", "open", "answer", "stop")
+    assert value(numbers(two.do("open", "answer")), "sessions_live") == 3
+    one.kill()
+    found = numbers(two.do())
+    assert value(found, "sessions_live") == 1
+    assert value(found, "events_total") == 6
+    assert value(found, "stop_seconds_count", by="self") == 1
+
+
+def test_a_new_worker_counts_on_where_a_dead_one_ended(
+    start: Callable[[], Worker], tmp_path: Path
+) -> None:
+    """Nothing goes backwards, gauges begin at zero, and the files stay as few as the workers."""
+    for number in range(1, 5):
+        worker = start()
+        found = numbers(worker.do("open", "answer"))
+        assert value(found, "events_total") == 3 * number
+        assert value(found, "sessions_live") == 1
+        worker.kill()
+    assert len(files(tmp_path)) == 1
+
+
+def test_two_living_workers_never_share_a_file(start: Callable[[], Worker], tmp_path: Path) -> None:
+    workers = [start() for _ in range(4)]
+    for worker in workers:
+        worker.tell("open")
+    for worker in workers:
+        worker.heard()
+    assert len(files(tmp_path)) >= 4
+    assert value(numbers(workers[0].do()), "sessions_live") == 4
+
+
+def test_a_fork_counts_for_itself(start: Callable[[], Worker]) -> None:
+    """As where the application is made, or has even counted, before its server forks."""
+    worker = start()
+    found = numbers(worker.do("answer-in-a-child", "open", "answer-in-a-child", "open-in-a-child"))
+    assert value(found, "events_total") == 6
+    assert value(found, "sessions_live") == 1
+    assert value(numbers(worker.do("answer")), "events_total") == 9
+
+
+def test_without_a_directory_a_fork_does_not_count_what_its_parent_did() -> None:
+    worker = Worker("")
+    assert value(numbers(worker.do("answer", "answer-alone-in-a-child")), "events_total") == 3
+    worker.kill()
+
+
+def test_no_scrape_ever_sees_a_counter_go_backwards(start: Callable[[], Worker]) -> None:
+    """While workers come, count, and are killed at any moment."""
+    watcher = start()
+    watcher.do()
+    end = time.monotonic() + 3
+    seen = 0.0
+    while time.monotonic() < end:
+        victim = start()
+        victim.tell(*["answer"] * 2000)
+        before = seen
+        while seen == before:
+            now = value(numbers(watcher.do()), "events_total")
+            assert now >= seen
+            seen = now
+        victim.kill()
+    assert value(numbers(watcher.do()), "events_total") >= seen
+
+
+@pytest.mark.parametrize("size", [0, 1, 80])
+def test_a_file_that_is_not_complete_counts_nothing(tmp_path: Path, size: int) -> None:
+    """As that of a worker which has only just made it."""
+    answer(new_app(directory=tmp_path))
+    (file,) = files(tmp_path)
+    file.with_name(file.name.replace("-0", "-9")).write_bytes(b"\1" * size)
+    assert value(new_app(directory=tmp_path), "events_total") == 3
+
+
+def test_the_numbers_of_another_layout_are_left_alone(tmp_path: Path) -> None:
+    answer(new_app(directory=tmp_path))
+    (file,) = files(tmp_path)
+    kept = file.rename(file.with_name("00000000-0"))
+    before = kept.read_bytes()
+    assert value(new_app(directory=tmp_path), "events_total") == 0
+    assert kept.read_bytes() == before
+
+
+def test_prometheus_gets_the_text_form() -> None:
+    answered = new_app().test_client().get("/metrics")
+    assert answered.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert answered.headers["Cache-Control"] == "no-store"
+
+
+def test_who_asks_for_openmetrics_gets_that() -> None:
+    app = new_app()
+    answer(app)
+    stop(app, 0.01)
+    answered = app.test_client().get(
+        "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,text/plain"}
+    )
+    assert answered.content_type.startswith("application/openmetrics-text; version=1.0.0")
+    families = {
+        each.name: each for each in openmetrics.text_string_to_metric_families(answered.text)
+    }
+    assert families["chatproxy_stop_seconds"].unit == "seconds"
+    assert families["chatproxy_received_bytes"].unit == "bytes"
+
+
+def test_a_strange_accept_header_is_no_error() -> None:
+    answered = (
+        new_app()
+        .test_client()
+        .get("/metrics", headers={"Accept": "application/openmetrics-text;version=new"})
+    )
+    assert answered.status_code == 200
+
+
+def test_the_path_is_the_applications_choice() -> None:
+    app = Flask("chat")
+    app.extensions["chatproxy"] = SimpleNamespace(metrics=Metrics(app))
+    init_app(app, "/internal/numbers")
+    assert app.test_client().get("/internal/numbers").status_code == 200
+    assert app.test_client().get("/metrics").status_code == 404
+
+
+def test_an_application_without_chatproxy_has_no_metrics() -> None:
+    with pytest.raises(RuntimeError, match="ChatProxy must be set up"):
+        init_app(Flask("chat"))
+
+
+def test_a_registry_of_the_applications_own_can_have_them() -> None:
+    app = new_app()
+    registry = CollectorRegistry()
+    registry.register(app.extensions["chatproxy"].metrics)
+    answer(app)
+    assert numbers(generate_latest(registry).decode()) == numbers(scraped(app))
+    with pytest.raises(ValueError, match="Duplicated"):
+        registry.register(Metrics(Flask("another")))
+
+
+def test_the_application_can_still_choose_prometheus_clients_mode() -> None:
+    """It is fixed by the first import, so that must not be ours; counting needs none."""
+    done = subprocess.run(
+        [sys.executable, "-c", _COUNTING], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+
+
+_COUNTING = """
+import sys
+from flask import Flask
+from chatproxy import signals
+from chatproxy.metrics import Metrics
+app = Flask("chat")
+metrics = Metrics(app)
+signals.cancel_forgotten.send(app)
+print("prometheus_client" in sys.modules)
+"""
+
+
+DASHBOARD = ROOT / "deploy" / "grafana-dashboard.json"
+DOCUMENT = ROOT / "docs" / "metrics.md"
+
+#: What Prometheus adds to every series.
+_TARGET_LABELS = {"job", "instance"}
+_SELECTOR = re.compile(r"\b(chatproxy_\w+)(?:\{([^}]*)\})?")
+_GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
+
+
+def known_labels() -> dict[str, set[str]]:
+    """The labels of every name that can be asked for."""
+    app = new_app()
+    answer(app)
+    found: dict[str, set[str]] = {}
+    for name, labels in numbers(scraped(app)):
+        found.setdefault(name, set()).update(dict(labels))
+    return found
+
+
+def unknown(expression: str) -> set[str]:
+    """The names and labels in a PromQL expression that do not exist."""
+    known = known_labels()
+    wrong, allowed = set(), set(_TARGET_LABELS)
+    for name, matchers in _SELECTOR.findall(expression):
+        allowed |= known.get(name, set())
+        if name not in known:
+            wrong.add(name)
+        used = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
+        wrong |= used - known.get(name, set()) - _TARGET_LABELS
+    for group in _GROUPING.findall(expression):
+        wrong |= {label.strip() for label in group.split(",")} - allowed
+    return wrong
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "chatproxy_nothing",
+        'chatproxy_cancels_total{why="no"}',
+        "sum by (owner) (chatproxy_sessions_total)",
+    ],
+)
+def test_this_file_knows_a_wrong_expression(expression: str) -> None:
+    assert unknown(expression)
+
+
+def panels() -> list[dict[str, Any]]:
+    return [each for each in json.loads(DASHBOARD.read_text())["panels"] if each["type"] != "row"]
+
+
+def expressions() -> list[str]:
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
+
+
+def test_every_expression_of_the_dashboard_asks_for_what_exists() -> None:
+    assert {each: wrong for each in expressions() if (wrong := unknown(each))} == {}
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    text = " ".join(expressions())
+    assert [family.name for family in FAMILIES if family.name not in text] == []
+    assert "chatproxy_info" in text
+
+
+def test_the_dashboard_can_be_imported_anywhere() -> None:
+    """Its panels have the chosen data source, a unit, and a place of their own."""
+    board = json.loads(DASHBOARD.read_text())
+    assert board["schemaVersion"] >= 39
+    assert board["id"] is None
+    assert board["templating"]["list"][0]["type"] == "datasource"
+    ids = [each["id"] for each in board["panels"]]
+    assert len(ids) == len(set(ids))
+    places = [tuple(each["gridPos"][key] for key in "xywh") for each in board["panels"]]
+    cells = [(i, j) for x, y, w, h in places for i in range(x, x + w) for j in range(y, y + h)]
+    assert len(cells) == len(set(cells))
+    for panel in panels():
+        for place in (panel, *panel["targets"]):
+            assert place["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["description"]
+
+
+def documented() -> dict[str, tuple[str, str, str]]:
+    """The table of the document: name → type, unit, labels."""
+    rows = re.findall(
+        r"^\| `(chatproxy_\w+)` \| (\w+) \| (\w*) \| (.*?) \|", DOCUMENT.read_text(), re.MULTILINE
+    )
+    return {name: (kind, unit, labels.replace("`", "")) for name, kind, unit, labels in rows}
+
+
+def test_the_document_lists_exactly_the_metrics_that_there_are() -> None:
+    exposed = {
+        family.name: (family.type, family.unit, ", ".join(family.labels)) for family in FAMILIES
+    }
+    listed = documented()
+    assert listed.pop("chatproxy_info") == ("info", "", "version")
+    assert listed == exposed
+    assert list(listed) == list(exposed)
+
+
+def test_every_expression_of_the_document_asks_for_what_exists() -> None:
+    text = DOCUMENT.read_text()
+    blocks = re.findall(r"```(?:promql|yaml)\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if "chatproxy_" in line]
+    assert len(lines) >= len(FAMILIES)
+    assert {each: wrong for each in lines if (wrong := unknown(each))} == {}
+    told = " ".join(lines)
+    assert [family.name for family in FAMILIES if family.name not in told] == []
+
+
+if __name__ == "__main__":
+    work(sys.argv[1])

@@ -1,0 +1,294 @@
+"""Bearer tokens: who gets in, what the others learn, and whose answers are whose."""
+
+import contextlib
+import hmac
+import logging
+from types import SimpleNamespace
+
+import pytest
+import requests
+
+from chatproxy import ConfigError, create_app, tokens
+from chatproxy.errors import Unauthorized
+from chatproxy.tokens import owner_by_token
+
+from .servers import chat, new_id, wait_for
+
+ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef=="
+TOKENS = f"ann:{ANN},bob:{BOB}"
+AS_ANN, AS_BOB = f"Bearer {ANN}", f"Bearer {BOB}"
+ORIGIN = "https://chat.example"
+
+SENTENCE = "This request needs a valid access token."
+CHALLENGE = 'Bearer realm="chatproxy"'
+NOT_FOUND = (404, {"success": False, "message": "Session not found"})
+LONG = {"rate": 20, "tokens": 10_000}
+
+#: ``Authorization`` headers that don't get in; None is no header.
+WRONG = [
+    None,
+    "",
+    "Bearer",
+    "Bearer ",
+    ANN,
+    f"Basic {ANN}",
+    f"Bearer{ANN}",
+    "Bearer wrong-0123456789abcdef",
+    f"Bearer {ANN[:-1]}",
+    f"Bearer {ANN}0",
+    f"Bearer {ANN.upper()}",
+    f"Bearer {ANN}, Bearer {ANN}",
+    f'Bearer token="{ANN}"',
+    "Bearer ann",
+    "Bearer tökén-0123456789ab",
+    "Basic ü",
+]
+RIGHT = [AS_ANN, f"bearer {ANN}", f"BEARER {ANN}", f"Bearer  {ANN} "]
+
+
+def make_app(**settings):
+    config = {"DEEPSEEK_BASE_URL": "http://127.0.0.1:1", "CHATPROXY_TOKENS": TOKENS, **settings}
+    return create_app(config)
+
+
+def headers(authorization):
+    return {} if authorization is None else {"Authorization": authorization}
+
+
+@pytest.fixture
+def owner_of():
+    """Tells whose an ``Authorization`` header is."""
+    app = make_app()
+    owner = owner_by_token([("ann", ANN), ("bob", BOB), ("ann", "ann-the-second-token")])
+
+    def owner_of(authorization):
+        with app.test_request_context(headers=headers(authorization)):
+            return owner()
+
+    return owner_of
+
+
+def test_a_token_tells_its_owner(owner_of):
+    assert owner_of(AS_ANN) == "ann"
+    assert owner_of(AS_BOB) == "bob"
+
+
+def test_an_owner_may_have_several_tokens(owner_of):
+    assert owner_of("Bearer ann-the-second-token") == "ann"
+
+
+@pytest.mark.parametrize("authorization", RIGHT)
+def test_the_name_of_the_scheme_may_be_in_any_case(owner_of, authorization):
+    assert owner_of(authorization) == "ann"
+
+
+@pytest.mark.parametrize("authorization", WRONG)
+def test_anything_else_is_refused_in_the_same_words(owner_of, authorization):
+    with pytest.raises(Unauthorized) as caught:
+        owner_of(authorization)
+    assert str(caught.value) == SENTENCE
+    assert caught.value.headers() == {"WWW-Authenticate": CHALLENGE}
+
+
+@pytest.mark.parametrize("token", [ANN, BOB, "wrong-0123456789abcdef", ""])
+def test_all_tokens_are_compared_whichever_is_given(owner_of, monkeypatch, token):
+    """Else the time would tell how far down the list one is."""
+    compared = []
+
+    def compare(one, other):
+        compared.append(one)
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr(tokens, "hmac", SimpleNamespace(compare_digest=compare))
+    with contextlib.suppress(Unauthorized):
+        owner_of(f"Bearer {token}")
+    assert len(compared) == 3
+
+
+@pytest.mark.parametrize("path", ["/", "/page.json", "/healthz", "/readyz"])
+def test_what_says_nothing_of_anybody_stays_open(path):
+    assert make_app().test_client().get(path, buffered=True).status_code == 200
+
+
+def test_the_page_is_told_whether_a_token_is_needed():
+    assert make_app().test_client().get("/page.json").json["authorization"] is True
+    open_app = make_app(CHATPROXY_TOKENS="")
+    assert open_app.test_client().get("/page.json").json["authorization"] is False
+
+
+def test_without_tokens_everybody_gets_in():
+    client = make_app(CHATPROXY_TOKENS="").test_client()
+    assert client.post("/api/chat/cancel/s1").status_code == 404
+
+
+def test_tokens_come_from_the_environment_too(monkeypatch):
+    monkeypatch.setenv("CHATPROXY_TOKENS", TOKENS)
+    client = make_app(CHATPROXY_TOKENS=None).test_client()
+    assert client.post("/api/chat/cancel/s1").status_code == 401
+    assert client.post("/api/chat/cancel/s1", headers=headers(AS_ANN)).status_code == 404
+
+
+def test_wrong_tokens_stop_the_start():
+    with pytest.raises(ConfigError, match="CHATPROXY_TOKENS"):
+        make_app(CHATPROXY_TOKENS="ann:short")
+
+
+@pytest.fixture
+def cross_origin():
+    """A client of an application to which another origin's pages may talk."""
+    return make_app(CHATPROXY_CORS_ORIGINS=ORIGIN).test_client()
+
+
+@pytest.mark.parametrize("path", ["/api/chat/stream", "/api/chat/cancel/s1"])
+def test_a_page_of_an_allowed_origin_may_send_a_token(cross_origin, path):
+    """A browser asks first, and without a token."""
+    wanted = "authorization,content-type,x-session-id"
+    preflight = {
+        "Origin": ORIGIN,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": wanted,
+    }
+    answer = cross_origin.options(path, headers=preflight)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    allowed = answer.headers["Access-Control-Allow-Headers"].lower().replace(" ", "").split(",")
+    assert set(wanted.split(",")) <= set(allowed)
+
+
+def test_a_page_of_an_allowed_origin_can_read_the_refusal(cross_origin):
+    answer = cross_origin.post("/api/chat/cancel/s1", headers={"Origin": ORIGIN})
+    assert answer.status_code == 401
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+def test_a_refused_request_does_not_have_its_token_logged(caplog):
+    caplog.set_level(logging.DEBUG)
+    secret = "geheim-geheim-geheim"
+    client = make_app().test_client()
+    answer = client.post("/api/chat/stream", headers=headers(f"Bearer {secret}"), json=chat())
+    assert secret not in caplog.text
+    assert secret not in answer.text + str(answer.headers)
+
+
+class Caller:
+    """Somebody with an ``Authorization`` header, or with none."""
+
+    def __init__(self, proxy, authorization):
+        self._routes = f"{proxy.url}/api/chat"
+        self._session = requests.Session()
+        self._session.headers.update(headers(authorization))
+        self._session.trust_env = False
+        self._answers = []
+
+    def ask(self, session_id, **fields):
+        """Begin a stream; return the answer when its first bytes are there."""
+        answer = self._session.post(
+            f"{self._routes}/stream",
+            headers={"X-Session-Id": session_id},
+            json=chat(**fields),
+            stream=True,
+            timeout=20,
+        )
+        self._answers.append(answer)  # one that nobody holds would be closed, and so be stopped
+        return answer
+
+    def stop(self, session_id):
+        answer = self._session.post(f"{self._routes}/cancel/{session_id}", timeout=10)
+        return answer.status_code, answer.json()
+
+    def close(self):
+        for answer in self._answers:
+            answer.close()
+        self._session.close()
+
+
+@pytest.fixture
+def proxy(kind, start_proxy, deepseek):
+    return start_proxy(
+        kind, deepseek.url, CHATPROXY_TOKENS=TOKENS, CHATPROXY_MAX_SESSIONS_PER_OWNER=2
+    )
+
+
+@pytest.fixture
+def call(proxy):
+    """Makes callers, and sees that none leaves an answer behind."""
+    with contextlib.ExitStack() as stack:
+
+        def call(authorization):
+            return stack.enter_context(contextlib.closing(Caller(proxy, authorization)))
+
+        yield call
+    proxy.wait_until_empty()
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer wrong-0123456789abcdef", "Bearer tökén"])
+def test_without_a_right_token_nothing_reaches_deepseek(call, proxy, deepseek, authorization):
+    session_id = new_id()
+    before = deepseek.ledger()["connections"]["accepted"]
+    caller = call(authorization and authorization.encode())
+    answer = caller.ask(session_id, simulate={"tag": session_id})
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == CHALLENGE
+    assert answer.json() == {"error": SENTENCE, "code": "unauthorized"}
+    assert caller.stop(session_id) == (401, answer.json())
+    assert deepseek.ledger()["connections"]["accepted"] == before
+    assert deepseek.entries(session_id) == []
+    assert proxy.lines(session_id) == []
+
+
+def test_a_stop_without_a_token_leaves_the_answer_alone(call, deepseek):
+    session_id = new_id()
+    ann = call(AS_ANN)
+    ann.ask(session_id, simulate={"tag": session_id, **LONG})
+    tokens_before = deepseek.entry(session_id)["tokens"]
+    assert call(None).stop(session_id)[0] == 401
+    deepseek.entry(session_id, lambda entry: entry["open"] and entry["tokens"] > tokens_before)
+    assert ann.stop(session_id)[0] == 200
+
+
+def test_a_stop_without_a_token_refuses_no_later_start(call):
+    session_id = new_id()
+    assert call(None).stop(session_id)[0] == 401
+    ann = call(AS_ANN)
+    assert ann.ask(session_id, simulate=LONG).status_code == 200
+    assert ann.stop(session_id)[0] == 200
+
+
+def test_the_owner_stops_an_answer_and_has_the_receipt(call, deepseek):
+    session_id = new_id()
+    ann = call(AS_ANN)
+    assert ann.ask(session_id, simulate={"tag": session_id, **LONG}).status_code == 200
+    status, receipt = ann.stop(session_id)
+    assert status == 200
+    assert (receipt["sessionId"], receipt["upstreamClosed"]) == (session_id, True)
+    assert not deepseek.gone(session_id)["finished"]
+
+
+def test_anothers_answer_is_not_found_exactly_like_one_that_never_was(call, deepseek):
+    session_id = new_id()
+    ann, bob = call(AS_ANN), call(AS_BOB)
+    ann.ask(session_id, simulate={"tag": session_id, **LONG})
+    assert bob.stop(session_id) == bob.stop(new_id()) == NOT_FOUND
+    assert deepseek.entry(session_id)["open"]
+    assert ann.stop(session_id)[0] == 200
+
+
+def test_the_limit_for_an_owner_counts_each_by_itself(call):
+    ann, bob = call(AS_ANN), call(AS_BOB)
+    for _ in range(2):
+        assert ann.ask(new_id(), simulate=LONG).status_code == 200
+    refused = ann.ask(new_id(), simulate=LONG)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_sessions")
+    assert bob.ask(new_id(), simulate=LONG).status_code == 200
+
+
+def test_no_token_is_in_the_log_or_in_what_anybody_can_read(call, proxy):
+    session_id = new_id()
+    ann = call(AS_ANN)
+    ann.ask(session_id, simulate=LONG)
+    ann.stop(session_id)
+    call("Bearer wrong-0123456789abcdef").stop(session_id)
+    wait_for(lambda: proxy.lines(f"{session_id} ended"))
+    read = [requests.get(f"{proxy.url}{path}", timeout=10).text for path in ("/", "/page.json")]
+    for text in (proxy.log(), *read):
+        assert "0123456789abcdef" not in text
