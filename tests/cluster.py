@@ -22,6 +22,16 @@ def tokens(*owners):
     return ",".join(f"{owner}:{token_of(owner)}" for owner in owners)
 
 
+class Connection(http.client.HTTPConnection):
+    """A connection that is closed at the end of the test, if not before."""
+
+    def __init__(self, proxy):
+        super().__init__("127.0.0.1", proxy.port, timeout=30)
+        Client.opened.append(self)
+
+    leave = http.client.HTTPConnection.close
+
+
 class Worker:
     """One worker process of a server."""
 
@@ -34,7 +44,7 @@ class Worker:
         """A new connection to this very worker."""
 
         def attempt():
-            connection = http.client.HTTPConnection("127.0.0.1", self.proxy.port, timeout=30)
+            connection = Connection(self.proxy)
             if _pid_behind(connection) == self.pid:
                 return connection
             connection.close()
@@ -58,6 +68,34 @@ class Worker:
     def close(self):
         if self._connection is not None:
             self._connection.close()
+
+
+def who_answers(proxy):
+    """The worker that takes a new connection."""
+    connection = Connection(proxy)
+    try:
+        return _pid_behind(connection)
+    finally:
+        connection.close()
+
+
+def stop_anywhere(proxy, session_id, owner="ada", seconds=20):
+    """Press Stop at any worker, again where it can't be answered or its worker dies over it."""
+
+    def press():
+        connection = Connection(proxy)
+        headers = {"Authorization": f"Bearer {token_of(owner)}", "Content-Length": "0"}
+        try:
+            connection.request("POST", f"/api/chat/cancel/{session_id}", headers=headers)
+            response = connection.getresponse()
+            answer = response.status, json.loads(response.read())
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+        return answer if answer[0] != 503 else None
+
+    return wait_for(press, seconds, f"an answer to the Stop of {session_id}")
 
 
 def _pid_behind(connection):
@@ -95,8 +133,10 @@ class Stream:
         return self.response().status
 
     def read(self):
-        """The rest of the body."""
-        return self.response().read()
+        """The rest of the body; after that the client leaves."""
+        body = self.response().read()
+        self.leave()
+        return body
 
     def read_event(self):
         """The next lines up to an empty one."""
@@ -147,7 +187,7 @@ class Cluster:
         return [each for path in self.run_dirs for each in path.iterdir() if each.is_symlink()]
 
     def sockets(self):
-        return [each for path in self.run_dirs for each in path.iterdir() if each.is_socket()]
+        return [each for path in self.run_dirs for each in path.glob("*.sock")]
 
 
 def start(kind, deepseek, logs, tmp_path, *, servers=1, workers=1, **settings):
