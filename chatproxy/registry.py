@@ -147,7 +147,8 @@ class Registry:
             if not self._is_known(key):
                 with self._arbitration.alone_with(_id(key)):
                     if not self._is_known(key):
-                        by, receipt = "peer", self._cancel_elsewhere(key, arrived)
+                        by = "peer"
+                        receipt = self._cancel_elsewhere(key, arrived)
             if by == "self":
                 receipt = self._cancel_here(key, CONFIRM_SECONDS, arrived)
             result = "stopped" if receipt else "not_found"
