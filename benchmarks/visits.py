@@ -31,11 +31,17 @@ class Wire:
     ``lost`` is set once the worker at its other end was killed.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.port: int = writer.get_extra_info("sockname")[1]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def __init__(self, port: int) -> None:
+        self.port = port
         self.lost = False
+
+    async def connect(self, sock: socket.socket, port: int, limit: int) -> None:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        self.reader, self.writer = await asyncio.open_connection(sock=sock, limit=limit)
 
 
 class Wires:
@@ -61,11 +67,16 @@ class Wires:
         sock = socket.socket()
         if narrow:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NARROW)
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self._port))
-        limit = _NARROW if narrow else 65536
-        wire = Wire(*await asyncio.open_connection(sock=sock, limit=limit))
+        # The port is known before a worker can have the connection, and be killed with it.
+        sock.bind(("127.0.0.1", 0))
+        wire = Wire(sock.getsockname()[1])
         self._open[wire.port] = wire
+        try:
+            await wire.connect(sock, self._port, _NARROW if narrow else 65536)
+        except BaseException:
+            del self._open[wire.port]
+            sock.close()
+            raise
         mine.append(wire)
         return wire
 

@@ -711,7 +711,7 @@ input()
     try:
         assert worker.door.lives(name)
         process.kill()
-        assert not worker.door.lives(name)
+        wait_for(lambda: not worker.door.lives(name))
     finally:
         os.kill(child, 9)
         worker.door.close()
