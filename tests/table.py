@@ -49,6 +49,14 @@ class TablePeers:
             self.table.holders[key] = self.name
             return None
 
+    def holder(self, key: Key) -> str | None:
+        if self.table.away:
+            raise PeersUnavailable("The table is away.")
+        return self.table.holders.get(key)
+
+    def others(self) -> list[str]:
+        return [name for name in self.table.members if name != self.name]
+
     def free(self, keys: Iterable[Key]) -> None:
         with self.table.lock:
             for key in keys:
