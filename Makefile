@@ -27,7 +27,7 @@ types: .venv/dev .venv/client
 	$(BIN)/mypy
 	$(NPM) run --silent types
 
-tests: .venv/dev .venv/client .venv/chromium
+tests: .venv/dev .venv/client .venv/chromium .venv/nginx
 	$(NPM) test --silent
 	$(BIN)/pytest
 
@@ -68,4 +68,10 @@ clean:
 	command -v chromium chromium-browser \
 	  || { apt-get update && apt-get install --yes --no-install-recommends chromium; } \
 	  || echo "Install Chromium (Debian's package chromium) to run the tests in a browser."
+	touch $@
+
+.venv/nginx: .venv/bin/pip
+	PATH="$$PATH:/usr/sbin" command -v nginx \
+	  || { apt-get update && apt-get install --yes --no-install-recommends nginx-light; } \
+	  || echo "Install nginx (Debian's package nginx-light) to run the tests behind it."
 	touch $@

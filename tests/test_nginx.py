@@ -1,0 +1,386 @@
+"""Behind a real nginx, with the site file that operators get: a Stop stops, a stream flows."""
+
+import contextlib
+import json
+import re
+import socket
+import threading
+import time
+
+import pytest
+import requests
+
+from chatproxy.config import Settings
+
+from .nginx import NGINX, SITE, Http2Client, Nginx, TlsClient, tls_context
+from .servers import ROOT, black_hole, chat, data_events, events, new_id, wait_for
+
+pytestmark = pytest.mark.skipif(not NGINX, reason="nginx is not installed")
+
+LIMIT = Settings().max_body_bytes
+
+#: The endless answers that a client may leave.
+SCENARIOS = {
+    "before_headers": {"never": "headers"},
+    "silent": {"first_token_delay": 60, "keep_alive_every": 0.1},
+    "mid_stream": {"rate": 20, "tokens": 10_000},
+}
+
+
+def least_site():
+    """The lines that docs/deployment.md gives for a site of one's own, in such a site."""
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    lines = re.search(r"```nginx\n(.*?)```", text, re.DOTALL)[1]
+    assert lines.count("http://127.0.0.1:8000") == 1
+    return (
+        "upstream chatproxy { server 127.0.0.1:8000; }\n"
+        "server { listen 443 ssl http2;\n"
+        "ssl_certificate /etc/nginx/tls/fullchain.pem;\n"
+        "ssl_certificate_key /etc/nginx/tls/privkey.pem;\n"
+        f"{lines.replace('127.0.0.1:8000', 'chatproxy')}}}\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def certificate(authority, tmp_path_factory):
+    """A folder with the certificate of nginx."""
+    folder = tmp_path_factory.mktemp("nginx-tls")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(folder / "cert.pem", append=True)
+    return folder
+
+
+@pytest.fixture
+def start_nginx(certificate, tmp_path_factory):
+    """Starts an nginx in front of some servers; it must have had nothing to complain about."""
+    with contextlib.ExitStack() as running:
+
+        def start(*urls, **options):
+            servers = [url.removeprefix("http://") for url in urls]
+            folder = tmp_path_factory.mktemp("nginx")
+            found = Nginx(folder, certificate, servers, **options)
+            running.callback(_check_log, found)
+            running.callback(found.close)
+            return found
+
+        yield start
+
+
+def _check_log(nginx):
+    assert not re.search(r"\[(crit|alert|emerg)\]", nginx.log()), nginx.log()
+
+
+@pytest.fixture
+def proxy(start_proxy, deepseek):
+    """chatproxy under gunicorn, in front of the simulated DeepSeek."""
+    return start_proxy("gunicorn", deepseek.url)
+
+
+@pytest.fixture
+def nginx(start_nginx, proxy):
+    """nginx with the site file, in front of that."""
+    return start_nginx(proxy.url)
+
+
+@pytest.fixture(params=["http/1.1", "h2"])
+def connect(request, ca_file):
+    """Opens a connection to an nginx, in either protocol."""
+    kind = {"http/1.1": TlsClient, "h2": Http2Client}[request.param]
+    return lambda nginx: kind(nginx.port, tls_context(ca_file))
+
+
+@pytest.fixture
+def connect_h2(ca_file):
+    return lambda nginx: Http2Client(nginx.port, tls_context(ca_file))
+
+
+@pytest.fixture
+def ask(ca_file):
+    """Sends a request in HTTP/1.1, with the authority's certificate."""
+
+    def ask(method, url, **options):
+        return requests.request(method, url, verify=ca_file, timeout=30, **options)
+
+    return ask
+
+
+@pytest.mark.parametrize("site", ["site", "least"])
+def test_each_event_goes_through_as_it_comes(site, start_nginx, proxy, deepseek, connect):
+    """At two a second; nginx would otherwise hold back a dozen or more until a buffer is full."""
+    least = {"site": least_site(), "context": ""}
+    nginx = start_nginx(proxy.url, **(least if site == "least" else {}))
+    session_id = new_id()
+    client = connect(nginx).post_stream(
+        session_id, simulate={"tag": session_id, "rate": 2, "tokens": 1_000}
+    )
+    for number in (1, 2, 3):
+        client.read_until(b"id: %d\n" % number)
+        assert deepseek.entry(session_id)["tokens"] < number + 6
+
+
+def test_an_answer_is_the_same_and_not_compressed(nginx, proxy, ask):
+    def answer(url):
+        response = ask(
+            "POST",
+            f"{url}/api/chat/stream",
+            json=chat(simulate={"rate": 0}),
+            headers={"X-Session-Id": new_id(), "Accept-Encoding": "gzip"},
+        )
+        assert "Content-Encoding" not in response.headers
+        return [
+            {**json.loads(each["data"]), "id": None, "created": None}
+            for each in data_events(response.content)
+        ]
+
+    assert len(answer(nginx.url)) > 10
+    assert answer(nginx.url) == answer(proxy.url)
+
+
+def test_a_stop_gets_its_receipt_and_ends_the_stream(nginx, proxy, deepseek, connect, ask):
+    session_id = new_id()
+    client = connect(nginx).post_stream(session_id, simulate={"tag": session_id, "rate": 20})
+    client.read_until(b"id: 3\n")
+    answer = ask("POST", f"{nginx.url}/api/chat/cancel/{session_id}")
+    assert (answer.status_code, answer.json()["upstreamClosed"]) == (200, True)
+    assert b'"reason":"user"' in client.read_until(b"data: [DONE]")
+    assert deepseek.gone(session_id)["finished"] is False
+    assert proxy.lines(f"{session_id} aborted by client")
+
+
+def test_a_stop_may_share_the_connection_of_its_stream(nginx, deepseek, connect_h2):
+    """As a browser sends it, in HTTP/2; also while nothing was heard of the stream yet."""
+    session_id = new_id()
+    client = connect_h2(nginx).post_stream(
+        session_id, simulate={"tag": session_id, "never": "headers"}
+    )
+    stream = client.stream
+    deepseek.entry(session_id)
+    client.send("POST", f"/api/chat/cancel/{session_id}")
+    status, body = client.read_answer()
+    assert (status, json.loads(body)["upstreamClosed"]) == (200, True)
+    assert events(client.read_answer(stream)[1])[-1]["data"] == "[DONE]"
+    deepseek.gone(session_id)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("way", ["leave", "reset"])
+def test_a_client_that_goes_away_ends_its_answer(nginx, deepseek, connect, way, scenario):
+    """It closes its connection, or resets it; in HTTP/2 it resets the stream alone."""
+    session_id = new_id()
+    client = connect(nginx).post_stream(
+        session_id, simulate={"tag": session_id, **SCENARIOS[scenario]}
+    )
+    deepseek.entry(session_id)
+    if scenario != "before_headers":
+        client.read_until(b": keep-alive" if scenario == "silent" else b"id: 2\n")
+    left_at = time.monotonic()
+    getattr(client, way)()
+    assert deepseek.gone(session_id)["peer_gone_mono"] - left_at < 1
+
+
+def test_a_stream_that_is_reset_leaves_the_others_of_its_connection(nginx, deepseek, connect_h2):
+    stays, goes = new_id(), new_id()
+    client = connect_h2(nginx).post_stream(stays, simulate={"tag": stays, "rate": 20, "tokens": 60})
+    first = client.stream
+    client.post_stream(goes, simulate={"tag": goes, "rate": 20})
+    client.read_until(b"id: 2\n")
+    client.reset()
+    deepseek.gone(goes)
+    assert deepseek.entry(stays)["open"] is True
+    assert events(client.read_answer(first)[1])[-1]["data"] == "[DONE]"
+
+
+def test_keep_alives_cross(nginx, connect):
+    client = connect(nginx).post_stream(
+        new_id(), simulate={"first_token_delay": 60, "keep_alive_every": 0.05}
+    )
+    client.read_until(b": keep-alive\n\n")
+
+
+def test_silence_is_bridged_by_heartbeats(start_nginx, start_proxy, deepseek, connect):
+    """nginx would cut it short; here its patience is one second instead of sixty."""
+
+    def begin(heartbeat):
+        proxy = start_proxy("gunicorn", deepseek.url, CHATPROXY_HEARTBEAT=heartbeat)
+        impatient = {"proxy_read_timeout 60s;": "proxy_read_timeout 1s;"}
+        nginx = start_nginx(proxy.url, values=impatient)
+        scenario = {"tag": f"{nginx.port}", "first_token_delay": 3, "tokens": 1}
+        return connect(nginx).post_stream(new_id(), simulate=scenario), scenario["tag"]
+
+    cut, kept = begin(heartbeat=30), begin(heartbeat=0.2)
+    deepseek.gone(cut[1])
+    assert b": heartbeat\n\n" in kept[0].read_until(b"data: [DONE]")
+
+
+def test_the_site_waits_far_longer_than_a_heartbeat():
+    patience = re.search(r"proxy_read_timeout (\d+)s;", SITE.read_text())[1]
+    assert int(patience) >= 3 * Settings().heartbeat
+
+
+def _body_of(size):
+    """A question of exactly ``size`` bytes, of which DeepSeek's simulation takes no long look."""
+    empty = json.dumps(chat(simulate={"rate": 0, "tokens": 1}, pad="")).encode()
+    return empty.replace(b'"pad": ""', b'"pad": "%b"' % (b"x" * (size - len(empty))))
+
+
+@pytest.fixture
+def post_body(ask):
+    """Sends a body to the stream route."""
+
+    def post_body(url, body):
+        headers = {"X-Session-Id": new_id(), "Content-Type": "application/json"}
+        return ask("POST", f"{url}/api/chat/stream", data=body, headers=headers)
+
+    return post_body
+
+
+def test_the_largest_body_passes_and_is_not_written_to_a_disk(nginx, post_body):
+    assert post_body(nginx.url, _body_of(LIMIT)).status_code == 200
+    assert "temporary file" not in nginx.log()
+
+
+def test_a_body_over_the_limit_is_refused_in_the_same_words(nginx, proxy, post_body):
+    refused, direct = (post_body(url, _body_of(LIMIT + 1)) for url in (nginx.url, proxy.url))
+    assert refused.status_code == direct.status_code == 413
+    assert refused.headers["Content-Type"] == direct.headers["Content-Type"]
+    assert refused.json() == direct.json()
+    assert "too large body" in nginx.log()
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(nginx, connect_h2):
+    client = connect_h2(nginx)
+    length = ("content-length", str(LIMIT + 1))
+    client.announce("POST", "/api/chat/stream", [length, ("x-session-id", new_id())])
+    status, body = client.read_answer()
+    assert (status, json.loads(body)["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics?x=1", "//metrics", "/%6detrics"])
+def test_metrics_are_not_for_the_world(nginx, connect_h2, path):
+    client = connect_h2(nginx)
+    client.send("GET", path)
+    assert client.read_answer()[0] == 403
+
+
+def test_the_page_and_the_health_checks_pass(nginx, ask):
+    assert "<title>" in ask("GET", nginx.url).text
+    assert ask("GET", f"{nginx.url}/healthz").json() == {"status": "ok"}
+    assert ask("GET", f"{nginx.url}/readyz").json() == {"status": "ready"}
+
+
+def _stopped_before_its_start(url, ask):
+    session_id = new_id()
+    assert ask("POST", f"{url}/api/chat/cancel/{session_id}").status_code == 404
+    return session_id, {}
+
+
+def _busy_deepseek(_url, _ask):
+    return new_id(), {"status": 503}
+
+
+def _bad_key(_url, _ask):
+    return new_id(), {"status": 401}
+
+
+@pytest.mark.parametrize(
+    ("arrange", "status"),
+    [(_stopped_before_its_start, 409), (_busy_deepseek, 503), (_bad_key, 502)],
+)
+def test_refusals_pass_unchanged(nginx, proxy, ask, arrange, status):
+    def refusal(url):
+        session_id, simulate = arrange(url, ask)
+        return ask(
+            "POST",
+            f"{url}/api/chat/stream",
+            json=chat(simulate=simulate),
+            headers={"X-Session-Id": session_id},
+        )
+
+    through, direct = refusal(nginx.url), refusal(proxy.url)
+    assert through.status_code == direct.status_code == status
+    assert through.json() == direct.json()
+    for name in ("Content-Type", "X-Should-Retry"):
+        assert through.headers.get(name) == direct.headers.get(name)
+
+
+def test_a_stop_that_finds_nothing_passes_unchanged(nginx, ask):
+    answer = ask("POST", f"{nginx.url}/api/chat/cancel/{new_id()}")
+    assert answer.status_code == 404
+    assert answer.json() == {"success": False, "message": "Session not found"}
+
+
+@pytest.fixture
+def hanging_up():
+    """Starts servers that read a request, keep it, and hang up; yields (start, requests)."""
+    received, threads = [], []
+    with contextlib.ExitStack() as listeners:
+
+        def serve(listener):
+            with contextlib.suppress(OSError):
+                while True:
+                    peer, _ = listener.accept()
+                    with peer:
+                        received.append(peer.recv(65536))
+
+        def start():
+            listener = socket.create_server(("127.0.0.1", 0))
+            listeners.callback(listener.close)
+            listeners.callback(listener.shutdown, socket.SHUT_RDWR)
+            threads.append(threading.Thread(target=serve, args=(listener,)))
+            threads[-1].start()
+            return "http://{}:{}".format(*listener.getsockname())
+
+        yield start, received
+    for thread in threads:
+        thread.join(10)
+
+
+def test_a_post_that_was_sent_is_not_sent_again(start_nginx, hanging_up, post_body):
+    """Another host would begin the answer a second time."""
+    start, received = hanging_up
+    nginx = start_nginx(start(), start())
+    assert post_body(nginx.url, b"{}").status_code == 502
+    assert len(received) == 1
+
+
+@pytest.fixture(params=["refuses", "is_silent"])
+def unreachable(request):
+    """The address of a host that can't be reached."""
+    if request.param == "is_silent":
+        with black_hole() as url:
+            yield url
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_a_host_that_cannot_be_reached_is_passed_over(start_nginx, unreachable, proxy, post_body):
+    quick = {"proxy_connect_timeout 5s;": "proxy_connect_timeout 1s;"}
+    nginx = start_nginx(unreachable, proxy.url, values=quick)
+    for _ in range(2):
+        assert post_body(nginx.url, _body_of(200)).status_code == 200
+
+
+def test_the_way_to_chatproxy_is_http_1_1(start_nginx, hanging_up, post_body):
+    """In HTTP/1.0 an answer that was cut off would look like a whole one."""
+    start, received = hanging_up
+    post_body(start_nginx(start()).url, b"{}")
+    assert received[0].startswith(b"POST /api/chat/stream HTTP/1.1\r\n")
+
+
+def test_who_asks_and_how_is_told_and_cannot_be_made_up(start_nginx, hanging_up, ask):
+    start, received = hanging_up
+    nginx = start_nginx(start())
+    forged = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "http", "Host": "test:1"}
+    ask("POST", f"{nginx.url}/api/chat/cancel/x", headers=forged)
+    head = wait_for(lambda: received)[0].decode()
+    forwarded = sorted(line for line in head.split("\r\n") if line.startswith(("X-For", "Host")))
+    assert forwarded == [
+        "Host: test",
+        "X-Forwarded-For: 127.0.0.1",
+        "X-Forwarded-Host: test",
+        "X-Forwarded-Proto: https",
+    ]
