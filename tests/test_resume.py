@@ -6,13 +6,15 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from . import cluster
-from .servers import events, new_id, wait_for
+from .servers import ROOT, events, new_id, wait_for
 from .valkey import Valkey
 
 TEXT = "".join(f"w{number} " for number in range(150))
@@ -67,8 +69,8 @@ def without_comments(body):
 def test_a_reader_gets_what_comes_after_the_event_that_it_names_on_every_worker(pairs):
     for maker, other in pairs:
         first = maker.start(new_id(), rate=100, text=TEXT)
-        again = other.read(first.id)
         whole = b"".join(first.read_event() + b"\n" for _ in range(8))
+        again = other.read(first.id)
         later = other.read(first.id, after=7)
         whole += first.read()
         assert without_comments(again.read()) == whole
@@ -270,6 +272,22 @@ def test_a_reader_on_another_worker_is_told_that_the_answer_was_lost(deepseek, l
         assert f"after event {numbers(body)[-1]}:" in error["message"]
         assert b"[DONE]" not in body
         assert other.read(first.id).status == 404
+
+
+def test_5000_ended_answers_of_200_kb_take_no_more_memory_than_they_may():
+    """In a process of its own, as a worker keeps them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.retain"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    allowed, grown, kept, first, last = map(int, done.stdout.split())
+    assert grown < 1.25 * allowed
+    assert 5000 > kept > 0.8 * allowed / 220_000
+    assert (first, last) == (0, 1), "the oldest go first"
 
 
 def test_many_readers_on_all_workers_see_the_same(servers):
