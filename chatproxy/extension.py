@@ -20,6 +20,7 @@ from . import logs, shutdown, signals, views
 from . import payload as payloads
 from .clock import Clock
 from .config import Settings, unknown_names
+from .desk import Desk
 from .disconnect import DisconnectWatcher
 from .errors import ConfigError, PeersUnavailable, Unauthorized
 from .library import Library
@@ -111,11 +112,14 @@ class State:
         run_dir = RunDir(settings.run_dir)
         self.metrics = Metrics(app, lambda: run_dir.path / "metrics")
         self._door = Door(run_dir)
-        self.registry = Registry(settings, app, _find_peers(settings, self._door, app.name))
-        self._door.serve(self.registry.answer)
+        peers = _find_peers(settings, self._door, app.name)
+        self.registry = Registry(settings, app, peers)
+        self.library = Library(self.registry)
+        desk = Desk(self.registry, self.library)
+        peers.serve(desk.answer, self.registry.lose)
+        self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
         self.watcher = DisconnectWatcher(settings.idle_timeout)
-        self.library = Library(self.registry)
         self._clock = Clock(settings, self.registry, self.library.visits)
         self._owner = owner
         self._preparers = preparers

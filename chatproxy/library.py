@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 from .errors import EventsGone, InvalidRequest, PeersUnavailable, SessionNotFound
-from .peers import Message
 from .reading import PeerReading, Reading, SessionReading
 from .registry import Registry
 from .session import StreamSession
@@ -21,10 +20,8 @@ class Library:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        #: The readers here of other workers.
         self.visits = Visits(registry.find, registry.sender)
-        registry.answer_also("read", self.visits.read)
-        registry.answer_also("leave", self.visits.leave)
-        registry.answer_also("sessions", self._list_for_peer)
 
     def open(self, session_id: str, owner: str, after: int) -> Reading | None:
         """Begin to read an answer, from the event after number ``after``.
@@ -66,7 +63,7 @@ class Library:
         Each has ``sessionId``, ``phase``, ``outcome`` and ``reason`` (None while it lives),
         ``events`` and ``ageSeconds``.
         """
-        found = self._list_here(owner)
+        found = self.list_here(owner)
         for name in self._registry.others():
             with suppress(PeersUnavailable):
                 _, answer = self._registry.ask(name, {"ask": "sessions", "owner": owner})
@@ -74,21 +71,13 @@ class Library:
                 found += listed if isinstance(listed, list) else []
         return sorted(found, key=lambda each: float(each["ageSeconds"]))
 
-    def _list_for_peer(self, question: Message) -> Message:
-        owner = question.get("owner")
-        listed = self._list_here(owner if isinstance(owner, str) else None)
-        return {"state": "listed", "sessions": listed}
-
-    def _list_here(self, owner: str | None) -> list[dict[str, Any]]:
+    def list_here(self, owner: str | None) -> list[dict[str, Any]]:
         """Those of this worker; all of them, with their owners, where no owner is given."""
-        sessions = [
-            session for session in self._registry.all() if owner is None or session.owner == owner
+        found = [each for each in self._registry.all() if owner is None or each.owner == owner]
+        return [
+            {**_as_json(session), **({"owner": session.owner} if owner is None else {})}
+            for session in found[-_MOST_LISTED:]
         ]
-        listed = [_as_json(session) for session in sessions[-_MOST_LISTED:]]
-        if owner is None:
-            for session, each in zip(sessions[-_MOST_LISTED:], listed, strict=True):
-                each["owner"] = session.owner
-        return listed
 
 
 def _as_json(session: StreamSession) -> dict[str, Any]:

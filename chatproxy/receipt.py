@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +58,14 @@ def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:
             session_id=str(fields["sessionId"]),
             phase=Phase(fields["phase"]),
             upstream_closed=fields["upstreamClosed"] is True,
-            stop_ms=round(float(fields["stopMs"]) + detour, 1),
+            stop_ms=_finite(round(float(fields["stopMs"]) + detour, 1)),
             events=int(fields["events"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise PeersUnavailable("Another worker's answer could not be understood.") from None
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError(number)
+    return number

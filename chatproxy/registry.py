@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from . import receipt as receipts
@@ -71,12 +70,6 @@ class Registry:
         #: Sessions whose end the application has not been told of yet.
         self._untold: set[StreamSession] = set()
         self.draining = False
-        self._answers = {
-            "ready": self._answer_ready,
-            "cancel": self._answer_cancel,
-            "state": self._answer_state,
-        }
-        peers.serve(self.answer, self.lose)
 
     def live(self) -> list[StreamSession]:
         """The sessions that have not ended yet."""
@@ -182,7 +175,8 @@ class Registry:
             if not self._is_known(key):
                 with self._arbitration.alone_with(_id(key)):
                     if not self._is_known(key):
-                        by, receipt = "peer", self._cancel_elsewhere(key, arrived)
+                        by = "peer"
+                        receipt = self._cancel_elsewhere(key, arrived)
             if by == "self":
                 receipt = self._cancel_here(key, CONFIRM_SECONDS, arrived)
             result = "stopped" if receipt else "not_found"
@@ -240,32 +234,20 @@ class Registry:
         for _ in range(forgotten):
             signals.cancel_forgotten.send(self.sender)
 
-    def answer_also(self, asked: str, answer: Callable[[Message], Message]) -> None:
-        """Have one more kind of question answered."""
-        self._answers[asked] = answer
+    def cancel_for_peer(self, key: SessionKey) -> Receipt | None:
+        """Stop a session of this worker, which another worker asks for."""
+        return self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic())
 
-    def answer(self, question: Message) -> Message:
-        """Answer another worker's question. Whatever it holds, this does not raise."""
-        answer = self._answers.get(str(question.get("ask")))
-        return answer(question) if answer else {"state": "nothing"}
+    def state_for_peer(self, key: SessionKey) -> str:
+        """What an id stands for here: "active", "cancelled" or "nothing".
 
-    def _answer_ready(self, _question: Message) -> Message:
-        return {"state": "draining" if self.draining else "ready"}
-
-    def _answer_cancel(self, question: Message) -> Message:
-        arrived = time.monotonic()
-        receipt = self._cancel_here(_key(question), PEER_CONFIRM_SECONDS, arrived)
-        if receipt is None:
-            return self._answer_state(question)
-        return receipts.to_send(receipt, (time.monotonic() - arrived) * 1000)
-
-    def _answer_state(self, question: Message) -> Message:
-        key = _key(question)
+        Where it is nothing, nobody needs to hold it any more.
+        """
         with self._lock:
             state = self._state(key)
         if state == "nothing" and not self._arbitration.is_busy(_id(key)):
             self._free(key)
-        return {"state": state}
+        return state
 
     def lose(self, key: Key) -> None:
         """Stop the session whose id another worker holds by now: no Stop would reach it here."""
@@ -335,10 +317,6 @@ class Registry:
 
 def _id(key: SessionKey) -> Key:
     return ("id", *key)
-
-
-def _key(question: Message) -> SessionKey:
-    return str(question.get("owner")), str(question.get("id"))
 
 
 def _question(ask: str, key: SessionKey) -> Message:

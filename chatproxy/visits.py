@@ -75,7 +75,7 @@ class Visits:
             visit.reading.close()
 
     def _visit(self, name: str, question: Message, after: int) -> _Visit | None:
-        key = (str(question.get("owner")), str(question.get("id")))
+        key = (question["owner"], question["id"])
         with self._lock:
             visit = self._visits.get(name)
             if visit is None:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from chatproxy import arbitration, signals
 from chatproxy import registry as registry_module
 from chatproxy.config import Settings
+from chatproxy.desk import Desk
 from chatproxy.errors import (
     ChatProxyError,
+    PeersUnavailable,
     Refusal,
     SessionActive,
     SessionCancelled,
@@ -19,13 +32,18 @@ from chatproxy.errors import (
     TooManySessions,
     UpstreamError,
 )
+from chatproxy.library import Library
+from chatproxy.peers import Key
+from chatproxy.peers.door import Door
+from chatproxy.peers.local import LocalPeers
+from chatproxy.peers.run_dir import RunDir
 from chatproxy.receipt import Receipt
 from chatproxy.registry import Registry
 from chatproxy.reservations import Reservations
 from chatproxy.session import Outcome, Phase, Reason, StreamSession
 
 from .servers import wait_for
-from .table import Table, TablePeers
+from .table import Table, TablePeers, sit_down
 
 PATIENCE = 10.0
 SENDER = object()
@@ -46,7 +64,9 @@ class FakeClock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """Moves only by hand, for the registries that are made from here on."""
     clock = FakeClock()
-    monkeypatch.setattr(registry_module, "Reservations", lambda retain: Reservations(retain, clock))
+    monkeypatch.setattr(
+        registry_module, "Reservations", lambda *limits: Reservations(*limits, clock)
+    )
     return clock
 
 
@@ -62,7 +82,8 @@ def new_registry(
         max_sessions=max_sessions,
         max_sessions_per_owner=max_sessions_per_owner,
     )
-    return Registry(settings, SENDER, TablePeers(table))
+    peers = TablePeers(table)
+    return sit_down(Registry(settings, SENDER, peers), peers)
 
 
 def finish(
@@ -421,3 +442,692 @@ def test_a_drain_does_not_wait_forever_for_a_close(monkeypatch: pytest.MonkeyPat
     stuck = registry.claim("session_1", "")
     registry.drain(0.0)
     assert stuck.reason is Reason.SHUTDOWN
+
+
+# ---- several workers ----------------------------------------------------------------------------
+
+
+def new_registries(count: int, table: Table | None = None, **limits: float) -> list[Registry]:
+    """Workers at one table."""
+    table = table or Table()
+    return [new_registry(table=table, **limits) for _ in range(count)]
+
+
+def peers_of(registry: Registry) -> TablePeers:
+    peers = registry._peers
+    assert isinstance(peers, TablePeers)
+    return peers
+
+
+def table_of(registry: Registry) -> Table:
+    return peers_of(registry).table
+
+
+def test_a_stop_that_comes_first_holds_on_every_worker() -> None:
+    one, two, three = new_registries(3)
+    assert one.cancel("session_1", "ada", time.monotonic()) is None
+    for registry in (two, three, one):
+        with pytest.raises(SessionCancelled):
+            registry.claim("session_1", "ada")
+    assert claimable(two, "session_1", "bob")
+
+
+def test_a_second_stop_that_comes_first_keeps_the_first_alive_wherever_it_lands(
+    clock: FakeClock,
+) -> None:
+    one, two = new_registries(2)
+    for registry in (one, two, one, two):
+        assert registry.cancel("session_1", "", 0.0) is None
+        clock.now += 20
+    assert not claimable(two, "session_1")
+    clock.now += 10
+    assert claimable(two, "session_1")
+
+
+def test_a_live_or_retained_id_is_taken_on_every_worker(clock: FakeClock) -> None:
+    one, two = new_registries(2, retain=60.0)
+    session = one.claim("session_1", "ada")
+    for _ in range(2):
+        with pytest.raises(SessionActive):
+            two.claim("session_1", "ada")
+        finish(one, session)
+    assert two.cancel("session_1", "ada", time.monotonic()) is None
+    clock.now += 60.0
+    assert claimable(two, "session_1", "ada")
+
+
+def test_a_stop_on_another_worker_brings_the_receipt_back() -> None:
+    one, two = new_registries(2)
+    session = one.claim("session_1", "ada")
+    session.enter(Phase.WAITING)
+    session.enter(Phase.STREAMING)
+    session.on_cancel(lambda: finish(one, session, events=42))
+    arrived = time.monotonic()
+    receipt = two.cancel("session_1", "ada", arrived)
+    passed = (time.monotonic() - arrived) * 1000
+    assert receipt is not None
+    assert (receipt.session_id, receipt.phase, receipt.events) == ("session_1", "streaming", 42)
+    assert receipt.upstream_closed
+    assert 0 <= receipt.stop_ms <= passed + 0.1
+    assert session.reason is Reason.USER
+    assert two.cancel("session_1", "ada", time.monotonic()) is None
+
+
+def test_a_close_that_a_peer_cannot_confirm_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "PEER_CONFIRM_SECONDS", 0.02)
+    one, two = new_registries(2)
+    one.claim("session_1", "")
+    receipt = two.cancel("session_1", "", time.monotonic())
+    assert receipt is not None
+    assert not receipt.upstream_closed
+    assert receipt.stop_ms >= 19
+
+
+def test_a_peer_confirms_before_it_is_given_up() -> None:
+    assert registry_module.PEER_CONFIRM_SECONDS + 0.2 <= arbitration.ASK_SECONDS < 2
+
+
+def test_an_id_that_was_refused_is_free_on_every_worker() -> None:
+    one, two = new_registries(2)
+    for registry in (one, two, one):
+        session = registry.claim("session_1", "ada")
+        finish(registry, session, refusal=UpstreamError("No."))
+    assert table_of(one).holders == {}
+
+
+def test_refused_starts_leave_nothing_at_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = new_registries(2, max_sessions_per_owner=2)
+    one.claim("session_1", "ada")
+    two.cancel("session_2", "ada", time.monotonic())
+    before = dict(table_of(one).holders)
+    for session_id in ("session_1", "session_2"):
+        assert not claimable(one, session_id, "ada")
+        assert not claimable(two, session_id, "ada")
+    two.draining = True
+    assert not claimable(two, "session_3", "ada")
+    assert table_of(one).holders == before
+    monkeypatch.setattr(two, "_refuse_known", lambda _key: None)
+    with pytest.raises(ShuttingDown):  # the drain began when the id was taken already
+        two.claim("session_3", "ada")
+    assert table_of(one).holders == before
+    two.draining = False
+    one.claim("session_4", "ada")
+    before = dict(table_of(one).holders)
+    for registry in (one, two):
+        with pytest.raises(TooManySessions):
+            registry.claim("session_5", "ada")
+    assert table_of(one).holders == before
+
+
+@pytest.mark.parametrize("owner", ["", "ada"])
+def test_a_claim_that_fails_half_way_costs_neither_id_nor_place(
+    monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    def fail(_limit: int) -> NoReturn:
+        raise MemoryError
+
+    one, two = new_registries(2, max_sessions=1, max_sessions_per_owner=1)
+    monkeypatch.setattr(registry_module, "AnswerLog", fail)
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            one.claim("session_1", owner)
+    monkeypatch.undo()
+    assert claimable(two, "session_1", owner)
+    assert claimable(one, "session_1", owner)
+    assert table_of(one).holders == {}
+
+
+@pytest.mark.parametrize("steps", ["discard release", "release discard", "discard discard release"])
+def test_in_any_order_a_session_gives_back_what_it_had(steps: str) -> None:
+    one, two = new_registries(2, max_sessions=1, max_sessions_per_owner=1)
+    session = one.claim("session_1", "ada")
+    session.refusal = UpstreamError("No.")
+    session.end(Outcome.FAILED)
+    for step in steps.split():
+        getattr(one, step)(session)
+    assert claimable(two, "session_1", "ada")
+    assert claimable(one, "session_1", "ada")
+
+
+def test_a_leftover_that_this_worker_holds_is_adopted_by_a_start_and_by_a_stop() -> None:
+    (registry,) = new_registries(1)
+    peers_of(registry).take(("id", "ada", "session_1"))
+    peers_of(registry).take(("id", "ada", "session_2"))
+    assert claimable(registry, "session_1", "ada")
+    assert registry.cancel("session_2", "ada", time.monotonic()) is None
+    assert not claimable(registry, "session_2", "ada")
+
+
+def test_a_leftover_that_another_worker_holds_is_given_up_when_it_is_asked() -> None:
+    one, two = new_registries(2)
+    peers_of(one).take(("id", "ada", "session_1"))
+    peers_of(one).take(("id", "ada", "session_2"))
+    assert claimable(two, "session_1", "ada")
+    assert two.cancel("session_2", "ada", time.monotonic()) is None
+    assert not claimable(one, "session_2", "ada")
+    assert table_of(one).holders == {("id", "ada", "session_2"): peers_of(two).name}
+
+
+def test_what_another_worker_has_taken_is_lost_here() -> None:
+    """The two could not hear of each other for a while: no Stop would reach this one."""
+    (registry,) = new_registries(1)
+    lost, kept = registry.claim("session_1", "ada"), registry.claim("session_2", "ada")
+    registry.lose(("place", "ada", "session_2"))
+    registry.lose(("id", "bob", "session_2"))
+    registry.lose(("id", "ada", "session_3"))
+    registry.lose(("id", "ada", "session_1"))
+    assert lost.flag.is_set()
+    assert not kept.flag.is_set()
+
+
+def test_when_all_is_over_nothing_is_left_at_the_table(clock: FakeClock) -> None:
+    registries = new_registries(3)
+    for number in range(30):
+        one, two = registries[number % 3], registries[number % 2]
+        session = one.claim(f"session_{number}", "ada" if number % 4 else "")
+        two.cancel(f"other_{number}", "ada", 0.0)
+        finish(one, session, UpstreamError("No.") if number % 5 == 0 else None)
+    clock.now += 200.0
+    for registry in registries:
+        assert not registry.idle
+        registry.sweep()
+        assert registry.idle
+    assert table_of(registries[0]).holders == {}
+
+
+def test_to_close_stops_all_and_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "TELL_SECONDS", 0.02)
+    one, two = new_registries(2)
+    session = one.claim("session_1", "ada")
+    one.cancel("session_2", "ada", time.monotonic())
+    two.claim("session_3", "ada")
+    one.close()
+    assert session.reason is Reason.SHUTDOWN
+    assert set(table_of(two).holders.values()) == {peers_of(two).name}
+
+
+# ---- where the others cannot be asked -----------------------------------------------------------
+
+
+def test_a_holder_that_does_not_answer_makes_starts_and_stops_unavailable() -> None:
+    one, two = new_registries(2)
+    session = one.claim("session_1", "ada")
+    table_of(one).mute.add(peers_of(one).name)
+    before = dict(table_of(one).holders)
+    for _ in range(2):
+        with pytest.raises(PeersUnavailable):
+            two.cancel("session_1", "ada", time.monotonic())
+        with pytest.raises(PeersUnavailable):
+            two.claim("session_1", "ada")
+    assert table_of(one).holders == before
+    assert not session.flag.is_set()
+    finish_when_cancelled(one, session)
+    assert one.cancel("session_1", "ada", time.monotonic())
+
+
+def test_a_key_that_never_gets_a_meaning_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arbitration, "ASK_SECONDS", 0.1)
+    one, two = new_registries(2)
+    peers_of(one).take(("id", "ada", "session_1"))
+    peers_of(one).answer = lambda _question: {"state": "nothing"}
+    for attempt in (two.claim, lambda *key: two.cancel(*key, time.monotonic())):
+        begun = time.monotonic()
+        with pytest.raises(PeersUnavailable):
+            attempt("session_1", "ada")
+        assert 0.1 <= time.monotonic() - begun < PATIENCE / 2
+    assert list(table_of(one).holders) == [("id", "ada", "session_1")]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"state": None},
+        {"state": ["stopped"]},
+        {"state": "stopped"},
+        {"state": "stopped", "tookMs": 1, "stopMs": "x", "events": 1, "phase": "waiting"},
+    ],
+)
+def test_an_answer_of_no_sense_is_no_receipt_and_no_404(said: dict[str, object]) -> None:
+    one, two = new_registries(2)
+    one.claim("session_1", "ada")
+    peers_of(one).answer = lambda _question: said
+    with pytest.raises(PeersUnavailable):
+        two.cancel("session_1", "ada", time.monotonic())
+
+
+def test_without_the_table_nothing_begins_and_only_what_is_known_here_is_stopped() -> None:
+    one, two = new_registries(2)
+    session = one.claim("session_1", "ada")
+    one.cancel("session_2", "ada", time.monotonic())
+    finish_when_cancelled(one, session)
+    table_of(one).away = True
+    for owner in ("", "ada"):
+        with pytest.raises(PeersUnavailable):
+            one.claim("session_3", owner)
+    with pytest.raises(PeersUnavailable):
+        one.cancel("session_3", "ada", time.monotonic())
+    with pytest.raises(PeersUnavailable):
+        two.cancel("session_1", "ada", time.monotonic())
+    assert one.cancel("session_1", "ada", time.monotonic())
+    assert one.cancel("session_2", "ada", time.monotonic()) is None
+    table_of(one).away = False
+    # A Stop that was answered with a 503 is not remembered.
+    assert claimable(two, "session_3", "ada")
+
+
+def test_where_it_is_allowed_sessions_begin_without_the_table() -> None:
+    table = Table()
+    settings = Settings(base_url=LOCAL, without_peers="run")
+    peers = TablePeers(table)
+    registry = sit_down(Registry(settings, SENDER, peers), peers)
+    table.away = True
+    session = registry.claim("session_1", "ada")
+    assert not claimable(registry, "session_1", "ada")
+    finish_when_cancelled(registry, session)
+    assert registry.cancel("session_1", "ada", time.monotonic())
+    with pytest.raises(PeersUnavailable):
+        registry.cancel("session_2", "ada", time.monotonic())
+
+
+@pytest.mark.parametrize(
+    ("session_id", "told"),
+    [
+        ("here", ("stopped", "self")),
+        ("there", ("stopped", "peer")),
+        ("unknown", ("not_found", "peer")),
+        ("mute", ("unavailable", "peer")),
+    ],
+)
+def test_of_each_stop_it_is_told_how_it_went(session_id: str, told: tuple[str, str]) -> None:
+    one, two, three = new_registries(3)
+    finish_when_cancelled(one, one.claim("here", ""))
+    finish_when_cancelled(two, two.claim("there", ""))
+    three.claim("mute", "")
+    table_of(one).mute.add(peers_of(three).name)
+    found: list[tuple[str, str]] = []
+
+    def note(_sender: object, result: str, by: str, seconds: float | None) -> None:
+        assert (seconds is not None) == (result == "stopped")
+        found.append((result, by))
+
+    with signals.cancel_answered.connected_to(note), suppress(PeersUnavailable):
+        one.cancel(session_id, "", time.monotonic())
+    assert found == [told]
+
+
+QUESTIONS = st.dictionaries(
+    st.sampled_from(["ask", "owner", "id", "x"]),
+    st.recursive(
+        st.none()
+        | st.integers()
+        | st.floats()
+        | st.text(st.characters(exclude_categories=()), max_size=5)
+        | st.sampled_from(["cancel", "state", "ready", "ada", "session_1"]),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+        max_leaves=3,
+    ),
+)
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@given(QUESTIONS)
+def test_any_question_has_an_answer(question: dict[str, object]) -> None:
+    registry = new_registry()
+    session = registry.claim("session_1", "ada")
+    finish_when_cancelled(registry, session)
+    answer = Desk(registry, Library(registry)).answer(question)
+    assert isinstance(json.loads(json.dumps(answer))["state"], str)
+    meant = (question.get("ask"), question.get("owner"), question.get("id"))
+    assert session.flag.is_set() == (meant == ("cancel", "ada", "session_1"))
+
+
+# ---- a Stop and a start at the same moment ------------------------------------------------------
+
+
+class HesitantPeers(TablePeers):
+    """A worker that takes an id and is then held up, until it is told to go on."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self.taken = threading.Event()
+        self.go_on = threading.Event()
+
+    def take(self, key: Key, *, alone: bool = False) -> str | None:
+        holder = super().take(key, alone=alone)
+        if key[0] == "id":
+            self.taken.set()
+            assert self.go_on.wait(PATIENCE)
+        return holder
+
+
+@pytest.fixture
+def hesitant() -> tuple[Registry, HesitantPeers, Registry]:
+    """A worker that hesitates, and another one that does not."""
+    table = Table()
+    peers = HesitantPeers(table)
+    settings = Settings(base_url=LOCAL)
+    other = TablePeers(table)
+    return (
+        sit_down(Registry(settings, SENDER, peers), peers),
+        peers,
+        sit_down(Registry(settings, SENDER, other), other),
+    )
+
+
+def test_a_stop_that_meets_a_start_half_way_stops_what_comes_of_it(
+    hesitant: tuple[Registry, HesitantPeers, Registry],
+) -> None:
+    one, peers, two = hesitant
+    receipts: list[Receipt | None] = []
+    start = in_a_thread(lambda: finish_when_cancelled(one, one.claim("session_1", "ada")))
+    assert peers.taken.wait(PATIENCE)
+    stop = in_a_thread(lambda: receipts.append(two.cancel("session_1", "ada", time.monotonic())))
+    stop.join(0.05)
+    assert stop.is_alive()
+    peers.go_on.set()
+    stop.join(PATIENCE)
+    start.join(PATIENCE)
+    (receipt,) = receipts
+    assert receipt is not None
+    assert receipt.upstream_closed
+    assert one.live() == []
+
+
+def test_a_start_that_meets_a_stop_half_way_is_refused(
+    hesitant: tuple[Registry, HesitantPeers, Registry],
+) -> None:
+    one, peers, two = hesitant
+    stop = in_a_thread(lambda: one.cancel("session_1", "ada", time.monotonic()))
+    assert peers.taken.wait(PATIENCE)
+    refusals: list[ChatProxyError] = []
+
+    def begin() -> None:
+        try:
+            two.claim("session_1", "ada")
+        except ChatProxyError as refusal:
+            refusals.append(refusal)
+
+    start = in_a_thread(begin)
+    start.join(0.05)
+    assert start.is_alive()
+    peers.go_on.set()
+    start.join(PATIENCE)
+    stop.join(PATIENCE)
+    (refusal,) = refusals
+    assert isinstance(refusal, SessionCancelled)
+
+
+def meet_at_table(_: object) -> Callable[[], tuple[Registry, Callable[[], None]]]:
+    table = Table()
+    return lambda: (new_registry(table=table), lambda: None)
+
+
+def meet_in_directory(folder: Path) -> Callable[[], tuple[Registry, Callable[[], None]]]:
+    def make() -> tuple[Registry, Callable[[], None]]:
+        door = Door(RunDir(str(folder / "run")))
+        chosen = Settings(base_url=LOCAL, max_sessions_per_owner=1000)
+        peers = LocalPeers(door, "app")
+        return sit_down(Registry(chosen, SENDER, peers), peers), door.close
+
+    return make
+
+
+@pytest.fixture(params=[meet_at_table, meet_in_directory])
+def workers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Registry]]:
+    """Three workers, at a table of the tests', and in a real run directory."""
+    make = request.param(tmp_path_factory.mktemp("d"))
+    made = [make() for _ in range(3)]
+    yield [registry for registry, _ in made]
+    for _, close in made:
+        close()
+
+
+#: On which workers an id is started and stopped, all at once.
+MEETINGS = {
+    "one stop": ([0], [1]),
+    "one worker": ([0], [0]),
+    "two stops": ([0], [1, 2]),
+    "two starts": ([0, 1], [2]),
+    "all": ([0, 1, 2], [0, 1, 2]),
+}
+
+
+@pytest.mark.usefixtures("_close_races")
+@pytest.mark.parametrize("meeting", MEETINGS)
+def test_no_stop_is_lost_in_a_race_with_its_start(workers: list[Registry], meeting: str) -> None:
+    """Afterwards nothing runs that a Stop was for, and at most one Stop has the receipt."""
+    starters, stoppers = MEETINGS[meeting]
+    barrier = threading.Barrier(len(starters) + len(stoppers))
+    count = 40
+    started: list[StreamSession] = []
+    receipts: list[Receipt] = []
+    failures: list[BaseException] = []
+
+    def start_all(registry: Registry) -> None:
+        for number in range(count):
+            barrier.wait(PATIENCE)
+            try:
+                session = registry.claim(f"session_{number}", "")
+            except (SessionCancelled, SessionActive):
+                continue
+            started.append(session)
+            finish_when_cancelled(registry, session)
+
+    def stop_all(registry: Registry) -> None:
+        for number in range(count):
+            barrier.wait(PATIENCE)
+            receipt = registry.cancel(f"session_{number}", "", time.monotonic())
+            if receipt is not None:
+                receipts.append(receipt)
+
+    def run(function: Callable[[Registry], None], registry: Registry) -> None:
+        try:
+            function(registry)
+        except BaseException as failure:
+            failures.append(failure)
+            barrier.abort()
+
+    threads = [in_a_thread(partial(run, start_all, workers[number])) for number in starters]
+    threads += [in_a_thread(partial(run, stop_all, workers[number])) for number in stoppers]
+    for thread in threads:
+        thread.join(3 * PATIENCE)
+    assert failures == []
+    assert [session.id for session in started if not session.flag.is_set()] == []
+    assert sorted(session.id for session in started) == sorted(r.session_id for r in receipts)
+    assert len({session.id for session in started}) == len(started)
+
+
+@pytest.mark.parametrize("attempt", ["claim", "cancel"])
+def test_a_frozen_holder_costs_the_time_of_a_question(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, attempt: str
+) -> None:
+    monkeypatch.setattr(arbitration, "ASK_SECONDS", 0.3)
+    folder = tmp_path_factory.mktemp("d")
+    thawed = threading.Event()
+
+    class Frozen:
+        def answer(self, _question: object) -> dict[str, object]:
+            thawed.wait(PATIENCE)
+            return {"state": "nothing"}
+
+    frozen, peers = Frozen(), LocalPeers(Door(RunDir(str(folder / "run"))), "app")
+    peers.serve(frozen.answer, lambda _key: None)
+    assert peers.take(("id", "ada", "session_1")) is None
+    registry, close = meet_in_directory(folder)()
+    begun = time.monotonic()
+    arguments = () if attempt == "claim" else (begun,)
+    with pytest.raises(PeersUnavailable):
+        getattr(registry, attempt)("session_1", "ada", *arguments)
+    assert 0.29 < time.monotonic() - begun < 1.9
+    thawed.set()
+    peers.close()
+    close()
+
+
+# ---- any order of events ------------------------------------------------------------------------
+
+EARLY = 30.0
+RETAINED = 60.0
+MOST_OF_OWNER = 2
+WORKERS = st.integers(0, 2)
+KEYS = st.tuples(st.sampled_from(["", "ada", "bob"]), st.sampled_from("abc"))
+
+
+class Meaning(NamedTuple):
+    """What an id stands for, in which worker, and until when."""
+
+    state: str
+    worker: int
+    until: float
+    session: StreamSession | None = None
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Starts, Stops, ends, time and deaths on three workers, against a plain dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.clock = FakeClock()
+        self.patch.setattr(
+            registry_module, "Reservations", lambda *limits: Reservations(*limits, self.clock)
+        )
+        self.table = Table()
+        self.workers = [self.new_worker() for _ in range(3)]
+        self.known: dict[tuple[str, str], Meaning] = {}
+
+    def new_worker(self) -> Registry:
+        return new_registry(RETAINED, 2000, MOST_OF_OWNER, self.table)
+
+    def live(self) -> list[Meaning]:
+        return [meaning for meaning in self.known.values() if meaning.session is not None]
+
+    def end(self, key: tuple[str, str]) -> None:
+        """Note that a session has ended."""
+        self.known[key] = Meaning("ended", self.known[key].worker, self.clock.now + RETAINED)
+
+    def refusals(self, worker: int, key: tuple[str, str]) -> set[type[ChatProxyError]]:
+        """Why a start may be refused; it must not be where there is no reason."""
+        reasons: set[type[ChatProxyError]] = set()
+        meaning = self.known.get(key)
+        if meaning is not None:
+            reasons.add(SessionCancelled if meaning.state == "cancelled" else SessionActive)
+            if meaning.worker == worker:
+                return reasons
+        if key[0] and sum(each.session.owner == key[0] for each in self.live()) >= MOST_OF_OWNER:
+            reasons.add(TooManySessions)
+        return reasons
+
+    @rule(worker=WORKERS, key=KEYS)
+    def start(self, worker: int, key: tuple[str, str]) -> None:
+        reasons, (owner, session_id) = self.refusals(worker, key), key
+        registry = self.workers[worker]
+        if reasons:
+            with pytest.raises(tuple(reasons)):
+                registry.claim(session_id, owner)
+            return
+        session = registry.claim(session_id, owner)
+        finish_when_cancelled(registry, session)
+        self.known[key] = Meaning("live", worker, math.inf, session)
+
+    @rule(worker=WORKERS, key=KEYS)
+    def stop(self, worker: int, key: tuple[str, str]) -> None:
+        owner, session_id = key
+        receipt = self.workers[worker].cancel(session_id, owner, time.monotonic())
+        meaning = self.known.get(key)
+        if meaning is None or meaning.state == "cancelled":
+            by = worker if meaning is None else meaning.worker
+            self.known[key] = Meaning("cancelled", by, self.clock.now + EARLY)
+        if meaning is None or meaning.session is None:
+            assert receipt is None
+            return
+        assert receipt is not None
+        assert (receipt.session_id, receipt.upstream_closed) == (session_id, True)
+        assert meaning.session.outcome is Outcome.STOPPED
+        self.end(key)
+
+    @precondition(lambda self: self.live())
+    @rule(data=st.data(), refused=st.booleans())
+    def come_to_an_end(self, data: st.DataObject, refused: bool) -> None:
+        meaning = data.draw(st.sampled_from(self.live()))
+        assert meaning.session is not None
+        key = (meaning.session.owner, meaning.session.id)
+        refusal = UpstreamError("No.") if refused else None
+        finish(self.workers[meaning.worker], meaning.session, refusal)
+        self.end(key)
+        if refused:
+            del self.known[key]
+
+    @rule(worker=WORKERS, key=KEYS)
+    def start_without_the_table(self, worker: int, key: tuple[str, str]) -> None:
+        owner, session_id = key
+        self.table.away = True
+        with pytest.raises((PeersUnavailable, *self.refusals(worker, key))):
+            self.workers[worker].claim(session_id, owner)
+        self.table.away = False
+
+    @rule(worker=WORKERS, key=KEYS)
+    def stop_without_the_table(self, worker: int, key: tuple[str, str]) -> None:
+        meaning = self.known.get(key)
+        self.table.away = True
+        if meaning is not None and meaning.worker == worker:
+            self.stop(worker, key)
+        else:
+            with pytest.raises(PeersUnavailable):
+                self.workers[worker].cancel(key[1], key[0], time.monotonic())
+        self.table.away = False
+
+    @rule(seconds=st.sampled_from([0.5, 10.0, EARLY, RETAINED]))
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.known = {k: each for k, each in self.known.items() if each.until > self.clock.now}
+
+    @rule(worker=WORKERS)
+    def sweep(self, worker: int) -> None:
+        self.workers[worker].sweep()
+
+    @rule(worker=WORKERS)
+    def kill(self, worker: int) -> None:
+        dead = peers_of(self.workers[worker])
+        dead.close()
+        del self.table.members[dead.name]
+        self.workers[worker] = self.new_worker()
+        self.known = {k: each for k, each in self.known.items() if each.worker != worker}
+
+    @invariant()
+    def each_id_is_held_by_its_worker(self) -> None:
+        for key, meaning in self.known.items():
+            assert self.table.holders[("id", *key)] == peers_of(self.workers[meaning.worker]).name
+
+    @invariant()
+    def each_owners_session_has_one_place(self) -> None:
+        places = sorted(key[1] for key in self.table.holders if key[0] == "place")
+        owners = [each.session.owner for each in self.live() if each.session is not None]
+        assert places == sorted(filter(None, owners))
+
+    @invariant()
+    def what_lives_is_what_should(self) -> None:
+        live = {session for registry in self.workers for session in registry.live()}
+        assert live == {each.session for each in self.live()}
+
+    def teardown(self) -> None:
+        for meaning in self.live():
+            assert meaning.session is not None
+            finish(self.workers[meaning.worker], meaning.session)
+        self.clock.now += 2 * RETAINED
+        for registry in self.workers:
+            registry.sweep()
+            assert registry.idle
+        self.patch.undo()
+        assert self.table.holders == {}
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(
+    derandomize=True, deadline=None, database=None, max_examples=150, stateful_step_count=40
+)

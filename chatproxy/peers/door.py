@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from ..errors import PeersUnavailable
@@ -86,15 +87,12 @@ class Door:
 
     def _open(self) -> None:
         name = secrets.token_hex(8) + SUFFIX
-        listener = socket.socket(socket.AF_UNIX)
         try:
             # Locked, so that nobody finds the socket before it listens and takes it for dead.
             with self._run_dir.locked() as path:
                 _sweep(path)
-                listener.bind(str(path / name))
-                listener.listen(_BACKLOG)
+                listener = _listen(path / name)
         except OSError as error:
-            listener.close()
             raise PeersUnavailable(f"The run directory cannot be used ({error}).") from None
         assert self._answer is not None
         # The thread must not keep alive an application that nobody needs any more.
@@ -161,18 +159,47 @@ def ask(path: Path, question: Message, seconds: float) -> Message:
             raise PeersUnavailable("Another worker did not answer.", retry_after=1) from None
 
 
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    # Whatever is forked from this process later must not keep the socket open beyond its end:
+    # it would look like a worker that lives and does not answer.
+    os.register_at_fork(after_in_child=partial(_disown, weakref.ref(listener)))
+    return listener
+
+
+def _disown(reference: weakref.ref[socket.socket]) -> None:
+    listener = reference()
+    if listener is not None and listener.fileno() >= 0:
+        # Not closed: its number would be used again, and closed once more with the object.
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), listener.fileno(), inheritable=False)
+
+
 def _accept(listener: socket.socket, answer: weakref.WeakMethod[_Answer]) -> None:
     while True:
         try:
             connection, _ = listener.accept()
+            _begin_reply(connection, answer)
         except OSError as error:
             if error.errno not in _SHORTAGES:
                 return
             time.sleep(0.1)
-        else:
-            threading.Thread(
-                target=_reply, args=(connection, answer), name="chatproxy-answer", daemon=True
-            ).start()
+
+
+def _begin_reply(connection: socket.socket, answer: weakref.WeakMethod[_Answer]) -> None:
+    thread = threading.Thread(
+        target=_reply, args=(connection, answer), name="chatproxy-answer", daemon=True
+    )
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads can be had at present
+        connection.close()
 
 
 def _reply(connection: socket.socket, reference: weakref.WeakMethod[_Answer]) -> None:
@@ -217,8 +244,9 @@ def _is_open(path: Path) -> bool:
 
 
 def _connect(path: Path, end: float) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
+    connection = None
     try:
+        connection = socket.socket(socket.AF_UNIX)
         while True:
             connection.settimeout(max(0.001, end - time.monotonic()))
             try:
@@ -229,11 +257,11 @@ def _connect(path: Path, end: float) -> socket.socket:
                 time.sleep(0.01)
             else:
                 return connection
-    except (ConnectionRefusedError, FileNotFoundError):
-        connection.close()
-        raise Gone from None
-    except OSError:
-        connection.close()
+    except OSError as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
+            raise Gone from None
         raise PeersUnavailable("Another worker could not be asked.", retry_after=1) from None
 
 
@@ -249,7 +277,10 @@ def _read(connection: socket.socket, end: float) -> Message:
     """
     line = b""
     while not line.endswith(b"\n"):
-        connection.settimeout(max(0.001, end - time.monotonic()))
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
         piece = connection.recv(_LONGEST)
         line += piece
         if not piece or len(line) > _LONGEST:

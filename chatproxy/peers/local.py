@@ -74,8 +74,8 @@ class LocalPeers:
     def free(self, keys: Iterable[Key]) -> None:
         """Remove the links that lead here."""
         for key in keys:
-            path = self._path(key)
             with suppress(OSError, PeersUnavailable):
+                path = self._path(key)
                 if os.readlink(path) == self._door.name:
                     os.unlink(path)
 

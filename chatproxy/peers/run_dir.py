@@ -10,9 +10,11 @@ What changes its files in more than one step does so under the lock of the direc
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import socket
 import stat
 import tempfile
 import time
@@ -25,6 +27,8 @@ from ..errors import ConfigError, PeersUnavailable
 #: The longest path of a directory whose sockets' addresses are not too long (108 bytes on Linux,
 #: 104 on other systems).
 _LONGEST = 80
+#: What may follow upon the prefix in the name of a directory that was not named.
+_LONGEST_SUFFIX = "4194304-xxxxxxxx"
 #: Seconds to wait for the lock of the directory.
 _LOCK_SECONDS = 1.5
 
@@ -66,10 +70,13 @@ class RunDir:
 
     def _try(self) -> None:
         """See that files can be made there: a server whose Stop can't be right must not start."""
-        where = self._configured or tempfile.gettempdir()
+        where = self._configured or "the temporary directory"
         try:
+            where = self._configured or tempfile.gettempdir()
             if self._configured:
                 _private(Path(where))
+            else:
+                _refuse_long(Path(where, f"{_prefix()}{_LONGEST_SUFFIX}"))
             probe = Path(tempfile.mkdtemp(prefix=".chatproxy-try-", dir=where))
             try:
                 (probe / "file").write_bytes(b"\0" * 4096)
@@ -96,6 +103,8 @@ class RunDir:
         try:
             yield self.path
         finally:
+            # By name: a process that was forked meanwhile has this descriptor too, and keeps it.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
     def _lock(self) -> int | None:
@@ -143,8 +152,8 @@ def remove_stale() -> None:
     """Remove the run directories of this user's processes that are no more."""
     for path in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
         pid = path.name[len(_prefix()) :].partition("-")[0]
-        with suppress(OSError):
-            if pid.isdigit() and _is_private(path) and not _lives(int(pid)) and _is_quiet(path):
+        with suppress(OSError, OverflowError):
+            if pid.isdecimal() and _is_private(path) and not _lives(int(pid)) and _is_quiet(path):
                 shutil.rmtree(path)
 
 
@@ -161,16 +170,22 @@ def _private(path: Path) -> Path:
 
     :raises ConfigError: where it is not.
     """
+    _refuse_long(path)
+    while True:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        with suppress(FileNotFoundError):  # the last worker has removed it in just that moment
+            if _is_private(path):
+                return path
+            raise ConfigError(
+                f"CHATPROXY_RUN_DIR: {path} must be a directory of this user's that nobody else "
+                "may enter (mode 0700)."
+            )
+
+
+def _refuse_long(path: Path) -> None:
     if len(os.fsencode(path)) > _LONGEST:
-        raise ConfigError(f"CHATPROXY_RUN_DIR has more than {_LONGEST} bytes: {path}")
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    if not _is_private(path):
-        raise ConfigError(
-            f"CHATPROXY_RUN_DIR: {path} must be a directory of this user's that nobody else may "
-            "enter (mode 0700)."
-        )
-    return path
+        raise ConfigError(f"CHATPROXY_RUN_DIR has more than {_LONGEST} bytes: {path}.")
 
 
 def _is_private(path: Path) -> bool:
@@ -190,9 +205,15 @@ def _lives(pid: int) -> bool:
 
 
 def _is_quiet(path: Path) -> bool:
-    """Whether nothing has happened there for a while: a process that is unknown here, in another
-    container, might use it."""
-    return time.time() - path.stat().st_mtime > 60
+    """Whether nothing has happened there for a while, and nobody listens: a process that is
+    unknown here, in another container, might use it."""
+    return time.time() - path.stat().st_mtime > 60 and not any(map(_listens, path.iterdir()))
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.setblocking(False)
+        return path.is_socket() and visitor.connect_ex(str(path)) != errno.ECONNREFUSED
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -1,0 +1,214 @@
+"""The table in Redis: one name for each key, whose value is the token of its holder.
+
+A *token* is a worker and a number that no other taking of any key has had. So whatever arrives
+late, or twice, does no harm.
+
+Redis may lose its memory: a restart, a restored snapshot, a failover. Until each holder has renewed
+its leases, an id that is held looks free; a Stop for it would be told that there is no such
+session. So a *marker* in Redis names the server's run and the time since when this memory is there,
+and for a settling time of about three seconds nothing can be taken. That goes for a Redis that is
+quite new to the application too, because nothing tells the two apart. A worker that can't reach
+Redis for the whole of that time, or for its lease, may lose its keys.
+
+Redis must keep what has not expired (``noeviction``), and allow scripts, INFO and TIME.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from ..errors import PeersUnavailable
+from . import Key
+from .link import Link
+
+#: Keys in one script. Redis does nothing else meanwhile.
+_BATCH = 200
+
+#: The milliseconds until the memory is settled, by the marker KEYS[1] and the time ARGV[1]. A
+#: marker is forgotten a week after the last worker's look.
+_MARKER = """
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local known, since = string.match(redis.call('GET', KEYS[1]) or '', '^(%w*) (%d+)$')
+local same = known == run and tonumber(since) <= now
+if not same then since = string.format('%.0f', now) end
+local marker = run .. ' ' .. since
+if not same or ARGV[2] == 'keep' then redis.call('SET', KEYS[1], marker, 'EX', 604800) end
+local left = math.max(0, tonumber(since) + ARGV[1] - now)
+"""
+_LOOK = f"{_MARKER} return {{marker, left, string.format('%.0f', now)}}"
+#: Takes KEYS[2] with the token ARGV[2] for ARGV[3] ms, also from the token ARGV[4].
+_TAKE = f"""{_MARKER}
+if left > 0 then return {{left, ''}} end
+local holder = redis.call('GET', KEYS[2])
+if holder and holder ~= ARGV[2] and holder ~= ARGV[4] then return {{0, holder}} end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+return {{0, ''}}
+"""
+#: Extends the leases of the tokens ARGV[3], … to ARGV[1] ms, and tells which are held by another
+#: than the worker whose tokens begin with ARGV[2]. Of its own tokens, the latest is the right one.
+_RENEW = """
+local lost = {}
+local function number(token) return tonumber(string.sub(token, #ARGV[2] + 1)) end
+for i, key in ipairs(KEYS) do
+  local holder, token = redis.call('GET', key), ARGV[i + 2]
+  if holder and string.sub(holder, 1, #ARGV[2]) ~= ARGV[2] then
+    lost[#lost + 1] = i
+  elseif not holder or number(holder) <= number(token) then
+    redis.call('SET', key, token, 'PX', ARGV[1])
+  end
+end
+return lost
+"""
+_FREE = """
+for i, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[i] then redis.call('DEL', key) end
+end
+"""
+#: Finds the token with which KEYS[2] is held.
+_FIND = f"{_MARKER} return {{left, redis.call('GET', KEYS[2]) or ''}}"
+#: Enrols the worker ARGV[1] for ARGV[2] ms; without it, nobody. Tells who is enrolled.
+_ENROL = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[1] ~= '' then
+  redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+"""
+_DISMISS = "redis.call('ZREM', KEYS[1], ARGV[1])"
+
+
+class Hold(NamedTuple):
+    """A key, by its name in Redis, and the token with which a worker holds it."""
+
+    name: str
+    token: str
+
+
+class Memory(NamedTuple):
+    """What Redis remembers.
+
+    ``marker`` tells one memory from another. ``holders_first`` says that it is quite new: those who
+    had a key from an earlier one should have it in this one too.
+    """
+
+    marker: bytes
+    holders_first: bool
+
+
+class Table:
+    """The table of one application.
+
+    :param lease: seconds for which a key is held without a renewal.
+    :param settling: seconds for which nothing is taken after a loss of memory.
+    """
+
+    def __init__(self, link: Link, prefix: str, lease: float, settling: float) -> None:
+        self._link = link
+        self._prefix = prefix
+        self._marker = f"{prefix}memory"
+        self._members = f"{prefix}workers"
+        self._lease = int(lease * 1000)
+        self._settling = int(settling * 1000)
+        self._clock_offset: float | None = None
+
+    def name(self, key: Key) -> str:
+        """The name of a key in Redis, of a fixed length whatever the key holds."""
+        text = json.dumps(list(key)).encode()
+        return f"{self._prefix}key:{hashlib.blake2b(text, digest_size=20).hexdigest()}"
+
+    def time(self) -> float | None:
+        """The seconds of Redis's clock; None before the first look."""
+        offset = self._clock_offset
+        return None if offset is None else time.monotonic() + offset
+
+    def look(self) -> Memory:
+        """Look at Redis, whether or not it seems to be away.
+
+        :raises PeersUnavailable: where it is.
+        """
+        marker, left, now = self._link.reach(_LOOK, [self._marker], [self._settling, "keep"])
+        self._clock_offset = int(now) / 1000 - time.monotonic()
+        return Memory(marker, left > self._settling / 2)
+
+    def take(self, hold: Hold, instead: str = "", *, unsettled: bool = False) -> str | None:
+        """Take a key that is free, or is held with the token ``instead``.
+
+        :param unsettled: even where Redis is not settled.
+        :returns: None, or the token with which it is held.
+        :raises PeersUnavailable: where Redis is away, or not settled.
+        """
+        arguments = [0 if unsettled else self._settling, hold.token, self._lease, instead]
+        left, token = self._link.run(_TAKE, [self._marker, hold.name], arguments)
+        self._check_settled(left)
+        return str(token, "utf-8", "replace") or None
+
+    @staticmethod
+    def _check_settled(left: int) -> None:
+        if left:
+            raise PeersUnavailable(
+                "What the workers share has just come back; try again.",
+                retry_after=math.ceil(left / 1000),
+            )
+
+    def find(self, name: str) -> str | None:
+        """The token with which a key is held, if it is.
+
+        :raises PeersUnavailable: where Redis is away, or not settled.
+        """
+        left, token = self._link.run(_FIND, [self._marker, name], [self._settling, ""])
+        self._check_settled(left)
+        return str(token, "utf-8", "replace") or None
+
+    def enrol(self, worker: str) -> None:
+        """Say that a worker is there, for as long as a lease; whether or not Redis seems away."""
+        self._link.reach(_ENROL, [self._members], [worker, self._lease])
+
+    def members(self) -> list[str]:
+        """The workers that are there.
+
+        :raises PeersUnavailable: where Redis is away.
+        """
+        found = self._link.run(_ENROL, [self._members], ["", 0])
+        return [str(name, "utf-8", "replace") for name in found]
+
+    def dismiss(self, worker: str) -> None:
+        """Say that a worker is there no more."""
+        with suppress(PeersUnavailable):
+            self._link.run(_DISMISS, [self._members], [worker])
+
+    def renew(self, worker: str, holds: Sequence[Hold]) -> Iterator[tuple[Hold, bool]]:
+        """Renew leases, whether or not Redis seems to be away; with whether each was kept.
+
+        :raises PeersUnavailable: where it is.
+        """
+        for batch in _batches(holds):
+            arguments = [self._lease, f"{worker}/", *(hold.token for hold in batch)]
+            lost = self._link.reach(_RENEW, [hold.name for hold in batch], arguments)
+            yield from ((hold, number not in lost) for number, hold in enumerate(batch, 1))
+
+    def free(self, holds: Sequence[Hold]) -> list[Hold]:
+        """Free keys where they are still held so; tell which could not be."""
+        freed = 0
+        try:
+            for batch in _batches(holds):
+                names, tokens = zip(*batch, strict=True)
+                self._link.run(_FREE, list(names), list(tokens))
+                freed += len(batch)
+        except PeersUnavailable:
+            pass
+        return list(holds[freed:])
+
+
+def _batches(holds: Sequence[Hold]) -> Iterator[Sequence[Hold]]:
+    return (holds[start : start + _BATCH] for start in range(0, len(holds), _BATCH))

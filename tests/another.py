@@ -1,0 +1,65 @@
+"""Another Python process, which runs a few lines and is spoken to in lines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .servers import ROOT, clean_environment
+
+PATIENCE = 30.0
+
+
+class Another:
+    """A process that runs a script; its arguments are in ``sys.argv``."""
+
+    def __init__(self, script: str, *arguments: object, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            cwd=ROOT,
+            env=clean_environment(**environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def read(self) -> str:
+        """The next line that it prints."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate()[1]
+        return line.rstrip("\n")
+
+    def tell(self, line: str = "") -> None:
+        """Write it a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def rest(self) -> str:
+        """What else it prints, when it has ended well."""
+        printed, errors = self.process.communicate(timeout=PATIENCE)
+        assert (self.process.returncode, errors) == (0, "")
+        return printed
+
+    def kill(self) -> None:
+        """End it at once; it is no more when this returns."""
+        self.process.kill()
+        if self.process.stdin is None or not self.process.stdin.closed:
+            self.process.communicate()
+
+
+@contextmanager
+def several(count: int, script: str, *arguments: object) -> Iterator[list[Another]]:
+    """Some processes that run the same script; each has printed a line before any goes on."""
+    processes = [Another(script, *arguments, number) for number in range(count)]
+    try:
+        for process in processes:
+            process.read()
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()

@@ -1,0 +1,278 @@
+"""Arbitration: one thread at a time for each key, bounded waits, and what the peers' words mean."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatproxy import arbitration as arbitration_module
+from chatproxy import signals
+from chatproxy.arbitration import Arbitration
+from chatproxy.errors import PeersUnavailable
+from chatproxy.peers import Key, Message
+
+from .servers import wait_for
+from .table import Table, TablePeers
+
+PATIENCE = 10.0
+A, B = ("id", "", "a"), ("id", "", "b")
+
+
+def new_arbitration(table: Table | None = None, *, runs_alone: bool = False) -> Arbitration:
+    return Arbitration(TablePeers(table), object(), runs_alone=runs_alone)
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arbitration_module, "ASK_SECONDS", 0.1)
+
+
+@pytest.fixture
+def told() -> Iterator[list[tuple[str, str]]]:
+    """What is said of the peers: operations and results."""
+    found: list[tuple[str, str]] = []
+
+    def note(_sender: object, operation: str, result: str) -> None:
+        found.append((operation, result))
+
+    with signals.peer_asked.connected_to(note):
+        yield found
+
+
+def in_a_thread(function: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
+# ---- alone --------------------------------------------------------------------------------------
+
+
+def test_the_peers_have_less_than_the_two_seconds_of_a_stop() -> None:
+    assert arbitration_module.ASK_SECONDS < 2
+
+
+def test_many_threads_deal_with_one_key_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arbitration_module, "ASK_SECONDS", PATIENCE)
+    arbitration = new_arbitration()
+    inside: list[int] = []
+    most: list[int] = []
+
+    def deal() -> None:
+        for _ in range(100):
+            with arbitration.alone_with(A):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0)
+                inside.pop()
+
+    for thread in [in_a_thread(deal) for _ in range(8)]:
+        thread.join(PATIENCE)
+    assert most == [1] * 800
+    assert not arbitration.is_busy(A)
+
+
+def test_keys_are_not_in_each_others_way() -> None:
+    arbitration = new_arbitration()
+    with arbitration.alone_with(A):
+        assert arbitration.is_busy(A)
+        assert not arbitration.is_busy(B)
+        with arbitration.alone_with(B):
+            assert arbitration.is_busy(B)
+    assert not arbitration.is_busy(A)
+
+
+def test_what_fails_alone_lets_the_next_one_in() -> None:
+    arbitration = new_arbitration()
+    with pytest.raises(KeyError), arbitration.alone_with(A):
+        raise KeyError
+    with arbitration.alone_with(A):
+        pass
+
+
+def test_whoever_waits_goes_on_as_soon_as_the_other_is_done() -> None:
+    arbitration = new_arbitration()
+    entered = threading.Event()
+
+    def enter() -> None:
+        with arbitration.alone_with(A):
+            entered.set()
+
+    with arbitration.alone_with(A):
+        thread = in_a_thread(enter)
+        assert not entered.wait(0.05)
+    assert entered.wait(PATIENCE)
+    thread.join(PATIENCE)
+    assert not arbitration.is_busy(A)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_whoever_waits_too_long_is_told_so_and_is_not_in_the_way() -> None:
+    arbitration = new_arbitration()
+    failures: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            with arbitration.alone_with(A):
+                pytest.fail("two are alone")
+        except PeersUnavailable as unavailable:
+            failures.append(unavailable)
+
+    with arbitration.alone_with(A):
+        in_a_thread(enter).join(PATIENCE)
+        assert arbitration.is_busy(A)
+    (failure,) = failures
+    assert isinstance(failure, PeersUnavailable)
+    assert failure.retry_after == 1
+    with arbitration.alone_with(A):
+        pass
+
+
+# ---- to try -------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_tries_come_to_an_end() -> None:
+    begun = time.monotonic()
+    with pytest.raises(PeersUnavailable) as caught:
+        list(Arbitration.tries())
+    assert caught.value.retry_after == 1
+    assert 0.1 <= time.monotonic() - begun < PATIENCE
+
+
+# ---- to take ------------------------------------------------------------------------------------
+
+
+def test_a_key_is_held_or_its_holder_is_named(told: list[tuple[str, str]]) -> None:
+    table = Table()
+    one, two = new_arbitration(table), new_arbitration(table)
+    assert one.take(A) is None
+    assert two.take(A) == table.holders[A]
+    one.free(A)
+    assert two.take(A) is None
+    assert set(told) == {("take", "ok")}
+
+
+def test_a_leftover_of_this_worker_counts_as_taken() -> None:
+    table = Table()
+    arbitration = new_arbitration(table)
+    assert arbitration.take(A) is None
+    assert arbitration.take(A) is None
+
+
+def test_without_the_table_nothing_is_taken(told: list[tuple[str, str]]) -> None:
+    table = Table()
+    arbitration = new_arbitration(table)
+    table.away = True
+    for to_begin in (False, True):
+        with pytest.raises(PeersUnavailable):
+            arbitration.take(A, to_begin=to_begin)
+    with pytest.raises(PeersUnavailable):
+        arbitration.take_any(iter([A, B]))
+    assert told == [("take", "unavailable")] * 3
+
+
+def test_who_may_run_alone_takes_what_begins_and_nothing_else() -> None:
+    """What a Stop takes must be known to all, or the start may be anywhere."""
+    table = Table()
+    arbitration = new_arbitration(table, runs_alone=True)
+    table.away = True
+    assert arbitration.take(A, to_begin=True) is None
+    assert arbitration.take_any(iter([A])) == A
+    with pytest.raises(PeersUnavailable):
+        arbitration.take(A)
+
+
+def test_of_several_keys_the_first_is_taken_that_nobody_holds() -> None:
+    table = Table()
+    one, two = new_arbitration(table), new_arbitration(table)
+    keys: list[Key] = [("place", "ada", str(number)) for number in range(3)]
+    one.take(keys[0])
+    assert two.take_any(iter(keys)) == keys[1]
+    # What this worker holds itself is somebody's place, too.
+    assert two.take_any(iter(keys)) == keys[2]
+    assert two.take_any(iter(keys)) is None
+    one.free(keys[0], keys[1])
+    assert two.take_any(iter(keys)) == keys[0]
+
+
+# ---- to ask -------------------------------------------------------------------------------------
+
+
+def asked(answer: Any) -> tuple[str, Message]:
+    """What comes of an answer."""
+    table = Table()
+    holder = TablePeers(table)
+    holder.answer = lambda _question: answer
+    return new_arbitration(table).ask(holder.name, {"ask": "state"})
+
+
+def test_a_state_comes_with_all_that_was_said(told: list[tuple[str, str]]) -> None:
+    answer = {"state": "stopped", "events": 3}
+    assert asked(answer) == ("stopped", answer)
+    assert told == [("ask", "ok")]
+
+
+@settings(derandomize=True, deadline=None, database=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["state", "x"]),
+        st.none() | st.booleans() | st.integers() | st.lists(st.text()) | st.just({"state": "a"}),
+    )
+)
+def test_an_answer_without_a_state_is_none(answer: Message) -> None:
+    with pytest.raises(PeersUnavailable):
+        asked(answer)
+
+
+def test_of_an_answer_without_a_state_it_is_told_too(told: list[tuple[str, str]]) -> None:
+    with pytest.raises(PeersUnavailable):
+        asked({"state": None})
+    assert told == [("ask", "unavailable")]
+
+
+def test_a_holder_that_does_not_answer_is_unavailable(told: list[tuple[str, str]]) -> None:
+    table = Table()
+    holder = TablePeers(table)
+    table.mute.add(holder.name)
+    with pytest.raises(PeersUnavailable):
+        new_arbitration(table).ask(holder.name, {"ask": "state"})
+    assert told == [("ask", "unavailable")]
+
+
+def test_the_holder_has_a_limited_time_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    peers = TablePeers()
+    monkeypatch.setattr(
+        peers, "ask", lambda _holder, _question, seconds: given.append(seconds) or {"state": "a"}
+    )
+    Arbitration(peers, object(), runs_alone=False).ask("x", {})
+    assert given == [arbitration_module.ASK_SECONDS]
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_of_many_that_wait_for_one_key_all_go_on_or_are_told() -> None:
+    arbitration = new_arbitration()
+    results: list[str] = []
+
+    def enter() -> None:
+        try:
+            with arbitration.alone_with(A):
+                time.sleep(0.02)
+                results.append("in")
+        except PeersUnavailable:
+            results.append("told")
+
+    for _ in range(20):
+        in_a_thread(enter)
+    wait_for(lambda: len(results) == 20)
+    assert set(results) == {"in", "told"}
+    assert not arbitration.is_busy(A)

@@ -1,0 +1,709 @@
+"""The door: questions and answers, the dead and the frozen, and whatever else comes to a socket."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import itertools
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatproxy.config import Settings
+from chatproxy.errors import PeersUnavailable
+from chatproxy.peers import Message
+from chatproxy.peers import door as door_module
+from chatproxy.peers.door import Door, Gone
+from chatproxy.peers.local import LocalPeers
+from chatproxy.peers.run_dir import RunDir
+from chatproxy.registry import Registry
+
+from .another import PATIENCE, Another, several
+from .servers import wait_for
+from .table import sit_down
+
+#: What opens a door in another process, and prints its name.
+OPEN = """
+import os, signal, socket, sys, threading
+from chatproxy.errors import PeersUnavailable
+from chatproxy.peers.door import Door, Gone
+from chatproxy.peers.run_dir import RunDir
+
+class Worker:
+    def answer(self, question):
+        return {"state": "ready", "pid": os.getpid()}
+
+worker, door = Worker(), Door(RunDir(sys.argv[1]))
+door.serve(worker.answer)
+print(door.name, flush=True)
+"""
+
+
+class Worker:
+    """Somebody with a door, who says back what was asked."""
+
+    def __init__(self, place: Path, state: str = "ready") -> None:
+        self.state = state
+        self.door = Door(RunDir(str(place)))
+        self.door.serve(self.answer)
+
+    def answer(self, question: Message) -> Message:
+        return {"state": self.state, "asked": question}
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the doors are."""
+    return tmp_path_factory.mktemp("d") / "run"
+
+
+@pytest.fixture
+def new_worker(place: Path) -> Iterator[Callable[..., Worker]]:
+    with ExitStack() as stack:
+
+        def make(state: str = "ready") -> Worker:
+            worker = Worker(place, state)
+            stack.callback(worker.door.close)
+            return worker
+
+        yield make
+
+
+@pytest.fixture
+def crashes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What threads have ended by."""
+    found: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", found.append)
+    return found
+
+
+def sockets(place: Path) -> set[str]:
+    return {each.name for each in place.iterdir() if each.is_socket()}
+
+
+def unavailable(door: Door, name: str, seconds: float) -> float:
+    """How long it takes to be told that there is no answer."""
+    begun = time.monotonic()
+    with pytest.raises(PeersUnavailable) as caught:
+        door.ask(name, {"ask": "ready"}, seconds)
+    assert caught.value.retry_after == 1
+    return time.monotonic() - begun
+
+
+# ---- questions and answers ----------------------------------------------------------------------
+
+
+def test_a_worker_is_asked_by_its_name(new_worker: Callable[..., Worker]) -> None:
+    one, two = new_worker("one"), new_worker("two")
+    question = {"ask": "state", "owner": "", "id": "a"}
+    assert one.door.ask(two.door.name, question, 5) == {"state": "two", "asked": question}
+    assert two.door.ask(one.door.name, question, 5) == {"state": "one", "asked": question}
+    assert one.door.ask(one.door.name, question, 5)["state"] == "one"
+    assert one.door.name != two.door.name
+
+
+@pytest.mark.parametrize("text", ["\xf6\u2028\n\r\0", "\ud800", "\U0001f600", "x" * 50_000, '"\\'])
+def test_any_text_arrives_as_it_was(new_worker: Callable[..., Worker], text: str) -> None:
+    one, two = new_worker(), new_worker()
+    question = {"ask": "state", "owner": text, "id": "a"}
+    assert one.door.ask(two.door.name, question, 5)["asked"] == question
+
+
+def test_many_questions_at_once_have_their_own_answers(new_worker: Callable[..., Worker]) -> None:
+    one, two = new_worker(), new_worker()
+    answers: dict[int, Message] = {}
+
+    def ask(number: int) -> None:
+        answers[number] = one.door.ask(two.door.name, {"number": number}, PATIENCE)["asked"]
+
+    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert answers == {number: {"number": number} for number in range(100)}
+
+
+def test_a_door_opens_once_and_only_when_it_is_used(
+    new_worker: Callable[..., Worker], place: Path
+) -> None:
+    worker = new_worker()
+    assert sockets(place) == set()
+    names = {worker.door.name for _ in range(3)}
+    assert sockets(place) == names
+    assert len(names) == 1
+
+
+def test_a_door_opens_in_the_longest_directory_that_is_allowed(place: Path) -> None:
+    place = place.parent / ("x" * (80 - len(os.fsencode(place.parent)) - 1))
+    worker = Worker(place)
+    assert worker.door.ask(worker.door.name, {}, 5)["state"] == "ready"
+    worker.door.close()
+
+
+def test_somebody_is_in_a_state_where_another_says_so(new_worker: Callable[..., Worker]) -> None:
+    one = new_worker("ready")
+    assert not one.door.is_anyone("ready")
+    two = new_worker("draining")
+    two.door.open()
+    assert not one.door.is_anyone("ready")
+    assert one.door.is_anyone("draining")
+    two.state = "ready"
+    assert one.door.is_anyone("ready")
+    two.door.close()
+    assert not one.door.is_anyone("ready")
+
+
+def test_who_is_frozen_is_in_no_state(new_worker: Callable[..., Worker], place: Path) -> None:
+    one = new_worker("ready")
+    one.door.open()
+    with frozen(place):
+        assert not one.door.is_anyone("ready")
+
+
+# ---- the dead, the frozen, the confused ---------------------------------------------------------
+
+
+@contextmanager
+def frozen(place: Path, *, full: bool = False) -> Iterator[str]:
+    """A worker that listens and never accepts."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(place / "frozen.sock"))
+        listener.listen(0)
+        with suppress(BlockingIOError):
+            while full:
+                visitor = stack.enter_context(socket.socket(socket.AF_UNIX))
+                visitor.setblocking(False)
+                visitor.connect(str(place / "frozen.sock"))
+        yield "frozen.sock"
+
+
+@contextmanager
+def answering(place: Path, answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A worker that treats its visitors in its own way."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(place / "strange.sock"))
+    listener.listen(8)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    answer(connection)
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield "strange.sock"
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(PATIENCE)
+
+
+def test_who_was_never_there_is_gone(new_worker: Callable[..., Worker]) -> None:
+    worker = new_worker()
+    with pytest.raises(Gone):
+        worker.door.ask("0123.sock", {}, 5)
+    assert not worker.door.lives("0123.sock")
+    assert worker.door.lives(worker.door.name)
+
+
+def test_who_has_closed_is_gone(new_worker: Callable[..., Worker]) -> None:
+    one, two = new_worker(), new_worker()
+    name = two.door.name
+    assert one.door.lives(name)
+    two.door.close()
+    assert not one.door.lives(name)
+    with pytest.raises(Gone):
+        one.door.ask(name, {}, 5)
+
+
+def test_who_was_killed_is_gone_at_once(new_worker: Callable[..., Worker], place: Path) -> None:
+    worker = new_worker()
+    process = Another(OPEN + "input()", place)
+    name = process.read()
+    assert worker.door.ask(name, {}, 5)["pid"] == process.process.pid
+    process.kill()
+    assert name in sockets(place)
+    assert not worker.door.lives(name)
+    with pytest.raises(Gone):
+        worker.door.ask(name, {}, 5)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_who_is_frozen_costs_the_time_that_was_given_and_no_more(
+    new_worker: Callable[..., Worker], place: Path, full: bool
+) -> None:
+    worker = new_worker()
+    worker.door.open()
+    with frozen(place, full=full) as name:
+        assert 0.29 < unavailable(worker.door, name, 0.3) < 1.5
+        assert worker.door.lives(name)
+        worker.door.sweep()
+        assert name in sockets(place)
+
+
+def test_a_queue_that_has_room_again_is_entered(
+    new_worker: Callable[..., Worker], place: Path
+) -> None:
+    worker = new_worker()
+    worker.door.open()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place / "busy.sock"))
+        listener.listen(0)
+        filler = socket.socket(socket.AF_UNIX)
+        filler.connect(str(place / "busy.sock"))
+        answers: list[Message] = []
+        thread = threading.Thread(
+            target=lambda: answers.append(worker.door.ask("busy.sock", {}, PATIENCE)), daemon=True
+        )
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+        filler.close()
+        listener.accept()[0].close()
+        connection, _ = listener.accept()
+        connection.sendall(b'{"state": "active"}\n')
+        thread.join(PATIENCE)
+        connection.close()
+    assert answers == [{"state": "active"}]
+
+
+STRANGE = {
+    "nothing": b"",
+    "text": b"hello\n",
+    "a list": b"[]\n",
+    "null": b"null\n",
+    "half a line": b'{"state": "active"}',
+    "not UTF-8": b'{"state": "\xff"}\n',
+    "two lines": b'{"state": "active"}\n{}\n',
+    "nested": b"[" * 60_000 + b"\n",
+    "digits": b"9" * 60_000 + b"\n",
+    "too long": b'"' + b"x" * 70_000 + b'"\n',
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_an_answer_that_is_none_counts_as_no_answer(
+    new_worker: Callable[..., Worker], place: Path, name: str
+) -> None:
+    worker = new_worker()
+    worker.door.open()
+    with answering(place, lambda connection: connection.sendall(STRANGE[name])) as strange:
+        assert unavailable(worker.door, strange, PATIENCE) < PATIENCE / 2
+
+
+def test_an_answer_in_drops_is_not_waited_for_longer_than_any_other(
+    new_worker: Callable[..., Worker], place: Path
+) -> None:
+    def drip(connection: socket.socket) -> None:
+        for _ in range(3000):
+            connection.sendall(b" ")
+            time.sleep(0.0005)
+
+    worker = new_worker()
+    worker.door.open()
+    with answering(place, drip) as strange:
+        assert unavailable(worker.door, strange, 0.2) < 1.2
+
+
+# ---- whatever comes -----------------------------------------------------------------------------
+
+TEXTS = st.text(st.characters(exclude_categories=()), max_size=20)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+ASKED = st.sampled_from(["ready", "state", "cancel", "claim", ""])
+QUESTIONS = st.one_of(
+    VALUES,
+    st.fixed_dictionaries(
+        {}, optional={"ask": ASKED | VALUES, "owner": VALUES, "id": VALUES, "x": VALUES}
+    ),
+    st.fixed_dictionaries({"ask": ASKED, "owner": TEXTS, "id": TEXTS}),
+)
+LINES = st.one_of(
+    st.binary(max_size=200),
+    st.binary(max_size=200).map(lambda data: data + b"\n"),
+    QUESTIONS.map(lambda question: json.dumps(question).encode() + b"\n"),
+    QUESTIONS.map(lambda question: json.dumps(question, ensure_ascii=False) + "\n").map(
+        lambda text: text.encode("utf-8", "surrogatepass")
+    ),
+    QUESTIONS.map(lambda question: json.dumps(question).encode("utf-16") + b"\n"),
+    st.sampled_from([*STRANGE.values(), b"\n", b"\0\n", b'{"ask": "ready"}\n' * 3]),
+)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registry, Door, Path]]:
+    """A whole worker with one session, its door, and its address."""
+    place = tmp_path_factory.mktemp("d")
+    place.chmod(0o700)
+    door = Door(RunDir(str(place)))
+    peers = LocalPeers(door, "app")
+    registry = sit_down(Registry(Settings(), object(), peers), peers)
+    registry.claim("session_1", "ada")
+    yield registry, door, place / door.name
+    door.close()
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=250)
+@given(data=LINES, politely=st.booleans())
+def test_whatever_comes_to_the_socket_is_answered_or_dropped(
+    registry: tuple[Registry, Door, Path], data: bytes, politely: bool
+) -> None:
+    found: list[object] = []
+    usual, threading.excepthook = threading.excepthook, found.append
+    try:
+        _, door, address = registry
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.settimeout(PATIENCE)
+            visitor.connect(str(address))
+            with suppress(BrokenPipeError, ConnectionResetError):
+                visitor.sendall(data)
+                if politely:
+                    visitor.shutdown(socket.SHUT_WR)
+                    received = b"".join(iter(lambda: visitor.recv(65536), b""))
+                    assert not received or isinstance(json.loads(received)["state"], str)
+        assert door.ask(door.name, {"ask": "ready"}, PATIENCE) == {"state": "ready"}
+    finally:
+        threading.excepthook = usual
+    assert found == []
+
+
+def test_nothing_of_that_harms_a_session(registry: tuple[Registry, Door, Path]) -> None:
+    (session,) = registry[0].live()
+    assert not session.flag.is_set()
+
+
+def test_who_comes_and_says_nothing_holds_nobody_up_and_is_sent_away(
+    new_worker: Callable[..., Worker],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    crashes: list[object],
+) -> None:
+    monkeypatch.setattr(door_module, "_PATIENCE", 0.3)
+    one, two = new_worker(), new_worker()
+    with ExitStack() as stack:
+        visitors = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(20)]
+        for visitor in visitors:
+            visitor.settimeout(PATIENCE)
+            visitor.connect(str(place / one.door.name))
+            visitor.sendall(b'{"ask": ')
+        assert two.door.ask(one.door.name, {}, PATIENCE)["state"] == "ready"
+        assert {visitor.recv(1) for visitor in visitors} == {b""}
+    assert crashes == []
+
+
+@pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_the_door_stays_open_when_descriptors_are_short(
+    new_worker: Callable[..., Worker],
+    monkeypatch: pytest.MonkeyPatch,
+    crashes: list[object],
+    shortage: int,
+) -> None:
+    accept = socket.socket.accept
+    shortages = [shortage] * 2
+
+    def accept_if_possible(self: socket.socket) -> tuple[socket.socket, object]:
+        if shortages:
+            raise OSError(shortages.pop(), "short")
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", accept_if_possible)
+    one, two = new_worker(), new_worker()
+    one.door.open()
+    assert two.door.ask(one.door.name, {}, PATIENCE)["state"] == "ready"
+    assert (shortages, crashes) == ([], [])
+
+
+def test_the_door_stays_open_when_threads_are_short(
+    new_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch, crashes: list[object]
+) -> None:
+    start = threading.Thread.start
+    shortages = [1, 1]
+
+    def start_if_possible(self: threading.Thread) -> None:
+        if self.name == "chatproxy-answer" and shortages:
+            shortages.pop()
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_possible)
+    one, two = new_worker(), new_worker()
+    one.door.open()
+    for _ in range(2):
+        unavailable(two.door, one.door.name, PATIENCE)
+    assert two.door.ask(one.door.name, {}, PATIENCE)["state"] == "ready"
+    assert (shortages, crashes) == ([], [])
+
+
+def test_without_descriptors_the_others_are_unavailable_and_that_is_all(place: Path) -> None:
+    script = """
+import contextlib, os, resource
+from chatproxy.peers.local import LocalPeers
+peers, unopened = LocalPeers(door, "app"), Door(RunDir(sys.argv[1]))
+unopened.serve(worker.answer)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+with contextlib.suppress(OSError):
+    while True:
+        taken.append(os.dup(0))
+for attempt in (
+    lambda: door.ask(door.name, {}, 1),
+    lambda: peers.ask(door.name, {}, 1),
+    lambda: unopened.name,
+    lambda: LocalPeers(unopened, "app").take(("a",)),
+):
+    try:
+        print(attempt())
+    except PeersUnavailable:
+        print("unavailable")
+print(peers.free([("a",)]))
+for descriptor in taken:
+    os.close(descriptor)
+print(peers.ask(door.name, {}, 20)["state"], peers.take(("a",)))
+door.close()
+unopened.close()
+"""
+    process = Another(OPEN + script, place)
+    process.read()
+    assert process.rest().split() == ["unavailable"] * 4 + ["None", "ready", "None"]
+
+
+# ---- to sweep -----------------------------------------------------------------------------------
+
+
+def test_what_the_dead_have_left_is_swept_and_nothing_else(
+    new_worker: Callable[..., Worker], place: Path
+) -> None:
+    worker = new_worker()
+    process = Another(OPEN + "input()", place)
+    dead = process.read()
+    process.kill()
+    (place / "of-dead").symlink_to(dead)
+    (place / "of-nobody").symlink_to("0123.sock")
+    (place / "no-socket.sock").touch()
+    (place / "of-living").symlink_to(worker.door.name)
+    (place / "note").touch()
+    (place / "aside").symlink_to("note")
+    with frozen(place) as name:
+        (place / "of-frozen").symlink_to(name)
+        worker.door.sweep()
+        assert {each.name for each in place.iterdir()} == {
+            *(worker.door.name, "of-living", name, "of-frozen", "note", "aside")
+        }
+
+
+def test_whoever_opens_sweeps(new_worker: Callable[..., Worker], place: Path) -> None:
+    process = Another(OPEN + "input()", place)
+    dead = process.read()
+    process.kill()
+    (place / "key").symlink_to(dead)
+    assert {each.name for each in place.iterdir()} == {dead, "key"}
+    worker = new_worker()
+    assert {worker.door.name} == {each.name for each in place.iterdir()}
+
+
+def test_no_door_is_swept_while_it_opens(place: Path, crashes: list[object]) -> None:
+    """A socket that is there but does not listen yet looks like that of the dead."""
+    over = threading.Event()
+    sweeper = Worker(place)
+    sweeper.door.open()
+
+    def sweep() -> None:
+        while not over.wait(0.001):
+            with suppress(PeersUnavailable):
+                sweeper.door.sweep()
+
+    opened: list[Worker] = []
+
+    def open_some() -> None:
+        for _ in range(10):
+            worker = Worker(place)
+            wait_for(lambda worker=worker: is_opened(worker.door), PATIENCE)
+            opened.append(worker)
+
+    threads = [threading.Thread(target=each, daemon=True) for each in [sweep, *[open_some] * 4]]
+    for thread in threads:
+        thread.start()
+    for thread in threads[1:]:
+        thread.join(PATIENCE)
+    over.set()
+    threads[0].join(PATIENCE)
+    assert sockets(place) == {each.door.name for each in [sweeper, *opened]}
+    for worker in opened:
+        assert sweeper.door.ask(worker.door.name, {}, PATIENCE)["state"] == "ready"
+        worker.door.close()
+    assert crashes == []
+    sweeper.door.close()
+    assert list(place.iterdir()) == []
+
+
+def is_opened(door: Door) -> bool:
+    """Open a door; False where the directory is locked for too long by now."""
+    try:
+        door.open()
+    except PeersUnavailable:
+        return False
+    return True
+
+
+def test_no_process_sweeps_the_door_that_another_opens(place: Path) -> None:
+    script = """
+input()
+doors = [Door(RunDir(sys.argv[1])) for _ in range(15)]
+for each in doors:
+    each.serve(worker.answer)
+    door.ask(each.name, {}, 20)
+    door.sweep()
+for each in doors:
+    assert each.name in os.listdir(sys.argv[1])
+    assert door.ask(each.name, {}, 20)["pid"] == os.getpid()
+for each in doors:
+    each.close()
+door.close()
+"""
+    with several(4, OPEN + script, place) as processes:
+        for process in processes:
+            process.tell()
+        for process in processes:
+            assert process.rest() == ""
+    assert list(place.iterdir()) == []
+
+
+# ---- to close -----------------------------------------------------------------------------------
+
+
+def test_to_close_removes_the_socket_and_what_leads_there(
+    new_worker: Callable[..., Worker], place: Path
+) -> None:
+    one, two = new_worker(), new_worker()
+    for worker in (one, two):
+        (place / f"of-{worker.door.name}").symlink_to(worker.door.name)
+    one.door.close()
+    one.door.close()
+    assert {each.name for each in place.iterdir()} == {two.door.name, f"of-{two.door.name}"}
+
+
+def test_to_close_what_was_never_opened_makes_nothing(place: Path) -> None:
+    Worker(place).door.close()
+    assert list(place.iterdir()) == []
+
+
+def test_to_close_what_has_vanished_does_no_harm(place: Path) -> None:
+    worker = Worker(place)
+    worker.door.open()
+    shutil.rmtree(place)
+    worker.door.close()
+
+
+def test_an_application_that_nobody_needs_leaves_nothing(place: Path) -> None:
+    def use(session_id: str) -> None:
+        door = Door(RunDir(str(place)))
+        peers = LocalPeers(door, "app")
+        registry = sit_down(Registry(Settings(), object(), peers), peers)
+        registry.claim(session_id, "")
+        assert door.ask(door.name, {"ask": "ready"}, PATIENCE) == {"state": "ready"}
+
+    gc.collect()
+    threads = set(threading.enumerate())
+    descriptors = set(os.listdir("/proc/self/fd"))
+    for number in range(3):
+        use(f"session_{number}")
+    wait_for(lambda: gc.collect() is not None and list(place.iterdir()) == [])
+    wait_for(lambda: set(threading.enumerate()) <= threads)
+    wait_for(lambda: set(os.listdir("/proc/self/fd")) <= descriptors)
+
+
+def test_a_door_that_cannot_be_opened_leaves_nothing_open(place: Path) -> None:
+    worker, another = Worker(place), RunDir(str(place))
+    before = os.listdir("/proc/self/fd")
+    with another.locked(), pytest.raises(PeersUnavailable):
+        worker.door.open()
+    place.rmdir()
+    place.touch()
+    with pytest.raises(PeersUnavailable):
+        worker.door.open()
+    place.unlink()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert worker.door.ask(worker.door.name, {}, PATIENCE)["state"] == "ready"
+    worker.door.close()
+
+
+# ---- forks --------------------------------------------------------------------------------------
+
+
+def test_a_fork_has_a_door_of_its_own_and_leaves_that_of_its_parent(place: Path) -> None:
+    script = """
+child = os.fork()
+if child == 0:
+    door.close()
+    print(door.name, flush=True)
+    input()
+    door.close()
+    os._exit(0)
+os.waitpid(child, 0)
+print("over", flush=True)
+input()
+"""
+    process = Another(OPEN + script, place)
+    worker = Worker(place)
+    try:
+        of_parent, of_child = process.read(), process.read()
+        asked = [worker.door.ask(name, {}, PATIENCE)["pid"] for name in (of_parent, of_child)]
+        assert asked[0] == process.process.pid != asked[1]
+        process.tell()
+        assert process.read() == "over"
+        assert not worker.door.lives(of_child)
+        assert worker.door.ask(of_parent, {}, PATIENCE)["pid"] == process.process.pid
+    finally:
+        process.kill()
+        worker.door.close()
+
+
+def test_a_fork_that_outlives_a_worker_does_not_seem_to_be_it(place: Path) -> None:
+    """As the processes of a pool do, when gunicorn kills the worker that has made them."""
+    script = """
+child = os.fork()
+if child == 0:
+    for number in (0, 1, 2):
+        os.close(number)
+    signal.pause()
+print(child, flush=True)
+input()
+"""
+    process = Another(OPEN + script, place)
+    worker = Worker(place)
+    name, child = process.read(), int(process.read())
+    try:
+        assert worker.door.lives(name)
+        process.kill()
+        assert not worker.door.lives(name)
+    finally:
+        os.kill(child, 9)
+        worker.door.close()
+
+
+def test_names_are_not_used_twice(place: Path) -> None:
+    """Whoever holds a name of somebody who has ended must not take another for him."""
+    names = set()
+    for number in itertools.count(1):
+        worker = Worker(place)
+        names.add(worker.door.name)
+        worker.door.close()
+        assert len(names) == number
+        if number == 20:
+            return

@@ -1,0 +1,232 @@
+"""What holds on any number of workers and hosts: one suite, run by each way to find the others."""
+
+import contextlib
+import itertools
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from . import cluster
+from .servers import data_events, events, new_id, wait_for
+from .valkey import Valkey
+
+OWNERS = ["ada", "bob", "eve", *(f"owner{number}" for number in range(10))]
+MOST_OF_OWNER = 25
+
+
+@pytest.fixture(scope="module", params=["one", "local", "valkey"])
+def workers(request, deepseek, logs, tmp_path_factory):
+    """One worker; four workers of one gunicorn; two servers of two workers each, with a Valkey."""
+    settings = {
+        "CHATPROXY_TOKENS": cluster.tokens(*OWNERS),
+        "CHATPROXY_MAX_SESSIONS_PER_OWNER": MOST_OF_OWNER,
+        "CHATPROXY_CONNECT_TIMEOUT": 20,
+    }
+    number = {
+        "one": {"servers": 1, "workers": 1},
+        "local": {"servers": 1, "workers": 4},
+        "valkey": {"servers": 2, "workers": 2},
+    }[request.param]
+    folder = tmp_path_factory.mktemp("r")
+    with contextlib.ExitStack() as stack:
+        if request.param == "valkey":
+            valkey = stack.enter_context(Valkey())
+            valkey.settle("chatproxy")
+            settings["CHATPROXY_PEERS"] = valkey.url
+        started = cluster.start("gunicorn", deepseek, logs, folder, **number, **settings)
+        yield stack.enter_context(started).workers
+
+
+@pytest.fixture(scope="module")
+def pairs(workers):
+    """Each worker with each, itself too."""
+    return list(itertools.product(workers, repeat=2))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_on(workers):
+    yield
+    for worker in workers:
+        worker.proxy.wait_until_empty()
+
+
+def test_a_stop_works_from_every_worker_to_every_worker(pairs, deepseek):
+    for starter, stopper in pairs:
+        stream = starter.start(new_id(), rate=50, tokens=100_000)
+        assert stream.status == 200
+        stream.read_event()
+        status, receipt = stopper.cancel(stream.id)
+        assert status == 200, receipt
+        assert receipt["success"] is receipt["upstreamClosed"] is True
+        assert (receipt["sessionId"], receipt["phase"]) == (stream.id, "streaming")
+        assert 0 < receipt["stopMs"] < 1000
+        assert deepseek.entry(stream.id)["peer_gone_at"] is not None
+        body = stream.read()
+        assert events(body)[-2]["event"] == "stopped"
+        assert len(data_events(body)) + 1 == receipt["events"]
+
+
+def test_a_stop_before_the_headers_works_from_every_worker(pairs, deepseek):
+    for starter, stopper in pairs:
+        stream = starter.start(new_id(), never="headers")
+        deepseek.entry(stream.id)
+        status, receipt = stopper.cancel(stream.id)
+        assert (status, receipt["phase"], receipt["events"]) == (200, "waiting", 0)
+        assert deepseek.entry(stream.id)["peer_gone_at"] is not None
+        stream.read()
+
+
+def test_the_second_stop_finds_nothing_wherever_it_lands(workers):
+    stream = workers[0].start(new_id(), rate=50, tokens=100_000)
+    assert stream.status == 200
+    assert workers[-1].cancel(stream.id)[0] == 200
+    for worker in workers:
+        assert worker.cancel(stream.id) == (
+            404,
+            {"success": False, "message": "Session not found"},
+        )
+
+
+def test_of_many_stops_at_once_exactly_one_gets_the_receipt(workers):
+    stream = workers[0].start(new_id(), rate=50, tokens=100_000)
+    stream.read_event()
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda worker: worker.cancel(stream.id)[0], workers))
+    assert sorted(answers) == [200] + [404] * (len(workers) - 1)
+
+
+def test_a_stop_that_comes_first_holds_on_every_worker(pairs, deepseek):
+    for stopper, starter in pairs:
+        session_id = new_id()
+        assert stopper.cancel(session_id)[0] == 404
+        stream = starter.start(session_id)
+        assert stream.status == 409
+        assert b'"session_cancelled"' in stream.read()
+        assert stream.response().getheader("X-Should-Retry") == "false"
+        assert deepseek.entries(session_id) == []
+
+
+def test_an_id_that_lives_is_taken_on_every_worker(pairs, deepseek):
+    for starter, other in pairs:
+        stream = starter.start(new_id(), rate=50, tokens=100_000)
+        stream.read_event()
+        refused = other.start(stream.id)
+        assert (refused.status, b'"session_active"' in refused.read()) == (409, True)
+        assert other.cancel(stream.id)[0] == 200
+        assert len(deepseek.entries(stream.id)) == 1
+
+
+def test_an_id_whose_answer_has_ended_is_taken_on_every_worker(pairs):
+    for starter, other in pairs:
+        stream = starter.start(new_id(), rate=0, tokens=1)
+        stream.read()
+        refused = other.start(stream.id)
+        assert (refused.status, b'"session_active"' in refused.read()) == (409, True)
+        assert other.cancel(stream.id)[0] == 404
+
+
+def test_an_id_whose_start_was_refused_is_free_on_every_worker(pairs):
+    for starter, other in pairs:
+        stream = starter.start(new_id(), status=402)
+        assert stream.status == 502
+        stream.read()
+        again = other.start(stream.id, rate=0, tokens=1)
+        assert again.status == 200
+        assert again.read().endswith(b"data: [DONE]\n\n")
+
+
+def test_of_many_starts_at_once_exactly_one_gets_the_id(workers, deepseek):
+    for _ in range(5):
+        session_id = new_id()
+        connections = [(worker, worker.connect()) for worker in workers for _ in range(3)]
+        barrier = threading.Barrier(len(connections))
+
+        def begin(reached, session_id=session_id, barrier=barrier):
+            barrier.wait(20)
+            fields = {"rate": 50, "tokens": 100_000}
+            return cluster.Stream(reached[1], session_id).post(fields).status
+
+        with ThreadPoolExecutor(len(connections)) as pool:
+            statuses = sorted(pool.map(begin, connections))
+        assert statuses == [200] + [409] * (len(connections) - 1)
+        assert workers[0].cancel(session_id)[0] == 200
+        assert len(deepseek.entries(session_id)) == 1
+
+
+def test_another_owners_session_can_be_neither_stopped_nor_told_from_an_unknown_id(pairs):
+    for starter, other in pairs:
+        stream = starter.start(new_id(), owner="ada", rate=50, tokens=100_000)
+        stream.read_event()
+        assert other.cancel(stream.id, owner="bob") == other.cancel(new_id(), owner="bob")
+        stream.read_event()
+        refused = other.start(stream.id, owner="bob")
+        assert (refused.status, b"session_cancelled" in refused.read()) == (409, True)
+        assert other.cancel(stream.id, owner="ada")[0] == 200
+
+
+def test_an_owners_limit_holds_over_all_workers(workers):
+    turns = itertools.cycle(workers)
+    streams = [
+        next(turns).start(new_id(), owner="eve", never="tokens", keep_alive_every=0.05)
+        for _ in range(MOST_OF_OWNER)
+    ]
+    assert {stream.status for stream in streams} == {200}
+    for worker in workers:
+        refused = worker.start(new_id(), owner="eve")
+        assert (refused.status, b'"too_many_sessions"' in refused.read()) == (429, True)
+        assert refused.response().getheader("Retry-After") == "1"
+        mine = worker.start(new_id(), owner="bob", rate=0, tokens=1)
+        assert mine.status == 200
+        mine.read()
+    assert workers[-1].cancel(streams[0].id, owner="eve")[0] == 200
+    streams[0].read()
+
+    def fits():
+        again = workers[0].start(new_id(), owner="eve", rate=0, tokens=1)
+        again.read()
+        return again.status == 200
+
+    wait_for(fits)
+    for stream in streams:
+        stream.leave()
+
+
+def test_200_sessions_with_stops_at_random_have_one_true_receipt_each(workers, deepseek):
+    dice = random.Random(4)
+    plan = [(new_id(), OWNERS[3 + number % 10], dice.random() < 0.7) for number in range(200)]
+
+    def live(planned):
+        session_id, owner, stops = planned
+        fields = {"rate": 50, "tokens": 100_000 if stops else 20}
+        stream = dice.choice(workers).start(session_id, owner, **fields)
+        answers = []
+        if stops:
+            threading.Event().wait(dice.random() / 2)
+            for stopper in dice.choices(list(workers), k=2):
+                # A connection of its own: others are pressing Stop at this worker as well.
+                another = cluster.Worker(stopper.proxy, stopper.pid)
+                answers.append(another.cancel(session_id, owner))
+                another.close()
+        return stream.status, stream.read(), answers
+
+    with ThreadPoolExecutor(20) as pool:
+        results = list(pool.map(live, plan))
+    for (session_id, _, stops), (status, body, answers) in zip(plan, results, strict=True):
+        entries = deepseek.entries(session_id)
+        receipts = [receipt for code, receipt in answers if code == 200]
+        if not stops:
+            assert (status, entries[0]["finished"]) == (200, True)
+            assert body.endswith(b"data: [DONE]\n\n")
+        elif status == 409:  # the Stops came first
+            assert (receipts, entries) == ([], [])
+        else:
+            (receipt,) = receipts
+            assert {code for code, _ in answers} == {200, 404}
+            assert receipt["upstreamClosed"] is True
+            assert receipt["events"] == len(data_events(body))
+            assert len(entries) <= 1  # none, where it was stopped while it connected
+            for entry in entries:
+                assert not entry["finished"]
+                assert entry["peer_gone_at"] is not None

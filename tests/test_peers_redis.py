@@ -1,0 +1,944 @@
+"""Peers by Redis, against a real Valkey: what a worker may rely on, and what outages do."""
+
+import contextlib
+import itertools
+import json
+import logging
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from redis.exceptions import RedisError
+
+from chatproxy.errors import ConfigError, PeersUnavailable
+from chatproxy.peers.link import Link
+from chatproxy.peers.redis import RedisPeers
+from chatproxy.peers.table import Hold, Table
+
+from .servers import ROOT, clean_environment, wait_for
+from .valkey import Forwarder, Sentinel, Valkey
+
+LEASE = 2.0
+#: A lease that no test lives to see the end of.
+LONG = 600.0
+KEY = ("id", "", "session_1")
+
+_scopes = map("scope-{}".format, itertools.count(1))
+
+
+class Worker(RedisPeers):
+    """Peers that answer with the question and remember what they lost."""
+
+    def __init__(self, url, scope, lease=LEASE, answer=None):
+        super().__init__(url, scope, lease)
+        self.lost = []
+        self.serve(answer or (lambda question: {"got": question}), self.lost.append)
+
+    def try_take(self, key=KEY):
+        """The result of ``take``, or "away"."""
+        try:
+            return self.take(key)
+        except PeersUnavailable:
+            return "away"
+
+    def try_ask(self, holder, question, seconds=1.0):
+        try:
+            return self.ask(holder, question, seconds)
+        except PeersUnavailable:
+            return "away"
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A Valkey that is always there."""
+    with Valkey() as valkey:
+        yield valkey
+
+
+@pytest.fixture
+def own_server():
+    """A Valkey that may be treated badly."""
+    with Valkey() as valkey:
+        yield valkey
+
+
+@pytest.fixture
+def scope():
+    return next(_scopes)
+
+
+@pytest.fixture
+def start(scope):
+    """Starts workers of one application, for which the server has been there for long."""
+    with contextlib.ExitStack() as stack:
+
+        def start_worker(server, lease=LEASE, answer=None, url=None, settled=True):
+            if settled:
+                server.settle(scope)
+            worker = Worker(url or server.url, scope, lease, answer)
+            stack.callback(worker.close)
+            return worker
+
+        yield start_worker
+
+
+@pytest.fixture
+def forwarder(own_server):
+    with Forwarder(own_server.port) as network:
+        network.url = f"redis://127.0.0.1:{network.port}"
+        yield network
+
+
+@contextlib.contextmanager
+def hammering(worker, key=KEY):
+    """Try to take a key all the time; yields the list of the answers."""
+    answers, over = [], threading.Event()
+
+    def hammer():
+        while not over.wait(0.002):
+            answers.append(worker.try_take(key))
+
+    thread = threading.Thread(target=hammer)
+    thread.start()
+    try:
+        wait_for(lambda: answers, message="the first answer")
+        yield answers
+    finally:
+        over.set()
+        thread.join()
+
+
+def run_python(code, *arguments):
+    """A process that runs some code, from which its output can be read."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+# ---- the table ----------------------------------------------------------------------------------
+
+
+def test_only_one_of_many_takes_a_key(server, start):
+    workers = [start(server) for _ in range(4)]
+    keys = [("id", "", f"session_{number}") for number in range(40)]
+
+    with ThreadPoolExecutor(32) as pool:
+        jobs = [(worker, key) for key in keys for worker in workers * 2]
+        results = list(pool.map(lambda job: job[0].take(job[1]), jobs))
+
+    for key in keys:
+        answers = [answer for (_, taken), answer in zip(jobs, results, strict=True) if taken == key]
+        (holder,) = {answer for answer in answers if answer is not None}
+        assert answers.count(None) == 1
+        assert holder in {worker.name for worker in workers}
+
+
+def test_no_take_fails_for_want_of_a_connection(server, start):
+    worker = start(server)
+    with ThreadPoolExecutor(200) as pool:
+        answers = list(pool.map(lambda number: worker.take((str(number),)), range(2000)))
+    assert answers == [None] * 2000
+
+
+def test_a_key_that_was_freed_can_be_taken_by_another(server, start):
+    one, other = start(server), start(server)
+    one.take(KEY)
+    assert other.take(KEY) == one.name
+    one.free([KEY, ("unknown",)])
+    assert other.take(KEY) is None
+
+
+def test_only_its_holder_frees_a_key(server, start):
+    one, other = start(server), start(server)
+    one.take(KEY)
+    other.take(KEY)
+    other.free([KEY])
+    assert other.take(KEY) == one.name
+
+
+def test_more_keys_than_one_script_takes_are_renewed_and_freed(server, start, scope):
+    one, other = start(server), start(server)
+    keys = [(str(number),) for number in range(501)]
+    for key in keys:
+        one.take(key)
+    with server.client() as client:
+        for name in list(client.scan_iter(f"chatproxy:{scope}:key:*")):
+            client.delete(name)
+    wait_for(lambda: len(names_of_keys(server, scope)) == 501, message="the renewal")
+    assert {other.take(key) for key in keys} == {one.name}
+    one.free(keys)
+    assert names_of_keys(server, scope) == set()
+
+
+def test_what_is_left_of_a_worker_is_not_in_its_own_way(server, start, scope):
+    one = start(server)
+    one.take(KEY)
+    (name,) = names_of_keys(server, scope)
+    one.free([KEY])
+    with server.client() as client:
+        client.set(name, f"{one.name}/0")
+    assert one.take(KEY) is None
+
+
+def test_a_renewal_that_comes_late_does_not_undo_a_later_take(server, scope):
+    link = Link(server.url)
+    table = Table(link, f"chatproxy:{scope}:", LONG, 3.0)
+    name = table.name(KEY)
+    with server.client() as client:
+        for before, after in [("one/7", "one/7"), ("one/3", "one/5"), (None, "one/5")]:
+            client.delete(name)
+            if before:
+                client.set(name, before)
+            assert list(table.renew("one", [Hold(name, "one/5")])) == [(Hold(name, "one/5"), True)]
+            assert client.get(name).decode() == after
+        client.set(name, "other/7")
+        assert list(table.renew("one", [Hold(name, "one/5")])) == [(Hold(name, "one/5"), False)]
+        assert client.get(name) == b"other/7"
+        client.set(name, "one/7")
+        assert table.free([Hold(name, "one/5")]) == []
+        assert client.get(name) == b"one/7"
+    link.close()
+
+
+def names_of_keys(server, scope):
+    return {name for name in server.names(scope) if ":key:" in name}
+
+
+STRANGE_KEYS = [
+    ("a", "b"),
+    ("ab",),
+    ("a,b",),
+    ('a", "b',),
+    ("a", "", "b"),
+    (),
+    ("",),
+    ("\x00\n*?[",),
+    ("\ud800",),
+    ("é",),
+    ("e\u0301",),
+    ("x" * 100_000,),
+]
+
+
+def test_every_key_is_one_of_its_own_and_has_a_short_name(server, start, scope):
+    worker = start(server)
+    assert [worker.take(key) for key in STRANGE_KEYS] == [None] * len(STRANGE_KEYS)
+    names = names_of_keys(server, scope)
+    assert len(names) == len(STRANGE_KEYS)
+    assert {len(name.removeprefix(f"chatproxy:{scope}:key:")) for name in names} == {40}
+
+
+def test_applications_are_not_in_the_way_of_each_other(server):
+    for scope in ("one", "two"):
+        server.settle(scope)
+    with (
+        contextlib.closing(Worker(server.url, "one")) as one,
+        contextlib.closing(Worker(server.url, "two")) as two,
+    ):
+        assert [one.take(KEY), two.take(KEY)] == [None, None]
+
+
+TAKE_AND_WAIT = """
+import sys, time
+from chatproxy.peers.redis import RedisPeers
+peers = RedisPeers(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+print(peers.take(("id", "", "session_1")), peers.name, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_key_outlives_its_worker_by_one_lease_and_no_more(server, start, scope):
+    other = start(server)
+    with run_python(TAKE_AND_WAIT, server.url, scope, str(LEASE)) as process:
+        taken, holder = process.stdout.readline().split()
+        assert taken == "None"
+        process.kill()
+    assert other.take(KEY) == holder
+    wait_for(lambda: other.take(KEY) is None, LEASE + 5, "the end of the lease")
+
+
+def test_a_worker_that_lives_keeps_its_key_beyond_the_lease(server, start):
+    one, other = start(server), start(server)
+    one.take(KEY)
+    with hammering(other) as answers:
+        time.sleep(1.5 * LEASE)
+    assert set(answers) == {one.name}
+
+
+def test_another_that_holds_a_key_by_now_is_noticed(server, start, scope):
+    one = start(server)
+    one.take(KEY)
+    (name,) = names_of_keys(server, scope)
+    with server.client() as client:
+        client.set(name, "another/7")
+    wait_for(lambda: one.lost == [KEY], message="the loss")
+    assert one.take(KEY) == "another"
+
+
+def test_what_is_freed_while_it_is_renewed_stays_free(server, start, scope, monkeypatch):
+    one = start(server, LONG)
+    renew = one._table.renew
+
+    def free_before(name, holds):
+        one.free([KEY])
+        return renew(name, holds)
+
+    one.take(KEY)
+    monkeypatch.setattr(one._table, "renew", free_before)
+    one._due = 0.0
+    wait_for(lambda: not one._held, message="the renewal")
+    wait_for(lambda: not names_of_keys(server, scope), message="the key")
+
+
+def test_what_was_taken_anew_is_not_lost_by_an_earlier_holds_loss(server, start):
+    one = start(server, LONG)
+    one.take(KEY)
+    earlier = one._held[KEY]
+    one.free([KEY])
+    one.take(KEY)
+    one._lose(KEY, earlier)
+    assert one.lost == []
+    assert one.take(KEY) == one.name
+
+
+def test_an_error_of_the_application_does_not_end_the_renewals(server, start, scope, caplog):
+    one = start(server)
+    one.serve(lambda _question: {}, lambda _key: 1 / 0)
+    one.take(KEY)
+    (name,) = names_of_keys(server, scope)
+    with server.client() as client:
+        client.set(name, "another/7")
+        wait_for(lambda: "could not be given up" in caplog.text, message="the loss")
+        one.take(("two",))
+        (name,) = names_of_keys(server, scope) - {name}
+        client.delete(name)
+        wait_for(lambda: client.exists(name), message="the renewal")
+
+
+# ---- questions ----------------------------------------------------------------------------------
+
+
+def test_many_questions_at_once_are_answered_each_by_its_own_answer(server, start):
+    one, other = start(server), start(server)
+    other.take(KEY)
+    with ThreadPoolExecutor(100) as pool:
+        jobs = [pool.submit(one.ask, other.name, {"n": number}, 15) for number in range(1000)]
+        answers = [job.result() for job in jobs]
+    assert answers == [{"got": {"n": number}} for number in range(1000)]
+
+
+def test_both_may_ask_each_other_at_once(server, start):
+    one, other = start(server), start(server)
+    one.take(("1",))
+    other.take(("2",))
+    with ThreadPoolExecutor(20) as pool:
+        forth = [pool.submit(one.ask, other.name, {"n": n}, 10) for n in range(50)]
+        back = [pool.submit(other.ask, one.name, {"n": n}, 10) for n in range(50)]
+        assert all(each.result()["got"] for each in forth + back)
+
+
+def test_a_slow_answer_is_in_nobodys_way(server, start):
+    slow = threading.Event()
+    one = start(server)
+    other = start(
+        server, answer=lambda question: {"waited": slow.wait(20)} if question["slow"] else {}
+    )
+    other.take(KEY)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(one.ask, other.name, {"slow": True}, 20)
+        assert one.ask(other.name, {"slow": False}, 10) == {}
+        slow.set()
+        assert waiting.result() == {"waited": True}
+
+
+def test_no_answer_is_unavailable_and_never_a_guess(server, start, scope):
+    over = threading.Event()
+    one, mute = start(server), start(server, answer=lambda _question: {"late": over.wait(20)})
+    mute.take(KEY)
+    for holder in (mute.name, "nobody"):
+        started = time.monotonic()
+        with pytest.raises(PeersUnavailable, match="did not answer") as refusal:
+            one.ask(holder, {}, 0.3)
+        assert 0.3 <= time.monotonic() - started < 3
+        assert refusal.value.retry_after == 1
+    over.set()
+    assert one.try_ask(mute.name, {}, 5) == {"late": True}
+    assert one._inbox._asked == {}
+    with server.client() as client:
+        assert 0 < client.pttl(f"chatproxy:{scope}:inbox:nobody") < 30_000
+
+
+def test_an_answer_that_raises_is_none(server, start, caplog):
+    one, other = start(server), start(server, answer=lambda _question: {"n": 1 / 0})
+    other.take(KEY)
+    assert one.try_ask(other.name, {}, 0.3) == "away"
+    assert "ZeroDivisionError" in caplog.text
+
+
+def push(server, scope, worker, *items):
+    with server.client() as client:
+        client.rpush(f"chatproxy:{scope}:inbox:{worker.name}", *items)
+
+
+def question(number, until="9999999999999"):
+    message = {"id": number, "from": "tester", "question": {"n": number}}
+    return f"{until} {json.dumps(message)}"
+
+
+def test_a_question_that_nobody_waits_for_any_more_is_not_answered(server, start, scope):
+    asked = []
+    worker = start(server, answer=lambda message: asked.append(message["n"]) or {})
+    worker.take(KEY)
+    wait_for(lambda: worker._table.time() is not None, message="the first look")
+    push(server, scope, worker, question(1, "1700000000000"), question(2))
+    wait_for(lambda: asked == [2], message="the answer")
+
+
+GARBAGE = [
+    b"",
+    b"\xff\xfe",
+    b"9999999999999",
+    b"9999999999999 ",
+    b"9999999999999 nonsense",
+    b"9999999999999 []",
+    b"9999999999999 7",
+    b"9999999999999 {}",
+    b'9999999999999 {"id": "1", "answer": {}}',
+    b'9999999999999 {"id": 1, "answer": []}',
+    b'9999999999999 {"id": 1, "from": 2, "question": {}}',
+    b'9999999999999 {"id": 1, "from": "x", "question": null}',
+    b'9999999999999 {"id": 12345678, "answer": {"late": true}}',
+    b"9999999999999 " + b"[" * 100_000,
+    b"9999999999999 " + b"1" * 100_000,
+    b"9" * 5000 + b" {}",
+    b"-1 {}",
+    "\u0663 {}".encode(),
+    b'9999999999999 {"id": 1, "from": "x", "question": {"x": "' + b"x" * (1 << 24) + b'"}}',
+]
+
+
+def test_garbage_in_the_inbox_does_no_harm(server, start, scope, caplog):
+    asked = []
+    one, other = start(server), start(server, answer=lambda message: asked.append(message) or {})
+    other.take(KEY)
+    push(server, scope, other, *GARBAGE)
+    assert one.ask(other.name, {"n": 1}, 20) == {}
+    assert asked == [{"n": 1}]
+    assert caplog.text == ""
+
+
+def test_more_questions_than_can_be_answered_are_dropped(server, start, scope, monkeypatch):
+    monkeypatch.setattr("chatproxy.peers.inbox._ANSWERING", 3)
+    monkeypatch.setattr("chatproxy.peers.inbox._WAITING", 5)
+    threads, asked, over = Counter(), [], threading.Event()
+
+    def answer(message):
+        asked.append(message["n"])
+        threads[threading.get_ident()] += 1
+        over.wait(20)
+        return {}
+
+    worker = start(server, answer=answer)
+    worker.take(KEY)
+    push(server, scope, worker, *(question(number) for number in range(20)))
+    with server.client() as client:
+        inbox = f"chatproxy:{scope}:inbox:{worker.name}"
+        wait_for(lambda: not client.exists(inbox) and len(asked) == 3, message="the questions")
+    over.set()
+    wait_for(lambda: asked[-1] == 7 or len(asked) == 8, message="the answers")
+    assert len(threads) <= 3
+
+
+# ---- Redis goes away and comes back -------------------------------------------------------------
+
+
+def test_after_a_restart_without_memory_no_held_key_is_ever_taken_by_another(
+    own_server, start, forwarder
+):
+    """Not even where the others are back before the holder is."""
+    one, other = start(own_server, url=forwarder.url), start(own_server)
+    one.take(KEY)
+    with hammering(other) as answers:
+        for _ in range(2):
+            own_server.kill()
+            wait_for(lambda: answers[-1] == "away", message="the outage")
+            forwarder.cut()
+            own_server.start()
+            wait_for(lambda: "just come back" in refusal_of(other), message="the return")
+            forwarder.restore()
+            wait_for(lambda: answers[-1] == one.name, message="the end of the outage")
+    assert set(answers) == {one.name, "away"}
+    assert one.lost == []
+
+
+def refusal_of(worker):
+    try:
+        worker.take(("any",))
+    except PeersUnavailable as refusal:
+        return refusal.message
+    return ""
+
+
+def test_a_restored_snapshot_is_not_trusted_either(own_server, start, forwarder, scope):
+    one, other = start(own_server, LONG, url=forwarder.url), start(own_server, LONG)
+    other.take(("other",))
+    with own_server.client() as client:
+        client.save()
+    one.take(KEY)
+    with hammering(other) as answers:
+        own_server.kill()
+        wait_for(lambda: answers[-1] == "away", message="the outage")
+        forwarder.cut()
+        own_server.start()
+        assert names_of_keys(own_server, scope)  # the snapshot was read
+        wait_for(lambda: "just come back" in refusal_of(other), message="the return")
+        forwarder.restore()
+        wait_for(lambda: answers[-1] == one.name, message="the end of the outage")
+    assert set(answers) == {one.name, "away"}
+
+
+def test_a_memory_that_is_lost_without_a_word_is_noticed(own_server, start):
+    one, other = start(own_server, LONG), start(own_server, LONG)
+    one.take(KEY)
+    with hammering(other) as answers:
+        wait_for(lambda: other._known_marker and one._known_marker, message="the first look")
+        with own_server.client() as client:
+            client.flushall()
+        wait_for(lambda: answers[-1] == "away", message="the loss")
+        wait_for(lambda: answers[-1] == one.name, message="the end of the settling")
+    assert set(answers) == {one.name, "away"}
+
+
+def test_a_redis_that_nobody_knows_settles_within_seconds(server, start):
+    worker = start(server, LONG, settled=False)
+    with pytest.raises(PeersUnavailable, match="has just come back; try again") as refusal:
+        worker.take(KEY)
+    assert 1 <= refusal.value.retry_after <= 4
+    wait_for(lambda: worker.try_take() is None, message="a settled Redis")
+
+
+def test_while_redis_is_away_all_fails_at_once_and_soon_after_it_is_back_all_works(
+    own_server, start, caplog
+):
+    caplog.set_level(logging.INFO, "chatproxy")
+    one, other = start(own_server, LONG), start(own_server, LONG)
+    one.take(KEY)
+    own_server.freeze()
+    started = time.monotonic()
+    assert other.try_take() == "away"
+    assert time.monotonic() - started < 3
+    started = time.monotonic()
+    assert {other.try_take() for _ in range(100)} == {"away"}
+    assert {other.try_ask(one.name, {}) for _ in range(100)} == {"away"}
+    assert time.monotonic() - started < 1
+    own_server.thaw()
+    wait_for(lambda: other.try_take() == one.name, 4, "the table")
+    wait_for(lambda: other.try_ask(one.name, {"n": 1}) == {"got": {"n": 1}}, 4, "an answer")
+    wait_for(lambda: caplog.text.count("is back") == caplog.text.count("is away"), 4, "the news")
+    assert 1 <= caplog.text.count("Redis is away") <= 2  # of each worker, once
+
+
+def test_a_failure_that_began_before_an_outage_that_is_over_is_no_new_one(server, start, caplog):
+    link = start(server)._link
+    for _ in range(2):
+        link._lose(0, RedisError("late"))
+        link.mend()
+        assert not link._away
+        link._lose(0, RedisError("later"))
+        assert not link._away
+    assert caplog.text.count("Redis is away") == 1
+
+
+def test_many_requests_at_once_notice_an_outage_together(own_server, start):
+    worker = start(own_server)
+    worker.take(KEY)
+    own_server.freeze()
+    started = time.monotonic()
+    with ThreadPoolExecutor(400) as pool:
+        answers = set(pool.map(lambda number: worker.try_take((str(number),)), range(400)))
+    assert answers == {"away"}
+    assert time.monotonic() - started < 2.5
+    own_server.thaw()
+
+
+def test_a_worker_that_was_cut_off_shortly_loses_nothing(own_server, start, forwarder):
+    one, other = start(own_server, LONG, url=forwarder.url), start(own_server, LONG)
+    one.take(KEY)
+    forwarder.cut()
+    assert one.try_take(("two",)) == "away"
+    assert other.take(KEY) == one.name
+    forwarder.restore()
+    wait_for(lambda: one.try_take(("three",)) is None, message="the table")
+    wait_for(lambda: other.try_ask(one.name, {}) == {"got": {}}, message="an answer")
+    assert one.lost == []
+
+
+def test_a_worker_that_was_cut_off_for_longer_than_its_lease_is_told_what_it_lost(
+    own_server, start, forwarder
+):
+    one, other = start(own_server, url=forwarder.url), start(own_server)
+    one.take(KEY)
+    one.take(("kept",))
+    forwarder.cut()
+    wait_for(lambda: other.take(KEY) is None, message="the end of the lease")
+    forwarder.restore()
+    wait_for(lambda: one.lost == [KEY], message="the loss")
+    assert one.take(KEY) == other.name
+    assert other.take(("kept",)) == one.name
+
+
+def test_a_key_is_adopted_while_redis_is_away_and_taken_when_it_is_back(own_server, start):
+    one, other = start(own_server), start(own_server)
+    one.take(("before",))
+    own_server.kill()
+    wait_for(lambda: one.try_take() == "away", message="the outage")
+    assert one.take(KEY, alone=True) is None
+    assert one.take(KEY) == one.take(KEY, alone=True) == one.name
+    own_server.start()
+    with hammering(other) as answers:
+        wait_for(lambda: answers[-1] == one.name, message="the claim")
+    assert one.lost == []
+
+
+def test_of_two_that_adopted_a_key_one_loses_it(own_server, start, scope):
+    workers = [start(own_server), start(own_server)]
+    own_server.kill()
+    for worker in workers:
+        wait_for(lambda worker=worker: worker.try_take() == "away", message="the outage")
+        assert worker.take(KEY, alone=True) is None
+    own_server.start()
+    wait_for(lambda: workers[0].lost + workers[1].lost == [KEY], message="the loss")
+    loser, holder = sorted(workers, key=lambda worker: not worker.lost)
+    wait_for(lambda: loser.try_take() == holder.name, message="a settled Redis")
+
+
+def test_what_was_freed_while_redis_was_away_is_free_when_it_is_back(own_server, start):
+    one, other = start(own_server, LONG), start(own_server, LONG)
+    one.take(KEY)
+    one.take(("adopted",))
+    own_server.freeze()
+    wait_for(lambda: one.try_take(("any",)) == "away", message="the outage")
+    one.take(("alone",), alone=True)
+    one.free([KEY, ("alone",)])
+    own_server.thaw()
+    wait_for(lambda: other.try_take() is None, message="the key")
+    wait_for(lambda: other.try_take(("alone",)) is None, message="the key")
+
+
+def test_a_take_that_redis_did_after_all_leaves_nothing_behind(own_server, start):
+    """Redis reads it after the worker has given up; without a lease that ends in time."""
+    one, other = start(own_server, LONG), start(own_server, LONG)
+    one.take(("before",))
+    own_server.freeze()
+    assert one.try_take() == "away"
+    own_server.thaw()
+    wait_for(lambda: other.try_take() is None, message="the key")
+
+
+def test_redis_need_not_be_there_at_the_start(own_server, start):
+    own_server.kill()
+    worker = start(own_server, settled=False)
+    assert worker.try_take() == "away"
+    own_server.start()
+    wait_for(lambda: worker.try_take() is None, message="the key")
+
+
+# ---- ways to Redis ------------------------------------------------------------------------------
+
+SECRET = "s3cr3t/wörd?#@:%"
+QUOTED = "s3cr3t%2Fw%C3%B6rd%3F%23%40%3A%25"
+
+
+def test_a_password_is_given_and_never_told(start, caplog):
+    caplog.set_level(logging.DEBUG)
+    with Valkey(password="s3cr3tw0rd") as server:
+        good = start(server)
+        assert good.take(KEY) is None
+        bad = start(server, url=f"redis://:wr0ngw0rd@127.0.0.1:{server.port}")
+        with pytest.raises(PeersUnavailable) as refusal:
+            bad.take(KEY)
+        wait_for(lambda: "AuthenticationError" in caplog.text, message="the warning")
+        told = [caplog.text, repr(good), repr(bad), repr(bad._link), repr(refusal.value)]
+        assert not [text for text in told if "s3cr3tw0rd" in text or "wr0ngw0rd" in text]
+        good.close()
+
+
+def test_no_password_is_told_where_the_error_holds_it(monkeypatch, caplog):
+    """Some versions of redis-py describe a Sentinel by all its options."""
+    url = "redis+sentinel://:s3cr%33t@127.0.0.1:1/main?sentinel_password=s3cr3t%21"
+
+    def fail(*_):
+        raise RedisError("password=s3cr3t\n,password=s3cr3t!")
+
+    worker = Worker(url, "scope")
+    monkeypatch.setattr(worker._link._client, "register_script", fail)
+    assert worker.try_take() == "away"
+    told = "RedisError: password=*** ,password=***"
+    wait_for(lambda: told in caplog.text, message="the warning")
+    worker.close()
+
+
+def test_a_password_may_hold_anything_if_it_is_quoted(start):
+    with Valkey(f'user odd on ~* +@all ">{SECRET}"') as server:
+        worker = start(server, url=f"redis://odd:{QUOTED}@127.0.0.1:{server.port}/3")
+        wait_for(lambda: worker.try_take() is None, message="the key")
+        with server.client() as client:
+            assert set(client.info("keyspace")) == {"db0", "db3"}
+        worker.close()
+
+
+def test_a_unix_socket_will_do(server, start, scope):
+    worker = start(server, url=f"unix://{server.unix_socket}?db=0")
+    assert worker.take(KEY) is None
+
+
+def test_tls_will_do(own_server, start, authority, ca_file):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with Forwarder(own_server.port, context) as network:
+        url = f"rediss://127.0.0.1:{network.port}"
+        one = start(own_server, url=f"{url}?ssl_ca_certs={ca_file}")
+        other = start(own_server, url=f"{url}?ssl_ca_certs={ca_file}")
+        assert one.take(KEY) is None
+        assert other.take(KEY) == one.name
+        assert other.ask(one.name, {"n": 1}, 10) == {"got": {"n": 1}}
+        distrusting = start(own_server, url=url)
+        assert distrusting.try_take() == "away"
+        for worker in (one, other):
+            worker.close()
+
+
+def test_a_failover_by_a_sentinel_keeps_what_is_held(start, scope):
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(Valkey(password="s3cr3tw0rd"))
+        second = stack.enter_context(
+            Valkey(
+                f"replicaof 127.0.0.1 {first.port}",
+                "masterauth s3cr3tw0rd",
+                "repl-diskless-sync-delay 0",
+                password="s3cr3tw0rd",
+            )
+        )
+        sentinel = stack.enter_context(Sentinel(first))
+        with sentinel.client() as client:
+            wait_for(lambda: client.sentinel_slaves("main"), 30, "the replica")
+        url = f"redis+sentinel://:s3cr3tw0rd@127.0.0.1:1,127.0.0.1:{sentinel.port}/main/0"
+        one, other = start(first, url=url), start(first, url=url)
+        manager = one._link._client.connection_pool.sentinel_manager
+        asked = list(before := manager.sentinels)
+        assert one.take(KEY) is None
+        assert before == asked  # others may be reading it
+        assert manager.sentinels == asked[::-1]
+        wait_for(lambda: second.names(scope), 30, "the replication")
+        first.kill()
+        with hammering(other) as answers:
+            wait_for(lambda: answers[-1:] == [one.name], 60, "the end of the outage")
+        assert set(answers) <= {one.name, "away"}
+        assert one.lost == []
+        with second.client() as client:
+            assert client.role()[0] == b"master"
+        for worker in (one, other):
+            worker.close()
+        assert second.names(scope) == set()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cr3t/word@127.0.0.1:6379/0",
+        "redis://:s3cr3t?word@127.0.0.1:6379/0",
+        "redis://:s3cr3t#word@127.0.0.1:6379/0",
+        "redis://:123/s3cr3t@127.0.0.1",
+        "redis://:s3cr3t@127.0.0.1:0x17/0",
+        "redis://:s3cr3t@127.0.0.1:99999/0",
+        "redis://:s3cr3t@127.0.0.1/main",
+        "redis://:s3cr3t@[::1/0",
+        "redis://:s3cr3t@127.0.0.1/0?unknown=1",
+        "redis://:s3cr3t@127.0.0.1/0?socket_timeout=x",
+        "redis://:s3cr3t@127.0.0.1/0?connection_class=x",
+        "http://:s3cr3t@127.0.0.1/0",
+        "unix://:s3cr3t@",
+        "unix+sentinel://:s3cr3t@127.0.0.1/main",
+        "redis+other://:s3cr3t@127.0.0.1/main",
+        "redis+sentinel://:s3cr3t@127.0.0.1",
+        "redis+sentinel://:s3cr3t@127.0.0.1/main/x",
+        "redis+sentinel://:s3cr3t@,127.0.0.1/main",
+        "redis+sentinel://:s3cr3t@127.0.0.1:x/main",
+        "redis+sentinel://:s3cr3t@127.0.0.1/main?unknown=1",
+        "rediss://:s3cr3t@127.0.0.1/0?ssl_cert_reqs=s3cr3t",
+    ],
+)
+def test_a_url_that_will_not_do_is_said_without_its_password(url):
+    with pytest.raises(ConfigError, match=r"^CHATPROXY_PEERS is not a URL of Redis") as error:
+        RedisPeers(url, "scope", LEASE)
+    assert "s3cr3t" not in str(error.value)
+    assert error.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis:///0",
+        "redis://user:word@[::1]:6379/0?client_name=chat",
+        "rediss://127.0.0.1:6380/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+        "unix://user:word@/run/redis.sock",
+        "redis+sentinel://127.0.0.1/main",
+        "redis+sentinel://:word@a,b:1,[::1]:2/main/1?sentinel_username=x&sentinel_password=y",
+        "rediss+sentinel://a/main?ssl_ca_certs=/etc/ca.pem",
+        "redis://127.0.0.1?socket_timeout=100&retry_on_timeout=yes&decode_responses=yes",
+    ],
+)
+def test_a_url_of_any_kind_is_understood(url):
+    RedisPeers(url, "scope", LEASE)
+
+
+def test_a_lease_that_one_failure_would_end_is_refused():
+    with pytest.raises(ConfigError, match=r"^CHATPROXY_LEASE must be at least 2 with Redis\.$"):
+        RedisPeers("redis://localhost", "scope", 1.9)
+
+
+# ---- beginning and end --------------------------------------------------------------------------
+
+
+def test_nothing_is_opened_before_the_first_use(own_server, start):
+    threads = set(threading.enumerate())
+    worker = start(own_server)
+    assert worker.name
+    assert set(threading.enumerate()) == threads
+    with own_server.client() as client:
+        assert len(client.client_list()) == 1
+    worker.take(KEY)
+    new = {thread.name for thread in set(threading.enumerate()) - threads}
+    assert new == {"chatproxy-peers-inbox", "chatproxy-peers-keeper"}
+    assert all(thread.daemon for thread in set(threading.enumerate()) - threads)
+
+
+def test_nothing_is_left_of_a_worker_that_was_closed(own_server, start, scope):
+    threads = set(threading.enumerate())
+    one, other = start(own_server), start(own_server)
+    keys = [(str(number),) for number in range(300)]
+    for key in keys:
+        one.take(key)
+    other.take(KEY)
+    assert one.try_ask("nobody", {}, 0.01) == "away"
+    assert one.try_ask(other.name, {}, 5) == {"got": {}}
+    one.close()
+    one.close()
+    assert {name.rpartition(":")[0] for name in own_server.names(scope)} == {
+        f"chatproxy:{scope}:inbox",
+        f"chatproxy:{scope}:key",
+    }
+    assert not [name for name in own_server.names(scope) if one.name in name]
+    assert len(names_of_keys(own_server, scope)) == 1
+    other.close()
+    assert names_of_keys(own_server, scope) == set()
+    assert set(threading.enumerate()) == threads
+    with own_server.client() as client:
+        assert len(client.client_list()) == 1
+
+
+def test_a_closed_worker_takes_and_asks_nothing(server, start):
+    worker = start(server)
+    worker.take(KEY)
+    worker.close()
+    worker.free([KEY])
+    for use in (lambda: worker.take(KEY, alone=True), lambda: worker.ask("nobody", {}, 1)):
+        with pytest.raises(PeersUnavailable, match="shutting down"):
+            use()
+
+
+def test_whoever_waits_for_an_answer_at_the_close_is_told_at_once(server, start):
+    worker = start(server)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(worker.try_ask, "nobody", {}, 60)
+        wait_for(lambda: worker._inbox and worker._inbox._asked, message="the question")
+        worker.close()
+        assert waiting.result(10) == "away"
+
+
+def test_the_close_does_not_wait_for_a_redis_that_is_away(own_server, start):
+    worker = start(own_server)
+    worker.take(KEY)
+    own_server.freeze()
+    started = time.monotonic()
+    worker.close()
+    assert time.monotonic() - started < 5
+    own_server.thaw()
+
+
+FORK = """
+import os, sys
+from chatproxy.peers.redis import RedisPeers
+peers = RedisPeers(sys.argv[1], sys.argv[2], 2.0)
+peers.serve(lambda question: {"pid": os.getpid()}, print)
+assert peers.name
+for number in range(2):
+    if not os.fork():
+        print(peers.take((str(number),)), peers.name, flush=True)
+        peers.close()
+        os._exit(0)
+for _ in range(2):
+    os.wait()
+"""
+
+
+def test_processes_that_fork_before_the_first_use_are_workers_of_their_own(server, scope):
+    server.settle(scope)
+    with run_python(FORK, server.url, scope) as process:
+        lines = [line.split() for line in process.communicate(timeout=60)[0].splitlines()]
+    assert [taken for taken, _name in lines] == ["None", "None"]
+    assert len({name for _taken, name in lines}) == 2
+
+
+GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from chatproxy.errors import PeersUnavailable
+from tests.test_peers_redis import KEY, Worker
+from tests.servers import wait_for
+url, scope, pid = sys.argv[1], sys.argv[2], int(sys.argv[3])
+one, other = Worker(url, scope), Worker(url, scope)
+with ThreadPoolExecutor(300) as pool:
+    answers = list(pool.map(lambda n: (one, other)[n % 2].take((str(n // 2),)), range(600)))
+    assert answers.count(None) == 300, answers
+    asked = list(pool.map(lambda n: one.ask(other.name, {"n": n}, 20), range(300)))
+    assert asked == [{"got": {"n": n}} for n in range(300)]
+one.take(KEY)
+print("freeze", flush=True)
+wait_for(lambda: other.try_take() == "away", 10)
+print("thaw", flush=True)
+wait_for(lambda: other.try_take() == one.name, 10)
+wait_for(lambda: other.try_ask(one.name, {}) == {"got": {}}, 10)
+one.close()
+other.close()
+assert not [t for t in threading.enumerate() if t.name.startswith("chatproxy-peers")]
+print("done", flush=True)
+"""
+
+
+def test_it_runs_under_gevent(own_server, scope):
+    own_server.settle(scope)
+    with run_python(GEVENT, own_server.url, scope, str(own_server.process.pid)) as process:
+        try:
+            assert process.stdout.readline() == "freeze\n"
+            own_server.freeze()
+            assert process.stdout.readline() == "thaw\n"
+            own_server.thaw()
+            assert process.stdout.readline() == "done\n"
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    assert own_server.names(scope) == set()

@@ -1,0 +1,130 @@
+"""The receipt on its way from one worker to another, and whatever else may arrive instead."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatproxy.errors import PeersUnavailable
+from chatproxy.receipt import Receipt, received, to_send
+from chatproxy.session import Phase
+
+RECEIPT = Receipt("session_1", Phase.STREAMING, upstream_closed=True, stop_ms=12.3, events=42)
+
+
+def over_the_wire(fields: dict[str, Any]) -> dict[str, Any]:
+    arrived: dict[str, Any] = json.loads(json.dumps(fields))
+    return arrived
+
+
+def test_a_client_gets_five_fields() -> None:
+    assert over_the_wire(RECEIPT.as_json()) == {
+        "sessionId": "session_1",
+        "phase": "streaming",
+        "upstreamClosed": True,
+        "stopMs": 12.3,
+        "events": 42,
+    }
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_receipt_arrives_as_it_was_sent(phase: Phase, closed: bool) -> None:
+    receipt = Receipt("a:b", phase, closed, 0.4, 0)
+    assert received(over_the_wire(to_send(receipt, 1.0)), 1.0) == receipt
+
+
+def test_an_answer_with_a_receipt_says_that_the_session_was_stopped() -> None:
+    assert to_send(RECEIPT, 1.0)["state"] == "stopped"
+
+
+def test_the_way_there_and_back_counts() -> None:
+    """20 ms were not spent at the other worker."""
+    receipt = received(over_the_wire(to_send(RECEIPT, took_ms=15.0)), elapsed_ms=35.0)
+    assert receipt.stop_ms == 32.3
+
+
+def test_a_stop_does_not_get_shorter_on_its_way() -> None:
+    receipt = received(over_the_wire(to_send(RECEIPT, took_ms=15.0)), elapsed_ms=10.0)
+    assert receipt.stop_ms == 12.3
+
+
+@pytest.mark.parametrize("closed", [None, 0, 1, "true", [], "missing"])
+def test_a_close_is_confirmed_by_true_and_by_nothing_else(closed: object) -> None:
+    fields = {**to_send(RECEIPT, 1.0), "upstreamClosed": closed}
+    assert received(fields, 1.0).upstream_closed is False
+
+
+@pytest.mark.parametrize("missing", to_send(RECEIPT, 1.0).keys() - {"state"})
+def test_every_field_is_needed(missing: str) -> None:
+    fields = to_send(RECEIPT, 1.0)
+    del fields[missing]
+    with pytest.raises(PeersUnavailable):
+        received(fields, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("events", math.inf),
+        ("events", math.nan),
+        ("events", "many"),
+        ("stopMs", math.inf),
+        ("stopMs", math.nan),
+        ("stopMs", 10**400),
+        ("stopMs", [1]),
+        ("tookMs", -math.inf),
+        ("tookMs", 10**400),
+        ("tookMs", None),
+        ("phase", "finished"),
+        ("phase", ["streaming"]),
+        ("phase", None),
+    ],
+)
+def test_a_value_that_is_none_makes_no_receipt(name: str, value: object) -> None:
+    with pytest.raises(PeersUnavailable):
+        received({**to_send(RECEIPT, 1.0), name: value}, 1.0)
+
+
+WILD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["streaming", "1", "1e999", "nan"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=500)
+@given(
+    fields=st.fixed_dictionaries(
+        {},
+        optional={
+            "sessionId": WILD,
+            "phase": st.sampled_from(["streaming", "waiting"]) | WILD,
+            "upstreamClosed": WILD,
+            "stopMs": st.floats() | WILD,
+            "events": st.integers() | st.floats() | WILD,
+            "tookMs": st.floats() | WILD,
+        },
+    ),
+    elapsed=st.floats(0, 1e6),
+)
+def test_whatever_arrives_is_a_receipt_for_a_client_or_is_refused(
+    fields: dict[str, Any], elapsed: float
+) -> None:
+    try:
+        receipt = received(fields, elapsed)
+    except PeersUnavailable:
+        return
+    json.dumps(receipt.as_json(), allow_nan=False)
+    assert isinstance(receipt.events, int)

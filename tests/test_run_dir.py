@@ -1,0 +1,588 @@
+"""The run directory: private or refused, found by those who share it, locked by one, and left."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from chatproxy.errors import ConfigError, PeersUnavailable
+from chatproxy.peers import run_dir as run_dir_module
+from chatproxy.peers.run_dir import RunDir, of_master, remove_stale
+
+from .another import PATIENCE, Another, several
+from .servers import wait_for
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short path."""
+    return tmp_path_factory.mktemp("d")
+
+
+@pytest.fixture
+def temporary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary directory of this process, which is not gunicorn's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.delenv("SERVER_SOFTWARE", raising=False)
+    return folder
+
+
+@pytest.fixture
+def under_gunicorn(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary directory of this process, which is a worker of gunicorn's."""
+    monkeypatch.setenv("SERVER_SOFTWARE", "gunicorn/23.0.0")
+    return temporary
+
+
+def refusal(path: object) -> str:
+    """The one sentence with which a directory is refused."""
+    with pytest.raises(ConfigError) as caught:
+        RunDir(str(path))
+    sentence = str(caught.value)
+    assert sentence.startswith("CHATPROXY_RUN_DIR")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    return sentence
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# ---- private, or refused ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_directory_that_is_not_there_is_made_for_its_owner_alone(
+    folder: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        assert RunDir(str(folder / "run")).path == folder / "run"
+    finally:
+        os.umask(before)
+    assert mode(folder / "run") == 0o700
+
+
+def test_one_that_is_there_is_used_as_it_is_and_what_was_tried_there_is_gone(folder: Path) -> None:
+    folder.chmod(0o700)
+    (folder / "mine").write_text("kept")
+    assert RunDir(str(folder)).path == folder
+    assert [each.name for each in folder.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("bits", [0o740, 0o720, 0o710, 0o704, 0o702, 0o701, 0o777, 0o1777])
+def test_one_that_others_may_enter_is_refused(folder: Path, bits: int) -> None:
+    folder.chmod(bits)
+    assert "0700" in refusal(folder)
+    assert mode(folder) == bits
+
+
+def test_a_link_is_refused_wherever_it_leads(folder: Path) -> None:
+    """Whoever made it could lead it elsewhere at any time."""
+    (folder / "private").mkdir(mode=0o700)
+    for name, target in (("a", "private"), ("b", "nowhere"), ("c", "c")):
+        (folder / name).symlink_to(target)
+        refusal(folder / name)
+    assert not (folder / "nowhere").exists()
+
+
+def test_what_is_no_directory_is_refused(folder: Path) -> None:
+    (folder / "file").write_text("")
+    os.mkfifo(folder / "pipe", 0o700)
+    for path in (folder / "file", folder / "pipe", folder / "file" / "below", "/dev/null"):
+        refusal(path)
+
+
+def test_one_of_another_user_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, -1)
+    else:
+        another = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: another)
+    refusal(folder)
+
+
+def test_a_missing_parent_is_not_made(folder: Path) -> None:
+    assert "No such file" in refusal(folder / "missing" / "run")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_refused_by_its_bytes(folder: Path) -> None:
+    room = 80 - len(os.fsencode(folder)) - 1
+    assert RunDir(str(folder / ("x" * room))).path.is_dir()
+    assert "80 bytes" in refusal(folder / ("x" * (room + 1)))
+    assert "80 bytes" in refusal(folder / ("\xf6" * (room // 2 + 1)))
+    assert [len(each.name) for each in folder.iterdir()] == [room]
+
+
+@contextmanager
+def an_ordinary_user() -> Iterator[int]:
+    """This process as somebody whom permissions bind."""
+    if os.geteuid():
+        yield os.geteuid()
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield NOBODY
+    finally:
+        os.seteuid(0)
+
+
+def test_one_that_cannot_be_written_to_is_refused() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="read-only-"))
+    try:
+        if os.geteuid() == 0:
+            os.chown(folder, NOBODY, -1)
+        folder.chmod(0o500)
+        with an_ordinary_user():
+            assert "Permission denied" in refusal(folder)
+            assert "Permission denied" in refusal(folder / "below")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A private directory on a full disk: a real one, where this user may mount such."""
+    disk = folder / "disk"
+    disk.mkdir(mode=0o700)
+    size = os.sysconf("SC_PAGE_SIZE")
+    options = ["-o", f"size={size},mode=0700", "tmpfs", str(disk)]
+    mounted = False
+    if os.geteuid() == 0 and shutil.which("mount"):
+        tried = subprocess.run(["mount", "-t", "tmpfs", *options], capture_output=True)
+        mounted = tried.returncode == 0
+    if mounted:
+        (disk / "filler").write_bytes(b"x" * size)
+    else:
+        monkeypatch.setattr(Path, "write_bytes", _no_space)
+    yield disk
+    if mounted:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def _no_space(*_: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_one_on_a_full_disk_is_refused_and_nothing_is_left_there(full: Path) -> None:
+    before = os.listdir(full)
+    assert os.strerror(errno.ENOSPC) in refusal(full)
+    assert os.listdir(full) == before
+
+
+# ---- where none is named ------------------------------------------------------------------------
+
+
+def test_the_workers_of_one_gunicorn_master_find_the_same(under_gunicorn: Path) -> None:
+    paths = {RunDir("").path for _ in range(3)}
+    assert paths == {under_gunicorn / f"chatproxy-{os.geteuid()}-{os.getppid()}"}
+    assert paths == {of_master(os.getppid())}
+    assert mode(of_master(os.getppid())) == 0o700
+
+
+def test_any_other_process_has_one_of_its_own(temporary: Path) -> None:
+    paths = [RunDir("").path for _ in range(3)]
+    assert len(set(paths)) == 3
+    assert {path.parent for path in paths} == {temporary}
+    assert {mode(path) for path in paths} == {0o700}
+    assert {path.name.rpartition("-")[0] for path in paths} == {
+        f"chatproxy-{os.geteuid()}-{os.getpid()}"
+    }
+
+
+def test_a_directory_is_found_once(temporary: Path) -> None:
+    run_dir = RunDir("")
+    assert list(temporary.iterdir()) == []
+    assert run_dir.path == run_dir.path
+
+
+def test_one_that_somebody_else_has_put_there_is_not_used(under_gunicorn: Path) -> None:
+    """In a directory that all users share, anybody can make one of any name."""
+    run_dir = RunDir("")
+    of_master(os.getppid()).symlink_to(under_gunicorn)
+    with pytest.raises(PeersUnavailable):
+        _ = run_dir.path
+    of_master(os.getppid()).unlink()
+    assert run_dir.path.is_dir()
+
+
+def test_a_temporary_directory_that_is_too_deep_is_refused_at_the_start(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = temporary / ("x" * (80 - len(os.fsencode(temporary)) - 1))
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    refusal("")
+
+
+def test_without_any_temporary_directory_the_start_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a container whose file system is read-only."""
+
+    def find_none() -> NoReturn:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", find_none)
+    assert "No usable temporary directory" in refusal("")
+
+
+def test_a_full_temporary_directory_is_refused_at_the_start(
+    full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(full))
+    assert os.strerror(errno.ENOSPC) in refusal("")
+
+
+def test_a_fork_of_a_process_gets_its_own(temporary: Path) -> None:
+    script = """
+import os, sys
+from chatproxy.peers.run_dir import RunDir
+run_dir = RunDir("")
+print(run_dir.path, flush=True)
+child = os.fork()
+if child == 0:
+    run_dir.leave()
+    print(run_dir.path, flush=True)
+    run_dir.leave()
+    os._exit(0)
+os.waitpid(child, 0)
+print(run_dir.path.is_dir())
+"""
+    before, of_child, still_there = Another(script, TMPDIR=str(temporary)).rest().split()
+    assert before != of_child
+    assert still_there == "True"
+    assert not Path(of_child).exists()
+
+
+# ---- what the dead have left --------------------------------------------------------------------
+
+
+def abandoned(temporary: Path, suffix: object, seconds: float = 3600) -> Path:
+    """A run directory with something in it, in which nothing has happened for a while."""
+    path = temporary / f"chatproxy-{os.geteuid()}-{suffix}"
+    path.mkdir(mode=0o700)
+    (path / "key").symlink_to("0123.sock")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path / "0123.sock"))
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+    return path
+
+
+@pytest.fixture
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("suffix", ["{}", "{}-a1b2c3d4"])
+def test_a_directory_of_a_process_that_is_no_more_is_removed(
+    temporary: Path, dead_pid: int, suffix: str
+) -> None:
+    path = abandoned(temporary, suffix.format(dead_pid))
+    assert RunDir("").path.is_dir()
+    assert not path.exists()
+
+
+def test_what_a_dead_process_links_to_is_not_removed(temporary: Path, dead_pid: int) -> None:
+    path = abandoned(temporary, dead_pid)
+    (temporary / "precious").mkdir()
+    (temporary / "precious" / "file").write_text("kept")
+    (path / "link").symlink_to(temporary / "precious")
+    os.utime(path, (0, 0))
+    remove_stale()
+    assert not path.exists()
+    assert (temporary / "precious" / "file").exists()
+
+
+def test_a_directory_of_a_process_that_lives_stays(temporary: Path) -> None:
+    path, of_first = abandoned(temporary, os.getpid()), abandoned(temporary, "1-x")
+    remove_stale()
+    assert path.exists()
+    assert of_first.exists()
+
+
+def test_a_recent_directory_stays(temporary: Path, dead_pid: int) -> None:
+    path = abandoned(temporary, dead_pid, seconds=30)
+    remove_stale()
+    assert path.exists()
+
+
+def test_a_directory_in_which_somebody_listens_stays(temporary: Path, dead_pid: int) -> None:
+    """A server in another container that has had no sessions for a while: its process id means
+    nothing here."""
+    path = abandoned(temporary, dead_pid)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path / "4567.sock"))
+        listener.listen(1)
+        os.utime(path, (0, 0))
+        remove_stale()
+        assert path.exists()
+    os.utime(path, (0, 0))
+    remove_stale()
+    assert not path.exists()
+
+
+def test_a_directory_that_is_not_this_users_own_stays(temporary: Path, dead_pid: int) -> None:
+    open_to_all, elsewhere = abandoned(temporary, dead_pid), temporary / "elsewhere"
+    open_to_all.chmod(0o755)
+    elsewhere.mkdir(mode=0o700)
+    os.utime(elsewhere, (0, 0))
+    link = temporary / f"chatproxy-{os.geteuid()}-{dead_pid}-link"
+    link.symlink_to(elsewhere)
+    of_another = temporary / f"chatproxy-{os.geteuid() + 1}-{dead_pid}"
+    of_another.mkdir(mode=0o700)
+    os.utime(of_another, (0, 0))
+    remove_stale()
+    for path in (open_to_all, link, elsewhere, of_another):
+        assert path.exists()
+
+
+@pytest.mark.parametrize("suffix", ["", "x", "-1", "1_0", "9" * 30, "\xb2", "notes-{}", "{}x"])
+def test_names_that_are_no_process_stay_and_do_no_harm(
+    temporary: Path, dead_pid: int, suffix: str
+) -> None:
+    path = abandoned(temporary, suffix.format(dead_pid))
+    assert RunDir("").path.is_dir()
+    assert path.exists()
+
+
+# ---- the lock -----------------------------------------------------------------------------------
+
+INCREASE = """
+import pathlib, sys
+from chatproxy.peers.run_dir import RunDir
+run_dir, counter = RunDir(sys.argv[1]), pathlib.Path(sys.argv[2])
+print(flush=True)
+input()
+for _ in range(50):
+    with run_dir.locked():
+        counter.write_text(str(int(counter.read_text()) + 1))
+"""
+
+#: As above, and the directory is removed each time, as by the last worker that leaves.
+REMOVE = """
+import os, pathlib, sys
+from contextlib import suppress
+from chatproxy.peers.run_dir import RunDir
+run_dir, inside = RunDir(sys.argv[1]), sys.argv[2]
+print(flush=True)
+input()
+for _ in range(100):
+    with run_dir.locked() as path:
+        os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+        os.unlink(inside)  # before another can enter a new directory
+        path.rmdir()
+"""
+
+
+def test_the_lock_lets_in_one_of_many_processes(folder: Path) -> None:
+    counter = folder / "counter"
+    counter.write_text("0")
+    with several(4, INCREASE, folder / "run", counter) as processes:
+        let_run(processes)
+    assert counter.read_text() == "200"
+
+
+def let_run(processes: list[Another]) -> None:
+    for process in processes:
+        process.tell()
+    for process in processes:
+        assert process.rest() == ""
+
+
+def test_the_lock_lets_in_one_although_the_directory_is_removed_under_it(folder: Path) -> None:
+    with several(4, REMOVE, folder / "run", folder / "inside") as processes:
+        let_run(processes)
+
+
+def test_the_lock_lets_in_one_of_many_threads(folder: Path) -> None:
+    run_dir = RunDir(str(folder / "run"))
+    inside: list[int] = []
+    seen: list[int] = []
+
+    def enter() -> None:
+        for _ in range(20):
+            with run_dir.locked():
+                inside.append(1)
+                seen.append(len(inside))
+                time.sleep(0)
+                inside.pop()
+
+    threads = [threading.Thread(target=enter, daemon=True) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert seen == [1] * 120
+
+
+def test_a_directory_that_has_vanished_is_made_again(folder: Path) -> None:
+    run_dir = RunDir(str(folder / "run"))
+    run_dir.path.rmdir()
+    with run_dir.locked() as path:
+        assert path.is_dir()
+        assert mode(path) == 0o700
+
+
+def test_whoever_waits_for_the_lock_of_a_directory_that_is_exchanged_gets_that_of_the_new_one(
+    folder: Path,
+) -> None:
+    here, there = RunDir(str(folder / "run")), RunDir(str(folder / "run"))
+    entered: list[int] = []
+
+    def enter() -> None:
+        with there.locked() as path:
+            entered.append(path.stat().st_ino)
+
+    with here.locked() as path:
+        thread = threading.Thread(target=enter, daemon=True)
+        thread.start()
+        path.rename(folder / "old")
+        (folder / "run").mkdir(mode=0o700)
+    thread.join(PATIENCE)
+    assert entered == [(folder / "run").stat().st_ino]
+
+
+def test_a_lock_that_cannot_be_had_is_given_up_in_time(folder: Path) -> None:
+    run_dir, another = RunDir(str(folder / "run")), RunDir(str(folder / "run"))
+    # There must be time left to answer a Stop within its two seconds.
+    assert run_dir_module._LOCK_SECONDS < 2
+    with another.locked():
+        begun = time.monotonic()
+        with pytest.raises(PeersUnavailable) as caught, run_dir.locked():
+            pytest.fail("two have the lock")
+        assert time.monotonic() - begun >= run_dir_module._LOCK_SECONDS
+    assert caught.value.retry_after == 1
+    with run_dir.locked():
+        pass
+
+
+def test_what_fails_under_the_lock_unlocks(folder: Path) -> None:
+    run_dir, another = RunDir(str(folder / "run")), RunDir(str(folder / "run"))
+    descriptors = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        with pytest.raises(KeyError), run_dir.locked():
+            raise KeyError
+        with another.locked():
+            pass
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+
+
+HOLD = """
+import sys
+from chatproxy.peers.run_dir import RunDir
+with RunDir(sys.argv[1]).locked():
+    print("locked", flush=True)
+    input()
+"""
+
+
+def test_a_lock_ends_with_its_process(folder: Path) -> None:
+    process = Another(HOLD, folder / "run")
+    assert process.read() == "locked"
+    process.kill()
+    with RunDir(str(folder / "run")).locked():
+        pass
+
+
+def test_a_process_that_is_forked_under_the_lock_does_not_keep_it(folder: Path) -> None:
+    script = """
+import os, signal, sys
+from chatproxy.peers.run_dir import RunDir
+with RunDir(sys.argv[1]).locked():
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+try:
+    with RunDir(sys.argv[1]).locked():
+        print("locked again")
+finally:
+    os.kill(child, signal.SIGKILL)
+"""
+    assert Another(script, folder / "run").rest() == "locked again\n"
+
+
+# ---- to leave -----------------------------------------------------------------------------------
+
+
+def test_a_directory_that_was_named_stays(folder: Path) -> None:
+    run_dir = RunDir(str(folder / "run"))
+    run_dir.leave()
+    assert run_dir.path.is_dir()
+
+
+def test_the_last_worker_of_gunicorns_removes_theirs(under_gunicorn: Path) -> None:
+    run_dirs = RunDir(""), RunDir("")
+    of_another = run_dirs[0].path / "another.sock"
+    of_another.touch()
+    assert run_dirs[0].path == run_dirs[1].path
+    run_dirs[0].leave()
+    assert of_another.exists()
+    of_another.unlink()
+    run_dirs[1].leave()
+    assert list(under_gunicorn.iterdir()) == []
+
+
+def test_a_process_removes_its_own_with_all_that_is_in_it(temporary: Path) -> None:
+    run_dir, of_another = RunDir(""), RunDir("")
+    (run_dir.path / "left").touch()
+    kept = of_another.path
+    run_dir.leave()
+    run_dir.leave()
+    assert list(temporary.iterdir()) == [kept]
+
+
+def test_whoever_never_came_removes_nothing_and_makes_nothing(temporary: Path) -> None:
+    RunDir("").leave()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_directory_that_one_removes_while_another_comes_is_there_for_the_other(
+    under_gunicorn: Path,
+) -> None:
+    """Whoever has the lock has a directory, however often the last one leaves."""
+    over = threading.Event()
+    failures: list[object] = []
+
+    def come_and_go() -> None:
+        run_dir = RunDir("")
+        while not over.is_set():
+            try:
+                with run_dir.locked() as path:
+                    (path / threading.current_thread().name).touch()
+                    (path / threading.current_thread().name).unlink()
+                run_dir.leave()
+            except Exception as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=come_and_go, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    over.wait(0.5)
+    over.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert failures == []
+    wait_for(lambda: list(under_gunicorn.iterdir()) == [])
