@@ -123,6 +123,7 @@ class Link:
             item: Any = self._ear.blpop([name], timeout=_POP_SECONDS)
         except _FAILURES as error:
             self._tell_deafness(error)
+            self._ear.connection_pool.disconnect(inuse_connections=False)
             raise PeersUnavailable("Redis cannot be reached.", retry_after=1) from None
         self._deaf = False
         return bytes(item[1]) if item else None
