@@ -112,6 +112,7 @@ def test_a_last_event_id_that_is_none_is_refused(servers, wrong):
 def test_a_stopped_answer_ends_alike_for_every_reader(servers):
     maker, stopper = servers.workers[0], servers.workers[-1]
     first = maker.start(new_id(), rate=50, tokens=100_000)
+    assert first.status == 200
     readers = [worker.read(first.id) for worker in servers.workers]
     for reader in readers:
         reader.read_event()
@@ -142,8 +143,9 @@ def wait_until_left(worker, stream):
 def test_an_answer_that_nobody_comes_back_to_is_stopped_after_the_grace(pairs, deepseek):
     for maker, other in pairs:
         first = maker.start(new_id(), rate=20, tokens=100_000)
-        reader = other.read(first.id)
         first.read_event()
+        reader = other.read(first.id)
+        assert reader.status == 200
         first.leave()
         reader.read_event()
         reader.leave()
@@ -260,9 +262,10 @@ def test_a_reader_on_another_worker_is_told_that_the_answer_was_lost(deepseek, l
     with cluster.start("gunicorn", deepseek, logs, tmp_path, workers=2, **settings) as servers:
         maker, other = servers.workers
         first = maker.start(new_id(), rate=20, tokens=100_000)
-        reader = other.read(first.id)
         first.read_event()
-        reader.read_event()
+        reader = other.read(first.id)
+        while not reader.read_event().startswith(HEAD):
+            continue
         os.kill(maker.pid, signal.SIGKILL)
         body = reader.read()
         last = events(body)[-1]
