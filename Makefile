@@ -41,6 +41,8 @@ page-is-built: .venv/client
 
 bench: .venv/dev .venv/client .venv/chromium
 	$(BIN)/python -m benchmarks.stop
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.storm --minutes 1
 	$(BIN)/python -m benchmarks.page
 
 clean:

@@ -31,9 +31,9 @@ class Figure:
 
         :param share: 0.5 is the median, 0.99 the 99th percentile; nearest rank.
         """
-        each = [_percentile(share, samples) for samples in rounds]
+        each = [percentile(share, samples) for samples in rounds]
         together = [sample for samples in rounds for sample in samples]
-        return cls(_percentile(share, together), min(each), max(each))
+        return cls(percentile(share, together), min(each), max(each))
 
     def __str__(self) -> str:
         value, low, high = map(_short, (self.value, self.low, self.high))
@@ -144,7 +144,8 @@ def merged(spans: Sequence[Span]) -> Span:
     )
 
 
-def _percentile(share: float, samples: Sequence[float]) -> float:
+def percentile(share: float, samples: Sequence[float]) -> float:
+    """A percentile by nearest rank: one of the samples."""
     return sorted(samples)[math.ceil(share * len(samples)) - 1]
 
 

@@ -183,7 +183,8 @@ async def stop(port: int, session_id: str) -> Stop:
     with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
         sent = time.monotonic()
         sock.sendall(request)
-        status, receipt = await _reply(sock)
+        status, body = await _reply(sock)
+    receipt = json.loads(body)
     if status != 200 or not receipt["upstreamClosed"]:
         raise LoadError(f"a Stop was answered with {status} {receipt}")
     return Stop(session_id, sent, receipt)
@@ -191,12 +192,17 @@ async def stop(port: int, session_id: str) -> Stop:
 
 async def fetch(port: int, path: str, method: str = "GET") -> Any:
     """The JSON at a path."""
+    return json.loads(await fetch_text(port, path, method))
+
+
+async def fetch_text(port: int, path: str, method: str = "GET") -> str:
+    """What is at a path."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
         sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        return (await _reply(sock))[1]
+        return (await _reply(sock))[1].decode()
 
 
-async def _reply(sock: socket.socket) -> tuple[int, Any]:
+async def _reply(sock: socket.socket) -> tuple[int, bytes]:
     sock.setblocking(False)
     loop, reply = asyncio.get_running_loop(), b""
 
@@ -206,7 +212,7 @@ async def _reply(sock: socket.socket) -> tuple[int, Any]:
     while piece := await receive():
         reply += piece
     head, _, body = reply.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body)
+    return int(head.split()[1]), body
 
 
 async def _within(seconds: float, awaitable: Awaitable[_T], what: str) -> _T:

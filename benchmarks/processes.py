@@ -41,6 +41,12 @@ class Cores:
             return cls(frozenset({proxy}), frozenset({proxy}))
         return cls(frozenset({proxy}), frozenset(others))
 
+    @classmethod
+    def all_for_all(cls) -> Cores:
+        """Nothing is pinned."""
+        everything = frozenset(os.sched_getaffinity(0))
+        return cls(everything, everything)
+
     @property
     def apart(self) -> bool:
         """Whether the proxy has a core that the others don't use."""
@@ -116,12 +122,15 @@ class Worker(Server):
     """One gunicorn gevent worker with its master; ``pid`` is the worker's.
 
     :param name: ``chatproxy`` or ``plain``.
+    :param settings: what else is set.
     """
 
-    def __init__(self, name: str, upstream: Upstream, log_path: Path, cores: Cores) -> None:
+    def __init__(
+        self, name: str, upstream: Upstream, log_path: Path, cores: Cores, **settings: object
+    ) -> None:
         self.name = name
-        settings = {"DEEPSEEK_BASE_URL": upstream.url, "CHATPROXY_GRACE": 0.5}
-        super().__init__(_COMMANDS[name], log_path, cores.proxy, **settings)
+        usual = {"DEEPSEEK_BASE_URL": upstream.url, "CHATPROXY_GRACE": 0.5}
+        super().__init__(_COMMANDS[name], log_path, cores.proxy, **usual, **settings)
         try:
             requests.get(self.url, timeout=20)  # the worker is up once anything is answered
             self.pid = wait_for(lambda: _child_of(self.process.pid), message="a worker")
@@ -138,13 +147,18 @@ class Worker(Server):
 
 
 _GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "-k", "gevent"]
-_PLAIN_OPTIONS = ["--worker-connections", "4000", "--graceful-timeout", "1"]
 if "control_socket_disable" in Config().settings:
-    _PLAIN_OPTIONS.append("--no-control-socket")
+    _GUNICORN.append("--no-control-socket")
+_PLAIN_OPTIONS = ["--worker-connections", "4000", "--graceful-timeout", "1"]
 _COMMANDS = {
     "chatproxy": [sys.executable, "-m", "chatproxy", "serve", "--bind", "127.0.0.1:0"],
     "plain": [*_GUNICORN, *_PLAIN_OPTIONS, "benchmarks.plain:app"],
 }
+
+
+def gunicorn(app: str, *options: str) -> list[str]:
+    """The command that deployments use, with the package's settings."""
+    return [*_GUNICORN, "-c", "python:chatproxy.gunicorn_config", *options, app]
 
 
 def _child_of(pid: int) -> int | None:

@@ -54,7 +54,7 @@ def document(results: Results, where: dict[str, Any], seconds: float) -> dict[st
 def text(results: Results, where: dict[str, Any], seconds: float) -> str:
     """The tables."""
     parts = [
-        *_machine_lines(where),
+        *machine_lines(where),
         "",
         *_stop_lines(results),
         "",
@@ -67,7 +67,8 @@ def text(results: Results, where: dict[str, Any], seconds: float) -> str:
     return "\n".join(parts)
 
 
-def _machine_lines(where: dict[str, Any]) -> Iterator[str]:
+def machine_lines(where: dict[str, Any]) -> Iterator[str]:
+    """What it was measured on, for people."""
     yield f"{where['cores']} cores ({where['processor']}), {where['system']}"
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
     yield f"Python {where['python']}, {versions}"
@@ -76,6 +77,8 @@ def _machine_lines(where: dict[str, Any]) -> Iterator[str]:
             f"The proxy's worker has core {_listed(where['proxy_cores'])}, "
             f"the upstream and the clients have {_listed(where['other_cores'])}."
         )
+    elif where["cores"] > 1:
+        yield "All processes share all cores."
     else:
         yield "There is one core, which proxy, upstream and clients share: expect long times."
     yield f"Load average at the start: {where['load_average']} (all that runs on the machine)."
@@ -89,7 +92,7 @@ def _stop_lines(results: Results) -> list[str]:
         for name, figures in results.by_phase.items()
         for phase, figure in figures.items()
     ]
-    return _table([head, *rows, *phases])
+    return table([head, *rows, *phases])
 
 
 def _cost_lines(results: Results) -> list[str]:
@@ -98,14 +101,14 @@ def _cost_lines(results: Results) -> list[str]:
         (f"{cost.name}, {cost.unit}", cost.chatproxy, cost.plain, cost.ratio)
         for cost in results.costs
     ]
-    return _table([head, *([name, *map(str, row)] for name, *row in figures)])
+    return table([head, *([name, *map(str, row)] for name, *row in figures)])
 
 
 def _span_lines(spans: Sequence[Span], cores: int) -> list[str]:
     head = ["Events per second", "offered", "delivered", "served"]
     head += ["worker", "waits", "upstream", "waits", "clients", "limit"]
     return [
-        *_table([head, *(_span_row(span, cores) for span in spans)]),
+        *table([head, *(_span_row(span, cores) for span in spans)]),
         "Served: streams to which an event came. Worker, upstream, clients: CPU time by time.",
         "Waits: the time in which it was ready to run and had no core, because of others.",
     ]
@@ -119,7 +122,8 @@ def _span_row(span: Span, cores: int) -> list[str]:
     return [span.name, offered, f"{span.rate:,.0f}", served, *shares, span.limit(cores)]
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table; the first row is its head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     head, *rest = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return [head, "-" * (sum(widths) + 2 * len(widths) - 2), *rest]

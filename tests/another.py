@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .servers import ROOT, clean_environment
 
@@ -29,8 +29,9 @@ class Another:
     def read(self) -> str:
         """The next line that it prints."""
         assert self.process.stdout is not None
+        assert self.process.stderr is not None
         line = self.process.stdout.readline()
-        assert line, self.process.communicate()[1]
+        assert line, self.process.stderr.read()
         return line.rstrip("\n")
 
     def tell(self, line: str = "") -> None:
@@ -41,15 +42,23 @@ class Another:
 
     def rest(self) -> str:
         """What else it prints, when it has ended well."""
-        printed, errors = self.process.communicate(timeout=PATIENCE)
-        assert (self.process.returncode, errors) == (0, "")
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.process.stdin.close()
+        printed, errors = self.process.stdout.read(), self.process.stderr.read()
+        assert (self.process.wait(PATIENCE), errors) == (0, "")
+        self.kill()
         return printed
 
     def kill(self) -> None:
         """End it at once; it is no more when this returns."""
         self.process.kill()
-        if self.process.stdin is None or not self.process.stdin.closed:
-            self.process.communicate()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
 
 
 @contextmanager

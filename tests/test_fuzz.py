@@ -218,12 +218,20 @@ def chunked(body: bytes, size: int) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces) + b"0\r\n\r\n"
 
 
+NAMED = b"X-Session-Id"
+IDS = st.integers(0, 1 << 40).map(lambda number: b"session_%d" % number)
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
     """A method, and the bytes of a whole request whose framing is right."""
-    method, path, headers, body = draw(METHODS), draw(PATHS), draw(HEADERS), draw(BODIES)
-    if draw(st.booleans()):
-        headers.append((b"X-Session-Id", draw(TEXTS)))
+    headers, body = draw(HEADERS), draw(BODIES)
+    if draw(st.booleans()):  # right but for the body and what it is said to be
+        method, path = b"POST", STREAM
+        headers = [(b"X-Session-Id", draw(IDS)), *(each for each in headers if each[0] != NAMED)]
+    else:
+        method, path = draw(METHODS), draw(PATHS)
+        headers = [(b"X-Session-Id", draw(TEXTS)), *headers][draw(st.integers(0, 1)) :]
     if draw(st.booleans()):
         headers.append((b"Transfer-Encoding", b"chunked"))
         body = chunked(body, draw(st.integers(1, 2000)))
@@ -280,6 +288,27 @@ def test_any_request_has_an_answer(server: Proxy, request: tuple[bytes, bytes]) 
             check(response)
 
 
+CHUNKED = b"POST %b HTTP/1.1\r\nHost: a\r\nX-Session-Id: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+SIZES = st.sampled_from([b"zz", b"-1", b"0x2", b"f" * 20, b"2;x=\n", b"", b"9"])
+
+
+@settings(fuzz, max_examples=150)
+@given(
+    body=st.one_of(
+        st.binary(max_size=30),
+        st.tuples(SIZES, BODIES).map(b"\r\n".join),
+        st.tuples(BODIES, st.integers(0, 20), st.binary(min_size=1, max_size=3)).map(
+            lambda parts: insert(chunked(parts[0], 7), parts[1], parts[2])
+        ),
+    ),
+    path=st.sampled_from([STREAM, CANCEL + b"a"]),
+)
+def test_a_body_in_broken_chunks_is_refused_or_dropped(
+    server: Proxy, body: bytes, path: bytes
+) -> None:
+    exchange(server, CHUNKED % path + body)
+
+
 @settings(fuzz, max_examples=500)
 @given(
     request=requests(),
@@ -296,9 +325,14 @@ def test_a_damaged_request_is_answered_or_dropped(
     """Lines in the wrong place, too little, too much: the connection ends, and nothing else."""
     at, what, more = damage
     data = insert(request[1], at, what + more)
+    exchange(server, data[:-cut] if cut else data)
+
+
+def exchange(server: Proxy, data: bytes) -> None:
+    """Send this, and see that the connection ends with answers of ours, if any."""
     with connect(server) as connection:
         with suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(data[:-cut] if cut else data)
+            connection.sendall(data)
         say_no_more(connection)
         received = b""
         while piece := receive(connection):

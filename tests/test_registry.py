@@ -827,6 +827,10 @@ def test_a_stop_that_meets_a_start_half_way_stops_what_comes_of_it(
     stop = in_a_thread(lambda: receipts.append(two.cancel("session_1", "ada", time.monotonic())))
     stop.join(0.05)
     assert stop.is_alive()
+    asked = time.monotonic()
+    assert one.answer({"ask": "state", "owner": "ada", "id": "session_1"}) == {"state": "nothing"}
+    # Whoever asks is not kept waiting, because two workers may ask each other.
+    assert time.monotonic() - asked < 1.5
     peers.go_on.set()
     stop.join(PATIENCE)
     start.join(PATIENCE)
@@ -963,7 +967,7 @@ def test_a_frozen_holder_costs_the_time_of_a_question(
     arguments = () if attempt == "claim" else (begun,)
     with pytest.raises(PeersUnavailable):
         getattr(registry, attempt)("session_1", "ada", *arguments)
-    assert 0.29 < time.monotonic() - begun < 1.9
+    assert 0.29 < time.monotonic() - begun < 5
     thawed.set()
     peers.close()
     close()

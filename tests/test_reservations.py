@@ -146,6 +146,19 @@ def test_the_owners_with_stops_are_bounded_and_all_stops_of_the_least_recent_are
     assert reservations.forgotten == 2
 
 
+def test_of_an_owner_that_makes_room_all_are_told_and_only_the_live_ones_are_lost(
+    reservations: Reservations, clock: HandClock
+) -> None:
+    reservations.cancel(("owner 0", "a"))
+    clock.now += 20
+    reservations.cancel(("owner 0", "b"))
+    clock.now += 15
+    for number in range(1, 1001):
+        reservations.cancel((f"owner {number}", "a"))
+    assert set(reservations.given_up()) == {("owner 0", "a"), ("owner 0", "b")}
+    assert reservations.forgotten == 1
+
+
 def test_to_make_room_by_age_is_no_loss(reservations: Reservations, clock: HandClock) -> None:
     for number in range(100):
         reservations.cancel(("ada", str(number)))

@@ -392,7 +392,7 @@ input()
 for _ in range(100):
     with run_dir.locked() as path:
         os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
-        os.unlink(inside)  # before another can enter a new directory
+        os.unlink(inside)
         path.rmdir()
 """
 
@@ -529,8 +529,9 @@ finally:
 
 def test_a_directory_that_was_named_stays(folder: Path) -> None:
     run_dir = RunDir(str(folder / "run"))
+    (run_dir.path / "mine").touch()
     run_dir.leave()
-    assert run_dir.path.is_dir()
+    assert (folder / "run" / "mine").exists()
 
 
 def test_the_last_worker_of_gunicorns_removes_theirs(under_gunicorn: Path) -> None:
