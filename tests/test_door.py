@@ -292,7 +292,7 @@ STRANGE = {
     "two lines": b'{"state": "active"}\n{}\n',
     "nested": b"[" * 60_000 + b"\n",
     "digits": b"9" * 60_000 + b"\n",
-    "too long": b'{"state": "' + b"x" * 70_000 + b'"}\n',
+    "too long": b'{"state": "' + b"x" * 1_100_000 + b'"}\n',
     "endless": b"x" * 200_000,
 }
 

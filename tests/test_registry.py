@@ -828,7 +828,7 @@ def test_a_stop_that_meets_a_start_half_way_stops_what_comes_of_it(
     stop.join(0.05)
     assert stop.is_alive()
     asked = time.monotonic()
-    assert one.answer({"ask": "state", "owner": "ada", "id": "session_1"}) == {"state": "nothing"}
+    assert peers.answer({"ask": "state", "owner": "ada", "id": "session_1"}) == {"state": "nothing"}
     # Whoever asks is not kept waiting, because two workers may ask each other.
     assert time.monotonic() - asked < 1.5
     peers.go_on.set()
