@@ -18,13 +18,13 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from . import sse
+from .errors import EventsGone
 
 #: The most bytes that a reader is given at once, and one event more.
 _WRITE_BYTES = 64 * 1024
-
-
-class EventsGone(LookupError):
-    """The events after the point that was asked for are no longer held."""
+#: What Python needs for each event beside its bytes, and for a log and its session; about.
+_ENTRY_BYTES = 50
+_OWN_BYTES = 4000
 
 
 class AnswerLog:
@@ -50,6 +50,16 @@ class AnswerLog:
     def last(self) -> int:
         """The number of the newest event; 0 where there is none yet."""
         return self._first + len(self._entries) - 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._ended
+
+    @property
+    def footprint(self) -> int:
+        """About how many bytes of memory the log takes."""
+        return self.size + _ENTRY_BYTES * len(self._entries) + _OWN_BYTES
 
     @property
     def followed(self) -> bool:
@@ -95,10 +105,13 @@ class AnswerLog:
         """Follow this log from the event after number ``after``.
 
         :raises EventsGone: where these events were forgotten.
+        :raises ValueError: where there are not that many yet.
         """
         with self._lock:
-            if not self._first - 1 <= after <= self.last:
-                raise EventsGone(after)
+            if after > self.last:
+                raise ValueError(f"There is no event {after} yet.")
+            if after < self._first - 1:
+                raise EventsGone(f"The events after number {after} are no longer held.")
             reader = LogReader(self, after, self._pulses)
             self._readers.add(reader)
             return reader

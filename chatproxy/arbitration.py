@@ -93,6 +93,14 @@ class Arbitration:
                     return key
         return None
 
+    def find(self, key: Key) -> str | None:
+        """The name of the other worker that holds a key, if any does.
+
+        :raises PeersUnavailable: where that can't be found out.
+        """
+        holder = self._peers.holder(key)
+        return None if holder == self._peers.name else holder
+
     def ask(self, holder: str, question: Message) -> tuple[str, Message]:
         """Ask the holder of a key; return what state it says that key is in, and all it says.
 

@@ -1,4 +1,4 @@
-"""The command line: ``chatproxy serve``, ``chatproxy simulate``, ``chatproxy demo``.
+"""The command line: ``chatproxy serve``, ``simulate``, ``demo``, ``sessions``, ``cancel``.
 
 The server's master forks workers that patch with gevent, so nothing is imported here that brings
 in ``requests``; the application is imported by the worker.
@@ -6,6 +6,7 @@ in ``requests``; the application is imported by the worker.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -110,7 +111,64 @@ def demo(bind: str, workers: int) -> None:
         os.environ["DEEPSEEK_BASE_URL"] = upstream
         os.environ["DEEPSEEK_API_KEY"] = os.environ["CHATPROXY_TOKENS"] = ""
         os.environ.setdefault("CHATPROXY_NOTICE", _NOTICE)
+        os.environ.setdefault("CHATPROXY_ON_DISCONNECT", "30")
         _Server(bind, workers, on_ready=lambda address: _greet(address, upstream)).run()
+
+
+_RUN_DIR = click.option(
+    "--run-dir",
+    envvar="CHATPROXY_RUN_DIR",
+    default="",
+    type=click.Path(file_okay=False),
+    help="The servers' run directory, where it is named.",
+)
+
+
+@main.command()
+@_RUN_DIR
+def sessions(run_dir: str) -> None:
+    """List the answers of this host's servers that run, or can be read again."""
+    from . import operators
+
+    with _explained():
+        found = operators.sessions(run_dir)
+    row = "{:<40} {:<16} {:<10} {:>8} {:>8}"
+    click.echo(row.format("SESSION", "OWNER", "STATE", "EVENTS", "AGE"))
+    for each in found:
+        state = each["outcome"] or each["phase"]
+        age = f"{each['ageSeconds']:.0f} s"
+        click.echo(row.format(each["sessionId"], each["owner"], state, each["events"], age))
+
+
+@main.command()
+@click.argument("session_id")
+@click.option("--owner", default=None, help="Whose session it is, where several have that id.")
+@_RUN_DIR
+def cancel(session_id: str, owner: str | None, run_dir: str) -> None:
+    """Stop an answer of this host's servers, and print the receipt."""
+    from . import operators
+
+    with _explained():
+        owners = {
+            each["owner"]
+            for each in operators.sessions(run_dir)
+            if each["sessionId"] == session_id and owner in (None, each["owner"])
+        }
+        if len(owners) > 1:
+            names = ", ".join(sorted(owners))
+            raise click.ClickException(f"Several owners have this id: {names}. Name one: --owner.")
+        receipt = operators.cancel(run_dir, owners.pop(), session_id) if owners else None
+    if receipt is None:
+        raise click.ClickException("Session not found")
+    click.echo(json.dumps(receipt))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
 
 
 def _check_settings() -> None:

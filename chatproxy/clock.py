@@ -1,9 +1,10 @@
 """The clock: one thread that stops the answers that take too long.
 
-It is one more canceller, as a Stop is: a session that has had no event for the idle timeout, or
-that has lived up to its deadline, is cancelled, wherever it is: resolving, connecting, silent,
-waiting for its reader. So no other part needs a timer for these. It also frees the ids that are no
-longer reserved. The thread lives while there is anything of this, and no longer.
+It is one more canceller, as a Stop is: a session that has had no event for the idle timeout, that
+has lived up to its deadline, or that nobody has read for its grace, is cancelled, wherever it is:
+resolving, connecting, silent, waiting for its reader. So no other part needs a timer for these. It
+also forgets what has been kept for long enough. The thread lives while there is anything of this,
+and no longer.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ import time
 from .config import Settings
 from .registry import Registry
 from .session import Reason, StreamSession
+from .visits import Visits
 
 logger = logging.getLogger("chatproxy")
 
 
 class Clock:
-    """Watches the live sessions of one registry."""
+    """Watches the live sessions of one registry, and the visits of readers on other workers."""
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(self, settings: Settings, registry: Registry, visits: Visits) -> None:
         self._idle = settings.idle_timeout
         self._deadline = settings.deadline
         self._period = min(1.0, self._idle / 10, self._deadline / 10)
         self._registry = registry
+        self._visits = visits
         self._lock = threading.Lock()
         self._runs = False
 
@@ -40,7 +43,7 @@ class Clock:
     def _run(self) -> None:
         while True:
             with self._lock:
-                if self._registry.idle:
+                if self._registry.idle and not self._visits:
                     self._runs = False
                     return
             for session in self._registry.live():
@@ -49,6 +52,7 @@ class Clock:
                 except Exception:  # the clock is there for all the others too
                     logger.exception("An answer that took too long could not be stopped")
             self._registry.sweep()
+            self._visits.sweep()
             time.sleep(self._period)
 
     def _check(self, session: StreamSession, now: float) -> None:
@@ -56,3 +60,5 @@ class Clock:
             session.cancel(Reason.DEADLINE)
         elif now - session.last_event_at >= self._idle:
             session.cancel(Reason.IDLE)
+        elif session.is_abandoned(now):
+            session.cancel(Reason.DISCONNECT)

@@ -80,10 +80,13 @@ def _base_url(value: Any) -> str:
     return found["scheme"].lower() + found[0][len(found["scheme"]) :]
 
 
-def _on_disconnect(value: Any) -> str:
-    if str(value).strip() != "stop":
-        raise ValueError("must be 'stop'")
-    return "stop"
+def _on_disconnect(value: Any) -> float:
+    if str(value).strip() == "stop":
+        return 0.0
+    try:
+        return _seconds(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or 'stop'") from None
 
 
 _PEERS = re.compile(r"(redis|rediss|unix|redis\+sentinel|rediss\+sentinel)://[!-~]+")
@@ -142,10 +145,15 @@ def _origins(value: Any) -> tuple[str, ...]:
     return origins
 
 
-def _option(name: str, read: Callable[[Any], Any], default: Any, meaning: str) -> Any:
-    """A field of ``Settings``: its outside name, how to read it, and what it means."""
+def _option(
+    name: str, read: Callable[[Any], Any], default: Any, meaning: str, shown: str | None = None
+) -> Any:
+    """A field of ``Settings``: its outside name, how to read it, and what it means.
+
+    :param shown: its default as it would be written, where that is not what Python shows.
+    """
     secret = name in ("DEEPSEEK_API_KEY", "CHATPROXY_TOKENS", "CHATPROXY_PEERS")
-    metadata = {"name": name, "read": read, "meaning": meaning}
+    metadata = {"name": name, "read": read, "meaning": meaning, "shown": shown}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -182,10 +190,17 @@ class Settings:
         "CHATPROXY_LOG_BYTES", _count, 4 << 20, "bytes of an answer that are held for its readers"
     )
     retain: float = _option(
-        "CHATPROXY_RETAIN", _seconds, 60.0, "seconds for which an ended session keeps its id"
+        "CHATPROXY_RETAIN", _seconds, 60.0, "seconds for which an ended answer can be read"
     )
-    on_disconnect: str = _option(
-        "CHATPROXY_ON_DISCONNECT", _on_disconnect, "stop", "what happens when the client is gone"
+    retain_bytes: int = _option(
+        "CHATPROXY_RETAIN_BYTES", _count, 256 << 20, "bytes of ended answers that a worker keeps"
+    )
+    on_disconnect: float = _option(
+        "CHATPROXY_ON_DISCONNECT",
+        _on_disconnect,
+        0.0,
+        "when the last reader has gone: stop, or the seconds in which one may come back",
+        shown="stop",
     )
     max_sessions: int = _option(
         "CHATPROXY_MAX_SESSIONS", _count, 2000, "live sessions in one worker"
@@ -268,7 +283,7 @@ def describe() -> Iterable[tuple[str, str, str]]:
     for option in fields(Settings):
         default = option.default
         shown = f"{default:g}" if isinstance(default, float) else str(default or "")
-        yield option.metadata["name"], shown, option.metadata["meaning"]
+        yield option.metadata["name"], option.metadata["shown"] or shown, option.metadata["meaning"]
 
 
 def unknown_names(names: Iterable[str]) -> list[str]:

@@ -6,8 +6,10 @@
     └── Refusal                an answer is not given: one sentence, a status, a code
         ├── InvalidRequest     400  what the client sent cannot be used
         ├── Unauthorized       401  the owner could not be established
+        ├── SessionNotFound    404  nothing that can be read has this id
         ├── SessionActive      409  the id belongs to a live or retained session
         ├── SessionCancelled   409  the Stop for this id came first
+        ├── EventsGone         410  the events that are asked for are no longer held
         ├── BodyTooLarge       413  the request's body is over the limit
         ├── TooManySessions    429  the owner's or the worker's limit is reached
         ├── ShuttingDown       503  the server drains
@@ -98,6 +100,12 @@ class Unauthorized(Refusal):
         return headers
 
 
+class SessionNotFound(Refusal):
+    """Nothing that lives, or is retained, has this session id; or it is another owner's."""
+
+    status, code = 404, "not_found"
+
+
 class SessionActive(Refusal):
     """The session id is taken by a live or retained session."""
 
@@ -108,6 +116,12 @@ class SessionCancelled(Refusal):
     """The Stop for this session id came before its start."""
 
     status, code, should_retry = 409, "session_cancelled", False
+
+
+class EventsGone(Refusal):
+    """The events after the point that was asked for are no longer held."""
+
+    status, code = 410, "events_gone"
 
 
 class BodyTooLarge(Refusal):

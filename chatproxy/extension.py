@@ -20,13 +20,16 @@ from . import logs, shutdown, signals, views
 from . import payload as payloads
 from .clock import Clock
 from .config import Settings, unknown_names
+from .desk import Desk
 from .disconnect import DisconnectWatcher
 from .errors import ConfigError, PeersUnavailable, Unauthorized
+from .library import Library
 from .metrics import Metrics
 from .peers import Peers
 from .peers.door import Door
 from .peers.local import LocalPeers
 from .peers.run_dir import RunDir
+from .reading import SessionReading
 from .receipt import Receipt
 from .registry import Registry
 from .relay import Follower, produce
@@ -109,11 +112,15 @@ class State:
         run_dir = RunDir(settings.run_dir)
         self.metrics = Metrics(app, lambda: run_dir.path / "metrics")
         self._door = Door(run_dir)
-        self.registry = Registry(settings, app, _find_peers(settings, self._door, app.name))
-        self._door.serve(self.registry.answer)
+        peers = _find_peers(settings, self._door, app.name)
+        self.registry = Registry(settings, app, peers)
+        self.library = Library(self.registry)
+        desk = Desk(self.registry, self.library)
+        peers.serve(desk.answer, self.registry.lose)
+        self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
         self.watcher = DisconnectWatcher(settings.idle_timeout)
-        self._clock = Clock(settings, self.registry)
+        self._clock = Clock(settings, self.registry, self.library.visits)
         self._owner = owner
         self._preparers = preparers
         self._shutdown = shutdown.Shutdown(self.registry, self._door, settings.grace)
@@ -155,17 +162,23 @@ class State:
         finally:
             self._clock.start()
 
-    def begin(self, session_id: str, owner: str, body: bytes) -> Follower:
+    def follow(self, session_id: str, owner: str, after: int) -> Follower | None:
+        """Follow an answer, as ``Library.open`` does."""
+        reading = self.library.open(session_id, owner, after)
+        return None if reading is None else Follower(reading, self.settings.heartbeat)
+
+    def begin(self, session_id: str, owner: str, body: bytes, grace: float) -> Follower:
         """Claim the id and start to produce the answer; return the client's reader of it.
 
+        :param grace: see ``StreamSession``.
         :raises Refusal: where the id can't be had.
         """
-        session = self.registry.claim(session_id, owner)
+        session = self.registry.claim(session_id, owner, grace)
         try:
             self._clock.start()
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
-            follower = Follower(session, session.log.reader(), self.settings.heartbeat, self.app)
+            follower = Follower(SessionReading(session, 0, self.app), self.settings.heartbeat)
             threading.Thread(
                 target=self._produce, args=(session, body), name="chatproxy-producer", daemon=True
             ).start()
@@ -183,6 +196,7 @@ class State:
             produce(session, UpstreamCall(self.upstream, body, session), self.registry)
             if session.transcript is not None:
                 self._tell(session, session.transcript)
+                session.transcript = None  # the session may be retained for long
         finally:
             self.registry.told(session)
 

@@ -62,6 +62,7 @@ def settings() -> Response:
     response = jsonify(
         notice=state.settings.notice,
         model=default,
+        onDisconnect=state.settings.on_disconnect,
         models=list(dict.fromkeys([default, *MODELS])),
         authorization=bool(state.settings.tokens),
     )

@@ -39,6 +39,38 @@ def check_session_id(text: str | None) -> str:
     return text
 
 
+def check_grace(text: str | None, most: float) -> float:
+    """The seconds in which a reader may come back, from the header ``X-On-Disconnect``.
+
+    :param text: ``stop``, a number of seconds, or None for ``most``.
+    :param most: what the server allows.
+    :raises InvalidRequest: where it is anything else.
+    """
+    if text is None:
+        return most
+    if text.strip() == "stop":
+        return 0.0
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise InvalidRequest("X-On-Disconnect must be 'stop' or a number of seconds.")
+    return min(seconds, most)
+
+
+def check_event_id(text: str | None) -> int:
+    """The number of the last event that a reader has, from the header ``Last-Event-ID``.
+
+    :raises InvalidRequest: where it is none.
+    """
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InvalidRequest("Last-Event-ID must be the number of an event.")
+    return int(text)
+
+
 def parse(body: bytes) -> Payload:
     """The JSON object in a request's body.
 

@@ -66,11 +66,10 @@ class Registry:
         self._live: dict[SessionKey, StreamSession] = {}
         self._access = Access(settings, self._arbitration)
         self._seats: dict[StreamSession, Seat] = {}
-        self._reserved = Reservations(settings.retain)
+        self._reserved = Reservations(settings.retain, settings.retain_bytes)
         #: Sessions whose end the application has not been told of yet.
         self._untold: set[StreamSession] = set()
         self.draining = False
-        peers.serve(self.answer, self.lose)
 
     def live(self) -> list[StreamSession]:
         """The sessions that have not ended yet."""
@@ -83,9 +82,38 @@ class Registry:
         with self._lock:
             return not self._live and not self._reserved
 
-    def claim(self, session_id: str, owner: str) -> StreamSession:
+    def all(self) -> list[StreamSession]:
+        """The sessions whose answers can be read: the retained ones, then those that live."""
+        with self._lock:
+            return [*self._reserved.retained(), *self._live.values()]
+
+    def find(self, key: SessionKey) -> StreamSession | None:
+        """The session of this worker, live or retained, with this owner and id."""
+        with self._lock:
+            return self._live.get(key) or self._reserved.ended(key)
+
+    def holder(self, key: SessionKey) -> str | None:
+        """The other worker that holds an id, if any does.
+
+        :raises PeersUnavailable: where that can't be found out.
+        """
+        return self._arbitration.find(_id(key))
+
+    def others(self) -> list[str]:
+        """The names of the other workers.
+
+        :raises PeersUnavailable: where they can't be found out.
+        """
+        return self._peers.others()
+
+    def ask(self, holder: str, question: Message) -> tuple[str, Message]:
+        """Ask another worker; see ``Arbitration.ask``."""
+        return self._arbitration.ask(holder, question)
+
+    def claim(self, session_id: str, owner: str, grace: float = 0.0) -> StreamSession:
         """Take an id for a new session.
 
+        :param grace: see ``StreamSession``.
         :raises ShuttingDown: where the server drains.
         :raises SessionCancelled: where the Stop for this id came first.
         :raises SessionActive: where the id belongs to a live or retained session of any worker.
@@ -98,7 +126,7 @@ class Registry:
             seat = self._access.enter(owner)
             try:
                 self._take_id(key)
-                session = self._enter(key, seat)
+                session = self._enter(key, seat, grace)
             except BaseException:
                 self._access.leave(seat)
                 raise
@@ -119,9 +147,9 @@ class Registry:
             state, _answer = self._arbitration.ask(holder, _question("state", key))
             _refuse_if(state)
 
-    def _enter(self, key: SessionKey, seat: Seat) -> StreamSession:
+    def _enter(self, key: SessionKey, seat: Seat, grace: float) -> StreamSession:
         owner, session_id = key
-        session = StreamSession(session_id, owner, AnswerLog(self._settings.log_bytes))
+        session = StreamSession(session_id, owner, AnswerLog(self._settings.log_bytes), grace)
         with self._lock:
             if not self.draining:
                 self._live[key] = session
@@ -163,7 +191,7 @@ class Registry:
 
     def _state(self, key: SessionKey) -> str:
         """What an id stands for in this worker, as the peers are told. With the lock held."""
-        if key in self._live or self._reserved.has_ended(key):
+        if key in self._live or self._reserved.ended(key):
             return "active"
         return "cancelled" if self._reserved.is_cancelled(key) else "nothing"
 
@@ -206,26 +234,20 @@ class Registry:
         for _ in range(forgotten):
             signals.cancel_forgotten.send(self.sender)
 
-    def answer(self, question: Message) -> Message:
-        """Answer another worker's question. Whatever it holds, this does not raise."""
-        asked, key = question.get("ask"), (question.get("owner"), question.get("id"))
-        if asked == "ready":
-            return {"state": "draining" if self.draining else "ready"}
-        owner, session_id = key
-        if not isinstance(owner, str) or not isinstance(session_id, str):
-            return {"state": "nothing"}
-        return self._answer(asked == "cancel", (owner, session_id))
+    def cancel_for_peer(self, key: SessionKey) -> Receipt | None:
+        """Stop a session of this worker, which another worker asks for."""
+        return self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic())
 
-    def _answer(self, cancel: bool, key: SessionKey) -> Message:
-        arrived = time.monotonic()
-        receipt = self._cancel_here(key, PEER_CONFIRM_SECONDS, arrived) if cancel else None
-        if receipt is not None:
-            return receipts.to_send(receipt, (time.monotonic() - arrived) * 1000)
+    def state_for_peer(self, key: SessionKey) -> str:
+        """What an id stands for here: "active", "cancelled" or "nothing".
+
+        Where it is nothing, nobody needs to hold it any more.
+        """
         with self._lock:
             state = self._state(key)
         if state == "nothing" and not self._arbitration.is_busy(_id(key)):
             self._free(key)
-        return {"state": state}
+        return state
 
     def lose(self, key: Key) -> None:
         """Stop the session whose id another worker holds by now: no Stop would reach it here."""
@@ -239,7 +261,7 @@ class Registry:
         key = (session.owner, session.id)
         with self._lock:
             if self._live.pop(key, None) is not None and not _was_refused(session):
-                self._reserved.end(key)
+                self._reserved.end(session)
 
     def release(self, session: StreamSession) -> None:
         """Give back, after ``discard``, what the session had taken from others' reach."""

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from . import signals, sse
-from .answer_log import LogReader
 from .disconnect import Watch
 from .errors import Aborted, UpstreamError
+from .reading import Reading
 from .registry import Registry
 from .session import Outcome, Phase, Reason, StreamSession
 from .upstream import UpstreamCall
@@ -154,19 +154,15 @@ def _stopped_event(session: StreamSession) -> bytes:
 
 
 class Follower:
-    """One client's reader: an iterable of bytes for a WSGI server, which closes it.
+    """What a client is sent: an iterable of bytes for a WSGI server, which closes it.
 
-    :param reader: the client's place in the answer log.
+    :param reading: the client's way through the answer.
     :param heartbeat: seconds of silence after which the client gets a comment.
     """
 
-    def __init__(
-        self, session: StreamSession, reader: LogReader, heartbeat: float, sender: object
-    ) -> None:
-        self._session = session
-        self._reader = reader
+    def __init__(self, reading: Reading, heartbeat: float) -> None:
+        self._reading = reading
         self._heartbeat = heartbeat
-        self._sender = sender
         self._first: bytes | None = None
         self.watch: Watch | None = None
 
@@ -176,8 +172,12 @@ class Follower:
         :raises Refusal: where the answer failed before there was.
         """
         self._first = self._read()
-        if self._session.refusal is not None and not self._session.events:
-            raise self._session.refusal
+        if self._reading.refusal is not None:
+            raise self._reading.refusal
+
+    def begin_at_once(self) -> None:
+        """Have something to say now, so that the client sees that it reads."""
+        self._first = self._reading.read(0.0) or sse.HEARTBEAT
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -190,21 +190,15 @@ class Follower:
         return ready
 
     def close(self) -> None:
-        """Stop following. The last reader that leaves a live answer ends it.
+        """Stop following.
 
         Called by the WSGI server at the end, and by the watch when the client has gone, from
         another thread.
         """
         if self.watch is not None:
             self.watch.stop()
-        if not self._reader.close():
-            return
-        session = self._session
-        if session.outcome is None and not session.flag.is_set():
-            signals.client_disconnected.send(self._sender, session=session)
-            if not session.log.followed:
-                session.cancel(Reason.DISCONNECT)
+        self._reading.close()
 
     def _read(self) -> bytes | None:
-        ready = self._reader.read(self._heartbeat)
+        ready = self._reading.read(self._heartbeat)
         return sse.HEARTBEAT if ready == b"" else ready

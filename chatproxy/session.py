@@ -69,12 +69,17 @@ class StreamSession:
     :param session_id: the client's own id, already checked.
     :param owner: whoever started it, as an opaque string; "" where owners are not known.
     :param log: where the events of the answer go.
+    :param grace: seconds in which a reader may come back when the last one has left; 0 stops the
+        answer then.
     """
 
-    def __init__(self, session_id: str, owner: str, log: AnswerLog) -> None:
+    def __init__(self, session_id: str, owner: str, log: AnswerLog, grace: float = 0.0) -> None:
         self.id = session_id
         self.owner = owner
         self.log = log
+        self.grace = grace
+        #: Since when nobody reads, where that has not stopped it.
+        self.left_at: float | None = None
         #: Set once this side wants the answer to end.
         self.flag = threading.Event()
         #: Set once the upstream is closed and the session has left the registry.
@@ -128,6 +133,18 @@ class StreamSession:
             abort()
         return True
 
+    def leave(self) -> None:
+        """Note that the last reader has left: that ends the answer, now or after the grace."""
+        if self.grace:
+            self.left_at = time.monotonic()
+        else:
+            self.cancel(Reason.DISCONNECT)
+
+    def is_abandoned(self, now: float) -> bool:
+        """Whether nobody has read for longer than the grace."""
+        left_at = self.left_at
+        return left_at is not None and not self.log.followed and now - left_at >= self.grace
+
     def on_cancel(self, abort: Callable[[], None]) -> None:
         """Have ``abort`` called by ``cancel``; at once, where that has happened already.
 
@@ -149,6 +166,10 @@ class StreamSession:
                 self.outcome = Outcome.STOPPED if self.flag.is_set() else outcome
                 self._abort_hooks.clear()
             return self.outcome
+
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self.started_at
 
     def milliseconds(self) -> int:
         """How long the answer has taken, or took."""

@@ -1,4 +1,4 @@
-"""The routes of the blueprint: an answer as a stream, and the Stop for it.
+"""The routes of the blueprint: an answer as a stream, the Stop for it, and the way back to it.
 
 They run inside the application's own ``before_request``, so that its login and its limits apply.
 """
@@ -6,6 +6,8 @@ They run inside the application's own ``before_request``, so that its login and 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, current_app, g, jsonify, request
@@ -30,6 +32,8 @@ def blueprint(url_prefix: str) -> Blueprint:
     """The routes, for one application."""
     routes = Blueprint("chatproxy", __name__, url_prefix=url_prefix)
     routes.post("/stream")(stream)
+    routes.get("/stream/<path:session_id>")(stream_again)
+    routes.get("/sessions")(sessions)
     routes.post("/cancel/<path:session_id>")(cancel)
     routes.before_request(attend)
     routes.teardown_request(forget)
@@ -43,18 +47,54 @@ def stream() -> Response:
     state = _state()
     owner = state.establish_owner()
     session_id = payloads.check_session_id(request.headers.get("X-Session-Id"))
+    grace = payloads.check_grace(
+        request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
+    )
     body = state.prepare(_read_payload())
-    follower = state.begin(session_id, owner, body)
-    try:
+    follower = state.begin(session_id, owner, body, grace)
+    with _closed_if_it_fails(follower):
         signals.stream_started.send(state.app, session_id=session_id, owner=owner)
         follower.watch = state.watcher.watch(request.environ, follower.close)
         follower.begin()
+    return _respond(session_id, follower)
+
+
+def stream_again(session_id: str) -> Response | tuple[str, int]:
+    """Relay an answer that runs or is retained, from the event after ``Last-Event-ID``."""
+    state = _state()
+    owner = state.establish_owner()
+    after = payloads.check_event_id(request.headers.get("Last-Event-ID"))
+    follower = state.follow(session_id, owner, after)
+    if follower is None:
+        return "", 204
+    with _closed_if_it_fails(follower):
+        follower.watch = state.watcher.watch(request.environ, follower.close)
+        follower.begin_at_once()
+    return _respond(session_id, follower)
+
+
+@contextmanager
+def _closed_if_it_fails(follower: Follower) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         follower.close()
         raise
-    headers = {**_STREAM_HEADERS, "X-Session-Id": session_id}
+
+
+def _respond(session_id: str, follower: Follower) -> Response:
     g.chatproxy_follower = follower
-    return Response(follower, headers=headers)
+    return Response(follower, headers={**_STREAM_HEADERS, "X-Session-Id": session_id})
+
+
+def sessions() -> tuple[Response, int]:
+    """List the owner's answers that run or are retained."""
+    state = _state()
+    owner = state.establish_owner()
+    if not owner:
+        message = "Sessions are listed only where their owners are known."
+        return jsonify(error=message, code="owners_unknown"), 403
+    return jsonify(sessions=state.library.list_of(owner)), 200
 
 
 def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:

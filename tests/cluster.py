@@ -52,9 +52,20 @@ class Worker:
 
         return wait_for(attempt, seconds, f"a connection to worker {self.pid}")
 
-    def start(self, session_id, owner="ada", **fields):
+    def start(self, session_id, owner="ada", headers=(), **fields):
         """Begin a stream; ``.response()`` waits for its headers."""
-        return Stream(self.connect(), session_id, owner, fields)
+        return Stream(self.connect(), session_id, owner).post(fields, headers)
+
+    def read(self, session_id, owner="ada", after=None):
+        """Read a stream again."""
+        return Stream(self.connect(), session_id, owner).get(after)
+
+    def sessions(self, owner="ada"):
+        """The owner's sessions."""
+        connection = self.connect()
+        headers = {"Authorization": f"Bearer {token_of(owner)}"}
+        connection.request("GET", "/api/chat/sessions", headers=headers)
+        return json.loads(connection.getresponse().read())["sessions"]
 
     def cancel(self, session_id, owner="ada"):
         """Press Stop at this worker: the status and the JSON of the answer."""
@@ -109,19 +120,36 @@ def _pid_behind(connection):
 class Stream:
     """A stream as its client sees it."""
 
-    def __init__(self, connection, session_id, owner, fields):
+    def __init__(self, connection, session_id, owner="ada"):
         self.id = session_id
         self.connection = connection
+        self._headers = {"Authorization": f"Bearer {token_of(owner)}"}
         self._response = None
         Client.opened.append(self)
-        headers = {
-            "Authorization": f"Bearer {token_of(owner)}",
-            "X-Session-Id": session_id,
-            "Content-Type": "application/json",
-        }
-        simulate = {"tag": session_id, **fields}
-        body = json.dumps(chat(simulate=simulate))
-        connection.request("POST", "/api/chat/stream", body, headers)
+
+    @classmethod
+    def begin(cls, proxy, session_id, **fields):
+        """Begin a stream on whichever worker."""
+        return cls(Connection(proxy), session_id).post(fields)
+
+    @classmethod
+    def again(cls, proxy, session_id, after=None):
+        """Read a stream again on whichever worker."""
+        return cls(Connection(proxy), session_id).get(after)
+
+    def post(self, fields, headers=()):
+        body = json.dumps(chat(simulate={"tag": self.id, **fields}))
+        kind = {"X-Session-Id": self.id, "Content-Type": "application/json"}
+        headers = {**self._headers, **kind, **dict(headers)}
+        self.connection.request("POST", "/api/chat/stream", body, headers)
+        return self
+
+    def get(self, after):
+        headers = dict(self._headers)
+        if after is not None:
+            headers["Last-Event-ID"] = str(after).encode()
+        self.connection.request("GET", f"/api/chat/stream/{self.id}", headers=headers)
+        return self
 
     def response(self):
         if self._response is None:
@@ -197,7 +225,8 @@ def start(kind, deepseek, logs, tmp_path, *, servers=1, workers=1, **settings):
     try:
         for run_dir in run_dirs:
             each = {"CHATPROXY_RUN_DIR": str(run_dir), **settings}
-            proxies.append(Proxy(kind, deepseek.url, logs(kind), workers=workers, **each))
+            options = ["--workers", str(workers), "--keep-alive", "60"]
+            proxies.append(Proxy(kind, deepseek.url, logs(kind), options, **each))
         for proxy in proxies:
             wait_for(lambda p=proxy: len(children(p)) == workers, 20, "all workers")
         return Cluster(proxies, run_dirs)

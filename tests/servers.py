@@ -146,11 +146,9 @@ class DeepSeek(Process):
 class Proxy(Process):
     """chatproxy under one of the servers in ``COMMANDS``."""
 
-    def __init__(self, kind, upstream, log_path, workers=1, **settings):
+    def __init__(self, kind, upstream, log_path, options=(), **settings):
         self.kind = kind
-        command = list(COMMANDS[kind])
-        if workers > 1:
-            command += ["--workers", str(workers), "--keep-alive", "60"]
+        command = [*COMMANDS[kind], *options]
         if kind.startswith("gunicorn"):
             command.append("tests.serving:app")
         environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)

@@ -6,8 +6,11 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable
 
+from chatproxy.desk import Desk
 from chatproxy.errors import PeersUnavailable
-from chatproxy.peers import Key, Message
+from chatproxy.library import Library
+from chatproxy.peers import Key, Message, Peers
+from chatproxy.registry import Registry
 
 _numbers = itertools.count(1)
 
@@ -24,6 +27,12 @@ class Table:
         self.members: dict[str, TablePeers] = {}
         self.away = False
         self.mute: set[str] = set()
+
+
+def sit_down(registry: Registry, peers: Peers) -> Registry:
+    """Have a registry answer the questions of its peers."""
+    peers.serve(Desk(registry, Library(registry)).answer, registry.lose)
+    return registry
 
 
 class TablePeers:
@@ -48,6 +57,14 @@ class TablePeers:
                 return self.table.holders[key]
             self.table.holders[key] = self.name
             return None
+
+    def holder(self, key: Key) -> str | None:
+        if self.table.away:
+            raise PeersUnavailable("The table is away.")
+        return self.table.holders.get(key)
+
+    def others(self) -> list[str]:
+        return [name for name in self.table.members if name != self.name]
 
     def free(self, keys: Iterable[Key]) -> None:
         with self.table.lock:

@@ -11,6 +11,7 @@ import pytest
 from chatproxy.clock import Clock
 from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
+from chatproxy.library import Library
 from chatproxy.registry import Registry
 from chatproxy.session import Outcome, Reason, StreamSession
 
@@ -28,7 +29,7 @@ class Watched:
         settings = Settings(base_url="http://127.0.0.1:1", idle_timeout=idle, deadline=deadline)
         self.others = set(threading.enumerate())
         self.registry = Registry(settings, self, TablePeers())
-        self.clock = Clock(settings, self.registry)
+        self.clock = Clock(settings, self.registry, Library(self.registry).visits)
 
     def claim(self, session_id: str) -> StreamSession:
         return self.registry.claim(session_id, "")

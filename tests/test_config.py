@@ -56,7 +56,12 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "CHATPROXY_HEARTBEAT": ("heartbeat", {"1e1": 10.0}, []),
     "CHATPROXY_RETAIN": ("retain", {"0.1": 0.1}, []),
     "CHATPROXY_GRACE": ("grace", {"5": 5.0}, []),
-    "CHATPROXY_ON_DISCONNECT": ("on_disconnect", {"stop": "stop", " stop ": "stop"}, ["wait"]),
+    "CHATPROXY_RETAIN_BYTES": ("retain_bytes", {"1000000": 1_000_000}, []),
+    "CHATPROXY_ON_DISCONNECT": (
+        "on_disconnect",
+        {"stop": 0.0, " stop ": 0.0, "30": 30.0},
+        ["wait", "0", "-1"],
+    ),
     "CHATPROXY_TOKENS": (
         "tokens",
         {
@@ -225,7 +230,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         heartbeat=15.0,
         max_body_bytes=1024 * 1024,
         retain=60.0,
-        on_disconnect="stop",
+        on_disconnect=0.0,
         max_sessions=2000,
         max_sessions_per_owner=20,
         tokens=(),

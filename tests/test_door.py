@@ -32,6 +32,7 @@ from chatproxy.registry import Registry
 
 from .another import PATIENCE, Another, several
 from .servers import wait_for
+from .table import sit_down
 
 #: What opens a door in another process, and prints its name.
 OPEN = """
@@ -291,7 +292,7 @@ STRANGE = {
     "two lines": b'{"state": "active"}\n{}\n',
     "nested": b"[" * 60_000 + b"\n",
     "digits": b"9" * 60_000 + b"\n",
-    "too long": b'{"state": "' + b"x" * 70_000 + b'"}\n',
+    "too long": b'{"state": "' + b"x" * 1_100_000 + b'"}\n',
     "endless": b"x" * 200_000,
 }
 
@@ -354,7 +355,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registr
     place = tmp_path_factory.mktemp("d")
     place.chmod(0o700)
     door = Door(RunDir(str(place)))
-    registry = Registry(Settings(), object(), LocalPeers(door, "app"))
+    peers = LocalPeers(door, "app")
+    registry = sit_down(Registry(Settings(), object(), peers), peers)
     registry.claim("session_1", "ada")
     yield registry, door, place / door.name
     door.close()
@@ -614,7 +616,8 @@ def test_to_close_what_has_vanished_does_no_harm(place: Path) -> None:
 def test_an_application_that_nobody_needs_leaves_nothing(place: Path) -> None:
     def use(session_id: str) -> None:
         door = Door(RunDir(str(place)))
-        registry = Registry(Settings(), object(), LocalPeers(door, "app"))
+        peers = LocalPeers(door, "app")
+        registry = sit_down(Registry(Settings(), object(), peers), peers)
         registry.claim(session_id, "")
         assert door.ask(door.name, {"ask": "ready"}, PATIENCE) == {"state": "ready"}
 

@@ -12,6 +12,8 @@ REFUSALS = [
     (errors.Unauthorized, 401, "unauthorized"),
     (errors.SessionActive, 409, "session_active"),
     (errors.SessionCancelled, 409, "session_cancelled"),
+    (errors.SessionNotFound, 404, "not_found"),
+    (errors.EventsGone, 410, "events_gone"),
     (errors.BodyTooLarge, 413, "body_too_large"),
     (errors.TooManySessions, 429, "too_many_sessions"),
     (errors.ShuttingDown, 503, "shutting_down"),

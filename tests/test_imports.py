@@ -22,12 +22,14 @@ LAYERS = [
     | {"measures", "tally"},
     {"receipt", "reservations", "arbitration", "access"},
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
-    {"connection", "upstream", "disconnect", "logs", "metrics", "registry", "clock", "shutdown"},
-    {"relay"},
+    {"connection", "upstream", "disconnect", "logs", "metrics", "registry", "reading", "visits"},
+    {"library", "clock", "shutdown"},
+    {"desk", "relay"},
     {"views"},
     {"extension"},
     {"page", "tokens"},
     {"app"},
+    {"operators"},
     {"cli", "gunicorn_config", "__main__"},
 ]
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}

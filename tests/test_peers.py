@@ -146,7 +146,7 @@ def test_of_many_starts_at_once_exactly_one_gets_the_id(workers, deepseek):
         def begin(reached, session_id=session_id, barrier=barrier):
             barrier.wait(20)
             fields = {"rate": 50, "tokens": 100_000}
-            return cluster.Stream(reached[1], session_id, "ada", fields).status
+            return cluster.Stream(reached[1], session_id).post(fields).status
 
         with ThreadPoolExecutor(len(connections)) as pool:
             statuses = sorted(pool.map(begin, connections))

@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from chatproxy import arbitration, signals
 from chatproxy import registry as registry_module
 from chatproxy.config import Settings
+from chatproxy.desk import Desk
 from chatproxy.errors import (
     ChatProxyError,
     PeersUnavailable,
@@ -31,6 +32,7 @@ from chatproxy.errors import (
     TooManySessions,
     UpstreamError,
 )
+from chatproxy.library import Library
 from chatproxy.peers import Key
 from chatproxy.peers.door import Door
 from chatproxy.peers.local import LocalPeers
@@ -41,7 +43,7 @@ from chatproxy.reservations import Reservations
 from chatproxy.session import Outcome, Phase, Reason, StreamSession
 
 from .servers import wait_for
-from .table import Table, TablePeers
+from .table import Table, TablePeers, sit_down
 
 PATIENCE = 10.0
 SENDER = object()
@@ -62,7 +64,9 @@ class FakeClock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """Moves only by hand, for the registries that are made from here on."""
     clock = FakeClock()
-    monkeypatch.setattr(registry_module, "Reservations", lambda retain: Reservations(retain, clock))
+    monkeypatch.setattr(
+        registry_module, "Reservations", lambda *limits: Reservations(*limits, clock)
+    )
     return clock
 
 
@@ -78,7 +82,8 @@ def new_registry(
         max_sessions=max_sessions,
         max_sessions_per_owner=max_sessions_per_owner,
     )
-    return Registry(settings, SENDER, TablePeers(table))
+    peers = TablePeers(table)
+    return sit_down(Registry(settings, SENDER, peers), peers)
 
 
 def finish(
@@ -716,7 +721,8 @@ def test_without_the_table_nothing_begins_and_only_what_is_known_here_is_stopped
 def test_where_it_is_allowed_sessions_begin_without_the_table() -> None:
     table = Table()
     settings = Settings(base_url=LOCAL, without_peers="run")
-    registry = Registry(settings, SENDER, TablePeers(table))
+    peers = TablePeers(table)
+    registry = sit_down(Registry(settings, SENDER, peers), peers)
     table.away = True
     session = registry.claim("session_1", "ada")
     assert not claimable(registry, "session_1", "ada")
@@ -772,7 +778,7 @@ def test_any_question_has_an_answer(question: dict[str, object]) -> None:
     registry = new_registry()
     session = registry.claim("session_1", "ada")
     finish_when_cancelled(registry, session)
-    answer = registry.answer(question)
+    answer = Desk(registry, Library(registry)).answer(question)
     assert isinstance(json.loads(json.dumps(answer))["state"], str)
     meant = (question.get("ask"), question.get("owner"), question.get("id"))
     assert session.flag.is_set() == (meant == ("cancel", "ada", "session_1"))
@@ -803,7 +809,12 @@ def hesitant() -> tuple[Registry, HesitantPeers, Registry]:
     table = Table()
     peers = HesitantPeers(table)
     settings = Settings(base_url=LOCAL)
-    return Registry(settings, SENDER, peers), peers, Registry(settings, SENDER, TablePeers(table))
+    other = TablePeers(table)
+    return (
+        sit_down(Registry(settings, SENDER, peers), peers),
+        peers,
+        sit_down(Registry(settings, SENDER, other), other),
+    )
 
 
 def test_a_stop_that_meets_a_start_half_way_stops_what_comes_of_it(
@@ -817,7 +828,7 @@ def test_a_stop_that_meets_a_start_half_way_stops_what_comes_of_it(
     stop.join(0.05)
     assert stop.is_alive()
     asked = time.monotonic()
-    assert one.answer({"ask": "state", "owner": "ada", "id": "session_1"}) == {"state": "nothing"}
+    assert peers.answer({"ask": "state", "owner": "ada", "id": "session_1"}) == {"state": "nothing"}
     # Whoever asks is not kept waiting, because two workers may ask each other.
     assert time.monotonic() - asked < 1.5
     peers.go_on.set()
@@ -862,7 +873,8 @@ def meet_in_directory(folder: Path) -> Callable[[], tuple[Registry, Callable[[],
     def make() -> tuple[Registry, Callable[[], None]]:
         door = Door(RunDir(str(folder / "run")))
         chosen = Settings(base_url=LOCAL, max_sessions_per_owner=1000)
-        return Registry(chosen, SENDER, LocalPeers(door, "app")), door.close
+        peers = LocalPeers(door, "app")
+        return sit_down(Registry(chosen, SENDER, peers), peers), door.close
 
     return make
 
@@ -987,7 +999,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.clock = FakeClock()
         self.patch.setattr(
-            registry_module, "Reservations", lambda retain: Reservations(retain, self.clock)
+            registry_module, "Reservations", lambda *limits: Reservations(*limits, self.clock)
         )
         self.table = Table()
         self.workers = [self.new_worker() for _ in range(3)]

@@ -8,11 +8,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from chatproxy import reservations as reservations_module
+from chatproxy.answer_log import AnswerLog
 from chatproxy.reservations import EARLY_CANCEL_SECONDS, Reservations, SessionKey
+from chatproxy.session import StreamSession
 
 RETAIN = 60.0
 #: More than the time between two looks.
 LOOK = 1.5
+
+
+def session_of(key: SessionKey) -> StreamSession:
+    owner, session_id = key
+    return StreamSession(session_id, owner, AnswerLog(1000))
+
+
+FOOTPRINT = AnswerLog(1000).footprint
 
 
 class HandClock:
@@ -32,25 +42,25 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def reservations(clock: HandClock) -> Reservations:
-    return Reservations(RETAIN, clock)
+    return Reservations(RETAIN, 1 << 20, clock)
 
 
 def test_an_id_is_reserved_for_one_reason_and_one_owner(reservations: Reservations) -> None:
-    reservations.end(("ada", "ended"))
+    reservations.end(session_of(("ada", "ended")))
     reservations.cancel(("ada", "cancelled"))
-    assert reservations.has_ended(("ada", "ended"))
+    assert reservations.ended(("ada", "ended"))
     assert not reservations.is_cancelled(("ada", "ended"))
     assert reservations.is_cancelled(("ada", "cancelled"))
-    assert not reservations.has_ended(("ada", "cancelled"))
+    assert not reservations.ended(("ada", "cancelled"))
     for session_id in ("ended", "cancelled"):
-        assert not reservations.has_ended(("bob", session_id))
+        assert not reservations.ended(("bob", session_id))
         assert not reservations.is_cancelled(("bob", session_id))
 
 
 def test_each_is_given_up_in_its_time_and_told_once(
     reservations: Reservations, clock: HandClock
 ) -> None:
-    reservations.end(("ada", "ended"))
+    reservations.end(session_of(("ada", "ended")))
     reservations.cancel(("ada", "cancelled"))
     assert reservations.given_up() == []
     clock.now += EARLY_CANCEL_SECONDS - 0.01
@@ -60,7 +70,7 @@ def test_each_is_given_up_in_its_time_and_told_once(
     assert not reservations.is_cancelled(("ada", "cancelled"))
     assert reservations.given_up() == [("ada", "cancelled")]
     clock.now += RETAIN - EARLY_CANCEL_SECONDS
-    assert not reservations.has_ended(("ada", "ended"))
+    assert not reservations.ended(("ada", "ended"))
     assert reservations.given_up() == [("ada", "ended")]
     clock.now += RETAIN
     assert reservations.given_up() == []
@@ -73,7 +83,7 @@ def test_what_is_given_up_counts_until_it_is_told(
     """Else whoever sweeps would stop before the ids are free."""
     for number in range(3):
         reservations.cancel(("", str(number)))
-        reservations.end(("", f"ended {number}"))
+        reservations.end(session_of(("", f"ended {number}")))
     clock.now += 2 * RETAIN
     reservations.cancel(("bob", "new"))
     assert len(reservations) >= 7
@@ -104,10 +114,12 @@ def test_a_later_stop_of_an_owner_does_not_keep_the_earlier_ones(
 
 
 def test_the_ended_are_bounded_and_the_least_recent_are_told(reservations: Reservations) -> None:
-    for number in range(10_003):
-        reservations.end(("ada", str(number)))
+    room = (1 << 20) // FOOTPRINT
+    for number in range(room + 3):
+        reservations.end(session_of(("ada", str(number))))
+        assert reservations.ended(("ada", "0")) is None or number < room  # it is looked at
     assert reservations.given_up() == [("ada", "0"), ("ada", "1"), ("ada", "2")]
-    assert len(reservations) == 10_000
+    assert len(reservations) == room
     # An ended id makes room without a loss: it is no Stop that is forgotten.
     assert reservations.forgotten == 0
 
@@ -181,7 +193,7 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(retain=st.sampled_from([5.0, 30.0, 70.0]))
     def begin(self, retain: float) -> None:
         self.retain = retain
-        self.reservations = Reservations(retain, self.clock)
+        self.reservations = Reservations(retain, 3 * FOOTPRINT, self.clock)
 
     def teardown(self) -> None:
         self.patch.undo()
@@ -193,10 +205,10 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(owner=OWNERS, session_id=IDS)
     def end(self, owner: str, session_id: str) -> None:
-        self.reservations.end((owner, session_id))
+        self.reservations.end(session_of((owner, session_id)))
         self.ended[owner, session_id] = self.clock.now + self.retain
         self.held.add((owner, session_id))
-        assert self.reservations.has_ended((owner, session_id))
+        assert self.reservations.ended((owner, session_id))
 
     @rule(owner=OWNERS, session_id=IDS)
     def cancel(self, owner: str, session_id: str) -> None:
@@ -218,19 +230,19 @@ class AnyOrder(RuleBasedStateMachine):
                 self.held.discard(key)
 
     def reserved(self, key: SessionKey) -> bool:
-        return self.reservations.has_ended(key) or self.reservations.is_cancelled(key)
+        return self.reservations.ended(key) or self.reservations.is_cancelled(key)
 
     @invariant()
     def nothing_outlives_its_time(self) -> None:
         for key, end in self.ended.items():
-            assert not self.reservations.has_ended(key) or self.clock.now < end
+            assert not self.reservations.ended(key) or self.clock.now < end
         for key, end in self.stopped.items():
             assert not self.reservations.is_cancelled(key) or self.clock.now < end
 
     @invariant()
     def the_bounds_hold(self) -> None:
         if hasattr(self, "reservations"):
-            assert sum(map(self.reservations.has_ended, self.ended)) <= 3
+            assert sum(self.reservations.ended(key) is not None for key in self.ended) <= 3
             stopped = [key for key in self.stopped if self.reservations.is_cancelled(key)]
             assert len({owner for owner, _ in stopped}) <= 2
             for owner in ("ada", "bob", "eve"):
@@ -246,10 +258,10 @@ TestAnyOrder.settings = settings(
 @settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.text(st.characters(exclude_categories=()), max_size=8), unique=True))
 def test_names_of_any_kind_are_told_apart(names: list[str]) -> None:
-    reservations = Reservations(RETAIN, HandClock())
+    reservations = Reservations(RETAIN, 1 << 20, HandClock())
     for name in names[::2]:
         reservations.cancel((name, name))
-        reservations.end(("x", name))
+        reservations.end(session_of(("x", name)))
     for number, name in enumerate(names):
         assert reservations.is_cancelled((name, name)) == (number % 2 == 0)
-        assert reservations.has_ended(("x", name)) == (number % 2 == 0)
+        assert (reservations.ended(("x", name)) is not None) == (number % 2 == 0)

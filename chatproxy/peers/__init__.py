@@ -47,6 +47,18 @@ class Peers(Protocol):
         :raises PeersUnavailable: where the table can't be reached.
         """
 
+    def holder(self, key: Key) -> str | None:
+        """The name of the worker that holds a key, if any does.
+
+        :raises PeersUnavailable: where the table can't be reached.
+        """
+
+    def others(self) -> list[str]:
+        """The names of the other workers; some of them may have ended.
+
+        :raises PeersUnavailable: where they can't be found out.
+        """
+
     def free(self, keys: Iterable[Key]) -> None:
         """Hold these keys no more. Never raises; keys that are held by others stay theirs."""
 

@@ -25,7 +25,7 @@ from .run_dir import RunDir
 
 SUFFIX = ".sock"
 #: The longest question and answer, in bytes.
-_LONGEST = 64 * 1024
+_LONGEST = 1 << 20
 #: Seconds that whoever has connected may take to ask.
 _PATIENCE = 2.0
 _BACKLOG = 1024
@@ -113,18 +113,8 @@ class Door:
     # ---- to ask ---------------------------------------------------------------------------------
 
     def ask(self, name: str, question: Message, seconds: float) -> Message:
-        """Ask another worker.
-
-        :raises Gone: where it has ended.
-        :raises PeersUnavailable: where no answer came within ``seconds``.
-        """
-        end = time.monotonic() + seconds
-        with _connect(self._run_dir.path / name, end) as connection:
-            try:
-                _write(connection, question)
-                return _read(connection, end)
-            except (OSError, ValueError):
-                raise PeersUnavailable("Another worker did not answer.", retry_after=1) from None
+        """Ask another worker; see ``ask``."""
+        return ask(self._run_dir.path / name, question, seconds)
 
     def is_anyone(self, state: str) -> bool:
         """Whether any other worker says that it is in this state."""
@@ -152,6 +142,21 @@ class Door:
         """
         with self._run_dir.locked() as path:
             _sweep(path)
+
+
+def ask(path: Path, question: Message, seconds: float) -> Message:
+    """Ask the worker behind a socket.
+
+    :raises Gone: where it has ended.
+    :raises PeersUnavailable: where no answer came within ``seconds``.
+    """
+    end = time.monotonic() + seconds
+    with _connect(path, end) as connection:
+        try:
+            _write(connection, question)
+            return _read(connection, end)
+        except (OSError, ValueError):
+            raise PeersUnavailable("Another worker did not answer.", retry_after=1) from None
 
 
 def _listen(path: Path) -> socket.socket:

@@ -30,10 +30,10 @@ _PAUSE = 0.5
 #: Seconds for which a list that nobody reads is kept, beyond the wait.
 _KEPT = 10.0
 #: Questions that are answered at once, and those that wait for their turn; more are dropped.
-_ANSWERING = 64
-_WAITING = 1000
+_ANSWERING = 1000
+_WAITING = 2000
 #: The longest item that is looked at, in bytes.
-_LONGEST = 1 << 18
+_LONGEST = 1 << 20
 
 #: Appends an item with the time, in Redis's own milliseconds, until which it matters.
 _SEND = """

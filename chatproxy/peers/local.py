@@ -57,6 +57,20 @@ class LocalPeers:
             ) from None
         raise PeersUnavailable("The id could not be had; try again.", retry_after=1)
 
+    def holder(self, key: Key) -> str | None:
+        """Where the link leads, if it is there and its worker lives."""
+        try:
+            holder = os.readlink(self._path(key))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise PeersUnavailable(f"The run directory cannot be used ({error}).") from None
+        return holder if self._door.lives(holder) else None
+
+    def others(self) -> list[str]:
+        """The names of the other sockets."""
+        return self._door.others()
+
     def free(self, keys: Iterable[Key]) -> None:
         """Remove the links that lead here."""
         for key in keys:

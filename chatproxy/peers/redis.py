@@ -110,6 +110,17 @@ class RedisPeers:
             self._pending.discard(hold.token)
         return holder
 
+    def holder(self, key: Key) -> str | None:
+        """The worker that holds a key; see ``Peers``."""
+        self._start()
+        token = self._table.find(self._table.name(key))
+        return token and token.rpartition("/")[0]
+
+    def others(self) -> list[str]:
+        """The workers that are there; see ``Peers``."""
+        self._start()
+        return [name for name in self._table.members() if name != self.name]
+
     def free(self, keys: Iterable[Key]) -> None:
         """Hold these keys no more; see ``Peers``."""
         with self._lock:
@@ -134,6 +145,7 @@ class RedisPeers:
             holds = [*self._held.values(), *self._leftovers]
             self._held.clear()
         self._release(holds)
+        self._table.dismiss(self.name)
         inbox.close()
         self._link.close()
 
@@ -212,6 +224,7 @@ class RedisPeers:
         memory = self._table.look()
         if memory.marker != self._known_marker or time.monotonic() >= self._due:
             self._due = time.monotonic() + self._period
+            self._table.enrol(self.name)
             self._renew()
             self._known_marker = memory.marker
         self._link.mend()

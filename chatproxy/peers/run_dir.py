@@ -142,6 +142,12 @@ def of_master(pid: int) -> Path:
     return Path(tempfile.gettempdir(), f"{_prefix()}{pid}")
 
 
+def of_this_user() -> list[Path]:
+    """The run directories of this user's processes that were not named."""
+    found = Path(tempfile.gettempdir()).glob(f"{_prefix()}*")
+    return sorted(path for path in found if path.is_dir())
+
+
 def remove_stale() -> None:
     """Remove the run directories of this user's processes that are no more."""
     for path in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):

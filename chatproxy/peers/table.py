@@ -20,6 +20,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import PeersUnavailable
@@ -71,6 +72,20 @@ for i, key in ipairs(KEYS) do
   if redis.call('GET', key) == ARGV[i] then redis.call('DEL', key) end
 end
 """
+#: Finds the token with which KEYS[2] is held.
+_FIND = f"{_MARKER} return {{left, redis.call('GET', KEYS[2]) or ''}}"
+#: Enrols the worker ARGV[1] for ARGV[2] ms; without it, nobody. Tells who is enrolled.
+_ENROL = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[1] ~= '' then
+  redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+"""
+_DISMISS = "redis.call('ZREM', KEYS[1], ARGV[1])"
 
 
 class Hold(NamedTuple):
@@ -102,6 +117,7 @@ class Table:
         self._link = link
         self._prefix = prefix
         self._marker = f"{prefix}memory"
+        self._members = f"{prefix}workers"
         self._lease = int(lease * 1000)
         self._settling = int(settling * 1000)
         self._clock_offset: float | None = None
@@ -134,12 +150,42 @@ class Table:
         """
         arguments = [0 if unsettled else self._settling, hold.token, self._lease, instead]
         left, token = self._link.run(_TAKE, [self._marker, hold.name], arguments)
+        self._check_settled(left)
+        return str(token, "utf-8", "replace") or None
+
+    @staticmethod
+    def _check_settled(left: int) -> None:
         if left:
             raise PeersUnavailable(
                 "What the workers share has just come back; try again.",
                 retry_after=math.ceil(left / 1000),
             )
+
+    def find(self, name: str) -> str | None:
+        """The token with which a key is held, if it is.
+
+        :raises PeersUnavailable: where Redis is away, or not settled.
+        """
+        left, token = self._link.run(_FIND, [self._marker, name], [self._settling, ""])
+        self._check_settled(left)
         return str(token, "utf-8", "replace") or None
+
+    def enrol(self, worker: str) -> None:
+        """Say that a worker is there, for as long as a lease; whether or not Redis seems away."""
+        self._link.reach(_ENROL, [self._members], [worker, self._lease])
+
+    def members(self) -> list[str]:
+        """The workers that are there.
+
+        :raises PeersUnavailable: where Redis is away.
+        """
+        found = self._link.run(_ENROL, [self._members], ["", 0])
+        return [str(name, "utf-8", "replace") for name in found]
+
+    def dismiss(self, worker: str) -> None:
+        """Say that a worker is there no more."""
+        with suppress(PeersUnavailable):
+            self._link.run(_DISMISS, [self._members], [worker])
 
     def renew(self, worker: str, holds: Sequence[Hold]) -> Iterator[tuple[Hold, bool]]:
         """Renew leases, whether or not Redis seems to be away; with whether each was kept.

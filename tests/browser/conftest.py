@@ -111,7 +111,9 @@ class Page:
 
     def header_ids(self):
         return [
-            each.headers["x-session-id"] for each in self.requests if "/chat/stream" in each.url
+            each.headers["x-session-id"]
+            for each in self.requests
+            if "/chat/stream" in each.url and each.method == "POST"
         ]
 
     def cancelled_ids(self):

@@ -45,7 +45,8 @@ def forget_button(page):
 
 def sent_tokens(page):
     """The ``Authorization`` of each question and each Stop."""
-    return [each.headers.get("authorization") for each in page.requests if "/api/" in each.url]
+    sent = [each for each in page.requests if "/api/" in each.url and each.method == "POST"]
+    return [each.headers.get("authorization") for each in sent]
 
 
 def kept(page):

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { closingSentence } from "../src/state/answer.js";
+import { closingSentence, endOfTakenUp } from "../src/state/answer.js";
 import {
   asPayloadMessages,
   currentConversation,
@@ -52,7 +52,7 @@ function received(progress, now = 2000) {
     type: "received",
     ...WHICH,
     now,
-    progress: { text: "", reasoning: "", status: null, ...progress },
+    progress: { text: "", reasoning: "", lastEvent: 0, status: null, ...progress },
   };
 }
 
@@ -168,6 +168,77 @@ describe("a Stop", () => {
     );
     expect(new Set(sentences).size).toBe(4);
     expect(sentences[0]).toBe("AI response stopped by user.");
+  });
+});
+
+describe("an answer that is read on", () => {
+  it("keeps its place together with its text", () => {
+    const broken = after(
+      sent(),
+      received({ text: "Half", status: "answering", lastEvent: 4 }),
+      received({ status: "reconnecting" }),
+    );
+    expect(answerOf(broken)).toMatchObject({ text: "Half", lastEvent: 4, status: "reconnecting" });
+    const state = reducer(broken, received({ text: " more", status: "answering", lastEvent: 6 }));
+    expect(answerOf(state)).toMatchObject({ text: "Half more", lastEvent: 6, status: "answering" });
+  });
+
+  it("is stopped while it reconnects like any other", () => {
+    const state = after(sent(), received({ text: "Half", status: "reconnecting" }), stopped);
+    expect(state.announcement).toBe("Stopped.");
+    expect(closingSentence(answerOf(state))).toBe("AI response stopped by user.");
+  });
+
+  it.each(["not_found", "events_gone", "nothing_left", "answer_lost"])(
+    "says in one sentence that the rest is lost, and how much is there: %s",
+    (code) => {
+      const outcome = code === "answer_lost" ? "failed" : "cut_off";
+      const end = ended({ outcome, error: { code, message: "raw" } });
+      expect(closingSentence(answerOf(after(sent(), received({ text: "x".repeat(1234) }), end)))).toBe(
+        "The rest of this answer was lost: the 1,234 characters above are all that came.",
+      );
+      expect(closingSentence(answerOf(after(sent(), end)))).toMatch(/before any of its text came/);
+    },
+  );
+
+  it("was stopped by the page that went away, where nobody read it", () => {
+    const left = { outcome: /** @type {const} */ ("stopped"), reason: "disconnect", events: 3 };
+    const error = { code: "not_found", message: "raw" };
+    const gone = { outcome: /** @type {const} */ ("cut_off"), error, events: 3 };
+    const reload = { outcome: "stopped", reason: "reload", events: 3 };
+    expect(endOfTakenUp(left, false)).toEqual(reload);
+    expect(endOfTakenUp(gone, true)).toEqual(reload);
+    expect(endOfTakenUp(gone, false)).toBe(gone);
+    expect(endOfTakenUp({ ...left, reason: "user" }, true)).toMatchObject({ reason: "user" });
+  });
+});
+
+describe("another tab", () => {
+  const mine = after(sent(), received({ text: "Half", lastEvent: 4 }));
+  const theirs = after(sent(), received({ text: "Whole", lastEvent: 9 }), ended({}));
+  const conversation = /** @type {import("../src/state/model.js").Conversation} */ (
+    theirs.conversations[0]
+  );
+
+  it("brings the end of an answer that runs here, and no announcement", () => {
+    const state = reducer(mine, { type: "keptElsewhere", conversation });
+    expect(answerOf(state)).toMatchObject({ state: "finished", text: "Whole" });
+    expect(state.announcement).toBe(mine.announcement);
+    expect(reducer(state, { type: "keptElsewhere", conversation })).toBe(state);
+  });
+
+  it("adds its new conversations, and does not open them", () => {
+    const other = { ...conversation, id: "c2", updatedAt: 1 };
+    const state = reducer(mine, { type: "keptElsewhere", conversation: other });
+    expect(state.conversations.map(({ id }) => id)).toEqual(["c1", "c2"]);
+    expect(state.currentId).toBe("c1");
+  });
+
+  it("takes away what it deletes, but not from under one's eyes", () => {
+    const gone = /** @type {const} */ ({ type: "deletedElsewhere", id: "c1" });
+    expect(reducer(mine, gone)).toBe(mine);
+    const away = reducer(theirs, { type: "chatOpened", id: null });
+    expect(reducer(away, gone).conversations).toEqual([]);
   });
 });
 

@@ -13,8 +13,12 @@ let client;
 let cancel;
 /** @type {import("./server.js").Answering} */
 let ask;
+/** @type {import("./server.js").Answering} */
+let readAgain;
 /** @type {import("node:http").ServerResponse | undefined} */
 let stream;
+/** @type {import("node:http").ServerResponse[]} */
+let readers;
 
 beforeEach(async () => {
   client = { gone: false };
@@ -26,9 +30,18 @@ beforeEach(async () => {
     response.writeHead(200, EVENT_STREAM);
     response.write(chunk(1, { content: "Half" }));
   };
-  server = await serve((response, asked) =>
-    (asked.url.endsWith("/stream") ? ask : cancel)(response, asked),
-  );
+  readers = [];
+  server = await serve((response, asked) => {
+    if (asked.method === "GET") {
+      readAgain(response, asked);
+    } else {
+      (asked.url.endsWith("/stream") ? ask : cancel)(response, asked);
+    }
+  });
+  readAgain = (response) => {
+    readers.push(response.writeHead(200, EVENT_STREAM));
+    response.write(": heartbeat\n\n");
+  };
   const real = globalThis.fetch;
   vi.stubGlobal("fetch", (/** @type {string} */ url, /** @type {RequestInit} */ init) =>
     real(new URL(url, server.baseUrl), init),
@@ -53,7 +66,7 @@ function begin(headers) {
     onEnd: (/** @type {any} */ { outcome }) => heard.push(outcome),
     onUnauthorized: () => heard.push("unauthorized"),
   };
-  const run = startRun("s1", { messages: [] }, listeners, headers);
+  const run = startRun("s1", { messages: [] }, listeners, { ...(headers && { headers }) });
   return { run, heard };
 }
 
@@ -164,12 +177,26 @@ describe("a run", () => {
     expect(performance.now() - begun).toBeLessThan(500);
   });
 
-  it("sends the question once", async () => {
+  it("sends the question once, and reads on where the connection broke", async () => {
     const { run, heard } = begin();
     await hasText(heard);
     stream?.destroy();
+    await vi.waitFor(() => expect(readers).toHaveLength(1));
+    readers[0]?.end(`${chunk(2, { content: " more" })}data: [DONE]\n\n`);
     await run.done;
-    expect(heard.at(-1)).toBe("cut_off");
+    expect(heard.filter((one) => !one.startsWith("("))).toEqual(["Half", " more", "finished"]);
+    expect(heard).toContain("(reconnecting)");
+    const reads = server.asked.filter(({ url }) => url.includes("/stream"));
+    expect(reads.map(({ method }) => method)).toEqual(["POST", "GET"]);
+  });
+
+  it("is over at once, without a word to the server, where it is left", async () => {
+    const { run, heard } = begin();
+    await hasText(heard);
+    run.leave();
+    run.stop();
+    await run.done;
+    expect(heard.at(-1)).toBe("Half");
     expect(server.asked).toHaveLength(1);
   });
 });

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 
-import { stopChat } from "../src/lib/llm-api.jsx";
+import { listRunning, stopChat } from "../src/lib/llm-api.jsx";
 import { json, serve } from "./server.js";
 
 const RECEIPT = {
@@ -83,5 +83,29 @@ describe("stopChat", () => {
     server = await serve(json(404, NOT_FOUND));
     await stopChat("a:b/../c?d", server);
     expect(server.asked[0]?.url).toBe("/api/chat/cancel/a%3Ab%2F..%2Fc%3Fd");
+  });
+});
+
+describe("listRunning", () => {
+  it("gives the ids of the answers that have not ended", async () => {
+    const sessions = [
+      { sessionId: "a", outcome: null },
+      { sessionId: "b", outcome: "finished" },
+    ];
+    server = await serve(json(200, { sessions }));
+    const headers = { Authorization: "Bearer t" };
+    expect(await listRunning({ baseUrl: server.baseUrl, headers })).toEqual(["a"]);
+    expect(server.asked).toMatchObject([
+      { method: "GET", url: "/api/chat/sessions", headers: { authorization: "Bearer t" } },
+    ]);
+  });
+
+  it.each([
+    [403, { error: "No owners.", code: "owners_unknown" }],
+    [200, { sessions: null }],
+    [200, "odd"],
+  ])("gives none where the server cannot tell: %i %j", async (status, body) => {
+    server = await serve(json(status, body));
+    expect(await listRunning(server)).toEqual([]);
   });
 });

@@ -32,6 +32,8 @@ function StatusText({ answer }) {
       return `Queued at DeepSeek, ${since(answer.startedAt)}`;
     case "stalled":
       return `Stalled: nothing has come for ${since(answer.statusSince - STALLED_AFTER_MS)}`;
+    case "reconnecting":
+      return `Reconnecting: the connection was lost ${since(answer.statusSince)} ago`;
     default:
       return `Waiting for DeepSeek, ${since(answer.startedAt)}`;
   }

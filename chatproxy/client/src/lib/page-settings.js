@@ -1,11 +1,12 @@
 /**
- * What the server tells the page: a line to show at the top, the models to choose from, and whether
- * it wants an access token.
+ * What the server tells the page: a line to show at the top, the models to choose from, whether it
+ * wants an access token, and what becomes of an answer that nobody reads.
  * @typedef {object} PageSettings
  * @property {string} notice empty where there is nothing to say
  * @property {string} model the default
  * @property {string[]} models
  * @property {boolean} authorization whether every request needs an access token
+ * @property {number} onDisconnect seconds for which an answer without a reader goes on; 0: not at all
  * @property {unknown} [simulate] how a simulation is to behave, for trying things out
  */
 
@@ -17,6 +18,7 @@ const DEFAULTS = {
   model: "deepseek-flash",
   models: ["deepseek-flash", "deepseek-v4-pro"],
   authorization: false,
+  onDisconnect: 0,
 };
 
 /**

@@ -33,6 +33,9 @@ const FAILED = {
 
 const BROKE_OFF = "The answer broke off before it was complete.";
 
+/** What an answer that could not be read on may have for a reason. */
+const LOST = new Set(["not_found", "events_gone", "nothing_left", "answer_lost"]);
+
 /** @type {Record<string, string>} */
 const UNUSUAL_END = {
   length: "The answer ends here because it reached its greatest length.",
@@ -68,6 +71,26 @@ export function tokenSentence(refused) {
 /** @returns {string} */
 export function cutOffSentence() {
   return BROKE_OFF;
+}
+
+/**
+ * Whether this is the reason why the rest of an answer cannot be had.
+ * @param {AnswerError} [error]
+ */
+export function isLoss(error) {
+  return error !== undefined && LOST.has(error.code);
+}
+
+/**
+ * @param {number} characters how much of it there is
+ * @returns {string}
+ */
+export function lostSentence(characters) {
+  if (characters === 0) {
+    return "This answer was lost before any of its text came.";
+  }
+  const count = `${characters.toLocaleString("en")} ${characters === 1 ? "character" : "characters"}`;
+  return `The rest of this answer was lost: the ${count} above are all that came.`;
 }
 
 /**

@@ -5,6 +5,7 @@ import { useCallback, useRef } from "react";
 import { Announcer } from "../components/Announcer.jsx";
 import { ChatList } from "../components/ChatList.jsx";
 import { Composer } from "../components/Composer.jsx";
+import { Elsewhere } from "../components/Elsewhere.jsx";
 import { EmptyChat } from "../components/EmptyChat.jsx";
 import { Notice } from "../components/Notice.jsx";
 import { Thread } from "../components/Thread.jsx";
@@ -17,6 +18,7 @@ import { useChoice } from "../state/use-choice.js";
 import { useConversation } from "../state/use-conversation.js";
 import { useDraft } from "../state/use-draft.js";
 import { useDrawer } from "../state/use-drawer.js";
+import { useElsewhere } from "../state/use-elsewhere.js";
 import { useEscape } from "../state/use-escape.js";
 
 /**
@@ -27,8 +29,9 @@ import { useEscape } from "../state/use-escape.js";
  */
 export function ChatPage({ settings, storage, tabStorage }) {
   const access = useAccess(tabStorage, settings.authorization);
-  const chat = useChat(storage, access);
+  const chat = useChat(storage, access, settings.onDisconnect);
   const { state, stop } = chat;
+  const elsewhere = useElsewhere(access.token, state.conversations);
   const [choice, choose] = useChoice(storage, settings);
   const listButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const list = useDrawer(listButton);
@@ -48,11 +51,12 @@ export function ChatPage({ settings, storage, tabStorage }) {
 
   /** The text stops now; the server is told, and gives its receipt. See `state/run.js`. */
   const handleStopAI = useCallback(() => {
-    if (running !== undefined) {
-      stop(running);
+    if (running !== undefined && stop(running)) {
       focusMessageBox();
+    } else {
+      focusTokenBox();
     }
-  }, [running, stop, focusMessageBox]);
+  }, [running, stop, focusMessageBox, focusTokenBox]);
 
   const handleRegenerate = useCallback(
     (/** @type {string} */ answerId) => {
@@ -96,6 +100,7 @@ export function ChatPage({ settings, storage, tabStorage }) {
           ) : (
             <EmptyChat onSuggestion={suggest} />
           )}
+          {elsewhere.running && <Elsewhere onStop={elsewhere.stop} />}
           {access.asked && (
             <TokenForm
               ref={tokenBox}

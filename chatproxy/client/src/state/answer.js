@@ -5,14 +5,18 @@
  *                    ├────────────┴─► thinking ─► answering ─► finished
  *                    │                   ▲  │        ▲  │
  *                    │                   └──┴ stalled ┴─┘
+ *                    ├─ at any time ─► reconnecting, and back
  *                    └─ at any time ─► stopped | failed | cut off
  *
- * An answer that has ended never changes again, except that the receipt of its Stop is added.
+ * An answer that has ended never changes again, except that the receipt of its Stop is added, and
+ * that another tab may have read to its end what was cut off here: see `merge.js`.
  */
 
 import {
   cutOffSentence,
   failedSentence,
+  isLoss,
+  lostSentence,
   stoppedSentence,
   unusualEndSentence,
 } from "../lib/sentences.js";
@@ -21,7 +25,9 @@ import {
  * @typedef {import("./model.js").Answer} Answer
  * @typedef {import("../lib/llm-api.jsx").AnswerEnd} AnswerEnd
  * @typedef {import("../lib/llm-api.jsx").AnswerStatus} AnswerStatus
- * @typedef {{text: string, reasoning: string, status: AnswerStatus | null}} Progress
+ *
+ * `lastEvent`: the number of the last event in it; 0 where there is none.
+ * @typedef {{text: string, reasoning: string, lastEvent: number, status: AnswerStatus | null}} Progress
  */
 
 /**
@@ -41,6 +47,7 @@ export function sent(id, model, now) {
     model,
     text: "",
     reasoning: "",
+    lastEvent: 0,
   };
 }
 
@@ -58,6 +65,7 @@ export function received(answer, progress, now) {
     ...answer,
     text: answer.text + progress.text,
     reasoning: answer.reasoning + progress.reasoning,
+    lastEvent: Math.max(answer.lastEvent, progress.lastEvent),
   };
   if (progress.status && progress.status !== answer.status) {
     next.status = progress.status;
@@ -115,6 +123,19 @@ export function ended(answer, end, now) {
 }
 
 /**
+ * How an answer ended that was taken up again: where nobody read it for too long, that was this
+ * page, which had gone.
+ * @param {AnswerEnd} end
+ * @param {boolean} stops whether the server stops an answer as soon as nobody reads it
+ * @returns {AnswerEnd}
+ */
+export function endOfTakenUp(end, stops) {
+  const left = end.outcome === "stopped" && end.reason === "disconnect";
+  const longGone = stops && end.error?.code === "not_found";
+  return left || longGone ? { outcome: "stopped", reason: "reload", events: end.events } : end;
+}
+
+/**
  * What the page says under an answer that has ended; empty where there is nothing to say.
  * @param {Answer} answer
  * @returns {string}
@@ -124,14 +145,21 @@ export function closingSentence(answer) {
     case "stopped":
       return stoppedSentence(answer.reason);
     case "failed":
-      return failedSentence(answer.error);
     case "cut_off":
-      return cutOffSentence();
+      return brokenOffSentence(answer);
     case "finished":
       return unusualEndSentence(answer.finishReason);
     default:
       return "";
   }
+}
+
+/** @param {Answer} answer */
+function brokenOffSentence({ state, error, text }) {
+  if (isLoss(error)) {
+    return lostSentence(text.length);
+  }
+  return state === "failed" ? failedSentence(error) : cutOffSentence();
 }
 
 /** @type {Record<AnswerStatus, string>} */
@@ -141,6 +169,7 @@ const HEARD_STATUS = {
   thinking: "Thinking.",
   answering: "Answering.",
   stalled: "Nothing has come for a while.",
+  reconnecting: "The connection was lost. Reconnecting.",
 };
 
 /**

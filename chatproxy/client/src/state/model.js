@@ -21,6 +21,8 @@
  * @property {string} model
  * @property {string} text
  * @property {string} reasoning
+ * @property {number} lastEvent the number of the last event whose text is in here. Text and number
+ *   change together and are kept together, so that the answer can be read on from there
  * @property {number} [thinkingSince]
  * @property {number} [thinkingMs] how long it thought, once that is over
  * @property {string} [reason] why it was stopped

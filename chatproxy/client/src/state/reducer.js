@@ -1,7 +1,8 @@
 /** Everything that can happen on the page, and what follows from it. Pure. */
 
 import { announcementFor, ended, receipted, received, sent, stopped } from "./answer.js";
-import { MOST_CONVERSATIONS, titleOf } from "./model.js";
+import { adopt } from "./merge.js";
+import { MOST_CONVERSATIONS, runningAnswer, titleOf } from "./model.js";
 
 /**
  * @typedef {import("./model.js").ChatState} ChatState
@@ -22,10 +23,13 @@ import { MOST_CONVERSATIONS, titleOf } from "./model.js";
  * @typedef {{type: "chatOpened", id: string | null}} ChatOpened
  * @typedef {{type: "chatDeleted", id: string}} ChatDeleted
  * @typedef {{type: "deleteUndone"}} DeleteUndone
+ * @typedef {{type: "keptElsewhere", conversation: Conversation}} KeptElsewhere
+ * @typedef {{type: "deletedElsewhere", id: string}} DeletedElsewhere
  *
  * @typedef {Sent | Received | Stopped | Receipted | Ended} AnswerAction
  * @typedef {Drafted | EditBegun | EditLeft | ChatOpened | ChatDeleted | DeleteUndone} ChatAction
- * @typedef {AnswerAction | ChatAction} Action
+ * @typedef {KeptElsewhere | DeletedElsewhere} TabAction
+ * @typedef {AnswerAction | ChatAction | TabAction} Action
  */
 
 /**
@@ -45,6 +49,10 @@ export function reducer(state, action) {
       return change(state, action, (answer) => receipted(answer, pickReceipt(action.receipt)));
     case "ended":
       return change(state, action, (answer) => ended(answer, action.end, action.now));
+    case "keptElsewhere":
+      return takeIn(state, action.conversation);
+    case "deletedElsewhere":
+      return letGo(state, action.id);
     default:
       return reduceChat(state, action);
   }
@@ -127,6 +135,41 @@ function change(state, { conversationId, answerId, now }, to) {
   };
 }
 
+/**
+ * Another tab has kept a conversation.
+ * @param {ChatState} state
+ * @param {Conversation} theirs
+ * @returns {ChatState}
+ */
+function takeIn(state, theirs) {
+  const mine = state.conversations.find(({ id }) => id === theirs.id);
+  const next = adopt(mine, theirs);
+  if (next === mine) {
+    return state;
+  }
+  const others = state.conversations.filter((other) => other !== mine);
+  const conversations = newestFirst([next, ...others]).slice(0, MOST_CONVERSATIONS);
+  return { ...state, conversations };
+}
+
+/**
+ * Another tab has deleted a conversation, which is not taken from under anybody's eyes.
+ * @param {ChatState} state
+ * @param {string} goneId
+ * @returns {ChatState}
+ */
+function letGo(state, goneId) {
+  const conversations = state.conversations.filter(
+    (one) => one.id !== goneId || one.id === state.currentId || runningAnswer(one),
+  );
+  return conversations.length < state.conversations.length ? { ...state, conversations } : state;
+}
+
+/** @param {Conversation[]} conversations */
+function newestFirst(conversations) {
+  return conversations.toSorted((a, b) => b.updatedAt - a.updatedAt);
+}
+
 /** @param {import("./model.js").Receipt} receipt */
 function pickReceipt({ stopMs, events, upstreamClosed }) {
   return { stopMs, events, upstreamClosed };
@@ -180,7 +223,6 @@ function undo(state) {
   if (!state.deleted) {
     return state;
   }
-  const all = [...state.conversations, state.deleted];
-  const conversations = all.sort((a, b) => b.updatedAt - a.updatedAt);
+  const conversations = newestFirst([...state.conversations, state.deleted]);
   return { ...state, conversations, currentId: state.deleted.id, deleted: null };
 }

@@ -7,9 +7,20 @@
  */
 
 import { createFlusher } from "../lib/frame-flusher.js";
-import { stopChat, streamChat } from "../lib/llm-api.jsx";
+import { resumeStream, stopChat, streamChat } from "../lib/llm-api.jsx";
 
 const RECEIPT_PATIENCE_MS = 1000;
+/** Seconds for which an answer that has ended can still be read. */
+const RETAIN_SECONDS = 60;
+/** Milliseconds for which a question may be on its way, and between looking for it. */
+const EARLY_MS = 5000;
+const EARLY_PAUSE_MS = 500;
+/** Seconds to try to learn how an answer ended that the server stops without a reader. */
+const STOPPED_SECONDS = 20;
+/** Three heartbeats of the server. */
+const SILENCE_MS = 45_000;
+/** Milliseconds between the tries of a Stop, for an answer that else goes on for some time. */
+const LONG_STOP_PAUSES_MS = [200, 600, 1500, 3000, 5000, 10_000, 10_000];
 const UNAUTHORIZED = 401;
 
 /**
@@ -25,36 +36,72 @@ const UNAUTHORIZED = 401;
  * @property {(end: AnswerEnd) => void} onEnd once, and not after a Stop
  * @property {() => void} [onUnauthorized] at a 401, to the question or to its Stop
  *
+ * @typedef {object} RunOptions
+ * @property {Record<string, string>} [headers] of the question, of all reading and of the Stop: they
+ *   must be from the same owner
+ * @property {number} [grace] seconds for which the server lets an answer go on without a reader
+ *
  * @typedef {object} Run
  * @property {() => void} stop
+ * @property {() => void} leave reads no more, and says nothing to anybody
  * @property {Promise<void>} done when the stream has ended
  */
 
 /**
+ * Ask for an answer.
  * @param {string} sessionId
  * @param {Record<string, unknown>} payload
  * @param {RunListeners} listeners
- * @param {Record<string, string>} [headers] of the question and of its Stop: both must be from the
- *   same owner
+ * @param {RunOptions} [options]
+ */
+export function startRun(sessionId, payload, listeners, options) {
+  return run((how) => streamChat({ ...how, payload }), sessionId, listeners, options);
+}
+
+/**
+ * Read on an answer that runs already.
+ * @param {Pick<import("./model.js").Answer, "id" | "lastEvent" | "status" | "startedAt">} answer
+ * @param {RunListeners} listeners
+ * @param {RunOptions} [options]
+ */
+export function takeUpRun({ id, lastEvent, status, startedAt }, listeners, options) {
+  const place = { after: lastEvent, status };
+  return run((how) => readWhenThere({ ...how, ...place }, startedAt), id, listeners, options);
+}
+
+/**
+ * The question may still be on its way, where another tab has just sent it.
+ * @param {import("../lib/llm-api.jsx").ResumeOptions} how
+ * @param {number} startedAt
+ */
+async function readWhenThere(how, startedAt) {
+  for (;;) {
+    const end = await resumeStream(how);
+    const missing = end.error?.code === "not_found" && end.events === 0;
+    if (!missing || how.signal?.aborted || Date.now() - startedAt > EARLY_MS) {
+      return end;
+    }
+    await new Promise((resolve) => setTimeout(resolve, EARLY_PAUSE_MS));
+  }
+}
+
+/**
+ * @param {(how: import("../lib/llm-api.jsx").ResumeOptions) => Promise<AnswerEnd>} read
+ * @param {string} sessionId
+ * @param {RunListeners} listeners
+ * @param {RunOptions} [options]
  * @returns {Run}
  */
-export function startRun(sessionId, payload, listeners, headers = {}) {
+function run(read, sessionId, listeners, { headers = {}, grace = 0 } = {}) {
   const { onProgress, onStopped, onReceipt, onEnd, onUnauthorized } = listeners;
   const closing = new AbortController();
   const gathered = gather(onProgress);
   let live = true;
 
   async function stream() {
-    const { onText, onReasoning, onStatus } = gathered;
-    const end = await streamChat({
-      sessionId,
-      payload,
-      headers,
-      signal: closing.signal,
-      onText,
-      onReasoning,
-      onStatus,
-    });
+    const { signal } = closing;
+    const resume = patience(grace);
+    const end = await read({ sessionId, headers, signal, resume, ...gathered.listeners });
     if (live) {
       live = false;
       gathered.close();
@@ -66,7 +113,8 @@ export function startRun(sessionId, payload, listeners, headers = {}) {
   }
 
   async function tellServer() {
-    const result = await stopChat(sessionId, { headers });
+    const pauses = grace > 0 ? LONG_STOP_PAUSES_MS : undefined;
+    const result = await stopChat(sessionId, { headers, ...(pauses && { pauses }) });
     if ("receipt" in result) {
       onReceipt(result.receipt);
     } else if ("failed" in result && result.status === UNAUTHORIZED) {
@@ -86,39 +134,66 @@ export function startRun(sessionId, payload, listeners, headers = {}) {
     tellServer().then(close, close);
   }
 
-  return { stop, done: stream() };
+  function leave() {
+    if (live) {
+      live = false;
+      gathered.close();
+      closing.abort();
+    }
+  }
+
+  return { stop, leave, done: stream() };
 }
+
+/**
+ * Where the server stops an answer without a reader, a connection that is only silent must not be
+ * given up.
+ * @param {number} grace
+ * @returns {import("../lib/llm-api.jsx").Resume}
+ */
+function patience(grace) {
+  return grace > 0
+    ? { seconds: grace + RETAIN_SECONDS, silenceMs: SILENCE_MS }
+    : { seconds: STOPPED_SECONDS };
+}
+
+const NOTHING = { text: "", reasoning: "", lastEvent: 0, status: null };
 
 /** @param {(progress: Progress) => void} onProgress */
 function gather(onProgress) {
   /** @type {Progress} */
-  let progress = { text: "", reasoning: "", status: null };
+  let progress = NOTHING;
   let open = true;
   const flusher = createFlusher(flush);
 
   function flush() {
-    const { text, reasoning, status } = progress;
-    if (text || reasoning || status) {
-      progress = { text: "", reasoning: "", status: null };
-      onProgress({ text, reasoning, status });
+    if (progress !== NOTHING) {
+      const gathered = progress;
+      progress = NOTHING;
+      onProgress(gathered);
     }
   }
 
   /** @param {Partial<Progress>} more */
-  function add({ text = "", reasoning = "", status = progress.status }) {
+  function add({ text = "", reasoning = "", ...newer }) {
     if (open) {
-      progress = { text: progress.text + text, reasoning: progress.reasoning + reasoning, status };
+      const all = { text: progress.text + text, reasoning: progress.reasoning + reasoning };
+      progress = { ...progress, ...newer, ...all };
       flusher.ask();
     }
   }
 
-  return {
-    /** @param {string} text */
+  /** @type {import("../lib/llm-api.jsx").StreamListeners} */
+  const listeners = {
     onText: (text) => add({ text }),
-    /** @param {string} reasoning */
     onReasoning: (reasoning) => add({ reasoning }),
-    /** @param {AnswerStatus} status */
     onStatus: (status) => add({ status }),
+    // In the same breath as the text of that event, so that the two never part.
+    onEvent: (_chunk, lastEvent) => add({ lastEvent }),
+  };
+
+  return {
+    listeners,
     /** Hands on what has come, and nothing after that. */
     close() {
       open = false;

@@ -1,7 +1,8 @@
 /**
  * Conversations in the browser's storage: one key each, so that two tabs don't overwrite each
- * other's. A full storage never breaks the page: the oldest conversations make room, and where that
- * is not enough, the conversation is only not kept.
+ * other's; `merge.js` says what is kept where both have the same one. A full storage never breaks
+ * the page: the oldest conversations make room, and where that is not enough, the conversation is
+ * only not kept.
  */
 
 import { MOST_CONVERSATIONS } from "./model.js";
@@ -22,7 +23,7 @@ const MOST_OF_A_TEXT = 200_000;
  */
 export function loadConversations(storage) {
   return keysOf(storage)
-    .map((key) => parse(storage?.getItem(key) ?? ""))
+    .map((key) => parseConversation(storage?.getItem(key) ?? ""))
     .filter((conversation) => conversation !== null)
     .sort((a, b) => b.updatedAt - a.updatedAt)
     .slice(0, MOST_CONVERSATIONS);
@@ -31,20 +32,52 @@ export function loadConversations(storage) {
 /**
  * @param {Storage | null} storage
  * @param {Conversation} conversation
- * @returns {boolean} whether it is kept
+ * @returns {string | null} what is kept; null where it is not
  */
 export function saveConversation(storage, conversation) {
   const text = serialise(conversation);
   for (;;) {
     try {
       storage?.setItem(PREFIX + conversation.id, text);
-      return storage !== null;
+      return storage && text;
     } catch {
       if (!dropOldest(storage, conversation.id)) {
-        return false;
+        return null;
       }
     }
   }
+}
+
+/**
+ * What is kept of a conversation, as it stands there.
+ * @param {Storage | null} storage
+ * @param {string} id
+ */
+export function keptText(storage, id) {
+  return storage?.getItem(PREFIX + id) ?? null;
+}
+
+/**
+ * Call the listeners when another tab keeps a conversation, or deletes one.
+ * @param {(conversation: Conversation) => void} onKept
+ * @param {(id: string) => void} onDeleted
+ * @returns {() => void} ends it
+ */
+export function listenToOtherTabs(onKept, onDeleted) {
+  /** @param {Pick<StorageEvent, "key" | "newValue">} event */
+  function listen({ key, newValue }) {
+    if (!key?.startsWith(PREFIX)) {
+      return;
+    }
+    const conversation = parseConversation(newValue ?? "");
+    if (conversation) {
+      onKept(conversation);
+    } else if (newValue === null) {
+      onDeleted(key.slice(PREFIX.length));
+    }
+  }
+  addEventListener("storage", listen);
+  return () => removeEventListener("storage", listen);
 }
 
 /** @param {Conversation} conversation */
@@ -52,9 +85,23 @@ function serialise(conversation) {
   const text = JSON.stringify(conversation);
   return text.length <= MOST_CHARACTERS
     ? text
-    : JSON.stringify(conversation, (_key, value) =>
-        typeof value === "string" ? value.slice(0, MOST_OF_A_TEXT) : value,
-      );
+    : JSON.stringify({ ...conversation, messages: conversation.messages.map(shortened) });
+}
+
+/**
+ * A running answer is not cut, because its text and its number must fit: it is read anew.
+ * @param {Message} message
+ * @returns {Message}
+ */
+function shortened(message) {
+  if (message.role === "user") {
+    return { ...message, text: message.text.slice(0, MOST_OF_A_TEXT) };
+  }
+  if (message.state === "running") {
+    return { ...message, text: "", reasoning: "", lastEvent: 0 };
+  }
+  const [text, reasoning] = [message.text, message.reasoning].map((one) => one.slice(0, MOST_OF_A_TEXT));
+  return { ...message, text: text ?? "", reasoning: reasoning ?? "" };
 }
 
 /**
@@ -92,7 +139,7 @@ function keysOf(storage) {
  * @param {string} text
  * @returns {Conversation | null} null for what is damaged, or from another version
  */
-function parse(text) {
+export function parseConversation(text) {
   try {
     const { id, title, updatedAt, messages } = JSON.parse(text);
     const sound =
@@ -101,7 +148,7 @@ function parse(text) {
       typeof updatedAt === "number" &&
       Array.isArray(messages) &&
       messages.every(isMessage);
-    return sound ? { id, title, updatedAt, messages: messages.map(settle) } : null;
+    return sound ? { id, title, updatedAt, messages: messages.map(taken) } : null;
   } catch {
     return null;
   }
@@ -114,16 +161,36 @@ function isMessage(message) {
 }
 
 /**
- * An answer that ran when it was saved has lost its stream with the page.
+ * An answer that ran when it was saved can be taken up where its text ends. Only earlier versions
+ * of this page did not keep where that is.
  * @param {any} message
+ * @param {number} at
+ * @param {any[]} all
  * @returns {Message}
  */
-function settle(message) {
+function taken(message, at, all) {
   if (message.role === "user") {
     return message;
   }
-  const whole = { reasoning: "", model: "", startedAt: 0, status: "waiting", ...message };
-  return whole.state === "running" || whole.state === undefined
-    ? { ...whole, state: "stopped", reason: "reload" }
-    : whole;
+  const whole = {
+    state: "running", status: "waiting", startedAt: 0, model: "", reasoning: "", ...message,
+  };
+  if (whole.state !== "running") {
+    return { lastEvent: 0, ...whole };
+  }
+  return Number.isInteger(whole.lastEvent) && at === all.length - 1
+    ? { ...whole, status: statusOf(whole) }
+    : { lastEvent: 0, ...whole, state: "stopped", reason: "reload" };
+}
+
+/**
+ * What a running answer was doing, whatever the connection did.
+ * @param {import("./model.js").Answer} answer
+ * @returns {import("./model.js").AnswerStatus}
+ */
+function statusOf({ text, reasoning, status }) {
+  if (text) {
+    return "answering";
+  }
+  return reasoning ? "thinking" : status === "queued" ? status : "waiting";
 }

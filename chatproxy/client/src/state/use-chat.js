@@ -1,15 +1,14 @@
 /** The page's state, and the runs that change it. */
 
-import { useCallback, useMemo, useReducer, useRef } from "react";
+import { useCallback, useEffect, useMemo, useReducer } from "react";
 
 import { createSessionId } from "../lib/llm-api.jsx";
-import { headersFor } from "./access.js";
-import { asPayloadMessages, initialState } from "./model.js";
+import { asPayloadMessages, initialState, runningAnswer } from "./model.js";
+import { atRest } from "./merge.js";
 import { reducer } from "./reducer.js";
-import { startRun } from "./run.js";
 import { loadConversations } from "./store.js";
-import { useLatest } from "./use-latest.js";
 import { usePersistence } from "./use-persistence.js";
+import { useRuns } from "./use-runs.js";
 
 /**
  * @typedef {import("./model.js").Message} Message
@@ -19,15 +18,41 @@ import { usePersistence } from "./use-persistence.js";
 /**
  * @param {Storage | null} storage
  * @param {ReturnType<typeof import("./use-access.js").useAccess>} access
+ * @param {number} grace seconds for which the server lets an answer go on without a reader
  */
-export function useChat(storage, access) {
-  const latestAccess = useLatest(access);
+export function useChat(storage, access, grace) {
   const [state, dispatch] = useReducer(reducer, null, () =>
     initialState(loadConversations(storage)),
   );
-  /** @type {import("react").RefObject<Map<string, import("./run.js").Run>>} */
-  const runs = useRef(new Map());
-  usePersistence(storage, state.conversations);
+  const { start, takeUp, stop, leave } = useRuns(dispatch, access, grace);
+  const { conversations } = state;
+
+  const takeIn = useCallback(
+    (/** @type {import("./model.js").Conversation} */ conversation) => {
+      dispatch({ type: "keptElsewhere", conversation });
+      for (const message of conversation.messages) {
+        if (message.role === "assistant" && atRest(message)) {
+          leave(message.id);
+        }
+      }
+    },
+    [leave],
+  );
+  const letGo = useCallback(
+    (/** @type {string} */ id) => dispatch({ type: "deletedElsewhere", id }),
+    [],
+  );
+  usePersistence(storage, conversations, takeIn, letGo);
+
+  // What runs without being read here: it ran before a reload, or another tab has asked for it.
+  useEffect(() => {
+    for (const conversation of access.asked ? [] : conversations) {
+      const answer = runningAnswer(conversation);
+      if (answer) {
+        takeUp(conversation.id, answer);
+      }
+    }
+  }, [conversations, access.asked, takeUp]);
 
   const ask = useCallback(
     /**
@@ -37,33 +62,16 @@ export function useChat(storage, access) {
      */
     (conversationId, messages, { model, thinking, simulate }) => {
       const answerId = createSessionId();
-      const { token, refuse } = latestAccess.current;
-      const which = () => ({ conversationId, answerId, now: Date.now() });
-      dispatch({ type: "sent", ...which(), model, messages });
-      const payload = {
+      dispatch({ type: "sent", conversationId, answerId, now: Date.now(), model, messages });
+      start(conversationId, answerId, {
         model,
         messages: asPayloadMessages(messages),
         thinking: { type: thinking ? "enabled" : "disabled" },
         ...(simulate !== undefined && { simulate }),
-      };
-      /** @type {import("./run.js").RunListeners} */
-      const listeners = {
-        onProgress: (progress) => dispatch({ type: "received", ...which(), progress }),
-        onStopped: () => dispatch({ type: "stopped", ...which() }),
-        onReceipt: (receipt) => dispatch({ type: "receipted", ...which(), receipt }),
-        onEnd: (end) => dispatch({ type: "ended", ...which(), end }),
-        onUnauthorized: () => refuse(token),
-      };
-      const run = startRun(answerId, payload, listeners, headersFor(token));
-      runs.current.set(answerId, run);
-      run.done.finally(() => runs.current.delete(answerId));
+      });
     },
-    [latestAccess],
+    [start],
   );
-
-  const stop = useCallback((/** @type {string} */ answerId) => {
-    runs.current.get(answerId)?.stop();
-  }, []);
 
   return useMemo(() => ({ state, dispatch, ask, stop }), [state, ask, stop]);
 }

@@ -1,0 +1,274 @@
+"""Readers of an answer, on this worker and on others: each sees exactly the log, come what may."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatproxy import reading as reading_module
+from chatproxy import signals, sse
+from chatproxy import visits as visits_module
+from chatproxy.answer_log import AnswerLog
+from chatproxy.errors import EventsGone, PeersUnavailable
+from chatproxy.peers import Message
+from chatproxy.reading import PeerReading, SessionReading
+from chatproxy.session import Outcome, Reason, StreamSession
+from chatproxy.visits import Visits
+
+from .servers import wait_for
+
+PATIENCE = 10.0
+KEY = ("ada", "session_1")
+
+
+def new_session(grace: float = 0.0, limit: int = 1 << 20) -> StreamSession:
+    return StreamSession(KEY[1], KEY[0], AnswerLog(limit), grace)
+
+
+def add(session: StreamSession, count: int) -> None:
+    first = session.log.last + 1
+    session.log.append([b"data: %d" % number for number in range(first, first + count)])
+
+
+def finish(session: StreamSession) -> None:
+    session.end(Outcome.FINISHED)
+    session.log.end()
+
+
+def wire(first: int, last: int) -> bytes:
+    return b"".join(sse.numbered(number, b"data: %d" % number) for number in range(first, last + 1))
+
+
+class Elsewhere:
+    """Another worker that has a session, and the way to it, which loses what a test says."""
+
+    def __init__(self, session: StreamSession | None) -> None:
+        self.session = session
+        self.visits = Visits(lambda key: self.session if key == KEY else None, self)
+        self.losses: list[str] = []
+        self.asked = 0
+
+    def ask(self, question: Message) -> tuple[str, Message]:
+        self.asked += 1
+        loss = self.losses.pop(0) if self.losses else ""
+        if loss == "question":
+            raise PeersUnavailable("Lost.")
+        answers: dict[str, Callable[[Message], Message]] = {
+            "read": self.visits.read,
+            "leave": self.visits.leave,
+        }
+        answer = answers[question["ask"]](question)
+        if loss == "answer":
+            raise PeersUnavailable("Lost.")
+        return answer["state"], answer
+
+    def open(self, after: int = 0) -> PeerReading:
+        reading = PeerReading(self.ask, KEY, after)
+        assert reading.begin()[0] == "reading"
+        return reading
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_module, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(reading_module, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(reading_module, "_LOST_SECONDS", 0.3)
+
+
+def test_the_last_reader_that_leaves_stops_the_answer() -> None:
+    session = new_session()
+    first, second = SessionReading(session, 0, None), SessionReading(session, 0, None)
+    first.close()
+    assert not session.flag.is_set()
+    second.close()
+    assert session.reason is Reason.DISCONNECT
+
+
+def test_with_a_grace_the_answer_runs_on_when_the_last_reader_leaves() -> None:
+    session = new_session(grace=10.0)
+    SessionReading(session, 0, None).close()
+    assert not session.flag.is_set()
+    now = time.monotonic()
+    assert not session.is_abandoned(now + 9)
+    assert session.is_abandoned(now + 11)
+
+
+def test_a_reader_that_comes_back_ends_the_count_of_the_grace() -> None:
+    session = new_session(grace=10.0)
+    SessionReading(session, 0, None).close()
+    again = SessionReading(session, 0, None)
+    assert not session.is_abandoned(time.monotonic() + 11)
+    again.close()
+    assert session.is_abandoned(time.monotonic() + 11)
+
+
+def test_to_leave_an_answer_that_has_ended_changes_nothing() -> None:
+    session = new_session()
+    reading = SessionReading(session, 0, None)
+    finish(session)
+    reading.close()
+    assert session.reason is None
+
+
+def test_the_leaving_of_each_reader_of_a_live_answer_is_told() -> None:
+    sender, session, told = object(), new_session(grace=10.0), []
+
+    def note(_sender: object, session: StreamSession) -> None:
+        told.append(session)
+
+    with signals.client_disconnected.connected_to(note, sender):
+        reading = SessionReading(session, 0, sender)
+        reading.close()
+        reading.close()
+    assert told == [session]
+
+
+def test_a_reader_elsewhere_gets_what_comes_after_its_event() -> None:
+    session = new_session()
+    add(session, 5)
+    reading = Elsewhere(session).open(after=2)
+    assert reading.read(PATIENCE) == wire(3, 5)
+    assert reading.read(0.0) == b""
+    add(session, 1)
+    assert reading.read(PATIENCE) == wire(6, 6)
+    finish(session)
+    assert reading.read(PATIENCE) is None
+
+
+def test_a_reader_elsewhere_counts_as_a_reader_until_it_leaves() -> None:
+    session = new_session()
+    elsewhere = Elsewhere(session)
+    here, there = SessionReading(session, 0, None), elsewhere.open()
+    here.close()
+    assert not session.flag.is_set()
+    there.close()
+    wait_for(session.flag.is_set)
+    assert session.reason is Reason.DISCONNECT
+    assert len(elsewhere.visits) == 0
+
+
+def test_a_reader_elsewhere_that_asks_no_more_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visits_module._Visit, "_PATIENCE", 0.05)
+    session = new_session()
+    elsewhere = Elsewhere(session)
+    elsewhere.open()
+    elsewhere.visits.sweep()
+    assert not session.flag.is_set()
+
+    def swept() -> bool:
+        elsewhere.visits.sweep()
+        return session.flag.is_set()
+
+    wait_for(swept)
+    assert len(elsewhere.visits) == 0
+
+
+def test_a_reader_that_was_taken_for_gone_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visits_module._Visit, "_PATIENCE", -1.0)
+    session = new_session(grace=10.0)
+    elsewhere = Elsewhere(session)
+    reading = elsewhere.open()
+    add(session, 3)
+    elsewhere.visits.sweep()
+    assert reading.read(PATIENCE) == wire(1, 3)
+
+
+def test_the_end_of_a_visit_that_was_swept_is_not_the_end_of_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sweep may come while a question is being answered."""
+    monkeypatch.setattr(visits_module._Visit, "_PATIENCE", -1.0)
+    session = new_session(grace=10.0)
+    elsewhere = Elsewhere(session)
+    reading, got = elsewhere.open(), list[bytes | None]()
+    reader = threading.Thread(target=lambda: got.append(reading.read(PATIENCE)), daemon=True)
+    reader.start()
+    for _ in range(20):
+        elsewhere.visits.sweep()
+        time.sleep(0.001)
+    add(session, 1)
+    reader.join(PATIENCE)
+    assert got == [wire(1, 1)]
+
+
+@pytest.mark.parametrize("gone", ["ended", "silent"])
+def test_where_the_worker_is_gone_the_reader_is_told_after_which_event(gone: str) -> None:
+    session = new_session()
+    add(session, 2)
+    elsewhere = Elsewhere(session)
+    reading = elsewhere.open()
+    assert reading.read(PATIENCE) == wire(1, 2)
+    if gone == "ended":
+        elsewhere.session = None
+        elsewhere.visits = Visits(lambda _key: None, None)
+    else:
+        elsewhere.losses = ["question"] * 1_000_000
+    told = reading.read(PATIENCE)
+    assert told is not None
+    assert told.startswith(b"event: error\n")
+    assert b"after event 2:" in told
+    assert b'"answer_lost"' in told
+    assert told.endswith(b"\n\n")
+    assert reading.read(PATIENCE) is None
+
+
+def test_events_that_are_gone_and_that_never_were_are_told_apart() -> None:
+    session = new_session(limit=30)
+    add(session, 10)
+    states = [PeerReading(Elsewhere(session).ask, KEY, after).begin()[0] for after in (0, 10, 11)]
+    assert states == ["gone", "reading", "beyond"]
+    with pytest.raises(EventsGone):
+        SessionReading(session, 0, None)
+
+
+def test_another_key_finds_nothing_with_the_name_of_a_visit() -> None:
+    session = new_session()
+    add(session, 1)
+    visits = Elsewhere(session).visits
+    question = {"visit": "v", "after": 0, "wait": 0}
+    assert visits.read({**question, "owner": "ada", "id": "session_1"})["state"] == "reading"
+    assert visits.read({**question, "owner": "bob", "id": "session_1"})["state"] == "nothing"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [{}, {"visit": 1}, {"visit": "v", "after": "x"}, {"visit": "v", "after": -1}, {"visit": []}],
+)
+def test_a_question_that_makes_no_sense_finds_nothing(question: Message) -> None:
+    visits = Elsewhere(new_session()).visits
+    assert visits.read({"owner": "ada", "id": "session_1", **question})["state"] == "nothing"
+    assert visits.leave(question) == {"state": "left"}
+    assert len(visits) == 0
+
+
+@given(
+    steps=st.lists(st.sampled_from(["add", "read", "keep-alive"]), max_size=30),
+    losses=st.lists(st.sampled_from(["", "question", "answer"]), max_size=40),
+    after=st.integers(0, 3),
+)
+@settings(deadline=None, derandomize=True, max_examples=150)
+def test_whatever_is_lost_on_the_way_a_reader_sees_exactly_the_log(
+    steps: list[str], losses: list[str], after: int
+) -> None:
+    session = new_session()
+    add(session, 3)
+    elsewhere = Elsewhere(session)
+    reading = elsewhere.open(after)
+    elsewhere.losses = losses
+    got = b""
+    for step in steps:
+        if step == "add":
+            add(session, 2)
+        elif step == "keep-alive":
+            session.log.pulse()
+        else:
+            got += reading.read(0.01) or b""
+    finish(session)
+    while (piece := reading.read(PATIENCE)) is not None:
+        got += piece
+    assert got.replace(sse.KEEP_ALIVE, b"") == wire(after + 1, session.log.last)

@@ -1,0 +1,308 @@
+"""An answer is read again from any point, on any worker, while it runs and for a while after."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from . import cluster
+from .servers import ROOT, events, new_id, wait_for
+from .valkey import Valkey
+
+TEXT = "".join(f"w{number} " for number in range(150))
+GRACE = 3
+HEAD = b"id: "
+
+
+@pytest.fixture(scope="module", params=["one", "local", "valkey"])
+def servers(request, deepseek, logs, tmp_path_factory):
+    """One worker; four workers of one gunicorn; two servers of two workers each, with a Valkey."""
+    settings = {
+        "CHATPROXY_TOKENS": cluster.tokens("ada", "bob"),
+        "CHATPROXY_MAX_SESSIONS_PER_OWNER": 1000,
+        "CHATPROXY_ON_DISCONNECT": GRACE,
+        "CHATPROXY_CONNECT_TIMEOUT": 20,
+    }
+    number = {
+        "one": {"servers": 1, "workers": 1},
+        "local": {"servers": 1, "workers": 4},
+        "valkey": {"servers": 2, "workers": 2},
+    }[request.param]
+    with contextlib.ExitStack() as stack:
+        if request.param == "valkey":
+            valkey = stack.enter_context(Valkey())
+            valkey.settle("chatproxy")
+            settings["CHATPROXY_PEERS"] = valkey.url
+        folder = tmp_path_factory.mktemp("r")
+        started = cluster.start("gunicorn", deepseek, logs, folder, **number, **settings)
+        yield stack.enter_context(started)
+
+
+@pytest.fixture
+def pairs(servers):
+    """The first worker with each."""
+    return [(servers.workers[0], other) for other in servers.workers]
+
+
+def deltas(body):
+    """The text in a body."""
+    found = [json.loads(each["data"]) for each in events(body) if each["data"].startswith('{"id"')]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in found)
+
+
+def numbers(body):
+    return [int(number) for number in re.findall(rb"^id: (\d+)$", body, re.MULTILINE)]
+
+
+def without_comments(body):
+    return re.sub(rb"^:.*\n\n", b"", body, flags=re.MULTILINE)
+
+
+def test_a_reader_gets_what_comes_after_the_event_that_it_names_on_every_worker(pairs):
+    for maker, other in pairs:
+        first = maker.start(new_id(), rate=100, text=TEXT)
+        whole = b"".join(first.read_event() + b"\n" for _ in range(8))
+        again = other.read(first.id)
+        later = other.read(first.id, after=7)
+        whole += first.read()
+        assert without_comments(again.read()) == whole
+        assert numbers(whole) == list(range(1, len(numbers(whole)) + 1))
+        assert deltas(whole) == TEXT
+        assert without_comments(later.read()) == whole[whole.index(b"id: 8\n") :]
+        assert again.response().getheader("Content-Type") == "text/event-stream; charset=utf-8"
+        assert again.response().getheader("X-Session-Id") == first.id
+
+
+def test_an_ended_answer_can_be_read_whole_or_in_part_on_every_worker(pairs):
+    for maker, other in pairs:
+        first = maker.start(new_id(), rate=0, text=TEXT)
+        whole = first.read()
+        last = numbers(whole)[-1]
+        assert other.read(first.id).read() == whole
+        assert other.read(first.id, after=last - 1).read() == b"id: %d\ndata: [DONE]\n\n" % last
+        assert other.read(first.id, after=last).status == 204
+        refused = other.read(first.id, after=last + 1)
+        assert (refused.status, b'"invalid_request"' in refused.read()) == (400, True)
+
+
+def test_what_is_unknown_or_anothers_is_not_found_on_every_worker(pairs):
+    for maker, other in pairs:
+        mine = maker.start(new_id(), rate=100, tokens=100_000)
+        mine.read_event()
+        anothers, unknown = other.read(mine.id, owner="bob"), other.read(new_id(), owner="bob")
+        assert anothers.status == unknown.status == 404
+        assert anothers.read() == unknown.read()
+        assert other.cancel(mine.id)[0] == 200
+
+
+@pytest.mark.parametrize("wrong", ["x", "-1", "1.5", "٣", "1" * 20])
+def test_a_last_event_id_that_is_none_is_refused(servers, wrong):
+    refused = servers.workers[0].read(new_id(), after=wrong)
+    assert (refused.status, b'"invalid_request"' in refused.read()) == (400, True)
+
+
+def test_a_stopped_answer_ends_alike_for_every_reader(servers):
+    maker, stopper = servers.workers[0], servers.workers[-1]
+    first = maker.start(new_id(), rate=50, tokens=100_000)
+    assert first.status == 200
+    readers = [worker.read(first.id) for worker in servers.workers]
+    for reader in readers:
+        reader.read_event()
+    assert stopper.cancel(first.id)[0] == 200
+    whole = first.read()
+    assert events(whole)[-2]["event"] == "stopped"
+    for reader in readers:
+        body = without_comments(reader.read())
+        assert whole.endswith(body)
+        assert body.endswith(b"data: [DONE]\n\n")
+
+
+def test_a_reader_that_comes_back_in_time_finds_the_answer_running(pairs, deepseek):
+    for maker, other in pairs:
+        first = maker.start(new_id(), rate=100, text=TEXT)
+        first.read_event()
+        first.leave()
+        wait_until_left(maker, first)
+        again = other.read(first.id, after=1)
+        assert deltas(again.read()) == TEXT
+        assert deepseek.entries(first.id)[0]["finished"]
+
+
+def wait_until_left(worker, stream):
+    wait_for(lambda: worker.proxy.lines(f"{stream.id} client disconnected"))
+
+
+def test_an_answer_that_nobody_comes_back_to_is_stopped_after_the_grace(pairs, deepseek):
+    for maker, other in pairs:
+        first = maker.start(new_id(), rate=20, tokens=100_000)
+        first.read_event()
+        reader = other.read(first.id)
+        assert reader.status == 200
+        first.leave()
+        reader.read_event()
+        reader.leave()
+        left = deepseek.entries(first.id)[0]["last_token_mono"]
+        gone = deepseek.gone(first.id, GRACE + 5)
+        assert gone["peer_gone_mono"] - left > GRACE - 1.5
+        tail = events(other.read(first.id).read())[-2]
+        assert json.loads(tail["data"])["reason"] == "disconnect"
+
+
+def test_an_answer_without_a_reader_can_be_stopped_from_anywhere(pairs, deepseek):
+    for maker, other in pairs:
+        first = maker.start(new_id(), rate=20, tokens=100_000)
+        first.read_event()
+        first.leave()
+        wait_until_left(maker, first)
+        status, receipt = other.cancel(first.id)
+        assert (status, receipt["upstreamClosed"]) == (200, True)
+        assert deepseek.entries(first.id)[0]["peer_gone_at"] is not None
+
+
+def test_a_request_may_ask_for_less_than_the_grace_but_not_for_more(servers, deepseek):
+    worker = servers.workers[0]
+    at_once = worker.start(new_id(), headers={"X-On-Disconnect": "stop"}, never="tokens")
+    deepseek.entry(at_once.id)
+    at_once.leave()
+    deepseek.gone(at_once.id, 2)
+    longer = worker.start(new_id(), headers={"X-On-Disconnect": "1000"}, rate=20, tokens=100_000)
+    longer.read_event()
+    longer.leave()
+    deepseek.gone(longer.id, GRACE + 5)
+    refused = worker.start(new_id(), headers={"X-On-Disconnect": "later"})
+    assert (refused.status, b'"invalid_request"' in refused.read()) == (400, True)
+
+
+def test_an_owners_sessions_are_listed_from_every_worker(servers):
+    live = [worker.start(new_id(), "bob", rate=20, tokens=100_000) for worker in servers.workers]
+    ended = [worker.start(new_id(), "bob", rate=0, tokens=1) for worker in servers.workers]
+    for stream in ended:
+        stream.read()
+    for stream in live:
+        stream.read_event()
+    for worker in servers.workers:
+        listed = {each["sessionId"]: each for each in worker.sessions("bob")}
+        for stream in live:
+            assert (listed[stream.id]["phase"], listed[stream.id]["outcome"]) == ("streaming", None)
+            assert listed[stream.id]["events"] >= 1
+            assert 0 <= listed[stream.id]["ageSeconds"] < 60
+        for stream in ended:
+            assert listed[stream.id]["outcome"] == "finished"
+        assert not {stream.id for stream in live} & {
+            each["sessionId"] for each in worker.sessions("ada")
+        }
+    for stream in live:
+        assert servers.workers[0].cancel(stream.id, "bob")[0] == 200
+
+
+def test_300_sessions_whose_readers_drop_and_resume_at_random_lose_no_byte(servers, deepseek):
+    dice = random.Random(5)
+    plan = [(new_id(), dice.random() < 0.3, dice.random()) for _ in range(300)]
+
+    def live(planned):
+        session_id, stops, seed = planned
+        mine = random.Random(seed)
+        stream = cluster.Stream.begin(mine.choice(servers.proxies), session_id, rate=100, text=TEXT)
+        assert stream.status == 200
+        pieces, last, receipt = [], 0, None
+        for drop in range(10):
+            ended = False
+            for _ in range(mine.randrange(40)):
+                piece = stream.read_event()
+                if not piece.startswith(HEAD):
+                    ended = piece == b""
+                    if ended:
+                        break
+                    continue  # a comment
+                pieces.append(piece + b"\n")
+                last = numbers(piece)[0]
+            if ended:
+                break
+            stream.leave()
+            if stops and drop == 1:
+                receipt = cluster.stop_anywhere(mine.choice(servers.proxies), session_id)
+            stream = cluster.Stream.again(mine.choice(servers.proxies), session_id, after=last)
+            if stream.status == 204:
+                break
+        else:
+            pieces.append(without_comments(stream.read()))
+        stream.leave()
+        return b"".join(pieces), receipt
+
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(live, plan))
+    for (session_id, _, _), (body, receipt) in zip(plan, results, strict=True):
+        assert numbers(body) == list(range(1, len(numbers(body)) + 1)), session_id
+        assert body.endswith(b"data: [DONE]\n\n"), (session_id, body[-300:])
+        retained = cluster.Stream.again(servers.proxies[-1], session_id)
+        assert retained.read() == body
+        (entry,) = deepseek.entries(session_id)
+        if receipt is None or receipt[0] == 404:  # it had ended before
+            assert deltas(body) == TEXT
+            assert entry["finished"]
+        else:
+            assert TEXT.startswith(deltas(body))
+            assert events(body)[-2]["event"] == "stopped"
+            assert entry["peer_gone_at"] is not None
+    assert sum(receipt is not None and receipt[0] == 200 for _, receipt in results) > 30
+    for proxy in servers.proxies:
+        assert "Traceback" not in proxy.log()
+
+
+def test_a_reader_on_another_worker_is_told_that_the_answer_was_lost(deepseek, logs, tmp_path):
+    settings = {"CHATPROXY_TOKENS": cluster.tokens("ada")}
+    with cluster.start("gunicorn", deepseek, logs, tmp_path, workers=2, **settings) as servers:
+        maker, other = servers.workers
+        first = maker.start(new_id(), rate=20, tokens=100_000)
+        first.read_event()
+        reader = other.read(first.id)
+        while not reader.read_event().startswith(HEAD):
+            continue
+        os.kill(maker.pid, signal.SIGKILL)
+        body = reader.read()
+        last = events(body)[-1]
+        assert last["event"] == "error"
+        error = json.loads(last["data"])["error"]
+        assert error["code"] == "answer_lost"
+        assert f"after event {numbers(body)[-1]}:" in error["message"]
+        assert b"[DONE]" not in body
+        assert other.read(first.id).status == 404
+
+
+def test_5000_ended_answers_of_200_kb_take_no_more_memory_than_they_may():
+    """In a process of its own, as a worker keeps them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.retain"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    allowed, grown, kept, first, last = map(int, done.stdout.split())
+    assert grown < 1.25 * allowed
+    assert 5000 > kept > 0.8 * allowed / 220_000
+    assert (first, last) == (0, 1), "the oldest go first"
+
+
+def test_many_readers_on_all_workers_see_the_same(servers):
+    first = servers.workers[0].start(new_id(), rate=200, text=TEXT)
+    first.read_event()
+    barrier = threading.Barrier(20)
+
+    def watch(number):
+        barrier.wait(20)
+        return cluster.Stream.again(servers.proxies[number % len(servers.proxies)], first.id).read()
+
+    with ThreadPoolExecutor(20) as pool:
+        bodies = {without_comments(body) for body in pool.map(watch, range(20))}
+    assert len(bodies) == 1
+    assert deltas(bodies.pop()) == TEXT
