@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, current_app, g, jsonify, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from . import payload as payloads
 from . import signals
-from .errors import BodyTooLarge, PeersUnavailable, Refusal
+from .errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
 
 if TYPE_CHECKING:
     from .extension import State
@@ -148,7 +148,12 @@ def _read_payload() -> payloads.Payload:
     limit = _state().settings.max_body_bytes
     # One byte more: Werkzeug cuts a body without Content-Length off at the limit, and is silent.
     request.max_content_length = limit + 1
-    body = request.get_data(cache=False)
+    try:
+        body = request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception:  # each server has one of its own for a body that is not HTTP
+        raise InvalidRequest("The body could not be read.") from None
     if len(body) > limit:
         raise RequestEntityTooLarge
     return payloads.parse(body)

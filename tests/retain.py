@@ -20,13 +20,14 @@ def resident():
 def main():
     settings = Settings(base_url="http://127.0.0.1:1", retain_bytes=ALLOWED)
     registry = Registry(settings, object(), TablePeers())
+    chunk = {"id": "x" * 36, "choices": [{"delta": {"content": "word "}}]}
+    blocks = [b"data: " + json.dumps(chunk).encode() * 2] * 50
     gc.collect()
     before = resident()
     for number in range(5000):
         session = registry.claim(f"session_{number}", "")
         for _ in range(20):
-            chunk = {"id": "x" * 36, "choices": [{"delta": {"content": "word "}}]}
-            session.log.append([b"data: " + json.dumps(chunk).encode() * 2 for _ in range(50)])
+            session.log.append(blocks)
         session.events = 1000
         session.end(Outcome.FINISHED)
         session.log.end()

@@ -6,15 +6,13 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from . import cluster
-from .servers import ROOT, events, new_id, wait_for
+from .servers import events, new_id, wait_for
 from .valkey import Valkey
 
 TEXT = "".join(f"w{number} " for number in range(150))
@@ -205,7 +203,8 @@ def test_an_owners_sessions_are_listed_from_every_worker(servers):
 
 def test_300_sessions_whose_readers_drop_and_resume_at_random_lose_no_byte(servers, deepseek):
     dice = random.Random(5)
-    plan = [(new_id(), dice.random() < 0.3, dice.random()) for _ in range(300)]
+    number = 300 if len(servers.workers) > 1 else 50
+    plan = [(new_id(), dice.random() < 0.3, dice.random()) for _ in range(number)]
 
     def live(planned):
         session_id, stops, seed = planned
@@ -252,7 +251,7 @@ def test_300_sessions_whose_readers_drop_and_resume_at_random_lose_no_byte(serve
             assert TEXT.startswith(deltas(body))
             assert events(body)[-2]["event"] == "stopped"
             assert entry["peer_gone_at"] is not None
-    assert sum(receipt is not None and receipt[0] == 200 for _, receipt in results) > 30
+    assert sum(receipt is not None and receipt[0] == 200 for _, receipt in results) > number / 10
     for proxy in servers.proxies:
         assert "Traceback" not in proxy.log()
 
@@ -275,22 +274,6 @@ def test_a_reader_on_another_worker_is_told_that_the_answer_was_lost(deepseek, l
         assert f"after event {numbers(body)[-1]}:" in error["message"]
         assert b"[DONE]" not in body
         assert other.read(first.id).status == 404
-
-
-def test_5000_ended_answers_of_200_kb_take_no_more_memory_than_they_may():
-    """In a process of its own, as a worker keeps them."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.retain"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr
-    allowed, grown, kept, first, last = map(int, done.stdout.split())
-    assert grown < 1.25 * allowed
-    assert 5000 > kept > 0.8 * allowed / 220_000
-    assert (first, last) == (0, 1), "the oldest go first"
 
 
 def test_many_readers_on_all_workers_see_the_same(servers):
