@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 BIND ?= 127.0.0.1:8000
+# Test files that run side by side. Much of a test is waiting.
+JOBS ?= 3
 
 BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client
@@ -29,7 +31,7 @@ types: .venv/dev .venv/client
 
 tests: .venv/dev .venv/client .venv/chromium .venv/nginx
 	$(NPM) test --silent
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 page: .venv/client
 	$(NPM) run --silent build
@@ -42,6 +44,7 @@ page-is-built: .venv/client
 bench: .venv/dev .venv/client .venv/chromium
 	$(BIN)/python -m benchmarks.stop
 	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.storm --minutes 1
 	$(BIN)/python -m benchmarks.page
 

@@ -18,6 +18,7 @@ from .servers import ROOT
     ("name", "titles"),
     [
         ("stop", ["Stop to close", "CPU per event", "CPU per started stream", "memory per live"]),
+        ("reading", ["by who asked", "again, another worker", "over Valkey", "a stream in Redis"]),
         ("peers", ["idle", "beside 20 streams", "same worker", "another, same host", "Valkey"]),
     ],
 )
