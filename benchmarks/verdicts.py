@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chatproxy.reservations import EARLY_CANCEL_SECONDS
+from chatproxy.upstream import TRIES
 
 from . import load
 from .fates import STOPPED
@@ -139,9 +140,10 @@ class Judge:
         elif visit.fate.name in ("complete", "slow", "stop_early"):
             self._complete(visit, reply, entries)
         else:
-            # Between two tries a session does not last for ever: it may fail before the Stop is
-            # answered. That a 404 was true then has been seen from the ledger.
-            late = all(press.answered > visit.ended for press in visit.presses)
+            # Tries do not go on for ever: the last one may have failed before a Stop was answered.
+            failed_at = entries[-1]["received_mono"] if len(entries) == TRIES else float("inf")
+            answered = [press for press in visit.presses if press.status in (200, 404)]
+            late = all(press.settled > failed_at for press in answered)
             excused = late and "status" in visit.fate.simulate
             self._expect(excused, visit, f"not stopped: {reply.status} {reply.body[-300:]!r}")
             self._outcome(visit, reply, "failed")

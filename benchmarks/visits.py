@@ -112,8 +112,8 @@ class Visit:
     def __init__(self, fate: Fate, wires: Wires, on_press: Any) -> None:
         self.fate = fate
         self.presses: list[Press] = []
-        #: When the start was sent, when the first of its answer came, and when no more came.
-        self.began = self.answered = self.ended = 0.0
+        #: When the start was sent, and when the first of its answer came.
+        self.began = self.answered = 0.0
         self.stream: Wire | None = None
         self.received = b""
         #: Whether the client left, or gave the answer up.
@@ -172,7 +172,6 @@ class Visit:
                     with suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(self._hurries.wait(), _BETWEEN_SIPS)
                     slow = not self._hurries.is_set()
-        self.ended = time.monotonic()
 
     async def _press(self, mine: list[Wire]) -> None:
         """Press Stop, and again as a user would, until it is answered by a yes or a no."""

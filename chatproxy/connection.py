@@ -45,7 +45,8 @@ class Line:
     def __init__(self, on_sent: Callable[[], None]) -> None:
         self.on_sent = on_sent
         self._lock = threading.Lock()
-        self._aborted = False
+        #: Set once this call may have no socket any more.
+        self.aborted = False
         self._descriptor: int | None = None
         self._socket: socket.socket | None = None
         self._wake: Callable[[], None] | None = None
@@ -53,7 +54,7 @@ class Line:
     def abort(self) -> None:
         """Shut the socket down and end every wait, now and later. Never blocks or raises."""
         with self._lock:
-            self._aborted = True
+            self.aborted = True
             if self._descriptor is not None:
                 _shut_down(self._descriptor)
             if self._wake is not None:
@@ -65,7 +66,7 @@ class Line:
         :raises Aborted: where ``abort`` came first.
         """
         with self._lock:
-            if self._aborted:
+            if self.aborted:
                 raise Aborted
             self._release()
             self._descriptor = os.dup(sock.fileno())
@@ -95,7 +96,7 @@ class Line:
             return [(family, socket.SOCK_STREAM, 0, "", (host, port))]
         answers: queue.SimpleQueue[list[_Address] | OSError] = queue.SimpleQueue()
         with self._lock:
-            if self._aborted:
+            if self.aborted:
                 raise Aborted
             self._wake = lambda: answers.put(OSError("aborted"))
 
@@ -115,7 +116,7 @@ class Line:
         finally:
             with self._lock:
                 self._wake = None
-        if self._aborted:
+        if self.aborted:
             raise Aborted
         if isinstance(answer, OSError):
             raise answer
@@ -205,6 +206,8 @@ class _PoolMixin(urllib3.HTTPConnectionPool):
         """Take a connection back. From here on another call may have it, so the last lets go."""
         if conn is not None and conn.line is not None:
             conn.line.close()
+            if conn.line.aborted:
+                conn.close()  # what had come before the abort was a whole answer; its socket is shut
             conn.line = None
         if conn is not None and self.pool is not None and self.pool.full():
             conn.close()  # one too many to keep; urllib3 would warn of each

@@ -659,6 +659,22 @@ def test_to_abort_a_finished_call_leaves_its_connection_to_the_next(
     assert second.join() is None
 
 
+def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
+    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
+) -> None:
+    """The bytes that had come before are read; the socket under them is shut."""
+    upstream = connect(deepseek.url)
+    line = connection.Line(on_sent=lambda: None)
+    connection.current_line.set(line)
+    answered = aside.submit(lambda: deepseek.accept().answer())
+    response = upstream.send(upstream.prepare(b"{}"))
+    used = response.raw.connection
+    answered.result(PATIENCE)
+    line.abort()
+    assert response.content.endswith(DONE)
+    assert used.sock is None
+
+
 def test_a_call_that_is_closed_amid_its_answer_closes_the_connection(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
