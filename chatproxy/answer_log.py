@@ -15,10 +15,16 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from . import sse
 from .errors import EventsGone
+
+if TYPE_CHECKING:
+    from .wire import Wire
 
 #: The most bytes that a reader is given at once, and one event more.
 _WRITE_BYTES = 64 * 1024
@@ -62,6 +68,11 @@ class AnswerLog:
         return self.size + _ENTRY_BYTES * len(self._entries) + _OWN_BYTES
 
     @property
+    def full(self) -> bool:
+        """Whether a reader that lags keeps too much of it."""
+        return self.size > self._limit
+
+    @property
     def followed(self) -> bool:
         """Whether anybody reads."""
         return bool(self._readers)
@@ -93,7 +104,7 @@ class AnswerLog:
 
     def wait_for_room(self) -> None:
         """Block while a reader that lags keeps the log full, until it reads on or leaves."""
-        while self.size > self._limit and not self._released:
+        while self.full and not self._released:
             self._room.get()
 
     def release(self) -> None:
@@ -133,7 +144,7 @@ class AnswerLog:
 
     def _wake(self) -> None:
         for reader in self._readers:
-            if reader.waits:
+            if reader.waits and not reader.deliver():
                 reader.waits = False
                 reader.bell.put(None)
 
@@ -141,28 +152,37 @@ class AnswerLog:
 class LogReader:
     """One reader's place in an answer log. Used by one thread, but for ``close``."""
 
-    __slots__ = ("_log", "_pulses", "bell", "closed", "seen", "waits")
+    __slots__ = ("_log", "_pulses", "bell", "closed", "seen", "waits", "wire")
 
     def __init__(self, log: AnswerLog, after: int, pulses: int) -> None:
         self._log = log
         self._pulses = pulses
         self.seen = after
         self.bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        #: Whether it waits for something to read.
         self.waits = False
         self.closed = False
+        #: Where to the producer may write while this reader waits; the reader need not wake then.
+        self.wire: Wire | None = None
 
     def read(self, timeout: float) -> bytes | None:
         """Everything that is ready, joined; wait for it up to ``timeout`` seconds.
 
         What is returned counts as delivered. ``b""`` means that nothing came in time, None that
         the answer has ended or the reader was closed.
+
+        :raises OSError: where the wire broke.
         """
-        while (ready := self._take()) == b"":
-            try:
-                self.bell.get(timeout=timeout)
-            except queue.Empty:
-                break
+        while (ready := self._take()) == b"" and self._wait(timeout):
+            if self.wire is not None:
+                self.wire.flush()
         return ready
+
+    def deliver(self) -> bool:
+        """Write what is ready to the wire, under the log's lock; False where it must wake."""
+        if self.wire is None or self._log.ended:
+            return False
+        return self.wire.write(self._next() or b"") and self.seen == self._log.last
 
     def close(self) -> bool:
         """Stop reading; wakes the thread that waits in ``read``.
@@ -179,21 +199,41 @@ class LogReader:
             self._make_room()
             return True
 
+    def _wait(self, timeout: float) -> bool:
+        """Wait to be woken; False after so many seconds in which nothing was written either."""
+        quiet_since = time.monotonic()
+        try:
+            while (left := quiet_since + timeout - time.monotonic()) >= 0:
+                with suppress(queue.Empty):
+                    self.bell.get(timeout=left)
+                    return True
+                if self.wire is None:
+                    break
+                quiet_since = max(quiet_since, self.wire.written_at)
+            return False
+        finally:
+            with self._log._lock:
+                self.waits = False
+
     def _take(self) -> bytes | None:
-        log = self._log
-        with log._lock:
+        with self._log._lock:
             if self.closed:
                 return None
-            start = self.seen + 1 - log._first
-            if start < len(log._entries):
-                return self._join(log._entries, start)
-            if log._ended:
-                return None
-            if self._pulses != log._pulses:
-                self._pulses = log._pulses
-                return sse.KEEP_ALIVE
-            self.waits = True
-            return b""
+            ready = self._next()
+            self.waits = ready == b""
+            return ready
+
+    def _next(self) -> bytes | None:
+        log = self._log
+        start = self.seen + 1 - log._first
+        if start < len(log._entries):
+            return self._join(log._entries, start)
+        if log._ended:
+            return None
+        if self._pulses != log._pulses:
+            self._pulses = log._pulses
+            return sse.KEEP_ALIVE
+        return b""
 
     def _join(self, entries: list[bytes], start: int) -> bytes:
         end, size = start, 0

@@ -8,8 +8,9 @@ of its descriptor, and ``abort`` shuts that down. The duplicate reaches the conn
 layer that was put on top (a TLS handshake detaches the socket it was given), and can't be closed
 or used again by somebody else in the meantime.
 
-The connection classes below are urllib3's own, but for two steps: making the socket, and sending
-the request. They find the line of the present call in a context variable.
+The connection classes below are urllib3's own, but for three steps: making the socket, sending the
+request, and making the object for the answer, whose body is read without urllib3. They find the
+line of the present call in a context variable.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from .body import Body
 from .errors import Aborted
 
 _Address = tuple[typing.Any, ...]
@@ -49,6 +51,8 @@ class Line:
         self.aborted = False
         self._descriptor: int | None = None
         self._socket: socket.socket | None = None
+        #: The answer that came on it last, where there is one.
+        self.body: Body | None = None
         self._wake: Callable[[], None] | None = None
 
     def abort(self) -> None:
@@ -192,6 +196,15 @@ class _AbortableMixin(HTTPConnection):
         super().request(*args, **kwargs)
         line.on_sent()
 
+    def response_class(  # type: ignore[override]
+        self, sock: socket.socket, **kwargs: typing.Any
+    ) -> Body:
+        """Make the object for an answer, as ``http.client`` does by this attribute."""
+        body = Body(sock, **kwargs)
+        if self.line is not None:
+            self.line.body = body
+        return body
+
 
 class _AbortableHTTPConnection(_AbortableMixin, HTTPConnection):
     pass
@@ -207,7 +220,7 @@ class _PoolMixin(urllib3.HTTPConnectionPool):
         if conn is not None and conn.line is not None:
             conn.line.close()
             if conn.line.aborted:
-                conn.close()  # what had come before the abort was a whole answer; its socket is shut
+                conn.close()  # a whole answer had come before, but its socket is shut
             conn.line = None
         if conn is not None and self.pool is not None and self.pool.full():
             conn.close()  # one too many to keep; urllib3 would warn of each

@@ -51,11 +51,14 @@ def on_starting(server: Any) -> None:
         sys.exit("chatproxy: gunicorn's preload_app cannot be used with the gevent worker.")
 
 
-def post_worker_init(_worker: Any) -> None:
-    """Leave Ctrl-C to the master, which passes it on.
+def post_worker_init(worker: Any) -> None:
+    """Have the clients' sockets lent to the answers, and leave Ctrl-C to the master.
 
-    A terminal sends it to both; told twice, a gevent worker ends with a traceback.
+    A terminal sends that to both; told twice, a gevent worker ends with a traceback.
     """
+    from .wire import lending  # noqa: PLC0415 - not before gevent has patched
+
+    worker.wsgi = lending(worker.wsgi)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -16,12 +16,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from . import signals, sse
 from .errors import PeersUnavailable, Refusal
 from .peers import Message
 from .session import StreamSession
+
+if TYPE_CHECKING:
+    from .wire import Wire
 
 #: Seconds for which a worker waits at once for something to tell a reader of another.
 WAIT_SECONDS = 1.0
@@ -39,6 +42,9 @@ class Reading(Protocol):
     @property
     def refusal(self) -> Refusal | None:
         """Why there is no answer at all, where there is none."""
+
+    def lend(self, wire: Wire) -> None:
+        """What is ready may be written to the client while ``read`` waits."""
 
     def read(self, timeout: float) -> bytes | None:
         """All that is ready; ``b""`` where nothing came in time, None at the end."""
@@ -75,6 +81,10 @@ class SessionReading:
     def over(self) -> bool:
         """Whether the answer has ended and all of it was read."""
         return self._session.log.ended and self._reader.seen == self._session.log.last
+
+    def lend(self, wire: Wire) -> None:
+        """See ``Reading``."""
+        self._reader.wire = wire
 
     def read(self, timeout: float) -> bytes | None:
         """See ``Reading``."""
@@ -127,6 +137,9 @@ class PeerReading:
         :raises PeersUnavailable: where the other worker does not answer.
         """
         return self._read_on(0.0), self._ready
+
+    def lend(self, wire: Wire) -> None:
+        """See ``Reading``. Not used: what another worker says comes in answers to questions."""
 
     def read(self, timeout: float) -> bytes | None:
         """See ``Reading``. Where the other worker is no more, the last event says so."""

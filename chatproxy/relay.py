@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from . import signals, sse
 from .disconnect import Watch
@@ -21,11 +21,10 @@ from .registry import Registry
 from .session import Outcome, Phase, Reason, StreamSession
 from .upstream import UpstreamCall
 
-logger = logging.getLogger("chatproxy")
+if TYPE_CHECKING:
+    from .wire import Wire
 
-#: Bytes after which a producer lets others have their turn. Under gevent a socket that always has
-#: something to read would never wait, and a Stop would not be heard beside it.
-_TURN_BYTES = 16 * 1024
+logger = logging.getLogger("chatproxy")
 
 #: Seconds for which the end of the body is awaited after ``[DONE]``, so that the connection can
 #: be used for another answer.
@@ -54,53 +53,55 @@ def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> N
 
 
 def _pump(session: StreamSession, call: UpstreamCall) -> None:
-    decoder = sse.Decoder()
-    pieces = call.pieces()
-    taken = 0
-    for piece in pieces:
-        events: list[bytes] = []
-        done = False
-        for block in decoder.feed(piece):
-            if sse.is_comment(block):
-                session.log.pulse()
-            elif done := sse.is_done(block):
-                break
-            else:
-                events.append(block)
-        if events:
-            _record(session, events)
-        if done:
-            _complete(session, call, pieces)
-            return
+    intake = _Intake(session)
+    ended = False
+    while not (ended or intake.done):
+        ended = call.receive(intake.take)
         session.log.wait_for_room()
-        taken += len(piece)
-        if taken > _TURN_BYTES:
-            taken = 0
-            time.sleep(0)
-    raise UpstreamError("DeepSeek closed the connection before the answer was complete.")
-
-
-def _record(session: StreamSession, events: list[bytes]) -> None:
-    session.last_event_at = time.monotonic()
-    if session.first_event_at is None:
-        session.first_event_at = session.last_event_at
-    session.enter(Phase.STREAMING)
-    session.events += len(events)
-    session.bytes += sum(map(len, events))
-    session.log.append(events)
-    if session.transcript is not None:
-        session.transcript.add(events)
-
-
-def _complete(session: StreamSession, call: UpstreamCall, pieces: Iterator[bytes]) -> None:
+    if not intake.done:
+        raise UpstreamError("DeepSeek closed the connection before the answer was complete.")
     if session.end(Outcome.FINISHED) is not Outcome.FINISHED:
         raise Aborted
     session.log.append([sse.DONE])
     session.log.end()
-    call.limit(_TAIL_SECONDS)
-    with suppress(UpstreamError):
-        for _, _piece in zip(range(_TAIL_PIECES), pieces, strict=False):
-            continue
+    call.drain(_TAIL_SECONDS, _TAIL_PIECES)
+
+
+class _Intake:
+    """Takes what DeepSeek sends, and puts the events into the log. Never waits."""
+
+    def __init__(self, session: StreamSession) -> None:
+        self._session = session
+        self._decoder = sse.Decoder()
+        #: Whether the answer is whole.
+        self.done = False
+
+    def take(self, piece: bytes) -> bool:
+        """Take the next bytes; return whether there is room for more, and more to come."""
+        events = []
+        for block in self._decoder.feed(piece):
+            if sse.is_comment(block):
+                self._session.log.pulse()
+            elif sse.is_done(block):
+                self.done = True
+                break
+            else:
+                events.append(block)
+        if events:
+            self._record(events)
+        return not (self.done or self._session.log.full)
+
+    def _record(self, events: list[bytes]) -> None:
+        session = self._session
+        session.last_event_at = time.monotonic()
+        if session.first_event_at is None:
+            session.first_event_at = session.last_event_at
+            session.enter(Phase.STREAMING)
+        session.events += len(events)
+        session.bytes += sum(map(len, events))
+        session.log.append(events)
+        if session.transcript is not None:
+            session.transcript.add(events)
 
 
 def _finish(
@@ -178,6 +179,10 @@ class Follower:
     def begin_at_once(self) -> None:
         """Have something to say now, so that the client sees that it reads."""
         self._first = self._reading.read(0.0) or sse.HEARTBEAT
+
+    def lend(self, wire: Wire) -> None:
+        """Have events written to the client while the server waits for the next item."""
+        self._reading.lend(wire)
 
     def __iter__(self) -> Iterator[bytes]:
         return self

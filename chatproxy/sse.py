@@ -56,6 +56,10 @@ class Decoder:
 
         :raises UpstreamError: where an event grows beyond ``MAX_EVENT_BYTES``.
         """
+        if self._is_between_events() and _is_plain(piece):
+            plain = piece[:-2].split(b"\n\n")
+            if all(block.startswith(b"data:") and b"\n" not in block for block in plain):
+                return plain
         if self._start is not None:
             self._start = piece = self._start + piece
             if len(piece) < len(_BOM) and _BOM.startswith(piece):
@@ -79,6 +83,9 @@ class Decoder:
             self._open += len(rest)
             self._check_length()
         return blocks
+
+    def _is_between_events(self) -> bool:
+        return not (self._line or self._lines or self._after_cr or self._start is not None)
 
     def _check_length(self) -> None:
         if self._held + self._open > MAX_EVENT_BYTES:
@@ -107,6 +114,11 @@ class Decoder:
 def _split(piece: bytes) -> list[bytes]:
     """The lines of a piece without their ends; what follows the last end comes last."""
     return _LINE_END.split(piece) if b"\r" in piece else piece.split(b"\n")
+
+
+def _is_plain(piece: bytes) -> bool:
+    """Whether this may be whole events that are a line each, as DeepSeek sends them."""
+    return piece.endswith(b"\n\n") and len(piece) <= MAX_EVENT_BYTES and b"\r" not in piece
 
 
 def is_comment(block: bytes) -> bool:

@@ -17,22 +17,26 @@ from __future__ import annotations
 
 import email.utils
 import errno
+import functools
 import http.client
 import json
 import os
 import random
 import ssl
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import certifi
 import requests
 import urllib3.exceptions
 
+from .body import Body
 from .config import Settings
 from .connection import AbortableAdapter, Line, current_line
 from .errors import Aborted, ConfigError, UpstreamError
+from .readiness import each_time_readable
 from .session import Phase, StreamSession
 
 #: How many connections without an answer are kept for the next ones.
@@ -50,6 +54,7 @@ _RETRIED_STATUSES = frozenset({429, 500, 503})
 _TRANSPORT_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
     OSError,
 )
 
@@ -70,7 +75,7 @@ class Upstream:
         self.url = f"{settings.base_url}/chat/completions"
         self._key = settings.api_key
         self._timeout = (settings.connect_timeout, None)  # silence is the clock's business
-        self._headers = {
+        headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream",
             # A compressed stream arrives in lumps.
@@ -78,7 +83,8 @@ class Upstream:
             "User-Agent": "chatproxy",
         }
         if settings.api_key:
-            self._headers["Authorization"] = f"Bearer {settings.api_key}"
+            headers["Authorization"] = f"Bearer {settings.api_key}"
+        self._template = requests.Request("POST", self.url, headers=headers).prepare()
         # Asked once. Nothing else is taken from the environment; a netrc would replace the key.
         with requests.Session() as session:
             found = session.merge_environment_settings(self.url, {}, True, None, None)
@@ -89,8 +95,11 @@ class Upstream:
         self._adapter = AbortableAdapter(tls, pool_maxsize=KEPT_CONNECTIONS)
 
     def prepare(self, body: bytes) -> requests.PreparedRequest:
-        """The request for one answer."""
-        return requests.Request("POST", self.url, headers=self._headers, data=body).prepare()
+        """The request for one answer: a copy, as to make one anew takes much longer."""
+        request = self._template.copy()
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        return request
 
     def send(self, request: requests.PreparedRequest) -> requests.Response:
         """Send it, and return as soon as the headers of an answer have come.
@@ -141,49 +150,63 @@ class UpstreamCall:
 
     def __init__(self, upstream: Upstream, body: bytes, session: StreamSession) -> None:
         self._upstream = upstream
-        self._body = body
+        self._content = body
         self._session = session
         self._flag = session.flag
         self._line = Line(on_sent=lambda: session.enter(Phase.WAITING))
         self._response: requests.Response | None = None
+        #: The body of the answer, where it can be read straight from the socket.
+        self._body: Body | None = None
 
     def abort(self) -> None:
         """Shut the connection and end every wait. The flag must be set before."""
         self._line.abort()
 
-    def pieces(self) -> Iterator[bytes]:
-        """Open the call and yield what comes, in pieces as they arrive.
+    def receive(self, take: Callable[[bytes], bool]) -> bool:
+        """Open the call, and have ``take`` called with what comes, in pieces as they arrive.
 
+        That must not wait for anything. Where it returns False, this method returns, and may be
+        called again for the rest.
+
+        :returns: whether this is the end of the answer's body.
         :raises Aborted: where the flag was set.
         :raises UpstreamError: where no answer could be had, or it broke off.
         """
         try:
-            response = self._open()
-            while piece := self._read(response):
-                yield piece
+            response = self._open() if self._response is None else self._response
+            return self._receive(response, take)
         except Aborted:
             raise
         except _TRANSPORT_ERRORS as error:
             if self._flag.is_set():
                 raise Aborted from None
             raise UpstreamError("The connection to DeepSeek broke off.") from error
-        if self._flag.is_set():
-            raise Aborted
 
-    def limit(self, seconds: float) -> None:
-        """Bound every further read."""
-        self._line.limit(seconds)
+    def drain(self, seconds: float, pieces: int) -> None:
+        """Read the rest of the body, where that is little and comes soon, to keep the connection.
+
+        :param seconds: the longest wait for each of so many ``pieces``.
+        """
+        if self._body is not None:
+            self._line.limit(seconds)
+            with suppress(*_TRANSPORT_ERRORS):
+                while pieces and not self._body.complete:
+                    self._body.receive()
+                    pieces -= 1
 
     def close(self) -> None:
         """Close the connection, or give it back to the pool if the answer was read to its end."""
         try:
             if self._response is not None:
+                if self._body is not None and self._body.reusable:
+                    self._body.close()
+                    self._response.raw.release_conn()
                 self._response.close()
         finally:
             self._line.close()
 
     def _open(self) -> requests.Response:
-        request = self._upstream.prepare(self._body)
+        request = self._upstream.prepare(self._content)
         for number in range(TRIES):
             try:
                 return self._try(request)
@@ -211,11 +234,28 @@ class UpstreamCall:
             current_line.reset(token)
         if response.status_code != 200:
             self._refuse(response)
+        if "Content-Encoding" not in response.headers:
+            self._body = self._line.body
         return response
 
+    def _receive(self, response: requests.Response, take: Callable[[bytes], bool]) -> bool:
+        if self._body is not None:
+            step = functools.partial(self._step, self._body, take)
+            each_time_readable(self._body.socket, step)
+            return self._body.complete
+        while piece := self._read(response):
+            if not take(piece):
+                return False
+        return True
+
+    def _step(self, body: Body, take: Callable[[bytes], bool]) -> bool:
+        piece = body.receive()
+        if self._flag.is_set():
+            raise Aborted
+        return bool(piece) and take(piece) and not body.complete
+
     def _read(self, response: requests.Response) -> bytes:
-        compressed = "Content-Encoding" in response.headers
-        piece: bytes = response.raw.read1(_READ_BYTES, decode_content=compressed)
+        piece: bytes = response.raw.read1(_READ_BYTES, decode_content=True)
         if self._flag.is_set():
             raise Aborted
         return piece

@@ -6,7 +6,7 @@ They run inside the application's own ``before_request``, so that its login and 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,11 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from . import payload as payloads
 from . import signals
 from .errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
+from .wire import Outlet
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
     from .extension import State
     from .relay import Follower
 
@@ -84,7 +87,20 @@ def _closed_if_it_fails(follower: Follower) -> Iterator[None]:
 
 def _respond(session_id: str, follower: Follower) -> Response:
     g.chatproxy_follower = follower
-    return Response(follower, headers={**_STREAM_HEADERS, "X-Session-Id": session_id})
+    return _Answer(follower, {**_STREAM_HEADERS, "X-Session-Id": session_id})
+
+
+class _Answer(Response):
+    """A response to whose body, where nobody has replaced it, a server can lend its wire."""
+
+    def __init__(self, follower: Follower, headers: dict[str, str]) -> None:
+        super().__init__(follower, headers=headers)
+        self._follower = follower
+
+    def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+        if self.response is self._follower:
+            return Outlet(self._follower, self.close)
+        return super().get_app_iter(environ)
 
 
 def sessions() -> tuple[Response, int]:

@@ -19,10 +19,21 @@ PACKAGE = Path(chatproxy.__file__).parent
 LAYERS = [
     {"errors"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
-    | {"measures", "tally"},
+    | {"measures", "tally", "wire"},
     {"receipt", "reservations", "arbitration", "access"},
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
-    {"connection", "upstream", "disconnect", "logs", "metrics", "registry", "reading", "visits"},
+    {
+        "body",
+        "connection",
+        "readiness",
+        "upstream",
+        "disconnect",
+        "logs",
+        "metrics",
+        "registry",
+        "reading",
+        "visits",
+    },
     {"library", "clock", "shutdown"},
     {"desk", "relay"},
     {"views"},
@@ -42,7 +53,7 @@ ONLY_FOR_TYPES = {("views", "extension")}
 RESERVED = {
     "requests": {"connection", "upstream"},
     "urllib3": {"connection", "upstream"},
-    "gevent": {"disconnect"},
+    "gevent": {"disconnect", "readiness"},
     "prometheus_client": {"metrics"},
     "redis": {"peers.link"},
 }
@@ -152,7 +163,7 @@ def test_a_reserved_package_is_imported_only_where_it_belongs(package: str) -> N
 
 
 def test_the_settings_for_gunicorn_need_little() -> None:
-    assert ours("gunicorn_config") <= {"config", "errors", "peers", "peers.run_dir"}
+    assert ours("gunicorn_config") <= {"config", "errors", "peers", "peers.run_dir", "wire"}
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def temporary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The temporary directory of this process, which is not gunicorn's."""
+    monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.delenv("SERVER_SOFTWARE", raising=False)
     return folder
@@ -242,6 +243,7 @@ def test_without_any_temporary_directory_the_start_is_refused(
     def find_none() -> NoReturn:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
+    monkeypatch.setenv("TMPDIR", "/nowhere")
     monkeypatch.setattr(tempfile, "gettempdir", find_none)
     assert "No usable temporary directory" in refusal("")
 
@@ -249,8 +251,22 @@ def test_without_any_temporary_directory_the_start_is_refused(
 def test_a_full_temporary_directory_is_refused_at_the_start(
     full: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(full))
     monkeypatch.setattr(tempfile, "tempdir", str(full))
     assert os.strerror(errno.ENOSPC) in refusal("")
+
+
+def test_it_is_in_memory_where_there_is_such_a_file_system(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer makes a file there; on a disk that takes many times as long."""
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.delenv("SERVER_SOFTWARE", raising=False)
+    monkeypatch.setattr(run_dir_module, "_MEMORY", str(folder))
+    run_dir = RunDir("")
+    assert run_dir.path.parent == folder
+    run_dir.leave()
+    assert list(folder.iterdir()) == []
 
 
 def test_a_fork_of_a_process_gets_its_own(temporary: Path) -> None:

@@ -81,9 +81,28 @@ def new_call(upstream: Upstream, session: StreamSession | None = None) -> Upstre
 
 def failure_of(call: UpstreamCall) -> UpstreamError:
     with pytest.raises(UpstreamError) as caught:
-        list(call.pieces())
+        pieces_of(call)
     call.close()
     return caught.value
+
+
+def pieces_of(call: UpstreamCall) -> list[bytes]:
+    """All that comes."""
+    pieces: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        pieces.append(piece)
+        return True
+
+    assert call.receive(take)
+    return pieces
+
+
+def one_piece_of(call: UpstreamCall) -> bytes:
+    """What comes first; the rest is left."""
+    pieces: list[bytes] = []
+    call.receive(lambda piece: pieces.append(piece) is not None)
+    return pieces[0]
 
 
 # --- what DeepSeek's answers become
@@ -256,7 +275,7 @@ def test_a_later_try_may_succeed(connect: Connect, mocked: RequestsMock) -> None
     answer_with(mocked, 503)
     answer_with(mocked, 200, body=requests.ConnectionError())
     answer_with(mocked, 200, body=EVENT + DONE)
-    assert b"".join(new_call(connect()).pieces()) == EVENT + DONE
+    assert b"".join(pieces_of(new_call(connect()))) == EVENT + DONE
     assert [call.request.body for call in mocked.calls] == [BODY] * 3
 
 
@@ -420,8 +439,7 @@ class Calling:
 
     def _run(self) -> None:
         try:
-            for piece in self.call.pieces():
-                self.pieces.put(piece)
+            self.call.receive(lambda piece: self.pieces.put(piece) is None)
         except Exception as error:
             self.error = error
         finally:
@@ -600,16 +618,15 @@ def aside() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def test_a_limit_bounds_every_further_read(
+def test_the_rest_of_an_answer_is_not_waited_for_any_longer_than_is_said(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
     call = new_call(connect(deepseek.url))
     aside.submit(begin_and_fall_silent, deepseek)
-    pieces = call.pieces()
-    assert next(pieces) == EVENT
-    call.limit(0.05)
-    with pytest.raises(UpstreamError):
-        next(pieces)
+    assert one_piece_of(call) == EVENT
+    begun = time.monotonic()
+    call.drain(0.05, pieces=4)
+    assert time.monotonic() - begun < PATIENCE
     call.close()
 
 
@@ -680,7 +697,7 @@ def test_a_call_that_is_closed_amid_its_answer_closes_the_connection(
 ) -> None:
     call = new_call(connect(deepseek.url))
     peer = aside.submit(begin_and_fall_silent, deepseek)
-    assert next(call.pieces()) == EVENT
+    assert one_piece_of(call) == EVENT
     call.close()
     assert peer.result(PATIENCE).sees_the_end()
 
@@ -777,20 +794,14 @@ def test_an_abort_ends_the_call_and_closes_the_connection(
 def test_what_came_before_the_abort_and_was_not_read_is_not_given_any_more(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
-    def send_two_at_once() -> None:
-        peer = deepseek.accept()
-        peer.request()
-        peer.begin()
-        peer.send(2 * (b"%x\r\n%b\r\n" % (len(EVENT), EVENT)))
-
     session = new_session()
     call = new_call(connect(deepseek.url), session)
-    aside.submit(send_two_at_once)
-    pieces = call.pieces()
-    assert next(pieces) == EVENT
+    peer = aside.submit(begin_and_fall_silent, deepseek)
+    assert one_piece_of(call) == EVENT
+    peer.result(PATIENCE).chunk(EVENT)
     session.cancel(Reason.USER)
     with pytest.raises(Aborted):
-        next(pieces)
+        one_piece_of(call)
     call.close()
 
 
@@ -905,7 +916,7 @@ def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
     call = new_call(connect(deepseek.url), session)
     session.cancel(Reason.USER)
     with pytest.raises(Aborted):
-        list(call.pieces())
+        pieces_of(call)
     call.close()
     assert deepseek.is_left_alone()
 

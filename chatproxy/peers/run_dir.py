@@ -29,6 +29,8 @@ from ..errors import ConfigError, PeersUnavailable
 _LONGEST = 80
 #: What may follow upon the prefix in the name of a directory that was not named.
 _LONGEST_SUFFIX = "4194304-xxxxxxxx"
+#: Where Linux has a file system in memory that every user may write to.
+_MEMORY = "/dev/shm"  # noqa: S108
 #: Seconds to wait for the lock of the directory.
 _LOCK_SECONDS = 1.5
 
@@ -66,13 +68,13 @@ class RunDir:
         remove_stale()
         if _is_gunicorn():
             return _private(of_master(os.getppid()))
-        return _private(Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-")))
+        return _private(Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-", dir=_base())))
 
     def _try(self) -> None:
         """See that files can be made there: a server whose Stop can't be right must not start."""
         where = self._configured or "the temporary directory"
         try:
-            where = self._configured or tempfile.gettempdir()
+            where = self._configured or str(_base())
             if self._configured:
                 _private(Path(where))
             else:
@@ -139,22 +141,33 @@ class RunDir:
 
 def of_master(pid: int) -> Path:
     """The run directory of a gunicorn master, where none is named."""
-    return Path(tempfile.gettempdir(), f"{_prefix()}{pid}")
+    return _base() / f"{_prefix()}{pid}"
 
 
 def of_this_user() -> list[Path]:
     """The run directories of this user's processes that were not named."""
-    found = Path(tempfile.gettempdir()).glob(f"{_prefix()}*")
+    found = _base().glob(f"{_prefix()}*")
     return sorted(path for path in found if path.is_dir())
 
 
 def remove_stale() -> None:
     """Remove the run directories of this user's processes that are no more."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
+    for path in _base().glob(f"{_prefix()}*"):
         pid = path.name[len(_prefix()) :].partition("-")[0]
         with suppress(OSError, OverflowError):
             if pid.isdecimal() and _is_private(path) and not _lives(int(pid)) and _is_quiet(path):
                 shutil.rmtree(path)
+
+
+def _base() -> Path:
+    """Where the directories are that were not named: in memory, unless ``TMPDIR`` says otherwise.
+
+    Each answer makes a file there and removes it, which on a disk takes up to a hundred times as
+    long.
+    """
+    if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK):
+        return Path(_MEMORY)
+    return Path(tempfile.gettempdir())
 
 
 def _is_gunicorn() -> bool:

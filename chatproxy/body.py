@@ -1,0 +1,142 @@
+"""The body of DeepSeek's answer: off the socket in large pieces, out of its transfer coding.
+
+``http.client`` reads a body chunk by chunk, with four calls to a buffered file for each. An event
+of an answer is a chunk of its own, so here everything that has come is taken at once, and decoded
+in one go. Nothing here waits but ``socket.recv``, and that only where the socket blocks.
+
+The chunked coding is RFC 9112, section 7.1. Extensions of chunks and trailers are dropped.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+
+_READ_BYTES = 64 * 1024
+#: The longest line with the size of a chunk, or of a trailer, and the longest number in it.
+_LINE_BYTES = 4096
+_SIZE_DIGITS = 15
+
+
+class ChunkDecoder:
+    """Takes the chunked coding off a stream of bytes, whatever the pieces in which it comes."""
+
+    def __init__(self) -> None:
+        self._rest = b""  # of a line that has not ended yet
+        self._left = 0  # bytes of the present chunk that are to come, with the CRLF after it
+        self._trailers = False
+        #: Whether all of the body has come.
+        self.ended = False
+        #: Whether something came after it.
+        self.exceeded = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return what they are without the coding.
+
+        :raises http.client.HTTPException: where this is not the chunked coding.
+        """
+        found: list[bytes] = []
+        begin = 0
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        while not self.ended:
+            if self._left:
+                begin = self._take_chunk(data, begin, found)
+                if self._left:
+                    break
+            end = data.find(b"\r\n", begin)
+            if end < 0:
+                self._keep(data[begin:])
+                break
+            self._take_line(data[begin:end])
+            begin = end + 2
+        self.exceeded = self.ended and begin < len(data)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def _take_chunk(self, data: bytes, begin: int, found: list[bytes]) -> int:
+        end = begin + self._left
+        # The last two are CRLF, which may have come in part.
+        if piece := data[begin : end - 2]:
+            found.append(piece)
+        if end > len(data):
+            self._left = end - len(data)
+            return len(data)
+        if not data.startswith(b"\n", end - 1):
+            raise http.client.HTTPException("A chunk is longer than its size.")
+        self._left = 0
+        return end
+
+    def _take_line(self, line: bytes) -> None:
+        if self._trailers:
+            self.ended = not line
+            return
+        size = line.partition(b";")[0].strip()
+        if len(size) > _SIZE_DIGITS or not size.isalnum():
+            raise http.client.HTTPException("A chunk has no size.")
+        try:
+            number = int(size, 16)
+        except ValueError:
+            raise http.client.HTTPException("A chunk has no size.") from None
+        self._trailers = number == 0
+        self._left = number and number + 2
+
+    def _keep(self, rest: bytes) -> None:
+        if len(rest) > _LINE_BYTES:
+            raise http.client.LineTooLong("chunk")
+        self._rest = rest
+
+
+class Body(http.client.HTTPResponse):
+    """An answer of which the head is read as usual, and the body by ``receive``."""
+
+    def __init__(self, sock: socket.socket, method: str | None = None) -> None:
+        super().__init__(sock, method=method)
+        self.socket = sock
+        self._decoder = ChunkDecoder()
+        self._begun = False
+        self._exceeded = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has come."""
+        return self._decoder.ended if self.chunked else self.length == 0
+
+    @property
+    def reusable(self) -> bool:
+        """Whether all of it has come, and nothing else, so that its connection is in order."""
+        return self.complete and not (self._exceeded or self._decoder.exceeded)
+
+    def receive(self) -> bytes:
+        """What has come, without its transfer coding; b"" where all of it has.
+
+        :raises BlockingIOError: where there is nothing yet and the socket does not block;
+            ``ssl.SSLWantReadError`` with TLS.
+        :raises OSError: where the connection broke.
+        :raises http.client.HTTPException: where it ended too early, or is not HTTP.
+        """
+        while not self.complete:
+            data = self._take()
+            if not data:
+                if self.chunked or self.length:
+                    raise http.client.IncompleteRead(b"")
+                self.length = 0
+            elif piece := self._decode(data):
+                return piece
+        return b""
+
+    def _take(self) -> bytes:
+        if not self._begun:
+            self._begun = True
+            # What came together with the head; that may be nothing, if the socket does not block.
+            if rest := self.fp.read1(_READ_BYTES):
+                return rest
+        return self.socket.recv(_READ_BYTES)
+
+    def _decode(self, data: bytes) -> bytes:
+        if self.chunked:
+            return self._decoder.feed(data)
+        if self.length is not None:
+            self._exceeded = len(data) > self.length
+            data = data[: self.length]
+            self.length -= len(data)
+        return data

@@ -1,0 +1,92 @@
+"""The wire to a client: its socket, lent by the WSGI server while that waits for the next item.
+
+A server asks the body of an answer for its next item, and writes nothing until it has that. So in
+the meantime whoever has an event can write it to the socket as it is, in the framing that the
+server has begun, and spare it the way through a queue, a second greenlet and the server's own
+layers. What the socket does not take at once is left for the greenlet that the server waits in.
+
+The server lends it only where it got the body from the application as it is (``Outlet``): whatever
+stands between the two and changes or wraps the body, ends that.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from werkzeug.wsgi import ClosingIterator
+
+WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+class Wire:
+    """A client's socket that does not block, and gunicorn's response on it."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._descriptor = response.sock.fileno()
+        self._rest = b""
+        #: When something was last written, by the monotonic clock.
+        self.written_at = time.monotonic()
+
+    def write(self, data: bytes) -> bool:
+        """Write at once; return whether all was taken. What was not is for ``flush``."""
+        if self._response.chunked:
+            data = b"%X\r\n%b\r\n" % (len(data), data)
+        try:
+            written = os.write(self._descriptor, data)
+        except OSError:  # it is full, or broken, which ``flush`` will find
+            written = 0
+        self._response.sent += len(data)
+        self.written_at = time.monotonic()
+        self._rest = data[written:]
+        return not self._rest
+
+    def flush(self) -> None:
+        """Write what is left, and wait as long as that takes.
+
+        :raises OSError: where the client has gone.
+        """
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            self._response.sock.sendall(rest)
+
+
+class Outlet(ClosingIterator):
+    """The body of a response that a server can lend its wire to.
+
+    :param body: an iterable of bytes, with ``lend``.
+    :param close: called by the server at the end.
+    """
+
+    def __init__(self, body: Any, close: Callable[[], None]) -> None:
+        super().__init__(body, close)
+        #: Takes a wire, which is used while the server waits for the next item.
+        self.lend: Callable[[Wire], None] = body.lend
+
+
+def lending(application: WSGIApplication) -> WSGIApplication:
+    """The application of a gunicorn worker, to whose answers it lends the wires."""
+    from gunicorn.http.wsgi import Response  # noqa: PLC0415 - only its workers call this
+
+    def lend(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        body = application(environ, start_response)
+        response = getattr(start_response, "__self__", None)
+        if isinstance(body, Outlet) and type(response) is Response and _is_free(response):
+            body.lend(Wire(response))  # nobody has put anything between the two
+        return body
+
+    return lend
+
+
+def _is_free(response: Any) -> bool:
+    """Whether there is nothing between the response and its socket, which does not block."""
+    sock = response.sock
+    return (
+        response.response_length is None
+        and not isinstance(sock, ssl.SSLSocket)
+        and not os.get_blocking(sock.fileno())
+    )
