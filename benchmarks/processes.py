@@ -6,14 +6,16 @@ process, which counts nanoseconds where ``/proc/<pid>/stat`` counts hundredths o
 
 from __future__ import annotations
 
+import http.client
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from gunicorn.config import Config
 
 from tests.servers import Process, clean_environment, wait_for
 
+_SECONDS_TO_START = 120
 _SECONDS_TO_END = 8
 _DESCRIPTORS = 16_384
 
@@ -64,12 +67,32 @@ def on(cores: frozenset[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def allow_many_files() -> None:
-    """Raise the soft limit of open files, for this process and those that it starts."""
+def allow_many_files(wanted: int = _DESCRIPTORS) -> None:
+    """Raise the soft limit of open files, for this process and those that it starts.
+
+    The hard limit is raised too, if it is lower and this process may do that.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        with suppress(ValueError, PermissionError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, wanted))
+            hard = wanted
+        wanted = hard
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that the system gives to nobody else, for a server that must be told which one.
+
+    Both may be bound to it, because both say ``SO_REUSEADDR`` (which servers do) and only the
+    server listens.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 class Server(Process):
@@ -84,8 +107,7 @@ class Server(Process):
 
     def cpu(self) -> float:
         """The CPU time that it has used so far, user and system, in seconds."""
-        # The clock's number is made as clock_getcpuclockid(3) makes it.
-        return time.clock_gettime((~self.pid << 3) | 2)
+        return _cpu(self.pid)
 
     def waited(self) -> float:
         """For how long it was ready to run and had no core, in seconds; 0 where that is not told.
@@ -140,10 +162,72 @@ class Worker(Server):
 
     def memory(self) -> int:
         """What it holds of memory (proportional set size), in KB."""
-        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-        raise AssertionError("no Pss in smaps_rollup")
+        return _memory(self.pid)
+
+
+class Group(Server):
+    """A server and all processes that it starts, which are measured together.
+
+    :param port: where it will listen; it counts as started when it answers there.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        log_path: Path,
+        cores: frozenset[int],
+        port: int,
+        **settings: object,
+    ) -> None:
+        self._told = port
+        super().__init__(command, log_path, cores, **settings)
+        try:
+            wait_for(self._answers, _SECONDS_TO_START, f"an answer of {command}")
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def pids(self) -> list[int]:
+        """Itself, and all that it has started."""
+        return [pid for pid, status in _processes() if int(status[3]) == self.pid]
+
+    def cpu(self) -> float:
+        """The CPU time that all have used so far, user and system, in seconds.
+
+        What a process has used that is gone is not in it.
+        """
+        used = 0.0
+        for pid in self.pids():
+            with suppress(OSError):  # it has ended just now
+                used += _cpu(pid)
+        return used
+
+    def memory(self) -> int:
+        """What all hold of memory (proportional set size), in KB."""
+        held = 0
+        for pid in self.pids():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                held += _memory(pid)
+        return held
+
+    def __exit__(self, *_: object) -> None:
+        started = set(self.pids())
+        super().__exit__()
+        # What its end has left behind has still its session, and so is no other with that number.
+        for pid in started & set(self.pids()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _address(self) -> str:
+        return f"http://127.0.0.1:{self._told}"
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.log()
+        connection = http.client.HTTPConnection("127.0.0.1", self._told, timeout=5)
+        with closing(connection), suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/")
+            return bool(connection.getresponse().status)
+        return False
 
 
 _GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "-k", "gevent"]
@@ -161,16 +245,26 @@ def gunicorn(app: str, *options: str) -> list[str]:
     return [*_GUNICORN, "-c", "python:chatproxy.gunicorn_config", *options, app]
 
 
+def _cpu(pid: int) -> float:
+    # The clock's number is made as clock_getcpuclockid(3) makes it.
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def _memory(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    raise AssertionError("no Pss in smaps_rollup")
+
+
 def _child_of(pid: int) -> int | None:
-    for each in Path("/proc").iterdir():
-        if each.name.isdigit() and _parent(each) == pid:
-            return int(each.name)
-    return None
+    return next((each for each, status in _processes() if int(status[1]) == pid), None)
 
 
-def _parent(folder: Path) -> int | None:
-    try:
-        # After the name, which may hold anything, come the state and the parent: proc_pid_stat(5).
-        return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return None
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    """All processes, each with its state, parent, group, session, and so on: proc_pid_stat(5)."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):  # it has ended just now
+                # These come after its name, which may hold anything.
+                yield int(folder.name), (folder / "stat").read_text().rpartition(")")[2].split()
