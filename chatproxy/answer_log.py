@@ -47,7 +47,8 @@ class AnswerLog:
         self._ended = False
         self._pulses = 0
         self._readers: set[LogReader] = set()
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        #: Wakes the producer that waits for room; made when it first has to.
+        self._room: queue.SimpleQueue[None] | None = None
         self._released = False
         #: Bytes held now.
         self.size = 0
@@ -104,13 +105,14 @@ class AnswerLog:
 
     def wait_for_room(self) -> None:
         """Block while a reader that lags keeps the log full, until it reads on or leaves."""
-        while self.full and not self._released:
-            self._room.get()
+        while (room := self._awaited_room()) is not None:
+            room.get()
 
     def release(self) -> None:
         """End every wait for room, now and later; for the abort of an answer."""
-        self._released = True
-        self._room.put(None)
+        with self._lock:
+            self._released = True
+            self._tell_of_room()
 
     def reader(self, after: int = 0) -> LogReader:
         """Follow this log from the event after number ``after``.
@@ -141,6 +143,18 @@ class AnswerLog:
         del self._entries[:count]
         self._first += count
         self.size = self._limit + excess
+
+    def _awaited_room(self) -> queue.SimpleQueue[None] | None:
+        with self._lock:
+            if self._released or not self.full:
+                return None
+            if self._room is None:
+                self._room = queue.SimpleQueue()
+            return self._room
+
+    def _tell_of_room(self) -> None:
+        if self._room is not None:
+            self._room.put(None)
 
     def _wake(self) -> None:
         for reader in self._readers:
@@ -250,5 +264,5 @@ class LogReader:
         log = self._log
         if log.size > log._limit:
             log._forget()
-            if log.size <= log._limit:
-                log._room.put(None)
+            if not log.full:
+                log._tell_of_room()

@@ -128,7 +128,10 @@ class Body(http.client.HTTPResponse):
         if not self._begun:
             self._begun = True
             # What came together with the head; that may be nothing, if the socket does not block.
-            if rest := self.fp.read1(_READ_BYTES):
+            rest: bytes = self.fp.read1(_READ_BYTES)
+            if not self.will_close:  # else it is what keeps the socket open
+                self.close()  # not needed any more, and a large part of a stream's memory
+            if rest:
                 return rest
         return self.socket.recv(_READ_BYTES)
 

@@ -149,6 +149,8 @@ current_line: ContextVar[Line] = ContextVar("chatproxy_current_line")
 class _AbortableMixin(HTTPConnection):
     #: The line of the call that uses this connection now.
     line: Line | None = None
+    #: The parts of the request that is being made.
+    _unsent: list[bytes] | None = None
 
     def _new_conn(self) -> socket.socket:
         line = current_line.get()
@@ -193,8 +195,20 @@ class _AbortableMixin(HTTPConnection):
         # Also checks the flag: once aborted, no byte of a request is sent.
         line.attach(self.sock)
         self.line = line
-        super().request(*args, **kwargs)
+        self._unsent = []
+        try:
+            super().request(*args, **kwargs)
+        finally:
+            request, self._unsent = b"".join(self._unsent), None
+        super().send(request)
         line.on_sent()
+
+    def send(self, data: typing.Any) -> None:
+        """Send the head and the body of a request together, not one after the other."""
+        if self._unsent is None:
+            super().send(data)
+        else:
+            self._unsent.append(data)
 
     def response_class(  # type: ignore[override]
         self, sock: socket.socket, **kwargs: typing.Any

@@ -6,9 +6,9 @@ application, so that one may serve several, and two in one process don't meet.
 
 from __future__ import annotations
 
+import _thread
 import os
 import re
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -179,9 +179,7 @@ class State:
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
             follower = Follower(SessionReading(session, 0, self.app), self.settings.heartbeat)
-            threading.Thread(
-                target=self._produce, args=(session, body), name="chatproxy-producer", daemon=True
-            ).start()
+            _thread.start_new_thread(self._produce, (session, body))
         except BaseException:
             session.end(Outcome.FAILED)
             self.registry.discard(session)
