@@ -3,10 +3,11 @@
 Ending a blocked ``requests`` call from outside by ``response.close()`` does not work: under gevent
 it raises, under threads it blocks, and before the headers there is no response at all. What works
 everywhere is to shut the *socket* down; the blocked reader then comes back by itself. So every
-call to DeepSeek has a ``Line``: it is handed each socket before that connects, keeps a duplicate
-of its descriptor, and ``abort`` shuts that down. The duplicate reaches the connection under any
-layer that was put on top (a TLS handshake detaches the socket it was given), and can't be closed
-or used again by somebody else in the meantime.
+call to DeepSeek has a ``Line``: it is handed each socket before that connects, and ``abort`` shuts
+it down. Until the connection is made, the line keeps a duplicate of its descriptor: that reaches
+the connection under any layer that is put on top (a TLS handshake detaches the socket it was
+given), and can't be closed or used again by somebody else in the meantime. From then on the socket
+itself will do, which knows when it is closed.
 
 The connection classes below are urllib3's own, but for three steps: making the socket, sending the
 request, and making the object for the answer, whose body is read without urllib3. They find the
@@ -49,7 +50,7 @@ class Line:
         self._lock = threading.Lock()
         #: Set once this call may have no socket any more.
         self.aborted = False
-        self._descriptor: int | None = None
+        self._duplicate: int | None = None
         self._socket: socket.socket | None = None
         #: The answer that came on it last, where there is one.
         self.body: Body | None = None
@@ -59,22 +60,34 @@ class Line:
         """Shut the socket down and end every wait, now and later. Never blocks or raises."""
         with self._lock:
             self.aborted = True
-            if self._descriptor is not None:
-                _shut_down(self._descriptor)
+            if self._duplicate is not None:
+                _shut_down(self._duplicate)
+            elif self._socket is not None and (descriptor := self._socket.fileno()) >= 0:
+                _shut_down(descriptor)
             if self._wake is not None:
                 self._wake()
 
-    def attach(self, sock: socket.socket) -> None:
-        """Make ``sock`` the one that ``abort`` shuts.
+    def connecting(self, sock: socket.socket) -> None:
+        """Make ``sock``, which is about to be connected, the one that ``abort`` shuts.
 
         :raises Aborted: where ``abort`` came first.
         """
+        self._attach(sock, os.dup(sock.fileno()))
+
+    def connected(self, sock: socket.socket) -> None:
+        """The same with one on which the request can be sent: nothing is put upon it any more.
+
+        :raises Aborted: where ``abort`` came first.
+        """
+        self._attach(sock, None)
+
+    def _attach(self, sock: socket.socket, duplicate: int | None) -> None:
         with self._lock:
-            if self.aborted:
-                raise Aborted
             self._release()
-            self._descriptor = os.dup(sock.fileno())
-            self._socket = sock
+            self._duplicate, self._socket = duplicate, sock
+            if self.aborted:
+                self._release()
+                raise Aborted
 
     def limit(self, seconds: float) -> None:
         """Bound every further read and write; for the thread that makes the call."""
@@ -127,9 +140,9 @@ class Line:
         return answer
 
     def _release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = self._socket = None
+        if self._duplicate is not None:
+            os.close(self._duplicate)
+        self._duplicate = self._socket = None
 
 
 def _shut_down(descriptor: int) -> None:
@@ -180,7 +193,7 @@ class _AbortableMixin(HTTPConnection):
             for option in self.socket_options or ():
                 sock.setsockopt(*option)
             sock.settimeout(timeout)
-            line.attach(sock)
+            line.connecting(sock)
             sock.connect(address)
         except BaseException:
             sock.close()
@@ -193,7 +206,7 @@ class _AbortableMixin(HTTPConnection):
         if self.sock is None:
             self.connect()
         # Also checks the flag: once aborted, no byte of a request is sent.
-        line.attach(self.sock)
+        line.connected(self.sock)
         self.line = line
         self._unsent = []
         try:

@@ -34,8 +34,8 @@ def _raise_descriptor_limit(wanted: int) -> int:
     return wanted if soft == resource.RLIM_INFINITY else soft
 
 
-# Of each live stream: the client's socket, DeepSeek's, and its duplicate; and a Stop for each.
-_WANTED_DESCRIPTORS = 4 * _settings.max_sessions + 200
+# Of each live stream: the client's socket and DeepSeek's; and a Stop for each.
+_WANTED_DESCRIPTORS = 3 * _settings.max_sessions + 200
 _descriptors = _raise_descriptor_limit(_WANTED_DESCRIPTORS)
 
 worker_class = "gevent"

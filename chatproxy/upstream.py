@@ -196,14 +196,12 @@ class UpstreamCall:
 
     def close(self) -> None:
         """Close the connection, or give it back to the pool if the answer was read to its end."""
-        try:
-            if self._response is not None:
-                if self._body is not None and self._body.reusable:
-                    self._body.close()
-                    self._response.raw.release_conn()
-                self._response.close()
-        finally:
-            self._line.close()
+        self._line.close()
+        if self._response is not None:
+            if self._body is not None and self._body.reusable:
+                self._body.close()
+                self._response.raw.release_conn()
+            self._response.close()
 
     def _open(self) -> requests.Response:
         request = self._upstream.prepare(self._content)

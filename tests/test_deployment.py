@@ -113,7 +113,7 @@ def test_the_service_has_a_run_directory_of_its_own(service):
 def test_the_service_has_time_to_drain_and_descriptors_for_all(service):
     settings = Settings()
     assert int(service["TimeoutStopSec"]) > 2 * (settings.grace + 10)
-    assert int(service["LimitNOFILE"]) > 4 * settings.max_sessions + 200
+    assert int(service["LimitNOFILE"]) > 3 * settings.max_sessions + 200
 
 
 def test_nginx_draws_the_line_at_the_default_limit():
