@@ -154,7 +154,9 @@ class UpstreamCall:
         self._session = session
         self._flag = session.flag
         self._line = Line(on_sent=lambda: session.enter(Phase.WAITING))
-        self._response: requests.Response | None = None
+        #: The answer as urllib3 has it. That of requests has the request too, which may be large,
+        #: and is not kept.
+        self._raw: Any = None
         #: The body of the answer, where it can be read straight from the socket.
         self._body: Body | None = None
 
@@ -173,8 +175,9 @@ class UpstreamCall:
         :raises UpstreamError: where no answer could be had, or it broke off.
         """
         try:
-            response = self._open() if self._response is None else self._response
-            return self._receive(response, take)
+            if self._raw is None:
+                self._open()
+            return self._receive(take)
         except Aborted:
             raise
         except _TRANSPORT_ERRORS as error:
@@ -197,17 +200,19 @@ class UpstreamCall:
     def close(self) -> None:
         """Close the connection, or give it back to the pool if the answer was read to its end."""
         self._line.close()
-        if self._response is not None:
+        if self._raw is not None:
             if self._body is not None and self._body.reusable:
                 self._body.close()
-                self._response.raw.release_conn()
-            self._response.close()
+                self._raw.release_conn()
+            self._raw.close()
+            self._raw.release_conn()
 
-    def _open(self) -> requests.Response:
+    def _open(self) -> None:
         request = self._upstream.prepare(self._content)
+        self._content = b""
         for number in range(TRIES):
             try:
-                return self._try(request)
+                self._try(request)
             except _TryAgain as failure:
                 pause = failure.pause
                 if pause is None:
@@ -217,12 +222,13 @@ class UpstreamCall:
                 self._session.enter(Phase.CONNECTING)
                 if self._flag.wait(pause):
                     raise Aborted from None
-        raise AssertionError("unreachable")
+            else:
+                return
 
-    def _try(self, request: requests.PreparedRequest) -> requests.Response:
+    def _try(self, request: requests.PreparedRequest) -> None:
         token = current_line.set(self._line)
         try:
-            response = self._response = self._upstream.send(request)
+            response = self._upstream.send(request)
         except (*_TRANSPORT_ERRORS, Aborted) as error:
             self._line.close()
             if self._flag.is_set():
@@ -230,18 +236,18 @@ class UpstreamCall:
             raise _unreachable(error) from error
         finally:
             current_line.reset(token)
+        self._raw = response.raw
         if response.status_code != 200:
             self._refuse(response)
         if "Content-Encoding" not in response.headers:
             self._body = self._line.body
-        return response
 
-    def _receive(self, response: requests.Response, take: Callable[[bytes], bool]) -> bool:
+    def _receive(self, take: Callable[[bytes], bool]) -> bool:
         if self._body is not None:
             step = functools.partial(self._step, self._body, take)
             each_time_readable(self._body.socket, step)
             return self._body.complete
-        while piece := self._read(response):
+        while piece := self._read():
             if not take(piece):
                 return False
         return True
@@ -252,15 +258,15 @@ class UpstreamCall:
             raise Aborted
         return bool(piece) and take(piece) and not body.complete
 
-    def _read(self, response: requests.Response) -> bytes:
-        piece: bytes = response.raw.read1(_READ_BYTES, decode_content=True)
+    def _read(self) -> bytes:
+        piece: bytes = self._raw.read1(_READ_BYTES, decode_content=True)
         if self._flag.is_set():
             raise Aborted
         return piece
 
     def _refuse(self, response: requests.Response) -> None:
         body = b""
-        while len(body) < _ERROR_BODY_BYTES and (piece := self._read(response)):
+        while len(body) < _ERROR_BODY_BYTES and (piece := self._read()):
             body += piece
         response.close()
         retry_after = _retry_after(response.headers.get("Retry-After"))
