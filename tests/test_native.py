@@ -1,5 +1,6 @@
 """The native upstream and load of the benchmarks keep what they promise."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -19,6 +20,10 @@ CORES = Cores.all_for_all()
 BODY = b'{"messages":[{"role":"user","content":"@SPEC@ tag=@TAG@ Hello"}]}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
+# The line before the one that tells the coding is longer than the load keeps lines.
+CHUNKED = b"HTTP/1.1 200 OK\r\nX-Long: %s\r\ntransfer-encoding: Chunked\r\n\r\n" % (b"long " * 99)
+LAST_CHUNK = b"0;name=value\r\nTrailer: value\r\n\r\n"
+PATIENCE = 30  # seconds, after which the load gives up
 PATH = "/v1/chat/completions"
 
 
@@ -55,6 +60,11 @@ def event(stamp=None):
     return b'data: {"content":"@%019d "}\n\n' % (time.monotonic_ns() if stamp is None else stamp)
 
 
+def chunks(*texts):
+    """Each text as a chunk."""
+    return b"".join(b"%X;name=value\r\n%s\r\n" % (len(text), text) for text in texts)
+
+
 def accept(server):
     """The next connection, and the request that came on it."""
     connection, _ = server.accept()
@@ -66,12 +76,12 @@ def accept(server):
     return connection, request
 
 
-def opened(server, player):
+def opened(server, player, begin=None):
     """The server's end of one open stream, after its first event."""
     with ThreadPoolExecutor() as pool:
         opening = pool.submit(player.open, 1, "a", "rate=1")
         connection, _ = accept(server)
-        connection.sendall(HEAD + event())
+        connection.sendall(begin or HEAD + event())
         assert opening.result().failed == 0
     return connection
 
@@ -189,12 +199,85 @@ def test_markers_that_reads_cut_in_two_are_counted_once(server, player):
     assert counted == 1 + len(cuts)
 
 
-def test_an_answer_that_comes_byte_by_byte_is_whole(server, player):
+def test_markers_that_frames_of_chunks_cut_in_two_are_counted(server, player):
+    text = event()
+    at = text.index(b'"@')
+    with opened(server, player, CHUNKED + chunks(event())) as connection:
+        counted = player.mark().events
+        for cut in range(at, at + 23):
+            connection.sendall(chunks(text[:cut], text[cut:]))
+            counted += player.mark().events
+    assert counted == 1 + 23
+
+
+def test_frames_that_reads_cut_in_two_are_understood(server, player):
+    text = event()
+    at = text.index(b'"@') + 9
+    framed = chunks(text[:at], text[at:])
+    with opened(server, player, CHUNKED + chunks(event())) as connection:
+        counted = player.mark().events
+        for cut in range(1, len(framed)):
+            connection.sendall(framed[:cut])
+            counted += player.mark().events  # the load has read what came before this
+            connection.sendall(framed[cut:])
+            counted += player.mark().events
+    assert counted == len(framed)
+
+
+def test_the_last_chunk_ends_an_answer(server, player):
+    """The connections stay open: nothing else ends these. One ``[DONE]`` is cut at every place."""
+    cuts = range(DONE.index(b"["), DONE.index(b"]") + 2)
+    with ThreadPoolExecutor() as pool, contextlib.ExitStack() as stack:
+        answering = pool.submit(player.answers, len(cuts) + 1, 1, "a", "tokens=1")
+        for cut in cuts:
+            connection = stack.enter_context(accept(server)[0])
+            done = chunks(DONE[:cut], DONE[cut:])
+            connection.sendall(CHUNKED + chunks(event()) + done + LAST_CHUNK)
+        stack.enter_context(accept(server)[0]).sendall(CHUNKED + chunks(event()) + LAST_CHUNK)
+        answers = answering.result()
+    assert (answers.whole, answers.events) == (len(cuts), len(cuts) + 1)
+    assert answers.seconds < PATIENCE
+
+
+def test_a_stream_has_ended_after_the_trailers(server, player):
+    *lines, last = LAST_CHUNK.splitlines(keepends=True)
+    with opened(server, player, CHUNKED + chunks(event())) as connection:
+        connection.sendall(b"".join(lines))
+        assert (player.mark().live, player.mark().ended) == (1, 0)
+        connection.sendall(last)
+        mark = player.mark()
+    assert (mark.live, mark.ended) == (0, 1)
+
+
+def test_what_is_no_chunk_ends_an_answer(server, player):
+    with ThreadPoolExecutor() as pool:
+        answering = pool.submit(player.answers, 1, 1, "a", "tokens=1")
+        connection, _ = accept(server)
+        with connection:
+            connection.sendall(CHUNKED + event() + DONE)
+            answers = answering.result()
+    assert answers.events == 0
+    assert answers.seconds < PATIENCE
+
+
+def test_without_the_coding_nothing_is_a_chunk(server, player):
+    head = HEAD.replace(b"\r\n\r\n", b"\r\nX-Note: Transfer-Encoding: chunked\r\n\r\n")
+    with opened(server, player, head + b"0\r\n\r\n" + event()) as connection:
+        connection.sendall(b"5\r\n" + event() + LAST_CHUNK + event())
+        mark = player.mark()
+    assert (mark.events, mark.ended) == (3, 0)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_answer_that_comes_byte_by_byte_is_whole(server, player, chunked):
+    text = event() + event() + event() + DONE
+    pieces = [text[at : at + 20] for at in range(0, len(text), 20)]
+    response = CHUNKED + chunks(*pieces) + LAST_CHUNK if chunked else HEAD + text
     with ThreadPoolExecutor() as pool:
         answering = pool.submit(player.answers, 1, 1, "a", "tokens=3")
         connection, _ = accept(server)
         with connection:
-            for byte in HEAD + event() + event() + event() + DONE:
+            for byte in response:
                 connection.sendall(bytes([byte]))
                 time.sleep(0.0002)  # so that most are read alone
         answers = answering.result()

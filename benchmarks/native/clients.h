@@ -3,6 +3,7 @@
 #define CLIENTS_H
 
 #include "delays.h"
+#include "framing.h"
 #include "native.h"
 
 #define MARKER_LENGTH (2 + STAMP_DIGITS)
@@ -30,6 +31,7 @@ struct client {
     uint64_t events, mark;          /* mark: the number of the last one in which it had an event */
     bool done;                      /* [DONE] came */
     unsigned tail_length, head_length;
+    struct framing framing;
     char tail[TAIL], head[HEAD], tag[TAG_ROOM];
     struct bytes out;
     struct stop *stop;
@@ -212,16 +214,22 @@ static void count_events(struct client *client, const char *text, size_t length,
     }
 }
 
-static bool ends_with(const char *text, size_t length, const char *end, size_t end_length)
+/* Count what is in a piece of the body. Before it is room for what was kept of the one before. */
+static void count_piece(struct client *client, char *piece, size_t come, int64_t at)
 {
-    return length >= end_length && !memcmp(text + length - end_length, end, end_length);
+    char *text = piece - client->tail_length;
+    size_t length = client->tail_length + come;
+    memcpy(text, client->tail, client->tail_length);
+    count_events(client, text, length, at);
+    client->done = client->done || memmem(text, length, "[DONE]", 6);
+    client->tail_length = length < TAIL ? length : TAIL;
+    memcpy(client->tail, text + length - client->tail_length, client->tail_length);
 }
 
 static void hear(struct client *client)
 {
-    static char room[TAIL + ROOM];
-    char *text = room + TAIL - client->tail_length;
-    ssize_t come = recv(client->fd, room + TAIL, ROOM, 0);
+    static char room[TAIL + ROOM], *const piece = room + TAIL;
+    ssize_t come = recv(client->fd, piece, ROOM, 0);
     if (come < 0 && errno == EAGAIN)
         return;
     if (come <= 0) {
@@ -233,17 +241,12 @@ static void hear(struct client *client)
     int64_t at = now();
     if (client->set == &waiting) {
         run.progress = at;
-        keep_head(client, room + TAIL, come);
+        keep_head(client, piece, come);
     }
     if (client->kind == CANCEL && !client->first)
         note_first(client, at);
-    memcpy(text, client->tail, client->tail_length);
-    size_t length = client->tail_length + come;
-    count_events(client, text, length, at);
-    client->done = client->done || memmem(text, length, "[DONE]", 6);
-    client->tail_length = length < TAIL ? length : TAIL;
-    memcpy(client->tail, text + length - client->tail_length, client->tail_length);
-    if (client->done && ends_with(text, length, "\r\n0\r\n\r\n", 7))
+    count_piece(client, piece, take_off(&client->framing, piece, come), at);
+    if (client->framing.state == ENDED)
         end(client);
 }
 

@@ -15,7 +15,9 @@
  * @SPEC@ the command's SPEC. The end of stdin ends the program.
  *
  * Rules:
- * - An event is found by its stamp, `"@` and 19 digits, wherever a relay cuts or wraps it.
+ * - An event is found by its stamp, `"@` and 19 digits, whatever a relay wraps it in and wherever
+ *   it is cut: by the reads, or by the frames of chunks, which are taken off before.
+ * - An answer has ended with its last chunk, or with its connection.
  * - One recv() for a socket that has something, one reading of the clock for each; nothing is
  *   allocated for an event.
  * - What the open streams bring is counted during every command.
