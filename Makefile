@@ -29,7 +29,7 @@ types: .venv/dev .venv/client
 	$(BIN)/mypy
 	$(NPM) run --silent types
 
-tests: .venv/dev .venv/client .venv/chromium .venv/nginx
+tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
 	$(NPM) test --silent
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
@@ -41,7 +41,9 @@ page-is-built: .venv/client
 	$(NPM) run --silent build -- --outDir $(CURDIR)/.venv/page --logLevel warn
 	diff -r .venv/page chatproxy/static
 
-bench: .venv/dev .venv/client .venv/chromium
+bench: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
+	$(BIN)/python -m benchmarks.relays
+	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.stop
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.reading
@@ -79,4 +81,10 @@ clean:
 	PATH="$$PATH:/usr/sbin" command -v nginx \
 	  || { apt-get update && apt-get install --yes --no-install-recommends nginx-light; } \
 	  || echo "Install nginx (Debian's package nginx-light) to run the tests behind it."
+	touch $@
+
+.venv/cc: .venv/bin/pip
+	command -v cc \
+	  || { apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev; } \
+	  || echo "Install a C compiler (Debian's package gcc) to run the benchmarks and their tests."
 	touch $@

@@ -6,6 +6,7 @@ gunicorn imports this in its master, before the gevent worker patches; so nothin
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shutil
@@ -54,11 +55,15 @@ def on_starting(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Have the clients' sockets lent to the answers, and leave Ctrl-C to the master.
 
-    A terminal sends that to both; told twice, a gevent worker ends with a traceback.
+    A terminal sends that to both; told twice, a gevent worker ends with a traceback. What is there
+    by now is there to stay, so the garbage collector need not look at it each time: that is 17 ms
+    in which nobody would be served.
     """
     from .wire import lending  # noqa: PLC0415 - not before gevent has patched
 
     worker.wsgi = lending(worker.wsgi)
+    gc.collect()
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
