@@ -187,9 +187,11 @@ class LogReader:
 
         :raises OSError: where the wire broke.
         """
-        while (ready := self._take()) == b"" and self._wait(timeout):
+        woken = True
+        while (ready := self._take() if woken else b"") == b"" and woken:
+            woken = self._wait(timeout)
             if self.wire is not None:
-                self.wire.flush()
+                self.wire.flush()  # also where the time was over: it may have been cut short then
         return ready
 
     def deliver(self) -> bool:

@@ -16,6 +16,9 @@ _READ_BYTES = 64 * 1024
 #: The longest line with the size of a chunk, or of a trailer, and the longest number in it.
 _LINE_BYTES = 4096
 _SIZE_DIGITS = 15
+_MOST_TRAILERS = 100
+_HEXADECIMAL = b"0123456789abcdefABCDEF"
+_LINE_END = b"\r\n"
 
 
 class ChunkDecoder:
@@ -24,7 +27,7 @@ class ChunkDecoder:
     def __init__(self) -> None:
         self._rest = b""  # of a line that has not ended yet
         self._left = 0  # bytes of the present chunk that are to come, with the CRLF after it
-        self._trailers = False
+        self._trailers = 0  # how many may still come, once the last chunk has
         #: Whether all of the body has come.
         self.ended = False
         #: Whether something came after it.
@@ -44,7 +47,7 @@ class ChunkDecoder:
                 begin = self._take_chunk(data, begin, found)
                 if self._left:
                     break
-            end = data.find(b"\r\n", begin)
+            end = data.find(_LINE_END, begin)
             if end < 0:
                 self._keep(data[begin:])
                 break
@@ -55,33 +58,34 @@ class ChunkDecoder:
 
     def _take_chunk(self, data: bytes, begin: int, found: list[bytes]) -> int:
         end = begin + self._left
-        # The last two are CRLF, which may have come in part.
-        if piece := data[begin : end - 2]:
+        # The last two are CRLF, which may have come in part, now or before.
+        end_of_piece = max(begin, end - 2)
+        if piece := data[begin:end_of_piece]:
             found.append(piece)
-        if end > len(data):
-            self._left = end - len(data)
-            return len(data)
-        if not data.startswith(b"\n", end - 1):
+        if not _LINE_END[-self._left :].startswith(data[end_of_piece:end]):
             raise http.client.HTTPException("A chunk is longer than its size.")
-        self._left = 0
-        return end
+        reached = min(end, len(data))
+        self._left = end - reached
+        return reached
 
     def _take_line(self, line: bytes) -> None:
+        if len(line) > _LINE_BYTES:
+            raise http.client.LineTooLong("chunk")
         if self._trailers:
             self.ended = not line
+            self._trailers -= 1
+            if not (self.ended or self._trailers):
+                raise http.client.HTTPException("There are too many trailers.")
             return
         size = line.partition(b";")[0].strip()
-        if len(size) > _SIZE_DIGITS or not size.isalnum():
+        if not 0 < len(size) <= _SIZE_DIGITS or size.strip(_HEXADECIMAL):
             raise http.client.HTTPException("A chunk has no size.")
-        try:
-            number = int(size, 16)
-        except ValueError:
-            raise http.client.HTTPException("A chunk has no size.") from None
-        self._trailers = number == 0
+        number = int(size, 16)
+        self._trailers = 0 if number else _MOST_TRAILERS
         self._left = number and number + 2
 
     def _keep(self, rest: bytes) -> None:
-        if len(rest) > _LINE_BYTES:
+        if len(rest) > _LINE_BYTES + 1:  # the one may be half of its end
             raise http.client.LineTooLong("chunk")
         self._rest = rest
 
@@ -104,7 +108,9 @@ class Body(http.client.HTTPResponse):
     @property
     def reusable(self) -> bool:
         """Whether all of it has come, and nothing else, so that its connection is in order."""
-        return self.complete and not (self._exceeded or self._decoder.exceeded)
+        exceeded = self._exceeded or self._decoder.exceeded
+        # What may have come with the head is looked at only where there is a body.
+        return self.complete and self._begun and not exceeded
 
     def receive(self) -> bytes:
         """What has come, without its transfer coding; b"" where all of it has.
@@ -128,9 +134,11 @@ class Body(http.client.HTTPResponse):
         if not self._begun:
             self._begun = True
             # What came together with the head; that may be nothing, if the socket does not block.
-            rest: bytes = self.fp.read1(_READ_BYTES)
-            if not self.will_close:  # else it is what keeps the socket open
-                self.close()  # not needed any more, and a large part of a stream's memory
+            try:
+                rest: bytes = self.fp.read1(_READ_BYTES)
+            finally:
+                if not self.will_close:  # else it is what keeps the socket open
+                    self.close()  # not needed any more, and a large part of a stream's memory
             if rest:
                 return rest
         return self.socket.recv(_READ_BYTES)

@@ -41,12 +41,18 @@ def _step_while_there_is_something(sock: socket.socket, step: Callable[[], bool]
     """Step until there is nothing yet, or, as the return value says, it is enough."""
     try:
         while step():
-            # The operating system does not tell of what TLS has decoded already.
-            if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+            if not _may_hold_more(sock):
                 return True
     except _NOTHING_YET:
         return True
     return False
+
+
+def _may_hold_more(sock: socket.socket) -> bool:
+    """Whether TLS may have taken something already, of which the operating system does not tell."""
+    if isinstance(sock, ssl.SSLSocket):
+        return sock.pending() > 0
+    return not isinstance(sock, socket.socket)  # but urllib3's own, for TLS within TLS
 
 
 def _have_the_loop_step(sock: socket.socket, step: Callable[[], bool]) -> None:

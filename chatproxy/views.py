@@ -98,7 +98,7 @@ class _Answer(Response):
         self._follower = follower
 
     def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
-        if self.response is self._follower:
+        if self.response is self._follower and environ["REQUEST_METHOD"] != "HEAD":
             return Outlet(self._follower, self.close)
         return super().get_app_iter(environ)
 

@@ -34,13 +34,15 @@ class Wire:
 
     def write(self, data: bytes) -> bool:
         """Write at once; return whether all was taken. What was not is for ``flush``."""
+        if not data:
+            return True  # as a chunk it would end the body
+        self._response.sent += len(data)
         if self._response.chunked:
             data = b"%X\r\n%b\r\n" % (len(data), data)
         try:
             written = os.write(self._descriptor, data)
         except OSError:  # it is full, or broken, which ``flush`` will find
             written = 0
-        self._response.sent += len(data)
         self.written_at = time.monotonic()
         self._rest = data[written:]
         return not self._rest
@@ -83,10 +85,11 @@ def lending(application: WSGIApplication) -> WSGIApplication:
 
 
 def _is_free(response: Any) -> bool:
-    """Whether there is nothing between the response and its socket, which does not block."""
+    """Whether its body goes as it is to its socket, which does not block."""
     sock = response.sock
     return (
         response.response_length is None
+        and response.req.method != "HEAD"
         and not isinstance(sock, ssl.SSLSocket)
         and not os.get_blocking(sock.fileno())
     )

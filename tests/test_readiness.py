@@ -1,0 +1,298 @@
+"""Waiting for bytes: who takes the steps, what ends the wait, and what is left behind.
+
+Under gevent, which is not patched in here, each claim is a function run in a process of its own.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import trustme
+
+from chatproxy.body import Body
+from chatproxy.readiness import each_time_readable
+
+from .another import Another
+from .servers import wait_for
+
+PATIENCE = 10.0
+UNDER_GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import sys
+from tests import test_readiness
+getattr(test_readiness, sys.argv[1])()
+print("held")
+"""
+
+
+class Failed(Exception):
+    """A step failed."""
+
+
+class Steps:
+    """Reads piece by piece until ``end`` comes; keeps what came, and who took each step."""
+
+    def __init__(self, sock: Any, size: int = 100, end: bytes = b".") -> None:
+        self._sock = sock
+        self._size = size
+        self._end = end
+        self.taken_by: list[Any] = []
+        self.pieces: list[bytes] = []
+
+    def __call__(self) -> bool:
+        import gevent
+
+        self.taken_by.append(gevent.getcurrent())
+        self.pieces.append(self._sock.recv(self._size))
+        return not self.pieces[-1].endswith(self._end)
+
+
+@contextmanager
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(PATIENCE)
+        theirs.settimeout(PATIENCE)
+        yield ours, theirs
+
+
+def fail_at(data: bytes, sock: socket.socket) -> bool:
+    if sock.recv(100) == data:
+        raise Failed
+    return True
+
+
+# --- without gevent
+
+
+def test_without_gevent_the_calling_thread_steps_and_waits() -> None:
+    with pair() as (ours, theirs):
+        steps, threads = Steps(ours), []
+
+        def step() -> bool:
+            threads.append(threading.current_thread())
+            if not steps.pieces:
+                threading.Timer(0.05, theirs.sendall, [b"b."]).start()
+            return steps()
+
+        theirs.sendall(b"a")
+        each_time_readable(ours, step)
+        assert steps.pieces == [b"a", b"b."]
+        assert set(threads) == {threading.current_thread()}
+        assert ours.gettimeout() == PATIENCE
+
+
+def test_without_gevent_an_error_is_raised_as_it_is() -> None:
+    with pair() as (ours, theirs):
+        theirs.sendall(b"a")
+        with pytest.raises(Failed):
+            each_time_readable(ours, partial(fail_at, b"a", ours))
+
+
+# --- under gevent
+
+
+def waiting(sock: Any, step: Callable[[], bool]) -> Any:
+    """A greenlet that waits in ``each_time_readable``, for want of anything to read."""
+    import gevent
+
+    greenlet = gevent.spawn(each_time_readable, sock, step)
+    wait_for(lambda: sock.gettimeout() == 0.0)
+    assert not greenlet.ready()
+    return greenlet
+
+
+def the_event_loop_steps_while_the_greenlet_waits() -> None:
+    import gevent
+
+    with pair() as (ours, theirs):
+        steps = Steps(ours)
+        greenlet = waiting(ours, steps)
+        assert steps.taken_by == [greenlet]  # which found nothing
+        for piece in (b"a", b"b", b"c."):
+            theirs.sendall(piece)
+            wait_for(partial(steps.pieces.__contains__, piece))
+        greenlet.get(timeout=PATIENCE)
+        assert steps.pieces == [b"a", b"b", b"c."]
+        assert steps.taken_by[1:] == [gevent.get_hub()] * 3
+
+
+def what_is_there_already_needs_no_wait() -> None:
+    import gevent
+
+    with pair() as (ours, theirs):
+        theirs.sendall(b"a.")
+        steps = Steps(ours)
+        each_time_readable(ours, steps)
+        assert steps.taken_by == [gevent.getcurrent()]
+
+
+def nothing_is_read_after_the_last_step() -> None:
+    with pair() as (ours, theirs):
+        greenlet = waiting(ours, Steps(ours, size=2))
+        theirs.sendall(b"a.b")
+        greenlet.get(timeout=PATIENCE)
+        assert ours.recv(100) == b"b"
+
+
+def an_error_in_the_first_step_is_raised() -> None:
+    with pair() as (ours, theirs):
+        theirs.sendall(b"a")
+        with pytest.raises(Failed):
+            each_time_readable(ours, partial(fail_at, b"a", ours))
+        assert ours.gettimeout() == PATIENCE
+
+
+def an_error_in_the_loop_is_raised_to_who_waits() -> None:
+    import gevent
+
+    with pair() as (ours, theirs):
+        gevent.spawn_later(0.01, theirs.sendall, b"a")
+        with pytest.raises(Failed):
+            each_time_readable(ours, partial(fail_at, b"a", ours))
+        assert ours.gettimeout() == PATIENCE
+
+
+def the_socket_does_not_block_meanwhile_and_has_its_timeout_back() -> None:
+    with pair() as (ours, theirs):
+        timeouts = []
+
+        def step() -> bool:
+            timeouts.append(ours.gettimeout())
+            return ours.recv(100) != b"."
+
+        greenlet = waiting(ours, step)
+        theirs.sendall(b".")
+        greenlet.get(timeout=PATIENCE)
+        assert timeouts == [0.0, 0.0]
+        assert ours.gettimeout() == PATIENCE
+
+
+def a_greenlet_that_is_killed_leaves_no_watcher() -> None:
+    import gevent
+
+    with pair() as (ours, theirs):
+        active = gevent.get_hub().loop.activecnt
+        steps = Steps(ours)
+        greenlet = waiting(ours, steps)
+        assert gevent.get_hub().loop.activecnt == active + 1
+        greenlet.kill()
+        assert gevent.get_hub().loop.activecnt == active
+        theirs.sendall(b"a")
+        gevent.sleep(0.01)
+        assert len(steps.taken_by) == 1
+        assert ours.gettimeout() == PATIENCE
+        assert ours.recv(100) == b"a"
+
+
+def the_watcher_is_gone_after_the_last_step() -> None:
+    import gevent
+
+    with pair() as (ours, theirs):
+        active = gevent.get_hub().loop.activecnt
+        for end in (b".", b""):
+            greenlet = waiting(ours, Steps(ours, end=end))
+            if end:
+                theirs.sendall(end)
+            else:
+                theirs.shutdown(socket.SHUT_RDWR)
+            greenlet.get(timeout=PATIENCE)
+            assert gevent.get_hub().loop.activecnt == active
+
+
+# --- TLS under gevent
+
+
+@contextmanager
+def tls_pair(wrap: Callable[..., Any]) -> Iterator[tuple[Any, ssl.SSLSocket]]:
+    """The two ends of TLS; ours as ``wrap`` makes it."""
+    import gevent
+
+    ca = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    ca.issue_cert("deepseek.example").configure_cert(server)
+    ca.configure_trust(client)
+    with pair() as (ours, theirs):
+        accepting = gevent.spawn(server.wrap_socket, theirs, server_side=True)
+        tls = wrap(client, ours)
+        peer = accepting.get(timeout=PATIENCE)
+        with peer:
+            yield tls, peer
+        tls.close()
+
+
+def as_usual(client: ssl.SSLContext, sock: socket.socket) -> Any:
+    return client.wrap_socket(sock, server_hostname="deepseek.example")
+
+
+def within_tls(client: ssl.SSLContext, sock: socket.socket) -> Any:
+    """As urllib3 does it behind a proxy that is spoken to in TLS as well."""
+    from urllib3.util.ssltransport import SSLTransport
+
+    return SSLTransport(sock, client, server_hostname="deepseek.example")
+
+
+def check_that_no_record_is_left(wrap: Callable[..., Any]) -> None:
+    """With all of it sent before, the operating system tells only once, or of a part."""
+    import gevent
+
+    for count in (1, 3):
+        with tls_pair(wrap) as (tls, peer):
+            steps = Steps(tls, size=10)
+            greenlet = waiting(tls, steps)
+            for number in range(1, count + 1):
+                peer.sendall(b"x" * 104 + (b"." if number == count else b"x"))
+            with gevent.Timeout(PATIENCE):
+                greenlet.get()
+            assert b"".join(steps.pieces) == b"x" * (105 * count - 1) + b"."
+
+
+def what_tls_has_decoded_already_is_taken() -> None:
+    check_that_no_record_is_left(as_usual)
+
+
+def what_tls_within_tls_has_decoded_already_is_taken() -> None:
+    check_that_no_record_is_left(within_tls)
+
+
+def a_body_in_one_record_with_its_head_is_taken() -> None:
+    with tls_pair(as_usual) as (tls, peer):
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 12000\r\n\r\n" + b"x" * 12_000)
+        body, pieces = Body(tls), []
+        body.begin()
+
+        def step() -> bool:
+            pieces.append(body.receive())
+            return not body.complete
+
+        each_time_readable(tls, step)
+        assert b"".join(pieces) == b"x" * 12_000
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        the_event_loop_steps_while_the_greenlet_waits,
+        what_is_there_already_needs_no_wait,
+        nothing_is_read_after_the_last_step,
+        an_error_in_the_first_step_is_raised,
+        an_error_in_the_loop_is_raised_to_who_waits,
+        the_socket_does_not_block_meanwhile_and_has_its_timeout_back,
+        a_greenlet_that_is_killed_leaves_no_watcher,
+        the_watcher_is_gone_after_the_last_step,
+        what_tls_has_decoded_already_is_taken,
+        what_tls_within_tls_has_decoded_already_is_taken,
+        a_body_in_one_record_with_its_head_is_taken,
+    ],
+    ids=lambda claim: claim.__name__,
+)
+def test_under_gevent(claim: Callable[[], None]) -> None:
+    assert Another(UNDER_GEVENT, claim.__name__).rest() == "held\n"
