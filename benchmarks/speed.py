@@ -93,6 +93,7 @@ class Run:
         plan = self._plan.of(relay.name)
         began, parts = time.monotonic(), []
         with Subject(relay, plan, upstream, self._cores, folder) as subject:
+            subject.expected = self._expected(relay)
             for measure in wanted:
                 start = time.monotonic()
                 try:
@@ -106,6 +107,10 @@ class Run:
         self.results.points.setdefault(relay.name, []).extend(subject.points)
         seconds = time.monotonic() - began
         _tell(f"round {number}, {relay.name}: {seconds:.0f} s ({', '.join(parts)})")
+
+    def _expected(self, relay: Relay) -> int:
+        found = self.results.figure("most_streams", relay.name, "")
+        return round(found.value) if found else 0
 
     def _applies(self, measure: Measure, relay: Relay) -> bool:
         """What was not held in one round is not asked again."""

@@ -45,7 +45,7 @@ class Plan:
     very_many: int = 10_000
     very_many_stops: int = 100
     very_many_span: float = 5.0
-    seconds_to_open: float = 20.0
+    seconds_to_open: float = 12.0
     seconds_to_open_very_many: float = 120.0
 
     def of(self, name: str) -> Plan:
@@ -59,7 +59,7 @@ class Plan:
             streams=0,
             memory_streams=self.memory_streams // 10,
             answers=self.answers // 20,
-            probes=self.probes // 2,
+            probes=self.probes // 4,
             interval=10 * self.interval,
             search=(10, self.search[1]),
             half_rate=10,

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from .figures import Span
+from .load import LoadError
 from .native import Delays
 from .speed_subject import NotHeld, Subject
 
@@ -22,6 +23,8 @@ _FULL = 0.92  # of a core
 _STEP = 1.25
 _NEAR = 1.05
 _TRIES = 2
+#: Of what is expected, to begin with.
+_NOT_ALL = 0.8
 _EASY = 0.7  # of a core; there is no doubt then
 _READING = 0.3
 _READINGS = 4
@@ -41,7 +44,8 @@ def most_streams(subject: Subject) -> Most:
 
     :raises NotHeld: where not even one stream is held.
     """
-    wanted, most = subject.plan.search
+    least, most = subject.plan.search
+    wanted = max(least, round(_NOT_ALL * subject.expected))
     found, too_many, there = None, None, 0
     while True:
         try:
@@ -58,7 +62,10 @@ def most_streams(subject: Subject) -> Most:
         if best >= most or (too_many and too_many <= max(best + 1, best * _NEAR)):
             break
         wanted = (best + too_many) // 2 if too_many else _more(best, found, most)
-    subject.rest()
+    try:
+        subject.rest()
+    except LoadError:  # it had too many, and has not come to itself
+        subject.end()
     if found is None:
         raise NotHeld("not even one stream was held")
     return Most(found.streams, found.span, too_many)

@@ -193,7 +193,7 @@ class Pretence(SimpleNamespace):
     """A relay that holds so many streams, as the search sees it."""
 
     def __init__(self, holds, failures=0):
-        super().__init__(plan=FULL, points=[], there=0, holds=holds, failures=failures)
+        super().__init__(plan=FULL, points=[], there=0, expected=0, holds=holds, failures=failures)
 
     def open(self, streams, _rate):
         self.there += streams
@@ -231,6 +231,19 @@ def test_one_late_moment_does_not_make_a_number_too_many():
     assert most_streams(Pretence(1024, failures=2)).streams >= 1024 / 1.05
 
 
+def test_the_search_begins_near_what_another_round_has_found():
+    pretence = Pretence(1024)
+    pretence.expected = 1000
+    assert most_streams(pretence).streams >= 1024 / 1.05
+    assert pretence.points[0][0] == 800
+
+
+def test_a_search_that_expects_too_much_finds_less():
+    pretence = Pretence(500)
+    pretence.expected = 1500
+    assert 500 / 1.05 <= most_streams(pretence).streams <= 500
+
+
 def test_where_not_one_stream_is_held_that_is_said():
     with pytest.raises(NotHeld, match="not even one"):
         most_streams(Pretence(0.5))
@@ -247,6 +260,6 @@ def test_streams_that_do_not_begin_in_time_are_not_held(tmp_path):
     plan = replace(QUICK, seconds_to_open=-1.0)
     subject = Subject(NoRelay(), plan, SimpleNamespace(url=""), CORES, tmp_path)
     subject._running, subject._load = object(), Slow()
-    with pytest.raises(NotHeld, match="50 of 120 began in time"):
+    with pytest.raises(NotHeld, match="50 of 120 streams began in time"):
         subject.open(120, 1)
     assert begun == [50]
