@@ -2,9 +2,9 @@
 
 Each relay (:mod:`benchmarks.relays`) runs alone on one core; the upstream and the clients, which
 are small programs of their own (:mod:`benchmarks.native`), have the others. In each round the
-relays take turns, each in a fresh process. A figure is the median of the rounds, with the lowest
-and the highest; a percentile is that of the samples of all rounds, with the lowest and the highest
-that one round has. A ratio is taken round by round, and the median of these is told.
+relays take turns, each in a fresh process. A figure, also a percentile, is made of each round; the
+median of the rounds is told, with the lowest and the highest. A ratio is taken round by round, and
+the median of these is told.
 
 * *CPU* is what all processes of the relay used, user and system, as the kernel counts it.
 * *Delay* is the time from the upstream's sending an event to the client's receiving it.
@@ -14,6 +14,8 @@ that one round has. A ratio is taken round by round, and the median of these is 
   without it is taken away, measured next to it, beside the same load.
 * *Stop to close*: from the client's sending the Stop, on a connection of its own, to the
   upstream's seeing its peer gone. A relay without a Stop is stopped by leaving.
+* *Other work kept it* is the share of time in which the relay was ready to run and had no core.
+  Where it is more than a little, something else ran on the machine: measure again.
 * A relay that is far slower than the others is asked for less, and that is said.
 """
 

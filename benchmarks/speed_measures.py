@@ -61,7 +61,12 @@ def _memory(subject: Subject, *, silent: bool) -> float:
 
 def _cpu_steady(subject: Subject) -> Samples:
     span, delays = _steady(subject)
-    return {"cpu_steady": [span.microseconds], **_delays("steady", delays)}
+    waits = [100 * span.worker_waited / span.seconds]
+    return {
+        "cpu_steady": [span.microseconds],
+        "steady_waits": waits,
+        **_delays("steady", delays),
+    }
 
 
 def _steady(subject: Subject) -> tuple[Span, Delays | None]:
@@ -86,6 +91,7 @@ def _cpu_saturated(subject: Subject) -> Samples:
         "saturated_relay": [100 * span.worker / span.seconds],
         "saturated_upstream": [100 * span.upstream / span.seconds],
         "saturated_load": [100 * span.load / span.seconds],
+        "saturated_waits": [100 * span.worker_waited / span.seconds],
         **_delays("saturated", delays),
     }
 

@@ -45,7 +45,7 @@ class Plan:
     very_many: int = 10_000
     very_many_stops: int = 100
     very_many_span: float = 5.0
-    seconds_to_open: float = 12.0
+    seconds_to_open: float = 15.0
     seconds_to_open_very_many: float = 120.0
 
     def of(self, name: str) -> Plan:

@@ -23,7 +23,7 @@ class Quantity:
     """What is measured, and how its samples become figures.
 
     :param measure: by which it is found.
-    :param kinds: which figures there are; "" is the median of rounds that have one sample each.
+    :param kinds: what is made of the samples of a round; "" where there is one.
     :param compared: whether a ratio to another relay's means anything.
     """
 
@@ -56,6 +56,8 @@ TABLES: dict[str, tuple[Quantity, ...]] = {
         Quantity("saturated_relay", "cpu_saturated", "relay", "% of its core", compared=False),
         Quantity("saturated_upstream", "cpu_saturated", "upstream", "% of a core", compared=False),
         Quantity("saturated_load", "cpu_saturated", "clients", "% of a core", compared=False),
+        Quantity("steady_waits", "cpu_steady", "other work kept it, steady", "%", compared=False),
+        Quantity("saturated_waits", "cpu_saturated", "and with many", "%", compared=False),
     ),
     "Time to the first event, added by the relay": (
         Quantity("first_rest", "first_rest", "at rest", "ms", _TIMES),
@@ -115,14 +117,10 @@ class Results:
             self.samples.setdefault(key, {}).setdefault(relay, {})[number] = values
 
     def figure(self, key: str, relay: str, kind: str) -> Figure | None:
-        """The figure of all rounds, with the least and the highest of a round; None without any."""
-        rounds = self.samples.get(key, {}).get(relay)
-        if not rounds:
-            return None
-        made = _KINDS[kind]
-        each = [made(samples) for samples in rounds.values()]
-        together = [sample for samples in rounds.values() for sample in samples]
-        return Figure(made(together), min(each), max(each))
+        """The median of what the rounds have, with the lowest and the highest; None without any."""
+        rounds = self.samples.get(key, {}).get(relay, {})
+        each = [_KINDS[kind](samples) for samples in rounds.values()]
+        return Figure.median(each) if each else None
 
     def ratio(self, key: str, ours: str, theirs: str, kind: str) -> Figure | None:
         """One relay's figure by the other's, of the rounds that have both; None without any."""

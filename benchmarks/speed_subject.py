@@ -27,10 +27,11 @@ from .load import LoadError
 from .native import Delays, Load, Stopped, Upstream
 from .processes import Cores
 from .relays import Relay, RunningRelay
+from .speed_kernel import most_descriptors, waited
 from .speed_plan import Plan
 
 _PATH = "/v1/chat/completions"
-_BLOCK = 50
+_BLOCK = 100
 _WARM_UP_ANSWERS = 50
 _SECONDS_TO_SETTLE = 5.0
 _SECONDS_TO_CLOSE = 5.0
@@ -203,18 +204,22 @@ class Subject:
         :raises NotHeld: if nothing comes.
         """
         running, before = self.running, self._load.mark()
-        clocks = running.cpu(), self.upstream.cpu()
+        clocks = self._clocks(running)
         time.sleep(seconds)
         mark = self._load.mark()
-        relay, upstream = running.cpu() - clocks[0], self.upstream.cpu() - clocks[1]
+        after = self._clocks(running)
+        relay, upstream, waits = (b - a for a, b in zip(clocks, after, strict=True))
         if mark.ended:
             raise LoadError(f"{mark.ended} of {streams} streams were ended by the relay")
         if not mark.events:
             raise NotHeld(f"no event came in {seconds:g} s")
         whole, load = (mark.t - before.t) / 1e9, mark.cpu - before.cpu
         offered, events, served = streams * rate, mark.events, mark.served
-        times = (relay, upstream, load, 0.0, 0.0)
+        times = (relay, upstream, load, waits, 0.0)
         return Span(name, whole, events, streams, served, offered, *times), mark.delay_ms
+
+    def _clocks(self, running: RunningRelay) -> tuple[float, float, float]:
+        return running.cpu(), self.upstream.cpu(), waited(running.server.pids())
 
     # Answers
 
@@ -269,17 +274,12 @@ class Subject:
 
     # What it holds
 
-    def descriptors(self) -> int:
-        """How many files the one of its processes has open that has the most."""
-        return max(
-            len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.running.server.pids()
-        )
-
     def room(self) -> int:
         """The streams for which it may have files open on this machine."""
-        some, before = 50, self.descriptors()
+        some, before = 50, most_descriptors(self.running.server.pids())
         with self.crowd(some, 1, silent=True):
-            each = max(1, round((self.descriptors() - before) / some))
+            opened = most_descriptors(self.running.server.pids()) - before
+        each = max(1, round(opened / some))
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return (limit - _OTHER_DESCRIPTORS) // each
 

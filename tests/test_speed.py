@@ -149,19 +149,20 @@ def test_a_relay_that_is_not_there_is_left_out_with_its_sentence(tmp_path):
 
 
 def test_a_ratio_is_taken_round_by_round():
-    """A round in which all was slow has the same ratio as the others."""
-    ours, theirs = [[2.0], [20.0], [3.0]], [[4.0], [40.0], [6.0], [1.0]]
+    """It is not that of the medians, which may be of different rounds."""
+    ours, theirs = [[2.0], [20.0], [3.0]], [[1.0], [40.0], [30.0], [5.0]]
     results = results_of(start={"chatproxy": ours, "nginx": theirs})
-    assert results.ratio("start", "chatproxy", "nginx", "").value == 0.5
-    assert results.ratio("start", "chatproxy", "nginx", "").high == 0.5
+    assert str(results.ratio("start", "chatproxy", "nginx", "")) == "0.50 (0.10-2.00)"
     assert results.ratio("start", "chatproxy", "express", "") is None
     assert str(results.figure("start", "chatproxy", "")) == "3.00 (2.00-20.0)"
 
 
-def test_a_percentile_is_that_of_the_samples_of_all_rounds():
-    results = results_of(stop_rest={"nginx": [[1.0] * 99 + [7.0], [2.0] * 100]})
-    figure = results.figure("stop_rest", "nginx", "p99")
-    assert (figure.value, figure.low, figure.high) == (2.0, 1.0, 2.0)
+def test_a_percentile_is_the_median_of_those_of_the_rounds():
+    """So a round that was disturbed does not make it."""
+    quiet, disturbed = [1.0] * 98 + [2.0, 7.0], [500.0] * 100
+    results = results_of(stop_rest={"nginx": [quiet, disturbed, quiet]})
+    assert str(results.figure("stop_rest", "nginx", "p99")) == "2.00 (2.00-500)"
+    assert str(results.figure("stop_rest", "nginx", "p50")) == "1.00 (1.00-500)"
 
 
 def test_the_tables_say_what_is_missing_and_why():
@@ -207,7 +208,7 @@ class Pretence(SimpleNamespace):
     def span(self, name, seconds, streams, rate):
         assert self.there == streams
         events, late = int(streams * rate * seconds), 80.0 if streams > self.holds else 5.0
-        if self.failures and streams > 300:
+        if self.failures and streams > 300 and seconds == self.plan.search_span:
             self.failures, late = self.failures - 1, 80.0
         busy = min(1.0, streams / self.holds) * seconds
         delays = Delays(1.0, 2.0, late, 99.0)
@@ -228,7 +229,7 @@ def test_the_search_ends_where_it_was_told_to():
 
 
 def test_one_late_moment_does_not_make_a_number_too_many():
-    assert most_streams(Pretence(1024, failures=2)).streams >= 1024 / 1.05
+    assert most_streams(Pretence(1024, failures=1)).streams >= 1024 / 1.05
 
 
 def test_the_search_begins_near_what_another_round_has_found():
@@ -260,6 +261,6 @@ def test_streams_that_do_not_begin_in_time_are_not_held(tmp_path):
     plan = replace(QUICK, seconds_to_open=-1.0)
     subject = Subject(NoRelay(), plan, SimpleNamespace(url=""), CORES, tmp_path)
     subject._running, subject._load = object(), Slow()
-    with pytest.raises(NotHeld, match="50 of 120 streams began in time"):
+    with pytest.raises(NotHeld, match="100 of 120 streams began in time"):
         subject.open(120, 1)
-    assert begun == [50]
+    assert begun == [100]
