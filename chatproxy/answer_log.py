@@ -187,11 +187,12 @@ class LogReader:
 
         :raises OSError: where the wire broke.
         """
-        woken = True
-        while (ready := self._take() if woken else b"") == b"" and woken:
+        while (ready := self._take()) == b"":
             woken = self._wait(timeout)
             if self.wire is not None:
                 self.wire.flush()  # also where the time was over: it may have been cut short then
+            if not woken:
+                break
         return ready
 
     def deliver(self) -> bool:

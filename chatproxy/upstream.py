@@ -6,24 +6,19 @@ Rules:
   ``abort`` it, in every phase; the call then raises ``Aborted``, whatever the transport said.
 * A try that failed before anything was received is made again, up to ``TRIES`` times, after a
   pause that grows and honours ``Retry-After``; never after the first byte of an answer.
-* Every failure leaves here as an ``UpstreamError`` with our own sentence. DeepSeek's words are
-  passed on only where the request was at fault (400, 422), and never what it says of the key.
+* Every failure leaves here as an ``UpstreamError`` with our own sentence (``refusals``), and
+  without what DeepSeek says of the key.
 * Redirects are not followed: they would carry the key elsewhere.
-
-Statuses and advice on retrying: https://api-docs.deepseek.com/quick_start/error_codes
 """
 
 from __future__ import annotations
 
-import email.utils
 import errno
 import functools
 import http.client
-import json
 import os
 import random
 import ssl
-import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from typing import Any
@@ -32,6 +27,7 @@ import certifi
 import requests
 import urllib3.exceptions
 
+from . import refusals
 from .body import Body
 from .config import Settings
 from .connection import AbortableAdapter, Line, current_line
@@ -203,8 +199,8 @@ class UpstreamCall:
         if self._raw is not None:
             if self._body is not None and self._body.reusable:
                 self._body.close()
-                self._raw.release_conn()
-            self._raw.close()
+            else:
+                self._raw.close()
             self._raw.release_conn()
 
     def _open(self) -> None:
@@ -269,9 +265,9 @@ class UpstreamCall:
         while len(body) < _ERROR_BODY_BYTES and (piece := self._read()):
             body += piece
         response.close()
-        retry_after = _retry_after(response.headers.get("Retry-After"))
-        message = self._upstream.without_key(_message(body))
-        error = _refusal(response.status_code, message, retry_after)
+        retry_after = refusals.seconds_of(response.headers.get("Retry-After"))
+        message = self._upstream.without_key(refusals.message_in(body))
+        error = refusals.refusal(response.status_code, message, retry_after)
         if response.status_code in _RETRIED_STATUSES:
             raise _TryAgain(error, retry_after)
         raise error
@@ -309,43 +305,3 @@ def _something_came(error: BaseException) -> bool:
         if isinstance(each, http.client.HTTPException):
             return not isinstance(each, http.client.RemoteDisconnected)
     return False
-
-
-def _refusal(status: int, message: str, retry_after: int | None) -> UpstreamError:
-    if status in (400, 422):
-        sentence = message or "DeepSeek rejected the request."
-        return UpstreamError(sentence, status=status, code="upstream_rejected")
-    if status == 401:
-        return UpstreamError("DeepSeek did not accept the server's key.", code="upstream_auth")
-    if status == 402:
-        return UpstreamError("The balance at DeepSeek is used up.", code="upstream_balance")
-    if status in (429, 503):
-        return UpstreamError(
-            "DeepSeek is busy; try again later.",
-            status=status,
-            code="upstream_busy",
-            retry_after=retry_after,
-        )
-    return UpstreamError(f"DeepSeek answered with status {status}.")
-
-
-def _message(body: bytes) -> str:
-    """DeepSeek's own sentence: ``{"error": {"message": …}}``."""
-    try:
-        message = json.loads(body)["error"]["message"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
-    return message if isinstance(message, str) else ""
-
-
-def _retry_after(value: str | None) -> int | None:
-    """The seconds that a ``Retry-After`` header asks for (RFC 9110, section 10.2.3)."""
-    if value is None:
-        return None
-    if value.strip().isascii() and value.strip().isdigit():
-        return min(int(value.strip()[:9]), 86_400)
-    try:
-        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(0, round(seconds)), 86_400)
