@@ -13,11 +13,8 @@ median of the rounds, with the lowest and the highest.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -25,20 +22,17 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from tests.valkey import Valkey
-
-from . import load, report
+from . import command, load, report
 from .figures import Figure, percentile
 from .load import Crowd, LoadError
-from .processes import Cores, Upstream, Worker, allow_many_files, on
+from .processes import Cores, Upstream, on
+from .workers import four_workers
 
 _ENDLESS = 10_000_000
 _RATE = 20
 _SEED = 20_261_123
 _SECONDS = 15.0
-_SCOPE = "chatproxy"  # the name of the standalone application
 
 
 @dataclass(frozen=True)
@@ -84,21 +78,7 @@ class Bench:
         self.plan = plan
         self._dice = random.Random(_SEED)
         self.upstream = stack.enter_context(Upstream(folder / "upstream.log", cores))
-        valkey = stack.enter_context(Valkey())
-        valkey.settle(_SCOPE)
-        settings: dict[str, dict[str, object]] = {
-            # Two masters that share a run directory are one server, with a port for each worker.
-            "local-1": {"CHATPROXY_RUN_DIR": folder / "run"},
-            "local-2": {"CHATPROXY_RUN_DIR": folder / "run"},
-            "valkey-1": {"CHATPROXY_PEERS": valkey.url, "CHATPROXY_RUN_DIR": folder / "run-1"},
-            "valkey-2": {"CHATPROXY_PEERS": valkey.url, "CHATPROXY_RUN_DIR": folder / "run-2"},
-        }
-        self.workers = {
-            name: stack.enter_context(
-                Worker("chatproxy", self.upstream, folder / f"{name}.log", cores, **each)
-            )
-            for name, each in settings.items()
-        }
+        self.workers, _ = four_workers(self.upstream, folder, cores, stack)
 
     async def run(self) -> dict[str, Rounds]:
         """Measure everything."""
@@ -216,24 +196,11 @@ async def _run(plan: Plan, cores: Cores) -> dict[str, Rounds]:
         return await asyncio.wait_for(Bench(plan, cores, folder, stack).run(), plan.limit)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    return parser.parse_args()
-
-
 def main() -> int:
     """Run the measurement; the exit status is 0 where all of it was made."""
-    options = _options()
-    if sys.platform != "linux":
-        print("The measurement needs Linux: it reads /proc.", file=sys.stderr)
+    options = command.parser_of_measurements("peers", __doc__).parse_args()
+    if not command.begin():
         return 2
-    # What ends this process otherwise ends it as Ctrl-C does, so that nothing is left behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-    allow_many_files()
     plan, cores = QUICK if options.quick else FULL, Cores.shared_out()
     where = report.machine(cores)
     try:
@@ -243,12 +210,12 @@ def main() -> int:
         return 130
     except (LoadError, asyncio.TimeoutError) as error:
         why = error or f"not done in {plan.limit:.0f} s"
-        print(f"The measurement failed: {why}.", file=sys.stderr)
+        command.tell(f"The measurement failed: {why}.")
         return 1
     print("\n".join([*report.machine_lines(where), "", _text(table)]))
     if options.json:
-        document: dict[str, Any] = {"machine": where, "rows": [asdict(row) for row in table]}
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+        rows_of_all = [asdict(row) for row in table]
+        command.write_json(options.json, {"machine": where, "rows": rows_of_all})
     return 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
+from . import svg as shapes
 from .figures import percentile
 from .record import Record, Sample
 
@@ -60,7 +61,7 @@ def svg(record: Record) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         f"<title>{escape(_title(record))}</title><style>{_STYLE}</style>",
         f'<rect class="ground" width="{_WIDTH}" height="{_HEIGHT}" rx="8"/>',
-        _text(_LEFT, 26, _title(record), size=15),
+        shapes.text(_LEFT, 26, _title(record), size=15),
         *_legend(record),
     ]
     for number, panel in enumerate((_live, _memory, _stops)):
@@ -76,8 +77,8 @@ def _title(record: Record) -> str:
 
 def _legend(record: Record) -> Iterator[str]:
     kills, freezes = (len(record.of_kind(kind)) for kind in ("kill", "freeze"))
-    yield _text(_LEFT, 46, f"┆ a worker is killed ({kills})", "kill-text")
-    yield _text(_LEFT + 170, 46, f"▮ a worker is frozen ({freezes})", "freeze-text")
+    yield shapes.text(_LEFT, 46, f"┆ a worker is killed ({kills})", "kill-text")
+    yield shapes.text(_LEFT + 170, 46, f"▮ a worker is frozen ({freezes})", "freeze-text")
 
 
 def _live(record: Record, top: float) -> Iterator[str]:
@@ -92,7 +93,7 @@ def _memory(record: Record, top: float) -> Iterator[str]:
     most = max(max(sample.memory.values()) for sample in samples)
     scale = _Scale(top, record.seconds, _nice(most))
     yield from _panel(record, scale, "memory of each worker, MB (RSS)")
-    yield _text(_WIDTH - _RIGHT, top - 8, "in blue: there all the time", "a-text", "end")
+    yield shapes.text(_WIDTH - _RIGHT, top - 8, "in blue: there all the time", "a-text", "end")
     oldest = set(samples[0].memory) & set(samples[-1].memory)
     for pid in sorted({pid for s in samples for pid in s.memory}, key=oldest.__contains__):
         points = [(s.at, s.memory[pid]) for s in samples if pid in s.memory]
@@ -110,32 +111,32 @@ def _stops(record: Record, top: float) -> Iterator[str]:
     most = _nice(percentile(0.9, [value for _, value in high]) * 1.2)
     scale = _Scale(top, record.seconds, most)
     yield from _panel(record, scale, "Stop sent to upstream closed, ms")
-    yield _text(_WIDTH - _RIGHT - 80, top - 8, "median", "a-text", "end")
-    yield _text(_WIDTH - _RIGHT, top - 8, "99 of 100", "b-text", "end")
+    yield shapes.text(_WIDTH - _RIGHT - 80, top - 8, "median", "a-text", "end")
+    yield shapes.text(_WIDTH - _RIGHT, top - 8, "99 of 100", "b-text", "end")
     yield scale.line(high, "b")
     yield scale.line(middle, "a")
     for at, value in high:
         if value > most:
-            yield _text(scale.x(at) + 4, top + 11, f"{value:,.0f}", "b-text", size=9)
+            yield shapes.text(scale.x(at) + 4, top + 11, f"{value:,.0f}", "b-text", size=9)
     for minute in range(int(record.seconds // 60) + 1):
-        yield _text(scale.x(60 * minute), top + _PANEL + 18, f"{minute}", "faint", "middle")
-    yield _text(_WIDTH - _RIGHT, top + _PANEL + 34, "minutes", "faint", "end")
+        yield shapes.text(scale.x(60 * minute), top + _PANEL + 18, f"{minute}", "faint", "middle")
+    yield shapes.text(_WIDTH - _RIGHT, top + _PANEL + 34, "minutes", "faint", "end")
 
 
 def _panel(record: Record, scale: _Scale, name: str) -> Iterator[str]:
-    yield _text(_LEFT, scale.top - 8, name)
+    yield shapes.text(_LEFT, scale.top - 8, name)
     for event in record.events:
         x, bottom = scale.x(event.at), scale.top + _PANEL
         if event.kind == "kill":
-            yield _line(x, scale.top, x, bottom, "kill")
+            yield shapes.line(x, scale.top, x, bottom, "kill")
         else:
             width = max(1.5, scale.x(event.at + event.seconds) - x)
             place = f'x="{x:.1f}" y="{scale.top}" width="{width:.1f}" height="{_PANEL}"'
             yield f'<rect class="freeze" {place}/>'
     for share in (0.0, 0.5, 1.0):
         y = scale.y(share * scale.most)
-        yield _line(_LEFT, y, _WIDTH - _RIGHT, y, "grid")
-        yield _text(_LEFT - 8, y + 4, f"{share * scale.most:g}", "faint", "end")
+        yield shapes.line(_LEFT, y, _WIDTH - _RIGHT, y, "grid")
+        yield shapes.text(_LEFT - 8, y + 4, f"{share * scale.most:g}", "faint", "end")
 
 
 def _storm(record: Record) -> list[Sample]:
@@ -152,14 +153,3 @@ def _nice(value: float) -> float:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, name: str) -> str:
-    return f'<line class="{name}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(
-    x: float, y: float, text: str, name: str = "", anchor: str = "start", *, size: int = 12
-) -> str:
-    style = f'class="{name}" text-anchor="{anchor}" font-size="{size}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'

@@ -13,26 +13,22 @@ for one ``XADD`` with an event of the same size, alone and ten at a time.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from tests.valkey import Valkey
-
-from . import load, report
+from . import command, load, report
 from .figures import Figure
 from .load import LoadError, Stream
-from .processes import Cores, Upstream, Worker, allow_many_files, on
+from .processes import Cores, Upstream, on
+from .workers import four_workers
 
 _ENDLESS = 10_000_000
-_SCOPE = "chatproxy"  # the name of the standalone application
+_LIMIT = 300  # seconds for the whole
 
 #: The workers: the one that makes the answers, and the one at which they are read.
 WAYS = {
@@ -87,28 +83,9 @@ class Bench:
     def __init__(self, plan: Plan, cores: Cores, folder: Path, stack: ExitStack) -> None:
         self._plan = plan
         upstream = stack.enter_context(Upstream(folder / "upstream.log", cores))
-        valkey = stack.enter_context(Valkey())
-        valkey.settle(_SCOPE)
-        settings: dict[str, dict[str, object]] = {
-            "local-1": {"CHATPROXY_RUN_DIR": folder / "run"},
-            "local-2": {"CHATPROXY_RUN_DIR": folder / "run"},
-            "valkey-1": {"CHATPROXY_PEERS": valkey.url, "CHATPROXY_RUN_DIR": folder / "run-1"},
-            "valkey-2": {"CHATPROXY_PEERS": valkey.url, "CHATPROXY_RUN_DIR": folder / "run-2"},
-        }
-        self._workers = {
-            name: stack.enter_context(
-                Worker(
-                    "chatproxy",
-                    upstream,
-                    folder / f"{name}.log",
-                    cores,
-                    CHATPROXY_ON_DISCONNECT=20,
-                    **each,
-                )
-            )
-            for name, each in settings.items()
-        }
-        self._valkey = valkey
+        self._workers, self._valkey = four_workers(
+            upstream, folder, cores, stack, CHATPROXY_ON_DISCONNECT=20
+        )
 
     async def run(self) -> dict[str, list[float]]:
         """The microseconds of CPU for each event, in each round, for each way."""
@@ -172,7 +149,7 @@ async def _run(plan: Plan, cores: Cores) -> dict[str, Figure]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reading-")))
         bench = Bench(plan, cores, folder, stack)
-        found = await asyncio.wait_for(bench.run(), 300)
+        found = await asyncio.wait_for(bench.run(), _LIMIT)
         for at_once in (1, 10):
             rounds = [bench.xadd(at_once) for _ in range(plan.rounds)]
             found[f"(a stream in Redis, {at_once} at a time, on top)"] = rounds
@@ -181,27 +158,25 @@ async def _run(plan: Plan, cores: Cores) -> dict[str, Figure]:
 
 def main() -> int:
     """Run the measurement; the exit status is 0 where all of it was made."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reading", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    options = parser.parse_args()
-    allow_many_files()
+    options = command.parser_of_measurements("reading", __doc__).parse_args()
+    if not command.begin():
+        return 2
     plan, cores = QUICK if options.quick else FULL, Cores.shared_out()
     where = report.machine(cores)
     try:
         with on(cores.others):
             figures = asyncio.run(_run(plan, cores))
-    except LoadError as error:
-        print(f"The measurement failed: {error}.", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    except (LoadError, asyncio.TimeoutError) as error:
+        command.tell(f"The measurement failed: {error or f'not done in {_LIMIT} s'}.")
         return 1
     lines = [["CPU for each event that is read, µs", ""]]
     lines += [[way, str(figure)] for way, figure in figures.items()]
     print("\n".join([*report.machine_lines(where), "", *report.table(lines)]))
     if options.json:
         rows = {way: asdict(figure) for way, figure in figures.items()}
-        document: dict[str, Any] = {"machine": where, "rows": rows}
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+        command.write_json(options.json, {"machine": where, "rows": rows})
     return 0
 
 

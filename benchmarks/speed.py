@@ -22,8 +22,6 @@ the median of these is told.
 from __future__ import annotations
 
 import argparse
-import json
-import signal
 import sys
 import tempfile
 import time
@@ -31,10 +29,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import report, speed_plot, speed_report
+from . import command, report, speed_plot, speed_report
 from .load import LoadError
 from .native import Upstream
-from .processes import Cores, allow_many_files, on
+from .processes import Cores, on
 from .relays import ALL, Relay, Unavailable
 from .speed_measures import GROUPS, MEASURES, Measure
 from .speed_plan import FULL, QUICK, Plan
@@ -108,7 +106,7 @@ class Run:
                 parts.append(f"{measure.name} {time.monotonic() - start:.0f}")
         self.results.points.setdefault(relay.name, []).extend(subject.points)
         seconds = time.monotonic() - began
-        _tell(f"round {number}, {relay.name}: {seconds:.0f} s ({', '.join(parts)})")
+        command.tell(f"round {number}, {relay.name}: {seconds:.0f} s ({', '.join(parts)})")
 
     def _expected(self, relay: Relay) -> int:
         found = self.results.figure("most_streams", relay.name, "")
@@ -143,7 +141,7 @@ class Run:
         else:
             reason = f"failed: {_short(error)} (round {number})"
         self.results.lost.setdefault(measure.name, {})[relay] = reason
-        _tell(f"{measure.name} of {relay} {reason}")
+        command.tell(f"{measure.name} of {relay} {reason}")
 
 
 def _short(error: BaseException) -> str:
@@ -151,10 +149,6 @@ def _short(error: BaseException) -> str:
     error = error.__cause__ or error
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0 if isinstance(error, LoadError) else -1][:_LETTERS]
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _chosen(names: str, all_names: Sequence[str]) -> list[str]:
@@ -176,15 +170,12 @@ def _measures(names: str) -> list[Measure]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = command.parser_of_measurements("speed", __doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="a small run, to see that it works")
     add("--rounds", type=int, metavar="N", help="3, if not told otherwise")
     add("--relays", type=_relays, default=ALL, metavar="A,B", help=", ".join(r.name for r in ALL))
     add("--measures", type=_measures, metavar="A,B", help=", ".join(GROUPS))
     add("--streams", type=int, metavar="N", help="those of ten_thousand, if not 10,000")
-    add("--json", type=Path, metavar="FILE", help="write the figures there too")
     add("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     add("--plots", type=Path, metavar="FOLDER", help="draw the figures there, as SVG")
     return parser.parse_args()
@@ -207,13 +198,8 @@ def _run(run: Run) -> Results:
 def main() -> int:
     """Run the measurements. That a figure could not be had is told, and does not end the run."""
     options = _options()
-    if sys.platform != "linux":
-        _tell("The measurements need Linux: they read /proc.")
+    if not command.begin():
         return 2
-    # What ends this process otherwise ends it as Ctrl-C does, so that nothing is left behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-    allow_many_files()
     cores = Cores.shared_out()
     where, began = report.machine(cores), time.monotonic()
     try:
@@ -223,13 +209,12 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except LoadError as error:
-        _tell(f"The measurements failed: {error}.")
+        command.tell(f"The measurements failed: {error}.")
         return 1
     seconds = time.monotonic() - began
     print(speed_report.text(results, where, seconds))
     if options.json:
-        document = speed_report.document(results, where, seconds)
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+        command.write_json(options.json, speed_report.document(results, where, seconds))
     if options.markdown:
         options.markdown.write_text(speed_report.markdown(results, where))
     if options.plots:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from . import svg as shapes
 from .speed_results import Results
 from .speed_search import MOST_DELAY
 
@@ -74,7 +75,7 @@ def cpu(results: Results) -> str:
             place = f'x="{_LEFT}" y="{y:.1f}" width="{width:.1f}" height="{_BAR - 3}" rx="2"'
             yield f'<rect class="fill" opacity="{strength}" {place}/>'
         said = _short(value) if value else _why_not(results, relay, key)
-        yield _text(_LEFT + width + 6, y + 11, said, "" if value else "faint")
+        yield shapes.text(_LEFT + width + 6, y + 11, said, "" if value else "faint")
 
     return _rows(results, "CPU of the relay for each event, µs", series, bar)
 
@@ -95,15 +96,15 @@ def stop(results: Results) -> str:
     def mark(relay: str, key: str, y: float, strength: float) -> Iterator[str]:
         p50, p99 = (_value(results, relay, key, kind) for kind in ("p50", "p99"))
         if not p99:
-            yield _text(_LEFT + 6, y + 11, _why_not(results, relay, key), "faint")
+            yield shapes.text(_LEFT + 6, y + 11, _why_not(results, relay, key), "faint")
             return
         middle = y + _BAR / 2 - 1
         yield f'<g opacity="{strength}">'
-        yield _line(x(p50), middle, x(p99), middle, "line")
+        yield shapes.line(x(p50), middle, x(p99), middle, "line")
         yield f'<circle class="fill" cx="{x(p50):.1f}" cy="{middle:.1f}" r="4.5"/>'
-        yield _line(x(p99), middle - 5, x(p99), middle + 5, "line")
+        yield shapes.line(x(p99), middle - 5, x(p99), middle + 5, "line")
         yield "</g>"
-        yield _text(x(p99) + 8, y + 11, f"{_short(p50)} to {_short(p99)}")
+        yield shapes.text(x(p99) + 8, y + 11, f"{_short(p50)} to {_short(p99)}")
 
     ticks = [(x(10.0**power), f"{10.0**power:g}") for power in range(low, high + 1)]
     title = "From Stop to the upstream's close, ms: the median, and 99 of 100"
@@ -129,13 +130,15 @@ def delays(results: Results) -> str:
 
     parts = []
     for power in range(low, high + 1):
-        parts.append(_line(_LEFT, y(10.0**power), _WIDTH - _RIGHT, y(10.0**power), "grid"))
-        parts.append(_text(_LEFT - 8, y(10.0**power) + 4, f"{10.0**power:g}", "faint", "end"))
-    parts.append(_line(_LEFT, y(MOST_DELAY), _WIDTH - _RIGHT, y(MOST_DELAY), "limit"))
+        parts.append(shapes.line(_LEFT, y(10.0**power), _WIDTH - _RIGHT, y(10.0**power), "grid"))
+        parts.append(shapes.text(_LEFT - 8, y(10.0**power) + 4, f"{10.0**power:g}", "faint", "end"))
+    parts.append(shapes.line(_LEFT, y(MOST_DELAY), _WIDTH - _RIGHT, y(MOST_DELAY), "limit"))
     for share in (0.25, 0.5, 0.75, 1.0):
         said = f"{share * widest:,.0f}"
-        parts.append(_text(x(share * widest), bottom + 18, said, "faint", "middle"))
-    parts.append(_text(_WIDTH - _RIGHT, bottom + 36, "streams of 50 a second", "faint", "end"))
+        parts.append(shapes.text(x(share * widest), bottom + 18, said, "faint", "middle"))
+    parts.append(
+        shapes.text(_WIDTH - _RIGHT, bottom + 36, "streams of 50 a second", "faint", "end")
+    )
     for number, relay in enumerate(results.relays):
         if curve := curves.get(relay):
             parts += _curve_lines(number, results.relays[relay], [(x(a), y(b)) for a, b in curve])
@@ -150,7 +153,7 @@ def _curve_lines(number: int, title: str, places: Sequence[tuple[float, float]])
         yield f'<circle class="fill" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
     x = _LEFT + number * 150
     yield f'<rect class="fill" x="{x}" y="38" width="12" height="12" rx="2"/></g>'
-    yield _text(x + 18, 48, title)
+    yield shapes.text(x + 18, 48, title)
 
 
 def _curve(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -168,15 +171,15 @@ def _rows(results: Results, title: str, series: _Series, mark: _Mark, ticks: _Ti
     """A group of rows for each relay, a row for each of the series."""
     y, parts = float(_TOP), []
     for number, (relay, name) in enumerate(results.relays.items()):
-        parts.append(_text(_LEFT - 12, y + _BAR * len(series) / 2 + 3, name, "", "end"))
+        parts.append(shapes.text(_LEFT - 12, y + _BAR * len(series) / 2 + 3, name, "", "end"))
         parts.append(f'<g class="c{number % 5}">')
         for key, _, strength in series:
             parts += mark(relay, key, y, strength)
             y += _BAR
         parts.append("</g>")
         y += _GROUP_GAP
-    grid = [_line(x, _TOP - 6, x, y - 8, "grid") for x, _ in ticks]
-    names = [_text(x, y + 8, said, "faint", "middle") for x, said in ticks]
+    grid = [shapes.line(x, _TOP - 6, x, y - 8, "grid") for x, _ in ticks]
+    names = [shapes.text(x, y + 8, said, "faint", "middle") for x, said in ticks]
     return _image(title, y + 24, [*_legend(series), *grid, *parts, *names])
 
 
@@ -185,7 +188,7 @@ def _legend(series: _Series) -> Iterator[str]:
         x = _LEFT + number * 220
         place = f'x="{x}" y="38" width="12" height="12" rx="2"'
         yield f'<g class="c0"><rect class="fill" opacity="{strength}" {place}/></g>'
-        yield _text(x + 18, 48, name)
+        yield shapes.text(x + 18, 48, name)
 
 
 def _image(title: str, height: float, parts: Sequence[str]) -> str:
@@ -194,7 +197,7 @@ def _image(title: str, height: float, parts: Sequence[str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" {box} role="img">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style>",
         f'<rect class="ground" width="{_WIDTH}" height="{height:.0f}" rx="8"/>',
-        _text(_LEFT, 24, title, size=15),
+        shapes.text(_LEFT, 24, title, size=15),
     ]
     return "\n".join([*head, *parts, "</svg>", ""])
 
@@ -218,14 +221,3 @@ def _why_not(results: Results, relay: str, measure: str) -> str:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, name: str) -> str:
-    return f'<line class="{name}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(
-    x: float, y: float, text: str, name: str = "", anchor: str = "start", *, size: int = 12
-) -> str:
-    style = f'class="{name}" text-anchor="{anchor}" font-size="{size}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'

@@ -19,11 +19,8 @@ of all the Stops, with the lowest and the highest of a round.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -33,10 +30,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import load, report
+from . import command, load, report
 from .figures import Comparison, Figure, Results, Span, merged
 from .load import Crowd, LoadError
-from .processes import Cores, Upstream, Worker, allow_many_files, on
+from .processes import Cores, Upstream, Worker, on
 
 PROXIES = ("chatproxy", "plain")
 
@@ -125,7 +122,7 @@ class Bench:
         for measure in (self._idle_stops, self._loaded_stops, self._costs, self._memory):
             began = time.monotonic()
             await measure()
-            _tell(f"{measure.__doc__} {time.monotonic() - began:.0f} s")
+            command.tell(f"{measure.__doc__} {time.monotonic() - began:.0f} s")
         return self.results
 
     async def _warm_up(self, worker: Worker) -> None:
@@ -355,14 +352,10 @@ async def _settled(worker: Worker) -> None:
     await _until(at_rest, "the rest of a worker")
 
 
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _tell_of_logs(folder: Path) -> None:
     for log in sorted(folder.iterdir()):
         lines = log.read_text(errors="replace").splitlines()
-        _tell("\n".join([f"--- the end of {log.name}", *lines[-_LINES:]]))
+        command.tell("\n".join([f"--- the end of {log.name}", *lines[-_LINES:]]))
 
 
 async def _run(plan: Plan, cores: Cores) -> Results:
@@ -375,24 +368,11 @@ async def _run(plan: Plan, cores: Cores) -> Results:
             raise
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stop", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    return parser.parse_args()
-
-
 def main() -> int:
     """Run the measurements; the exit status is 0 where all of them were made."""
-    options = _options()
-    if sys.platform != "linux":
-        _tell("The measurements need Linux: they read /proc.")
+    options = command.parser_of_measurements("stop", __doc__).parse_args()
+    if not command.begin():
         return 2
-    # What ends this process otherwise ends it as Ctrl-C does, so that nothing is left behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-    allow_many_files()
     plan, cores = QUICK if options.quick else FULL, Cores.shared_out()
     where, began = report.machine(cores), time.monotonic()
     try:
@@ -401,13 +381,12 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except (LoadError, asyncio.TimeoutError) as error:
-        _tell(f"The measurements failed: {error or f'not done in {plan.limit:.0f} s'}.")
+        command.tell(f"The measurements failed: {error or f'not done in {plan.limit:.0f} s'}.")
         return 1
     seconds = time.monotonic() - began
     print(report.text(results, where, seconds))
     if options.json:
-        document = report.document(results, where, seconds)
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+        command.write_json(options.json, report.document(results, where, seconds))
     return 0
 
 

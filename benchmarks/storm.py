@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import json
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
 
-from . import plot, report
+from . import command, plot, report
 from .fates import Fate, fates
 from .fleet import Fleet
 from .processes import Cores, Server, Upstream, allow_many_files, gunicorn
@@ -245,8 +244,7 @@ async def storm(plan: Plan) -> Record:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.storm", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = command.parser("storm", __doc__)
     parser.add_argument("--minutes", type=float, default=10.0, metavar="N", help="[10]")
     parser.add_argument(
         "--rate", type=float, default=Plan.rate, help="sessions a second [%(default)s]"
@@ -260,12 +258,8 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     """Have a storm; the exit status is 0 where nothing was wrong."""
     options = _options()
-    if sys.platform != "linux":
-        print("The storm needs Linux: it reads /proc.", file=sys.stderr)
+    if not command.begin():
         return 2
-    # What ends this process otherwise ends it as Ctrl-C does, so that nothing is left behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     plan = Plan(60 * options.minutes, rate=options.rate, seed=options.seed)
     where = report.machine(Cores.all_for_all())
     try:
