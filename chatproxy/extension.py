@@ -6,7 +6,6 @@ application, so that one may serve several, and two in one process don't meet.
 
 from __future__ import annotations
 
-import _thread
 import os
 import re
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import TypeVar
 from flask import Flask
 from flask_cors import CORS
 
-from . import logs, shutdown, signals, views
+from . import logs, readiness, shutdown, signals, views
 from . import payload as payloads
 from .clock import Clock
 from .config import Settings, unknown_names
@@ -29,6 +28,7 @@ from .peers import Peers
 from .peers.door import Door
 from .peers.local import LocalPeers
 from .peers.run_dir import RunDir
+from .readiness import Coroutine
 from .reading import SessionReading
 from .receipt import Receipt
 from .registry import Registry
@@ -179,7 +179,7 @@ class State:
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
             follower = Follower(SessionReading(session, 0, self.app), self.settings.heartbeat)
-            _thread.start_new_thread(self._produce, (session, body))
+            readiness.spawn(self._produce(session, body))
         except BaseException:
             session.end(Outcome.FAILED)
             self.registry.discard(session)
@@ -189,9 +189,9 @@ class State:
             raise
         return follower
 
-    def _produce(self, session: StreamSession, body: bytes) -> None:
+    def _produce(self, session: StreamSession, body: bytes) -> Coroutine[None]:
         try:
-            produce(session, UpstreamCall(self.upstream, body, session), self.registry)
+            yield from produce(session, UpstreamCall(self.upstream, body, session), self.registry)
             if session.transcript is not None:
                 self._tell(session, session.transcript)
                 session.transcript = None  # the session may be retained for long

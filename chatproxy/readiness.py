@@ -1,47 +1,117 @@
-"""Waiting for bytes: a step that is taken each time that a socket has something to read.
+"""Waiting for bytes: coroutines, and steps that are taken each time a socket has something to read.
 
-Under gevent the event loop itself takes the step, so that an event costs no switch to a greenlet
-and back. Without gevent the calling thread takes it, again and again, on a socket that blocks.
+A coroutine is a generator that yields a ``Readable`` where it has to wait. Under gevent the event
+loop itself takes the steps meanwhile, and the coroutine holds no greenlet: an event costs no switch
+to one and back, and a silent answer not the 8 KB of its stack. Without gevent a thread takes them,
+again and again, on a socket that blocks.
 """
 
 from __future__ import annotations
 
+import _thread
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
 import gevent
 from gevent import monkey
-from gevent.hub import Waiter
+from greenlet import greenlet
 
 #: What a socket that does not block says where it has nothing.
 _NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-def each_time_readable(sock: socket.socket, step: Callable[[], bool]) -> None:
-    """Have ``step`` called, now and each time that there is something to read, until it is False.
+class Readable(NamedTuple):
+    """What to wait for: ``step`` is called, now and each time that there is something to read.
 
-    It reads from ``sock``, once, and must not wait for anything else. What it raises is raised
-    here. Meanwhile, under gevent, ``sock`` does not block.
+    It reads from ``sock``, once, and must not wait for anything else. When it returns False the
+    coroutine goes on; what it raises is raised there. Meanwhile, under gevent, ``sock`` does not
+    block.
     """
-    if not monkey.is_module_patched("socket"):
-        while step():
-            pass
-        return
-    before = sock.gettimeout()
-    sock.settimeout(0.0)
-    try:
-        if _step_while_there_is_something(sock, step):
-            _have_the_loop_step(sock, step)
-    finally:
-        sock.settimeout(before)
+
+    sock: socket.socket
+    step: Callable[[], bool]
 
 
-def _step_while_there_is_something(sock: socket.socket, step: Callable[[], bool]) -> bool:
+_T = TypeVar("_T")
+Coroutine = Generator[Readable, None, _T]
+
+
+def spawn(coroutine: Coroutine[object]) -> None:
+    """Run a coroutine beside this thread or greenlet."""
+    if monkey.is_module_patched("socket"):
+        _thread.start_new_thread(_go_on, (coroutine,))
+    else:
+        _thread.start_new_thread(run, (coroutine,))
+
+
+def run(coroutine: Coroutine[_T]) -> _T:
+    """Run a coroutine in this thread, which waits; return its value."""
+    error: BaseException | None = None
+    while True:
+        try:
+            awaited = _resume(coroutine, error)
+        except StopIteration as end:
+            value: _T = end.value
+            return value
+        error = None
+        try:
+            while awaited.step():
+                pass
+        except BaseException as raised:  # it is the coroutine's
+            error = raised
+
+
+def _resume(coroutine: Coroutine[object], error: BaseException | None) -> Readable:
+    return next(coroutine) if error is None else coroutine.throw(error)
+
+
+def _go_on(coroutine: Coroutine[object], error: BaseException | None = None) -> None:
+    """Run a coroutine in this greenlet, up to where it has to wait, and leave it to the loop."""
+    with suppress(StopIteration):
+        while True:
+            awaited = _resume(coroutine, error)
+            error = None
+            timeout = awaited.sock.gettimeout()
+            awaited.sock.settimeout(0.0)
+            try:
+                if _step_while_there_is_something(awaited):
+                    _have_the_loop_step(coroutine, awaited, timeout)
+                    return
+            except BaseException as raised:
+                error = raised
+            awaited.sock.settimeout(timeout)
+
+
+def _have_the_loop_step(
+    coroutine: Coroutine[object], awaited: Readable, timeout: float | None
+) -> None:
+    hub = gevent.get_hub()
+    watcher = hub.loop.io(awaited.sock.fileno(), 1)
+
+    def readable() -> None:
+        error: BaseException | None = None
+        try:
+            if _step_while_there_is_something(awaited):
+                return
+        except BaseException as raised:
+            error = raised
+        watcher.stop()
+        watcher.close()
+        awaited.sock.settimeout(timeout)
+        # At once, not in the loop's next turn, which comes late where much is going on.
+        greenlet(_go_on, hub).switch(coroutine, error)
+
+    watcher.start(readable)
+
+
+def _step_while_there_is_something(awaited: Readable) -> bool:
     """Step until there is nothing yet, or, as the return value says, it is enough."""
     try:
-        while step():
-            if not _may_hold_more(sock):
+        while awaited.step():
+            if not _may_hold_more(awaited.sock):
                 return True
     except _NOTHING_YET:
         return True
@@ -53,27 +123,3 @@ def _may_hold_more(sock: socket.socket) -> bool:
     if isinstance(sock, ssl.SSLSocket):
         return sock.pending() > 0
     return not isinstance(sock, socket.socket)  # but urllib3's own, for TLS within TLS
-
-
-def _have_the_loop_step(sock: socket.socket, step: Callable[[], bool]) -> None:
-    hub = gevent.get_hub()
-    waiter: Waiter[None] = Waiter(hub)
-    watcher = hub.loop.io(sock.fileno(), 1)
-
-    def readable() -> None:
-        try:
-            if _step_while_there_is_something(sock, step):
-                return
-        except BaseException as error:  # it is the waiting greenlet's
-            watcher.stop()
-            waiter.throw(error)
-        else:
-            watcher.stop()
-            waiter.switch(None)
-
-    watcher.start(readable)
-    try:
-        waiter.get()
-    finally:
-        watcher.stop()
-        watcher.close()

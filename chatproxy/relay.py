@@ -1,6 +1,6 @@
 """The relay: an answer is produced once, and followed by any number of readers.
 
-``produce`` runs in a thread (or greenlet) of its own, reads DeepSeek and appends to the answer log.
+``produce`` is a coroutine of its own, which reads DeepSeek and appends to the answer log.
 A ``Follower`` reads that log on behalf of one client. Neither knows the other: a Stop ends the
 producer wherever its readers are, a slow reader lags in the log, a heartbeat is a reader that
 waited in vain, and a client that left is a log without readers.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from . import signals, sse
 from .disconnect import Watch
 from .errors import Aborted, UpstreamError
+from .readiness import Coroutine
 from .reading import Reading
 from .registry import Registry
 from .session import Outcome, Phase, Reason, StreamSession
@@ -34,12 +35,12 @@ _TAIL_PIECES = 4
 _TIMED_OUT = frozenset({Reason.IDLE, Reason.DEADLINE})
 
 
-def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> None:
-    """Make the whole answer, in this thread; close everything and tell of it at the end."""
+def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> Coroutine[None]:
+    """Make the whole answer; close everything and tell of it at the end."""
     outcome, refusal = Outcome.FAILED, None
     try:
         session.on_cancel(call.abort)
-        _pump(session, call)
+        yield from _pump(session, call)
         outcome = Outcome.FINISHED
     except Aborted:
         outcome = Outcome.STOPPED
@@ -52,11 +53,11 @@ def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> N
         _finish(session, call, registry, session.end(outcome), refusal)
 
 
-def _pump(session: StreamSession, call: UpstreamCall) -> None:
+def _pump(session: StreamSession, call: UpstreamCall) -> Coroutine[None]:
     intake = _Intake(session)
     ended = False
     while not (ended or intake.done):
-        ended = call.receive(intake.take)
+        ended = yield from call.receive(intake.take)
         session.log.wait_for_room()
     if not intake.done:
         raise UpstreamError("DeepSeek closed the connection before the answer was complete.")

@@ -2,7 +2,7 @@
 
 Rules:
 
-* A call is made by one thread, which alone opens, reads and closes it. Any other may only
+* A call is made by one coroutine, which alone opens, reads and closes it. Any other may only
   ``abort`` it, in every phase; the call then raises ``Aborted``, whatever the transport said.
 * A try that failed before anything was received is made again, up to ``TRIES`` times, after a
   pause that grows and honours ``Retry-After``; never after the first byte of an answer.
@@ -32,7 +32,7 @@ from .body import Body
 from .config import Settings
 from .connection import AbortableAdapter, Line, current_line
 from .errors import Aborted, ConfigError, UpstreamError
-from .readiness import each_time_readable
+from .readiness import Coroutine, Readable
 from .session import Phase, StreamSession
 
 #: How many connections without an answer are kept for the next ones.
@@ -160,11 +160,11 @@ class UpstreamCall:
         """Shut the connection and end every wait. The flag must be set before."""
         self._line.abort()
 
-    def receive(self, take: Callable[[bytes], bool]) -> bool:
+    def receive(self, take: Callable[[bytes], bool]) -> Coroutine[bool]:
         """Open the call, and have ``take`` called with what comes, in pieces as they arrive.
 
-        That must not wait for anything. Where it returns False, this method returns, and may be
-        called again for the rest.
+        That must not wait for anything. Where it returns False, this coroutine ends, and there may
+        be another one for the rest.
 
         :returns: whether this is the end of the answer's body.
         :raises Aborted: where the flag was set.
@@ -173,7 +173,7 @@ class UpstreamCall:
         try:
             if self._raw is None:
                 self._open()
-            return self._receive(take)
+            return (yield from self._receive(take))
         except Aborted:
             raise
         except _TRANSPORT_ERRORS as error:
@@ -238,10 +238,10 @@ class UpstreamCall:
         if "Content-Encoding" not in response.headers:
             self._body = self._line.body
 
-    def _receive(self, take: Callable[[bytes], bool]) -> bool:
+    def _receive(self, take: Callable[[bytes], bool]) -> Coroutine[bool]:
         if self._body is not None:
             step = functools.partial(self._step, self._body, take)
-            each_time_readable(self._body.socket, step)
+            yield Readable(self._body.socket, step)
             return self._body.complete
         while piece := self._read():
             if not take(piece):

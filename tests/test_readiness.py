@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from chatproxy.body import Body
-from chatproxy.readiness import each_time_readable
+from chatproxy.readiness import Coroutine, Readable, run, spawn
 
 from .another import Another
 from .servers import wait_for
@@ -70,6 +70,12 @@ def fail_at(data: bytes, sock: socket.socket) -> bool:
     return True
 
 
+def wait(sock: Any, step: Callable[[], bool]) -> Coroutine[str]:
+    """A coroutine that waits once."""
+    yield Readable(sock, step)
+    return "gone on"
+
+
 # --- without gevent
 
 
@@ -84,7 +90,7 @@ def test_without_gevent_the_calling_thread_steps_and_waits() -> None:
             return steps()
 
         theirs.sendall(b"a")
-        each_time_readable(ours, step)
+        assert run(wait(ours, step)) == "gone on"
         assert steps.pieces == [b"a", b"b."]
         assert set(threads) == {threading.current_thread()}
         assert ours.gettimeout() == PATIENCE
@@ -94,52 +100,111 @@ def test_without_gevent_an_error_is_raised_as_it_is() -> None:
     with pair() as (ours, theirs):
         theirs.sendall(b"a")
         with pytest.raises(Failed):
-            each_time_readable(ours, partial(fail_at, b"a", ours))
+            run(wait(ours, partial(fail_at, b"a", ours)))
+
+
+def test_without_gevent_a_coroutine_may_catch_an_error_and_wait_again() -> None:
+    with pair() as (ours, theirs):
+        theirs.sendall(b"a")
+
+        def caught() -> Coroutine[bytes]:
+            with pytest.raises(Failed):
+                yield Readable(ours, partial(fail_at, b"a", ours))
+            theirs.sendall(b"b.")
+            steps = Steps(ours)
+            yield Readable(ours, steps)
+            return steps.pieces[0]
+
+        assert run(caught()) == b"b."
+
+
+def test_without_gevent_a_coroutine_runs_beside_who_spawns_it() -> None:
+    with pair() as (ours, theirs):
+        task = Task(ours, Steps(ours))
+        theirs.sendall(b".")
+        task.join()
+        assert task.ran_in[0] is task.ran_in[1] is not threading.current_thread()
 
 
 # --- under gevent
 
 
-def waiting(sock: Any, step: Callable[[], bool]) -> Any:
-    """A greenlet that waits in ``each_time_readable``, for want of anything to read."""
+class Task:
+    """A coroutine that runs beside this thread, and waits once."""
+
+    def __init__(self, sock: Any, step: Callable[[], bool]) -> None:
+        self._sock = sock
+        self._step = step
+        self._ended = threading.Event()
+        self._error: BaseException | None = None
+        #: The greenlets (or threads) before and after the wait.
+        self.ran_in: list[Any] = []
+        spawn(self._run())
+
+    def _run(self) -> Coroutine[None]:
+        self.ran_in.append(current())
+        try:
+            yield Readable(self._sock, self._step)
+        except Failed as error:
+            self._error = error
+        finally:
+            self.ran_in.append(current())
+            self._ended.set()
+
+    def join(self) -> None:
+        """Wait for its end; raise what it ended with."""
+        assert self._ended.wait(PATIENCE)
+        if self._error is not None:
+            raise self._error
+
+
+def current() -> Any:
+    """The greenlet that runs, or the thread where gevent has not patched."""
     import gevent
+    from gevent import monkey
 
-    greenlet = gevent.spawn(each_time_readable, sock, step)
+    if monkey.is_module_patched("socket"):
+        return gevent.getcurrent()
+    return threading.current_thread()
+
+
+def waiting(sock: Any, step: Callable[[], bool]) -> Task:
+    """A coroutine that waits, for want of anything to read."""
+    task = Task(sock, step)
     wait_for(lambda: sock.gettimeout() == 0.0)
-    assert not greenlet.ready()
-    return greenlet
+    assert len(task.ran_in) == 1
+    return task
 
 
-def the_event_loop_steps_while_the_greenlet_waits() -> None:
+def the_event_loop_steps_while_the_coroutine_waits() -> None:
     import gevent
 
     with pair() as (ours, theirs):
         steps = Steps(ours)
-        greenlet = waiting(ours, steps)
-        assert steps.taken_by == [greenlet]  # which found nothing
+        task = waiting(ours, steps)
+        assert steps.taken_by == task.ran_in  # which found nothing
         for piece in (b"a", b"b", b"c."):
             theirs.sendall(piece)
             wait_for(partial(steps.pieces.__contains__, piece))
-        greenlet.get(timeout=PATIENCE)
+        task.join()
         assert steps.pieces == [b"a", b"b", b"c."]
         assert steps.taken_by[1:] == [gevent.get_hub()] * 3
 
 
 def what_is_there_already_needs_no_wait() -> None:
-    import gevent
-
     with pair() as (ours, theirs):
         theirs.sendall(b"a.")
         steps = Steps(ours)
-        each_time_readable(ours, steps)
-        assert steps.taken_by == [gevent.getcurrent()]
+        task = Task(ours, steps)
+        task.join()
+        assert len({*steps.taken_by, *task.ran_in}) == 1
 
 
 def nothing_is_read_after_the_last_step() -> None:
     with pair() as (ours, theirs):
-        greenlet = waiting(ours, Steps(ours, size=2))
+        task = waiting(ours, Steps(ours, size=2))
         theirs.sendall(b"a.b")
-        greenlet.get(timeout=PATIENCE)
+        task.join()
         assert ours.recv(100) == b"b"
 
 
@@ -147,18 +212,62 @@ def an_error_in_the_first_step_is_raised() -> None:
     with pair() as (ours, theirs):
         theirs.sendall(b"a")
         with pytest.raises(Failed):
-            each_time_readable(ours, partial(fail_at, b"a", ours))
+            Task(ours, partial(fail_at, b"a", ours)).join()
         assert ours.gettimeout() == PATIENCE
 
 
-def an_error_in_the_loop_is_raised_to_who_waits() -> None:
+def an_error_in_the_loop_is_raised_in_the_coroutine() -> None:
+    with pair() as (ours, theirs):
+        task = waiting(ours, partial(fail_at, b"a", ours))
+        theirs.sendall(b"a")
+        with pytest.raises(Failed):
+            task.join()
+        assert ours.gettimeout() == PATIENCE
+
+
+def a_coroutine_may_wait_again_after_an_error_and_for_other_things() -> None:
     import gevent
 
+    waits: list[str] = []
     with pair() as (ours, theirs):
-        gevent.spawn_later(0.01, theirs.sendall, b"a")
-        with pytest.raises(Failed):
-            each_time_readable(ours, partial(fail_at, b"a", ours))
-        assert ours.gettimeout() == PATIENCE
+
+        def coroutine() -> Coroutine[None]:
+            for number in ("first", "second"):
+                waits.append(number)
+                with pytest.raises(Failed):
+                    yield Readable(ours, partial(fail_at, b"a", ours))
+                gevent.sleep(0.001)
+                theirs.sendall(b".")
+                yield Readable(ours, Steps(ours))
+            waits.append("end")
+
+        spawn(coroutine())
+        theirs.sendall(b"a")
+        wait_for(lambda: waits == ["first", "second"])
+        theirs.sendall(b"a")
+        wait_for(lambda: waits == ["first", "second", "end"])
+
+
+def a_coroutine_goes_on_in_the_same_turn_of_the_loop() -> None:
+    import gevent
+
+    order: list[str] = []
+    with pair() as (ours, theirs):
+
+        def step() -> bool:
+            ours.recv(100)
+            gevent.get_hub().loop.run_callback(order.append, "the next turn")
+            return False
+
+        def coroutine() -> Coroutine[None]:
+            yield Readable(ours, step)
+            order.append("the coroutine")
+
+        spawn(coroutine())
+        wait_for(lambda: ours.gettimeout() == 0.0)
+        theirs.sendall(b"a")
+        wait_for(lambda: len(order) == 2)
+        assert order == ["the coroutine", "the next turn"]
 
 
 def the_socket_does_not_block_meanwhile_and_has_its_timeout_back() -> None:
@@ -169,28 +278,20 @@ def the_socket_does_not_block_meanwhile_and_has_its_timeout_back() -> None:
             timeouts.append(ours.gettimeout())
             return ours.recv(100) != b"."
 
-        greenlet = waiting(ours, step)
+        task = waiting(ours, step)
         theirs.sendall(b".")
-        greenlet.get(timeout=PATIENCE)
+        task.join()
         assert timeouts == [0.0, 0.0]
         assert ours.gettimeout() == PATIENCE
 
 
-def a_greenlet_that_is_killed_leaves_no_watcher() -> None:
-    import gevent
-
+def a_coroutine_that_waits_holds_no_greenlet() -> None:
     with pair() as (ours, theirs):
-        active = gevent.get_hub().loop.activecnt
-        steps = Steps(ours)
-        greenlet = waiting(ours, steps)
-        assert gevent.get_hub().loop.activecnt == active + 1
-        greenlet.kill()
-        assert gevent.get_hub().loop.activecnt == active
-        theirs.sendall(b"a")
-        gevent.sleep(0.01)
-        assert len(steps.taken_by) == 1
-        assert ours.gettimeout() == PATIENCE
-        assert ours.recv(100) == b"a"
+        task = waiting(ours, Steps(ours))
+        wait_for(lambda: bool(task.ran_in[0].dead))
+        theirs.sendall(b".")
+        task.join()
+        assert task.ran_in[1] is not task.ran_in[0]
 
 
 def the_watcher_is_gone_after_the_last_step() -> None:
@@ -199,12 +300,12 @@ def the_watcher_is_gone_after_the_last_step() -> None:
     with pair() as (ours, theirs):
         active = gevent.get_hub().loop.activecnt
         for end in (b".", b""):
-            greenlet = waiting(ours, Steps(ours, end=end))
+            task = waiting(ours, Steps(ours, end=end))
             if end:
                 theirs.sendall(end)
             else:
                 theirs.shutdown(socket.SHUT_RDWR)
-            greenlet.get(timeout=PATIENCE)
+            task.join()
             assert gevent.get_hub().loop.activecnt == active
 
 
@@ -242,16 +343,13 @@ def within_tls(client: ssl.SSLContext, sock: socket.socket) -> Any:
 
 def check_that_no_record_is_left(wrap: Callable[..., Any]) -> None:
     """With all of it sent before, the operating system tells only once, or of a part."""
-    import gevent
-
     for count in (1, 3):
         with tls_pair(wrap) as (tls, peer):
             steps = Steps(tls, size=10)
-            greenlet = waiting(tls, steps)
+            task = waiting(tls, steps)
             for number in range(1, count + 1):
                 peer.sendall(b"x" * 104 + (b"." if number == count else b"x"))
-            with gevent.Timeout(PATIENCE):
-                greenlet.get()
+            task.join()
             assert b"".join(steps.pieces) == b"x" * (105 * count - 1) + b"."
 
 
@@ -273,20 +371,22 @@ def a_body_in_one_record_with_its_head_is_taken() -> None:
             pieces.append(body.receive())
             return not body.complete
 
-        each_time_readable(tls, step)
+        Task(tls, step).join()
         assert b"".join(pieces) == b"x" * 12_000
 
 
 @pytest.mark.parametrize(
     "claim",
     [
-        the_event_loop_steps_while_the_greenlet_waits,
+        the_event_loop_steps_while_the_coroutine_waits,
         what_is_there_already_needs_no_wait,
         nothing_is_read_after_the_last_step,
         an_error_in_the_first_step_is_raised,
-        an_error_in_the_loop_is_raised_to_who_waits,
+        an_error_in_the_loop_is_raised_in_the_coroutine,
+        a_coroutine_may_wait_again_after_an_error_and_for_other_things,
+        a_coroutine_goes_on_in_the_same_turn_of_the_loop,
         the_socket_does_not_block_meanwhile_and_has_its_timeout_back,
-        a_greenlet_that_is_killed_leaves_no_watcher,
+        a_coroutine_that_waits_holds_no_greenlet,
         the_watcher_is_gone_after_the_last_step,
         what_tls_has_decoded_already_is_taken,
         what_tls_within_tls_has_decoded_already_is_taken,

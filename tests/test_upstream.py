@@ -32,6 +32,7 @@ from chatproxy import upstream as upstream_module
 from chatproxy.answer_log import AnswerLog
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
+from chatproxy.readiness import run
 from chatproxy.session import Phase, Reason, StreamSession
 from chatproxy.upstream import LONGEST_PAUSE, TRIES, Upstream, UpstreamCall
 
@@ -94,14 +95,14 @@ def pieces_of(call: UpstreamCall) -> list[bytes]:
         pieces.append(piece)
         return True
 
-    assert call.receive(take)
+    assert run(call.receive(take))
     return pieces
 
 
 def one_piece_of(call: UpstreamCall) -> bytes:
     """What comes first; the rest is left."""
     pieces: list[bytes] = []
-    call.receive(lambda piece: pieces.append(piece) is not None)
+    run(call.receive(lambda piece: pieces.append(piece) is not None))
     return pieces[0]
 
 
@@ -439,7 +440,7 @@ class Calling:
 
     def _run(self) -> None:
         try:
-            self.call.receive(lambda piece: self.pieces.put(piece) is None)
+            run(self.call.receive(lambda piece: self.pieces.put(piece) is None))
         except Exception as error:
             self.error = error
         finally:
