@@ -146,13 +146,21 @@ class Line:
 
 
 def _shut_down(descriptor: int) -> None:
-    # The plain socket type, not gevent's: this must be one system call and nothing more.
-    with suppress(OSError):
-        plain = _socket.socket(fileno=descriptor)
-        try:
-            plain.shutdown(socket.SHUT_RDWR)
-        finally:
-            plain.detach()
+    plain = _plain(descriptor)
+    try:
+        plain.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    finally:
+        plain.detach()
+
+
+def _plain(descriptor: int) -> _socket.socket:
+    """A socket of the plain type, not gevent's: each call is a system call and nothing more.
+
+    What family it has does not matter to these calls. It has to be detached.
+    """
+    return _socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
 
 
 #: The line of the call that runs in this thread (or greenlet).
@@ -200,6 +208,23 @@ class _AbortableMixin(HTTPConnection):
             line.close()
             raise
         return sock
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is open, and nothing has come that nobody asked for; for the pool."""
+        descriptor = -1 if self.sock is None else self.sock.fileno()
+        if descriptor < 0:
+            return False
+        plain = _plain(descriptor)
+        try:
+            plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        finally:
+            plain.detach()
+        return False
 
     def request(self, *args: typing.Any, **kwargs: typing.Any) -> None:
         line = current_line.get()
@@ -271,7 +296,16 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
 
     def __init__(self, tls: ssl.SSLContext | None, pool_maxsize: int) -> None:
         self._tls = tls
+        self._pool: typing.Any = None
         super().__init__(pool_maxsize=pool_maxsize)
+
+    def get_connection_with_tls_context(
+        self, *args: typing.Any, **kwargs: typing.Any
+    ) -> typing.Any:
+        """The pool of connections. It is found once, as all requests go to the same address."""
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
 
     def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:
         """Make the pools of connections to DeepSeek."""

@@ -23,10 +23,14 @@ WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class Wire:
-    """A client's socket that does not block, and gunicorn's response on it."""
+    """A client's socket that does not block, to which two write in turn: answers, and gunicorn.
+
+    :param response: gunicorn's, which is to have this in the place of its socket.
+    """
 
     def __init__(self, response: Any) -> None:
         self._response = response
+        self._socket = response.sock
         self._descriptor = response.sock.fileno()
         self._rest = b""
         #: When something was last written, by the monotonic clock.
@@ -39,13 +43,20 @@ class Wire:
         self._response.sent += len(data)
         if self._response.chunked:
             data = b"%X\r\n%b\r\n" % (len(data), data)
-        try:
-            written = os.write(self._descriptor, data)
-        except OSError:  # it is full, or broken, which ``flush`` will find
-            written = 0
-        self.written_at = time.monotonic()
-        self._rest = data[written:]
-        return not self._rest
+        return self._write(data)
+
+    def sendall(self, data: bytes) -> None:
+        """Write what the server writes by itself, and wait as long as that takes.
+
+        The head waits for the first chunk, to go with it: there is always one, if only the last.
+
+        :raises OSError: where the client has gone.
+        """
+        data = self._rest + data
+        if self._response.chunked and not self._response.headers_sent:
+            self._rest = data
+        elif not self._write(data):
+            self.flush()
 
     def flush(self) -> None:
         """Write what is left, and wait as long as that takes.
@@ -54,7 +65,16 @@ class Wire:
         """
         if self._rest:
             rest, self._rest = self._rest, b""
-            self._response.sock.sendall(rest)
+            self._socket.sendall(rest)
+
+    def _write(self, data: bytes) -> bool:
+        try:
+            written = os.write(self._descriptor, data)
+        except OSError:  # it is full, or broken, which ``flush`` will find
+            written = 0
+        self.written_at = time.monotonic()
+        self._rest = data[written:]
+        return not self._rest
 
 
 class Outlet(ClosingIterator):
@@ -76,9 +96,10 @@ def lending(application: WSGIApplication) -> WSGIApplication:
 
     def lend(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         body = application(environ, start_response)
-        response = getattr(start_response, "__self__", None)
+        response: Any = getattr(start_response, "__self__", None)
         if isinstance(body, Outlet) and type(response) is Response and _is_free(response):
-            body.lend(Wire(response))  # nobody has put anything between the two
+            response.sock = wire = Wire(response)
+            body.lend(wire)  # nobody has put anything between the two
         return body
 
     return lend

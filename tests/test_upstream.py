@@ -1098,6 +1098,7 @@ def test_an_abort_between_two_tries_does_not_reach_a_connection_that_was_given_b
     first = Calling(upstream)
     peer = deepseek.accept()
     peer.request()
+    wait_for(lambda: first.session.phase is Phase.WAITING)
     peer.send(b"HTTP/1.1 503 Busy\r\nRetry-After: 15\r\nContent-Length: 2\r\n\r\n{}")
     wait_for(lambda: first.session.phase is Phase.CONNECTING)
     second = Calling(upstream)
@@ -1133,6 +1134,25 @@ def test_no_more_connections_are_kept_than_there_is_room_for(
             closed += peer.socket.recv(1) == b""
     assert closed == 2
     assert "pool is full" not in caplog.text
+
+
+@pytest.mark.parametrize("said", [None, b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n"])
+def test_a_kept_connection_that_deepseek_has_given_up_is_not_tried(
+    said: bytes | None, connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it closed without a word, or said that it is about to."""
+    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", PATIENCE)
+    upstream = connect(deepseek.url)
+    first = Calling(upstream)
+    peer = deepseek.accept()
+    peer.answer()
+    assert first.join() is None
+    if said:
+        peer.send(said)
+    peer.socket.shutdown(socket.SHUT_WR)
+    second = Calling(upstream)
+    deepseek.accept().answer()
+    assert second.join() is None
 
 
 def test_a_key_at_the_cut_of_a_long_message_is_not_passed_on(

@@ -54,7 +54,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def response_on(sock: socket.socket, chunked: bool = True) -> Any:
-    return SimpleNamespace(sock=sock, chunked=chunked, sent=0)
+    return SimpleNamespace(sock=sock, chunked=chunked, sent=0, headers_sent=True)
 
 
 def receive(sock: socket.socket, size: int) -> bytes:
@@ -152,6 +152,63 @@ def test_a_broken_socket_is_told_of_by_the_flush() -> None:
             wire.flush()
 
 
+# --- what the server writes by itself
+
+
+def test_what_the_server_writes_comes_after_what_was_left() -> None:
+    with pair() as (ours, theirs):
+        wire = Wire(response_on(ours))
+        assert not wire.write(LARGE)
+        writing = Aside(lambda: wire.sendall(b"0\r\n\r\n"))
+        expected = framed(LARGE) + b"0\r\n\r\n"
+        assert receive(theirs, len(expected)) == expected
+        writing.result()
+        assert is_empty(theirs)
+
+
+def test_the_server_waits_where_the_socket_is_full_and_is_told_where_it_is_broken() -> None:
+    with pair() as (ours, theirs):
+        wire = Wire(response_on(ours))
+        writing = Aside(lambda: wire.sendall(LARGE))
+        assert receive(theirs, len(LARGE)) == LARGE
+        writing.result()
+        theirs.close()
+        with pytest.raises(BrokenPipeError):
+            wire.sendall(b"a")
+
+
+@pytest.mark.parametrize(("version", "pieces"), [((1, 1), 1), ((1, 0), 2)])
+def test_the_head_goes_with_the_first_item_where_the_body_is_chunked(
+    version: tuple[int, int], pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pair() as (ours, theirs):
+        response, written = gunicorn_response(ours, version=version), []
+
+        def write(descriptor: int, data: bytes) -> int:
+            written.append(data)
+            return theirs_too(descriptor, data)
+
+        theirs_too = os.write
+        run(application(Lent()), response.start_response)
+        monkeypatch.setattr(os, "write", write)
+        response.write(b"a")
+        assert len(written) == pieces
+        received = receive(theirs, sum(map(len, written)))
+        assert received.startswith(b"HTTP/1.")
+        assert received.endswith(b"\r\n\r\n" + (b"1\r\na\r\n" if pieces == 1 else b"a"))
+
+
+def test_the_head_goes_out_where_there_is_no_item() -> None:
+    for version, end in (((1, 1), b"\r\n\r\n0\r\n\r\n"), ((1, 0), b"\r\n\r\n")):
+        with pair() as (ours, theirs):
+            response = gunicorn_response(ours, version=version)
+            run(application(Lent()), response.start_response)
+            response.close()
+            received = theirs.recv(10_000)
+            assert received.startswith(b"HTTP/1.")
+            assert received.endswith(end)
+
+
 # --- a reader with a wire
 
 
@@ -160,9 +217,9 @@ class Server:
 
     def __init__(self, log: AnswerLog, sock: socket.socket, timeout: float = LONG) -> None:
         self._timeout = timeout
-        self._sock = sock
+        self._wire = Wire(response_on(sock))
         self.reader = log.reader()
-        self.reader.wire = Wire(response_on(sock))
+        self.reader.wire = self._wire
         #: What came to the server itself.
         self.items: list[bytes] = []
         self.serving = Aside(self._serve)
@@ -171,8 +228,8 @@ class Server:
         while (item := self.reader.read(self._timeout)) is not None:
             self.items.append(item)
             item = item or sse.HEARTBEAT
-            self._sock.sendall(b"%X\r\n%b\r\n" % (len(item), item))
-        self._sock.sendall(b"0\r\n\r\n")
+            self._wire.sendall(b"%X\r\n%b\r\n" % (len(item), item))
+        self._wire.sendall(b"0\r\n\r\n")
 
     def wait_until_it_waits(self) -> None:
         wait_for(lambda: self.reader.waits)
@@ -389,8 +446,13 @@ def application(body: Lent, *headers: tuple[str, str]) -> Any:
     return answer
 
 
-def gunicorn_response(sock: Any, kind: type[Response] = Response, method: str = "GET") -> Response:
-    request = SimpleNamespace(version=(1, 1), method=method, should_close=lambda: False)
+def gunicorn_response(
+    sock: Any,
+    kind: type[Response] = Response,
+    method: str = "GET",
+    version: tuple[int, int] = (1, 1),
+) -> Response:
+    request = SimpleNamespace(version=version, method=method, should_close=lambda: False)
     return kind(request, sock, SimpleNamespace())
 
 
