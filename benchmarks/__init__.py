@@ -1,1 +1,1 @@
-"""The measurements: ``python -m benchmarks.stop`` prints them all in one run."""
+"""The measurements, each with a command of its own: see ``docs/measurements.md``."""

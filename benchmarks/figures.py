@@ -1,12 +1,11 @@
-"""Figures made of measurements: medians with their ranges, ratios, percentiles, spans."""
+"""Figures made of measurements: medians and percentiles with their ranges, spans."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 _BUSY = 0.9
 _DELIVERED = 0.97
@@ -38,24 +37,6 @@ class Figure:
     def __str__(self) -> str:
         value, low, high = map(_short, (self.value, self.low, self.high))
         return f"{value} ({low}-{high})"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The same measured of chatproxy and of the plain relay, in the same rounds."""
-
-    name: str
-    unit: str
-    chatproxy: Figure
-    plain: Figure
-    ratio: Figure
-
-    @classmethod
-    def of(cls, name: str, unit: str, rounds: dict[str, list[float]]) -> Comparison:
-        """Compare ``rounds["chatproxy"]`` with ``rounds["plain"]``, round by round."""
-        ours, theirs = rounds["chatproxy"], rounds["plain"]
-        ratio = Figure.median([a / b for a, b in zip(ours, theirs, strict=True)])
-        return cls(name, unit, Figure.median(ours), Figure.median(theirs), ratio)
 
 
 @dataclass(frozen=True)
@@ -107,41 +88,6 @@ class Span:
         if worker + self.worker_waited / self.seconds >= _BUSY:
             return "the worker, kept waiting by other work"
         return "unclear, none was busy all the time"
-
-    def as_json(self, cores: int) -> dict[str, Any]:
-        return {**asdict(self), "rate": self.rate, "limit": self.limit(cores)}
-
-
-@dataclass
-class Results:
-    """All that was measured.
-
-    ``stops`` has the 50th and the 99th percentile in ms, for each way in which a Stop was timed;
-    each is of ``number_of_stops``.
-    """
-
-    number_of_stops: int
-    stops: dict[str, tuple[Figure, Figure]] = field(default_factory=dict)
-    by_phase: dict[str, dict[str, Figure]] = field(default_factory=dict)
-    costs: list[Comparison] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
-
-
-def merged(spans: Sequence[Span]) -> Span:
-    """Spans of the same kind as one; of ``served`` the least."""
-    return Span(
-        spans[0].name,
-        sum(span.seconds for span in spans),
-        sum(span.events for span in spans),
-        spans[0].streams,
-        min(span.served for span in spans),
-        spans[0].offered,
-        sum(span.worker for span in spans),
-        sum(span.upstream for span in spans),
-        sum(span.load for span in spans),
-        sum(span.worker_waited for span in spans),
-        sum(span.upstream_waited for span in spans),
-    )
 
 
 def percentile(share: float, samples: Sequence[float]) -> float:

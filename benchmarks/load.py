@@ -96,10 +96,6 @@ class Crowd:
         self._simulate = simulate
         self._streams: list[Stream] = []
 
-    def events(self) -> list[int]:
-        """How many events have come so far to each of them."""
-        return [stream.events for stream in self._streams]
-
     async def __aenter__(self) -> Crowd:
         try:
             for begin in range(0, self._number, _AT_ONCE):
@@ -121,15 +117,6 @@ class Crowd:
         begun = asyncio.gather(*(stream.begun.wait() for stream in self._streams))
         await _within(_SECONDS_TO_BEGIN, begun, "the first event of every stream")
         self.check()
-
-    async def more_than(self, events: int) -> None:
-        """Wait until more events than these have come, to all together."""
-
-        async def come() -> None:
-            while sum(self.events()) <= events:
-                await asyncio.sleep(0.01)
-
-        await _within(_SECONDS_TO_BEGIN, come(), "any event")
 
     def check(self) -> None:
         """Raise :class:`LoadError` if one of them was refused or is over."""

@@ -109,16 +109,6 @@ class Server(Process):
         """The CPU time that it has used so far, user and system, in seconds."""
         return _cpu(self.pid)
 
-    def waited(self) -> float:
-        """For how long it was ready to run and had no core, in seconds; 0 where that is not told.
-
-        On a core of its own it waits for work that has nothing to do with the measurement.
-        """
-        try:
-            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
-        except FileNotFoundError:
-            return 0.0
-
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         try:
@@ -143,26 +133,21 @@ class Upstream(Server):
 class Worker(Server):
     """One gunicorn gevent worker with its master; ``pid`` is the worker's.
 
-    :param name: ``chatproxy`` or ``plain``.
     :param settings: what else is set.
     """
 
     def __init__(
-        self, name: str, upstream: Upstream, log_path: Path, cores: Cores, **settings: object
+        self, upstream: Upstream, log_path: Path, cores: Cores, **settings: object
     ) -> None:
-        self.name = name
+        command = [sys.executable, "-m", "chatproxy", "serve", "--bind", "127.0.0.1:0"]
         usual = {"DEEPSEEK_BASE_URL": upstream.url, "CHATPROXY_GRACE": 0.5}
-        super().__init__(_COMMANDS[name], log_path, cores.proxy, **usual, **settings)
+        super().__init__(command, log_path, cores.proxy, **usual, **settings)
         try:
             requests.get(self.url, timeout=20)  # the worker is up once anything is answered
             self.pid = wait_for(lambda: _child_of(self.process.pid), message="a worker")
         except BaseException:
             self.__exit__()
             raise
-
-    def memory(self) -> int:
-        """What it holds of memory (proportional set size), in KB."""
-        return _memory(self.pid)
 
 
 class Group(Server):
@@ -230,19 +215,12 @@ class Group(Server):
         return False
 
 
-_GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "-k", "gevent"]
-if "control_socket_disable" in Config().settings:
-    _GUNICORN.append("--no-control-socket")
-_PLAIN_OPTIONS = ["--worker-connections", "4000", "--graceful-timeout", "1"]
-_COMMANDS = {
-    "chatproxy": [sys.executable, "-m", "chatproxy", "serve", "--bind", "127.0.0.1:0"],
-    "plain": [*_GUNICORN, *_PLAIN_OPTIONS, "benchmarks.plain:app"],
-}
-
-
 def gunicorn(app: str, *options: str) -> list[str]:
-    """The command that deployments use, with the package's settings."""
-    return [*_GUNICORN, "-c", "python:chatproxy.gunicorn_config", *options, app]
+    """The command for gunicorn with gevent workers."""
+    command = [sys.executable, "-m", "gunicorn", "-k", "gevent"]
+    if "control_socket_disable" in Config().settings:
+        command.append("--no-control-socket")
+    return [*command, *options, app]
 
 
 def _cpu(pid: int) -> float:

@@ -1,20 +1,15 @@
-"""How long a Stop takes, and what a stream costs: ``python -m benchmarks.stop``.
+"""How long a Stop takes, in each phase of an answer: ``python -m benchmarks.stop``.
 
-One real gunicorn gevent worker, in front of the simulated DeepSeek, on the loopback interface:
+One real gunicorn gevent worker, in front of the simulated DeepSeek, on the loopback interface.
 
-* *Stop to close*: from the moment at which the client sends its Stop to the moment at which the
-  upstream sees its peer gone; both are read from the clock of this machine. It is longer than
-  "from the arrival of the Stop" by the way to the server, the accepting of a new connection, the
-  wait for a worker that is busy, and the upstream's wait for a core that it shares with the
-  clients. The receipt's ``stopMs`` is without these.
-* *CPU* is what the worker used, user and system, divided by what the clients received: at a steady
-  pace, and saturated, with streams that the upstream sends as fast as they are taken.
-* *Memory* is what the worker has grown by, in a new process, divided by the streams, which are
-  silent.
+*Sent to upstream closed* is from the moment at which the client sends its Stop to the moment at
+which the upstream sees its peer gone; both are read from the clock of this machine. It is longer
+than "from the arrival of the Stop" by the way to the server, the accepting of a new connection, the
+wait for a worker that is busy, and the upstream's wait for a core that it shares with the clients.
+The receipt's ``stopMs`` is without these.
 
-The costs stand beside those of the plain relay (:mod:`benchmarks.plain`), measured in turn with
-them. A figure is the median of its rounds, with the lowest and the highest; a percentile is that
-of all the Stops, with the lowest and the highest of a round.
+A figure is a percentile of all the Stops, with the lowest and the highest of a round. What an event
+and a stream cost is measured by :mod:`benchmarks.speed`.
 """
 
 from __future__ import annotations
@@ -24,18 +19,16 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from . import command, load, report
-from .figures import Comparison, Figure, Results, Span, merged
+from .figures import Figure
 from .load import Crowd, LoadError
 from .processes import Cores, Upstream, Worker, on
-
-PROXIES = ("chatproxy", "plain")
 
 _ENDLESS = 10_000_000
 _SEED = 20_260_724
@@ -43,120 +36,60 @@ _READING = 0.01
 _LINES = 20
 _SECONDS_TO_SETTLE = 15.0
 _QUIET = 0.02  # of a core
+_LIVE_RATE = 20
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured. Times are seconds, rates are events per second and stream."""
+    """How much is measured."""
 
     rounds: int
     stops: int  # in each round, of each of the three phases
     live_streams: int
-    live_rate: int
-    steady_streams: int
-    steady_rate: int
-    saturating_streams: int
-    span: float
-    answers: int
-    memory_rounds: int
-    limit: float  # for the whole run
-
-    concurrency: int = 8
-    tokens: int = 8
-    warm_up: float = 0.5
+    limit: float  # seconds for the whole run
 
 
-FULL = Plan(
-    rounds=3,
-    stops=23,
-    live_streams=500,
-    live_rate=20,
-    steady_streams=100,
-    steady_rate=50,
-    saturating_streams=20,
-    span=3.0,
-    answers=300,
-    memory_rounds=3,
-    limit=175,
-)
-QUICK = Plan(
-    rounds=2,
-    stops=2,
-    live_streams=20,
-    live_rate=20,
-    steady_streams=10,
-    steady_rate=50,
-    saturating_streams=10,
-    span=0.3,
-    answers=20,
-    memory_rounds=1,
-    limit=60,
-    warm_up=0.1,
-)
+FULL = Plan(rounds=3, stops=23, live_streams=500, limit=120)
+QUICK = Plan(rounds=2, stops=2, live_streams=20, limit=60)
+
+#: The figures of each row, in ms: the 50th and the 99th percentile.
+Table = dict[str, tuple[Figure, Figure]]
 
 
 class Bench:
     """The processes, and the measurements that they are put to."""
 
     def __init__(self, plan: Plan, cores: Cores, folder: Path, stack: ExitStack) -> None:
-        self.plan = plan
-        self.results = Results(plan.rounds * plan.stops * len(_PHASES))
-        self._cores = cores
-        self._folder = folder
+        self._plan = plan
         self._dice = random.Random(_SEED)
-        self._started = 0
-        self.upstream = stack.enter_context(Upstream(self._log("upstream"), cores))
-        self.workers = {name: stack.enter_context(self._worker(name)) for name in PROXIES}
+        self._upstream = stack.enter_context(Upstream(folder / "upstream.log", cores))
+        self._worker = stack.enter_context(Worker(self._upstream, folder / "worker.log", cores))
 
-    def _log(self, name: str) -> Path:
-        self._started += 1
-        return self._folder / f"{self._started}-{name}.log"
-
-    def _worker(self, name: str) -> Worker:
-        return Worker(name, self.upstream, self._log(name), self._cores)
-
-    async def run(self) -> Results:
+    async def run(self) -> Table:
         """Measure everything."""
-        for name in PROXIES:
-            await self._warm_up(self.workers[name])
-        for measure in (self._idle_stops, self._loaded_stops, self._costs, self._memory):
+        await load.answers(self._worker.port, 20, 4, 8)
+        table: Table = {}
+        for name, streams in (("idle", 0), (f"beside {self._plan.live_streams} streams", None)):
             began = time.monotonic()
-            await measure()
-            command.tell(f"{measure.__doc__} {time.monotonic() - began:.0f} s")
-        return self.results
+            table |= await self._stops(name, self._plan.live_streams if streams is None else 0)
+            command.tell(f"{name}: {time.monotonic() - began:.0f} s")
+        return table
 
-    async def _warm_up(self, worker: Worker) -> None:
-        await load.answers(worker.port, 20, 4, self.plan.tokens)
-        await _settled(worker)
+    async def _stops(self, name: str, streams: int) -> Table:
+        await _settled(self._worker)
+        simulate = {"rate": _LIVE_RATE, "tokens": _ENDLESS}
+        async with Crowd(self._worker.port, streams, simulate) as crowd:
+            await crowd.flow()
+            rounds = [await self._stop_round() for _ in range(self._plan.rounds)]
+            crowd.check()
+        return _table(name, rounds)
 
-    # Stops
-
-    async def _idle_stops(self) -> None:
-        """Stops with no other stream."""
-        await self._stop_rounds("idle", 0, 20)
-
-    async def _loaded_stops(self) -> None:
-        """Stops beside live streams."""
-        streams = self.plan.live_streams
-        await self._stop_rounds(f"beside {streams} live streams", streams, self.plan.live_rate)
-
-    async def _stop_rounds(self, name: str, streams: int, rate: int) -> None:
-        worker = self.workers["chatproxy"]
-        rounds: list[list[_Timed]] = []
-        spans: list[Span] = []
-        async with self._crowd(worker, streams, rate) as crowd:
-            for _ in range(self.plan.rounds):
-                async with self._span(name, worker, crowd, streams * rate, spans):
-                    rounds.append(await self._stop_round(rate))
-        self._note_stops(name, rounds)
-        self.results.spans.append(merged(spans))
-
-    async def _stop_round(self, rate: int) -> list[_Timed]:
-        phases = list(_PHASES) * self.plan.stops
+    async def _stop_round(self) -> list[_Timed]:
+        phases = list(_PHASES) * self._plan.stops
         self._dice.shuffle(phases)
         stops = {}
         for phase in phases:
-            made = await self._stop_in(phase, rate)
+            made = await self._stop_in(phase)
             stops[made.id] = (phase, made)
         entries = await self._gone(set(stops))
         return [
@@ -164,20 +97,20 @@ class Bench:
             for tag, (phase, made) in stops.items()
         ]
 
-    async def _stop_in(self, phase: str, rate: int) -> load.Stop:
+    async def _stop_in(self, phase: str) -> load.Stop:
         """Begin a stream, wait until it is in the phase and a random moment more, and stop it."""
         simulate, reached = _PHASES[phase]
-        worker = self.workers["chatproxy"]
-        stream = await load.start(worker.port, {"rate": rate, "tokens": _ENDLESS, **simulate})
+        port = self._worker.port
+        stream = await load.start(port, {"rate": _LIVE_RATE, "tokens": _ENDLESS, **simulate})
         try:
             await _until(lambda: self._entry_is(stream.id, reached), f"a stream that is {phase}")
             await asyncio.sleep(self._dice.uniform(0.01, 0.05))
-            return await load.stop(worker.port, stream.id)
+            return await load.stop(port, stream.id)
         finally:
             stream.close()
 
     async def _entry_is(self, tag: str, reached: Callable[[dict[str, Any]], bool]) -> bool:
-        ledger = await load.fetch(self.upstream.port, f"/ledger?tag={tag}")
+        ledger = await load.fetch(self._upstream.port, f"/ledger?tag={tag}")
         return any(map(reached, ledger["requests"]))
 
     async def _gone(self, tags: set[str]) -> dict[str, dict[str, Any]]:
@@ -185,128 +118,12 @@ class Bench:
         entries: dict[str, dict[str, Any]] = {}
 
         async def all_gone() -> bool:
-            ledger = await load.fetch(self.upstream.port, "/ledger")
+            ledger = await load.fetch(self._upstream.port, "/ledger")
             entries.update({e["tag"]: e for e in ledger["requests"] if e["tag"] in tags})
             return all(entries[tag]["peer_gone_mono"] is not None for tag in tags)
 
         await _until(all_gone, "the close of every stopped stream")
         return entries
-
-    def _note_stops(self, name: str, rounds: list[list[_Timed]]) -> None:
-        for way, take in _WAYS.items():
-            samples = [[take(stop) for stop in each] for each in rounds]
-            p50, p99 = (Figure.percentile(share, samples) for share in (0.5, 0.99))
-            self.results.stops[f"{name}: {way}"] = (p50, p99)
-        self.results.by_phase[name] = {
-            phase: Figure.percentile(
-                0.5, [[s.to_close for s in each if s.phase == phase] for each in rounds]
-            )
-            for phase in _PHASES
-        }
-
-    # Costs
-
-    async def _costs(self) -> None:
-        """CPU per event and per started stream."""
-        plan = self.plan
-        steady: dict[str, list[Span]] = {name: [] for name in PROXIES}
-        full: dict[str, list[Span]] = {name: [] for name in PROXIES}
-        starts: dict[str, list[float]] = {name: [] for name in PROXIES}
-        for worker in self._in_turn(plan.rounds):
-            name = worker.name
-            await self._flow(steady[name], worker, plan.steady_streams, plan.steady_rate)
-            await self._flow(full[name], worker, plan.saturating_streams, 0)
-            starts[name].append(await self._start_cost(worker))
-        for label, spans in (("steady", steady), ("saturated", full)):
-            rounds = {name: [span.microseconds for span in spans[name]] for name in PROXIES}
-            self.results.costs.append(Comparison.of(f"CPU per event, {label}", "µs", rounds))
-            self.results.spans += [merged(spans[name]) for name in PROXIES]
-        self.results.costs.append(Comparison.of("CPU per started stream", "ms", starts))
-
-    def _in_turn(self, rounds: int) -> Iterator[Worker]:
-        """Each worker in each round; who is first changes from round to round."""
-        for number in range(rounds):
-            for name in PROXIES[:: 1 if number % 2 else -1]:
-                yield self.workers[name]
-
-    async def _flow(self, spans: list[Span], worker: Worker, streams: int, rate: int) -> None:
-        name = f"{'steady' if rate else 'saturated'}, {worker.name}"
-        async with (
-            self._crowd(worker, streams, rate) as crowd,
-            self._span(name, worker, crowd, streams * rate or None, spans),
-        ):
-            before = sum(crowd.events())
-            await asyncio.sleep(self.plan.span)
-            await crowd.more_than(before)
-
-    async def _start_cost(self, worker: Worker) -> float:
-        """CPU of the worker for one short answer, in ms."""
-        plan = self.plan
-        before = worker.cpu()
-        await load.answers(worker.port, plan.answers, plan.concurrency, plan.tokens)
-        await _settled(worker)
-        return (worker.cpu() - before) / plan.answers * 1000
-
-    @asynccontextmanager
-    async def _crowd(self, worker: Worker, streams: int, rate: int) -> AsyncIterator[Crowd]:
-        """Streams that flow; afterwards the worker has come to rest.
-
-        With ``rate`` 0, as much as is taken, a worker may be too busy with some to begin others.
-        """
-        simulate = {"rate": rate, "tokens": _ENDLESS}
-        async with Crowd(worker.port, streams, simulate) as crowd:
-            if rate:
-                await crowd.flow()
-            await asyncio.sleep(self.plan.warm_up)
-            yield crowd
-            crowd.check()
-        await _settled(worker)
-
-    @asynccontextmanager
-    async def _span(
-        self, name: str, worker: Worker, crowd: Crowd, offered: float | None, spans: list[Span]
-    ) -> AsyncIterator[None]:
-        """Add to ``spans`` what happens meanwhile."""
-        upstream = self.upstream
-
-        def clocks() -> tuple[float, ...]:
-            cpu = (worker.cpu(), upstream.cpu(), time.process_time())
-            return time.monotonic(), *cpu, worker.waited(), upstream.waited()
-
-        events, before = crowd.events(), clocks()
-        yield
-        seconds, *rest = (b - a for a, b in zip(before, clocks(), strict=True))
-        came = [b - a for a, b in zip(events, crowd.events(), strict=True)]
-        served = sum(each > 0 for each in came)
-        spans.append(Span(name, seconds, sum(came), len(came), served, offered, *rest))
-
-    # Memory
-
-    async def _memory(self) -> None:
-        """Memory per live stream."""
-        rounds: dict[str, list[float]] = {name: [] for name in PROXIES}
-        for _ in range(self.plan.memory_rounds):
-            for name in PROXIES:
-                with self._worker(name) as worker:
-                    rounds[name].append(await self._memory_of(worker))
-        self.results.costs.append(Comparison.of("memory per live stream", "KB", rounds))
-
-    async def _memory_of(self, worker: Worker) -> float:
-        await self._warm_up(worker)
-        await load.fetch(self.upstream.port, "/ledger", "DELETE")
-        streams = self.plan.live_streams
-        before = worker.memory()
-
-        async def all_there() -> bool:
-            ledger = await load.fetch(self.upstream.port, "/ledger")
-            live = [each for each in ledger["requests"] if each["open"] and each["status"] == 200]
-            return len(live) == streams
-
-        async with Crowd(worker.port, streams, {"never": "tokens"}) as crowd:
-            await _until(all_there, f"{streams} live streams", every=0.1)
-            await _settled(worker)
-            crowd.check()
-            return (worker.memory() - before) / streams
 
 
 @dataclass(frozen=True)
@@ -318,17 +135,30 @@ class _Timed:
     receipt: dict[str, Any]
 
 
-_WAYS: dict[str, Callable[[_Timed], float]] = {
-    "sent to upstream closed": lambda stop: stop.to_close,
-    "stopMs in the receipt": lambda stop: float(stop.receipt["stopMs"]),
-}
-
 #: What the upstream is asked to do, and when its ledger says that the phase is reached.
 _PHASES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = {
     "before headers": ({"never": "headers"}, lambda entry: True),
     "waiting": ({"never": "tokens"}, lambda entry: entry["status"] == 200),
     "streaming": ({}, lambda entry: entry["tokens"] > 0),
 }
+
+
+def _table(name: str, rounds: list[list[_Timed]]) -> Table:
+    """The rows of these Stops: all of them in both ways, and those of each phase."""
+    rows = {
+        f"{name}: sent to upstream closed": [[stop.to_close for stop in each] for each in rounds],
+        f"{name}: stopMs in the receipt": [
+            [float(stop.receipt["stopMs"]) for stop in each] for each in rounds
+        ],
+    }
+    for phase in _PHASES:
+        rows[f"{name}: sent to upstream closed, {phase}"] = [
+            [stop.to_close for stop in each if stop.phase == phase] for each in rounds
+        ]
+    return {
+        row: (Figure.percentile(0.5, samples), Figure.percentile(0.99, samples))
+        for row, samples in rows.items()
+    }
 
 
 async def _until(
@@ -358,7 +188,7 @@ def _tell_of_logs(folder: Path) -> None:
         command.tell("\n".join([f"--- the end of {log.name}", *lines[-_LINES:]]))
 
 
-async def _run(plan: Plan, cores: Cores) -> Results:
+async def _run(plan: Plan, cores: Cores) -> Table:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chatproxy-bench-")))
         try:
@@ -374,19 +204,22 @@ def main() -> int:
     if not command.begin():
         return 2
     plan, cores = QUICK if options.quick else FULL, Cores.shared_out()
-    where, began = report.machine(cores), time.monotonic()
+    where = report.machine(cores)
     try:
         with on(cores.others):
-            results = asyncio.run(asyncio.wait_for(_run(plan, cores), plan.limit))
+            table = asyncio.run(asyncio.wait_for(_run(plan, cores), plan.limit))
     except KeyboardInterrupt:
         return 130
     except (LoadError, asyncio.TimeoutError) as error:
         command.tell(f"The measurements failed: {error or f'not done in {plan.limit:.0f} s'}.")
         return 1
-    seconds = time.monotonic() - began
-    print(report.text(results, where, seconds))
+    stops = plan.rounds * plan.stops * len(_PHASES)
+    head = [f"Stop to close, ms ({stops} Stops)", "p50", "p99"]
+    rows = [[name, str(p50), str(p99)] for name, (p50, p99) in table.items()]
+    print("\n".join([*report.machine_lines(where), "", *report.table([head, *rows])]))
     if options.json:
-        command.write_json(options.json, report.document(results, where, seconds))
+        figures = {name: {"p50": asdict(a), "p99": asdict(b)} for name, (a, b) in table.items()}
+        command.write_json(options.json, {"machine": where, "stops": stops, "ms": figures})
     return 0
 
 

@@ -43,6 +43,7 @@ _SECONDS_TO_END = 120.0
 #: after that, as memory is freed in other pieces than it is asked for. A short storm is all that.
 _SECONDS_TO_JUDGE_MEMORY = 480.0
 _MISFORTUNES = ("kill", "freeze", "kill")
+_SETTINGS = ["-c", "python:chatproxy.gunicorn_config", "--keep-alive", "60"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Storm:
         run_dir = folder / "run"
         self.server = stack.enter_context(
             Server(
-                gunicorn("wsgi:app", "--workers", str(plan.workers), "--keep-alive", "60"),
+                gunicorn("wsgi:app", *_SETTINGS, "-b", "127.0.0.1:0", "-w", str(plan.workers)),
                 folder / "server.log",
                 cores.proxy,
                 DEEPSEEK_BASE_URL=self.upstream.url,

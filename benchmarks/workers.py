@@ -30,7 +30,7 @@ def four_workers(
     }
     workers = {
         name: stack.enter_context(
-            Worker("chatproxy", upstream, folder / f"{name}.log", cores, **each, **settings)
+            Worker(upstream, folder / f"{name}.log", cores, **each, **settings)
         )
         for name, each in of_each.items()
     }

@@ -17,7 +17,10 @@ from .servers import ROOT
 @pytest.mark.parametrize(
     ("name", "titles"),
     [
-        ("stop", ["Stop to close", "CPU per event", "CPU per started stream", "memory per live"]),
+        (
+            "stop",
+            ["Stop to close", "stopMs", "beside 20 streams", "before headers"],
+        ),
         ("reading", ["by who asked", "again, another worker", "over Valkey", "a stream in Redis"]),
         ("peers", ["idle", "beside 20 streams", "same worker", "another, same host", "Valkey"]),
     ],

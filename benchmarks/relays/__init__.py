@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from ..processes import gunicorn
 from .environments import NodePackages, PythonPackages, Unavailable, program, said_by
 from .relay import KEY, MOST_STREAMS, Launch, Relay, RunningRelay
 
@@ -85,6 +86,26 @@ class _Nginx(Relay):
         if found is None:
             raise Unavailable("nginx is not installed (Debian's package nginx-light).")
         return str(found)
+
+
+class _Flask(Relay):
+    name = "flask"
+    title = "Flask, requests"
+
+    def install(self) -> None:
+        """It is here, as chatproxy is made of the same."""
+
+    def versions(self) -> dict[str, str]:
+        names = ("flask", "requests", "gunicorn", "gevent")
+        return {**{name: version(name) for name in names}, "Python": platform.python_version()}
+
+    def launch(self, port: int, upstream_url: str, folder: Path) -> Launch:
+        options = ["--bind", f"127.0.0.1:{port}", "--pythonpath", str(_HERE / "flask")]
+        room = ["--worker-connections", str(2 * MOST_STREAMS), "--graceful-timeout", "1"]
+        return Launch(
+            gunicorn("app:app", "-c", os.devnull, *options, *room),
+            {"DEEPSEEK_BASE_URL": upstream_url, "DEEPSEEK_API_KEY": KEY},
+        )
 
 
 class _Express(Relay):
@@ -176,7 +197,14 @@ class _LiteLlm(Relay):
         return {"Content-Type": "application/json", "Authorization": key}
 
 
-ALL: tuple[Relay, ...] = (_Chatproxy(), _Nginx(), _Express(), _FastApi(), _LiteLlm())
+ALL: tuple[Relay, ...] = (
+    _Chatproxy(),
+    _Nginx(),
+    _Flask(),
+    _Express(),
+    _FastApi(),
+    _LiteLlm(),
+)
 
 
 def find(name: str) -> Relay:
