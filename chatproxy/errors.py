@@ -152,3 +152,7 @@ class UpstreamError(Refusal):
     """DeepSeek refused, failed, went silent, or could not be reached."""
 
     status, code = 502, "upstream_failed"
+    #: Whether another try may succeed.
+    transient = False
+    #: Seconds to wait before it, where DeepSeek has said so.
+    pause: float | None = None

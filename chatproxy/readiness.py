@@ -12,7 +12,6 @@ import _thread
 import socket
 import ssl
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import gevent
@@ -50,18 +49,20 @@ def spawn(coroutine: Coroutine[object]) -> None:
 def run(coroutine: Coroutine[_T]) -> _T:
     """Run a coroutine in this thread, which waits; return its value."""
     error: BaseException | None = None
-    while True:
-        try:
+    try:
+        while True:
             awaited = _resume(coroutine, error)
-        except StopIteration as end:
-            value: _T = end.value
-            return value
-        error = None
-        try:
-            while awaited.step():
-                pass
-        except BaseException as raised:  # it is the coroutine's
-            error = raised
+            error = None
+            try:
+                while awaited.step():
+                    pass
+            except BaseException as raised:  # it is the coroutine's
+                error = raised
+    except StopIteration as end:
+        value: _T = end.value
+        return value
+    finally:
+        error = None  # it refers to this frame
 
 
 def _resume(coroutine: Coroutine[object], error: BaseException | None) -> Readable:
@@ -70,7 +71,7 @@ def _resume(coroutine: Coroutine[object], error: BaseException | None) -> Readab
 
 def _go_on(coroutine: Coroutine[object], error: BaseException | None = None) -> None:
     """Run a coroutine in this greenlet, up to where it has to wait, and leave it to the loop."""
-    with suppress(StopIteration):
+    try:
         while True:
             awaited = _resume(coroutine, error)
             error = None
@@ -83,6 +84,10 @@ def _go_on(coroutine: Coroutine[object], error: BaseException | None = None) -> 
             except BaseException as raised:
                 error = raised
             awaited.sock.settimeout(timeout)
+    except StopIteration:
+        pass
+    finally:
+        error = None  # it refers to this frame
 
 
 def _have_the_loop_step(
@@ -101,8 +106,11 @@ def _have_the_loop_step(
         watcher.stop()
         watcher.close()
         awaited.sock.settimeout(timeout)
-        # At once, not in the loop's next turn, which comes late where much is going on.
-        greenlet(_go_on, hub).switch(coroutine, error)
+        try:
+            # At once, not in the loop's next turn, which comes late where much is going on.
+            greenlet(_go_on, hub).switch(coroutine, error)
+        finally:
+            error = None  # it refers to this frame
 
     watcher.start(readable)
 

@@ -8,6 +8,7 @@ waited in vain, and a client that left is a log without readers.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> C
     except Aborted:
         outcome = Outcome.STOPPED
     except UpstreamError as error:
-        refusal = error
+        refusal = copy.copy(error)  # without the frames, which hold all that there is of the answer
     except Exception:
         logger.exception("An answer failed by an error of the server")
         refusal = UpstreamError("The answer failed by an error of the server.", status=500)
@@ -175,7 +176,7 @@ class Follower:
         """
         self._first = self._read()
         if self._reading.refusal is not None:
-            raise self._reading.refusal
+            raise copy.copy(self._reading.refusal)
 
     def begin_at_once(self) -> None:
         """Have something to say now, so that the client sees that it reads."""
@@ -201,8 +202,9 @@ class Follower:
         Called by the WSGI server at the end, and by the watch when the client has gone, from
         another thread.
         """
-        if self.watch is not None:
-            self.watch.stop()
+        watch, self.watch = self.watch, None  # each refers to the other
+        if watch is not None:
+            watch.stop()
         self._reading.close()
 
     def _read(self) -> bytes | None:

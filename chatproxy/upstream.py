@@ -55,15 +55,6 @@ _TRANSPORT_ERRORS = (
 )
 
 
-class _TryAgain(Exception):
-    """This try failed in a way that another one may not."""
-
-    def __init__(self, error: UpstreamError, pause: float | None = None) -> None:
-        super().__init__(error)
-        self.error = error
-        self.pause = pause
-
-
 class Upstream:
     """DeepSeek, as one application uses it: its address, its key, its pool of connections."""
 
@@ -209,17 +200,15 @@ class UpstreamCall:
         for number in range(TRIES):
             try:
                 self._try(request)
-            except _TryAgain as failure:
-                pause = failure.pause
+            except UpstreamError as error:
+                pause = _pause_after(error, number)
                 if pause is None:
-                    pause = FIRST_PAUSE * 2**number * random.uniform(0.5, 1.0)  # noqa: S311
-                if number == TRIES - 1 or pause > LONGEST_PAUSE:
-                    raise failure.error from failure.__cause__
-                self._session.enter(Phase.CONNECTING)
-                if self._flag.wait(pause):
-                    raise Aborted from None
+                    raise
             else:
                 return
+            self._session.enter(Phase.CONNECTING)
+            if self._flag.wait(pause):
+                raise Aborted
 
     def _try(self, request: requests.PreparedRequest) -> None:
         token = current_line.set(self._line)
@@ -234,7 +223,7 @@ class UpstreamCall:
             current_line.reset(token)
         self._raw = response.raw
         if response.status_code != 200:
-            self._refuse(response)
+            raise self._refusal(response)
         if "Content-Encoding" not in response.headers:
             self._body = self._line.body
 
@@ -260,20 +249,29 @@ class UpstreamCall:
             raise Aborted
         return piece
 
-    def _refuse(self, response: requests.Response) -> None:
+    def _refusal(self, response: requests.Response) -> UpstreamError:
         body = b""
         while len(body) < _ERROR_BODY_BYTES and (piece := self._read()):
             body += piece
         response.close()
-        retry_after = refusals.seconds_of(response.headers.get("Retry-After"))
+        pause = refusals.seconds_of(response.headers.get("Retry-After"))
         message = self._upstream.without_key(refusals.message_in(body))
-        error = refusals.refusal(response.status_code, message, retry_after)
-        if response.status_code in _RETRIED_STATUSES:
-            raise _TryAgain(error, retry_after)
-        raise error
+        error = refusals.refusal(response.status_code, message, pause)
+        error.transient = response.status_code in _RETRIED_STATUSES
+        error.pause = pause
+        return error
 
 
-def _unreachable(error: BaseException) -> Exception:
+def _pause_after(error: UpstreamError, number: int) -> float | None:
+    """Seconds until the next try, after ``number`` others and this error; None for no more."""
+    if not error.transient or number == TRIES - 1:
+        return None
+    if error.pause is None:
+        return random.uniform(0.5, 1.0) * FIRST_PAUSE * float(2**number)  # noqa: S311
+    return error.pause if error.pause <= LONGEST_PAUSE else None
+
+
+def _unreachable(error: BaseException) -> UpstreamError:
     if isinstance(error, requests.exceptions.SSLError):
         sentence = "DeepSeek could not be reached: the TLS connection could not be made."
         return UpstreamError(sentence, code="upstream_unreachable")
@@ -284,7 +282,8 @@ def _unreachable(error: BaseException) -> Exception:
     if _something_came(error):
         return UpstreamError("DeepSeek's answer is not HTTP.")
     unreachable = UpstreamError("DeepSeek could not be reached.", code="upstream_unreachable")
-    return _TryAgain(unreachable)
+    unreachable.transient = True
+    return unreachable
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -67,6 +67,10 @@ class Wire:
             rest, self._rest = self._rest, b""
             self._socket.sendall(rest)
 
+    def give_back(self) -> None:
+        """Let the response have its socket again, and not keep this alive."""
+        self._response.sock = self._socket
+
     def _write(self, data: bytes) -> bool:
         try:
             written = os.write(self._descriptor, data)
@@ -86,8 +90,21 @@ class Outlet(ClosingIterator):
 
     def __init__(self, body: Any, close: Callable[[], None]) -> None:
         super().__init__(body, close)
-        #: Takes a wire, which is used while the server waits for the next item.
-        self.lend: Callable[[Wire], None] = body.lend
+        self._lend: Callable[[Wire], None] = body.lend
+        self._wire: Wire | None = None
+
+    def lend(self, response: Any) -> None:
+        """Have the body write to the client while gunicorn's response waits for the next item."""
+        response.sock = self._wire = Wire(response)
+        self._lend(self._wire)
+
+    def close(self) -> None:
+        """Close the body, and give the socket back."""
+        try:
+            super().close()
+        finally:
+            if self._wire is not None:
+                self._wire.give_back()
 
 
 def lending(application: WSGIApplication) -> WSGIApplication:
@@ -98,8 +115,7 @@ def lending(application: WSGIApplication) -> WSGIApplication:
         body = application(environ, start_response)
         response: Any = getattr(start_response, "__self__", None)
         if isinstance(body, Outlet) and type(response) is Response and _is_free(response):
-            response.sock = wire = Wire(response)
-            body.lend(wire)  # nobody has put anything between the two
+            body.lend(response)  # nobody has put anything between the two
         return body
 
     return lend

@@ -56,6 +56,25 @@ if os.environ.get("TEST_HIDE_SOCKET"):
     app.wsgi_app = _without_socket
 
 
+if os.environ.get("TEST_WITHOUT_COLLECTOR"):
+    gc.disable()
+
+
+@app.get("/answers")
+def answers():
+    """What there is of answers, without having garbage collected."""
+    parts = {
+        *("StreamSession", "AnswerLog", "LogReader", "SessionReading", "Follower", "UpstreamCall"),
+        *("Line", "Wire", "Outlet", "HTTPResponse", "_GeventWatch", "_SelectorWatch"),
+    }
+    return jsonify(sorted(parts.intersection(type(each).__name__ for each in gc.get_objects())))
+
+
+@app.get("/full-collections")
+def full_collections():
+    return jsonify(gc.get_stats()[2]["collections"])
+
+
 @app.get("/state")
 def state():
     gc.collect()

@@ -467,6 +467,21 @@ def test_a_wire_is_lent_to_the_body_that_the_server_gets_as_it_is() -> None:
         assert len(body.wires) == 1
 
 
+def test_the_response_has_its_socket_again_when_the_body_is_closed() -> None:
+    with pair() as (ours, _theirs):
+        response, closed = gunicorn_response(ours), []
+
+        def application(_environ: Any, start_response: Any) -> Outlet:
+            start_response("200 OK", [])
+            return Outlet(Lent(), lambda: closed.append(response.sock))
+
+        body: Any = lending(application)({}, response.start_response)
+        assert isinstance(response.sock, Wire)
+        body.close()
+        assert closed != [ours]
+        assert response.sock is ours
+
+
 @pytest.mark.parametrize("wrap", [iter, list, lambda body: ClosingIterator(body, body.close)])
 def test_nothing_is_lent_to_a_body_that_a_middleware_has_wrapped(wrap: Any) -> None:
     with pair() as (ours, _theirs):
