@@ -68,7 +68,7 @@ def _have_garbage_collected_seldom() -> None:
     """Have the garbage collector look at everything seldom, as nobody is served meanwhile.
 
     That takes 17 ms with what is there when a worker begins, which is there to stay, and 100 ms
-    with a thousand streams. What they leave behind is freed without it, but for a few objects.
+    with a thousand streams. An answer that ends is freed without it.
     """
     gc.collect()
     gc.freeze()
