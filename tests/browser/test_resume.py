@@ -213,6 +213,7 @@ def test_five_reloads_in_a_row(new_page, deepseek):
 def test_a_reload_after_the_end_asks_for_nothing(new_page, deepseek):
     page = new_page({**ANSWER, "rate": 0})
     page.ask()
+    wait_for_word(page, len(WORDS))  # the button is there before it is pressed, too
     assert_whole(page, deepseek)
     page.page.reload()
     assert_whole(page, deepseek)
