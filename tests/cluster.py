@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 from .servers import Client, Proxy, chat, wait_for
@@ -90,22 +91,28 @@ def who_answers(proxy):
         connection.close()
 
 
+def press_stop(proxy, session_id, owner="ada"):
+    """Press Stop once, at any worker.
+
+    None where it could not be answered, or its worker died over it; it may have been carried out
+    all the same.
+    """
+    connection = Connection(proxy)
+    headers = {"Authorization": f"Bearer {token_of(owner)}", "Content-Length": "0"}
+    try:
+        connection.request("POST", f"/api/chat/cancel/{session_id}", headers=headers)
+        response = connection.getresponse()
+        answer = response.status, json.loads(response.read())
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return answer if answer[0] != 503 else None
+
+
 def stop_anywhere(proxy, session_id, owner="ada", seconds=20):
-    """Press Stop at any worker, again where it can't be answered or its worker dies over it."""
-
-    def press():
-        connection = Connection(proxy)
-        headers = {"Authorization": f"Bearer {token_of(owner)}", "Content-Length": "0"}
-        try:
-            connection.request("POST", f"/api/chat/cancel/{session_id}", headers=headers)
-            response = connection.getresponse()
-            answer = response.status, json.loads(response.read())
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
-        return answer if answer[0] != 503 else None
-
+    """Press Stop until it is answered."""
+    press = partial(press_stop, proxy, session_id, owner)
     return wait_for(press, seconds, f"an answer to the Stop of {session_id}")
 
 

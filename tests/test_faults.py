@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import requests
@@ -260,14 +262,22 @@ def test_stops_from_all_sides_while_workers_are_killed_are_answered_truly(start,
     servers = start(workers=4)
     proxy = servers.proxies[0]
     streams = [begin(servers.workers[number % 4]) for number in range(80)]
+    victims = servers.workers[:2]
+    presses = Counter()
+
+    def press(stream):
+        presses[stream.id] += 1
+        return cluster.press_stop(proxy, stream.id)
+
     with ThreadPoolExecutor(8) as pool:
-        stops = [pool.submit(cluster.stop_anywhere, proxy, stream.id) for stream in streams]
-        for victim in servers.workers[:2]:
+        stops = [pool.submit(wait_for, partial(press, stream), 20) for stream in streams]
+        for victim in victims:
             os.kill(victim.pid, signal.SIGKILL)
         answers = [stop.result() for stop in stops]
-    for stream, (status, receipt) in zip(streams, answers, strict=True):
+    for number, (stream, (status, receipt)) in enumerate(zip(streams, answers, strict=True)):
         assert status in (200, 404)
         assert status == 404 or receipt["upstreamClosed"]
+        # A Stop whose answer was lost with a worker may have been carried out by the holder.
+        if servers.workers[number % 4] not in victims and presses[stream.id] == 1:
+            assert status == 200
         deepseek.gone(stream.id, 2)
-    alive = [stream for stream, (status, _) in zip(streams, answers, strict=True) if status == 200]
-    assert len(alive) >= 40
