@@ -18,8 +18,9 @@ from .verdicts import Judge
 #: Seconds by which things may go later than they are due, on a busy machine.
 _LATE = 10.0
 _AT_ONCE = 16
-#: The file in which a worker counts is opened when there is something to count.
-_OPENED_LATER = 1
+#: The file in which a worker counts and the epoll instance of its waits are opened when it has
+#: something for them.
+_OPENED_LATER = 2
 
 
 class Quiet:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from flask import Flask
 from flask_cors import CORS
 
-from . import logs, readiness, shutdown, signals, views
+from . import logs, shutdown, signals, views
 from . import payload as payloads
 from .clock import Clock
 from .config import Settings, unknown_names
@@ -28,7 +28,7 @@ from .peers import Peers
 from .peers.door import Door
 from .peers.local import LocalPeers
 from .peers.run_dir import RunDir
-from .readiness import Coroutine
+from .readiness import Coroutine, Coroutines
 from .reading import SessionReading
 from .receipt import Receipt
 from .registry import Registry
@@ -119,6 +119,7 @@ class State:
         peers.serve(desk.answer, self.registry.lose)
         self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
+        self._coroutines = Coroutines()
         self.watcher = DisconnectWatcher(settings.idle_timeout)
         self._clock = Clock(settings, self.registry, self.library.visits)
         self._owner = owner
@@ -179,7 +180,7 @@ class State:
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
             follower = Follower(SessionReading(session, 0, self.app), self.settings.heartbeat)
-            readiness.spawn(self._produce(session, body))
+            self._coroutines.spawn(self._produce(session, body))
         except BaseException:
             session.end(Outcome.FAILED)
             self.registry.discard(session)

@@ -2,27 +2,35 @@
 
 A coroutine is a generator that yields a ``Readable`` where it has to wait. Under gevent the event
 loop itself takes the steps meanwhile, and the coroutine holds no greenlet: an event costs no switch
-to one and back, and a silent answer not the 8 KB of its stack. Without gevent a thread takes them,
-again and again, on a socket that blocks.
+to one and back, and a silent answer not the 8 KB of its stack. Without gevent, or where the system
+has no epoll, a thread takes them, again and again, on a socket that blocks.
+
+All sockets on which coroutines wait are one to the event loop: an epoll instance, which is readable
+as long as any of them is. In each of its turns the loop takes a few steps, and then looks after
+everything else, a new connection or a Stop, however many answers have something to read.
 """
 
 from __future__ import annotations
 
 import _thread
+import os
+import select
 import socket
 import ssl
 from collections.abc import Callable, Generator
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import gevent
 from gevent import monkey
 from greenlet import greenlet
 
+#: Sockets that are read in one turn of the event loop.
+_MOST_IN_A_TURN = 32
 #: What a socket that does not block says where it has nothing.
 _NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Readable(NamedTuple):
+class Readable:
     """What to wait for: ``step`` is called, now and each time that there is something to read.
 
     It reads from ``sock``, once, and must not wait for anything else. When it returns False the
@@ -30,20 +38,45 @@ class Readable(NamedTuple):
     block.
     """
 
-    sock: socket.socket
-    step: Callable[[], bool]
+    __slots__ = ("sock", "step", "wait")
+
+    def __init__(self, sock: socket.socket, step: Callable[[], bool]) -> None:
+        self.sock = sock
+        self.step = step
+        #: What the event loop has of it, while it is the event loop's.
+        self.wait: _Wait | None = None
+
+    def hurry(self) -> None:
+        """Have the next step taken before those of others; for a socket that was shut.
+
+        May be called by any thread, and also where nobody waits any more.
+        """
+        if (wait := self.wait) is not None:
+            wait.hurry()
 
 
 _T = TypeVar("_T")
 Coroutine = Generator[Readable, None, _T]
 
 
-def spawn(coroutine: Coroutine[object]) -> None:
-    """Run a coroutine beside this thread or greenlet."""
-    if monkey.is_module_patched("socket"):
-        _thread.start_new_thread(_go_on, (coroutine,))
-    else:
-        _thread.start_new_thread(run, (coroutine,))
+class Coroutines:
+    """Runs coroutines beside each other, and beside all else that a process does."""
+
+    def __init__(self) -> None:
+        self._poller: _Poller | None = None
+
+    def spawn(self, coroutine: Coroutine[object]) -> None:
+        """Run a coroutine beside this thread or greenlet."""
+        if monkey.is_module_patched("socket") and hasattr(select, "EPOLLIN"):
+            _thread.start_new_thread(_go_on, (coroutine, self._poller_of_this_loop()))
+        else:
+            _thread.start_new_thread(run, (coroutine,))
+
+    def _poller_of_this_loop(self) -> _Poller:
+        hub, process = gevent.get_hub(), os.getpid()
+        if self._poller is None or (self._poller.hub, self._poller.process) != (hub, process):
+            self._poller = _Poller(hub, process)
+        return self._poller
 
 
 def run(coroutine: Coroutine[_T]) -> _T:
@@ -69,65 +102,123 @@ def _resume(coroutine: Coroutine[object], error: BaseException | None) -> Readab
     return next(coroutine) if error is None else coroutine.throw(error)
 
 
-def _go_on(coroutine: Coroutine[object], error: BaseException | None = None) -> None:
+def _go_on(
+    coroutine: Coroutine[object], poller: _Poller, error: BaseException | None = None
+) -> None:
     """Run a coroutine in this greenlet, up to where it has to wait, and leave it to the loop."""
     try:
         while True:
-            awaited = _resume(coroutine, error)
+            wait = _Wait(coroutine, poller, _resume(coroutine, error))
             error = None
-            timeout = awaited.sock.gettimeout()
-            awaited.sock.settimeout(0.0)
             try:
-                if _step_while_there_is_something(awaited):
-                    _have_the_loop_step(coroutine, awaited, timeout)
+                if wait.step():
+                    wait.begin()
                     return
             except BaseException as raised:
                 error = raised
-            awaited.sock.settimeout(timeout)
+            wait.end()
     except StopIteration:
         pass
     finally:
         error = None  # it refers to this frame
 
 
-def _have_the_loop_step(
-    coroutine: Coroutine[object], awaited: Readable, timeout: float | None
-) -> None:
-    hub = gevent.get_hub()
-    watcher = hub.loop.io(awaited.sock.fileno(), 1)
+class _Poller:
+    """The sockets on which coroutines wait, with one watcher of gevent's event loop for all.
 
-    def readable() -> None:
+    :param process: the number of the present process: what a fork copies is still its parent's.
+    """
+
+    def __init__(self, hub: Any, process: int) -> None:
+        self.hub = hub
+        self.process = process
+        self._epoll: select.epoll = monkey.get_original("select", "epoll")()
+        self._waits: dict[int, _Wait] = {}
+        self._watcher = hub.loop.io(self._epoll.fileno(), 1)
+
+    def add(self, descriptor: int, wait: _Wait) -> None:
+        """Have a wait look whenever there is something to read."""
+        self._epoll.register(descriptor, select.EPOLLIN)
+        if not self._waits:
+            self._watcher.start(self._look)
+        self._waits[descriptor] = wait
+
+    def remove(self, descriptor: int) -> None:
+        """Look no more; before the socket is closed."""
+        del self._waits[descriptor]
+        if not self._waits:
+            self._watcher.stop()
+        self._epoll.unregister(descriptor)
+
+    def _look(self) -> None:
+        for descriptor, _ in self._epoll.poll(0, _MOST_IN_A_TURN):
+            self._waits[descriptor].look()
+
+
+class _Wait:
+    """A coroutine that waits, while the event loop takes its steps."""
+
+    __slots__ = ("_awaited", "_coroutine", "_poller", "_step", "_timeout")
+
+    def __init__(self, coroutine: Coroutine[object], poller: _Poller, awaited: Readable) -> None:
+        self._coroutine = coroutine
+        self._poller = poller
+        self._awaited = awaited
+        self._step = _whole_step(awaited)
+        self._timeout = awaited.sock.gettimeout()
+        awaited.sock.settimeout(0.0)
+
+    def step(self) -> bool:
+        """Take a step; return whether the wait goes on, be it that there is nothing yet."""
+        try:
+            return self._step()
+        except _NOTHING_YET:
+            return True
+
+    def begin(self) -> None:
+        """Leave it to the event loop."""
+        self._awaited.wait = self
+        self._poller.add(self._awaited.sock.fileno(), self)
+
+    def hurry(self) -> None:
+        """Look in the next turn of the loop, if not in this."""
+        self._poller.hub.loop.run_callback_threadsafe(self.look)
+
+    def end(self) -> None:
+        """Have the socket block as it did before."""
+        self._awaited.sock.settimeout(self._timeout)
+
+    def look(self) -> None:
+        """Take a step, and go on with the coroutine where the wait is over."""
+        if self._awaited.wait is None:
+            return  # it was in a hurry, and is over
         error: BaseException | None = None
         try:
-            if _step_while_there_is_something(awaited):
+            if self._step():
                 return
+        except _NOTHING_YET:
+            return
         except BaseException as raised:
             error = raised
-        watcher.stop()
-        watcher.close()
-        awaited.sock.settimeout(timeout)
+        self._awaited.wait = None
+        self._poller.remove(self._awaited.sock.fileno())
+        self.end()
         try:
             # At once, not in the loop's next turn, which comes late where much is going on.
-            greenlet(_go_on, hub).switch(coroutine, error)
+            greenlet(_go_on, self._poller.hub).switch(self._coroutine, self._poller, error)
         finally:
             error = None  # it refers to this frame
 
-    watcher.start(readable)
 
+def _whole_step(awaited: Readable) -> Callable[[], bool]:
+    """The step; with TLS, which may have taken what the operating system does not tell of, all."""
+    if type(awaited.sock) is socket.socket:
+        return awaited.step
 
-def _step_while_there_is_something(awaited: Readable) -> bool:
-    """Step until there is nothing yet, or, as the return value says, it is enough."""
-    try:
+    def step() -> bool:
         while awaited.step():
-            if not _may_hold_more(awaited.sock):
+            if isinstance(awaited.sock, ssl.SSLSocket) and not awaited.sock.pending():
                 return True
-    except _NOTHING_YET:
-        return True
-    return False
+        return False
 
-
-def _may_hold_more(sock: socket.socket) -> bool:
-    """Whether TLS may have taken something already, of which the operating system does not tell."""
-    if isinstance(sock, ssl.SSLSocket):
-        return sock.pending() > 0
-    return not isinstance(sock, socket.socket)  # but urllib3's own, for TLS within TLS
+    return step

@@ -141,6 +141,8 @@ class UpstreamCall:
         self._session = session
         self._flag = session.flag
         self._line = Line(on_sent=lambda: session.enter(Phase.WAITING))
+        #: What this call waits for, where it waits for more of an answer.
+        self._awaited: Readable | None = None
         #: The answer as urllib3 has it. That of requests has the request too, which may be large,
         #: and is not kept.
         self._raw: Any = None
@@ -150,6 +152,8 @@ class UpstreamCall:
     def abort(self) -> None:
         """Shut the connection and end every wait. The flag must be set before."""
         self._line.abort()
+        if (awaited := self._awaited) is not None:
+            awaited.hurry()
 
     def receive(self, take: Callable[[bytes], bool]) -> Coroutine[bool]:
         """Open the call, and have ``take`` called with what comes, in pieces as they arrive.
@@ -230,7 +234,11 @@ class UpstreamCall:
     def _receive(self, take: Callable[[bytes], bool]) -> Coroutine[bool]:
         if self._body is not None:
             step = functools.partial(self._step, self._body, take)
-            yield Readable(self._body.socket, step)
+            self._awaited = Readable(self._body.socket, step)
+            try:
+                yield self._awaited
+            finally:
+                self._awaited = None  # it refers to this
             return self._body.complete
         while piece := self._read():
             if not take(piece):

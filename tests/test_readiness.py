@@ -5,24 +5,27 @@ Under gevent, which is not patched in here, each claim is a function run in a pr
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import trustme
 
 from chatproxy.body import Body
-from chatproxy.readiness import Coroutine, Readable, run, spawn
+from chatproxy.readiness import Coroutine, Coroutines, Readable, run
 
 from .another import Another
+from .many import MANY, PATIENCE, Many, pair, wait
 from .servers import wait_for
 
-PATIENCE = 10.0
 UNDER_GEVENT = """
 from gevent import monkey
 monkey.patch_all()
@@ -55,25 +58,10 @@ class Steps:
         return not self.pieces[-1].endswith(self._end)
 
 
-@contextmanager
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.settimeout(PATIENCE)
-        theirs.settimeout(PATIENCE)
-        yield ours, theirs
-
-
 def fail_at(data: bytes, sock: socket.socket) -> bool:
     if sock.recv(100) == data:
         raise Failed
     return True
-
-
-def wait(sock: Any, step: Callable[[], bool]) -> Coroutine[str]:
-    """A coroutine that waits once."""
-    yield Readable(sock, step)
-    return "gone on"
 
 
 # --- without gevent
@@ -139,7 +127,7 @@ class Task:
         self._error: BaseException | None = None
         #: The greenlets (or threads) before and after the wait.
         self.ran_in: list[Any] = []
-        spawn(self._run())
+        Coroutines().spawn(self._run())
 
     def _run(self) -> Coroutine[None]:
         self.ran_in.append(current())
@@ -241,7 +229,7 @@ def a_coroutine_may_wait_again_after_an_error_and_for_other_things() -> None:
                 yield Readable(ours, Steps(ours))
             waits.append("end")
 
-        spawn(coroutine())
+        Coroutines().spawn(coroutine())
         theirs.sendall(b"a")
         wait_for(lambda: waits == ["first", "second"])
         theirs.sendall(b"a")
@@ -263,7 +251,7 @@ def a_coroutine_goes_on_in_the_same_turn_of_the_loop() -> None:
             yield Readable(ours, step)
             order.append("the coroutine")
 
-        spawn(coroutine())
+        Coroutines().spawn(coroutine())
         wait_for(lambda: ours.gettimeout() == 0.0)
         theirs.sendall(b"a")
         wait_for(lambda: len(order) == 2)
@@ -307,6 +295,76 @@ def the_watcher_is_gone_after_the_last_step() -> None:
                 theirs.shutdown(socket.SHUT_RDWR)
             task.join()
             assert gevent.get_hub().loop.activecnt == active
+
+
+# --- many at once, under gevent
+
+
+def many_that_have_something_to_read_leave_all_else_its_turn() -> None:
+    import gevent
+
+    many = Many()
+    with many.busy():
+        wait_for(lambda: len(many.steps) > 10 * MANY)
+        turns = []
+        for _ in range(100):
+            turns.append(len(many.steps))
+            gevent.sleep(0)
+        assert 0 < max(later - earlier for earlier, later in pairwise(turns)) < MANY / 2
+
+
+def many_that_have_something_to_read_are_read_by_turns() -> None:
+    many = Many()
+    with many.busy():
+        wait_for(lambda: len(many.steps) > 10 * MANY)
+        latest = many.steps[-2 * MANY :]
+        assert set(latest) == set(range(MANY))
+
+
+def one_in_a_hurry_goes_before_all_others() -> None:
+    many, seen = Many(), []
+    with pair() as (ours, theirs), many.busy():
+
+        def step() -> bool:
+            if ours.recv(100):
+                return True
+            seen.append(len(many.steps))
+            return False
+
+        def coroutine() -> Coroutine[None]:
+            yield awaited
+
+        awaited = Readable(ours, step)
+        many.coroutines.spawn(coroutine())
+        wait_for(lambda: ours.gettimeout() == 0.0)
+        theirs.shutdown(socket.SHUT_RDWR)
+        before = len(many.steps)
+        awaited.hurry()
+        awaited.hurry()  # as a client may leave that has just stopped the answer
+        wait_for(lambda: bool(seen))
+        assert seen[0] - before < MANY / 2
+        awaited.hurry()  # nobody waits any more
+        assert len(seen) == 1
+
+
+def a_fork_waits_by_itself() -> None:
+    coroutines, steps = Coroutines(), list[bytes]()
+    with pair() as (ours, theirs):
+        coroutines.spawn(wait(ours, lambda: steps.append(ours.recv(100)) is not None))
+        wait_for(lambda: ours.gettimeout() == 0.0)
+        if (child := os.fork()) == 0:
+            with pair() as (own, its):
+                end = time.monotonic() + 0.05  # in which its parent would be told as well
+                its.sendall(b"x")
+                peek = partial(own.recv, 1, socket.MSG_PEEK)
+                coroutines.spawn(wait(own, lambda: peek() == b"x" and time.monotonic() < end))
+                wait_for(lambda: own.gettimeout() == 0.0)
+                wait_for(lambda: own.gettimeout() == PATIENCE)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert steps == []
+        theirs.sendall(b"a")
+        wait_for(lambda: steps == [b"a"])
 
 
 # --- TLS under gevent
@@ -391,6 +449,10 @@ def a_body_in_one_record_with_its_head_is_taken() -> None:
         what_tls_has_decoded_already_is_taken,
         what_tls_within_tls_has_decoded_already_is_taken,
         a_body_in_one_record_with_its_head_is_taken,
+        many_that_have_something_to_read_leave_all_else_its_turn,
+        many_that_have_something_to_read_are_read_by_turns,
+        one_in_a_hurry_goes_before_all_others,
+        a_fork_waits_by_itself,
     ],
     ids=lambda claim: claim.__name__,
 )

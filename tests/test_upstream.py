@@ -32,10 +32,12 @@ from chatproxy import upstream as upstream_module
 from chatproxy.answer_log import AnswerLog
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
-from chatproxy.readiness import run
+from chatproxy.readiness import Coroutine, run
 from chatproxy.session import Phase, Reason, StreamSession
 from chatproxy.upstream import LONGEST_PAUSE, TRIES, Upstream, UpstreamCall
 
+from .another import Another
+from .many import MANY, Many
 from .servers import black_hole, wait_for
 
 PATIENCE = 10.0
@@ -920,6 +922,41 @@ def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
         pieces_of(call)
     call.close()
     assert deepseek.is_left_alone()
+
+
+def the_abort_of_one_beside_many() -> None:
+    many, session, ended = Many(), new_session(), list[int]()
+    with DeepSeek() as deepseek:
+        upstream = Upstream(Settings(api_key=KEY, base_url=deepseek.url))
+        call = new_call(upstream, session)
+
+        def receive() -> Coroutine[None]:
+            with pytest.raises(Aborted):
+                yield from call.receive(lambda _piece: True)
+            ended.append(len(many.steps))
+            call.close()
+
+        many.coroutines.spawn(receive())
+        peer = deepseek.accept()
+        peer.begin()
+        with many.busy():
+            wait_for(lambda: len(many.steps) > 10 * MANY)
+            before = len(many.steps)
+            session.cancel(Reason.USER)
+            wait_for(lambda: bool(ended))
+        assert peer.sees_the_end()
+        upstream.close()
+    assert ended[0] - before < MANY / 2
+
+
+def test_under_gevent_an_abort_goes_before_what_others_read() -> None:
+    script = """
+from gevent import monkey
+monkey.patch_all()
+from tests import test_upstream
+test_upstream.the_abort_of_one_beside_many()
+"""
+    assert Another(script).rest() == ""
 
 
 def test_an_aborted_call_leaves_nothing_open(connect: Connect, deepseek: DeepSeek) -> None:
