@@ -81,11 +81,10 @@ class AnswerLog:
     def append(self, blocks: Sequence[bytes]) -> None:
         """Add events and wake those who wait for them. Never blocks."""
         with self._lock:
-            number = self.last
+            entries = self._entries
             for block in blocks:
-                number += 1
-                entry = sse.numbered(number, block)
-                self._entries.append(entry)
+                entry = sse.numbered(self._first + len(entries), block)
+                entries.append(entry)
                 self.size += len(entry)
             if self.size > self._limit:
                 self._forget()
@@ -197,9 +196,10 @@ class LogReader:
 
     def deliver(self) -> bool:
         """Write what is ready to the wire, under the log's lock; False where it must wake."""
-        if self.wire is None or self._log.ended:
+        log = self._log
+        if self.wire is None or log._ended:
             return False
-        return self.wire.write(self._next() or b"") and self.seen == self._log.last
+        return self.wire.write(self._next() or b"") and self.seen == log.last
 
     def close(self) -> bool:
         """Stop reading; wakes the thread that waits in ``read``.
@@ -241,27 +241,24 @@ class LogReader:
             return ready
 
     def _next(self) -> bytes | None:
-        log = self._log
-        start = self.seen + 1 - log._first
-        if start < len(log._entries):
-            return self._join(log._entries, start)
+        log, entries = self._log, self._log._entries
+        start = end = self.seen + 1 - log._first
+        size = 0
+        while end < len(entries) and size < _WRITE_BYTES:
+            size += len(entries[end])
+            end += 1
+        if size:
+            ready = entries[start] if end == start + 1 else b"".join(entries[start:end])
+            self.seen += end - start
+            self._pulses = log._pulses
+            self._make_room()
+            return ready
         if log._ended:
             return None
         if self._pulses != log._pulses:
             self._pulses = log._pulses
             return sse.KEEP_ALIVE
         return b""
-
-    def _join(self, entries: list[bytes], start: int) -> bytes:
-        end, size = start, 0
-        while end < len(entries) and size < _WRITE_BYTES:
-            size += len(entries[end])
-            end += 1
-        self.seen += end - start
-        self._pulses = self._log._pulses
-        joined = b"".join(entries[start:end])
-        self._make_room()
-        return joined
 
     def _make_room(self) -> None:
         log = self._log

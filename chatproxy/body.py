@@ -9,6 +9,7 @@ The chunked coding is RFC 9112, section 7.1. Extensions of chunks and trailers a
 
 from __future__ import annotations
 
+import functools
 import http.client
 import socket
 
@@ -42,21 +43,30 @@ class ChunkDecoder:
         begin = 0
         if self._rest:
             data, self._rest = self._rest + data, b""
-        while not self.ended:
+        while begin < len(data) and not self.ended:
             if self._left:
-                begin = self._take_chunk(data, begin, found)
-                if self._left:
-                    break
+                begin = self._take_part(data, begin, found)
+                continue
             end = data.find(_LINE_END, begin)
             if end < 0:
                 self._keep(data[begin:])
                 break
-            self._take_line(data[begin:end])
-            begin = end + 2
+            line, begin = data[begin:end], end + 2
+            if self._trailers:
+                self._take_trailer(line)
+                continue
+            size = _size_of(line)
+            end = begin + size
+            if size and data[end : end + 2] == _LINE_END:  # as nearly always: the chunk is whole
+                found.append(data[begin:end])
+                begin = end + 2
+            else:
+                self._left = size and size + 2
+                self._trailers = 0 if size else _MOST_TRAILERS
         self.exceeded = self.ended and begin < len(data)
         return found[0] if len(found) == 1 else b"".join(found)
 
-    def _take_chunk(self, data: bytes, begin: int, found: list[bytes]) -> int:
+    def _take_part(self, data: bytes, begin: int, found: list[bytes]) -> int:
         end = begin + self._left
         # The last two are CRLF, which may have come in part, now or before.
         end_of_piece = max(begin, end - 2)
@@ -68,26 +78,29 @@ class ChunkDecoder:
         self._left = end - reached
         return reached
 
-    def _take_line(self, line: bytes) -> None:
+    def _take_trailer(self, line: bytes) -> None:
         if len(line) > _LINE_BYTES:
-            raise http.client.LineTooLong("chunk")
-        if self._trailers:
-            self.ended = not line
-            self._trailers -= 1
-            if not (self.ended or self._trailers):
-                raise http.client.HTTPException("There are too many trailers.")
-            return
-        size = line.partition(b";")[0].strip()
-        if not 0 < len(size) <= _SIZE_DIGITS or size.strip(_HEXADECIMAL):
-            raise http.client.HTTPException("A chunk has no size.")
-        number = int(size, 16)
-        self._trailers = 0 if number else _MOST_TRAILERS
-        self._left = number and number + 2
+            raise http.client.LineTooLong("trailer")
+        self.ended = not line
+        self._trailers -= 1
+        if not (self.ended or self._trailers):
+            raise http.client.HTTPException("There are too many trailers.")
 
     def _keep(self, rest: bytes) -> None:
         if len(rest) > _LINE_BYTES + 1:  # the one may be half of its end
             raise http.client.LineTooLong("chunk")
         self._rest = rest
+
+
+@functools.lru_cache(maxsize=1024)  # the chunks of an answer are of much the same sizes
+def _size_of(line: bytes) -> int:
+    """The size in the line before a chunk."""
+    if len(line) > _LINE_BYTES:
+        raise http.client.LineTooLong("chunk")
+    size = line.partition(b";")[0].strip()
+    if not 0 < len(size) <= _SIZE_DIGITS or size.strip(_HEXADECIMAL):
+        raise http.client.HTTPException("A chunk has no size.")
+    return int(size, 16)
 
 
 class Body(http.client.HTTPResponse):
@@ -121,31 +134,26 @@ class Body(http.client.HTTPResponse):
         :raises http.client.HTTPException: where it ended too early, or is not HTTP.
         """
         while not self.complete:
-            data = self._take()
+            data = self.socket.recv(_READ_BYTES) if self._begun else self._take_first()
             if not data:
                 if self.chunked or self.length:
                     raise http.client.IncompleteRead(b"")
                 self.length = 0
-            elif piece := self._decode(data):
+            elif piece := self._decoder.feed(data) if self.chunked else self._cut(data):
                 return piece
         return b""
 
-    def _take(self) -> bytes:
-        if not self._begun:
-            self._begun = True
-            # What came together with the head; that may be nothing, if the socket does not block.
-            try:
-                rest: bytes = self.fp.read1(_READ_BYTES)
-            finally:
-                if not self.will_close:  # else it is what keeps the socket open
-                    self.close()  # not needed any more, and a large part of a stream's memory
-            if rest:
-                return rest
-        return self.socket.recv(_READ_BYTES)
+    def _take_first(self) -> bytes:
+        """What came together with the head; that may be nothing, if the socket does not block."""
+        self._begun = True
+        try:
+            rest: bytes = self.fp.read1(_READ_BYTES)
+        finally:
+            if not self.will_close:  # else it is what keeps the socket open
+                self.close()  # not needed any more, and a large part of a stream's memory
+        return rest or self.socket.recv(_READ_BYTES)
 
-    def _decode(self, data: bytes) -> bytes:
-        if self.chunked:
-            return self._decoder.feed(data)
+    def _cut(self, data: bytes) -> bytes:
         if self.length is not None:
             self._exceeded = len(data) > self.length
             data = data[: self.length]

@@ -50,16 +50,27 @@ class Decoder:
         self._has_data = False
         self._start: bytes | None = b""  # the first bytes, until it is clear if they are a BOM
         self._after_cr = False
+        self._is_between_events = False  # and anything may follow, as not before the first bytes
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Take the next bytes; return the blocks that they complete, in order.
 
         :raises UpstreamError: where an event grows beyond ``MAX_EVENT_BYTES``.
         """
-        if self._is_between_events() and _is_plain(piece):
-            plain = piece[:-2].split(b"\n\n")
-            if all(block.startswith(b"data:") and b"\n" not in block for block in plain):
-                return plain
+        if self._is_between_events and piece.startswith(b"data:") and piece.endswith(b"\n\n"):
+            blocks = piece[:-2].split(b"\n\n")
+            if (  # these are whole events of a line each, as DeepSeek sends them
+                piece.count(b"\n") == 2 * len(blocks)
+                and piece.count(b"\n\ndata:") == len(blocks) - 1
+                and b"\r" not in piece
+                and len(piece) <= MAX_EVENT_BYTES
+            ):
+                return blocks
+        blocks = self._take_lines(piece)
+        self._is_between_events = not (self._line or self._lines or self._start is not None)
+        return blocks
+
+    def _take_lines(self, piece: bytes) -> list[bytes]:
         if self._start is not None:
             self._start = piece = self._start + piece
             if len(piece) < len(_BOM) and _BOM.startswith(piece):
@@ -83,9 +94,6 @@ class Decoder:
             self._open += len(rest)
             self._check_length()
         return blocks
-
-    def _is_between_events(self) -> bool:
-        return not (self._line or self._lines or self._after_cr or self._start is not None)
 
     def _check_length(self) -> None:
         if self._held + self._open > MAX_EVENT_BYTES:
@@ -116,11 +124,6 @@ def _split(piece: bytes) -> list[bytes]:
     return _LINE_END.split(piece) if b"\r" in piece else piece.split(b"\n")
 
 
-def _is_plain(piece: bytes) -> bool:
-    """Whether this may be whole events that are a line each, as DeepSeek sends them."""
-    return piece.endswith(b"\n\n") and len(piece) <= MAX_EVENT_BYTES and b"\r" not in piece
-
-
 def is_comment(block: bytes) -> bool:
     """Whether this block is a comment, such as DeepSeek's ``: keep-alive``."""
     return block.startswith(b":")
@@ -134,7 +137,7 @@ def data_of(block: bytes) -> bytes:
 
 def is_done(block: bytes) -> bool:
     """Whether this event is the one with which DeepSeek ends a whole answer."""
-    return block == DONE or (len(block) < 64 and data_of(block).strip() == b"[DONE]")
+    return len(block) < 64 and data_of(block).strip() == b"[DONE]"
 
 
 def event(name: str, data: Mapping[str, Any]) -> bytes:

@@ -38,6 +38,21 @@ LINES = [
     b":",
     b"",
 ]
+#: DeepSeek sends the first; the others are much like it.
+PIECES = [
+    b"data: 1\n\n",
+    b"data: 1\n\n\n\n",
+    b"data: 1\ndata: 2\n\n",
+    b"data: 1\n\n: c\n\n",
+    b"data: 1\n\nid: 1\n\n",
+    b"data: 1\n",
+    b"data: 1\r\r",
+    b"data: 1\r\n\n",
+    b"\n\ndata: 1",
+    b"data: 1",
+    BOM[:2],
+    b"\n\n",
+]
 streams = st.lists(
     st.sampled_from([*LINES, *LINE_ENDS * 4, BOM]) | st.binary(max_size=6), max_size=30
 ).map(b"".join)
@@ -87,10 +102,24 @@ def test_every_split_of_a_stream_gives_the_same_blocks(stream: bytes, points: li
     assert decode(cut(stream, points)) == by_the_book(stream)
 
 
+@settings(deadline=None, max_examples=1000)
+@given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=2).map(b"".join)))
+def test_what_looks_like_whole_events_gives_the_blocks_that_it_is(pieces: list[bytes]) -> None:
+    assert decode(pieces) == by_the_book(b"".join(pieces))
+
+
 @settings(deadline=None)
 @given(streams)
 def test_a_stream_in_single_bytes_gives_the_same_blocks(stream: bytes) -> None:
     assert decode(stream[i : i + 1] for i in range(len(stream))) == by_the_book(stream)
+
+
+def test_whole_events_in_one_piece_have_no_bound_but_a_long_one_among_them_has() -> None:
+    many = [b"data: 1"] * MAX_EVENT_BYTES
+    assert decode([many[0] + b"\n\n", b"\n\n".join([*many, b""])]) == [many[0], *many]
+    long = b"data: " + b"x" * MAX_EVENT_BYTES
+    with pytest.raises(UpstreamError):
+        decode([many[0] + b"\n\n", long + b"\n\n"])
 
 
 @settings(deadline=None)
