@@ -8,7 +8,9 @@ Rules:
 * The log holds at most ``limit`` bytes (and one event more). Beyond that the oldest events that
   every reader has had are forgotten; where a reader still needs them, the producer waits in
   ``wait_for_room``, so that the upstream is slowed down to the pace of that reader.
-* The lock guards the lists and is never held while anything waits.
+* The events are held as bytes, one after the other, not as an object each: a collection of garbage
+  has nothing to look at, and a long answer is freed at once.
+* The lock guards them and is never held while anything waits.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,8 +32,7 @@ if TYPE_CHECKING:
 
 #: The most bytes that a reader is given at once, and one event more.
 _WRITE_BYTES = 64 * 1024
-#: What Python needs for each event beside its bytes, and for a log and its session; about.
-_ENTRY_BYTES = 50
+#: What a log and its session need beside the events; about.
 _OWN_BYTES = 4000
 
 
@@ -42,21 +45,22 @@ class AnswerLog:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._entries: list[bytes] = []
+        self._data = bytearray()
         self._first = 1  # the number of the oldest event that is still held
+        self._forgotten = 0  # the bytes of all events before that
+        #: Where each event ends, in bytes from the beginning of the answer.
+        self._ends = array("Q")
         self._ended = False
         self._pulses = 0
         self._readers: set[LogReader] = set()
         #: Wakes the producer that waits for room; made when it first has to.
         self._room: queue.SimpleQueue[None] | None = None
         self._released = False
-        #: Bytes held now.
-        self.size = 0
 
     @property
     def last(self) -> int:
         """The number of the newest event; 0 where there is none yet."""
-        return self._first + len(self._entries) - 1
+        return self._first + len(self._ends) - 1
 
     @property
     def ended(self) -> bool:
@@ -64,14 +68,19 @@ class AnswerLog:
         return self._ended
 
     @property
+    def size(self) -> int:
+        """Bytes held now."""
+        return len(self._data)
+
+    @property
     def footprint(self) -> int:
         """About how many bytes of memory the log takes."""
-        return self.size + _ENTRY_BYTES * len(self._entries) + _OWN_BYTES
+        return self.size + self._ends.itemsize * len(self._ends) + _OWN_BYTES
 
     @property
     def full(self) -> bool:
         """Whether a reader that lags keeps too much of it."""
-        return self.size > self._limit
+        return len(self._data) > self._limit
 
     @property
     def followed(self) -> bool:
@@ -81,12 +90,10 @@ class AnswerLog:
     def append(self, blocks: Sequence[bytes]) -> None:
         """Add events and wake those who wait for them. Never blocks."""
         with self._lock:
-            entries = self._entries
             for block in blocks:
-                entry = sse.numbered(self._first + len(entries), block)
-                entries.append(entry)
-                self.size += len(entry)
-            if self.size > self._limit:
+                self._data += sse.numbered(self._first + len(self._ends), block)
+                self._ends.append(self._forgotten + len(self._data))
+            if len(self._data) > self._limit:
                 self._forget()
             self._wake()
 
@@ -128,20 +135,17 @@ class AnswerLog:
             self._readers.add(reader)
             return reader
 
-    def events(self) -> Iterator[bytes]:
-        """The events that are held now, as bytes on the wire."""
-        with self._lock:
-            return iter(list(self._entries))
-
     def _forget(self) -> None:
-        needed = min((reader.seen + 1 for reader in self._readers), default=self.last + 1)
-        excess, count = self.size - self._limit, 0
-        while excess > 0 and self._first + count < needed:
-            excess -= len(self._entries[count])
-            count += 1
-        del self._entries[:count]
-        self._first += count
-        self.size = self._limit + excess
+        excess = len(self._data) - self._limit
+        too_many = bisect_left(self._ends, self._forgotten + excess) + 1
+        seen_by_all = min((reader.seen for reader in self._readers), default=self.last)
+        count = min(too_many, seen_by_all + 1 - self._first)
+        if count > 0:
+            end = self._ends[count - 1]
+            del self._data[: end - self._forgotten]
+            del self._ends[:count]
+            self._first += count
+            self._forgotten = end
 
     def _awaited_room(self) -> queue.SimpleQueue[None] | None:
         with self._lock:
@@ -241,24 +245,28 @@ class LogReader:
             return ready
 
     def _next(self) -> bytes | None:
-        log, entries = self._log, self._log._entries
-        start = end = self.seen + 1 - log._first
-        size = 0
-        while end < len(entries) and size < _WRITE_BYTES:
-            size += len(entries[end])
-            end += 1
-        if size:
-            ready = entries[start] if end == start + 1 else b"".join(entries[start:end])
-            self.seen += end - start
-            self._pulses = log._pulses
-            self._make_room()
-            return ready
+        log = self._log
+        start = self.seen + 1 - log._first
+        if start < len(log._ends):
+            return self._events(log._ends, start)
         if log._ended:
             return None
         if self._pulses != log._pulses:
             self._pulses = log._pulses
             return sse.KEEP_ALIVE
         return b""
+
+    def _events(self, ends: array[int], start: int) -> bytes:
+        log = self._log
+        begin = ends[start - 1] if start else log._forgotten
+        last = len(ends) - 1
+        if ends[last] - begin > _WRITE_BYTES:
+            last = bisect_left(ends, begin + _WRITE_BYTES, start)
+        ready = bytes(log._data[begin - log._forgotten : ends[last] - log._forgotten])
+        self.seen += last + 1 - start
+        self._pulses = log._pulses
+        self._make_room()
+        return ready
 
     def _make_room(self) -> None:
         log = self._log
