@@ -177,8 +177,8 @@ class _Wait:
 
     def begin(self) -> None:
         """Leave it to the event loop."""
-        self._awaited.wait = self
         self._poller.add(self._awaited.sock.fileno(), self)
+        self._awaited.wait = self
 
     def hurry(self) -> None:
         """Look in the next turn of the loop, if not in this."""
