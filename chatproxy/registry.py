@@ -274,11 +274,16 @@ class Registry:
             self._free((session.owner, session.id))
 
     def sweep(self) -> None:
-        """Free the ids that are no longer reserved. To be called now and then."""
+        """Free the ids that are no longer reserved. To be called now and then.
+
+        They may be thousands, for each of which the peers are told: all else has its turn between
+        any two.
+        """
         with self._lock:
             given_up = self._reserved.given_up()
         for key in given_up:
             self._free(key)
+            time.sleep(0)
 
     def _free(self, key: SessionKey) -> None:
         with suppress(PeersUnavailable), self._arbitration.alone_with(_id(key)):

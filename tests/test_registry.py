@@ -42,6 +42,7 @@ from chatproxy.registry import Registry
 from chatproxy.reservations import Reservations
 from chatproxy.session import Outcome, Phase, Reason, StreamSession
 
+from .another import Another
 from .servers import wait_for
 from .table import Table, TablePeers, sit_down
 
@@ -112,6 +113,32 @@ def claimable(registry: Registry, session_id: str, owner: str = "") -> bool:
         return False
     finish(registry, session, refusal=UpstreamError("No."))
     return True
+
+
+def a_sweep_of_many_leaves_all_else_its_turn() -> None:
+    import gevent
+
+    many = 200
+    registry = new_registry(retain=0.001)
+    for number in range(many):
+        finish(registry, registry.claim(f"session_{number}", ""))
+    time.sleep(0.01)
+    sweep, turns = gevent.spawn(registry.sweep), 0
+    while not sweep.ready():
+        turns += 1
+        time.sleep(0)
+    assert turns > many / 2
+    assert registry.idle
+
+
+def test_under_gevent_a_sweep_of_many_leaves_all_else_its_turn() -> None:
+    script = """
+from gevent import monkey
+monkey.patch_all()
+from tests import test_registry
+test_registry.a_sweep_of_many_leaves_all_else_its_turn()
+"""
+    assert Another(script).rest() == ""
 
 
 def in_a_thread(function: Callable[[], None]) -> threading.Thread:
