@@ -45,9 +45,9 @@ class Desk:
 
     def _cancel(self, question: Message) -> Message:
         arrived = time.monotonic()
-        receipt = self._registry.cancel_for_peer(_key(question))
+        state, receipt = self._registry.cancel_for_peer(_key(question))
         if receipt is None:
-            return self._tell_state(question)
+            return {"state": state}
         return receipts.to_send(receipt, (time.monotonic() - arrived) * 1000)
 
     def _list(self, question: Message) -> Message:

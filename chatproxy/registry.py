@@ -234,9 +234,17 @@ class Registry:
         for _ in range(forgotten):
             signals.cancel_forgotten.send(self.sender)
 
-    def cancel_for_peer(self, key: SessionKey) -> Receipt | None:
-        """Stop a session of this worker, which another worker asks for."""
-        return self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic())
+    def cancel_for_peer(self, key: SessionKey) -> tuple[str, Receipt | None]:
+        """Stop a session of this worker, which another worker asks for.
+
+        :returns: what the id stood for before, as ``state_for_peer`` has it, and the receipt, if
+            there is one. A session that begins just now is not stopped, but nor is it told of: the
+            id stood for nothing, and the other asks again.
+        """
+        state = self.state_for_peer(key)
+        if state == "nothing":
+            return state, None
+        return state, self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic())
 
     def state_for_peer(self, key: SessionKey) -> str:
         """What an id stands for here: "active", "cancelled" or "nothing".

@@ -918,6 +918,43 @@ def workers(
         close()
 
 
+class LockWithAGap:
+    """A lock that has something happen when it is first released."""
+
+    def __init__(self, lock: threading.Lock, happens: Callable[[], object]) -> None:
+        self._lock = lock
+        self._happens: Callable[[], object] | None = happens
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            happens()
+
+
+def test_a_stop_that_asks_while_its_session_begins_is_not_told_that_it_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, begun = Table(), list[StreamSession]()
+    here, there = new_registry(table=table), new_registry(table=table)
+    here._peers.take(("id", "", "session_1"))
+
+    def begin() -> None:
+        monkeypatch.setattr(here._arbitration, "take", lambda *_args, **_options: None)
+        begun.append(here.claim("session_1", ""))
+        finish_when_cancelled(here, begun[0])
+
+    monkeypatch.setattr(here._arbitration, "is_busy", lambda _key: True)
+    monkeypatch.setattr(here, "_lock", LockWithAGap(here._lock, begin))
+    receipt = there.cancel("session_1", "", time.monotonic())
+    assert begun[0].flag.is_set()
+    assert receipt is not None
+    assert receipt.upstream_closed
+
+
 #: On which workers an id is started and stopped, all at once.
 MEETINGS = {
     "one stop": ([0], [1]),
