@@ -815,7 +815,7 @@ def test_nothing_is_opened_before_the_first_use(own_server, start):
     threads = set(threading.enumerate())
     worker = start(own_server)
     assert worker.name
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
     with own_server.client() as client:
         assert len(client.client_list()) == 1
     worker.take(KEY)
@@ -840,7 +840,7 @@ def test_nothing_is_left_of_a_worker_that_was_closed(own_server, start, scope):
     assert len(names_of_keys(own_server, scope)) == 1
     other.close()
     assert names_of_keys(own_server, scope) == set()
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads  # some of other tests may have ended meanwhile
     with own_server.client() as client:
         assert len(client.client_list()) == 1
 
