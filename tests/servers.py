@@ -153,6 +153,12 @@ class Proxy(Process):
             command.append("tests.serving:app")
         environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)
         super().__init__(command, log_path, environment)
+        try:
+            # gunicorn listens before its worker has loaded the application.
+            requests.get(f"{self.url}/healthz", timeout=30).raise_for_status()
+        except BaseException:
+            self.process.kill()
+            raise
 
     def state(self):
         return requests.get(f"{self.url}/state", timeout=30).json()
@@ -213,7 +219,10 @@ class Client:
     def read_until(self, text):
         """Read on until ``text`` has come; return all that came so far."""
         while text not in self.received:
-            piece = self.socket.recv(65536)
+            try:
+                piece = self.socket.recv(65536)
+            except TimeoutError:
+                raise AssertionError(f"{text!r} did not come after {self.received!r}") from None
             assert piece, f"the server closed the connection before {text!r}: {self.received!r}"
             self.received += piece
         return self.received
