@@ -30,8 +30,9 @@ import urllib3.exceptions
 from . import refusals
 from .body import Body
 from .config import Settings
-from .connection import AbortableAdapter, Line, current_line
+from .connection import AbortableAdapter, current_line
 from .errors import Aborted, ConfigError, UpstreamError
+from .line import Line
 from .readiness import Coroutine, Readable
 from .session import Phase, StreamSession
 

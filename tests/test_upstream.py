@@ -27,11 +27,12 @@ import requests
 import trustme
 from responses import RequestsMock
 
-from chatproxy import connection
 from chatproxy import upstream as upstream_module
 from chatproxy.answer_log import AnswerLog
 from chatproxy.config import Settings
+from chatproxy.connection import current_line
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
+from chatproxy.line import Line
 from chatproxy.readiness import Coroutine, run
 from chatproxy.session import Phase, Reason, StreamSession
 from chatproxy.upstream import LONGEST_PAUSE, TRIES, Upstream, UpstreamCall
@@ -684,8 +685,8 @@ def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
 ) -> None:
     """The bytes that had come before are read; the socket under them is shut."""
     upstream = connect(deepseek.url)
-    line = connection.Line(on_sent=lambda: None)
-    connection.current_line.set(line)
+    line = Line(on_sent=lambda: None)
+    current_line.set(line)
     answered = aside.submit(lambda: deepseek.accept().answer())
     response = upstream.send(upstream.prepare(b"{}"))
     used = response.raw.connection
@@ -1122,7 +1123,7 @@ def test_a_lack_of_descriptors_is_not_put_down_to_deepseek(
         raise OSError(number, "too many open files")
 
     call = new_call(connect(deepseek.url))
-    monkeypatch.setattr(connection.os, "dup", fail)
+    monkeypatch.setattr(os, "dup", fail)
     failure = failure_of(call)
     assert (failure.status, failure.code) == (429, "too_many_sessions")
 
