@@ -58,7 +58,7 @@ def readyz() -> tuple[Response, int]:
     """Whether a stream would be accepted now."""
     state: State = current_app.extensions["chatproxy"]
     state.attend()
-    if state.registry.draining:
+    if state.registry.drain.begun:
         return jsonify(status="draining"), 503
     return jsonify(status="ready"), 200
 

@@ -101,6 +101,13 @@ class Arbitration:
         holder = self._peers.holder(key)
         return None if holder == self._peers.name else holder
 
+    def others(self) -> list[str]:
+        """The names of the other workers.
+
+        :raises PeersUnavailable: where they can't be found out.
+        """
+        return self._peers.others()
+
     def ask(self, holder: str, question: Message) -> tuple[str, Message]:
         """Ask the holder of a key; return what state it says that key is in, and all it says.
 

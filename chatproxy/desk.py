@@ -38,7 +38,7 @@ class Desk:
         return answer(question)
 
     def _tell_readiness(self, _question: Message) -> Message:
-        return {"state": "draining" if self._registry.draining else "ready"}
+        return {"state": "draining" if self._registry.drain.begun else "ready"}
 
     def _tell_state(self, question: Message) -> Message:
         return {"state": self._registry.state_for_peer(_key(question))}

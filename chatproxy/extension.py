@@ -186,7 +186,7 @@ class State:
             self.registry.discard(session)
             session.closed.set()
             self.registry.release(session)
-            self.registry.told(session)
+            self.registry.drain.told(session)
             raise
         return follower
 
@@ -197,7 +197,7 @@ class State:
                 self._tell(session, session.transcript)
                 session.transcript = None  # the session may be retained for long
         finally:
-            self.registry.told(session)
+            self.registry.drain.told(session)
 
     def _tell(self, session: StreamSession, transcript: Transcript) -> None:
         try:

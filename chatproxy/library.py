@@ -7,7 +7,7 @@ from typing import Any
 
 from .errors import EventsGone, InvalidRequest, PeersUnavailable, SessionNotFound
 from .reading import PeerReading, Reading, SessionReading
-from .registry import Registry
+from .registry import Registry, id_key
 from .session import StreamSession
 from .visits import Visits
 
@@ -20,6 +20,7 @@ class Library:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._arbitration = registry.arbitration
         #: The readers here of other workers.
         self.visits = Visits(registry.find, registry.sender)
 
@@ -42,10 +43,10 @@ class Library:
         return None if reading.over else reading
 
     def _open_elsewhere(self, key: tuple[str, str], after: int) -> Reading | None:
-        holder = self._registry.holder(key)
+        holder = self._arbitration.find(id_key(key))
         if holder is None:
             raise _not_found()
-        reading = PeerReading(lambda question: self._registry.ask(holder, question), key, after)
+        reading = PeerReading(lambda question: self._arbitration.ask(holder, question), key, after)
         state, data = reading.begin()
         if state == "over" and not data:
             return None
@@ -64,9 +65,9 @@ class Library:
         ``events`` and ``ageSeconds``.
         """
         found = self.list_here(owner)
-        for name in self._registry.others():
+        for name in self._arbitration.others():
             with suppress(PeersUnavailable):
-                _, answer = self._registry.ask(name, {"ask": "sessions", "owner": owner})
+                _, answer = self._arbitration.ask(name, {"ask": "sessions", "owner": owner})
                 listed = answer.get("sessions")
                 found += listed if isinstance(listed, list) else []
         return sorted(found, key=lambda each: float(each["ageSeconds"]))

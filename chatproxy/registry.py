@@ -30,12 +30,8 @@ from .access import Access, Seat
 from .answer_log import AnswerLog
 from .arbitration import Arbitration
 from .config import Settings
-from .errors import (
-    PeersUnavailable,
-    SessionActive,
-    SessionCancelled,
-    ShuttingDown,
-)
+from .drain import Drain
+from .errors import PeersUnavailable, SessionActive, SessionCancelled
 from .peers import Key, Message, Peers
 from .receipt import Receipt
 from .reservations import Reservations, SessionKey
@@ -46,8 +42,6 @@ from .session import Reason, StreamSession
 CONFIRM_SECONDS = 2.0
 #: The same where a peer asks for the cancel, who does not wait longer than that for its answer.
 PEER_CONFIRM_SECONDS = 1.6
-#: Seconds that a drain waits, after its stops, for the application to keep what it wants to keep.
-TELL_SECONDS = 4.0
 
 
 class Registry:
@@ -61,15 +55,15 @@ class Registry:
         self._settings = settings
         self._peers = peers
         runs_alone = settings.without_peers == "run"
-        self._arbitration = Arbitration(peers, sender, runs_alone=runs_alone)
+        #: Its dealings with the other workers.
+        self.arbitration = Arbitration(peers, sender, runs_alone=runs_alone)
+        #: Its end.
+        self.drain = Drain()
         self._lock = threading.Lock()
         self._live: dict[SessionKey, StreamSession] = {}
-        self._access = Access(settings, self._arbitration)
+        self._access = Access(settings, self.arbitration)
         self._seats: dict[StreamSession, Seat] = {}
         self._reserved = Reservations(settings.retain, settings.retain_bytes)
-        #: Sessions whose end the application has not been told of yet.
-        self._untold: set[StreamSession] = set()
-        self.draining = False
 
     def live(self) -> list[StreamSession]:
         """The sessions that have not ended yet."""
@@ -92,24 +86,6 @@ class Registry:
         with self._lock:
             return self._live.get(key) or self._reserved.ended(key)
 
-    def holder(self, key: SessionKey) -> str | None:
-        """The other worker that holds an id, if any does.
-
-        :raises PeersUnavailable: where that can't be found out.
-        """
-        return self._arbitration.find(_id(key))
-
-    def others(self) -> list[str]:
-        """The names of the other workers.
-
-        :raises PeersUnavailable: where they can't be found out.
-        """
-        return self._peers.others()
-
-    def ask(self, holder: str, question: Message) -> tuple[str, Message]:
-        """Ask another worker; see ``Arbitration.ask``."""
-        return self._arbitration.ask(holder, question)
-
     def claim(self, session_id: str, owner: str, grace: float = 0.0) -> StreamSession:
         """Take an id for a new session.
 
@@ -121,7 +97,7 @@ class Registry:
         :raises PeersUnavailable: where the other workers can't be asked.
         """
         key = (owner, session_id)
-        with self._arbitration.alone_with(_id(key)):
+        with self.arbitration.alone_with(id_key(key)):
             self._refuse_known(key)
             seat = self._access.enter(owner)
             try:
@@ -134,30 +110,30 @@ class Registry:
         return session
 
     def _refuse_known(self, key: SessionKey) -> None:
+        self.drain.check()
         with self._lock:
-            if self.draining:
-                raise _draining()
             _refuse_if(self._state(key))
 
     def _take_id(self, key: SessionKey) -> None:
-        for _ in self._arbitration.tries():
-            holder = self._arbitration.take(_id(key), to_begin=True)
+        for _ in self.arbitration.tries():
+            holder = self.arbitration.take(id_key(key), to_begin=True)
             if holder is None:
                 return
-            state, _answer = self._arbitration.ask(holder, _question("state", key))
+            state, _answer = self.arbitration.ask(holder, _question("state", key))
             _refuse_if(state)
 
     def _enter(self, key: SessionKey, seat: Seat, grace: float) -> StreamSession:
         owner, session_id = key
         session = StreamSession(session_id, owner, AnswerLog(self._settings.log_bytes), grace)
+        try:
+            self.drain.admit(session)
+        except BaseException:
+            self.arbitration.free(id_key(key))
+            raise
         with self._lock:
-            if not self.draining:
-                self._live[key] = session
-                self._seats[session] = seat
-                self._untold.add(session)
-                return session
-        self._arbitration.free(_id(key))
-        raise _draining()
+            self._live[key] = session
+            self._seats[session] = seat
+        return session
 
     def cancel(self, session_id: str, owner: str, arrived: float) -> Receipt | None:
         """Stop a session, on whichever worker; wait for the close of its upstream; tell of it.
@@ -173,7 +149,7 @@ class Registry:
         by, result, receipt = "self", "unavailable", None
         try:
             if not self._is_known(key):
-                with self._arbitration.alone_with(_id(key)):
+                with self.arbitration.alone_with(id_key(key)):
                     if not self._is_known(key):
                         by = "peer"
                         receipt = self._cancel_elsewhere(key, arrived)
@@ -213,12 +189,12 @@ class Registry:
         )
 
     def _cancel_elsewhere(self, key: SessionKey, arrived: float) -> Receipt | None:
-        for _ in self._arbitration.tries():
-            holder = self._arbitration.take(_id(key))
+        for _ in self.arbitration.tries():
+            holder = self.arbitration.take(id_key(key))
             if holder is None:
                 self._remember_cancel(key)
                 return None
-            state, answer = self._arbitration.ask(holder, _question("cancel", key))
+            state, answer = self.arbitration.ask(holder, _question("cancel", key))
             if state == "stopped":
                 elapsed = (time.monotonic() - arrived) * 1000
                 return receipts.received(answer, elapsed)
@@ -253,7 +229,7 @@ class Registry:
         """
         with self._lock:
             state = self._state(key)
-        if state == "nothing" and not self._arbitration.is_busy(_id(key)):
+        if state == "nothing" and not self.arbitration.is_busy(id_key(key)):
             self._free(key)
         return state
 
@@ -294,41 +270,18 @@ class Registry:
             time.sleep(0)
 
     def _free(self, key: SessionKey) -> None:
-        with suppress(PeersUnavailable), self._arbitration.alone_with(_id(key)):
+        with suppress(PeersUnavailable), self.arbitration.alone_with(id_key(key)):
             if not self._is_known(key):
-                self._arbitration.free(_id(key))
-
-    def told(self, session: StreamSession) -> None:
-        """Note that the application knows how a session ended; nothing more will come of it."""
-        with self._lock:
-            self._untold.discard(session)
-        session.told.set()
-
-    def drain(self, grace: float) -> None:
-        """Begin no new session; give the live ones ``grace`` seconds, then stop them.
-
-        Returns when the application has been told of each, or a little later without that.
-        """
-        self.draining = True
-        self._wait_until_told(grace)
-        for session in self.live():
-            session.cancel(Reason.SHUTDOWN)
-        self._wait_until_told(TELL_SECONDS)
-
-    def _wait_until_told(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        with self._lock:
-            sessions = list(self._untold)
-        for session in sessions:
-            session.told.wait(max(0.0, end - time.monotonic()))
+                self.arbitration.free(id_key(key))
 
     def close(self) -> None:
         """Stop all at once and leave the peers; for the end of the process."""
-        self.drain(0.0)
+        self.drain.run(0.0)
         self._peers.close()
 
 
-def _id(key: SessionKey) -> Key:
+def id_key(key: SessionKey) -> Key:
+    """What stands for an owner's id in the table of the peers."""
     return ("id", *key)
 
 
@@ -346,7 +299,3 @@ def _refuse_if(state: str) -> None:
         raise SessionCancelled("This session was cancelled before it started.")
     if state == "active":
         raise SessionActive("This session id is already in use.")
-
-
-def _draining() -> ShuttingDown:
-    return ShuttingDown("The server is shutting down; try again.", retry_after=1)

@@ -67,7 +67,7 @@ class Shutdown:
 
         try:
             _thread.start_new_thread(self._hand_over, (go_on_once,))
-            self._registry.drain(self._grace)
+            self._registry.drain.run(self._grace)
         finally:
             go_on_once()
 

@@ -34,7 +34,7 @@ def main():
         registry.discard(session)
         session.closed.set()
         registry.release(session)
-        registry.told(session)
+        registry.drain.told(session)
         if number % 100 == 0:
             registry.sweep()
     kept = registry.all()

@@ -153,7 +153,7 @@ def make_site(deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch) -> Iterator[M
             chat.init_app(app)
             state = app.extensions["chatproxy"]
             stack.callback(state.upstream.close)
-            stack.callback(state.registry.drain, 0.0)
+            stack.callback(state.registry.drain.run, 0.0)
             return Site(app, prefix)
 
         yield make_site

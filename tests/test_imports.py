@@ -20,7 +20,7 @@ LAYERS = [
     {"errors"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
     | {"measures", "tally", "wire"},
-    {"receipt", "refusals", "reservations", "arbitration", "access"},
+    {"receipt", "refusals", "reservations", "arbitration", "access", "drain"},
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
     {
         "body",

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chatproxy import arbitration, signals
+from chatproxy import arbitration, drain, signals
 from chatproxy import registry as registry_module
 from chatproxy.config import Settings
 from chatproxy.desk import Desk
@@ -97,7 +97,7 @@ def finish(
     registry.discard(session)
     session.closed.set()
     registry.release(session)
-    registry.told(session)
+    registry.drain.told(session)
 
 
 def finish_when_cancelled(registry: Registry, session: StreamSession) -> None:
@@ -400,8 +400,8 @@ def test_a_stopped_id_does_not_count_as_stopped_before_its_start() -> None:
 
 def test_a_draining_registry_takes_nothing_new() -> None:
     registry = new_registry()
-    registry.drain(0.0)
-    assert registry.draining
+    registry.drain.run(0.0)
+    assert registry.drain.begun
     with pytest.raises(ShuttingDown) as caught:
         registry.claim("session_1", "")
     assert "Retry-After" in caught.value.headers()
@@ -410,8 +410,8 @@ def test_a_draining_registry_takes_nothing_new() -> None:
 def test_a_drain_lets_the_running_answers_end() -> None:
     registry = new_registry()
     session = registry.claim("session_1", "")
-    draining = in_a_thread(lambda: registry.drain(PATIENCE))
-    wait_for(lambda: registry.draining)
+    draining = in_a_thread(lambda: registry.drain.run(PATIENCE))
+    wait_for(lambda: registry.drain.begun)
     assert draining.is_alive()
     finish(registry, session)
     draining.join(PATIENCE)
@@ -421,8 +421,8 @@ def test_a_drain_lets_the_running_answers_end() -> None:
 def test_a_running_answer_can_be_stopped_during_a_drain() -> None:
     registry = new_registry()
     finish_when_cancelled(registry, registry.claim("session_1", ""))
-    draining = in_a_thread(lambda: registry.drain(PATIENCE))
-    wait_for(lambda: registry.draining)
+    draining = in_a_thread(lambda: registry.drain.run(PATIENCE))
+    wait_for(lambda: registry.drain.begun)
     assert registry.cancel("session_1", "", time.monotonic())
     draining.join(PATIENCE)
     assert not draining.is_alive()
@@ -434,7 +434,7 @@ def test_a_drain_stops_what_still_runs_after_the_grace_time() -> None:
     for session in sessions:
         finish_when_cancelled(registry, session)
     begun = time.monotonic()
-    registry.drain(0.05)
+    registry.drain.run(0.05)
     assert time.monotonic() - begun >= 0.045
     assert {session.reason for session in sessions} == {Reason.SHUTDOWN}
     assert registry.live() == []
@@ -445,10 +445,10 @@ def test_a_drain_waits_until_the_application_has_been_told() -> None:
     session = registry.claim("session_1", "")
     session.end(Outcome.FINISHED)
     registry.discard(session)
-    draining = in_a_thread(lambda: registry.drain(PATIENCE))
+    draining = in_a_thread(lambda: registry.drain.run(PATIENCE))
     draining.join(0.05)
     assert draining.is_alive()
-    registry.told(session)
+    registry.drain.told(session)
     draining.join(PATIENCE)
     assert not draining.is_alive()
 
@@ -464,10 +464,10 @@ def test_no_owner_can_push_out_the_early_stops_of_another() -> None:
 
 
 def test_a_drain_does_not_wait_forever_for_a_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "TELL_SECONDS", 0.02)
+    monkeypatch.setattr(drain, "TELL_SECONDS", 0.02)
     registry = new_registry()
     stuck = registry.claim("session_1", "")
-    registry.drain(0.0)
+    registry.drain.run(0.0)
     assert stuck.reason is Reason.SHUTDOWN
 
 
@@ -570,14 +570,14 @@ def test_refused_starts_leave_nothing_at_the_table(monkeypatch: pytest.MonkeyPat
     for session_id in ("session_1", "session_2"):
         assert not claimable(one, session_id, "ada")
         assert not claimable(two, session_id, "ada")
-    two.draining = True
+    two.drain.begun = True
     assert not claimable(two, "session_3", "ada")
     assert table_of(one).holders == before
     monkeypatch.setattr(two, "_refuse_known", lambda _key: None)
     with pytest.raises(ShuttingDown):  # the drain began when the id was taken already
         two.claim("session_3", "ada")
     assert table_of(one).holders == before
-    two.draining = False
+    two.drain.begun = False
     one.claim("session_4", "ada")
     before = dict(table_of(one).holders)
     for registry in (one, two):
@@ -663,7 +663,7 @@ def test_when_all_is_over_nothing_is_left_at_the_table(clock: FakeClock) -> None
 
 
 def test_to_close_stops_all_and_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "TELL_SECONDS", 0.02)
+    monkeypatch.setattr(drain, "TELL_SECONDS", 0.02)
     one, two = new_registries(2)
     session = one.claim("session_1", "ada")
     one.cancel("session_2", "ada", time.monotonic())
@@ -943,11 +943,11 @@ def test_a_stop_that_asks_while_its_session_begins_is_not_told_that_it_is_not_th
     here._peers.take(("id", "", "session_1"))
 
     def begin() -> None:
-        monkeypatch.setattr(here._arbitration, "take", lambda *_args, **_options: None)
+        monkeypatch.setattr(here.arbitration, "take", lambda *_args, **_options: None)
         begun.append(here.claim("session_1", ""))
         finish_when_cancelled(here, begun[0])
 
-    monkeypatch.setattr(here._arbitration, "is_busy", lambda _key: True)
+    monkeypatch.setattr(here.arbitration, "is_busy", lambda _key: True)
     monkeypatch.setattr(here, "_lock", LockWithAGap(here._lock, begin))
     receipt = there.cancel("session_1", "", time.monotonic())
     assert begun[0].flag.is_set()
