@@ -6,8 +6,8 @@
 
 PYTHON ?= python3
 BIND ?= 127.0.0.1:8000
-# Test files that run side by side. Much of a test is waiting.
-JOBS ?= 3
+# Tests that run side by side. Much of a test is waiting.
+JOBS ?= 4
 
 BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client
@@ -31,7 +31,7 @@ types: .venv/dev .venv/client
 
 tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
 	$(NPM) test --silent
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 page: .venv/client
 	$(NPM) run --silent build
