@@ -58,7 +58,8 @@ def plan(seed, number, prefix):
         else:
             simulate = dice.choice(_FAILING if way == "fail" else _ENDLESS)
         simulate = {**simulate, "tag": session_id}
-        sessions.append(Planned(session_id, way, simulate, dice.uniform(0, 1), dice.uniform(0, 1)))
+        begin, pause = dice.uniform(0, 2), dice.uniform(0, 1)
+        sessions.append(Planned(session_id, way, simulate, begin, pause))
     return sessions
 
 

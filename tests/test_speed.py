@@ -9,18 +9,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import speed_plot, speed_report
 from benchmarks.figures import Span
 from benchmarks.load import LoadError
 from benchmarks.native import Delays
 from benchmarks.processes import Cores
 from benchmarks.relays import Unavailable
-from benchmarks.speed import Run
-from benchmarks.speed_measures import Measure
-from benchmarks.speed_plan import FULL, QUICK
-from benchmarks.speed_results import TABLES, Results
-from benchmarks.speed_search import most_streams
-from benchmarks.speed_subject import NotHeld, Subject
+from benchmarks.speed import plot, report
+from benchmarks.speed.measures import Measure
+from benchmarks.speed.plan import FULL, QUICK
+from benchmarks.speed.results import TABLES, Results
+from benchmarks.speed.rounds import Rounds
+from benchmarks.speed.search import most_streams
+from benchmarks.speed.subject import NotHeld, Subject
 
 from .nginx import NGINX
 from .servers import ROOT
@@ -81,6 +81,7 @@ class NoRelay:
 
     def __init__(self, refusal=None):
         self.refusal = refusal
+        self.starts = 0
 
     def install(self):
         if self.refusal:
@@ -90,13 +91,15 @@ class NoRelay:
         return {"none": "1"}
 
     def start(self, *_):
+        self.starts += 1
         raise OSError("it has no program")
 
 
 def run(tmp_path, *takes, relay=None, rounds=2):
     """The results of measures that are these functions, m0, m1 and so on."""
     measures = [Measure(f"m{number}", "m", take) for number, take in enumerate(takes)]
-    return Run(replace(QUICK, rounds=rounds), [relay or NoRelay()], measures, CORES).run(tmp_path)
+    plan = replace(QUICK, rounds=rounds)
+    return Rounds(plan, [relay or NoRelay()], measures, CORES).run(tmp_path)
 
 
 def failing(error, calls):
@@ -122,7 +125,7 @@ def test_what_was_not_held_is_not_asked_again(tmp_path):
     assert len(calls) == 1
 
 
-def test_after_a_failure_the_process_is_a_fresh_one(tmp_path, monkeypatch):
+def test_each_measure_has_a_fresh_process(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr(Subject, "end", lambda _: ended.append(True))
     run(tmp_path, failing(OSError("gone"), []), lambda _: ended.append("next") or {}, rounds=1)
@@ -130,14 +133,12 @@ def test_after_a_failure_the_process_is_a_fresh_one(tmp_path, monkeypatch):
 
 
 def test_a_relay_that_does_not_start_is_tried_once_in_a_round(tmp_path):
-    calls = []
-
     def asks(subject):
-        calls.append(True)
         return {"start": [subject.running.cpu()]}
 
-    results = run(tmp_path, asks, asks, asks)
-    assert len(calls) == 2
+    relay = NoRelay()
+    results = run(tmp_path, asks, asks, asks, relay=relay)
+    assert relay.starts == 2
     assert set(results.lost) == {"m0", "m1", "m2"}
     assert results.lost["m2"] == {"none": "failed: it has no program (round 2)"}
 
@@ -145,7 +146,7 @@ def test_a_relay_that_does_not_start_is_tried_once_in_a_round(tmp_path):
 def test_a_relay_that_is_not_there_is_left_out_with_its_sentence(tmp_path):
     results = run(tmp_path, lambda _: {}, relay=NoRelay("It is not installed."))
     assert results.relays == {}
-    assert "none is left out: It is not installed." in speed_report.text(results, WHERE, 1)
+    assert "none is left out: It is not installed." in report.text(results, WHERE, 1)
 
 
 def test_a_ratio_is_taken_round_by_round():
@@ -169,25 +170,25 @@ def test_the_tables_say_what_is_missing_and_why():
     results = results_of(cpu_steady={"nginx": [[10.0]], "chatproxy": [[15.0]]})
     results.lost = {"cpu_saturated": {"nginx": "failed: it broke"}}
     results.notes = {"cpu_steady": {"nginx": "10 streams", "chatproxy": "10 streams"}}
-    text = speed_report.text(results, WHERE, 1)
+    text = report.text(results, WHERE, 1)
     assert "an event, many streams, µs  -          failed*" in text
     assert "* cpu_saturated, nginx: failed: it broke" in text
     assert "cpu_steady, nginx and chatproxy: 10 streams" in text
-    assert "| an event, steady, µs | 1.50 |" in speed_report.markdown(results, WHERE)
+    assert "| an event, steady, µs | 1.50 |" in report.markdown(results, WHERE)
 
 
 def test_a_document_does_not_tell_the_load_of_a_moment():
-    assert "Load average" in speed_report.text(Results(), WHERE, 1)
-    assert "Load average" not in speed_report.markdown(Results(), WHERE)
+    assert "Load average" in report.text(Results(), WHERE, 1)
+    assert "Load average" not in report.markdown(Results(), WHERE)
 
 
 def test_a_plot_says_what_was_not_held():
     results = results_of(cpu_steady={"nginx": [[10.0]]})
     results.lost = {"cpu_steady": {"chatproxy": "not held: too many"}}
-    image = ElementTree.fromstring(speed_plot.cpu(results))
+    image = ElementTree.fromstring(plot.cpu(results))
     assert "not held" in [each.text for each in image.iter()]
-    assert "prefers-color-scheme: dark" in speed_plot.cpu(results)
-    assert speed_plot.stop(results) == speed_plot.delays(results) == ""
+    assert "prefers-color-scheme: dark" in plot.cpu(results)
+    assert plot.stop(results) == plot.delays(results) == ""
 
 
 class Pretence(SimpleNamespace):

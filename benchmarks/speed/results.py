@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from .figures import Figure, percentile
+from ..figures import Figure, percentile
 
 _KINDS: dict[str, Callable[[Sequence[float]], float]] = {
     "": statistics.median,

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import trustme
 
-from .load import LoadError
-from .processes import Cores, Group, reserved_port
-from .relays.environments import program
+from ..load import LoadError
+from ..processes import Cores, Group, reserved_port
+from ..relays.environments import program
 
 _SITE = """
 user @USER@;

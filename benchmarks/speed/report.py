@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .figures import Figure
-from .report import machine_lines, table
-from .speed_results import TABLES, Quantity, Results
+from ..figures import Figure
+from ..report import machine_lines, table
+from .results import TABLES, Quantity, Results
 
 _OURS = "chatproxy"
 _NONE = "-"

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from . import svg as shapes
-from .speed_results import Results
-from .speed_search import MOST_DELAY
+from .. import svg as shapes
+from .results import Results
+from .search import MOST_DELAY
 
 _WIDTH = 960
 _LEFT, _RIGHT, _TOP = 132, 84, 76

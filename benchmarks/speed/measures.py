@@ -1,8 +1,7 @@
 """What is measured of a relay, each by a function that puts it to the test once.
 
-It returns samples by key; what becomes of them is said in :mod:`benchmarks.speed_results`. They run
-in this order: memory first, in processes that have done nothing else, and the most streams before
-what is measured at half of them.
+It returns samples by key; what becomes of them is said in :mod:`benchmarks.speed.results`. They run
+in this order: the most streams before what is measured at half of them.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .figures import Span
-from .load import LoadError
-from .native import Delays
-from .speed_plan import VERY_MANY
-from .speed_search import most_streams
-from .speed_subject import NotHeld, Subject
-from .speed_tls import tls_front
+from ..figures import Span
+from ..load import LoadError
+from ..native import Delays
+from .plan import VERY_MANY
+from .search import most_streams
+from .subject import NotHeld, Subject
+from .tls import tls_front
 
 Samples = dict[str, list[float]]
 
@@ -49,8 +48,7 @@ def _memory_flowing(subject: Subject) -> Samples:
 
 
 def _memory(subject: Subject, *, silent: bool) -> float:
-    """What a fresh process grows by for each live stream, in KB."""
-    subject.end()
+    """What a process that has done nothing else grows by for each live stream, in KB."""
     streams = subject.plan.memory_streams
     before = subject.running.memory()
     with subject.crowd(streams, subject.plan.slow_rate, silent=silent):
@@ -239,6 +237,7 @@ MEASURES = (
     Measure("memory_silent", "memory", _memory_silent),
     Measure("memory_flowing", "memory", _memory_flowing),
     Measure("cpu_steady", "cpu_steady", _cpu_steady),
+    Measure("tls", "tls", _tls, relays=frozenset({"chatproxy"})),
     Measure("cpu_saturated", "cpu_saturated", _cpu_saturated),
     Measure("start", "start", _start),
     Measure("most_streams", "most_streams", _most_streams),
@@ -247,7 +246,6 @@ MEASURES = (
     Measure("stop_rest", "stop", _stop_rest),
     Measure("stop_half", "stop", _stop_half),
     Measure("stop_many", "stop", _stop_many),
-    Measure("tls", "tls", _tls, relays=frozenset({"chatproxy"})),
     Measure("ten_thousand", "ten_thousand", _ten_thousand, relays=VERY_MANY, once=True),
 )
 

@@ -22,17 +22,16 @@ from pathlib import Path
 
 import requests
 
-from .figures import Span
-from .load import LoadError
-from .native import Delays, Load, Stopped, Upstream
-from .processes import Cores
-from .relays import Relay, RunningRelay
-from .speed_kernel import most_descriptors, waited
-from .speed_plan import Plan
+from ..figures import Span
+from ..load import LoadError
+from ..native import Delays, Load, Stopped, Upstream
+from ..processes import Cores
+from ..relays import Relay, RunningRelay
+from .kernel import most_descriptors, waited
+from .plan import Plan
 
 _PATH = "/v1/chat/completions"
 _BLOCK = 100
-_WARM_UP_ANSWERS = 50
 _SECONDS_TO_SETTLE = 5.0
 _SECONDS_TO_CLOSE = 5.0
 _QUIET = 0.02  # of a core
@@ -56,7 +55,9 @@ FAILURES = (LoadError, AssertionError, OSError, requests.RequestException)
 
 
 class Subject:
-    """A relay that is measured. It is started when something is asked of it, as a context.
+    """A relay that is measured in a round.
+
+    As a context it is one process, which is started when something is asked of it.
 
     :param folder: for the logs.
     """
@@ -80,6 +81,8 @@ class Subject:
         self._url = upstream.url
         self._stack = ExitStack()
         self._running: RunningRelay | None = None
+        #: Why it does not start: to be seen once, or each measure would wait for it as long.
+        self._fault: NotStarted | None = None
 
     def __enter__(self) -> Subject:
         return self
@@ -107,15 +110,18 @@ class Subject:
 
         :raises NotStarted: where it gives none.
         """
+        if self._fault:
+            raise self._fault
         if self._running is None:
             try:
                 self._running = self._start()
                 self.answers(1, 1)
-                self.answers(_WARM_UP_ANSWERS, 8)
+                self.answers(self.plan.warm_up_answers, self.plan.concurrency)
                 self.settle()
             except FAILURES as error:
                 self.end()
-                raise NotStarted(str(error)) from error
+                self._fault = NotStarted(str(error))
+                raise self._fault from error
         return self._running
 
     def _start(self) -> RunningRelay:

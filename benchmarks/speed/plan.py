@@ -16,6 +16,8 @@ class Plan:
     """How much is measured. Times are seconds, rates are events per second and stream.
 
     :param rounds: how often all is measured; once is enough of a relay that is far slower.
+    :param warm_up: how long streams flow before they are measured.
+    :param warm_up_answers: how many a process has given before anything is measured of it.
     :param streams: for what is measured beside many streams; 0 where they are not held.
     :param span: how long the cost of events is measured.
     :param search: from how many streams to how many the most is looked for.
@@ -25,7 +27,8 @@ class Plan:
     """
 
     rounds: int = 3
-    warm_up: float = 1.0
+    warm_up: float = 2.0
+    warm_up_answers: int = 500
     span: float = 3.0
     steady: tuple[int, int] = (100, 50)
     streams: int = 1000
@@ -59,6 +62,7 @@ class Plan:
             streams=0,
             memory_streams=self.memory_streams // 10,
             answers=self.answers // 20,
+            warm_up_answers=self.warm_up_answers // 20,
             probes=self.probes // 4,
             interval=10 * self.interval,
             search=(10, self.search[1]),
@@ -70,6 +74,7 @@ FULL = Plan()
 QUICK = Plan(
     rounds=1,
     warm_up=0.1,
+    warm_up_answers=20,
     span=0.3,
     steady=(10, 50),
     streams=40,

@@ -10,10 +10,10 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from .figures import Span
-from .load import LoadError
-from .native import Delays
-from .speed_subject import NotHeld, Subject
+from ..figures import Span
+from ..load import LoadError
+from ..native import Delays
+from .subject import NotHeld, Subject
 
 #: In ms, of 99 in 100 events.
 MOST_DELAY = 50.0

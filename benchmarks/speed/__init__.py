@@ -1,0 +1,1 @@
+"""What relays cost beside each other."""
