@@ -7,7 +7,7 @@
 PYTHON ?= python3
 BIND ?= 127.0.0.1:8000
 # Tests that run side by side. Much of a test is waiting.
-JOBS ?= 4
+JOBS ?= 3
 
 BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client

@@ -50,7 +50,7 @@ class Drain:
         session.told.set()
 
     def run(self, grace: float) -> None:
-        """Admit nobody; give those who were ``grace`` seconds, then stop them.
+        """Admit nobody any more; give the others ``grace`` seconds, then stop them.
 
         Returns when the application has been told of each, or a little later without that.
         """

@@ -73,9 +73,10 @@ def test_without_gevent_the_calling_thread_steps_and_waits() -> None:
 
         def step() -> bool:
             threads.append(threading.current_thread())
-            if not steps.pieces:
+            goes_on = steps()
+            if steps.pieces == [b"a"]:  # the next step has to wait
                 threading.Timer(0.05, theirs.sendall, [b"b."]).start()
-            return steps()
+            return goes_on
 
         theirs.sendall(b"a")
         assert run(wait(ours, step)) == "gone on"
