@@ -13,7 +13,7 @@ from benchmarks.figures import Span
 from benchmarks.load import LoadError
 from benchmarks.native import Delays
 from benchmarks.processes import Cores
-from benchmarks.relays import Unavailable
+from benchmarks.relays import ALL, Unavailable
 from benchmarks.speed import plot, report
 from benchmarks.speed.measures import Measure
 from benchmarks.speed.plan import FULL, QUICK
@@ -189,6 +189,15 @@ def test_a_plot_says_what_was_not_held():
     assert "not held" in [each.text for each in image.iter()]
     assert "prefers-color-scheme: dark" in plot.cpu(results)
     assert plot.stop(results) == plot.delays(results) == ""
+
+
+def test_each_relay_has_a_colour_of_its_own():
+    relays = {relay.name: relay.title for relay in ALL}
+    samples = {"cpu_steady": {name: {1: [10.0]} for name in relays}}
+    image = plot.cpu(Results(relays=relays, samples=samples))
+    for number in range(len(ALL)):
+        assert image.count(f".c{number} {{ color: ") == 2  # by light and in the dark
+        assert f'class="c{number}"' in image
 
 
 class Pretence(SimpleNamespace):

@@ -23,13 +23,13 @@ svg { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; }
 .ground { fill: #ffffff; } text { fill: #24292f; } .faint { fill: #57606a; }
 .grid { stroke: #d0d7de; stroke-width: 1; } .limit { stroke: #cf222e; stroke-dasharray: 4 3; }
 .c0 { color: #0969da; } .c1 { color: #57606a; } .c2 { color: #1a7f37; } .c3 { color: #8250df; }
-.c4 { color: #bc4c00; }
+.c4 { color: #bc4c00; } .c5 { color: #bf3989; }
 .fill { fill: currentColor; } .line { fill: none; stroke: currentColor; stroke-width: 2; }
 @media (prefers-color-scheme: dark) {
   .ground { fill: #0d1117; } text { fill: #e6edf3; } .faint { fill: #9198a1; }
   .grid { stroke: #30363d; } .limit { stroke: #ff7b72; }
   .c0 { color: #58a6ff; } .c1 { color: #9198a1; } .c2 { color: #3fb950; } .c3 { color: #d2a8ff; }
-  .c4 { color: #f0883e; }
+  .c4 { color: #f0883e; } .c5 { color: #f778ba; }
 }
 """
 
@@ -148,10 +148,10 @@ def delays(results: Results) -> str:
 
 def _curve_lines(number: int, title: str, places: Sequence[tuple[float, float]]) -> Iterator[str]:
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    yield f'<g class="c{number % 5}"><polyline class="line" points="{line}"/>'
+    yield f'<g class="c{number}"><polyline class="line" points="{line}"/>'
     for x, y in places:
         yield f'<circle class="fill" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
-    x = _LEFT + number * 150
+    x = _LEFT + number * 135
     yield f'<rect class="fill" x="{x}" y="38" width="12" height="12" rx="2"/></g>'
     yield shapes.text(x + 18, 48, title)
 
@@ -172,7 +172,7 @@ def _rows(results: Results, title: str, series: _Series, mark: _Mark, ticks: _Ti
     y, parts = float(_TOP), []
     for number, (relay, name) in enumerate(results.relays.items()):
         parts.append(shapes.text(_LEFT - 12, y + _BAR * len(series) / 2 + 3, name, "", "end"))
-        parts.append(f'<g class="c{number % 5}">')
+        parts.append(f'<g class="c{number}">')
         for key, _, strength in series:
             parts += mark(relay, key, y, strength)
             y += _BAR
