@@ -153,12 +153,12 @@ class Proxy(Process):
             command.append("tests.serving:app")
         environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)
         super().__init__(command, log_path, environment)
-        try:
+
+    def _address(self):
+        if url := super()._address():
             # gunicorn listens before its worker has loaded the application.
-            requests.get(f"{self.url}/healthz", timeout=30).raise_for_status()
-        except BaseException:
-            self.process.kill()
-            raise
+            requests.get(f"{url}/healthz", timeout=30).raise_for_status()
+        return url
 
     def state(self):
         return requests.get(f"{self.url}/state", timeout=30).json()
