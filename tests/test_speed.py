@@ -143,6 +143,17 @@ def test_a_relay_that_does_not_start_is_tried_once_in_a_round(tmp_path):
     assert results.lost["m2"] == {"none": "failed: it has no program (round 2)"}
 
 
+def test_what_fails_with_tls_alone_is_asked_again_without(tmp_path):
+    relay = NoRelay()
+    subject = Subject(relay, QUICK, SimpleNamespace(url="plain"), CORES, tmp_path)
+    for url, starts in (("tls", 1), ("tls", 2), ("plain", 3)):
+        subject.turn_to(url)
+        for _ in range(2):
+            with pytest.raises(LoadError, match="no program"):
+                _ = subject.running
+        assert relay.starts == starts
+
+
 def test_a_relay_that_is_not_there_is_left_out_with_its_sentence(tmp_path):
     results = run(tmp_path, lambda _: {}, relay=NoRelay("It is not installed."))
     assert results.relays == {}

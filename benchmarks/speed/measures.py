@@ -48,7 +48,7 @@ def _memory_flowing(subject: Subject) -> Samples:
 
 
 def _memory(subject: Subject, *, silent: bool) -> float:
-    """What a process that has done nothing else grows by for each live stream, in KB."""
+    """What a fresh process grows by for each live stream, in KB."""
     streams = subject.plan.memory_streams
     before = subject.running.memory()
     with subject.crowd(streams, subject.plan.slow_rate, silent=silent):

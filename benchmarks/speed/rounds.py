@@ -1,14 +1,15 @@
 """The rounds: in each, everything is measured of every relay.
 
-A thing is measured of one relay after the other, before the next thing: what is compared was
-measured within seconds, whatever the pace of the machine is in a minute. Each time the relay has a
-fresh process, so nothing that one measure leaves behind is part of another.
+A thing is measured of one relay after the other, before the next thing: so what is compared was
+measured as close together as can be. Each time the relay has a fresh process, so nothing that one
+measure leaves behind is part of another.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from .. import command
@@ -73,14 +74,8 @@ class Rounds:
             if number <= self._plan.of(relay.name).rounds
         ]
         for measure in measures:
-            began, parts = time.monotonic(), []
-            for subject in subjects:
-                if self._applies(measure, subject):
-                    start = time.monotonic()
-                    self._take(measure, subject, number)
-                    parts.append(f"{subject.relay.name} {time.monotonic() - start:.0f}")
-            seconds = time.monotonic() - began
-            command.tell(f"round {number}, {measure.name}: {seconds:.0f} s ({', '.join(parts)})")
+            if wanted := [subject for subject in subjects if self._applies(measure, subject)]:
+                self._turn(measure, wanted, number)
         for subject in subjects:
             self.results.points.setdefault(subject.relay.name, []).extend(subject.points)
 
@@ -96,6 +91,16 @@ class Rounds:
         lost = self.results.lost.get(measure.name, {}).get(relay, "")
         wanted = measure.relays is None or relay in measure.relays
         return wanted and not lost.startswith("not held")
+
+    def _turn(self, measure: Measure, subjects: Sequence[Subject], number: int) -> None:
+        times = [time.monotonic()]
+        for subject in subjects:
+            self._take(measure, subject, number)
+            times.append(time.monotonic())
+        names = (subject.relay.name for subject in subjects)
+        parts = [f"{name} {b - a:.0f}" for name, (a, b) in zip(names, pairwise(times), strict=True)]
+        seconds = times[-1] - times[0]
+        command.tell(f"round {number}, {measure.name}: {seconds:.0f} s ({', '.join(parts)})")
 
     def _take(self, measure: Measure, subject: Subject, number: int) -> None:
         relay = subject.relay.name

@@ -46,10 +46,6 @@ class NotHeld(LoadError):
     """The streams are too many for the relay."""
 
 
-class NotStarted(LoadError):
-    """The relay does not even give its first answers."""
-
-
 #: A relay that breaks down shows it in one of these.
 FAILURES = (LoadError, AssertionError, OSError, requests.RequestException)
 
@@ -82,7 +78,7 @@ class Subject:
         self._stack = ExitStack()
         self._running: RunningRelay | None = None
         #: Why it does not start: to be seen once, or each measure would wait for it as long.
-        self._fault: NotStarted | None = None
+        self._fault: LoadError | None = None
 
     def __enter__(self) -> Subject:
         return self
@@ -102,13 +98,13 @@ class Subject:
     def turn_to(self, url: str) -> None:
         """Have a fresh process that asks the upstream at this address."""
         self.end()
-        self._url = url
+        self._url, self._fault = url, None
 
     @property
     def running(self) -> RunningRelay:
         """The process, warm: its first answers are behind it.
 
-        :raises NotStarted: where it gives none.
+        :raises LoadError: where it gives none.
         """
         if self._fault:
             raise self._fault
@@ -120,7 +116,7 @@ class Subject:
                 self.settle()
             except FAILURES as error:
                 self.end()
-                self._fault = NotStarted(str(error))
+                self._fault = LoadError(str(error))
                 raise self._fault from error
         return self._running
 
