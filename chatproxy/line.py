@@ -79,11 +79,6 @@ class Line:
                 self._release()
                 raise Aborted
 
-    def limit(self, seconds: float) -> None:
-        """Bound every further read and write; for the thread that makes the call."""
-        if self._socket is not None:
-            self._socket.settimeout(seconds)
-
     def close(self) -> None:
         """Let go of the socket."""
         with self._lock:
