@@ -1,8 +1,8 @@
 """Connections to DeepSeek that can be aborted from any thread, in every phase, by their ``Line``.
 
-The classes below are urllib3's own, but for three steps: making the socket, sending the request,
-and making the object for the answer, whose body is read without urllib3. They find the line of the
-present call in a context variable.
+The classes below are urllib3's own, but for three steps: connecting (``route``), sending the
+request, and making the object for the answer, whose body is read without urllib3. They find the
+line of the present call in a context variable.
 """
 
 from __future__ import annotations
@@ -15,56 +15,36 @@ from contextvars import ContextVar
 import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from .body import Body
-from .line import Address, Line, plain_socket
+from .line import Line, Step, plain_socket
+from .route import Route
 
 #: The line of the call that runs in this thread (or greenlet).
 current_line: ContextVar[Line] = ContextVar("chatproxy_current_line")
 
 
 class _AbortableMixin(HTTPConnection):
+    #: How the other end is reached; its pool sets this.
+    route: Route
     #: The line of the call that uses this connection now.
     line: Line | None = None
     #: The parts of the request that is being made.
     _unsent: list[bytes] | None = None
 
     def _new_conn(self) -> socket.socket:
+        """Connect to the upstream, or to the HTTP proxy before it; urllib3 goes on from there."""
         line = current_line.get()
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
-        failure = OSError("no address")
-        for address in self._resolve(line, timeout):
-            try:
-                return self._connect(line, address, timeout)
-            except OSError as error:
-                failure = error
-        if isinstance(failure, TimeoutError):
-            raise ConnectTimeoutError(self, f"Connecting to {self.host} took too long.")
-        raise NewConnectionError(self, f"Connecting failed: {failure}") from failure
-
-    def _resolve(self, line: Line, timeout: float | None) -> list[Address]:
-        try:
-            return line.resolve(self._dns_host.strip("[]"), self.port, timeout)
-        except TimeoutError:
-            raise ConnectTimeoutError(self, f"Resolving {self.host} took too long.") from None
-        except OSError as error:
-            raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
-
-    def _connect(self, line: Line, found: Address, timeout: float | None) -> socket.socket:
-        family, kind, protocol, _, address = found
-        sock = socket.socket(family, kind, protocol)
-        try:
-            for option in self.socket_options or ():
-                sock.setsockopt(*option)
-            sock.settimeout(timeout)
-            line.connecting(sock)
-            sock.connect(address)
-        except BaseException:
-            sock.close()
-            line.close()
-            raise
+        sock = self.route.open(line, self._dns_host.strip("[]"), self.port, timeout)
+        line.enter(Step.TLS, f"{self.host}:{self.port}")  # if there is any
         return sock
+
+    def _tunnel(self) -> None:
+        line = current_line.get()
+        line.enter(Step.PROXY, f"{self.host}:{self.port}")
+        super()._tunnel()
+        line.enter(Step.TLS, f"{self._tunnel_host}:{self._tunnel_port}")
 
     @property
     def is_connected(self) -> bool:
@@ -89,6 +69,8 @@ class _AbortableMixin(HTTPConnection):
             self.connect()
         # Also checks the flag: once aborted, no byte of a request is sent.
         line.connected(self.sock)
+        # Whatever takes too long from here on is ended by the clock, as if by a Stop.
+        self.sock.settimeout(None)
         self.line = line
         self._unsent = []
         try:
@@ -96,7 +78,7 @@ class _AbortableMixin(HTTPConnection):
         finally:
             request, self._unsent = b"".join(self._unsent), None
         super().send(request)
-        line.on_sent()
+        line.sent()
 
     def send(self, data: typing.Any) -> None:
         """Send the head and the body of a request together, not one after the other."""
@@ -124,6 +106,13 @@ class _AbortableHTTPSConnection(_AbortableMixin, HTTPSConnection):
 
 
 class _PoolMixin(urllib3.HTTPConnectionPool):
+    route: Route
+
+    def _new_conn(self) -> typing.Any:
+        conn: typing.Any = super()._new_conn()
+        conn.route = self.route
+        return conn
+
     def _put_conn(self, conn: typing.Any) -> None:
         """Take a connection back. From here on another call may have it, so the last lets go."""
         if conn is not None and conn.line is not None:
@@ -148,10 +137,12 @@ class _HTTPSPool(_PoolMixin, urllib3.HTTPSConnectionPool):
 class AbortableAdapter(requests.adapters.HTTPAdapter):
     """The transport of ``requests``, with connections that a ``Line`` can abort.
 
+    :param route: how to reach a host.
     :param tls: the context for TLS, with the certificates that are trusted; None without TLS.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None, pool_maxsize: int) -> None:
+    def __init__(self, route: Route, tls: ssl.SSLContext | None, pool_maxsize: int) -> None:
+        self._route = route
         self._tls = tls
         self._pool: typing.Any = None
         super().__init__(pool_maxsize=pool_maxsize)
@@ -161,7 +152,9 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
     ) -> typing.Any:
         """The pool of connections. It is found once, as all requests go to the same address."""
         if self._pool is None:
-            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+            pool: typing.Any = super().get_connection_with_tls_context(*args, **kwargs)
+            pool.route = self._route
+            self._pool = pool
         return self._pool
 
     def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:

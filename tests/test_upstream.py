@@ -35,7 +35,7 @@ from chatproxy.errors import Aborted, ConfigError, UpstreamError
 from chatproxy.line import Line
 from chatproxy.readiness import Coroutine, run
 from chatproxy.session import Phase, Reason, StreamSession
-from chatproxy.upstream import LONGEST_PAUSE, TRIES, Upstream, UpstreamCall
+from chatproxy.upstream import LONGEST_PAUSE, Upstream, UpstreamCall
 
 from .another import Another
 from .many import MANY, Many
@@ -44,6 +44,7 @@ from .servers import black_hole, wait_for
 PATIENCE = 10.0
 KEY = "sk-0123456789abcdef"
 FAR = "http://deepseek.example"
+TRIES = 3
 BODY = b'{"messages": [{"role": "user", "content": "Hello"}], "stream": true}'
 EVENT = b'data: {"n": 1}\n\n'
 DONE = b"data: [DONE]\n\n"
