@@ -42,7 +42,8 @@ class Dialer:
 
     def __init__(self) -> None:
         self.resolver = Resolver()
-        self._winners: dict[tuple[str, int], tuple[str, float]] = {}
+        #: By host and port: the socket address that won last, and until when it goes first.
+        self._winners: dict[tuple[str, int], tuple[object, float]] = {}
 
     def dial(self, line: Line, host: str, port: int, timeout: float | None) -> socket.socket:
         """Look a host up and connect to it.
@@ -55,12 +56,12 @@ class Dialer:
         line.enter(Step.LOOK_UP, host)
         found = interleaved(self.resolver.resolve(line, host, port, timeout))
         line.enter(Step.CONNECT, f"{host}:{port}")
-        last, until = self._winners.get((host, port), ("", 0.0))
+        last, until = self._winners.get((host, port), (None, 0.0))
         if time.monotonic() < until:
-            found.sort(key=lambda address: address[4][0] != last)
+            found.sort(key=lambda address: address[4] != last)
         with _Race(line, found, timeout) as race:
             sock, winner = race.run()
-        self._winners[host, port] = winner[4][0], time.monotonic() + WINNER_SECONDS
+        self._winners[host, port] = winner[4], time.monotonic() + WINNER_SECONDS
         sock.settimeout(timeout)
         _set(sock, "TCP_USER_TIMEOUT", DEAD_AFTER * 1000)
         return sock

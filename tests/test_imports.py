@@ -25,7 +25,11 @@ LAYERS = [
     {
         "body",
         "line",
+        "resolver",
+        "dialer",
+        "route",
         "connection",
+        "failures",
         "readiness",
         "upstream",
         "disconnect",
@@ -52,9 +56,10 @@ ONLY_FOR_TYPES = {("views", "extension")}
 
 #: What is imported by few modules alone.
 RESERVED = {
-    "requests": {"connection", "upstream"},
+    "requests": {"connection", "failures", "route", "upstream"},
     "urllib3": {"connection", "upstream"},
-    "gevent": {"disconnect", "readiness"},
+    "gevent": {"disconnect", "readiness", "resolver"},
+    "python_socks": {"route"},
     "prometheus_client": {"metrics"},
     "redis": {"peers.link"},
 }
