@@ -69,14 +69,14 @@ class _AbortableMixin(HTTPConnection):
             self.connect()
         # Also checks the flag: once aborted, no byte of a request is sent.
         line.connected(self.sock)
-        # Whatever takes too long from here on is ended by the clock, as if by a Stop.
-        self.sock.settimeout(None)
         self.line = line
         self._unsent = []
         try:
             super().request(*args, **kwargs)
         finally:
             request, self._unsent = b"".join(self._unsent), None
+        # Whatever takes too long from here on is ended by the clock, as if by a Stop.
+        self.sock.settimeout(None)
         super().send(request)
         line.sent()
 

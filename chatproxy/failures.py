@@ -48,8 +48,8 @@ def words_of(error: BaseException) -> str:
             return str(each)
     if isinstance(root, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {root.verify_message}"
-    if isinstance(root, ssl.SSLError) and root.reason:
-        return root.reason.replace("_", " ").lower()
+    if isinstance(root, ssl.SSLError) and (reason := getattr(root, "reason", None)):
+        return str(reason).replace("_", " ").lower()
     if isinstance(root, TimeoutError) and root.errno is None:
         return "timed out"
     if isinstance(root, OSError) and root.strerror:

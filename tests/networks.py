@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import itertools
 import os
 import shutil
@@ -44,16 +45,17 @@ class Elsewhere:
 
     def __init__(self, name: str, number: int) -> None:
         self.name = name
-        prefix = f"198.18.{number}"  # for tests of networks (RFC 2544)
-        self.host, self._ours = f"{prefix}.2", f"{prefix}.1"
+        # From 198.18.0.0/15, which is for tests of networks (RFC 2544); each has four addresses.
+        base = int(ipaddress.IPv4Address("198.18.0.0")) + 4 * (number % 2**15)
+        self._ours, self.host = (str(ipaddress.IPv4Address(base + each)) for each in (1, 2))
 
     def make(self) -> None:
         link, peer = f"{self.name}a", f"{self.name}b"
         _ip("netns", "add", self.name)
         _ip("link", "add", link, "type", "veth", "peer", "name", peer, "netns", self.name)
-        _ip("addr", "add", f"{self._ours}/24", "dev", link)
+        _ip("addr", "add", f"{self._ours}/30", "dev", link)
         _ip("link", "set", link, "up")
-        _ip("-n", self.name, "addr", "add", f"{self.host}/24", "dev", peer)
+        _ip("-n", self.name, "addr", "add", f"{self.host}/30", "dev", peer)
         _ip("-n", self.name, "link", "set", peer, "up")
 
     def cut(self) -> None:
@@ -79,7 +81,7 @@ class Elsewhere:
 @contextlib.contextmanager
 def elsewhere() -> Iterator[Elsewhere]:
     """A network of its own, for as long as the block lasts."""
-    network = Elsewhere(f"cp{os.getpid()}x{next(_numbers)}", os.getpid() % 250 + 1)
+    network = Elsewhere(f"cp{os.getpid()}x{next(_numbers)}", os.getpid())
     try:
         network.make()
         yield network

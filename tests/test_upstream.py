@@ -359,7 +359,9 @@ class Peer:
         fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
         body = b""
         while len(body) < int(fields.get("Content-Length", 0)):
-            body += self.socket.recv(65536)
+            piece = self.socket.recv(1 << 20)
+            assert piece, "the peer left amid the body"
+            body += piece
         return head.decode(), body
 
     def send(self, data: bytes) -> None:
