@@ -22,13 +22,13 @@ import random
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
 import certifi
 import requests
 import urllib3.exceptions
+from requests.cookies import RequestsCookieJar
 
 from . import failures, refusals, signals
 from .body import Body
@@ -58,6 +58,13 @@ _TRANSPORT_ERRORS = (
 )
 
 
+class _NoCookies(RequestsCookieJar):
+    """A jar that stays empty."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Keep none."""
+
+
 class _Session(requests.Session):
     """Sends what it is given, and keeps nothing of the answers.
 
@@ -66,7 +73,7 @@ class _Session(requests.Session):
 
     def __init__(self, adapter: requests.adapters.BaseAdapter) -> None:
         super().__init__()
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        self.cookies = _NoCookies()
         self.mount("http://", adapter)
         self.mount("https://", adapter)
 
