@@ -1,8 +1,8 @@
 """Connections to DeepSeek that can be aborted from any thread, in every phase, by their ``Line``.
 
-The classes below are urllib3's own, but for three steps: making the socket, sending the request,
-and making the object for the answer, which is read without urllib3. They find the line of the
-present call in a context variable.
+The classes below are urllib3's own, but for three steps: connecting (``route``), sending the
+request, and making the object for the answer, which is read without urllib3. They find the line of
+the present call in a context variable.
 
 A connection that is used again could give one user what was sent for another. So it goes back to
 the pool only if the answer to the request that was sent on it was read to its end, and nothing came
@@ -22,12 +22,13 @@ from contextvars import ContextVar
 import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import NewConnectionError
 
 from .body import Body
 from .http1 import Malformed
-from .line import Address, Line
+from .line import Line, Step
 from .readiness import NOTHING_YET
+from .route import Route
 
 #: For how many seconds a connection is kept without an answer. Servers close one after a minute, as
 #: a rule, and what lies between may forget it without a word. A request that is sent just then may
@@ -39,6 +40,8 @@ current_line: ContextVar[Line] = ContextVar("chatproxy_current_line")
 
 
 class _AbortableMixin(HTTPConnection):
+    #: How the other end is reached; its pool sets this.
+    route: Route
     #: The line of the call that uses this connection now.
     line: Line | None = None
     #: What came in answer to the latest request, from its head on.
@@ -49,39 +52,11 @@ class _AbortableMixin(HTTPConnection):
     _unsent: list[bytes] | None = None
 
     def _new_conn(self) -> socket.socket:
+        """Connect to the upstream, or to the HTTP proxy before it; urllib3 goes on from there."""
         line = current_line.get()
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
-        failure = OSError("no address")
-        for address in self._resolve(line, timeout):
-            try:
-                return self._connect(line, address, timeout)
-            except OSError as error:
-                failure = error
-        if isinstance(failure, TimeoutError):
-            raise ConnectTimeoutError(self, f"Connecting to {self.host} took too long.")
-        raise NewConnectionError(self, f"Connecting failed: {failure}") from failure
-
-    def _resolve(self, line: Line, timeout: float | None) -> list[Address]:
-        try:
-            return line.resolve(self._dns_host.strip("[]"), self.port, timeout)
-        except TimeoutError:
-            raise ConnectTimeoutError(self, f"Resolving {self.host} took too long.") from None
-        except OSError as error:
-            raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
-
-    def _connect(self, line: Line, found: Address, timeout: float | None) -> socket.socket:
-        family, kind, protocol, _, address = found
-        sock = socket.socket(family, kind, protocol)
-        try:
-            for option in self.socket_options or ():
-                sock.setsockopt(*option)
-            sock.settimeout(timeout)
-            line.connecting(sock)
-            sock.connect(address)
-        except BaseException:
-            sock.close()
-            line.close()
-            raise
+        sock = self.route.open(line, self._dns_host.strip("[]"), self.port, timeout)
+        line.enter(Step.TLS, f"{self.host}:{self.port}")  # if there is any
         return sock
 
     def set_tunnel(
@@ -93,14 +68,16 @@ class _AbortableMixin(HTTPConnection):
     ) -> None:
         """Have ``connect`` ask a proxy for a tunnel to this address."""
         super().set_tunnel(host, port=port, headers=headers, scheme=scheme)
-        authority = f"{host}:{port}"
-        self._tunnel_fields = {"Host": authority, **(headers or {})}
-        self._tunnel_request = f"CONNECT {authority} HTTP/1.1"
+        self._tunnel_authority = f"{host}:{port}"
+        self._tunnel_fields = {"Host": self._tunnel_authority, **(headers or {})}
 
     def _tunnel(self) -> None:
         """Ask for it (RFC 9110, section 9.3.6)."""
+        line = current_line.get()
+        line.enter(Step.PROXY, f"{self.host}:{self.port}")
         lines = [f"{name}: {value}" for name, value in self._tunnel_fields.items()]
-        self.send("\r\n".join([self._tunnel_request, *lines, "", ""]).encode("latin-1"))
+        request = [f"CONNECT {self._tunnel_authority} HTTP/1.1", *lines, "", ""]
+        self.send("\r\n".join(request).encode("latin-1"))
         answer = Body(self.sock, method="CONNECT")
         answer.begin()
         if not 200 <= answer.status < 300:
@@ -108,6 +85,7 @@ class _AbortableMixin(HTTPConnection):
             raise OSError(f"Tunnel connection failed: {answer.status} {answer.reason}")
         if answer.exceeded:
             raise Malformed("Something came through a tunnel before anything was asked for.")
+        line.enter(Step.TLS, self._tunnel_authority)
 
     @property
     def is_connected(self) -> bool:
@@ -149,8 +127,10 @@ class _AbortableMixin(HTTPConnection):
             request, self._unsent = b"".join(self._unsent), None
         if self._kept_since is not None and not _is_quiet(self.sock):
             raise NewConnectionError(self, "Something came that was not asked for.")
+        # Whatever takes too long from here on is ended by the clock, as if by a Stop.
+        self.sock.settimeout(None)
         super().send(request)
-        line.on_sent()
+        line.sent()
 
     def send(self, data: typing.Any) -> None:
         """Send the head and the body of a request together, not one after the other."""
@@ -197,6 +177,13 @@ class _AbortableHTTPSConnection(_AbortableMixin, HTTPSConnection):
 
 
 class _PoolMixin(urllib3.HTTPConnectionPool):
+    route: Route
+
+    def _new_conn(self) -> typing.Any:
+        conn: typing.Any = super()._new_conn()
+        conn.route = self.route
+        return conn
+
     def _put_conn(self, conn: typing.Any) -> None:
         """Take a connection back. From here on another call may have it, so the last lets go."""
         if conn is not None:
@@ -218,10 +205,12 @@ class _HTTPSPool(_PoolMixin, urllib3.HTTPSConnectionPool):
 class AbortableAdapter(requests.adapters.HTTPAdapter):
     """The transport of ``requests``, with connections that a ``Line`` can abort.
 
+    :param route: how to reach a host.
     :param tls: the context for TLS, with the certificates that are trusted; None without TLS.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None, pool_maxsize: int) -> None:
+    def __init__(self, route: Route, tls: ssl.SSLContext | None, pool_maxsize: int) -> None:
+        self._route = route
         self._tls = tls
         self._pool: typing.Any = None
         super().__init__(pool_maxsize=pool_maxsize)
@@ -231,7 +220,9 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
     ) -> typing.Any:
         """The pool of connections. It is found once, as all requests go to the same address."""
         if self._pool is None:
-            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+            pool: typing.Any = super().get_connection_with_tls_context(*args, **kwargs)
+            pool.route = self._route
+            self._pool = pool
         return self._pool
 
     def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:

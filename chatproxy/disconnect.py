@@ -7,7 +7,7 @@ early; then there is no telling any more, and the watch ends. The same goes for 
 that this server itself ends, whose goodbye is data. Any other server, and HTTP/2, whose
 connections carry several requests, notice by the heartbeat that can't be written.
 
-This module and ``readiness`` are the only importers of gevent.
+This module, ``readiness`` and ``resolver`` are the only importers of gevent.
 """
 
 from __future__ import annotations

@@ -17,9 +17,15 @@ from .errors import UpstreamError
 def refusal(status: int, message: str, retry_after: int | None) -> UpstreamError:
     """The error for a status.
 
-    :param message: DeepSeek's own sentence, without the key.
+    :param message: DeepSeek's own sentence, without the key, on one line.
     :param retry_after: seconds.
     """
+    error = _kind_of(status, message, retry_after)
+    error.reason = f"status {status}: {message}" if message else f"status {status}"
+    return error
+
+
+def _kind_of(status: int, message: str, retry_after: int | None) -> UpstreamError:
     if status in (400, 422):
         sentence = message or "DeepSeek rejected the request."
         return UpstreamError(sentence, status=status, code="upstream_rejected")

@@ -26,7 +26,11 @@ LAYERS = [
         "body",
         "http1",
         "line",
+        "resolver",
+        "dialer",
+        "route",
         "connection",
+        "failures",
         "readiness",
         "upstream",
         "disconnect",
@@ -53,9 +57,10 @@ ONLY_FOR_TYPES = {("views", "extension")}
 
 #: What is imported by few modules alone.
 RESERVED = {
-    "requests": {"connection", "upstream"},
+    "requests": {"connection", "failures", "route", "upstream"},
     "urllib3": {"connection", "upstream"},
-    "gevent": {"disconnect", "readiness"},
+    "gevent": {"disconnect", "readiness", "resolver"},
+    "python_socks": {"route"},
     "prometheus_client": {"metrics"},
     "redis": {"peers.link"},
 }
