@@ -117,7 +117,8 @@ class _AbortableMixin(HTTPConnection):
         if self.sock is None:
             self.connect()
         # Also checks the flag: once aborted, no byte of a request is sent.
-        line.connected(self.sock)
+        host, port = self._tunnel_host or self.host, self._tunnel_port or self.port
+        line.connected(self.sock, f"{host}:{port}")
         self.line = line
         self.answer = None
         self._unsent = []

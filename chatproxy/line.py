@@ -132,16 +132,17 @@ class Line:
             self._duplicate = os.dup(sock.fileno())
             self._attempts.discard(sock)
 
-    def connected(self, sock: socket.socket) -> None:
+    def connected(self, sock: socket.socket, peer: str) -> None:
         """Go on with one on which the request can be sent: nothing is put upon it any more.
 
+        :param peer: who gets the request, which may be beyond a proxy.
         :raises Aborted: if ``abort`` came first.
         """
         with self._lock:
             self._release()
             self.check()
             self._socket = sock
-        self.enter(Step.SEND, self.peer)
+        self.enter(Step.SEND, peer)
 
     def sent(self) -> None:
         """Note that the request has been written whole."""
