@@ -156,3 +156,5 @@ class UpstreamError(Refusal):
     transient = False
     #: Seconds to wait before it, where DeepSeek has said so.
     pause: float | None = None
+    #: More of what happened, on one line; for the log alone.
+    detail: str | None = None

@@ -44,6 +44,8 @@ def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> N
 @signals.stream_closed.connect
 def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
     if session.refusal is not None:
+        if (detail := getattr(session.refusal, "detail", None)) is not None:
+            logger.warning("[SSE] %s %s", session.id, detail)
         logger.warning("[SSE] %s failed code=%s", session.id, session.refusal.code)
     logger.info(
         "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d",
