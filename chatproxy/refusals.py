@@ -27,7 +27,7 @@ _STATUS_BY_WORD = {
 _PLAIN = frozenset({400, 401, 402, 422, 429, 503})
 _ABOUT_THE_ACCOUNT = frozenset({401, 402})
 #: A key of which a part is blotted out already.
-_PART_OF_A_KEY = re.compile(r"\S*\*{3,}\S*")
+_PART_OF_A_KEY = re.compile(r"[\w-]*\*{3,}[\w*-]*")
 #: What servers call a stream, and what they say if they don't know.
 _MAY_BE_A_STREAM = ("text/event-stream", "", "text/plain", "application/octet-stream")
 

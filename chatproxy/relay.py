@@ -36,7 +36,10 @@ _TAIL_SECONDS = 0.5
 
 #: How nearly every event begins.
 _OBJECT = b"data: {"
-#: What can't be in a text within JSON, where quotes are escaped.
+#: What is looked for in each event before any of them is decoded. In a text within JSON, where
+#: quotes are escaped, it can't be. (``rfind`` is three times as fast as ``in`` here.)
+_ERROR = b'"error"'
+_UNFINISHED = b'"finish_reason":null'
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 
 _TIMED_OUT = frozenset({Reason.IDLE, Reason.DEADLINE})
@@ -116,21 +119,10 @@ class _Intake:
     def take(self, piece: bytes) -> bool:
         """Take the next bytes; return whether there is room for more, and more to come."""
         decoder = self._decoder
-        self._sort(decoder.feed(piece))
-        if not decoder.is_between_events and decoder.is_done and not self.over:
-            self.done = True
-        return not (self.done or self.failure or self._session.log.full)
-
-    def end(self) -> None:
-        """Take the end of the body, which came as it should."""
-        if not self.over:
-            self._sort(self._decoder.flush())
-        if not (self.over or self._session.whole):
-            self.failure = self._too_short()
-
-    def _sort(self, blocks: list[bytes]) -> None:
         events: list[bytes] = []
         commented = False
+        blocks = decoder.feed(piece)
+        has_names = decoder.names_events
         for block in blocks:
             if not block.startswith(_OBJECT):  # as nearly all do
                 if sse.is_comment(block):
@@ -141,17 +133,27 @@ class _Intake:
                     break
                 if sse.is_blank(block):
                     continue
-            if b'"error"' in block or b"\n" in block:
+            if block.rfind(_ERROR) >= 0 or has_names:
                 self.failure = self._failure_in(block, begun=bool(events))
                 if self.failure is not None:
                     break
-            if _FINISH_REASON.search(block):
+            if block.rfind(_UNFINISHED) < 0 or self._choices > 1:
                 self._finish(block)
             events.append(block)
         if commented:
             self._session.log.pulse()  # once for all of them: each wakes every reader
         if events:
             self._record(events)
+        if not decoder.is_between_events and decoder.is_done:
+            self.done = True
+        return not (self.done or self.failure or self._session.log.full)
+
+    def end(self) -> None:
+        """Take the end of the body, which came as it should: the last event may lack line ends."""
+        if not self.over:
+            self.take(b"\n\n")
+        if not (self.over or self._session.whole):
+            self.failure = self._too_short()
 
     def _failure_in(self, block: bytes, *, begun: bool) -> UpstreamError | None:
         chunk = chunk_of(block)
@@ -163,8 +165,9 @@ class _Intake:
         return self._call.reported(error, begun=begun or self._session.events > 0)
 
     def _finish(self, block: bytes) -> None:
-        self._finished |= finished_in(chunk_of(block))
-        self._session.whole = len(self._finished) >= self._choices
+        if _FINISH_REASON.search(block):
+            self._finished |= finished_in(chunk_of(block))
+            self._session.whole = len(self._finished) >= self._choices
 
     def _too_short(self) -> UpstreamError:
         if self._decoder.strays and not self._session.events:
@@ -180,7 +183,7 @@ class _Intake:
             session.first_event_at = session.last_event_at
             session.enter(Phase.STREAMING)
         session.events += len(events)
-        session.bytes += sum(map(len, events))
+        session.bytes += len(b"".join(events))
         session.log.append(events)
         if session.transcript is not None:
             session.transcript.add(events)

@@ -5,10 +5,9 @@ The format is the WHATWG HTML standard, section 9.2 (Server-sent events):
 * Lines end with LF, CR or CRLF, and a CRLF may be split between two reads.
 * A byte-order mark at the very start is dropped.
 * A line that begins with a colon is a comment.
-* An empty line ends an event. An event without a ``data`` field is no event at all.
-
-In one thing this is more lenient: an event that lacks only its line ends when the stream ends is
-not discarded by itself. Whoever knows that the stream came to its end takes it by ``flush``.
+* An empty line ends an event. An event without a ``data`` field is no event at all, and one
+  that is cut off by the end of the stream is discarded: whoever knows that it is whole all the same
+  feeds the line ends that it lacks.
 
 A *block* is what is left of an event or a comment: its lines as they came, joined with LF, without
 the empty line. ``b"data: {}"`` is an event, ``b": keep-alive"`` is a comment. Of an event the
@@ -60,6 +59,8 @@ class Decoder:
         self._after_cr = False
         #: Whether all that has come has been given, and anything may follow.
         self.is_between_events = False
+        #: Whether any event had a name.
+        self.names_events = False
         #: The beginning of what has come and is no line of an event stream.
         self.strays = b""
 
@@ -90,11 +91,6 @@ class Decoder:
         if self._held + self._open > _DONE_BYTES:
             return False
         return is_done(b"\n".join([*self._lines, b"".join(self._line)]))
-
-    def flush(self) -> list[bytes]:
-        """Return the event that lacks nothing but its line ends, at the end of the stream."""
-        self._after_cr = False
-        return self._take_lines(b"\n\n")
 
     def _take_lines(self, piece: bytes) -> list[bytes]:
         if self._start is not None:
@@ -138,7 +134,9 @@ class Decoder:
             name = line.partition(b":")[0]
             if name == b"data":
                 self._has_data = True
-            elif name != b"event":
+            elif name == b"event":
+                self.names_events = True
+            else:
                 if name not in _DROPPED and len(self.strays) < _STRAY_BYTES:
                     self.strays += line[:_STRAY_BYTES] + b"\n"
                 return

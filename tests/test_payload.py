@@ -115,7 +115,9 @@ def test_what_a_preparer_changes_within_a_field_is_sent() -> None:
         fields["a"][0]["b"] *= 2
         return {**fields, "c": 1}
 
-    assert sent(b'{"a":[{"b":1e2}],"c":1.0,"d":1e2}', double) == b'{"a":[{"b":200.0}],"c":1,"d":1e2}'
+    assert (
+        sent(b'{"a":[{"b":1e2}],"c":1.0,"d":1e2}', double) == b'{"a":[{"b":200.0}],"c":1,"d":1e2}'
+    )
 
 
 @pytest.mark.parametrize("text", [b"1e999", b"9" * 5000])
@@ -248,7 +250,16 @@ def test_what_only_an_application_can_have_put_in_is_not_blamed_on_the_client(
 
 @pytest.mark.parametrize(
     ("said", "choices"),
-    [(b"2", 2), (b"1", 1), (b"0", 1), (b"-1", 1), (b"null", 1), (b'"2"', 1), (b"2.5", 1), (b"{", 1)],
+    [
+        (b"2", 2),
+        (b"1", 1),
+        (b"0", 1),
+        (b"-1", 1),
+        (b"null", 1),
+        (b'"2"', 1),
+        (b"2.5", 1),
+        (b"{", 1),
+    ],
 )
 def test_an_answer_has_as_many_choices_as_are_asked_for(said: bytes, choices: int) -> None:
     assert payload.choices_of({"n": msgspec.Raw(said)}) == choices
