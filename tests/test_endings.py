@@ -13,13 +13,14 @@ from unittest import mock
 import pytest
 import requests
 
+import chatproxy.logs  # noqa: F401 - it listens from then on
 from chatproxy.answer_log import AnswerLog
 from chatproxy.clock import WHOLE_SECONDS, Clock
 from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
 from chatproxy.readiness import run
 from chatproxy.relay import produce
-from chatproxy.session import Outcome, Phase, StreamSession
+from chatproxy.session import Outcome, Phase, Reason, StreamSession
 
 from .servers import chat, events, mute_listener, new_id, wait_for
 
@@ -398,6 +399,23 @@ def test_a_reader_that_lags_behind_a_whole_answer_loses_nothing():
     assert [each["id"] for each in events(received)] == ["1", "2", "3", "4"]
     assert events(received)[-1]["data"] == "[DONE]"
     assert session.outcome is Outcome.FINISHED
+
+
+def test_an_answer_whose_id_was_lost_says_so_and_is_not_called_aborted_by_its_client(caplog):
+    session = StreamSession("session", "", AnswerLog(1000))
+    session.enter(Phase.WAITING)
+    call, registry = Call(HI), mock.Mock()
+    producer = threading.Thread(target=run, args=(produce(session, call, registry),))
+    with caplog.at_level("INFO", "chatproxy"):
+        producer.start()
+        wait_for(lambda: session.events == 1)
+        session.cancel(Reason.LOST)
+        producer.join()
+    *_, stopped, done = events(session.log.reader().read(0))
+    assert json.loads(stopped["data"])["reason"] == "lost"
+    assert done["data"] == "[DONE]"
+    assert "aborted by client" not in caplog.text
+    assert "session ended outcome=stopped" in caplog.text
 
 
 def openai_python(lines):

@@ -647,8 +647,9 @@ def test_end_eof_ends_the_body_properly_and_without_done(running: Running) -> No
 
 def test_end_error_reports_an_error_amid_the_answer(running: Running) -> None:
     body = running.post(end="error", end_after=1, tokens=9, rate=0).content
-    assert deltas(body, "content") == ["amber "]
-    assert json.loads(body.rpartition(b"data: ")[2])["error"]["type"] == "server_error"
+    answer, _, last = body.rpartition(b"data: ")
+    assert deltas(answer, "content") == ["amber "]
+    assert json.loads(last)["error"]["type"] == "server_error"
     assert b"[DONE]" not in body
 
 
