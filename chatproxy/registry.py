@@ -86,6 +86,15 @@ class Registry:
         with self._lock:
             return self._live.get(key) or self._reserved.ended(key)
 
+    def check(self) -> None:
+        """See that a session could begin now, of whichever owner.
+
+        :raises ShuttingDown: if the server drains.
+        :raises PeersUnavailable: if the other workers can't be asked, with the reason.
+        """
+        self.drain.check()
+        self.arbitration.check()
+
     def claim(self, session_id: str, owner: str, grace: float = 0.0) -> StreamSession:
         """Take an id for a new session.
 
