@@ -19,6 +19,7 @@ import gc
 import logging
 import re
 import threading
+import time
 import weakref
 from collections import Counter
 from typing import Any
@@ -60,13 +61,17 @@ def claim(app: Any, name: str | None, default: str) -> str:
     """
     if name is None:
         return _numbered(app, quote(default, safe="", errors="replace"))
-    if not _enter(app, name):
+    # One that is garbage may be in use for a moment more, by a thread that looks after it.
+    for pause in (0.0, 0.01, 0.05, 0.2):
+        if _enter(app, name):
+            return name
+        time.sleep(pause)
         gc.collect()
-        if not _enter(app, name):
-            raise ConfigError(
-                f"Two applications of this process are called {name}: give each a name of its own, "
-                "ChatProxy(name=...)."
-            )
+    if not _enter(app, name):
+        raise ConfigError(
+            f"Two applications of this process are called {name}: give each a name of its own, "
+            "ChatProxy(name=...)."
+        )
     return name
 
 
