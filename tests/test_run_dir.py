@@ -272,6 +272,23 @@ def test_the_name_is_no_secret_to_the_workers_of_a_master_and_one_to_all_others(
     assert {len(digest) for digest in digests} == {10}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_workers_of_another_user_know_it_from_their_master() -> None:
+    """``gunicorn --user``: they may not look into their master, and it removes theirs."""
+    script = MASTER.replace("print(RunDir", "os.setuid(65534); print(RunDir").replace(
+        "print(*of_master(os.getpid()))", "print(*of_master(os.getpid(), 65534))"
+    )
+    shared = Path(tempfile.mkdtemp(prefix="s-"))
+    try:
+        shared.chmod(0o1777)
+        process = Another(script, "told", TMPDIR=str(shared))
+        first, second, names = process.rest().splitlines()[1:]
+        assert first == second == names.split()[0]
+        assert Path(first).stat().st_uid == NOBODY
+    finally:
+        shutil.rmtree(shared)
+
+
 def test_what_the_kernel_tells_of_a_master_is_for_its_user_alone() -> None:
     assert run_dir_module._secret(os.getppid()) == Path(f"/proc/{os.getppid()}/auxv").read_bytes()
     if os.geteuid() == 0:
