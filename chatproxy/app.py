@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from . import logs, metrics, page
 from .config import Settings
-from .errors import ConfigError
+from .errors import ConfigError, Refusal, ShuttingDown
 from .extension import ChatProxy, State
 from .tokens import owner_by_token
 
@@ -55,11 +55,14 @@ def healthz() -> Response:
 
 
 def readyz() -> tuple[Response, int]:
-    """Whether a stream would be accepted now."""
+    """Whether a stream would be accepted now; if not, the reason."""
     state: State = current_app.extensions["chatproxy"]
     state.attend()
-    if state.registry.drain.begun:
-        return jsonify(status="draining"), 503
+    try:
+        state.registry.check()
+    except Refusal as refusal:
+        status = "draining" if isinstance(refusal, ShuttingDown) else "unavailable"
+        return jsonify(status=status, reason=refusal.message), 503
     return jsonify(status="ready"), 200
 
 

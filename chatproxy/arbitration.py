@@ -93,6 +93,13 @@ class Arbitration:
                     return key
         return None
 
+    def check(self) -> None:
+        """See that a session could begin, as far as the peers are concerned.
+
+        :raises PeersUnavailable: if none could, with the reason.
+        """
+        self._peers.check(alone=self._runs_alone)
+
     def find(self, key: Key) -> str | None:
         """The name of the other worker that holds a key, if any does.
 

@@ -132,35 +132,53 @@ def sessions(run_dir: str) -> None:
 
     with _explained():
         found = operators.sessions(run_dir)
-    row = "{:<40} {:<16} {:<10} {:>8} {:>8}"
-    click.echo(row.format("SESSION", "OWNER", "STATE", "EVENTS", "AGE"))
+    several = len({each["application"] for each in found}) > 1
+    row = "{:<40} {:<16} {:<10} {:>8} {:>8}" + ("  {}" if several else "")
+    click.echo(row.format("SESSION", "OWNER", "STATE", "EVENTS", "AGE", "APPLICATION"))
     for each in found:
         state = each["outcome"] or each["phase"]
         age = f"{each['ageSeconds']:.0f} s"
-        click.echo(row.format(each["sessionId"], each["owner"], state, each["events"], age))
+        names = each["sessionId"], each["owner"], state
+        click.echo(row.format(*names, each["events"], age, each["application"]))
 
 
 @main.command()
 @click.argument("session_id")
 @click.option("--owner", default=None, help="Whose session it is, where several have that id.")
+@click.option("--application", default=None, help="And of which application, likewise.")
 @_RUN_DIR
-def cancel(session_id: str, owner: str | None, run_dir: str) -> None:
+def cancel(session_id: str, owner: str | None, application: str | None, run_dir: str) -> None:
     """Stop an answer of this host's servers, and print the receipt."""
     from . import operators
 
     with _explained():
-        owners = {
-            each["owner"]
+        found = {
+            (each["runDir"], each["application"], each["owner"])
             for each in operators.sessions(run_dir)
-            if each["sessionId"] == session_id and owner in (None, each["owner"])
+            if each["sessionId"] == session_id
+            and owner in (None, each["owner"])
+            and application in (None, each["application"])
         }
-        if len(owners) > 1:
-            names = ", ".join(sorted(owners))
-            raise click.ClickException(f"Several owners have this id: {names}. Name one: --owner.")
-        receipt = operators.cancel(run_dir, owners.pop(), session_id) if owners else None
+        _refuse_several(found)
+        receipt = operators.cancel(*found.pop(), session_id) if found else None
     if receipt is None:
         raise click.ClickException("Session not found")
     click.echo(json.dumps(receipt))
+
+
+def _refuse_several(found: set[tuple[str, str, str]]) -> None:
+    kinds = (
+        ("run directories", "--run-dir"),
+        ("applications", "--application"),
+        ("owners", "--owner"),
+    )
+    for number, (kind, option) in enumerate(kinds):
+        names = sorted({each[number] for each in found})
+        if len(names) > 1:
+            listed = ", ".join(names)
+            raise click.ClickException(
+                f"Several {kind} have this id: {listed}. Name one: {option}."
+            )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 
 from .config import Settings
 from .registry import Registry
@@ -45,23 +46,26 @@ class Clock:
         """See to it that the clock runs; to be called after each claim and cancel."""
         with self._lock:
             if not self._runs:
-                threading.Thread(target=self._run, name="chatproxy-clock", daemon=True).start()
+                # The thread must not keep alive an application that nobody needs any more.
+                threading.Thread(
+                    target=_run, args=(weakref.ref(self),), name="chatproxy-clock", daemon=True
+                ).start()
                 self._runs = True
 
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                if self._registry.idle and not self._visits:
-                    self._runs = False
-                    return
-            for session in self._registry.live():
-                try:
-                    self._check(session, time.monotonic())
-                except Exception:  # the clock is there for all the others too
-                    logger.exception("An answer that took too long could not be stopped")
-            self._registry.sweep()
-            self._visits.sweep()
-            time.sleep(self._period)
+    def _tick(self) -> float | None:
+        """Look once; return the seconds until the next look, or None if there is nothing left."""
+        with self._lock:
+            if self._registry.idle and not self._visits:
+                self._runs = False
+                return None
+        for session in self._registry.live():
+            try:
+                self._check(session, time.monotonic())
+            except Exception:  # the clock is there for all the others too
+                logger.exception("An answer that took too long could not be stopped")
+        self._registry.sweep()
+        self._visits.sweep()
+        return self._period
 
     def _check(self, session: StreamSession, now: float) -> None:
         is_late = now - session.started_at >= self._deadline
@@ -76,3 +80,9 @@ class Clock:
             session.cancel(Reason.IDLE)
         elif session.is_abandoned(now):
             session.cancel(Reason.DISCONNECT)
+
+
+def _run(reference: weakref.ref[Clock]) -> None:
+    while (clock := reference()) is not None and (period := clock._tick()) is not None:
+        del clock
+        time.sleep(period)

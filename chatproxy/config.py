@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import scopes
 from .errors import ConfigError
 
 #: The longest time, in seconds: what the operating system's timers can surely take.
@@ -210,6 +211,9 @@ class Settings:
     )
     max_sessions_per_owner: int = _option(
         "CHATPROXY_MAX_SESSIONS_PER_OWNER", _count, 20, "live sessions of one owner, where known"
+    )
+    name: str = _option(
+        "CHATPROXY_NAME", scopes.check_name, "", "the application's name, among those beside it"
     )
     grace: float = _option(
         "CHATPROXY_GRACE", _seconds, 25.0, "seconds for running answers to end after a SIGTERM"

@@ -17,7 +17,8 @@ _ABOUT_AN_ID = frozenset({"state", "cancel", "read"})
 class Desk:
     """Answers the questions to one worker. Whatever a question holds, none of this raises."""
 
-    def __init__(self, registry: Registry, library: Library) -> None:
+    def __init__(self, registry: Registry, library: Library, application: str = "") -> None:
+        self._application = application
         self._registry = registry
         self._answers: dict[str, Callable[[Message], Message]] = {
             "ready": self._tell_readiness,
@@ -53,7 +54,7 @@ class Desk:
     def _list(self, question: Message) -> Message:
         owner = question.get("owner")
         listed = self._library.list_here(owner if isinstance(owner, str) else None)
-        return {"state": "listed", "sessions": listed}
+        return {"state": "listed", "application": self._application, "sessions": listed}
 
 
 def _has_key(question: Message) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -15,7 +17,7 @@ from typing import TypeVar
 from flask import Flask
 from flask_cors import CORS
 
-from . import logs, shutdown, signals, views
+from . import logs, scopes, shutdown, signals, views
 from . import payload as payloads
 from .clock import Clock
 from .config import Settings, unknown_names
@@ -42,6 +44,8 @@ logger = logs.logger
 Owner = Callable[[], "str | None"]
 Prepare = Callable[[payloads.Payload], "payloads.Payload | None"]
 _P = TypeVar("_P", bound=Prepare)
+_A = TypeVar("_A")
+_R = TypeVar("_R")
 
 
 class ChatProxy:
@@ -51,6 +55,11 @@ class ChatProxy:
     :param owner: called in each request, returns who makes it as a string. None or an empty string
         refuses the request (401). Left out, there are no owners: whoever knows an id may stop it.
     :param url_prefix: where the routes go.
+    :param name: what the application is called, in all its workers alike: 1 to 64 characters of
+        A-Z a-z 0-9 . _ - . Several applications need names of their own if they are in one
+        process, or share a run directory or a Redis. Left out, it is ``CHATPROXY_NAME`` or the
+        application's import name; a further one of that name in a process has a number.
+    :raises ConfigError: if the name can't be one; and see ``init_app``.
     """
 
     def __init__(
@@ -59,7 +68,14 @@ class ChatProxy:
         *,
         owner: Owner | None = None,
         url_prefix: str = "/api/chat",
+        name: str | None = None,
     ) -> None:
+        if name is not None:
+            try:
+                scopes.check_name(name)
+            except ValueError as error:
+                raise ConfigError(f"ChatProxy(name=...) {error}.") from None
+        self._name = name
         self._owner = owner
         self._url_prefix = url_prefix
         self._preparers: list[Prepare] = []
@@ -69,7 +85,8 @@ class ChatProxy:
     def init_app(self, app: Flask) -> None:
         """Add the routes to an application, with its settings and state.
 
-        :raises ConfigError: where a setting is wrong or missing.
+        :raises ConfigError: where a setting is wrong or missing, or another application of this
+            process has the name.
         :raises RuntimeError: where this was done before.
         """
         if "chatproxy" in app.extensions:
@@ -88,7 +105,7 @@ class ChatProxy:
             # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
             origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
             CORS(routes, origins=origins, expose_headers=["X-Session-Id"])
-        app.extensions["chatproxy"] = State(app, settings, self._owner, self._preparers)
+        app.extensions["chatproxy"] = State(app, settings, self._owner, self._preparers, self._name)
         app.register_blueprint(routes)
 
     def prepare(self, function: _P) -> _P:
@@ -105,18 +122,27 @@ class State:
     """What ChatProxy has on one application: ``app.extensions["chatproxy"]``."""
 
     def __init__(
-        self, app: Flask, settings: Settings, owner: Owner | None, preparers: list[Prepare]
+        self,
+        app: Flask,
+        settings: Settings,
+        owner: Owner | None,
+        preparers: list[Prepare],
+        name: str | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
         run_dir = RunDir(settings.run_dir)
-        self.metrics = Metrics(app, lambda: run_dir.path / "metrics")
-        self._door = Door(run_dir)
-        peers = _find_peers(settings, self._door, app.name)
+        #: What the application is called among those that share what it shares.
+        self.scope = scopes.claim(app, name, settings.name or app.name)
+        self.metrics = Metrics(app, lambda: run_dir.path / "metrics", self.scope)
+        self._door = Door(run_dir, self.scope)
+        self._peers = peers = _find_peers(settings, self._door, self.scope)
         self.registry = Registry(settings, app, peers)
         self.library = Library(self.registry)
-        desk = Desk(self.registry, self.library)
-        peers.serve(desk.answer, self.registry.lose)
+        desk = Desk(self.registry, self.library, self.scope)
+        peers.serve(_weakly(desk.answer, {"state": "nothing"}), _weakly(self.registry.lose, None))
+        if settings.peers != "local":  # whose door closes by itself
+            weakref.finalize(self, _leave, peers).atexit = False
         self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
         self._coroutines = Coroutines()
@@ -131,6 +157,7 @@ class State:
         """Be there for the other workers and for signals, from the first request on."""
         self._shutdown.listen()
         with suppress(PeersUnavailable):
+            self._peers.open()
             self._door.open()
 
     def establish_owner(self) -> str:
@@ -219,6 +246,23 @@ class State:
                 )
         except Exception:
             logger.exception("A receiver of stream_ended failed")
+
+
+def _weakly(method: Callable[[_A], _R], otherwise: _R) -> Callable[[_A], _R]:
+    """A method that keeps nothing alive, as the threads of the peers outlive an application."""
+    reference = weakref.WeakMethod(method)
+
+    def call(argument: _A) -> _R:
+        found = reference()
+        return otherwise if found is None else found(argument)
+
+    return call
+
+
+def _leave(peers: Peers) -> None:
+    """Let the peers of an application go that is garbage; not here, as it may take a while."""
+    with suppress(RuntimeError):  # no more threads can be had at present
+        threading.Thread(target=peers.close, name="chatproxy-leave", daemon=True).start()
 
 
 def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:

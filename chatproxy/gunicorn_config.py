@@ -14,6 +14,7 @@ import signal
 import sys
 from typing import Any
 
+from . import scopes
 from .config import Settings
 from .errors import ConfigError
 from .peers import run_dir
@@ -47,9 +48,13 @@ graceful_timeout = int(_settings.grace) + 10
 
 
 def on_starting(server: Any) -> None:
-    """Refuse to preload: ``requests`` and ``ssl`` would be imported before gevent patches them."""
+    """Refuse to preload: ``requests`` and ``ssl`` would be imported before gevent patches them.
+
+    And choose where the workers will meet, before there are any.
+    """
     if server.cfg.preload_app:
         sys.exit("chatproxy: gunicorn's preload_app cannot be used with the gevent worker.")
+    run_dir.of_master(os.getpid())
 
 
 def post_worker_init(worker: Any) -> None:
@@ -60,6 +65,8 @@ def post_worker_init(worker: Any) -> None:
     from .wire import lending  # noqa: PLC0415 - not before gevent has patched
 
     worker.wsgi = lending(worker.wsgi)
+    for app in scopes.applications():  # the others may ask before the first request comes
+        app.extensions["chatproxy"].attend()
     _have_garbage_collected_seldom()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -87,7 +94,8 @@ def when_ready(server: Any) -> None:
         )
 
 
-def on_exit(_server: Any) -> None:
+def on_exit(server: Any) -> None:
     """Remove the directory in which the workers met."""
     if not _settings.run_dir:
-        shutil.rmtree(run_dir.of_master(os.getpid()), ignore_errors=True)
+        for path in run_dir.of_master(os.getpid(), server.cfg.uid):
+            shutil.rmtree(path, ignore_errors=True)

@@ -84,10 +84,12 @@ class Metrics:
     """The metrics of one application. A collector, for a ``prometheus_client`` registry.
 
     :param directory: a folder that its workers share. ``PROMETHEUS_MULTIPROC_DIR`` goes before it.
+    :param name: what the application is called among those that share it.
     """
 
-    def __init__(self, app: Flask, directory: Directory = None) -> None:
-        self._tally = Tally(functools.partial(_folder, app.name, directory), LAYOUT, SIZE, GAUGES)
+    def __init__(self, app: Flask, directory: Directory = None, name: str = "") -> None:
+        folder = functools.partial(_folder, name or app.name, directory)
+        self._tally = Tally(folder, LAYOUT, SIZE, GAUGES)
         for signal, receiver in (
             (signals.stream_opened, self._stream_opened),
             (signals.stream_closed, self._stream_closed),
@@ -146,7 +148,7 @@ def _folder(name: str, directory: Directory) -> Path | None:
     """The folder for one application's files."""
     given = directory() if callable(directory) else directory
     chosen = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or given
-    return Path(chosen, f"chatproxy-{quote(name, safe='')}") if chosen else None
+    return Path(chosen, f"chatproxy-{quote(name, safe='%')}") if chosen else None
 
 
 def _metrics(numbers: Sequence[float]) -> Iterator[Metric]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import PeersUnavailable
 from .peers import Message
-from .peers.door import SUFFIX, Gone, ask
+from .peers.door import SUFFIX, Gone, ask, prefix_of
 from .peers.run_dir import of_this_user
 
 #: Seconds for a worker to answer in.
@@ -23,32 +23,32 @@ _SECONDS = 3.0
 def sessions(run_dir: str) -> list[dict[str, Any]]:
     """The sessions of all workers, live and retained, the oldest first.
 
-    Each has ``owner`` beside what ``Library.list_of`` tells.
+    Each has ``owner``, ``application`` and ``runDir`` beside what ``Library.list_of`` tells.
 
     :param run_dir: the servers' run directory; "" for all of this user's that are not named.
     """
     found: list[dict[str, Any]] = []
-    for _, answer in _answers(run_dir, {"ask": "sessions", "owner": None}):
-        found += answer.get("sessions", [])
+    for directory in [Path(run_dir)] if run_dir else of_this_user():
+        for answer in _answers(directory, "", {"ask": "sessions", "owner": None}):
+            where = {"application": answer.get("application"), "runDir": str(directory)}
+            found += [{**each, **where} for each in answer.get("sessions", [])]
     return sorted(found, key=lambda each: -float(each["ageSeconds"]))
 
 
-def cancel(run_dir: str, owner: str, session_id: str) -> dict[str, Any] | None:
+def cancel(run_dir: str, application: str, owner: str, session_id: str) -> dict[str, Any] | None:
     """Stop a live session, whichever worker has it; return the receipt, as a client gets it.
 
     :returns: None where nothing live has that id.
     """
     question = {"ask": "cancel", "owner": owner, "id": session_id}
-    for state, answer in _answers(run_dir, question):
-        if state == "stopped":
+    for answer in _answers(Path(run_dir), prefix_of(application), question):
+        if answer.get("state") == "stopped":
             return {name: answer[name] for name in answer if name not in ("state", "tookMs")}
     return None
 
 
-def _answers(run_dir: str, question: Message) -> Iterator[tuple[str, Message]]:
-    for directory in [Path(run_dir)] if run_dir else of_this_user():
-        for name in sorted(os.listdir(directory)):
-            if name.endswith(SUFFIX):
-                with suppress(Gone, PeersUnavailable):
-                    answer = ask(directory / name, question, _SECONDS)
-                    yield str(answer.get("state")), answer
+def _answers(directory: Path, prefix: str, question: Message) -> Iterator[Message]:
+    for name in sorted(os.listdir(directory)):
+        if name.startswith(prefix) and name.endswith(SUFFIX):
+            with suppress(Gone, PeersUnavailable):
+                yield ask(directory / name, question, _SECONDS)

@@ -86,8 +86,17 @@ class Registry:
         with self._lock:
             return self._live.get(key) or self._reserved.ended(key)
 
-    def check(self, session_id: str, owner: str) -> None:
-        """See whether this worker would refuse a new session, without asking the others.
+    def check(self) -> None:
+        """See that a session could begin now, of whichever owner.
+
+        :raises ShuttingDown: if the server drains.
+        :raises PeersUnavailable: if the other workers can't be asked, with the reason.
+        """
+        self.drain.check()
+        self.arbitration.check()
+
+    def check_claim(self, session_id: str, owner: str) -> None:
+        """See whether this worker would refuse a claim, without asking the others.
 
         :raises Refusal: as ``claim`` does.
         """

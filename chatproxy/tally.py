@@ -6,7 +6,8 @@ A worker keeps its numbers in a file of a directory that all share. Rules:
   however it dies. What it counted outlives it; what it only had (its gauges) does not.
 * A worker that begins takes over the file of a dead one, if there is any, and counts on in it. So
   no count goes backwards, and files don't add up over the restarts of workers.
-* Without a directory the numbers are those of this process alone.
+* Without a directory the numbers are those of this process alone, until there is one. A file that
+  was removed, with its directory or without, is made again.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import itertools
 import logging
 import os
 import threading
+import time
 from array import array
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 logger = logging.getLogger("chatproxy")
+
+#: Seconds between two looks whether the file is there.
+_LOOK_SECONDS = 1.0
 
 StrPath = str | os.PathLike[str]
 #: Where the files are: a path, a function that knows it in each process, or nowhere.
@@ -48,6 +53,8 @@ class Tally:
         self._numbers = self._zeros()
         self._path: Path | None = None
         self._file: int | None = None
+        self._next_look = 0.0
+        self._warned = False
 
     def add(self, amounts: Mapping[int, float]) -> None:
         """Add to the numbers at some places; all workers see it at once."""
@@ -60,6 +67,7 @@ class Tally:
     def total(self) -> array[float]:
         """The sums over all workers."""
         with self._lock:
+            self._next_look = 0.0
             self._begin()
             numbers, own = self._numbers[:], self._path
         for path in sorted(own.parent.glob(f"{self._layout}-*")) if own else ():
@@ -69,17 +77,37 @@ class Tally:
         return numbers
 
     def _begin(self) -> None:
-        """See that this process has numbers of its own; those of its parent stay the parent's."""
-        if self._process == os.getpid():
+        """See that this process has a file of its own; its parent's numbers stay the parent's."""
+        is_new = self._process != os.getpid()
+        if not is_new and not self._is_lost():
             return
         if self._file is not None:
-            os.close(self._file)  # the parent's is still open, and locked
+            os.close(self._file)  # a parent's is still open, and locked
+        counted = self._zeros() if is_new else self._numbers
         self._process = os.getpid()
         self._numbers, self._path, self._file = self._zeros(), None, None
         try:
             self._claim()
         except Exception as error:  # counting is not worth an answer
-            logger.warning("The metrics of this worker are counted by themselves: %s", error)
+            if not self._warned:
+                logger.warning("The metrics of this worker are counted by themselves: %s", error)
+            self._warned = True
+        for place, number in enumerate(counted):
+            self._numbers[place] += number
+        self._write()
+
+    def _is_lost(self) -> bool:
+        """Whether there is no file any more where this process has had one."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + _LOOK_SECONDS
+        if self._path is None or self._file is None:
+            return True
+        try:
+            return not os.path.samestat(self._path.lstat(), os.fstat(self._file))
+        except OSError:
+            return True
 
     def _claim(self) -> None:
         """Take the first file that no living worker has, or make one."""

@@ -56,7 +56,7 @@ def stream() -> Response:
         request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
     )
     # Before the body is read and parsed: what is refused costs nothing else.
-    state.registry.check(session_id, owner)
+    state.registry.check_claim(session_id, owner)
     question = state.prepare(_read_payload())
     follower = state.begin(session_id, owner, question, grace)
     with _closed_if_it_fails(follower):

@@ -47,6 +47,13 @@ class TablePeers:
     def serve(self, answer: Callable[[Message], Message], lost: Callable[[Key], None]) -> None:
         self.answer = answer
 
+    def open(self) -> None:
+        pass
+
+    def check(self, *, alone: bool = False) -> None:
+        if self.table.away and not alone:
+            raise PeersUnavailable("The table is away.")
+
     def take(self, key: Key, *, alone: bool = False) -> str | None:
         if self.table.away:
             if alone:

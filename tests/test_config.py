@@ -45,6 +45,11 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         ],
     ),
     "CHATPROXY_MODEL": ("model", {"deepseek-pro": "deepseek-pro"}, ["a\nb", "a\x00"]),
+    "CHATPROXY_NAME": (
+        "name",
+        {"acme": "acme", "a" * 64: "a" * 64, "Acme-2.eu_west": "Acme-2.eu_west", "7": "7"},
+        ["a b", "a/b", "a#2", "a:b", "-a", ".", "a" * 65, "é", "a\n"],
+    ),
     "CHATPROXY_NOTICE": ("notice", {" A word. ": "A word.", "Ä €": "Ä €"}, ["a\nb"]),
     "CHATPROXY_MAX_BODY_BYTES": ("max_body_bytes", {"1": 1, "2048": 2048}, []),
     "CHATPROXY_LOG_BYTES": ("log_bytes", {"65536": 65536}, []),

@@ -18,6 +18,7 @@ PACKAGE = Path(chatproxy.__file__).parent
 #: From the bottom up. A module imports only from its own layer and those below.
 LAYERS = [
     {"errors"},
+    {"scopes"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
     | {"measures", "tally", "wire"},
     {"receipt", "refusals", "reservations", "arbitration", "access", "drain"},
@@ -170,7 +171,9 @@ def test_a_reserved_package_is_imported_only_where_it_belongs(package: str) -> N
 
 
 def test_the_settings_for_gunicorn_need_little() -> None:
-    assert ours("gunicorn_config") <= {"config", "errors", "peers", "peers.run_dir", "wire"}
+    assert ours("gunicorn_config") <= {
+        *("config", "errors", "peers", "peers.run_dir", "scopes", "wire")
+    }
 
 
 @pytest.mark.parametrize(

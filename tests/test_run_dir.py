@@ -195,9 +195,11 @@ def test_one_on_a_full_disk_is_refused_and_nothing_is_left_there(full: Path) -> 
 
 def test_the_workers_of_one_gunicorn_master_find_the_same(under_gunicorn: Path) -> None:
     paths = {RunDir("").path for _ in range(3)}
-    assert paths == {under_gunicorn / f"chatproxy-{os.geteuid()}-{os.getppid()}"}
-    assert paths == {of_master(os.getppid())}
-    assert mode(of_master(os.getppid())) == 0o700
+    (path,) = paths
+    assert path == of_master(os.getppid())[0]
+    assert path.parent == under_gunicorn
+    assert path.name.startswith(f"chatproxy-{os.geteuid()}-{os.getppid()}-")
+    assert mode(path) == 0o700
 
 
 def test_any_other_process_has_one_of_its_own(temporary: Path) -> None:
@@ -216,14 +218,99 @@ def test_a_directory_is_found_once(temporary: Path) -> None:
     assert run_dir.path == run_dir.path
 
 
-def test_one_that_somebody_else_has_put_there_is_not_used(under_gunicorn: Path) -> None:
-    """In a directory that all users share, anybody can make one of any name."""
-    run_dir = RunDir("")
-    of_master(os.getppid()).symlink_to(under_gunicorn)
-    with pytest.raises(PeersUnavailable):
+def test_one_that_somebody_else_has_put_there_is_passed_over_by_all_workers(
+    under_gunicorn: Path,
+) -> None:
+    """In a directory that all users share, anybody can make one of any name that is known."""
+    names = of_master(os.getppid())
+    names[0].symlink_to(under_gunicorn)
+    names[1].mkdir(mode=0o755)
+    assert {RunDir("").path for _ in range(3)} == {names[2]}
+    for name in names[:2]:
+        name.unlink() if name.is_symlink() else name.rmdir()
+    assert RunDir("").path == names[2]  # where the others are
+
+
+def test_without_any_that_can_be_had_the_others_are_unavailable_and_soon_after_they_are_not(
+    under_gunicorn: Path,
+) -> None:
+    run_dir, names = RunDir(""), of_master(os.getppid())
+    for name in names:
+        name.symlink_to(under_gunicorn)
+    with pytest.raises(PeersUnavailable, match="cannot be used"):
         _ = run_dir.path
-    of_master(os.getppid()).unlink()
+    names[3].unlink()
+    assert run_dir.path == names[3]
+
+
+MASTER = """
+import os, sys
+from chatproxy.peers.run_dir import RunDir, of_master
+os.environ["SERVER_SOFTWARE"] = "gunicorn/23.0.0"
+if sys.argv[1] == "told":
+    print(of_master(os.getpid())[0], flush=True)
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        print(RunDir("").path, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+print(*of_master(os.getpid()))
+"""
+
+
+@pytest.mark.parametrize("way", ["told", "found"])
+def test_the_name_is_no_secret_to_the_workers_of_a_master_and_one_to_all_others(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """With our settings for gunicorn the master chooses it; without, the workers find it."""
+    seen = [Another(MASTER, way, TMPDIR=str(temporary)).rest().splitlines() for _ in range(2)]
+    for *paths, _ in seen:
+        assert len(set(paths)) == 1
+    digests = {paths[0].rpartition("-")[2] for *paths, _ in seen}
+    assert len(digests) == 2
+    assert {len(digest) for digest in digests} == {10}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_workers_of_another_user_know_it_from_their_master() -> None:
+    """``gunicorn --user``: they may not look into their master, and it removes theirs."""
+    script = MASTER.replace("print(RunDir", "os.setuid(65534); print(RunDir").replace(
+        "print(*of_master(os.getpid()))", "print(*of_master(os.getpid(), 65534))"
+    )
+    shared = Path(tempfile.mkdtemp(prefix="s-"))
+    try:
+        shared.chmod(0o1777)
+        process = Another(script, "told", TMPDIR=str(shared))
+        first, second, names = process.rest().splitlines()[1:]
+        assert first == second == names.split()[0]
+        assert Path(first).stat().st_uid == NOBODY
+    finally:
+        shutil.rmtree(shared)
+
+
+def test_what_the_kernel_tells_of_a_master_is_for_its_user_alone() -> None:
+    assert run_dir_module._secret(os.getppid()) == Path(f"/proc/{os.getppid()}/auxv").read_bytes()
+    if os.geteuid() == 0:
+        with an_ordinary_user(), pytest.raises(PermissionError):
+            Path(f"/proc/{os.getppid()}/auxv").read_bytes()
+
+
+def test_a_directory_that_was_removed_is_made_again_and_one_of_another_user_is_not_entered(
+    folder: Path,
+) -> None:
+    run_dir = RunDir(str(folder / "run"))
+    run_dir.path.rmdir()
     assert run_dir.path.is_dir()
+    run_dir.path.rmdir()
+    (folder / "elsewhere").mkdir(mode=0o700)
+    (folder / "run").symlink_to(folder / "elsewhere")
+    with pytest.raises(PeersUnavailable), run_dir.locked():
+        pytest.fail("a link was followed")
+    (folder / "run").unlink()
+    (folder / "run").mkdir(mode=0o777)
+    with pytest.raises(PeersUnavailable), run_dir.locked():
+        pytest.fail("others may enter")
 
 
 def test_a_temporary_directory_that_is_too_deep_is_refused_at_the_start(

@@ -37,6 +37,19 @@ class Peers(Protocol):
             because the two could not hear of each other for a while.
         """
 
+    def open(self) -> None:
+        """Be there for the others, before anybody asks. Again and again does no harm.
+
+        :raises PeersUnavailable: if that is not possible now.
+        """
+
+    def check(self, *, alone: bool = False) -> None:
+        """See that a key could be taken now. Takes about a second at the most.
+
+        :param alone: see ``take``.
+        :raises PeersUnavailable: if none could be, with the reason.
+        """
+
     def take(self, key: Key, *, alone: bool = False) -> str | None:
         """Hold a key, unless a worker holds it already.
 

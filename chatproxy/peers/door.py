@@ -2,11 +2,20 @@
 
 A question is one line of JSON, and so is its answer; each has a connection of its own. Whoever can
 reach the socket may ask: the directory is what keeps others out.
+
+A socket is named after the application and its worker. So several applications may meet in one
+directory, and none asks the workers of another.
+
+A socket that was removed, or the whole directory, by somebody who tidies up, is missed a moment
+later, and made again under the same name: whatever leads there leads there again. Until all workers
+have had the time for that, a key that nobody seems to hold proves nothing.
 """
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -21,7 +30,7 @@ from pathlib import Path
 
 from ..errors import PeersUnavailable
 from . import Message
-from .run_dir import RunDir
+from .run_dir import RunDir, unusable
 
 SUFFIX = ".sock"
 #: The longest question and answer, in bytes.
@@ -29,6 +38,10 @@ _LONGEST = 1 << 20
 #: Seconds that whoever has connected may take to ask.
 _PATIENCE = 2.0
 _BACKLOG = 1024
+#: Seconds between two looks whether the socket is there.
+_LOOK_SECONDS = 0.25
+#: Seconds in which all workers have missed what was removed, and made it again.
+SETTLING_SECONDS = 1.2
 #: Seconds to wait for the answer to a question of no weight.
 _SHORT_SECONDS = 0.5
 #: Why nothing can be accepted for a while.
@@ -37,6 +50,7 @@ _SHORTAGES = frozenset(
 )
 
 _Answer = Callable[[Message], Message]
+_Identity = tuple[int, int]
 
 
 class Gone(Exception):
@@ -44,14 +58,25 @@ class Gone(Exception):
 
 
 class Door:
-    """The socket of one worker. Nothing is opened before the first use, in each process."""
+    """The socket of one worker. Nothing is opened before the first use, in each process.
 
-    def __init__(self, run_dir: RunDir) -> None:
+    :param scope: the name of the application.
+    :ivar on_return: called with this worker's name when its socket is made again. The directory is
+        locked meanwhile.
+    """
+
+    def __init__(self, run_dir: RunDir, scope: str = "") -> None:
         self._run_dir = run_dir
+        self._prefix = prefix_of(scope)
+        self.on_return: Callable[[str], None] = _nothing
         self._answer: _Answer | None = None
         self._lock = threading.Lock()
         self._process: int | None = None
+        self._closed_in: int | None = None
         self._name = ""
+        self._path = Path()
+        self._identity: _Identity | None = None
+        self._trusted_at = 0.0
         self._close: weakref.finalize[..., Door] | None = None
 
     def serve(self, answer: _Answer) -> None:
@@ -69,46 +94,73 @@ class Door:
 
     @property
     def directory(self) -> Path:
-        """Where the doors of all workers are.
+        """Where the socket is, and those of all other workers."""
+        return self._path.parent
 
-        :raises PeersUnavailable: where it can't be had.
-        """
-        return self._run_dir.path
+    @property
+    def settling(self) -> bool:
+        """Whether others may not have missed yet what was removed."""
+        return time.monotonic() < self._trusted_at
 
     def open(self) -> None:
-        """Open the door, once in each process.
+        """Open the door, once in each process, and again if its socket was removed.
 
         :raises PeersUnavailable: where it can't be opened.
         """
-        if self._process != os.getpid():
+        if not self._is_open():
             with self._lock:
-                if self._process != os.getpid():
+                if not self._is_open():
                     self._open()
 
+    def _is_open(self) -> bool:
+        if self._closed_in == os.getpid():
+            return True  # for good
+        return self._process == os.getpid() and _identity(self._path) == self._identity
+
     def _open(self) -> None:
-        name = secrets.token_hex(8) + SUFFIX
+        returns = self._process == os.getpid()
+        if not returns:
+            self._name = self._prefix + secrets.token_urlsafe(6) + SUFFIX
         try:
             # Locked, so that nobody finds the socket before it listens and takes it for dead.
             with self._run_dir.locked() as path:
+                self._path = path / self._name
                 _sweep(path)
-                listener = _listen(path / name)
-        except OSError as error:
-            raise PeersUnavailable(f"The run directory cannot be used ({error}).") from None
+                self._begin(_listen(self._path), returns=returns)
+        except (OSError, RuntimeError) as error:
+            raise unusable(error) from None
+
+    def _begin(self, listener: socket.socket, *, returns: bool) -> None:
+        try:
+            if returns:
+                self._trusted_at = time.monotonic() + SETTLING_SECONDS
+                self.on_return(self._name)
+            self._start_accepting(listener)
+        except BaseException:
+            _shut_down(listener)
+            self._path.unlink(missing_ok=True)
+            raise
+        if returns and self._close is not None and (earlier := self._close.detach()):
+            _shut_down(earlier[2][0])
+        self._close = weakref.finalize(self, _shut, listener, self._run_dir, os.getpid())
+        self._identity, self._process = _identity(self._path), os.getpid()
+
+    def _start_accepting(self, listener: socket.socket) -> None:
         assert self._answer is not None
         # The thread must not keep alive an application that nobody needs any more.
         threading.Thread(
             target=_accept,
-            args=(listener, weakref.WeakMethod(self._answer)),
+            args=(listener, weakref.WeakMethod(self._answer), weakref.ref(self)),
             name="chatproxy-door",
             daemon=True,
         ).start()
-        self._close = weakref.finalize(self, _shut, listener, name, self._run_dir, os.getpid())
-        self._name, self._process = name, os.getpid()
 
     def close(self) -> None:
         """Take the socket away, and what leads to it."""
-        if self._close is not None:
-            self._close()
+        with self._lock:
+            if self._close is not None and self._process == os.getpid():
+                self._closed_in = self._process
+                self._close()
 
     # ---- to ask ---------------------------------------------------------------------------------
 
@@ -125,23 +177,47 @@ class Door:
         return False
 
     def others(self) -> list[str]:
-        """The names of the other workers, some of which may have ended."""
+        """The names of the application's other workers, some of which may have ended."""
         with suppress(OSError):
             found = os.listdir(self._run_dir.path)
-            return [each for each in found if each.endswith(SUFFIX) and each != self._name]
+            ours = (each for each in found if each.startswith(self._prefix))
+            return [each for each in ours if each.endswith(SUFFIX) and each != self._name]
         return []
 
     def lives(self, name: str) -> bool:
         """Whether a worker has not ended."""
         return name == self._name or _is_open(self._run_dir.path / name)
 
+    def is_missing(self, name: str) -> bool:
+        """Whether there is no socket of this name, be it that of a dead worker."""
+        return not os.path.lexists(self._run_dir.path / name)
+
     def sweep(self) -> None:
-        """Remove what dead workers have left behind.
+        """Remove what dead workers have left behind, and what leads to no socket.
 
         :raises PeersUnavailable: where the directory is locked for too long.
         """
         with self._run_dir.locked() as path:
-            _sweep(path)
+            _sweep(path, orphans=True)
+
+
+def prefix_of(scope: str) -> str:
+    """How the names of an application's sockets begin."""
+    digest = hashlib.blake2b(scope.encode(), digest_size=6).digest()
+    return base64.urlsafe_b64encode(digest).decode()
+
+
+def _identity(path: Path) -> _Identity | None:
+    """What tells a file from another that had its name."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _nothing(_name: str) -> None:
+    """Nothing is to be done."""
 
 
 def ask(path: Path, question: Message, seconds: float) -> Message:
@@ -181,15 +257,31 @@ def _disown(reference: weakref.ref[socket.socket]) -> None:
             os.dup2(nothing.fileno(), listener.fileno(), inheritable=False)
 
 
-def _accept(listener: socket.socket, answer: weakref.WeakMethod[_Answer]) -> None:
+def _accept(
+    listener: socket.socket, answer: weakref.WeakMethod[_Answer], door: weakref.ref[Door]
+) -> None:
+    next_look = 0.0
     while True:
         try:
+            listener.settimeout(_LOOK_SECONDS)
             connection, _ = listener.accept()
             _begin_reply(connection, answer)
+        except TimeoutError:
+            pass
         except OSError as error:
             if error.errno not in _SHORTAGES:
                 return
             time.sleep(0.1)
+        if time.monotonic() >= next_look:
+            _look_after(door)
+            next_look = time.monotonic() + _LOOK_SECONDS
+
+
+def _look_after(reference: weakref.ref[Door]) -> None:
+    door = reference()
+    if door is not None:
+        with suppress(PeersUnavailable):  # it is tried again
+            door.open()
 
 
 def _begin_reply(connection: socket.socket, answer: weakref.WeakMethod[_Answer]) -> None:
@@ -210,26 +302,36 @@ def _reply(connection: socket.socket, reference: weakref.WeakMethod[_Answer]) ->
             _write(connection, answer(question))
 
 
-def _shut(listener: socket.socket, name: str, run_dir: RunDir, process: int) -> None:
+def _shut(listener: socket.socket, run_dir: RunDir, process: int) -> None:
     if process != os.getpid():
         return  # a fork of the worker
     with suppress(OSError, PeersUnavailable), run_dir.locked() as path:
-        (path / name).unlink()
+        _shut_down(listener)
         _sweep(path)
-    with suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
+    _shut_down(listener)
     run_dir.leave()
 
 
-def _sweep(path: Path) -> None:
-    """Remove the sockets behind which nobody is, and the links to them. With the lock held."""
+def _shut_down(listener: socket.socket) -> None:
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+def _sweep(path: Path, *, orphans: bool = False) -> None:
+    """Remove the sockets behind which nobody is, and the links to them. With the lock held.
+
+    :param orphans: also the links to sockets that are not there. Those of a worker that lives may
+        have been removed by somebody else.
+    """
     names = os.listdir(path)
-    alive = {name for name in names if name.endswith(SUFFIX) and _is_open(path / name)}
+    sockets = {name for name in names if name.endswith(SUFFIX)}
+    dead = {name for name in sockets if not _is_open(path / name)}
     for name in names:
         with suppress(OSError):
             target = os.readlink(path / name) if (path / name).is_symlink() else name
-            if target.endswith(SUFFIX) and target not in alive:
+            is_orphan = target.endswith(SUFFIX) and target not in sockets
+            if target in dead or (orphans and is_orphan):
                 (path / name).unlink()
 
 

@@ -41,6 +41,11 @@ _TURN = 2 * TIMEOUT
 _FAILURES = (RedisError, OSError, ValueError)
 
 
+def unreachable() -> PeersUnavailable:
+    """What is said while Redis is away."""
+    return PeersUnavailable("The other workers cannot be reached; try again.", retry_after=1)
+
+
 class Uncertain(PeersUnavailable):
     """An operation was begun and not answered: Redis may have done it all the same."""
 
@@ -77,6 +82,11 @@ class Link:
         self._outages = 0
         self._deaf = False
 
+    @property
+    def away(self) -> bool:
+        """Whether Redis is known to be away."""
+        return self._away
+
     def run(self, script: str, keys: list[str], args: list[Any]) -> Any:
         """Have a Lua script run, for a request.
 
@@ -89,7 +99,7 @@ class Link:
                     return self.reach(script, keys, args)
             finally:
                 self._places.release()
-        raise PeersUnavailable("The other workers cannot be reached; try again.", retry_after=1)
+        raise unreachable()
 
     def reach(self, script: str, keys: list[str], args: list[Any]) -> Any:
         """The same, even where Redis seems to be away.

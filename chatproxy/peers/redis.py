@@ -16,13 +16,14 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from ..errors import ConfigError, PeersUnavailable
 from . import Key, Message
 from .inbox import Inbox
 from .link import Link, Uncertain
-from .table import Hold, Table
+from .table import LATEST, Hold, Table
 
 logger = logging.getLogger("chatproxy")
 
@@ -31,6 +32,8 @@ _TICK = 1.0
 _AWAY_TICK = 0.5
 #: Seconds of the settling time for a worker that is slow.
 _SLACK = 1.0
+#: Seconds for which a check waits for the first look.
+_FIRST_LOOK_SECONDS = 0.5
 #: The shortest lease, in seconds: it must outlive an operation that fails.
 _SHORTEST_LEASE = 2.0
 
@@ -53,14 +56,17 @@ class RedisPeers:
         self._prefix = f"chatproxy:{scope}:"
         self._period = lease / 6
         self._tick = min(_TICK, self._period)
-        # As long as the keeper of a worker that is not cut off may take to notice, and to renew.
-        settling = self._link.slowest + _AWAY_TICK + self._tick + _SLACK
-        self._table = Table(self._link, self._prefix, lease, settling)
+        # As long as the keeper of a worker that is not cut off may take to notice, which either
+        # sleeps or is in the midst of a try that fails, and to renew.
+        settling = max(self._tick, self._link.slowest + _AWAY_TICK) + _SLACK
+        self._table = Table(self._link, self._prefix, lease, settling, self._make_held)
         self._answer: Callable[[Message], Message] | None = None
         self._on_lost: Callable[[Key], None] | None = None
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._inbox: Inbox | None = None
+        #: Whether Redis has been looked at, or tried to.
+        self._looked = threading.Event()
         self._closed = False
         self._name, self._process = "", 0
         self._held: dict[Key, Hold] = {}
@@ -68,8 +74,11 @@ class RedisPeers:
         self._adopted: dict[Key, Hold] = {}
         #: The tokens with which keys are being taken now.
         self._pending: set[str] = set()
-        #: What Redis may have of this worker, and should not.
-        self._leftovers: set[Hold] = set()
+        #: Those of them, or of what was held, that the keeper may just be making in Redis.
+        self._making: set[Hold] = set()
+        #: What Redis may have of this worker, and should not; and until when, by the monotonic
+        #: clock, a script that is under way may bring it back.
+        self._leftovers: dict[Hold, float] = {}
         # The keeper's own.
         self._known_marker = b""
         self._due = 0.0
@@ -102,7 +111,7 @@ class RedisPeers:
             with self._lock:
                 self._pending.discard(hold.token)
                 if isinstance(error, Uncertain) or not isinstance(error, PeersUnavailable):
-                    self._leftovers.add(hold)
+                    self._leftovers[hold] = time.monotonic() + LATEST
             raise
         if holder is None:
             return self._enter(key, hold)
@@ -124,13 +133,43 @@ class RedisPeers:
     def free(self, keys: Iterable[Key]) -> None:
         """Hold these keys no more; see ``Peers``."""
         with self._lock:
-            holds = [self._held.pop(key) for key in set(keys) & self._held.keys()]
+            freed = {key: self._held.pop(key, None) for key in keys}
             self._forget_adoptions()
-        self._release(holds)
+            holds = {hold for hold in freed.values() if hold}
+            # What is being made now is freed after that, by the keeper.
+            late = holds & self._making
+            self._leftovers.update(dict.fromkeys(late, time.monotonic() + LATEST))
+        self._release(holds - late)
+        for key, hold in freed.items():
+            if hold is None:
+                self._free_leftover(key)
+
+    def _free_leftover(self, key: Key) -> None:
+        """Free what Redis may have of a key that this worker doesn't hold, and does not take."""
+        name = self._table.name(key)
+        if self._inbox is None or self._closed:
+            return
+        with suppress(PeersUnavailable):
+            token = self._table.find(name) or ""
+            with self._lock:
+                is_left = key not in self._held and token not in self._pending
+            if is_left and token.rpartition("/")[0] == self.name:
+                self._release({Hold(name, token)})
 
     def ask(self, holder: str, question: Message, seconds: float) -> Message:
         """Ask a worker, and wait for its answer; see ``Peers``."""
         return self._start().ask(holder, question, seconds)
+
+    def open(self) -> None:
+        """Begin to look at Redis and to listen; see ``Peers``."""
+        self._start()
+
+    def check(self, *, alone: bool = False) -> None:
+        """See that a key could be taken, as far as the last look at Redis tells; see ``Peers``."""
+        self._start()
+        if not alone:
+            self._looked.wait(_FIRST_LOOK_SECONDS)
+            self._table.check()
 
     def close(self) -> None:
         """Free all, and answer no more; see ``Peers``. Takes about two seconds at the most."""
@@ -142,7 +181,7 @@ class RedisPeers:
         self._link.stirred.set()
         self._keeper.join(1.0)
         with self._lock:
-            holds = [*self._held.values(), *self._leftovers]
+            holds = {*self._held.values(), *self._leftovers}
             self._held.clear()
         self._release(holds)
         self._table.dismiss(self.name)
@@ -192,15 +231,16 @@ class RedisPeers:
                 if adopted:
                     self._adopted[key] = hold
                 return None
-        self._release([hold])
+        self._release({hold})
         if closed:
             raise PeersUnavailable("The server is shutting down; try again.", retry_after=1)
         return self.name
 
-    def _release(self, holds: list[Hold]) -> None:
-        left = self._table.free(holds)
+    def _release(self, holds: set[Hold]) -> None:
+        left = self._table.free(list(holds))
         with self._lock:
-            self._leftovers.update(left)
+            for hold in left:
+                self._leftovers.setdefault(hold, 0.0)
 
     def _forget_adoptions(self) -> None:
         for key in [key for key in self._adopted if key not in self._held]:
@@ -218,6 +258,7 @@ class RedisPeers:
             except Exception:
                 logger.exception("The leases in Redis could not be renewed")
                 pause = _AWAY_TICK
+            self._looked.set()
             self._link.stirred.wait(pause)
 
     def _look_after_all(self) -> None:
@@ -230,9 +271,14 @@ class RedisPeers:
         self._link.mend()
         if not memory.holders_first:
             self._claim_adopted()
+        self._free_leftovers()
+
+    def _free_leftovers(self) -> None:
+        now = time.monotonic()
         with self._lock:
-            leftovers = list(self._leftovers)
-            self._leftovers.clear()
+            leftovers = set(self._leftovers)
+            # Something late may bring the others back: they are freed again.
+            self._leftovers = {hold: end for hold, end in self._leftovers.items() if end > now}
         self._release(leftovers)
 
     def _renew(self) -> None:
@@ -241,27 +287,39 @@ class RedisPeers:
                 hold: key for key, hold in self._held.items() if self._adopted.get(key) is not hold
             }
         for hold, kept in self._table.renew(self.name, list(keys)):
-            key = keys[hold]
             if not kept:
-                self._lose(key, hold)
-            elif self._held.get(key) is not hold:  # freed meanwhile, and now there again
-                with self._lock:
-                    self._leftovers.add(hold)
+                self._lose(keys[hold], hold)
+
+    @contextmanager
+    def _make_held(self, holds: Sequence[Hold]) -> Iterator[list[Hold]]:
+        """Make those in Redis that are held still; whoever frees one meanwhile leaves it to us."""
+        with self._lock:
+            held = set(self._held.values())
+            self._making = {hold for hold in holds if hold in held}
+            making = list(self._making)
+        try:
+            yield making
+        finally:
+            with self._lock:
+                self._making = set()
 
     def _claim_adopted(self) -> None:
         with self._lock:
             adopted = list(self._adopted.items())
         for key, hold in adopted:
-            token = self._table.take(hold, unsettled=True)
-            if token and token.rpartition("/")[0] == self.name:
-                continue  # something left over, which is freed soon
-            with self._lock:
-                if self._adopted.get(key) is hold:
-                    del self._adopted[key]
-                elif not token:  # freed meanwhile
-                    self._leftovers.add(hold)
-            if token:
-                self._lose(key, hold)
+            with self._make_held([hold]) as held:
+                if held:
+                    self._claim(key, hold)
+
+    def _claim(self, key: Key, hold: Hold) -> None:
+        token = self._table.take(hold, unsettled=True)
+        if token and token.rpartition("/")[0] == self.name:
+            return  # something left over, which is freed soon
+        with self._lock:
+            if self._adopted.get(key) is hold:
+                del self._adopted[key]
+        if token:
+            self._lose(key, hold)
 
     def _lose(self, key: Key, hold: Hold) -> None:
         with self._lock:

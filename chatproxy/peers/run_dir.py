@@ -1,9 +1,11 @@
 """The run directory: the private place where the workers of one server meet.
 
 Only its owner may enter (mode 0700), or it is not used: whoever could write there could stop every
-answer, and pretend to be a worker. The workers of one gunicorn master find the same one by the
-master's process id. Any other process has one of its own, unless ``CHATPROXY_RUN_DIR`` names one
-that several share.
+answer, and pretend to be a worker. The workers of one gunicorn master find the same one by what the
+master knows and other users don't, so that nobody can make it before them. Any other process has
+one of its own, unless ``CHATPROXY_RUN_DIR`` names one that several share.
+
+A directory that was removed is made again when it is next used, whoever has removed it.
 
 What changes its files in more than one step does so under the lock of the directory itself.
 """
@@ -12,7 +14,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
+import hashlib
 import os
+import secrets
 import shutil
 import socket
 import stat
@@ -28,11 +33,21 @@ from ..errors import ConfigError, PeersUnavailable
 #: 104 on other systems).
 _LONGEST = 80
 #: What may follow upon the prefix in the name of a directory that was not named.
-_LONGEST_SUFFIX = "4194304-xxxxxxxx"
+_LONGEST_SUFFIX = "4194304-0123456789"
+#: How many names the workers of a master try, if somebody else has what is there.
+_NAMES = 8
 #: Where Linux has a file system in memory that every user may write to.
 _MEMORY = "/dev/shm"  # noqa: S108
 #: Seconds to wait for the lock of the directory.
 _LOCK_SECONDS = 1.5
+
+
+def unusable(error: Exception) -> PeersUnavailable:
+    """What is said if the directory can't be used."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return PeersUnavailable(
+        f"The run directory cannot be used ({reason.rstrip('.')}).", retry_after=1
+    )
 
 
 class RunDir:
@@ -46,6 +61,7 @@ class RunDir:
         self._configured = configured
         self._path: Path | None = None
         self._process: int | None = None
+        self._master = 0
         self._try()
 
     @property
@@ -54,12 +70,14 @@ class RunDir:
 
         :raises PeersUnavailable: where it can't be had.
         """
-        if self._path is None or self._process != os.getpid():
-            try:
+        if self._process != os.getpid():
+            self._path, self._process, self._master = None, os.getpid(), os.getppid()
+        try:
+            if self._path is None or not _is_there(self._path):
+                self._path = None
                 self._path = self._open()
-            except (OSError, ConfigError) as error:
-                raise PeersUnavailable(f"The run directory cannot be used ({error}).") from None
-            self._process = os.getpid()
+        except (OSError, ConfigError) as error:
+            raise unusable(error) from None
         return self._path
 
     def _open(self) -> Path:
@@ -67,7 +85,7 @@ class RunDir:
             return _private(Path(self._configured))
         remove_stale()
         if _is_gunicorn():
-            return _private(of_master(os.getppid()))
+            return _first_private(of_master(self._master))
         return _private(Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-", dir=_base())))
 
     def _try(self) -> None:
@@ -97,30 +115,29 @@ class RunDir:
         :raises PeersUnavailable: where that is not possible for too long.
         """
         end = time.monotonic() + _LOCK_SECONDS
-        while (descriptor := self._lock()) is None:
+        while (locked := self._lock()) is None:
             if time.monotonic() > end:
                 raise PeersUnavailable("The run directory is locked; try again.", retry_after=1)
             # Not a wait in the system, which would hold up all greenlets of this process.
             time.sleep(0.005)
+        path, descriptor = locked
         try:
-            yield self.path
+            yield path
         finally:
             # By name: a process that was forked meanwhile has this descriptor too, and keeps it.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
-    def _lock(self) -> int | None:
+    def _lock(self) -> tuple[Path, int] | None:
         path = self.path
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except FileNotFoundError:
-            self._path = None  # the last worker has just removed it
-            return None
+            return None  # the last worker has just removed it
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_still(path, descriptor):
-                return descriptor
-            self._path = None
+                return path, descriptor
         except BlockingIOError:
             pass
         os.close(descriptor)
@@ -139,9 +156,33 @@ class RunDir:
         self._path = None
 
 
-def of_master(pid: int) -> Path:
-    """The run directory of a gunicorn master, where none is named."""
-    return _base() / f"{_prefix()}{pid}"
+def of_master(pid: int, uid: int | None = None) -> list[Path]:
+    """The run directory of a gunicorn master, if none is named, and those to try instead of it.
+
+    A master that asks for its own gives its workers a secret by that, which they have from before
+    the fork.
+
+    :param uid: the user that its workers run as, if that is another.
+    """
+    found = [
+        hashlib.blake2b(b"%d %s" % (number, _secret(pid)), digest_size=5).hexdigest()
+        for number in range(_NAMES)
+    ]
+    return [_base() / f"{_prefix(uid)}{pid}-{digest}" for digest in found]
+
+
+@functools.cache
+def _secret(master: int) -> bytes:
+    """What a master and its workers know, and other users don't.
+
+    Without our settings for gunicorn it is where the kernel has put the master's memory, which only
+    its user may read (proc(5), auxv). If that can't be read either, there is no secret.
+    """
+    if master == os.getpid():
+        return secrets.token_bytes(16)
+    with suppress(OSError):
+        return Path(f"/proc/{master}/auxv").read_bytes()
+    return b""
 
 
 def of_this_user() -> list[Path]:
@@ -174,8 +215,22 @@ def _is_gunicorn() -> bool:
     return os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
 
 
-def _prefix() -> str:
-    return f"chatproxy-{os.geteuid()}-"
+def _prefix(uid: int | None = None) -> str:
+    return f"chatproxy-{os.geteuid() if uid is None else uid}-"
+
+
+def _first_private(paths: list[Path]) -> Path:
+    """The first of some directories that is there already, or else that can be made.
+
+    :raises ConfigError: if others have them all.
+    """
+    for path in paths:
+        if _is_there(path):
+            return path
+    for path in paths[:-1]:
+        with suppress(ConfigError):
+            return _private(path)
+    return _private(paths[-1])
 
 
 def _private(path: Path) -> Path:
@@ -201,8 +256,18 @@ def _refuse_long(path: Path) -> None:
         raise ConfigError(f"CHATPROXY_RUN_DIR has more than {_LONGEST} bytes: {path}.")
 
 
+def _is_there(path: Path) -> bool:
+    """Whether there is a directory that is this user's alone."""
+    with suppress(FileNotFoundError):
+        return _is_private(path)
+    return False
+
+
 def _is_private(path: Path) -> bool:
-    found = path.lstat()
+    return _is_mine(path.lstat())
+
+
+def _is_mine(found: os.stat_result) -> bool:
     mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
     return mine and not stat.S_IMODE(found.st_mode) & 0o077
 
@@ -234,4 +299,4 @@ def _is_still(path: Path, descriptor: int) -> bool:
         there, here = path.stat(), os.fstat(descriptor)
     except FileNotFoundError:
         return False
-    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+    return _is_mine(here) and os.path.samestat(there, here)

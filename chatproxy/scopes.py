@@ -1,0 +1,113 @@
+"""Scopes: what each application is called, so that two never meet.
+
+The workers of one application find each other by its scope, in a directory or in Redis. So all its
+workers must have the same, and two applications must not. The name that is given to ``ChatProxy``
+is both. Without one it is the application's own, which is all too often the same for several
+(``Flask(__name__)`` in a function that makes them): each further one in a process has a number.
+
+* A number is never used again, also if an earlier application is garbage: all processes that make
+  the same applications in the same order agree, whatever their garbage collectors do.
+* A name that was given is free again when its application is garbage, as in a test suite, which
+  makes the same one again and again. While that lives, nobody else has it.
+
+What applications a process has can't be kept in any one of them, so it is kept here.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import threading
+import time
+import weakref
+from collections import Counter
+from typing import Any
+from urllib.parse import quote
+
+from .errors import ConfigError
+
+logger = logging.getLogger("chatproxy")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+#: After how many applications of a name it is looked whether several of them live.
+_POWERS = {2**exponent for exponent in range(20)}
+
+_lock = threading.Lock()
+_scopes: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+_counts: Counter[str] = Counter()
+_warned: set[str] = set()
+
+
+def check_name(name: Any) -> str:
+    """A name that can be given to an application.
+
+    :raises ValueError: if it can't be one.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+            "must be 1 to 64 characters of A-Z a-z 0-9 . _ - and begin with a letter or digit"
+        )
+    return name
+
+
+def claim(app: Any, name: str | None, default: str) -> str:
+    """The scope of an application from now on.
+
+    :param name: the name that it was given, if it was.
+    :param default: its own.
+    :raises ConfigError: if another application of this process, which lives, has that name.
+    """
+    if name is None:
+        return _numbered(app, quote(default, safe="", errors="replace"))
+    # One that is garbage may be in use for a moment more, by a thread that looks after it.
+    for pause in (0.0, 0.01, 0.05, 0.2):
+        if _enter(app, name):
+            return name
+        time.sleep(pause)
+        gc.collect()
+    if not _enter(app, name):
+        raise ConfigError(
+            f"Two applications of this process are called {name}: give each a name of its own, "
+            "ChatProxy(name=...)."
+        )
+    return name
+
+
+def applications() -> list[Any]:
+    """The applications of this process that live."""
+    return list(_scopes.values())
+
+
+def _enter(app: Any, scope: str) -> bool:
+    with _lock:
+        return _scopes.setdefault(scope, app) is app
+
+
+def _is_shared(default: str) -> bool:
+    gc.collect()
+    return len([scope for scope in _scopes if scope.partition("#")[0] == default]) > 1
+
+
+def _numbered(app: Any, default: str) -> str:
+    # There is one already if this is a second try, after a wrong setting.
+    if known := [scope for scope, other in _scopes.items() if other is app]:
+        return known[0]
+    while True:
+        with _lock:
+            _counts[default] += 1
+            number = _counts[default]
+        scope = default if number == 1 else f"{default}#{number}"
+        if _enter(app, scope):
+            break
+    # Not each time: to collect takes a while, and a test suite makes hundreds.
+    if number - 1 in _POWERS and default not in _warned and _is_shared(default):
+        _warned.add(default)
+        logger.warning(
+            "Several applications of this process are called %s: give each a name, "
+            "ChatProxy(name=...), so that all workers agree which is which, whatever the order "
+            "in which they are made.",
+            default,
+        )
+    return scope

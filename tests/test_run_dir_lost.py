@@ -1,0 +1,237 @@
+"""The run directory of a running server is removed, filled, taken by somebody else: never a guess.
+
+A live answer is found by a Stop on any other worker, or that Stop is an honest 503; and all mends
+itself while the server runs.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+import requests
+
+from . import cluster
+from .servers import COMMANDS, Process, Proxy, clean_environment, new_id, wait_for
+
+ENDLESS = {"rate": 20, "tokens": 1_000_000}
+
+
+@pytest.fixture
+def servers(deepseek, logs, tmp_path_factory):
+    """A server of three workers in a named directory."""
+    folder = tmp_path_factory.mktemp("r")
+    settings = {"CHATPROXY_TOKENS": cluster.tokens("ada")}
+    with cluster.start("gunicorn", deepseek, logs, folder, workers=3, **settings) as started:
+        yield started
+
+
+def begin(worker):
+    stream = worker.start(new_id(), **ENDLESS)
+    assert stream.status == 200
+    stream.read_event()
+    return stream
+
+
+def _scrape(worker):
+    connection = worker.connect()
+    connection.request("GET", "/metrics")
+    connection.getresponse().read()
+
+
+def ready(proxy):
+    answer = requests.get(f"{proxy.url}/readyz", timeout=10)
+    return answer.status_code, answer.json()
+
+
+def stop_without_a_guess(worker, stream):
+    """Press Stop until it works; a 404 would be a lie."""
+    answers = []
+
+    def stopped():
+        answers.append(worker.cancel(stream.id)[0])
+        return answers[-1] == 200
+
+    wait_for(stopped, message=f"a Stop after {answers}")
+    assert set(answers) <= {200, 503}
+
+
+def remove_all(run_dir):
+    shutil.rmtree(run_dir)
+
+
+def remove_sockets(run_dir):
+    for path in run_dir.glob("*.sock"):
+        path.unlink()
+
+
+def remove_contents(run_dir):
+    for path in run_dir.iterdir():
+        path.unlink() if not path.is_dir() else shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("remove", [remove_all, remove_sockets, remove_contents])
+def test_what_was_removed_is_made_again_and_no_stop_is_told_a_lie(servers, deepseek, remove):
+    run_dir, workers = servers.run_dirs[0], servers.workers
+    streams = [begin(worker) for worker in workers]
+    early = new_id()
+    assert workers[0].cancel(early)[0] == 404
+    remove(run_dir)
+    for number, stream in enumerate(streams):
+        stop_without_a_guess(workers[number - 1], stream)
+        assert deepseek.gone(stream.id)
+    assert workers[1].start(early).status == 409  # its Stop came first
+    wait_for(lambda: len(servers.sockets()) == 3, message="all sockets")
+    assert all(path.stat().st_mode & 0o777 == 0o700 for path in servers.run_dirs)
+    assert ready(servers.proxies[0]) == (200, {"status": "ready"})
+
+
+def test_the_metrics_go_on_as_those_of_all_workers_after_a_removal(servers):
+    proxy, workers = servers.proxies[0], servers.workers
+    streams = [begin(worker) for worker in workers]
+
+    def live():
+        text = requests.get(f"{proxy.url}/metrics", timeout=10).text
+        return float(text.partition("\nchatproxy_sessions_live ")[2].split("\n")[0])
+
+    wait_for(lambda: live() == 3)
+    shutil.rmtree(servers.run_dirs[0])
+    wait_for(lambda: ready(proxy)[0] == 200, message="readiness")
+    for worker in workers:  # whoever is asked for them, or counts, misses the file
+        _scrape(worker)
+    wait_for(lambda: {live() for _ in range(8)} == {3}, message="the sum")
+    for stream in streams:
+        stream.leave()
+
+
+def test_while_it_cannot_be_had_all_say_so_and_then_it_mends_itself(servers, deepseek):
+    run_dir, (one, two, _) = servers.run_dirs[0], servers.workers
+    mine, another = begin(one), begin(one)
+    shutil.rmtree(run_dir)
+    run_dir.touch()
+    status, answer = ready(servers.proxies[0])
+    assert (status, answer["status"]) == (503, "unavailable")
+    assert "run directory" in answer["reason"]
+    refused = two.start(new_id())
+    assert (refused.status, b"peers_unavailable" in refused.read()) == (503, True)
+    assert two.cancel(another.id)[0] == 503
+    assert one.cancel(mine.id)[0] == 200
+    run_dir.unlink()
+    wait_for(lambda: ready(servers.proxies[0])[0] == 200, message="readiness")
+    stop_without_a_guess(two, another)
+    assert deepseek.gone(another.id)
+    assert begin(two)
+
+
+def test_a_worker_that_was_frozen_over_it_gives_up_what_another_has_by_then(servers, deepseek):
+    frozen, other, _ = servers.workers
+    stream = begin(frozen)
+    os.kill(frozen.pid, signal.SIGSTOP)
+    try:
+        shutil.rmtree(servers.run_dirs[0])
+        # Nobody can tell it from a dead one any more.
+        wait_for(lambda: other.cancel(stream.id)[0] == 404, message="the end of its id")
+    finally:
+        os.kill(frozen.pid, signal.SIGCONT)
+    assert deepseek.gone(stream.id)
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory):
+    """A file system with room for few files."""
+    disk = tmp_path_factory.mktemp("d") / "disk"
+    disk.mkdir()
+    options = ["-o", "nr_inodes=40,mode=0700", "tmpfs", str(disk)]
+    if subprocess.run(["mount", "-t", "tmpfs", *options], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_while_the_file_system_is_full_all_say_so_and_then_it_mends_itself(
+    small_disk, deepseek, logs
+):
+    settings = {"CHATPROXY_TOKENS": cluster.tokens("ada"), "CHATPROXY_RUN_DIR": small_disk / "run"}
+    with Proxy("gunicorn", deepseek.url, logs("full"), **settings) as proxy:
+        (pid,) = cluster.children(proxy)
+        worker = cluster.Worker(proxy, pid)
+        stream = begin(worker)
+        fillers = []
+        with contextlib.suppress(OSError):
+            for number in range(100):
+                fillers.append(small_disk / f"filler-{number}")
+                fillers[-1].touch()
+        status, answer = ready(proxy)
+        assert (status, answer["status"]) == (503, "unavailable")
+        assert "No space left" in answer["reason"]
+        refused = worker.start(new_id())
+        assert (refused.status, b"peers_unavailable" in refused.read()) == (503, True)
+        assert worker.cancel(stream.id)[0] == 200
+        for filler in fillers[:-1]:
+            filler.unlink()
+        assert ready(proxy) == (200, {"status": "ready"})
+        assert begin(worker)
+
+
+# ---- where none is named ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared():
+    """A directory that every user may write to, as /dev/shm."""
+    folder = Path(tempfile.mkdtemp(prefix="s-"))
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def run_dirs(shared):
+    return [path for path in shared.glob("chatproxy-*") if path.is_dir()]
+
+
+def start_in(shared, deepseek, logs, *options, config=True):
+    command = [*COMMANDS["gunicorn"], *options, "--keep-alive", "60", "tests.serving:app"]
+    if not config:
+        command[command.index("python:chatproxy.gunicorn_config")] = os.devnull
+    environment = clean_environment(
+        DEEPSEEK_BASE_URL=deepseek.url,
+        CHATPROXY_TOKENS=cluster.tokens("ada"),
+        TMPDIR=shared,
+    )
+    return Process(command, logs("shared"), environment)
+
+
+def test_with_our_settings_the_workers_meet_before_the_first_request(shared, deepseek, logs):
+    with start_in(shared, deepseek, logs, "--workers", "3") as server:
+        sockets = wait_for(lambda: len(found := list(shared.glob("*/*.sock"))) == 3 and found)
+        (run_dir,) = run_dirs(shared)
+        assert {path.parent for path in sockets} == {run_dir}
+        # Nobody could have made it before.
+        assert run_dir.name.startswith(f"chatproxy-{os.geteuid()}-{server.process.pid}-")
+        assert server.stop() == 0
+        assert run_dirs(shared) == []
+
+
+@pytest.mark.parametrize("config", [True, False])
+def test_a_directory_that_another_user_has_in_its_place_is_passed_over(
+    shared, deepseek, logs, config
+):
+    """What somebody removes, another may put there: a name is known once it has been seen."""
+    with start_in(shared, deepseek, logs, "--workers", "2", config=config) as server:
+        pids = wait_for(lambda: len(found := cluster.children(server)) == 2 and found)
+        one, two = (cluster.Worker(server, pid) for pid in pids)
+        stream = begin(one)
+        assert two.cancel(new_id())[0] == 404
+        (run_dir,) = run_dirs(shared)
+        shutil.rmtree(run_dir)
+        run_dir.mkdir(mode=0o777)
+        if os.geteuid() == 0:
+            os.chown(run_dir, 65534, 65534)
+        stop_without_a_guess(two, stream)
+        assert list(run_dir.iterdir()) == []
+        assert len(run_dirs(shared)) == 2
+        assert begin(two)

@@ -1,0 +1,294 @@
+"""Applications never meet: what each is called, and what several have of each other."""
+
+import contextlib
+import gc
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from flask import Flask
+from prometheus_client.parser import text_string_to_metric_families
+
+from chatproxy import ChatProxy, ConfigError, scopes
+
+from . import cluster
+from .another import Another
+from .servers import COMMANDS, ROOT, Process, Proxy, chat, clean_environment, new_id, wait_for
+from .valkey import Valkey
+
+# ---- what an application is called --------------------------------------------------------------
+
+
+def make(import_name, name=None, **config):
+    """An application with ChatProxy."""
+    app = Flask(import_name)
+    app.config.update(DEEPSEEK_BASE_URL="http://127.0.0.1:1", **config)
+    ChatProxy(app, name=name)
+    return app
+
+
+def scope_of(app):
+    return app.extensions["chatproxy"].scope
+
+
+def test_an_application_has_the_name_that_it_was_given_or_its_own():
+    assert scope_of(make("mine", "acme-7")) == "acme-7"
+    assert scope_of(make("its.own")) == "its.own"
+    assert scope_of(make("any", CHATPROXY_NAME="by-setting")) == "by-setting"
+    assert scope_of(make("any", "by-code", CHATPROXY_NAME="by-setting-2")) == "by-code"
+
+
+def test_a_name_that_no_application_can_have_is_changed_so_that_all_can_bear_it():
+    assert scope_of(make("a b:ö#2")) == "a%20b%3A%C3%B6%232"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a#2", "a:b", "../a", "-a", "x" * 65, "ä", "a\n", 7])
+def test_a_name_that_could_be_taken_for_something_else_is_refused(name):
+    with pytest.raises(ConfigError, match="1 to 64 characters"):
+        ChatProxy(name=name)
+
+
+def test_two_applications_that_live_cannot_have_the_same_name():
+    first = make("first", "shared")
+    with pytest.raises(ConfigError, match="called shared: give each a name of its own"):
+        make("second", "shared")
+    assert scope_of(first) == "shared"
+
+
+def test_one_extension_with_a_name_serves_one_application():
+    chat, apps = ChatProxy(name="of-one"), [Flask("a"), Flask("b")]
+    for app in apps:
+        app.config["DEEPSEEK_BASE_URL"] = "http://127.0.0.1:1"
+    chat.init_app(apps[0])
+    with pytest.raises(ConfigError, match="of-one"):
+        chat.init_app(apps[1])
+
+
+@pytest.mark.parametrize("peers", ["local", "redis"])
+def test_an_application_that_is_garbage_is_in_nobodys_way(peers):
+    """A test suite makes the same one again and again, and uses it."""
+    with Valkey() if peers == "redis" else contextlib.nullcontext() as valkey:
+        for _ in range(3):
+            app = make("suite", "again-and-again", CHATPROXY_PEERS=valkey.url if valkey else "")
+            client = app.test_client()
+            if valkey:
+                valkey.settle("again-and-again")
+            assert client.post(f"/api/chat/cancel/{new_id()}").status_code == 404
+            del app, client
+        if valkey:
+            members = "chatproxy:again-and-again:workers"
+            with valkey.client() as redis:
+                wait_for(lambda: gc.collect() is not None and redis.zcard(members) == 0)
+
+
+def test_further_applications_of_a_name_have_numbers_that_are_not_used_again(caplog):
+    first, second = make("twins"), make("twins")
+    assert [scope_of(first), scope_of(second)] == ["twins", "twins#2"]
+    (warning,) = [each.getMessage() for each in caplog.records if "twins" in each.getMessage()]
+    assert "name=" in warning
+    del second
+    gc.collect()
+    assert scope_of(make("twins")) == "twins#3"
+    assert caplog.text.count("twins") == 1
+
+
+def test_a_name_that_is_given_does_not_meet_one_that_is_not():
+    given = make("other", "odd")
+    assert scope_of(make("odd")) == "odd#2"
+    with pytest.raises(ConfigError, match="called odd"):
+        make("other", "odd")
+    assert scope_of(given) == "odd"
+
+
+def test_a_second_try_after_a_wrong_setting_gets_the_same_name():
+    app = Flask("tried")
+    app.config.update(DEEPSEEK_BASE_URL="http://127.0.0.1:1", CHATPROXY_PEERS="redis://a b")
+    with pytest.raises(ConfigError):
+        ChatProxy(app)
+    app.config.update(CHATPROXY_PEERS="redis://localhost/not-a-database")
+    for _ in range(2):
+        with pytest.raises(ConfigError):
+            ChatProxy(app)
+    app.config.update(CHATPROXY_PEERS="local")
+    ChatProxy(app)
+    assert scope_of(app) == "tried"
+
+
+def test_all_processes_agree_that_make_the_same_applications_in_the_same_order():
+    script = """
+import logging, os
+logging.disable()
+os.environ["DEEPSEEK_BASE_URL"] = "http://127.0.0.1:1"
+from tests.tenants import app
+print(app.app.extensions["chatproxy"].scope)
+print(app.mounts["/globex"].extensions["chatproxy"].scope)
+"""
+    assert {Another(script).rest() for _ in range(2)} == {"tests.tenants\ntests.tenants#2\n"}
+
+
+# ---- two applications of one server -------------------------------------------------------------
+
+
+class Tenant:
+    """One of the two, as users reach it at each of three workers."""
+
+    def __init__(self, prefix, workers):
+        self.prefix = prefix
+        self.workers = workers
+
+    def _request(self, worker, method, path, session_id=None, body=None):
+        connection = self.workers[worker].connect()
+        headers = {"X-User": "ada", "Content-Type": "application/json"}
+        if session_id:
+            headers["X-Session-Id"] = session_id
+        connection.request(method, self.prefix + path, body, headers)
+        return connection.getresponse()
+
+    def start(self, worker, session_id):
+        fields = {"rate": 20, "tokens": 100_000, "tag": f"{self.prefix}{session_id}"}
+        body = json.dumps(chat(simulate=fields))
+        return self._request(worker, "POST", "/api/chat/stream", session_id, body)
+
+    def stop(self, worker, session_id):
+        answer = self._request(worker, "POST", f"/api/chat/cancel/{session_id}", body="")
+        answer.read()
+        return answer.status
+
+    def read_again(self, worker, session_id):
+        return self._request(worker, "GET", f"/api/chat/stream/{session_id}").status
+
+    def listed(self, worker):
+        answer = self._request(worker, "GET", "/api/chat/sessions")
+        return {each["sessionId"] for each in json.loads(answer.read())["sessions"]}
+
+    def count(self, name):
+        text = self._request(0, "GET", "/metrics").read().decode()
+        families = text_string_to_metric_families(text)
+        samples = [each for family in families for each in family.samples]
+        return sum(each.value for each in samples if each.name == name)
+
+
+@pytest.fixture(scope="module", params=["unnamed", "named", "redis"])
+def site(request, deepseek, logs, tmp_path_factory):
+    """A server of three workers with two applications, and its run directory."""
+    run_dir = tmp_path_factory.mktemp("r") / "run"
+    settings = {"CHATPROXY_RUN_DIR": str(run_dir), "CHATPROXY_MAX_SESSIONS_PER_OWNER": 2}
+    command = [*COMMANDS["gunicorn"], "-w", "3", "--keep-alive", "60", "tests.tenants:app"]
+    with contextlib.ExitStack() as stack:
+        if request.param != "unnamed":
+            settings["TEST_NAMED"] = "yes"
+        if request.param == "redis":
+            valkey = stack.enter_context(Valkey())
+            valkey.settle("acme")
+            valkey.settle("globex")
+            settings["CHATPROXY_PEERS"] = valkey.url
+        environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url, **settings)
+        server = stack.enter_context(Process(command, logs("tenants"), environment))
+        pids = wait_for(lambda: (found := cluster.children(server)) and len(found) == 3 and found)
+        workers = [cluster.Worker(server, pid) for pid in pids]
+        yield Tenant("", workers), Tenant("/globex", workers), run_dir
+
+
+def test_two_applications_of_one_server_have_nothing_of_each_other(site, deepseek):
+    acme, globex, _ = site
+    shared, own = new_id(), new_id()
+    streams = [acme.start(0, shared), globex.start(1, shared), acme.start(1, own)]
+    assert [stream.status for stream in streams] == [200, 200, 200]
+    for worker in range(3):
+        assert acme.listed(worker) == {shared, own}
+        assert globex.listed(worker) == {shared}
+        assert globex.read_again(worker, own) == 404
+    assert (acme.count("chatproxy_sessions_live"), globex.count("chatproxy_sessions_live")) == (
+        2,
+        1,
+    )
+    assert globex.stop(2, own) == 404
+    assert acme.start(2, new_id()).status == 429
+    more = globex.start(2, new_id())  # ada has a place there
+    assert more.status == 200
+    assert acme.stop(2, shared) == 200
+    assert deepseek.gone(shared)
+    assert deepseek.entries(f"/globex{shared}")[-1]["peer_gone_at"] is None
+    assert deepseek.entries(own)[-1]["peer_gone_at"] is None
+    assert globex.stop(2, shared) == 200
+    assert deepseek.gone(f"/globex{shared}")
+    assert acme.stop(0, own) == 200
+    early = new_id()
+    assert globex.stop(0, early) == 404
+    stream = acme.start(1, early)
+    assert stream.status == 200
+    assert acme.stop(2, early) == 200
+    stopped = "chatproxy_stop_seconds_count"
+    assert (acme.count(stopped), globex.count(stopped)) == (3, 1)
+
+
+def operate(*command):
+    done = subprocess.run(
+        [sys.executable, "-m", "chatproxy", *command],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_operators_see_whose_an_answer_is_and_stop_the_one_that_they_mean(site, deepseek):
+    acme, globex, run_dir = site
+    session_id = new_id()
+    streams = [acme.start(0, session_id), globex.start(0, session_id)]
+    assert [stream.status for stream in streams] == [200, 200]
+    _, listed = operate("sessions", "--run-dir", str(run_dir))
+    assert "APPLICATION" in listed
+    names = re.findall(rf"{session_id} .* (\S+)\n", listed)
+    assert len(set(names)) == 2
+    status, refusal = operate("cancel", session_id, "--run-dir", str(run_dir))
+    assert status == 1
+    assert "Several applications have this id" in refusal
+    assert "--application" in refusal
+    second = next(name for name in names if name in ("globex", "tests.tenants#2"))
+    chosen = ["--run-dir", str(run_dir), "--application", second]
+    status, receipt = operate("cancel", session_id, *chosen)
+    assert (status, json.loads(receipt)["upstreamClosed"]) == (0, True)
+    assert deepseek.gone(f"/globex{session_id}")
+    assert deepseek.entries(session_id)[-1]["peer_gone_at"] is None
+    assert acme.stop(1, session_id) == 200
+
+
+def test_two_servers_of_different_names_in_one_run_directory_do_not_meet(deepseek, logs, tmp_path):
+    settings = {"CHATPROXY_RUN_DIR": str(tmp_path / "r"), "CHATPROXY_TOKENS": cluster.tokens("ada")}
+    options = ["--workers", "2", "--keep-alive", "60"]
+    with contextlib.ExitStack() as stack:
+        proxies = [
+            stack.enter_context(
+                Proxy(
+                    "gunicorn", deepseek.url, logs(name), options, **settings, CHATPROXY_NAME=name
+                )
+            )
+            for name in ("one", "two")
+        ]
+        for proxy in proxies:
+            wait_for(lambda p=proxy: len(cluster.children(p)) == 2, 20, "all workers")
+        one, two = (
+            [cluster.Worker(proxy, pid) for pid in cluster.children(proxy)] for proxy in proxies
+        )
+        session_id = new_id()
+        here = one[0].start(session_id, rate=20, tokens=100_000)
+        there = two[0].start(session_id, rate=20, tokens=100_000)
+        assert (here.status, there.status) == (200, 200)
+        assert len(two[1].sessions()) == len(one[1].sessions()) == 1
+        assert one[1].cancel(session_id)[0] == 200
+        there.read_event()
+        assert two[1].cancel(session_id)[0] == 200
+        early = new_id()
+        assert one[0].cancel(early)[0] == 404
+        assert two[0].start(early, rate=0, tokens=1).status == 200
+
+
+def test_what_is_known_of_applications_keeps_none_alive():
+    name = scope_of(make("short-lived"))
+    gc.collect()
+    assert name not in [scope_of(app) for app in scopes.applications()]
