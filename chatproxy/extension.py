@@ -114,13 +114,13 @@ class State:
         self._door = Door(run_dir)
         peers = _find_peers(settings, self._door, app.name)
         self.registry = Registry(settings, app, peers)
-        self.library = Library(self.registry)
+        self.library = Library(self.registry, settings.reader_timeout)
         desk = Desk(self.registry, self.library)
         peers.serve(desk.answer, self.registry.lose)
         self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
         self._coroutines = Coroutines()
-        self.watcher = DisconnectWatcher(settings.idle_timeout)
+        self.watcher = DisconnectWatcher(settings.reader_timeout)
         self._clock = Clock(settings, self.registry, self.library.visits)
         self._owner = owner
         self._preparers = preparers
@@ -156,10 +156,12 @@ class State:
             payload = payload if changed is None else changed
         return payloads.complete(payload, self.settings.model)
 
-    def cancel(self, session_id: str, owner: str, arrived: float) -> Receipt | None:
+    def cancel(
+        self, session_id: str, owner: str, arrived: float, client: str = ""
+    ) -> Receipt | None:
         """Stop an answer, as ``Registry.cancel`` does."""
         try:
-            return self.registry.cancel(session_id, owner, arrived)
+            return self.registry.cancel(session_id, owner, arrived, client)
         finally:
             self._clock.start()
 
