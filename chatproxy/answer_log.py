@@ -5,9 +5,13 @@ Rules:
 * One producer appends; any number of readers follow, each at its own pace.
 * Every event has a number, counted from 1, which is its ``id`` on the wire. All readers see the
   same bytes under the same numbers. A keep-alive is not part of the answer: it only passes by.
-* The log holds at most ``limit`` bytes (and one event more). Beyond that the oldest events that
-  every reader has had are forgotten; where a reader still needs them, the producer waits in
-  ``wait_for_room``, so that the upstream is slowed down to the pace of that reader.
+* The log holds at most ``limit`` bytes (and what is appended at once). Beyond that it forgets the
+  oldest events that every reader has had. If a reader still needs them, the producer waits in
+  ``wait_for_room``, so that the upstream is slowed down to the pace of its readers.
+* It waits for the one that is furthest ahead for as long as that takes, but for the others only a
+  moment. Then what they need is forgotten, and they are told (``EventsGone``) and read no more: a
+  reader that has stalled never stops another, and none ever gets a gap in silence. One that reads
+  on in each such moment loses nothing, and slows the others down to 64 KiB a moment at worst.
 * The events are held as bytes, one after the other, not as an object each: a collection of garbage
   has nothing to look at, and a long answer is freed at once.
 * The lock guards them and is never held while anything waits.
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 
 #: The most bytes that a reader is given at once, and one event more.
 _WRITE_BYTES = 64 * 1024
+#: Seconds for which readers are waited for that are not the furthest ahead.
+_PATIENCE_SECONDS = 0.25
 #: What a log and its session need beside the events; about.
 _OWN_BYTES = 4000
 
@@ -56,6 +62,8 @@ class AnswerLog:
         #: Wakes the producer that waits for room; made when it first has to.
         self._room: queue.SimpleQueue[None] | None = None
         self._released = False
+        #: Whether only the reader that is furthest ahead is waited for any more.
+        self._impatient = False
 
     @property
     def last(self) -> int:
@@ -84,8 +92,15 @@ class AnswerLog:
 
     @property
     def followed(self) -> bool:
-        """Whether anybody reads."""
-        return bool(self._readers)
+        """Whether anybody reads who can still read on."""
+        with self._lock:
+            return any(map(self._can_go_on, self._readers))
+
+    @property
+    def needed(self) -> bool:
+        """Whether a reader has yet to read some of what is held."""
+        with self._lock:
+            return self._is_needed()
 
     def append(self, blocks: Sequence[bytes]) -> None:
         """Add events and wake those who wait for them. Never blocks."""
@@ -94,7 +109,7 @@ class AnswerLog:
                 self._data += sse.numbered(self._first + len(self._ends), block)
                 self._ends.append(self._forgotten + len(self._data))
             if len(self._data) > self._limit:
-                self._forget()
+                self._trim()
             self._wake()
 
     def pulse(self) -> None:
@@ -110,15 +125,32 @@ class AnswerLog:
             self._wake()
 
     def wait_for_room(self) -> None:
-        """Block while a reader that lags keeps the log full, until it reads on or leaves."""
+        """Block while the log is full: until its readers read on, leave, or are left behind."""
+        patience: float | None = _PATIENCE_SECONDS
         while (room := self._awaited_room()) is not None:
-            room.get()
+            try:
+                room.get(timeout=patience)
+            except queue.Empty:
+                self._leave_behind()
+                patience = None
 
     def release(self) -> None:
         """End every wait for room, now and later; for the abort of an answer."""
         with self._lock:
             self._released = True
             self._tell_of_room()
+
+    def clear(self, *, although_needed: bool = False) -> bool:
+        """Forget all events, to free their memory, unless a reader has yet to read some.
+
+        :param although_needed: then too; such a reader is told that they are gone.
+        :returns: whether they are forgotten.
+        """
+        with self._lock:
+            if self._is_needed() and not although_needed:
+                return False
+            self._forget(len(self._ends))
+            return True
 
     def reader(self, after: int = 0) -> LogReader:
         """Follow this log from the event after number ``after``.
@@ -130,16 +162,35 @@ class AnswerLog:
             if after > self.last:
                 raise ValueError(f"There is no event {after} yet.")
             if after < self._first - 1:
-                raise EventsGone(f"The events after number {after} are no longer held.")
+                raise self._gone(after)
             reader = LogReader(self, after, self._pulses)
             self._readers.add(reader)
+            self._make_room()
             return reader
 
-    def _forget(self) -> None:
+    def _gone(self, after: int) -> EventsGone:
+        return EventsGone(f"The events after number {after} are no longer held.")
+
+    def _can_go_on(self, reader: LogReader) -> bool:
+        return reader.seen >= self._first - 1
+
+    def _is_needed(self) -> bool:
+        return any(self._first - 1 <= reader.seen < self.last for reader in self._readers)
+
+    def _make_room(self) -> None:
+        if len(self._data) > self._limit:
+            self._trim()
+            if not self.full:
+                self._tell_of_room()
+
+    def _trim(self) -> None:
         excess = len(self._data) - self._limit
         too_many = bisect_left(self._ends, self._forgotten + excess) + 1
-        seen_by_all = min((reader.seen for reader in self._readers), default=self.last)
-        count = min(too_many, seen_by_all + 1 - self._first)
+        waited_for = max if self._impatient else min
+        seen = [reader.seen for reader in self._readers if self._can_go_on(reader)]
+        self._forget(min(too_many, waited_for(seen, default=self.last) + 1 - self._first))
+
+    def _forget(self, count: int) -> None:
         if count > 0:
             end = self._ends[count - 1]
             del self._data[: end - self._forgotten]
@@ -150,10 +201,16 @@ class AnswerLog:
     def _awaited_room(self) -> queue.SimpleQueue[None] | None:
         with self._lock:
             if self._released or not self.full:
+                self._impatient = False
                 return None
             if self._room is None:
                 self._room = queue.SimpleQueue()
             return self._room
+
+    def _leave_behind(self) -> None:
+        with self._lock:
+            self._impatient = True
+            self._make_room()
 
     def _tell_of_room(self) -> None:
         if self._room is not None:
@@ -189,6 +246,7 @@ class LogReader:
         the answer has ended or the reader was closed.
 
         :raises OSError: where the wire broke.
+        :raises EventsGone: if the next events are no longer held.
         """
         while (ready := self._take()) == b"":
             woken = self._wait(timeout)
@@ -217,7 +275,7 @@ class LogReader:
             self.closed = True
             self.bell.put(None)
             log._readers.discard(self)
-            self._make_room()
+            log._make_room()
             return True
 
     def _wait(self, timeout: float) -> bool:
@@ -247,6 +305,8 @@ class LogReader:
     def _next(self) -> bytes | None:
         log = self._log
         start = self.seen + 1 - log._first
+        if start < 0:
+            raise log._gone(self.seen)
         if start < len(log._ends):
             return self._events(log._ends, start)
         if log._ended:
@@ -265,12 +325,5 @@ class LogReader:
         ready = bytes(log._data[begin - log._forgotten : ends[last] - log._forgotten])
         self.seen += last + 1 - start
         self._pulses = log._pulses
-        self._make_room()
+        log._make_room()
         return ready
-
-    def _make_room(self) -> None:
-        log = self._log
-        if log.size > log._limit:
-            log._forget()
-            if not log.full:
-                log._tell_of_room()

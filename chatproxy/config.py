@@ -187,6 +187,12 @@ class Settings:
     heartbeat: float = _option(
         "CHATPROXY_HEARTBEAT", _seconds, 15.0, "seconds of silence before the client gets a comment"
     )
+    reader_timeout: float = _option(
+        "CHATPROXY_READER_TIMEOUT",
+        _seconds,
+        60.0,
+        "seconds after which a client that takes nothing of what is sent is dropped",
+    )
     max_body_bytes: int = _option(
         "CHATPROXY_MAX_BODY_BYTES", _count, 1 << 20, "the largest request, in bytes"
     )
@@ -197,7 +203,7 @@ class Settings:
         "CHATPROXY_RETAIN", _seconds, 60.0, "seconds for which an ended answer can be read"
     )
     retain_bytes: int = _option(
-        "CHATPROXY_RETAIN_BYTES", _count, 256 << 20, "bytes of ended answers that a worker keeps"
+        "CHATPROXY_RETAIN_BYTES", _count, 256 << 20, "bytes of ended answers that a worker holds"
     )
     on_disconnect: float = _option(
         "CHATPROXY_ON_DISCONNECT",

@@ -7,12 +7,13 @@ early; then there is no telling any more, and the watch ends. The same goes for 
 that this server itself ends, whose goodbye is data. Any other server, and HTTP/2, whose
 connections carry several requests, notice by the heartbeat that can't be written.
 
+A client that takes nothing of what is sent to it is dropped (``stalls``), and has gone then.
+
 This module, ``readiness`` and ``resolver`` are the only importers of gevent.
 """
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import logging
 import os
@@ -21,12 +22,13 @@ import socket
 import struct
 import termios
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
 from gevent import monkey
+
+from .stalls import StallWatch, plain_socket
 
 logger = logging.getLogger("chatproxy")
 
@@ -47,12 +49,11 @@ class Watch(Protocol):
 class DisconnectWatcher:
     """Watches the clients of one application.
 
-    :param timeout: seconds after which the operating system gives up a client that
-        acknowledges nothing, or takes nothing, of what was sent to it.
+    :param timeout: seconds after which a client is dropped that takes nothing of what is sent.
     """
 
     def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+        self._stalls = StallWatch(timeout)
         self._selector = _SelectorThread()
 
     def watch(self, environ: dict[str, Any], on_gone: Callable[[], None]) -> Watch | None:
@@ -66,7 +67,7 @@ class DisconnectWatcher:
         sock = _client_socket(environ)
         if sock is None or sock.fileno() < 0:
             return None
-        _give_up_after(sock.fileno(), self._timeout)
+        self._stalls.watch(sock.fileno())
         if monkey.is_module_patched("socket"):
             return _GeventWatch(sock.fileno(), on_gone)
         return self._selector.watch(sock.fileno(), on_gone)
@@ -80,30 +81,12 @@ def _client_socket(environ: dict[str, Any]) -> Any:
     return getattr(environ.get("wsgi.input"), "rfile", None)
 
 
-@contextmanager
-def _plain_socket(descriptor: int) -> Iterator[_socket.socket]:
-    """The system's own view of a socket that is somebody else's: not gevent's, and not closed."""
-    plain = _socket.socket(fileno=descriptor)
-    try:
-        yield plain
-    finally:
-        plain.detach()
-
-
-def _give_up_after(descriptor: int, seconds: float) -> None:
-    """Set TCP_USER_TIMEOUT (RFC 5482), where the system has it and this is TCP."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    with _plain_socket(descriptor) as sock:
-        if option is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, option, min(int(seconds * 1000), 2**31 - 1))
-
-
 def _nothing_to_read(descriptor: int) -> bool:
     """Whether a socket that is readable has come to its end."""
     waiting = fcntl.ioctl(descriptor, termios.FIONREAD, struct.pack("i", 0))
     if struct.unpack("i", waiting) != (0,):
         return False
-    with _plain_socket(descriptor) as sock:
+    with plain_socket(descriptor) as sock:
         # Takes the error away, so that a server that is writing finds an ordinary closed
         # connection; gunicorn logs a traceback for a connection that timed out.
         sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -138,7 +138,7 @@ class State:
         self._door = Door(run_dir, self.scope)
         self._peers = peers = _find_peers(settings, self._door, self.scope)
         self.registry = Registry(settings, app, peers)
-        self.library = Library(self.registry)
+        self.library = Library(self.registry, settings.reader_timeout)
         desk = Desk(self.registry, self.library, self.scope)
         peers.serve(_weakly(desk.answer, {"state": "nothing"}), _weakly(self.registry.lose, None))
         if settings.peers != "local":  # whose door closes by itself
@@ -146,7 +146,7 @@ class State:
         self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
         self._coroutines = Coroutines()
-        self.watcher = DisconnectWatcher(settings.idle_timeout)
+        self.watcher = DisconnectWatcher(settings.reader_timeout)
         self._clock = Clock(settings, self.registry, self.library.visits)
         self._owner = owner
         self._preparers = preparers
@@ -183,10 +183,12 @@ class State:
         body = payloads.complete(payload, self.settings.model)
         return payloads.Question(body, payloads.choices_of(payload))
 
-    def cancel(self, session_id: str, owner: str, arrived: float) -> Receipt | None:
+    def cancel(
+        self, session_id: str, owner: str, arrived: float, client: str = ""
+    ) -> Receipt | None:
         """Stop an answer, as ``Registry.cancel`` does."""
         try:
-            return self.registry.cancel(session_id, owner, arrived)
+            return self.registry.cancel(session_id, owner, arrived, client)
         finally:
             self._clock.start()
 

@@ -13,16 +13,22 @@ from .visits import Visits
 
 #: The most sessions that are listed of one worker; the latest ones.
 _MOST_LISTED = 1000
+#: Seconds without a question, beyond those in which a client may take nothing, after which a
+#: reader on another worker has gone.
+_PATIENCE = 5.0
 
 
 class Library:
-    """All answers of an application that can be read, as one worker sees them."""
+    """All answers of an application that can be read, as one worker sees them.
 
-    def __init__(self, registry: Registry) -> None:
+    :param reader_timeout: seconds for which a client may take nothing before it is dropped.
+    """
+
+    def __init__(self, registry: Registry, reader_timeout: float = 60.0) -> None:
         self._registry = registry
         self._arbitration = registry.arbitration
         #: The readers here of other workers.
-        self.visits = Visits(registry.find, registry.sender)
+        self.visits = Visits(registry.find, registry.sender, reader_timeout + _PATIENCE)
 
     def open(self, session_id: str, owner: str, after: int) -> Reading | None:
         """Begin to read an answer, from the event after number ``after``.

@@ -61,8 +61,12 @@ _SHIFT = 0x1000  # between \ud… and \ue…
 
 
 def is_session_id(text: str) -> bool:
-    """Whether this can be a session id: 1 to 128 of ``A-Z a-z 0-9 . _ : -``."""
-    return _SESSION_ID.fullmatch(text) is not None
+    """Whether this can be a session id: 1 to 128 of ``A-Z a-z 0-9 . _ : -``.
+
+    ``.`` and ``..`` can't: as the last segment of a path, clients take them away (RFC 3986, 5.2.4;
+    the URL Standard, 4.4), so that no Stop could name them.
+    """
+    return _SESSION_ID.fullmatch(text) is not None and text not in (".", "..")
 
 
 def check_session_id(text: str | None) -> str:
@@ -74,7 +78,7 @@ def check_session_id(text: str | None) -> str:
         raise InvalidRequest("Missing sessionId", code="missing_session_id")
     if not is_session_id(text):
         raise InvalidRequest(
-            "The session id must be 1 to 128 characters of A-Z a-z 0-9 . _ : -",
+            "The session id must be 1 to 128 characters of A-Z a-z 0-9 . _ : -, and not . or ..",
             code="invalid_session_id",
         )
     return text

@@ -5,7 +5,8 @@ that has the session for what comes next, again and again; there, ``Visits`` kee
 give the same bytes, whoever reads.
 
 The last reader that leaves a live answer stops it: at once, or after the time that its session
-allows for coming back.
+allows for coming back. A reader that can't be given what comes next, because it is no longer held
+or because its worker is gone, is told so by a ``Refusal``, never by a gap.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from . import signals, sse
-from .errors import PeersUnavailable, Refusal
+from . import signals
+from .errors import EventsGone, PeersUnavailable, Refusal
 from .peers import Message
 from .session import StreamSession
 
@@ -47,7 +48,10 @@ class Reading(Protocol):
         """What is ready may be written to the client while ``read`` waits."""
 
     def read(self, timeout: float) -> bytes | None:
-        """All that is ready; ``b""`` where nothing came in time, None at the end."""
+        """All that is ready; ``b""`` where nothing came in time, None at the end.
+
+        :raises Refusal: if the rest can't be read. The reading is to be closed then.
+        """
 
     def close(self) -> None:
         """Read no more. May be called twice, and from another thread."""
@@ -142,7 +146,7 @@ class PeerReading:
         """See ``Reading``. Not used: what another worker says comes in answers to questions."""
 
     def read(self, timeout: float) -> bytes | None:
-        """See ``Reading``. Where the other worker is no more, the last event says so."""
+        """See ``Reading``."""
         end = time.monotonic() + timeout
         while not (self._ready or self._over or self._closed.is_set()):
             left = end - time.monotonic()
@@ -166,12 +170,14 @@ class PeerReading:
             state = self._read_on(seconds)
         except PeersUnavailable:
             if time.monotonic() - self._heard_at > _LOST_SECONDS:
-                self._lose()
+                raise self._lost() from None
             self._closed.wait(_RETRY_SECONDS)
             return
+        if state == "gone":
+            raise EventsGone(f"The events after number {self._after} are no longer held.")
         if state not in ("reading", "over"):
-            self._lose()
-        elif state == "reading":
+            raise self._lost()
+        if state == "reading":
             self._closed.wait(_PAUSE_SECONDS)
 
     def _read_on(self, seconds: float) -> str:
@@ -188,11 +194,9 @@ class PeerReading:
             self._heard_at = time.monotonic()
         return state
 
-    def _lose(self) -> None:
+    def _lost(self) -> Refusal:
         message = f"The rest of the answer was lost after event {self._after}: its worker is gone."
-        error = {"message": message, "code": "answer_lost"}
-        self._ready = sse.event("error", {"error": error}) + b"\n\n"
-        self._over = True
+        return Refusal(message, status=502, code="answer_lost")
 
     def _leave(self) -> None:
         with suppress(PeersUnavailable):  # it notices by itself

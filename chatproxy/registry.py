@@ -63,7 +63,11 @@ class Registry:
         self._live: dict[SessionKey, StreamSession] = {}
         self._access = Access(settings, self.arbitration)
         self._seats: dict[StreamSession, Seat] = {}
-        self._reserved = Reservations(settings.retain, settings.retain_bytes)
+        self._reserved = Reservations(
+            settings.retain,
+            settings.retain_bytes,
+            settings.max_sessions_per_owner * settings.log_bytes,
+        )
 
     def live(self) -> list[StreamSession]:
         """The sessions that have not ended yet."""
@@ -152,13 +156,17 @@ class Registry:
             self._seats[session] = seat
         return session
 
-    def cancel(self, session_id: str, owner: str, arrived: float) -> Receipt | None:
+    def cancel(
+        self, session_id: str, owner: str, arrived: float, client: str = ""
+    ) -> Receipt | None:
         """Stop a session, on whichever worker; wait for the close of its upstream; tell of it.
 
         A Stop for an id that no worker knows is remembered, and refuses the session that comes
         with it.
 
         :param arrived: when the Stop came, in seconds of the monotonic clock.
+        :param client: the address that it came from. Where owners are not known, the early Stops
+            of one address can't push out those of others.
         :returns: None where nothing live has that id.
         :raises PeersUnavailable: where the other workers can't be asked.
         """
@@ -169,7 +177,7 @@ class Registry:
                 with self.arbitration.alone_with(id_key(key)):
                     if not self._is_known(key):
                         by = "peer"
-                        receipt = self._cancel_elsewhere(key, arrived)
+                        receipt = self._cancel_elsewhere(key, arrived, client)
             if by == "self":
                 receipt = self._cancel_here(key, CONFIRM_SECONDS, arrived)
             result = "stopped" if receipt else "not_found"
@@ -205,11 +213,11 @@ class Registry:
             events=session.events,
         )
 
-    def _cancel_elsewhere(self, key: SessionKey, arrived: float) -> Receipt | None:
+    def _cancel_elsewhere(self, key: SessionKey, arrived: float, client: str) -> Receipt | None:
         for _ in self.arbitration.tries():
             holder = self.arbitration.take(id_key(key))
             if holder is None:
-                self._remember_cancel(key)
+                self._remember_cancel(key, client)
                 return None
             state, answer = self.arbitration.ask(holder, _question("cancel", key))
             if state == "stopped":
@@ -219,10 +227,10 @@ class Registry:
                 return None
         raise AssertionError("tries raises at its end")
 
-    def _remember_cancel(self, key: SessionKey) -> None:
+    def _remember_cancel(self, key: SessionKey, client: str) -> None:
         with self._lock:
             before = self._reserved.forgotten
-            self._reserved.cancel(key)
+            self._reserved.cancel(key, client)
             forgotten = self._reserved.forgotten - before
         for _ in range(forgotten):
             signals.cancel_forgotten.send(self.sender)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from . import refusals, signals, sse
 from .disconnect import Watch
-from .errors import Aborted, UpstreamError
+from .errors import Aborted, Refusal, UpstreamError
 from .readiness import Coroutine
 from .reading import Reading
 from .registry import Registry
@@ -222,9 +222,12 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: UpstreamErr
         session.log.append([_stopped_event(session), sse.DONE])
     elif outcome is Outcome.FAILED and refusal is not None:
         session.refusal = refusal
-        error = {"message": refusal.message, "code": refusal.code}
-        session.log.append([sse.event("error", {"error": error})])
+        session.log.append([_error_event(refusal)])
     session.log.end()
+
+
+def _error_event(refusal: Refusal) -> bytes:
+    return sse.event("error", {"error": {"message": refusal.message, "code": refusal.code}})
 
 
 def _stopped_event(session: StreamSession) -> bytes:
@@ -292,5 +295,9 @@ class Follower:
         self._reading.close()
 
     def _read(self) -> bytes | None:
-        ready = self._reading.read(self._heartbeat)
+        try:
+            ready = self._reading.read(self._heartbeat)
+        except Refusal as refusal:
+            self._reading.close()
+            return _error_event(refusal) + b"\n\n"  # it has no number: others don't see it
         return sse.HEARTBEAT if ready == b"" else ready

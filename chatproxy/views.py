@@ -149,7 +149,7 @@ def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
     if payloads.is_session_id(session_id):
         signals.cancel_requested.send(state.app, session_id=session_id)
         try:
-            receipt = state.cancel(session_id, owner, arrived)
+            receipt = state.cancel(session_id, owner, arrived, request.remote_addr or "")
         except PeersUnavailable as unavailable:
             body = jsonify(success=False, message=unavailable.message)
             return body, unavailable.status, unavailable.headers()

@@ -1,7 +1,8 @@
 """Visits: the places of other workers' readers in the sessions of this one.
 
 Such a reader asks for what comes next, and with that says what it has got. What got lost on the way
-is asked for again, and told again. A reader that has not asked for a while has gone.
+is asked for again, and told again. A reader that has not asked for a while has gone: it does not
+ask while its client takes nothing, so that while is a little longer than a client may do so.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ from .session import StreamSession
 class Visits:
     """The places of other workers' readers in the sessions of this one.
 
-    A reader that has not asked for a while has gone.
-
     :param find: finds a session, live or retained, by owner and id.
+    :param patience: seconds without a question after which a reader has gone.
     """
 
     def __init__(
-        self, find: Callable[[tuple[str, str]], StreamSession | None], sender: object
+        self,
+        find: Callable[[tuple[str, str]], StreamSession | None],
+        sender: object,
+        patience: float,
     ) -> None:
         self._find = find
         self._sender = sender
+        self._patience = patience
         self._lock = threading.Lock()
         self._visits: dict[str, _Visit] = {}
 
@@ -50,10 +54,10 @@ class Visits:
             visit = self._visit(name, question, after)
             answer = visit.read(after, max(0.0, seconds)) if visit else {"state": "nothing"}
         except EventsGone:
-            return {"state": "gone"}
+            answer = {"state": "gone"}
         except ValueError:
-            return {"state": "beyond"}
-        if answer["state"] == "over":
+            answer = {"state": "beyond"}
+        if answer["state"] in ("over", "gone"):
             self.leave(question)
         return answer
 
@@ -82,27 +86,25 @@ class Visits:
                 session = self._find(key)
                 if session is None:
                     return None
-                visit = _Visit(key, SessionReading(session, after, self._sender))
-                self._visits[name] = visit
+                reading = SessionReading(session, after, self._sender)
+                visit = self._visits[name] = _Visit(key, reading, self._patience)
         return visit if visit.key == key else None
 
 
 class _Visit:
     """One reader of another worker."""
 
-    #: Seconds without a question after which it has gone.
-    _PATIENCE = 10.0
-
-    def __init__(self, key: tuple[str, str], reading: SessionReading) -> None:
+    def __init__(self, key: tuple[str, str], reading: SessionReading, patience: float) -> None:
         self.key = key
         self.reading = reading
-        self.until = time.monotonic() + self._PATIENCE
+        self._patience = patience
+        self.until = time.monotonic() + patience
         self._turn = threading.Lock()
 
     def read(self, after: int, seconds: float) -> Message:
         # One after the other: a question that nobody waits for any more may still be answered.
         with self._turn:
-            self.until = time.monotonic() + self._PATIENCE
+            self.until = time.monotonic() + self._patience
             self.reading.go_back(after)
             data = self.reading.read(seconds)
             return {

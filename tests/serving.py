@@ -88,6 +88,13 @@ def state():
     )
 
 
+@app.get("/held")
+def held():
+    """The number of the newest event of each answer that runs."""
+    live = app.extensions["chatproxy"].registry.live()
+    return jsonify({session.id: session.log.last for session in live})
+
+
 @app.get("/pid")
 def pid():
     return jsonify(os.getpid())

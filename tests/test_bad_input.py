@@ -98,7 +98,23 @@ def test_a_wrong_session_id(post, neighbour, name):
     assert response.json()["code"] == "invalid_session_id"
 
 
-@pytest.mark.parametrize("session_id", ["session_1718345013123_k3j9x0ab", "A.b_c:d-9", "x" * 128])
+@pytest.mark.parametrize("session_id", [".", ".."])
+def test_an_id_that_a_stop_could_not_name_is_refused_and_unknown_to_one(post, proxy, session_id):
+    response = post(json.dumps(chat()), session_id)
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_session_id")
+    client = Client(proxy.port)
+    client.send(
+        f"POST /api/chat/cancel/{session_id} HTTP/1.1\r\nHost: test\r\n"
+        "Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
+    )
+    answer = client.read_until(b"}")
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert b"Session not found" in answer
+
+
+@pytest.mark.parametrize(
+    "session_id", ["session_1718345013123_k3j9x0ab", "...", "A.b_c:d-9", "x" * 128]
+)
 def test_ids_of_the_right_form_pass(post, proxy, session_id):
     response = post(json.dumps(chat(simulate={"rate": 0, "tokens": 1})), session_id)
     assert response.status_code == 200

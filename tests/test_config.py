@@ -60,6 +60,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "CHATPROXY_IDLE_TIMEOUT": ("idle_timeout", {"60": 60.0}, []),
     "CHATPROXY_DEADLINE": ("deadline", {"600": 600.0}, []),
     "CHATPROXY_HEARTBEAT": ("heartbeat", {"1e1": 10.0}, []),
+    "CHATPROXY_READER_TIMEOUT": ("reader_timeout", {"2.5": 2.5}, []),
     "CHATPROXY_RETAIN": ("retain", {"0.1": 0.1}, []),
     "CHATPROXY_GRACE": ("grace", {"5": 5.0}, []),
     "CHATPROXY_RETAIN_BYTES": ("retain_bytes", {"1000000": 1_000_000}, []),

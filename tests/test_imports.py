@@ -20,8 +20,9 @@ LAYERS = [
     {"errors"},
     {"scopes"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
-    | {"measures", "tally", "wire"},
-    {"receipt", "refusals", "reservations", "arbitration", "access", "drain"},
+    | {"measures", "tally", "wire", "shares", "stalls"},
+    {"receipt", "refusals", "ended", "early_stops", "reservations"}
+    | {"arbitration", "access", "drain"},
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
     {
         "body",

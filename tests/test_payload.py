@@ -7,10 +7,12 @@ import json
 import timeit
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urljoin
 
 import msgspec
 import pytest
-from hypothesis import given
+import requests
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatproxy import payload
@@ -38,7 +40,18 @@ def refusal_of(body: bytes) -> InvalidRequest:
 
 @pytest.mark.parametrize(
     "session_id",
-    ["session_1718345013123_k3j9x0ab", "a", "A.b_c:d-9", "7" * 128, "..", "-"],
+    [
+        "session_1718345013123_k3j9x0ab",
+        "a",
+        "A.b_c:d-9",
+        "7" * 128,
+        "...",
+        ".a",
+        "a..",
+        "-",
+        ":",
+        "http:",
+    ],
 )
 def test_an_id_of_the_allowed_characters_passes_unchanged(session_id: str) -> None:
     assert payload.check_session_id(session_id) == session_id
@@ -46,7 +59,22 @@ def test_an_id_of_the_allowed_characters_passes_unchanged(session_id: str) -> No
 
 @pytest.mark.parametrize(
     "session_id",
-    ["a b", "a/b", "a\n", "\na", "a\r\nb", "ä", "٣", "a%", "a,b", "x" * 129, " ", "a\x00"],
+    [
+        "a b",
+        "a/b",
+        "a\n",
+        "\na",
+        "a\r\nb",
+        "ä",
+        "٣",
+        "a%",
+        "a,b",
+        "x" * 129,
+        " ",
+        "a\x00",
+        ".",
+        "..",
+    ],
 )
 def test_any_other_id_is_refused(session_id: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -54,6 +82,17 @@ def test_any_other_id_is_refused(session_id: str) -> None:
     assert (caught.value.status, caught.value.code) == (400, "invalid_session_id")
     assert caught.value.message.startswith("The session id must be ")
     assert not payload.is_session_id(session_id)
+
+
+@given(st.from_regex(r"[A-Za-z0-9._:-]{1,128}", fullmatch=True) | st.from_regex(r"[.:-]{1,4}\Z"))
+@settings(deadline=None, derandomize=True, database=None)
+def test_every_id_arrives_in_the_path_of_its_stop_as_it_is(session_id: str) -> None:
+    """Clients take the segments . and .. away, and nothing else of what an id may have."""
+    if payload.is_session_id(session_id):
+        path = f"/api/chat/cancel/{session_id}"
+        sent = requests.Request("POST", f"http://chat.example{path}").prepare().path_url
+        joined = urljoin("http://chat.example/page/", path)
+        assert (sent, joined) == (path, f"http://chat.example{path}")
 
 
 @pytest.mark.parametrize("missing", [None, ""])

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from chatproxy import reading as reading_module
 from chatproxy import signals, sse
-from chatproxy import visits as visits_module
 from chatproxy.answer_log import AnswerLog
-from chatproxy.errors import EventsGone, PeersUnavailable
+from chatproxy.errors import EventsGone, PeersUnavailable, Refusal
 from chatproxy.peers import Message
 from chatproxy.reading import PeerReading, SessionReading
 from chatproxy.session import Outcome, Reason, StreamSession
@@ -47,9 +46,9 @@ def wire(first: int, last: int) -> bytes:
 class Elsewhere:
     """Another worker that has a session, and the way to it, which loses what a test says."""
 
-    def __init__(self, session: StreamSession | None) -> None:
+    def __init__(self, session: StreamSession | None, patience: float = PATIENCE) -> None:
         self.session = session
-        self.visits = Visits(lambda key: self.session if key == KEY else None, self)
+        self.visits = Visits(lambda key: self.session if key == KEY else None, self, patience)
         self.losses: list[str] = []
         self.asked = 0
 
@@ -152,10 +151,9 @@ def test_a_reader_elsewhere_counts_as_a_reader_until_it_leaves() -> None:
     assert len(elsewhere.visits) == 0
 
 
-def test_a_reader_elsewhere_that_asks_no_more_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visits_module._Visit, "_PATIENCE", 0.05)
+def test_a_reader_elsewhere_that_asks_no_more_has_gone() -> None:
     session = new_session()
-    elsewhere = Elsewhere(session)
+    elsewhere = Elsewhere(session, patience=0.05)
     elsewhere.open()
     elsewhere.visits.sweep()
     assert not session.flag.is_set()
@@ -168,23 +166,19 @@ def test_a_reader_elsewhere_that_asks_no_more_has_gone(monkeypatch: pytest.Monke
     assert len(elsewhere.visits) == 0
 
 
-def test_a_reader_that_was_taken_for_gone_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visits_module._Visit, "_PATIENCE", -1.0)
+def test_a_reader_that_was_taken_for_gone_can_go_on() -> None:
     session = new_session(grace=10.0)
-    elsewhere = Elsewhere(session)
+    elsewhere = Elsewhere(session, patience=-1.0)
     reading = elsewhere.open()
     add(session, 3)
     elsewhere.visits.sweep()
     assert reading.read(PATIENCE) == wire(1, 3)
 
 
-def test_the_end_of_a_visit_that_was_swept_is_not_the_end_of_the_answer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_end_of_a_visit_that_was_swept_is_not_the_end_of_the_answer() -> None:
     """The sweep may come while a question is being answered."""
-    monkeypatch.setattr(visits_module._Visit, "_PATIENCE", -1.0)
     session = new_session(grace=10.0)
-    elsewhere = Elsewhere(session)
+    elsewhere = Elsewhere(session, patience=-1.0)
     reading, got = elsewhere.open(), list[bytes | None]()
     reader = threading.Thread(target=lambda: got.append(reading.read(PATIENCE)), daemon=True)
     reader.start()
@@ -205,16 +199,41 @@ def test_where_the_worker_is_gone_the_reader_is_told_after_which_event(gone: str
     assert reading.read(PATIENCE) == wire(1, 2)
     if gone == "ended":
         elsewhere.session = None
-        elsewhere.visits = Visits(lambda _key: None, None)
+        elsewhere.visits = Visits(lambda _key: None, None, PATIENCE)
     else:
         elsewhere.losses = ["question"] * 1_000_000
-    told = reading.read(PATIENCE)
-    assert told is not None
-    assert told.startswith(b"event: error\n")
-    assert b"after event 2:" in told
-    assert b'"answer_lost"' in told
-    assert told.endswith(b"\n\n")
+    with pytest.raises(Refusal, match="after event 2:") as told:
+        reading.read(PATIENCE)
+    assert told.value.code == "answer_lost"
+    reading.close()
     assert reading.read(PATIENCE) is None
+
+
+def test_a_reader_elsewhere_that_falls_too_far_behind_is_told_and_is_gone() -> None:
+    session = new_session(limit=100)
+    elsewhere = Elsewhere(session)
+    here, there = SessionReading(session, 0, None), elsewhere.open()
+    for _ in range(20):
+        add(session, 1)
+        here.read(0)
+        session.log.wait_for_room()
+    with pytest.raises(EventsGone):
+        there.read(PATIENCE)
+    assert len(elsewhere.visits) == 0
+    assert not session.flag.is_set()
+    here.close()
+    assert session.reason is Reason.DISCONNECT
+
+
+def test_when_only_readers_are_left_that_can_not_go_on_nobody_is_left() -> None:
+    session = new_session(limit=100)
+    here, _stalled = SessionReading(session, 0, None), SessionReading(session, 0, None)
+    for _ in range(20):
+        add(session, 1)
+        here.read(0)
+        session.log.wait_for_room()
+    here.close()
+    assert session.reason is Reason.DISCONNECT
 
 
 def test_events_that_are_gone_and_that_never_were_are_told_apart() -> None:

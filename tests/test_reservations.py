@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from chatproxy import reservations as reservations_module
-from chatproxy.answer_log import AnswerLog
-from chatproxy.reservations import EARLY_CANCEL_SECONDS, Reservations, SessionKey
+from chatproxy import early_stops
+from chatproxy.answer_log import AnswerLog, LogReader
+from chatproxy.early_stops import EARLY_CANCEL_SECONDS
+from chatproxy.errors import EventsGone
+from chatproxy.reservations import Reservations, SessionKey
 from chatproxy.session import StreamSession
 
 RETAIN = 60.0
@@ -17,9 +19,14 @@ RETAIN = 60.0
 LOOK = 1.5
 
 
-def session_of(key: SessionKey) -> StreamSession:
+def session_of(key: SessionKey, size: int = 0) -> StreamSession:
+    """A session that has ended, with one event of some bytes, if any."""
     owner, session_id = key
-    return StreamSession(session_id, owner, AnswerLog(1000))
+    log = AnswerLog(1 << 20)
+    if size:
+        log.append([b"data: " + b"x" * size])
+    log.end()
+    return StreamSession(session_id, owner, log)
 
 
 FOOTPRINT = AnswerLog(1000).footprint
@@ -42,7 +49,7 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def reservations(clock: HandClock) -> Reservations:
-    return Reservations(RETAIN, 1 << 20, clock)
+    return Reservations(RETAIN, 1 << 20, 1 << 20, clock)
 
 
 def test_an_id_is_reserved_for_one_reason_and_one_owner(reservations: Reservations) -> None:
@@ -135,28 +142,54 @@ def test_the_stops_of_an_owner_are_bounded_and_the_least_recent_are_told(
     assert reservations.is_cancelled((owner, "2"))
 
 
-def test_the_owners_with_stops_are_bounded_and_all_stops_of_the_least_recent_are_told(
+def stop_from(reservations: Reservations, client: str, count: int) -> None:
+    for number in range(count):
+        reservations.cancel(("", f"{client} {number}"), client)
+
+
+@pytest.mark.parametrize("victim", ["192.0.2.7", "2001:db8:1::1", "2001:db8:0:2::1", ""])
+@pytest.mark.parametrize(
+    "attacker", ["198.51.100.{}", "2001:db8:0:1::{:x}", "::ffff:198.51.100.{}"]
+)
+def test_no_client_can_push_out_the_early_stops_of_another(
+    reservations: Reservations, attacker: str, victim: str
+) -> None:
+    """Also not with the many addresses that every client of IPv6 has."""
+    reservations.cancel(("", "victim's"), victim)
+    one = "198.51.100" in attacker
+    for number in range(12_000):
+        address = attacker.format(1 if one else number)
+        reservations.cancel(("", f"session_{number}"), address)
+    assert reservations.is_cancelled(("", "victim's"))
+    assert len(reservations.given_up()) == reservations.forgotten == 2_001
+
+
+def test_a_site_with_many_networks_can_not_push_out_the_early_stops_of_another(
     reservations: Reservations,
 ) -> None:
-    reservations.cancel(("owner 0", "a"))
-    reservations.cancel(("owner 0", "b"))
-    for number in range(1, 1001):
-        reservations.cancel((f"owner {number}", "a"))
-    assert set(reservations.given_up()) == {("owner 0", "a"), ("owner 0", "b")}
-    assert reservations.forgotten == 2
+    reservations.cancel(("", "victim's"), "2001:db8:1::1")
+    for number in range(12_000):
+        reservations.cancel(("", str(number)), f"2001:db8:2:{number:x}::1")
+    assert reservations.is_cancelled(("", "victim's"))
 
 
-def test_of_an_owner_that_makes_room_all_are_told_and_only_the_live_ones_are_lost(
-    reservations: Reservations, clock: HandClock
+def test_many_clients_have_a_place_each(reservations: Reservations) -> None:
+    stop_from(reservations, "192.0.2.1", 20_000)
+    for number in range(1, 101):
+        stop_from(reservations, f"198.51.100.{number}", 10)
+    for number in range(1, 101):
+        assert reservations.is_cancelled(("", f"198.51.100.{number} 0"))
+    assert reservations.is_cancelled(("", "192.0.2.1 19999")), "the newest of the largest stay"
+
+
+def test_a_stop_that_comes_again_from_elsewhere_stays_with_whoever_came_first(
+    reservations: Reservations,
 ) -> None:
-    reservations.cancel(("owner 0", "a"))
-    clock.now += 20
-    reservations.cancel(("owner 0", "b"))
-    clock.now += 15
-    for number in range(1, 1001):
-        reservations.cancel((f"owner {number}", "a"))
-    assert set(reservations.given_up()) == {("owner 0", "a"), ("owner 0", "b")}
-    assert reservations.forgotten == 1
+    """Else an attacker who knows an id could push it out with their own."""
+    reservations.cancel(("", "victim's"), "192.0.2.7")
+    reservations.cancel(("", "victim's"), "198.51.100.1")
+    stop_from(reservations, "198.51.100.1", 12_000)
+    assert reservations.is_cancelled(("", "victim's"))
 
 
 def test_to_make_room_by_age_is_no_loss(reservations: Reservations, clock: HandClock) -> None:
@@ -166,6 +199,142 @@ def test_to_make_room_by_age_is_no_loss(reservations: Reservations, clock: HandC
     reservations.cancel(("ada", "new"))
     assert reservations.forgotten == 0
     assert len(reservations.given_up()) == 100
+
+
+# --- what is held of ended answers, for whom it may be
+
+
+def end_read(reservations: Reservations, owner: str, name: str) -> LogReader:
+    """Retain an answer that is read; return its reader."""
+    session = session_of((owner, name), 10_000)
+    reader = session.log.reader()
+    reservations.end(session)
+    return reader
+
+
+def small(clock: HandClock, share: int = 1 << 20) -> Reservations:
+    """Room for three answers of 10,000 bytes."""
+    return Reservations(RETAIN, 45_000, share, clock)
+
+
+def end(reservations: Reservations, owner: str, name: str) -> StreamSession:
+    session = session_of((owner, name), 10_000)
+    reservations.end(session)
+    return session
+
+
+def look(reservations: Reservations, clock: HandClock) -> None:
+    clock.now += LOOK
+    reservations.given_up()
+
+
+def test_what_a_reader_holds_counts_until_it_lets_go(clock: HandClock) -> None:
+    """Although its time is over, and nobody finds it any more."""
+    reservations = small(clock)
+    readers = [end_read(reservations, "", f"read {number}") for number in range(3)]
+    clock.now += RETAIN
+    look(reservations, clock)
+    assert reservations.retained() == []
+    assert len(reservations) == 3
+    end(reservations, "", "new")
+    assert reservations.retained() == [], "there is no room beside those"
+    readers[0].close()
+    look(reservations, clock)
+    new = end(reservations, "", "newer")
+    assert reservations.retained() == [new]
+
+
+def test_those_that_nobody_reads_go_first_then_the_oldest_that_are_read(clock: HandClock) -> None:
+    reservations = small(clock)
+    first = end_read(reservations, "", "first")
+    unread = end(reservations, "", "unread")
+    others = [end_read(reservations, "", f"read {number}") for number in range(2)]
+    assert unread.log.size == 0
+    assert reservations.ended(("", "unread")) is None
+    others.append(end_read(reservations, "", "one too many"))
+    look(reservations, clock)
+    with pytest.raises(EventsGone):
+        first.read(0)
+    assert all(other.read(0) for other in others)
+    assert reservations.ended(("", "first")) is None
+    assert reservations.forgotten == 0
+
+
+def test_a_reader_that_has_had_all_of_it_holds_nothing(clock: HandClock) -> None:
+    reservations = small(clock)
+    reader = end_read(reservations, "", "first")
+    reader.read(0)
+    clock.now += RETAIN
+    look(reservations, clock)
+    assert len(reservations) == 0
+    assert reader.read(0) is None
+
+
+def test_what_is_no_longer_held_is_emptied_whoever_refers_to_it(clock: HandClock) -> None:
+    reservations = small(clock)
+    first = end(reservations, "", "first")
+    clock.now += RETAIN
+    look(reservations, clock)
+    assert first.log.size == 0
+    with pytest.raises(EventsGone):
+        first.log.reader()
+
+
+def test_a_reader_is_not_told_at_the_moment_in_which_another_answer_ends(clock: HandClock) -> None:
+    """It has had no time yet to read the last events of its own."""
+    reservations = small(clock)
+    readers = [end_read(reservations, "", str(number)) for number in range(6)]
+    assert all(reader.read(0) for reader in readers)
+
+
+def test_an_owner_that_holds_most_makes_room_and_no_other(clock: HandClock) -> None:
+    reservations = small(clock)
+    bobs = end(reservations, "bob", "bob's")
+    mallorys = [end_read(reservations, "mallory", str(number)) for number in range(9)]
+    look(reservations, clock)
+    assert reservations.ended(("bob", "bob's")) is bobs
+    kept = [reader for reader in mallorys if reader._log.size]
+    assert kept == mallorys[-2:]
+
+
+def test_an_owner_has_no_more_than_a_share_although_there_is_room(clock: HandClock) -> None:
+    reservations = small(clock, share=15_000)
+    end(reservations, "ada", "first")
+    end(reservations, "ada", "second")
+    assert reservations.given_up() == [("ada", "first")]
+    read = end_read(reservations, "ada", "third")
+    end(reservations, "ada", "fourth")
+    assert read._log.size
+    look(reservations, clock)
+    assert [session.id for session in reservations.retained()] == ["third"]
+
+
+def test_without_owners_nobody_has_a_share(clock: HandClock) -> None:
+    reservations = small(clock, share=15_000)
+    for number in range(3):
+        end(reservations, "", str(number))
+    assert len(reservations.retained()) == 3
+
+
+def test_an_answer_that_there_is_no_room_for_pushes_out_no_other(clock: HandClock) -> None:
+    reservations = small(clock)
+    first = end(reservations, "", "first")
+    reservations.end(session_of(("", "huge"), 50_000))
+    assert reservations.given_up() == [("", "huge")]
+    assert reservations.retained() == [first]
+
+
+def test_an_answer_replaces_the_retained_one_of_its_id_whose_readers_read_on(
+    clock: HandClock,
+) -> None:
+    reservations = small(clock)
+    reader = end_read(reservations, "", "chat")
+    second = end(reservations, "", "chat")
+    assert reservations.retained() == [second]
+    assert len(reservations) == 2
+    assert reader.read(0)
+    look(reservations, clock)
+    assert len(reservations) == 1
 
 
 OWNERS = st.sampled_from(["", "ada", "bob", "eve"])
@@ -182,8 +351,8 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        for name, most in (("_MOST", 3), ("_MOST_OF_OWNER", 2), ("_MOST_OWNERS", 2)):
-            self.patch.setattr(reservations_module, name, most)
+        for name, most in (("_MOST", 3), ("_MOST_OF_OWNER", 2)):
+            self.patch.setattr(early_stops, name, most)
         self.clock = HandClock()
         self.ended: dict[SessionKey, float] = {}
         self.stopped: dict[SessionKey, float] = {}
@@ -193,7 +362,7 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(retain=st.sampled_from([5.0, 30.0, 70.0]))
     def begin(self, retain: float) -> None:
         self.retain = retain
-        self.reservations = Reservations(retain, 3 * FOOTPRINT, self.clock)
+        self.reservations = Reservations(retain, 3 * FOOTPRINT, 2 * FOOTPRINT, self.clock)
 
     def teardown(self) -> None:
         self.patch.undo()
@@ -242,11 +411,13 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def the_bounds_hold(self) -> None:
         if hasattr(self, "reservations"):
-            assert sum(self.reservations.ended(key) is not None for key in self.ended) <= 3
+            ended = [key for key in self.ended if self.reservations.ended(key)]
+            assert len(ended) <= 3
             stopped = [key for key in self.stopped if self.reservations.is_cancelled(key)]
-            assert len({owner for owner, _ in stopped}) <= 2
+            assert len(stopped) <= 3
             for owner in ("ada", "bob", "eve"):
                 assert sum(key[0] == owner for key in stopped) <= 2
+                assert sum(key[0] == owner for key in ended) <= 2
 
 
 TestAnyOrder = AnyOrder.TestCase
@@ -258,7 +429,7 @@ TestAnyOrder.settings = settings(
 @settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.text(st.characters(exclude_categories=()), max_size=8), unique=True))
 def test_names_of_any_kind_are_told_apart(names: list[str]) -> None:
-    reservations = Reservations(RETAIN, 1 << 20, HandClock())
+    reservations = Reservations(RETAIN, 1 << 20, 1 << 20, HandClock())
     for name in names[::2]:
         reservations.cancel((name, name))
         reservations.end(session_of(("x", name)))

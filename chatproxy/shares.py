@@ -1,0 +1,89 @@
+"""Shares: what is held for many, in the order in which it came, so that room is made fairly.
+
+Every key has a size and belongs to somebody's share. When all of it is too much, the largest share
+makes room, and in it the oldest key goes first: so whoever fills the whole pushes out only what is
+their own. To find the largest takes no longer with many shares than with few.
+
+Not safe to use from several threads at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+_K = TypeVar("_K", bound=Hashable)
+_S = TypeVar("_S", bound=Hashable)
+
+
+class Shares(Generic[_K, _S]):
+    """Keys with their sizes, each in one share; by default each counts as 1."""
+
+    def __init__(self) -> None:
+        self._entries: dict[_K, tuple[_S, int]] = {}
+        self._shares: dict[_S, dict[_K, None]] = {}
+        self._sizes: dict[_S, int] = {}
+        #: The size of all.
+        self.size = 0
+        # A heap of every size that a share came to have, the largest first. Those that are not its
+        # last are passed over, and taken away when they are most of the heap.
+        self._largest: list[tuple[int, int, _S]] = []
+        self._last: dict[_S, int] = {}
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def __iter__(self) -> Iterator[_K]:
+        """All keys, the oldest first."""
+        return iter(self._entries)
+
+    def put(self, key: _K, share: _S, size: int = 1) -> None:
+        """Put in a key that is not there, as the newest."""
+        self._entries[key] = share, size
+        self._shares.setdefault(share, {})[key] = None
+        self._resize(share, size)
+
+    def remove(self, key: _K) -> None:
+        """Take a key out."""
+        share, size = self._entries.pop(key)
+        del self._shares[share][key]
+        if not self._shares[share]:
+            del self._shares[share]
+        self._resize(share, -size)
+
+    def of(self, share: _S) -> Iterator[_K]:
+        """The keys of one share, the oldest first."""
+        return iter(self._shares.get(share, ()))
+
+    def size_of(self, share: _S) -> int:
+        """The size of one share."""
+        return self._sizes.get(share, 0)
+
+    def largest(self) -> _S:
+        """The largest share; of several, the one that has been as large for longest.
+
+        :raises IndexError: if there is none.
+        """
+        while True:
+            _, number, share = self._largest[0]
+            if self._last.get(share) == number:
+                return share
+            heapq.heappop(self._largest)
+
+    def _resize(self, share: _S, by: int) -> None:
+        self.size += by
+        if share not in self._shares:
+            del self._sizes[share], self._last[share]
+            return
+        self._sizes[share] = size = self._sizes.get(share, 0) + by
+        self._last[share] = number = next(self._numbers)
+        heapq.heappush(self._largest, (-size, number, share))
+        if len(self._largest) > 4 * len(self._last) + 64:
+            self._largest = [each for each in self._largest if self._last.get(each[2]) == each[1]]
+            heapq.heapify(self._largest)

@@ -1,0 +1,62 @@
+"""Shares: what they hold in all and each, which is the largest, and what is oldest in it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from chatproxy.shares import Shares
+
+STEPS = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 9), st.sampled_from("abc"), st.integers(1, 5))
+)
+
+
+@hypothesis_settings(derandomize=True, deadline=None, database=None)
+@given(STEPS)
+def test_the_sizes_and_the_largest_are_right_after_any_steps(
+    steps: list[tuple[bool, int, str, int]],
+) -> None:
+    shares, model = Shares[int, str](), dict[int, tuple[str, int]]()
+    for put, key, share, size in steps:
+        if key in model:
+            shares.remove(key)
+            del model[key]
+        if put:
+            shares.put(key, share, size)
+            model[key] = share, size
+        sizes = Counter[str]()
+        for name, length in model.values():
+            sizes[name] += length
+        assert shares.size == sum(sizes.values())
+        assert list(shares) == list(model)
+        assert {name: shares.size_of(name) for name in "abc"} == {n: sizes[n] for n in "abc"}
+        if model:
+            largest = shares.largest()
+            assert sizes[largest] == max(sizes.values())
+            assert list(shares.of(largest)) == [k for k, (n, _) in model.items() if n == largest]
+
+
+def test_of_equal_shares_the_one_that_is_so_for_longest_is_the_largest() -> None:
+    shares = Shares[str, str]()
+    for name in "abc":
+        shares.put(name, name)
+    assert shares.largest() == "a"
+    shares.remove("a")
+    shares.put("a", "a")
+    assert shares.largest() == "b"
+
+
+def test_it_takes_no_longer_with_many_shares() -> None:
+    shares = Shares[int, int]()
+    for number in range(50_000):
+        shares.put(number, number)
+    begin = time.process_time()
+    for number in range(50_000, 51_000):
+        shares.put(number, number)
+        shares.remove(next(shares.of(shares.largest())))
+    assert time.process_time() - begin < 1.0, "a look at all of them each time takes 50 times that"

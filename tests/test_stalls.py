@@ -1,0 +1,153 @@
+"""Clients that take nothing of what is sent to them are dropped, whatever their sockets are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from chatproxy.stalls import StallWatch
+
+from .servers import wait_for
+
+TIMEOUT = 0.4
+
+
+def pair(family: str) -> tuple[socket.socket, socket.socket]:
+    """The server's end and the client's, who takes in little by itself."""
+    if family == "unix":
+        return socket.socketpair()
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        server = socket.create_connection(listener.getsockname())
+        return server, listener.accept()[0]
+
+
+@pytest.fixture
+def unix_pair() -> Iterator[Callable[[], tuple[socket.socket, socket.socket]]]:
+    """Makes pairs that are closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make() -> tuple[socket.socket, socket.socket]:
+            ours, theirs = pair("unix")
+            return stack.enter_context(ours), stack.enter_context(theirs)
+
+        yield make
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = pair(request.param)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def fill(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(b"x" * 65536)
+    sock.setblocking(True)
+
+
+def is_shut(sock: socket.socket) -> bool:
+    try:
+        sock.send(b"x", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def write_on(sock: socket.socket) -> tuple[threading.Thread, list[OSError]]:
+    """A thread that is blocked in writing much, and its error."""
+    errors: list[OSError] = []
+
+    def write() -> None:
+        try:
+            sock.sendall(b"x" * 50_000_000)
+        except OSError as error:
+            errors.append(error)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    return writer, errors
+
+
+def test_whoever_is_blocked_in_writing_is_freed(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, _theirs = ends
+    writer, errors = write_on(ours)
+    StallWatch(TIMEOUT).watch(ours.fileno())
+    writer.join(10)
+    assert isinstance(errors[0], BrokenPipeError)
+
+
+def test_a_client_that_takes_a_little_now_and_then_stays(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = ends
+    writer, errors = write_on(ours)
+    StallWatch(TIMEOUT).watch(ours.fileno())
+    end = time.monotonic() + 5 * TIMEOUT
+    while time.monotonic() < end:
+        assert theirs.recv(20_000)
+        time.sleep(TIMEOUT / 20)
+    assert errors == []
+    ours.shutdown(socket.SHUT_RDWR)
+    writer.join(10)
+
+
+def test_a_client_that_has_nothing_to_take_stays(
+    ends: tuple[socket.socket, socket.socket],
+    unix_pair: Callable[[], tuple[socket.socket, socket.socket]],
+) -> None:
+    ours, theirs = ends
+    watch = StallWatch(TIMEOUT)
+    watch.watch(ours.fileno())
+    other, _its_peer = unix_pair()
+    fill(other)
+    watch.watch(other.fileno())
+    wait_for(lambda: is_shut(other))
+    time.sleep(TIMEOUT)
+    ours.send(b"still there")
+    assert theirs.recv(100) == b"still there"
+
+
+def test_a_socket_that_has_come_in_the_place_of_a_closed_one_is_let_alone(
+    unix_pair: Callable[[], tuple[socket.socket, socket.socket]],
+) -> None:
+    """The server may close one at any time, and its descriptor is used again."""
+    ours, _theirs = unix_pair()
+    new, _its_peer = unix_pair()
+    fill(ours)
+    fill(new)
+    watch = StallWatch(TIMEOUT)
+    watch.watch(ours.fileno())
+    os.dup2(new.fileno(), ours.fileno())
+    last, _peer = unix_pair()
+    fill(last)
+    watch.watch(last.fileno())
+    wait_for(lambda: is_shut(last))
+    assert not is_shut(new)
+
+
+def test_the_thread_ends_with_the_last_socket(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, _theirs = ends
+
+    def runs() -> bool:
+        return any(thread.name == "chatproxy-stalls" for thread in threading.enumerate())
+
+    wait_for(lambda: not runs(), message="the end of the threads of other tests")
+    watch = StallWatch(0.1)
+    watch.watch(ours.fileno())
+    assert runs()
+    ours.close()
+    wait_for(lambda: not runs())
