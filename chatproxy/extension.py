@@ -15,7 +15,7 @@ from typing import TypeVar
 from flask import Flask
 from flask_cors import CORS
 
-from . import logs, shutdown, signals, views
+from . import exposure, logs, shutdown, signals, views
 from . import payload as payloads
 from .clock import Clock
 from .config import Settings, unknown_names
@@ -38,6 +38,9 @@ from .transcript import Transcript
 from .upstream import Upstream, UpstreamCall
 
 logger = logs.logger
+
+#: What a page of another origin may read, beside what Fetch (3.3.3) lists as safe.
+_EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
 
 Owner = Callable[[], "str | None"]
 Prepare = Callable[[payloads.Payload], "payloads.Payload | None"]
@@ -83,11 +86,13 @@ class ChatProxy:
             )
         for name in unknown_names({*os.environ, *app.config}):
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
+        for sentence in exposure.of_the_key(settings):
+            logger.warning(sentence)
         routes = views.blueprint(self._url_prefix)
         if settings.cors_origins:
             # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
             origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
-            CORS(routes, origins=origins, expose_headers=["X-Session-Id"])
+            CORS(routes, origins=origins, expose_headers=_EXPOSED_HEADERS)
         app.extensions["chatproxy"] = State(app, settings, self._owner, self._preparers)
         app.register_blueprint(routes)
 

@@ -207,8 +207,8 @@ class Client:
     def post_stream(self, session_id, **fields):
         body = json.dumps(chat(**fields)).encode()
         self.send(
-            b"POST /api/chat/stream HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-            b"X-Session-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
+            b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nX-Session-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
             % (session_id.encode(), len(body), body)
         )
         return self

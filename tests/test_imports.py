@@ -17,10 +17,10 @@ PACKAGE = Path(chatproxy.__file__).parent
 
 #: From the bottom up. A module imports only from its own layer and those below.
 LAYERS = [
-    {"errors"},
+    {"errors", "hosts"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
     | {"measures", "tally", "wire"},
-    {"receipt", "refusals", "reservations", "arbitration", "access", "drain"},
+    {"receipt", "refusals", "reservations", "arbitration", "access", "drain", "exposure"},
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
     {
         "body",
