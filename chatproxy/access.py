@@ -36,6 +36,16 @@ class Access:
         self._seats = 0
         self._owned: Counter[str] = Counter()
 
+    def check(self, owner: str) -> None:
+        """See whether there is a seat on this worker.
+
+        :raises TooManySessions: if the worker's or the owner's limit is reached.
+        """
+        if self._seats >= self._most:
+            raise TooManySessions("Too many answers are running.", retry_after=1)
+        if owner and self._owned[owner] >= self._most_of_owner:
+            raise _too_many_of_owner()
+
     def enter(self, owner: str) -> Seat:
         """Take a seat for a new session.
 
@@ -57,11 +67,8 @@ class Access:
 
     def _count(self, owner: str) -> int:
         with self._lock:
-            if self._seats >= self._most:
-                raise TooManySessions("Too many answers are running.", retry_after=1)
+            self.check(owner)
             taken_here = self._owned[owner]
-            if owner and taken_here >= self._most_of_owner:
-                raise _too_many_of_owner()
             self._seats += 1
             self._owned[owner] += 1
             return taken_here

@@ -86,6 +86,14 @@ class Registry:
         with self._lock:
             return self._live.get(key) or self._reserved.ended(key)
 
+    def check(self, session_id: str, owner: str) -> None:
+        """See whether this worker would refuse a new session, without asking the others.
+
+        :raises Refusal: as ``claim`` does.
+        """
+        self._refuse_known((owner, session_id))
+        self._access.check(owner)
+
     def claim(self, session_id: str, owner: str, grace: float = 0.0) -> StreamSession:
         """Take an id for a new session.
 

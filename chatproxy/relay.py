@@ -174,7 +174,8 @@ class Follower:
 
         :raises Refusal: where the answer failed before there was.
         """
-        self._first = self._read()
+        if self._first is None:
+            self._first = self._read()
         if self._reading.refusal is not None:
             raise copy.copy(self._reading.refusal)
 

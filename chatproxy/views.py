@@ -1,6 +1,8 @@
 """The routes of the blueprint: an answer as a stream, the Stop for it, and the way back to it.
 
 They run inside the application's own ``before_request``, so that its login and its limits apply.
+An answer is awaited outside of the request, after the application's teardown: a connection to a
+database that the login took is given back by then.
 """
 
 from __future__ import annotations
@@ -8,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, current_app, g, jsonify, request
+from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from . import payload as payloads
@@ -19,7 +21,7 @@ from .errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
 from .wire import Outlet
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from .extension import State
     from .relay import Follower
@@ -53,12 +55,13 @@ def stream() -> Response:
     grace = payloads.check_grace(
         request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
     )
+    # Before the body is read and parsed: what is refused costs nothing else.
+    state.registry.check(session_id, owner)
     body = state.prepare(_read_payload())
     follower = state.begin(session_id, owner, body, grace)
     with _closed_if_it_fails(follower):
         signals.stream_started.send(state.app, session_id=session_id, owner=owner)
         follower.watch = state.watcher.watch(request.environ, follower.close)
-        follower.begin()
     return _respond(session_id, follower)
 
 
@@ -87,20 +90,44 @@ def _closed_if_it_fails(follower: Follower) -> Iterator[None]:
 
 def _respond(session_id: str, follower: Follower) -> Response:
     g.chatproxy_follower = follower
-    return _Answer(follower, {**_STREAM_HEADERS, "X-Session-Id": session_id})
+    return _Answer(_state().app, follower, {**_STREAM_HEADERS, "X-Session-Id": session_id})
 
 
 class _Answer(Response):
-    """A response to whose body, where nobody has replaced it, a server can lend its wire."""
+    """A response that begins when the server asks for its first item.
 
-    def __init__(self, follower: Follower, headers: dict[str, str]) -> None:
+    Only then is it known whether there is an answer: one that failed by then gets the status of
+    the failure, with the headers that the application has added. If the application replaces the
+    body, the status is 200, and a failure is an event.
+    """
+
+    def __init__(self, app: Flask, follower: Follower, headers: dict[str, str]) -> None:
         super().__init__(follower, headers=headers)
+        self._app = app
         self._follower = follower
 
-    def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
-        if self.response is self._follower and environ["REQUEST_METHOD"] != "HEAD":
-            return Outlet(self._follower, self.close)
-        return super().get_app_iter(environ)
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self.response is not self._follower:
+            return super().__call__(environ, start_response)
+        return Outlet(lambda: self._begin(environ, start_response), self.close)
+
+    def _begin(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            self._follower.begin()
+        except Refusal as refusal:
+            return self._refused(refusal)(environ, start_response)
+        items, status, headers = self.get_wsgi_response(environ)
+        start_response(status, headers)
+        return items if environ["REQUEST_METHOD"] == "HEAD" else self._follower
+
+    def _refused(self, refusal: Refusal) -> Response:
+        text = self._app.json.dumps(_body_of(refusal))
+        response = Response(text, refusal.status, content_type="application/json")
+        for name, value in self.headers:
+            if _STREAM_HEADERS.get(name) != value:
+                response.headers.add(name, value)
+        response.headers.update(refusal.headers())
+        return response
 
 
 def sessions() -> tuple[Response, int]:
@@ -145,8 +172,11 @@ def forget(error: BaseException | None) -> None:
 
 def refuse(refusal: Refusal) -> tuple[Response, int, dict[str, str]]:
     """The answer where there is none: one sentence, a status, a code."""
-    body = {"error": refusal.message, "code": refusal.code}
-    return jsonify(body), refusal.status, refusal.headers()
+    return jsonify(_body_of(refusal)), refusal.status, refusal.headers()
+
+
+def _body_of(refusal: Refusal) -> dict[str, Any]:
+    return {"error": refusal.message, "code": refusal.code}
 
 
 def refuse_large_body(_error: RequestEntityTooLarge) -> tuple[Response, int, dict[str, str]]:

@@ -14,10 +14,8 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-
-from werkzeug.wsgi import ClosingIterator
 
 WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -81,27 +79,44 @@ class Wire:
         return not self._rest
 
 
-class Outlet(ClosingIterator):
-    """The body of a response that a server can lend its wire to.
+class Outlet:
+    """The body of a response that begins when the server asks for its first item.
 
-    :param body: an iterable of bytes, with ``lend``.
+    A server can lend it its wire before that.
+
+    :param begin: calls ``start_response`` and returns the items. If these have ``lend``, they may
+        write to the wire.
     :param close: called by the server at the end.
     """
 
-    def __init__(self, body: Any, close: Callable[[], None]) -> None:
-        super().__init__(body, close)
-        self._lend: Callable[[Wire], None] = body.lend
+    def __init__(self, begin: Callable[[], Iterable[bytes]], close: Callable[[], None]) -> None:
+        self._begin: Callable[[], Iterable[bytes]] | None = begin
+        self._close = close
+        self._items: Iterator[bytes] = iter(())
+        self._response: Any = None
         self._wire: Wire | None = None
 
     def lend(self, response: Any) -> None:
-        """Have the body write to the client while gunicorn's response waits for the next item."""
-        response.sock = self._wire = Wire(response)
-        self._lend(self._wire)
+        """Let the items write to the client while gunicorn's response waits for the next one."""
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._begin is not None:
+            begin, self._begin = self._begin, None  # it refers to the request, which may be large
+            items = begin()
+            if self._response is not None and hasattr(items, "lend") and _is_free(self._response):
+                self._response.sock = self._wire = Wire(self._response)
+                items.lend(self._wire)
+            self._items = iter(items)
+        return next(self._items)
 
     def close(self) -> None:
         """Close the body, and give the socket back."""
         try:
-            super().close()
+            self._close()
         finally:
             if self._wire is not None:
                 self._wire.give_back()
@@ -114,7 +129,7 @@ def lending(application: WSGIApplication) -> WSGIApplication:
     def lend(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         body = application(environ, start_response)
         response: Any = getattr(start_response, "__self__", None)
-        if isinstance(body, Outlet) and type(response) is Response and _is_free(response):
+        if isinstance(body, Outlet) and type(response) is Response:
             body.lend(response)  # nobody has put anything between the two
         return body
 

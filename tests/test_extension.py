@@ -918,3 +918,98 @@ def test_the_callbacks_of_a_response_are_called(make_site: MakeSite, deepseek: D
     with site.stream() as answer:
         answer.get_data()
     assert called == [True]
+
+
+def test_what_a_request_took_is_given_back_while_its_answer_is_awaited(
+    make_site: MakeSite, deepseek: DeepSeek
+) -> None:
+    """As with a pool of connections to a database, which the login takes one of."""
+    deepseek.fall_silent_after([])
+    site = make_site()
+    pool = threading.BoundedSemaphore(2)
+
+    @site.app.before_request
+    def take() -> tuple[str, int] | None:
+        return None if pool.acquire(timeout=0.1) else ("no connection", 500)
+
+    site.app.teardown_request(lambda _error: pool.release())
+    names = ["session_1", "session_2", "session_3"]
+    asking = [threading.Thread(target=site.stream, args=(name,)) for name in names]
+    for number, thread in enumerate(asking, 1):
+        thread.start()
+        wait_for(lambda number=number: len(site.live) == number)
+    assert [site.stop(name).status_code for name in names] == [200, 200, 200]
+    for thread in asking:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_a_failure_before_the_first_event_has_its_status_and_the_applications_headers(
+    make_site: MakeSite, deepseek: DeepSeek
+) -> None:
+    deepseek.status = 422
+    site = make_site()
+
+    @site.app.after_request
+    def mark(response: Any) -> Any:
+        response.headers["X-Seen"] = "yes"
+        response.set_cookie("a", "1")
+        response.set_cookie("b", "2")
+        return response
+
+    answer = site.stream()
+    assert error_of(answer) == (422, "upstream_rejected")
+    assert answer.content_type == "application/json"
+    assert answer.headers["X-Seen"] == "yes"
+    assert len(answer.headers.getlist("Set-Cookie")) == 2
+    assert "X-Accel-Buffering" not in answer.headers
+
+
+def test_a_failure_is_an_event_if_the_application_has_replaced_the_body(
+    make_site: MakeSite, deepseek: DeepSeek
+) -> None:
+    deepseek.status = 422
+    site = make_site()
+
+    @site.app.after_request
+    def wrap(response: Any) -> Any:
+        response.response = (piece for piece in response.response)
+        return response
+
+    answer = site.stream()
+    assert answer.status_code == 200
+    assert b"event: error\n" in answer.get_data()
+
+
+# --- what is refused costs nothing else
+
+
+def test_an_id_that_is_taken_is_refused_before_the_body_is_read(
+    site: Site, silent: DeepSeek
+) -> None:
+    first = site.stream()
+    assert error_of(site.stream(data=b"{")) == (409, "session_active")
+    first.close()
+
+
+def test_a_worker_that_is_full_or_drains_does_not_read_the_body(
+    make_site: MakeSite, silent: DeepSeek
+) -> None:
+    site = make_site(CHATPROXY_MAX_SESSIONS=1)
+    first = site.stream("session_1")
+    assert error_of(site.stream("session_2", data=b"{")) == (429, "too_many_sessions")
+    first.close()
+    wait_for(lambda: not site.live)
+    site.app.extensions["chatproxy"].registry.drain.run(0.0)
+    assert error_of(site.stream("session_2", data=b"{")) == (503, "shutting_down")
+    assert silent.left.get(timeout=PATIENCE) == b""
+
+
+def test_an_owner_with_too_many_answers_is_refused_before_the_body_is_read(
+    make_site: MakeSite, silent: DeepSeek
+) -> None:
+    chat = ChatProxy(owner=lambda: "ann")
+    site = make_site(chat, CHATPROXY_MAX_SESSIONS_PER_OWNER=1)
+    first = site.stream("session_1")
+    assert error_of(site.stream("session_2", data=b"{")) == (429, "too_many_sessions")
+    first.close()

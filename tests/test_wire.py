@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import requests
+from flask import Flask
 from gunicorn.http.wsgi import Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -441,8 +442,11 @@ class Lent:
 
 def application(body: Lent, *headers: tuple[str, str]) -> Any:
     def answer(_environ: Any, start_response: Any) -> Outlet:
-        start_response("200 OK", list(headers))
-        return Outlet(body, lambda: None)
+        def begin() -> Lent:
+            start_response("200 OK", list(headers))
+            return body
+
+        return Outlet(begin, lambda: None)
 
     return answer
 
@@ -473,10 +477,14 @@ def test_the_response_has_its_socket_again_when_the_body_is_closed() -> None:
         response, closed = gunicorn_response(ours), []
 
         def application(_environ: Any, start_response: Any) -> Outlet:
-            start_response("200 OK", [])
-            return Outlet(Lent(), lambda: closed.append(response.sock))
+            def begin() -> Lent:
+                start_response("200 OK", [])
+                return Lent()
+
+            return Outlet(begin, lambda: closed.append(response.sock))
 
         body: Any = lending(application)({}, response.start_response)
+        assert next(body) == b"a"
         assert isinstance(response.sock, Wire)
         body.close()
         assert closed != [ours]
@@ -575,8 +583,8 @@ class Silent:
 
 def test_an_answer_as_the_view_made_it_can_be_lent_a_wire() -> None:
     reading = Silent()
-    answer = views._Answer(Follower(reading, 1.0), {})
-    body = answer.get_app_iter(create_environ())
+    answer = views._Answer(Flask("answers"), Follower(reading, 1.0), {})
+    body = answer(create_environ(), lambda *_: None)
     assert isinstance(body, Outlet)
     body.close()
     assert reading.closed
@@ -584,9 +592,9 @@ def test_an_answer_as_the_view_made_it_can_be_lent_a_wire() -> None:
 
 def test_an_answer_whose_body_was_replaced_cannot() -> None:
     """By an ``after_request`` of the application."""
-    answer = views._Answer(Follower(Silent(), 1.0), {})
+    answer = views._Answer(Flask("answers"), Follower(Silent(), 1.0), {})
     answer.response = (piece.upper() for piece in [b"a"])
-    body = answer.get_app_iter(create_environ())
+    body: Any = answer(create_environ(), lambda *_: None)
     assert not isinstance(body, Outlet)
     assert list(body) == [b"A"]
 
