@@ -6,6 +6,7 @@ application, so that one may serve several, and two in one process don't meet.
 
 from __future__ import annotations
 
+import contextvars
 import os
 import re
 from collections.abc import Callable
@@ -185,7 +186,7 @@ class State:
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
             follower = Follower(SessionReading(session, 0, self.app), self.settings.heartbeat)
-            self._coroutines.spawn(self._produce(session, body))
+            _own_context().run(self._coroutines.spawn, self._produce(session, body))
         except BaseException:
             session.end(Outcome.FAILED)
             self.registry.discard(session)
@@ -221,6 +222,19 @@ class State:
                 )
         except Exception:
             logger.exception("A receiver of stream_ended failed")
+
+
+def _own_context() -> contextvars.Context:
+    """A copy of the present context (PEP 567) without Flask's part of it.
+
+    So what the request has set, the trace it belongs to, say, is there while the answer is made and
+    when its end is told. The request itself, which may be large, is not kept for that.
+    """
+    context = contextvars.Context()
+    for variable, value in contextvars.copy_context().items():
+        if type(value).__module__ != "flask.ctx":
+            context.run(variable.set, value)
+    return context
 
 
 def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:
