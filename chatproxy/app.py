@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from flask import Flask, Response, current_app, jsonify
+from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from . import exposure, logs, metrics, page
@@ -61,6 +61,7 @@ def healthz() -> Response:
 def readyz() -> tuple[Response, int]:
     """Whether a stream would be accepted now."""
     state: State = current_app.extensions["chatproxy"]
+    state.server.meet(request.environ)
     state.attend()
     if state.registry.drain.begun:
         return jsonify(status="draining"), 503

@@ -34,6 +34,7 @@ from .reading import SessionReading
 from .receipt import Receipt
 from .registry import Registry
 from .relay import Follower, produce
+from .servers import Server
 from .session import Outcome, StreamSession
 from .transcript import Transcript
 from .upstream import Upstream, UpstreamCall
@@ -125,6 +126,7 @@ class State:
         peers.serve(desk.answer, self.registry.lose)
         self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
+        self.server = Server(settings)
         self._coroutines = Coroutines()
         self.watcher = DisconnectWatcher(settings.idle_timeout)
         self._clock = Clock(settings, self.registry, self.library.visits)
@@ -171,8 +173,14 @@ class State:
 
     def follow(self, session_id: str, owner: str, after: int) -> Follower | None:
         """Follow an answer, as ``Library.open`` does."""
-        reading = self.library.open(session_id, owner, after)
-        return None if reading is None else Follower(reading, self.settings.heartbeat)
+        leave = self.server.take_thread()
+        reading = None
+        try:
+            reading = self.library.open(session_id, owner, after)
+            return None if reading is None else Follower(reading, self.settings.heartbeat, leave)
+        finally:
+            if reading is None:
+                leave()
 
     def begin(self, session_id: str, owner: str, body: bytes, grace: float) -> Follower:
         """Claim the id and start to produce the answer; return the client's reader of it.
@@ -180,12 +188,20 @@ class State:
         :param grace: see ``StreamSession``.
         :raises Refusal: where the id can't be had.
         """
-        session = self.registry.claim(session_id, owner, grace)
+        leave = self.server.take_thread()
+        try:
+            return self._begin(self.registry.claim(session_id, owner, grace), body, leave)
+        except BaseException:
+            leave()
+            raise
+
+    def _begin(self, session: StreamSession, body: bytes, leave: Callable[[], None]) -> Follower:
         try:
             self._clock.start()
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
-            follower = Follower(SessionReading(session, 0, self.app), self.settings.heartbeat)
+            reading = SessionReading(session, 0, self.app)
+            follower = Follower(reading, self.settings.heartbeat, leave)
             _own_context().run(self._coroutines.spawn, self._produce(session, body))
         except BaseException:
             session.end(Outcome.FAILED)

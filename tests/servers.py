@@ -27,6 +27,14 @@ COMMANDS = {
     "gunicorn-threads": [*GUNICORN, "-k", "gthread", "--threads", "64"],
     "pywsgi": [sys.executable, "-m", "tests.serving", "pywsgi"],
     "werkzeug": [sys.executable, "-m", "tests.serving", "werkzeug"],
+    # With none of the package's settings, not even those that gunicorn finds by itself.
+    "gunicorn-plain": [*GUNICORN, "-k", "gevent", "-c", os.devnull],
+    "gunicorn-sync": [*GUNICORN, "-k", "sync", "-c", os.devnull],
+    "gunicorn-preload": [*GUNICORN, "-k", "gevent", "--preload", "-c", os.devnull],
+    **{
+        name: [sys.executable, "-m", "tests.serving", name]
+        for name in ("a2wsgi", "cheroot", "hypercorn", "uvicorn", "waitress")
+    },
 }
 
 

@@ -20,7 +20,8 @@ LAYERS = [
     {"errors", "hosts"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
     | {"measures", "tally", "wire"},
-    {"receipt", "refusals", "reservations", "arbitration", "access", "drain", "exposure"},
+    {"receipt", "refusals", "reservations", "arbitration", "access", "drain", "exposure"}
+    | {"servers"},
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
     {
         "body",
