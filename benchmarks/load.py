@@ -185,7 +185,9 @@ async def fetch(port: int, path: str, method: str = "GET") -> Any:
 async def fetch_text(port: int, path: str, method: str = "GET") -> str:
     """What is at a path."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
-        sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        sock.sendall(
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
         return (await _reply(sock))[1].decode()
 
 
@@ -217,7 +219,8 @@ def _chat(simulate: dict[str, Any]) -> bytes:
 
 def _post(path: str, session_id: str, body: bytes) -> bytes:
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Session-Id: {session_id}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"X-Session-Id: {session_id}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

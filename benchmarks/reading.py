@@ -68,7 +68,7 @@ class Again(Stream):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         path = f"/api/chat/stream/{self.id}"
-        transport.write(f"GET {path} HTTP/1.1\r\nHost: benchmark\r\n\r\n".encode())
+        transport.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
 
 async def _again(port: int, session_id: str) -> Stream:

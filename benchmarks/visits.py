@@ -260,7 +260,7 @@ def _header(head: bytes, name: bytes) -> bytes:
 
 def _head(path: str, session_id: str, length: int, connection: str) -> bytes:
     return (
-        f"POST /api/chat/{path} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n"
+        f"POST /api/chat/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n"
         f"X-Session-Id: {session_id}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {length}\r\n\r\n"
     ).encode()

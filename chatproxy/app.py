@@ -6,13 +6,14 @@ import os
 import sys
 from typing import Any
 
-from flask import Flask, Response, current_app, jsonify
+from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from . import logs, metrics, page
+from . import exposure, logs, metrics, page
 from .config import Settings
 from .errors import ConfigError, Refusal, ShuttingDown
 from .extension import ChatProxy, State
+from .hosts import HostGuard
 from .tokens import owner_by_token
 
 _SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
@@ -21,7 +22,8 @@ _SENTENCES = {404: "There is nothing at this address.", 405: "This method is not
 def create_app(config: dict[str, Any] | None = None) -> Flask:
     """The application for a WSGI server.
 
-    Where there are tokens (``CHATPROXY_TOKENS``), answers and Stops need one; nothing else does.
+    If there are tokens (``CHATPROXY_TOKENS``), answers and Stops need one; nothing else does. A
+    request to a host that is none of ``CHATPROXY_HOSTS`` is refused before anything else.
 
     :param config: settings that go before those of the environment.
     :raises ConfigError: where a setting is wrong or missing.
@@ -29,13 +31,15 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     logs.to_stderr()
     app = Flask("chatproxy", static_folder=None)
     app.config.from_mapping(config)
-    tokens = Settings.load(app.config, os.environ).tokens
-    ChatProxy(app, owner=owner_by_token(tokens) if tokens else None)
+    settings = Settings.load(app.config, os.environ)
+    ChatProxy(app, owner=owner_by_token(settings.tokens) if settings.tokens else None)
     app.register_blueprint(page.blueprint())
     app.add_url_rule("/healthz", view_func=healthz)
     app.add_url_rule("/readyz", view_func=readyz)
     metrics.init_app(app)
     app.register_error_handler(HTTPException, _as_json)
+    exposed = exposure.on_a_public_address(settings)
+    app.wsgi_app = HostGuard(app.wsgi_app, settings.hosts, exposed)  # type: ignore[method-assign]
     return app
 
 
@@ -57,6 +61,7 @@ def healthz() -> Response:
 def readyz() -> tuple[Response, int]:
     """Whether a stream would be accepted now; if not, the reason."""
     state: State = current_app.extensions["chatproxy"]
+    state.server.meet(request.environ)
     state.attend()
     try:
         state.registry.check()

@@ -16,10 +16,12 @@ from typing import Any
 
 import click
 from gunicorn.app.base import BaseApplication
+from gunicorn.util import parse_address
 
-from . import __version__
+from . import __version__, exposure
 from .config import Settings, describe
 from .errors import ConfigError
+from .hosts import is_loopback
 
 _NOTICE = "This demo talks to a simulation of DeepSeek, not to a model."
 
@@ -62,12 +64,16 @@ def main() -> None:
 @main.command(epilog=_settings_help())
 @_BIND
 @_WORKERS
-def serve(bind: str, workers: int) -> None:
+@click.option("--insecure", is_flag=True, help="Do not warn about what is open to strangers.")
+def serve(bind: str, workers: int, insecure: bool) -> None:
     """Run the server: gunicorn with gevent workers.
 
     It listens until Ctrl-C or SIGTERM. A SIGTERM lets running answers end first.
     """
-    _check_settings()
+    settings = _settings()
+    if not insecure:
+        _warn(settings, bind)
+    os.environ["CHATPROXY_INSECURE"] = "1"  # the workers need not say it again
     _Server(bind, workers).run()
 
 
@@ -110,6 +116,7 @@ def demo(bind: str, workers: int) -> None:
     with _simulation() as upstream:
         os.environ["DEEPSEEK_BASE_URL"] = upstream
         os.environ["DEEPSEEK_API_KEY"] = os.environ["CHATPROXY_TOKENS"] = ""
+        os.environ["CHATPROXY_INSECURE"] = "1"  # it has no key that a stranger could spend
         os.environ.setdefault("CHATPROXY_NOTICE", _NOTICE)
         os.environ.setdefault("CHATPROXY_ON_DISCONNECT", "30")
         _Server(bind, workers, on_ready=lambda address: _greet(address, upstream)).run()
@@ -189,11 +196,22 @@ def _explained() -> Iterator[None]:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
 
 
-def _check_settings() -> None:
+def _settings() -> Settings:
     try:
-        Settings.load({}, os.environ).require_key()
+        settings = Settings.load({}, os.environ)
+        settings.require_key()
     except ConfigError as error:
         sys.exit(f"chatproxy: {error}")
+    return settings
+
+
+def _warn(settings: Settings, bind: str) -> None:
+    sentences = exposure.of_the_key(settings)
+    address = parse_address(bind)
+    if isinstance(address, tuple) and not is_loopback(address[0]):
+        sentences += exposure.on_a_public_address(settings)
+    for sentence in sentences:
+        click.echo(f"chatproxy: {sentence}", err=True)
 
 
 class _Server(BaseApplication):  # type: ignore[misc]

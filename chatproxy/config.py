@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from . import scopes
 from .errors import ConfigError
+from .hosts import Hosts, is_loopback
 
 #: The longest time, in seconds: what the operating system's timers can surely take.
 _LONGEST = 10_000_000
@@ -146,6 +147,29 @@ def _origins(value: Any) -> tuple[str, ...]:
     return origins
 
 
+def _hosts(value: Any) -> tuple[str, ...]:
+    listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    hosts = tuple(str(host).strip() for host in listed if str(host).strip())
+    try:
+        Hosts(hosts)
+    except ValueError:
+        hosts = ()
+    if not hosts:  # an empty list must not let any host in, nor none
+        raise ValueError(
+            "must be host names such as chat.example.com, .example.com, 10.0.0.0/8 or *, with "
+            "commas and without ports"
+        )
+    return hosts
+
+
+def _switch(value: Any) -> bool:
+    switches = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    try:
+        return switches[str(value).strip().lower()]
+    except KeyError:
+        raise ValueError("must be 1 or 0") from None
+
+
 def _option(
     name: str, read: Callable[[Any], Any], default: Any, meaning: str, shown: str | None = None
 ) -> Any:
@@ -248,6 +272,16 @@ class Settings:
     cors_origins: tuple[str, ...] = _option(
         "CHATPROXY_CORS_ORIGINS", _origins, (), "other origins whose pages may call, with commas"
     )
+    hosts: tuple[str, ...] = _option(
+        "CHATPROXY_HOSTS",
+        _hosts,
+        (),
+        "names of the standalone server, with commas; also .example.com, 10.0.0.0/8, * for any",
+        shown="loopback names, on a loopback address",
+    )
+    insecure: bool = _option(
+        "CHATPROXY_INSECURE", _switch, False, "1: no warnings about what is open to strangers"
+    )
     notice: str = _option("CHATPROXY_NOTICE", _text, "", "a line at the top of the chat page")
 
     def require_key(self) -> None:
@@ -264,11 +298,13 @@ class Settings:
     @property
     def upstream_is_local(self) -> bool:
         """Whether the upstream is on this machine, where no key and no proxy is needed."""
-        host = urlsplit(self.base_url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost" or host.endswith(".localhost")
+        return is_loopback(urlsplit(self.base_url).hostname or "")
+
+    @property
+    def shows_its_key(self) -> bool:
+        """Whether the key goes through a network where others can read it."""
+        plain = self.base_url.startswith("http://")
+        return bool(self.api_key) and plain and not self.upstream_is_local
 
     @classmethod
     def load(cls, config: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:

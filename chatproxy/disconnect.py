@@ -4,7 +4,8 @@ WSGI alone tells of it only at the next write. But the servers below leave the c
 it can be found, and an end shows as a socket that is readable with nothing to read. A client that
 has closed only its sending half counts as gone. Data means that the client sent its next request
 early; then there is no telling any more, and the watch ends. The same goes for a TLS connection
-that this server itself ends, whose goodbye is data. Any other server, and HTTP/2, whose
+that this server itself ends, whose goodbye is data. An ASGI server behind a2wsgi has no socket to
+look at, but says so if it is asked. Any other server, and HTTP/2, whose
 connections carry several requests, notice by the heartbeat that can't be written.
 
 A client that takes nothing of what is sent to it is dropped (``stalls``), and has gone then.
@@ -20,10 +21,11 @@ import os
 import selectors
 import socket
 import struct
+import sys
 import termios
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gevent
 from gevent import monkey
@@ -64,6 +66,9 @@ class DisconnectWatcher:
         """
         if environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2"):
             return None
+        body = environ.get("wsgi.input")
+        if "asgi.scope" in environ and hasattr(body, "receive") and hasattr(body, "loop"):
+            return _AsgiWatch(body, on_gone)
         sock = _client_socket(environ)
         if sock is None or sock.fileno() < 0:
             return None
@@ -77,8 +82,43 @@ def _client_socket(environ: dict[str, Any]) -> Any:
     for key in _SOCKET_KEYS:
         if key in environ:
             return environ[key]
-    # gevent.pywsgi: the body is read from a file upon the socket.
+    waitress = environ.get("waitress.client_disconnected")
+    if waitress is not None:
+        return getattr(waitress, "__self__").socket  # noqa: B009 - its channel
+    uwsgi = sys.modules.get("uwsgi")  # it puts itself there, in its own processes
+    if uwsgi is not None:
+        return _Descriptor(uwsgi.connection_fd())
+    # gevent.pywsgi and cheroot: the body is read from a file upon the socket.
     return getattr(environ.get("wsgi.input"), "rfile", None)
+
+
+class _Descriptor(NamedTuple):
+    """A socket of which no more than the number is known."""
+
+    number: int
+
+    def fileno(self) -> int:
+        return self.number
+
+
+class _AsgiWatch:
+    """Asks the ASGI server behind a2wsgi what comes next: by its own words a disconnect."""
+
+    def __init__(self, body: Any, on_gone: Callable[[], None]) -> None:
+        import asyncio  # noqa: PLC0415 - it is there already, and in no other server
+
+        self._receive = body.receive
+        self._on_gone = on_gone
+        self._asked = asyncio.run_coroutine_threadsafe(self._wait(), body.loop)
+
+    def stop(self) -> None:
+        self._asked.cancel()
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # the rest of a body
+        # Not here: the event loop must not wait for a lock or a log.
+        threading.Thread(target=self._on_gone, name="chatproxy-gone", daemon=True).start()
 
 
 def _nothing_to_read(descriptor: int) -> bool:

@@ -6,6 +6,7 @@ application, so that one may serve several, and two in one process don't meet.
 
 from __future__ import annotations
 
+import contextvars
 import os
 import re
 import threading
@@ -17,7 +18,7 @@ from typing import TypeVar
 from flask import Flask
 from flask_cors import CORS
 
-from . import logs, scopes, shutdown, signals, views
+from . import exposure, logs, scopes, shutdown, signals, views
 from . import payload as payloads
 from .clock import Clock
 from .config import Settings, unknown_names
@@ -35,11 +36,15 @@ from .reading import SessionReading
 from .receipt import Receipt
 from .registry import Registry
 from .relay import Follower, produce
+from .servers import Server
 from .session import Outcome, StreamSession
 from .transcript import Transcript
 from .upstream import Upstream, UpstreamCall
 
 logger = logs.logger
+
+#: What a page of another origin may read, beside what Fetch (3.3.3) lists as safe.
+_EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
 
 Owner = Callable[[], "str | None"]
 Prepare = Callable[[payloads.Payload], "payloads.Payload | None"]
@@ -100,11 +105,13 @@ class ChatProxy:
             )
         for name in unknown_names({*os.environ, *app.config}):
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
+        for sentence in exposure.of_the_key(settings):
+            logger.warning(sentence)
         routes = views.blueprint(self._url_prefix)
         if settings.cors_origins:
             # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
             origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
-            CORS(routes, origins=origins, expose_headers=["X-Session-Id"])
+            CORS(routes, origins=origins, expose_headers=_EXPOSED_HEADERS)
         app.extensions["chatproxy"] = State(app, settings, self._owner, self._preparers, self._name)
         app.register_blueprint(routes)
 
@@ -145,6 +152,7 @@ class State:
             weakref.finalize(self, _leave, peers).atexit = False
         self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
+        self.server = Server(settings)
         self._coroutines = Coroutines()
         self.watcher = DisconnectWatcher(settings.reader_timeout)
         self._clock = Clock(settings, self.registry, self.library.visits)
@@ -194,8 +202,14 @@ class State:
 
     def follow(self, session_id: str, owner: str, after: int) -> Follower | None:
         """Follow an answer, as ``Library.open`` does."""
-        reading = self.library.open(session_id, owner, after)
-        return None if reading is None else Follower(reading, self.settings.heartbeat)
+        leave = self.server.take_thread()
+        reading = None
+        try:
+            reading = self.library.open(session_id, owner, after)
+            return None if reading is None else Follower(reading, self.settings.heartbeat, leave)
+        finally:
+            if reading is None:
+                leave()
 
     def begin(
         self, session_id: str, owner: str, question: payloads.Question, grace: float
@@ -205,13 +219,24 @@ class State:
         :param grace: see ``StreamSession``.
         :raises Refusal: where the id can't be had.
         """
-        session = self.registry.claim(session_id, owner, grace)
+        leave = self.server.take_thread()
+        try:
+            session = self.registry.claim(session_id, owner, grace)
+            return self._begin(session, question, leave)
+        except BaseException:
+            leave()
+            raise
+
+    def _begin(
+        self, session: StreamSession, question: payloads.Question, leave: Callable[[], None]
+    ) -> Follower:
         try:
             self._clock.start()
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
-            follower = Follower(SessionReading(session, 0, self.app), self.settings.heartbeat)
-            self._coroutines.spawn(self._produce(session, question))
+            reading = SessionReading(session, 0, self.app)
+            follower = Follower(reading, self.settings.heartbeat, leave)
+            _own_context().run(self._coroutines.spawn, self._produce(session, question))
         except BaseException:
             session.end(Outcome.FAILED)
             self.registry.discard(session)
@@ -265,6 +290,19 @@ def _leave(peers: Peers) -> None:
     """Let the peers of an application go that is garbage; not here, as it may take a while."""
     with suppress(RuntimeError):  # no more threads can be had at present
         threading.Thread(target=peers.close, name="chatproxy-leave", daemon=True).start()
+
+
+def _own_context() -> contextvars.Context:
+    """A copy of the present context (PEP 567) without Flask's part of it.
+
+    So what the request has set, the trace it belongs to, say, is there while the answer is made and
+    when its end is told. The request itself, which may be large, is not kept for that.
+    """
+    context = contextvars.Context()
+    for variable, value in contextvars.copy_context().items():
+        if type(value).__module__ != "flask.ctx":
+            context.run(variable.set, value)
+    return context
 
 
 def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:

@@ -184,10 +184,14 @@ def init_app(app: Flask, path: str = "/metrics") -> None:
 
     It runs inside the application's own ``before_request``.
 
-    :raises RuntimeError: where the application has no ``ChatProxy`` yet.
+    :raises RuntimeError: if the application has no ``ChatProxy`` yet, or if the path is taken, by
+        another exporter, say, whose route would be the one that is served.
     """
     if "chatproxy" not in app.extensions:
         raise RuntimeError("ChatProxy must be set up on this application first.")
+    taken = [rule.endpoint for rule in app.url_map.iter_rules() if rule.rule == path]
+    if taken:
+        raise RuntimeError(f"{path} is taken by {taken[0]!r} already; give another path.")
     app.add_url_rule(path, "chatproxy_metrics", scrape)
 
 

@@ -14,6 +14,7 @@ something to read, and whatever that is. Those that had no time come first in th
 from __future__ import annotations
 
 import _thread
+import contextvars
 import os
 import select
 import socket
@@ -79,11 +80,17 @@ class Coroutines:
         self._poller: _Poller | None = None
 
     def spawn(self, coroutine: Coroutine[object]) -> None:
-        """Run a coroutine beside this thread or greenlet."""
+        """Run a coroutine beside this thread or greenlet, in a copy of the present context.
+
+        That is the context of ``contextvars`` (PEP 567), in all that the coroutine does itself. The
+        steps that it waits for are taken in another.
+        """
+        context = contextvars.copy_context()
         if monkey.is_module_patched("socket") and hasattr(select, "EPOLLIN"):
-            _thread.start_new_thread(_go_on, (coroutine, self._poller_of_this_loop()))
+            arguments = coroutine, self._poller_of_this_loop(), context
+            _thread.start_new_thread(context.run, (_go_on, *arguments))
         else:
-            _thread.start_new_thread(run, (coroutine,))
+            _thread.start_new_thread(context.run, (run, coroutine))
 
     def _poller_of_this_loop(self) -> _Poller:
         hub, process = gevent.get_hub(), os.getpid()
@@ -116,12 +123,18 @@ def _resume(coroutine: Coroutine[object], error: BaseException | None) -> Readab
 
 
 def _go_on(
-    coroutine: Coroutine[object], poller: _Poller, error: BaseException | None = None
+    coroutine: Coroutine[object],
+    poller: _Poller,
+    context: contextvars.Context,
+    error: BaseException | None = None,
 ) -> None:
-    """Run a coroutine in this greenlet, up to where it has to wait, and leave it to the loop."""
+    """Run a coroutine in this greenlet, up to where it has to wait, and leave it to the loop.
+
+    :param context: the present context, in which the coroutine is to go on afterwards.
+    """
     try:
         while True:
-            wait = _Wait(coroutine, poller, _resume(coroutine, error))
+            wait = _Wait(coroutine, poller, context, _resume(coroutine, error))
             error = None
             try:
                 if wait.step():
@@ -196,11 +209,26 @@ class _Poller:
 class _Wait:
     """A coroutine that waits, while the event loop takes its steps."""
 
-    __slots__ = ("_awaited", "_coroutine", "_has_more", "_poller", "_step", "_timeout")
+    __slots__ = (
+        "_awaited",
+        "_context",
+        "_coroutine",
+        "_has_more",
+        "_poller",
+        "_step",
+        "_timeout",
+    )
 
-    def __init__(self, coroutine: Coroutine[object], poller: _Poller, awaited: Readable) -> None:
+    def __init__(
+        self,
+        coroutine: Coroutine[object],
+        poller: _Poller,
+        context: contextvars.Context,
+        awaited: Readable,
+    ) -> None:
         self._coroutine = coroutine
         self._poller = poller
+        self._context = context
         self._awaited = awaited
         self._step = awaited.step
         self._has_more = _has_more(awaited)
@@ -246,7 +274,8 @@ class _Wait:
         self.end()
         try:
             # At once, not in the loop's next turn, which comes late where much is going on.
-            greenlet(_go_on, self._poller.hub).switch(self._coroutine, self._poller, error)
+            go_on = greenlet(self._context.run, self._poller.hub)
+            go_on.switch(_go_on, self._coroutine, self._poller, self._context, error)
         finally:
             error = None  # it refers to this frame
 

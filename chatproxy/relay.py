@@ -12,7 +12,7 @@ import copy
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from . import refusals, signals, sse
@@ -247,12 +247,16 @@ class Follower:
 
     :param reading: the client's way through the answer.
     :param heartbeat: seconds of silence after which the client gets a comment.
+    :param on_close: called when it is closed, perhaps twice.
     """
 
-    def __init__(self, reading: Reading, heartbeat: float) -> None:
+    def __init__(
+        self, reading: Reading, heartbeat: float, on_close: Callable[[], None] | None = None
+    ) -> None:
         self._reading = reading
         self._heartbeat = heartbeat
         self._first: bytes | None = None
+        self._on_close = on_close
         self.watch: Watch | None = None
 
     def begin(self) -> None:
@@ -293,6 +297,8 @@ class Follower:
         if watch is not None:
             watch.stop()
         self._reading.close()
+        if self._on_close is not None:
+            self._on_close()
 
     def _read(self) -> bytes | None:
         try:

@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from . import payload as payloads
 from . import signals
 from .errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
+from .servers import reads_status_at_once
 from .wire import Outlet
 
 if TYPE_CHECKING:
@@ -33,9 +34,15 @@ _STREAM_HEADERS = {
 }
 
 
+class _Routes(Blueprint):
+    """A blueprint that APIFlask leaves out of its OpenAPI document; with a plain one it fails."""
+
+    enable_openapi = False
+
+
 def blueprint(url_prefix: str) -> Blueprint:
-    """The routes, for one application."""
-    routes = Blueprint("chatproxy", __name__, url_prefix=url_prefix)
+    """The routes, for one application. The names of the endpoints are part of the interface."""
+    routes = _Routes("chatproxy", __name__, url_prefix=url_prefix)
     routes.post("/stream")(stream)
     routes.get("/stream/<path:session_id>")(stream_again)
     routes.get("/sessions")(sessions)
@@ -109,7 +116,10 @@ class _Answer(Response):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self.response is not self._follower:
             return super().__call__(environ, start_response)
-        return Outlet(lambda: self._begin(environ, start_response), self.close)
+        outlet = Outlet(lambda: self._begin(environ, start_response), self.close)
+        if reads_status_at_once(environ):
+            outlet.begin()
+        return outlet
 
     def _begin(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -159,8 +169,10 @@ def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
 
 
 def attend() -> None:
-    """See that this worker can be asked and told to stop."""
-    _state().attend()
+    """Say what this server can't do, and see that this worker can be asked and told to stop."""
+    state = _state()
+    state.server.meet(request.environ)
+    state.attend()
 
 
 def forget(error: BaseException | None) -> None:

@@ -103,7 +103,8 @@ class Outlet:
     def __iter__(self) -> Iterator[bytes]:
         return self
 
-    def __next__(self) -> bytes:
+    def begin(self) -> None:
+        """Call ``start_response``, if that was not done yet."""
         if self._begin is not None:
             begin, self._begin = self._begin, None  # it refers to the request, which may be large
             items = begin()
@@ -111,6 +112,9 @@ class Outlet:
                 self._response.sock = self._wire = Wire(self._response)
                 items.lend(self._wire)
             self._items = iter(items)
+
+    def __next__(self) -> bytes:
+        self.begin()
         return next(self._items)
 
     def close(self) -> None:

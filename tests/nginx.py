@@ -157,7 +157,7 @@ class Http2Client:
         """Send the head of a request, whose body may follow; return the number of its stream."""
         self.stream = next(self._streams)
         self._bodies[self.stream] = b""
-        pseudo = {":method": method, ":scheme": "https", ":authority": "test", ":path": path}
+        pseudo = {":method": method, ":scheme": "https", ":authority": "localhost", ":path": path}
         self._protocol.send_headers(self.stream, [*pseudo.items(), *headers])
         self._flush()
         return self.stream

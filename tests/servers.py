@@ -27,6 +27,14 @@ COMMANDS = {
     "gunicorn-threads": [*GUNICORN, "-k", "gthread", "--threads", "64"],
     "pywsgi": [sys.executable, "-m", "tests.serving", "pywsgi"],
     "werkzeug": [sys.executable, "-m", "tests.serving", "werkzeug"],
+    # With none of the package's settings, not even those that gunicorn finds by itself.
+    "gunicorn-plain": [*GUNICORN, "-k", "gevent", "-c", os.devnull],
+    "gunicorn-sync": [*GUNICORN, "-k", "sync", "-c", os.devnull],
+    "gunicorn-preload": [*GUNICORN, "-k", "gevent", "--preload", "-c", os.devnull],
+    **{
+        name: [sys.executable, "-m", "tests.serving", name]
+        for name in ("a2wsgi", "cheroot", "hypercorn", "uvicorn", "waitress")
+    },
 }
 
 
@@ -207,8 +215,8 @@ class Client:
     def post_stream(self, session_id, **fields):
         body = json.dumps(chat(**fields)).encode()
         self.send(
-            b"POST /api/chat/stream HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-            b"X-Session-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
+            b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nX-Session-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
             % (session_id.encode(), len(body), body)
         )
         return self

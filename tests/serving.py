@@ -1,7 +1,7 @@
 """The standalone application, with a window into its process for the tests.
 
 ``python -m tests.serving werkzeug`` runs it under plain threads, ``… pywsgi`` under gevent's own
-server; gunicorn takes ``tests.serving:app``.
+server, and so on; gunicorn takes ``tests.serving:app``.
 """
 
 import sys
@@ -32,6 +32,9 @@ if host := os.environ.get("TEST_UNRESOLVABLE_HOST"):
         return _getaddrinfo(name, *args, **kwargs)
 
     socket.getaddrinfo = _hang
+
+#: Of the servers that have a pool of threads.
+THREADS = 8
 
 app: Flask = load()
 
@@ -100,11 +103,15 @@ def pid():
     return jsonify(os.getpid())
 
 
+def _say(port):
+    print(f"Listening at: http://127.0.0.1:{port} ", flush=True)
+
+
 def _serve_with_werkzeug():
     from werkzeug.serving import make_server
 
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    print(f"Listening at: http://127.0.0.1:{server.port} ", flush=True)
+    _say(server.port)
     server.serve_forever()
 
 
@@ -113,9 +120,70 @@ def _serve_with_pywsgi():
 
     server = WSGIServer(("127.0.0.1", 0), app, log=None)
     server.start()
-    print(f"Listening at: http://127.0.0.1:{server.server_port} ", flush=True)
+    _say(server.server_port)
     server.serve_forever()
 
 
+def _serve_with_waitress():
+    import waitress
+
+    server = waitress.create_server(app, host="127.0.0.1", port=0, threads=THREADS)
+    _say(server.effective_port)
+    server.run()
+
+
+def _serve_with_cheroot():
+    from cheroot.wsgi import Server
+
+    server = Server(("127.0.0.1", 0), app, numthreads=THREADS)
+    server.prepare()
+    _say(server.bind_addr[1])
+    server.serve()
+
+
+def _serve_with_uvicorn(bridge):
+    import uvicorn
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    _say(listener.getsockname()[1])
+    config = uvicorn.Config(bridge, interface="asgi3", lifespan="off", log_level="warning")
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _serve_with_a2wsgi():
+    from a2wsgi import WSGIMiddleware
+
+    _serve_with_uvicorn(WSGIMiddleware(app, workers=THREADS))
+
+
+def _serve_with_uvicorns_own_bridge():
+    from uvicorn.middleware.wsgi import _WSGIMiddleware
+
+    _serve_with_uvicorn(_WSGIMiddleware(app, workers=THREADS))
+
+
+def _serve_with_hypercorn():
+    import asyncio
+
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    _say(listener.getsockname()[1])
+    config = Config()
+    config.bind = [f"fd://{listener.detach()}"]
+    asyncio.run(serve(app, config, mode="wsgi"))
+
+
+SERVERS = {
+    "a2wsgi": _serve_with_a2wsgi,
+    "cheroot": _serve_with_cheroot,
+    "hypercorn": _serve_with_hypercorn,
+    "pywsgi": _serve_with_pywsgi,
+    "uvicorn": _serve_with_uvicorns_own_bridge,
+    "waitress": _serve_with_waitress,
+    "werkzeug": _serve_with_werkzeug,
+}
+
 if __name__ == "__main__":
-    {"werkzeug": _serve_with_werkzeug, "pywsgi": _serve_with_pywsgi}[sys.argv[1]]()
+    SERVERS[sys.argv[1]]()

@@ -102,7 +102,8 @@ async def _stop(port, session_id):
 
 def _head(path, session_id, length):
     return (
-        f"POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Session-Id: {session_id}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"X-Session-Id: {session_id}\r\n"
         f"Content-Length: {length}\r\n\r\n"
     ).encode()
 

@@ -146,6 +146,20 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
             "https://a.example,b.example",
         ],
     ),
+    "CHATPROXY_HOSTS": (
+        "hosts",
+        {
+            "chat.example.com": ("chat.example.com",),
+            " .example.com, 10.0.0.0/8,[::1],": (".example.com", "10.0.0.0/8", "[::1]"),
+            "*": ("*",),
+        },
+        [",", [], "a.example:80", "http://a.example", "a b", "*.a.example", "10.0.0.1/8", "."],
+    ),
+    "CHATPROXY_INSECURE": (
+        "insecure",
+        {"1": True, "Yes": True, "true": True, "0": False, "no": False, "false": False},
+        ["2", "maybe", []],
+    ),
 }
 WRONG_SECONDS = ["soon", "0", "-1", "nan", "inf", "1e400", 10**400, "1e10", []]
 WRONG_COUNTS = ["many", "0", "-1", "1.5", "1e3", 2.5, []]

@@ -22,7 +22,7 @@ from .servers import ROOT, Process, clean_environment, wait_for
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "chatproxy.service"
 DEPLOYED = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: Where the unit expects the clone.
 HOME = "/opt/chatproxy"

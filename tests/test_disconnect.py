@@ -61,7 +61,7 @@ def test_a_client_that_sends_early_is_not_taken_for_gone(kind, start_proxy, deep
     session_id = new_id()
     client = proxy.start(session_id, simulate={"tag": session_id, "never": "tokens"})
     deepseek.entry(session_id)
-    client.send(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+    client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     client.read_until(b": heartbeat")
     assert session_id in proxy.state()["sessions"]
     client.leave()

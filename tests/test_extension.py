@@ -815,6 +815,55 @@ def test_a_page_of_a_listed_origin_can_read_refusals_and_receipts(shared: Site) 
         assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
+@pytest.mark.parametrize("header", ["X-Session-Id", "Retry-After", "X-Should-Retry"])
+def test_a_page_of_a_listed_origin_can_read_what_a_client_goes_by(
+    make_site: MakeSite, header: str
+) -> None:
+    """On answers, on refusals, and on the answer to a Stop, whatever its status is."""
+    site = make_site(
+        ChatProxy(owner=current_user), CHATPROXY_CORS_ORIGINS=ORIGIN, CHATPROXY_MAX_BODY_BYTES=500
+    )
+    user = {"Origin": ORIGIN, "X-User": "ada"}
+    responses = [
+        site.stream("one", headers=user),
+        site.stream("one", headers=user),  # the id is taken
+        site.stream(headers={"Origin": ORIGIN}),  # nobody is logged in
+        site.stream("two", headers=user, data=b"x" * 1000),
+        site.stop("nothing", **user),
+    ]
+    assert [response.status_code for response in responses] == [200, 409, 401, 413, 404]
+    for response in responses:
+        assert header in response.headers["Access-Control-Expose-Headers"].split(", ")
+        response.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "header"),
+    [
+        ("POST", "stream", "X-Session-Id"),
+        ("POST", "stream", "X-On-Disconnect"),
+        ("POST", "stream", "Authorization"),
+        ("GET", "stream/session_1", "Last-Event-ID"),
+        ("GET", "sessions", "Authorization"),
+        ("POST", "cancel/session_1", "Authorization"),
+    ],
+)
+def test_a_page_of_a_listed_origin_may_send_the_headers_that_a_route_knows(
+    shared: Site, method: str, path: str, header: str
+) -> None:
+    asked = shared.app.test_client().options(
+        f"{shared.prefix}/{path}",
+        headers={
+            "Origin": ORIGIN,
+            "Access-Control-Request-Method": method,
+            "Access-Control-Request-Headers": header,
+        },
+    )
+    assert asked.status_code == 200
+    assert method in asked.headers["Access-Control-Allow-Methods"].split(", ")
+    assert header.lower() in asked.headers["Access-Control-Allow-Headers"].lower().split(", ")
+
+
 @pytest.mark.parametrize(
     "origin",
     [

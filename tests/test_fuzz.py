@@ -37,8 +37,9 @@ CODES = {
     "not_found",
     "method_not_allowed",
     "bad_request",
+    "host_not_allowed",
 }
-STATUSES = {200, 308, 400, 404, 405, 409, 413, 414, 415, 417, 429, 431, 501, 502, 504}
+STATUSES = {200, 308, 400, 404, 405, 409, 413, 414, 415, 417, 421, 429, 431, 501, 502, 504}
 #: Those that gunicorn gives by itself, to what is not HTTP.
 OF_GUNICORN = {308, 400, 414, 417, 431, 501}
 
@@ -237,7 +238,7 @@ def requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
         body = chunked(body, draw(st.integers(1, 2000)))
     else:
         headers.append((b"Content-Length", b"%d" % len(body)))
-    lines = [b"%b: %b" % header for header in [(b"Host", b"test"), *headers]]
+    lines = [b"%b: %b" % header for header in [(b"Host", b"localhost"), *headers]]
     head = b"\r\n".join([b"%b %b HTTP/1.1" % (method, path), *lines, b"Connection: close"])
     return method, head + b"\r\n\r\n" + body
 
@@ -288,7 +289,9 @@ def test_any_request_has_an_answer(server: Proxy, request: tuple[bytes, bytes]) 
             check(response)
 
 
-CHUNKED = b"POST %b HTTP/1.1\r\nHost: a\r\nX-Session-Id: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = (
+    b"POST %b HTTP/1.1\r\nHost: localhost\r\nX-Session-Id: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 SIZES = st.sampled_from([b"zz", b"-1", b"0x2", b"f" * 20, b"2;x=\n", b"", b"9"])
 
 

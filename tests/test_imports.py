@@ -17,12 +17,12 @@ PACKAGE = Path(chatproxy.__file__).parent
 
 #: From the bottom up. A module imports only from its own layer and those below.
 LAYERS = [
-    {"errors"},
+    {"errors", "hosts"},
     {"scopes"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
     | {"measures", "tally", "wire", "shares", "stalls"},
     {"receipt", "refusals", "ended", "early_stops", "reservations"}
-    | {"arbitration", "access", "drain"},
+    | {"arbitration", "access", "drain", "exposure", "servers"},
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
     {
         "body",

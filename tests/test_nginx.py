@@ -384,3 +384,13 @@ def test_who_asks_and_how_is_told_and_cannot_be_made_up(start_nginx, hanging_up,
         "X-Forwarded-Host: test",
         "X-Forwarded-Proto: https",
     ]
+
+
+def test_the_name_that_the_browser_asks_for_must_be_one_of_chatproxys(
+    start_nginx, start_proxy, deepseek, ask
+):
+    named = start_proxy("gunicorn", deepseek.url, CHATPROXY_HOSTS="chat.example.com")
+    nginx = start_nginx(named.url)
+    for host, status in [("chat.example.com", 200), ("CHAT.example.com:443", 200), ("a.test", 421)]:
+        answer = ask("GET", f"{nginx.url}/page.json", headers={"Host": host})
+        assert answer.status_code == status, host

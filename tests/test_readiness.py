@@ -5,6 +5,7 @@ Under gevent, which is not patched in here, each claim is a function run in a pr
 
 from __future__ import annotations
 
+import contextvars
 import os
 import socket
 import ssl
@@ -115,7 +116,45 @@ def test_without_gevent_a_coroutine_runs_beside_who_spawns_it() -> None:
         assert task.ran_in[0] is task.ran_in[1] is not threading.current_thread()
 
 
+def test_without_gevent_a_coroutine_stays_in_the_context_of_who_spawned_it() -> None:
+    check_contexts()
+
+
 # --- under gevent
+
+
+VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
+
+
+def check_contexts() -> None:
+    """Two coroutines that wait by turns see what each spawner had set, and what they set."""
+    seen: dict[str, list[str]] = {"one": [], "two": []}
+    over = threading.Event()
+
+    def look(name: str, ours: Any) -> Coroutine[None]:
+        seen[name].append(VARIABLE.get())
+        yield Readable(ours, Steps(ours))
+        seen[name].append(VARIABLE.get())
+        token = VARIABLE.set("inner " + name)
+        yield Readable(ours, Steps(ours))
+        seen[name].append(VARIABLE.get())
+        VARIABLE.reset(token)
+        seen[name].append(VARIABLE.get())
+        if all(len(each) == 4 for each in seen.values()):
+            over.set()
+
+    with pair() as (one, to_one), pair() as (two, to_two):
+        for name, ours in (("one", one), ("two", two)):
+            token = VARIABLE.set(name)
+            Coroutines().spawn(look(name, ours))
+            VARIABLE.reset(token)
+        for length in (1, 2):
+            wait_for(lambda length=length: min(map(len, seen.values())) == length)
+            to_one.sendall(b".")
+            to_two.sendall(b".")
+        assert over.wait(PATIENCE)
+        assert seen == {name: [name, name, f"inner {name}", name] for name in seen}
+        assert VARIABLE.get() == "unset"
 
 
 class Task:
@@ -453,6 +492,7 @@ def a_body_in_one_record_with_its_head_is_taken() -> None:
         many_that_have_something_to_read_leave_all_else_its_turn,
         many_that_have_something_to_read_are_read_by_turns,
         one_in_a_hurry_goes_before_all_others,
+        check_contexts,
         a_fork_waits_by_itself,
     ],
     ids=lambda claim: claim.__name__,

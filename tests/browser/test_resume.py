@@ -403,7 +403,7 @@ def test_an_answer_that_runs_elsewhere_can_be_stopped(browser, start_proxy, deep
     client = Client(proxy.port)
     body = json.dumps(chat(simulate={"rate": 20, "tokens": 5000, "tag": session_id}))
     client.send(
-        f"POST /api/chat/stream HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\n"
+        f"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
         f"X-Session-Id: {session_id}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
     )
     client.read_until(b"amber")
