@@ -61,9 +61,7 @@ class DisconnectWatcher:
         :param environ: the request's WSGI environment.
         :returns: None where the server does not tell where the socket is.
         """
-        if environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2"):
-            return None
-        sock = _client_socket(environ)
+        sock = client_socket(environ)
         if sock is None or sock.fileno() < 0:
             return None
         _give_up_after(sock.fileno(), self._timeout)
@@ -72,7 +70,10 @@ class DisconnectWatcher:
         return self._selector.watch(sock.fileno(), on_gone)
 
 
-def _client_socket(environ: dict[str, Any]) -> Any:
+def client_socket(environ: dict[str, Any]) -> Any:
+    """The client's socket; None if it can't be had, or carries several requests, as in HTTP/2."""
+    if environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2"):
+        return None
     for key in _SOCKET_KEYS:
         if key in environ:
             return environ[key]

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from flask import Flask
@@ -17,6 +18,7 @@ from flask_cors import CORS
 
 from . import logs, shutdown, signals, views
 from . import payload as payloads
+from .arrivals import BodyTimer
 from .clock import Clock
 from .config import Settings, unknown_names
 from .desk import Desk
@@ -120,6 +122,7 @@ class State:
         self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
         self._coroutines = Coroutines()
+        self.bodies = BodyTimer(settings.body_timeout, partial(_tell_unfinished, app))
         self.watcher = DisconnectWatcher(settings.idle_timeout)
         self._clock = Clock(settings, self.registry, self.library.visits)
         self._owner = owner
@@ -216,6 +219,10 @@ class State:
                 )
         except Exception:
             logger.exception("A receiver of stream_ended failed")
+
+
+def _tell_unfinished(app: Flask, part: str, why: str) -> None:
+    signals.request_unfinished.send(app, part=part, why=why)
 
 
 def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:

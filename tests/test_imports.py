@@ -19,7 +19,7 @@ PACKAGE = Path(chatproxy.__file__).parent
 LAYERS = [
     {"errors"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
-    | {"measures", "tally", "wire"},
+    | {"measures", "tally", "wire", "arrivals", "pacing", "rotation"},
     {"receipt", "refusals", "reservations", "arbitration", "access", "drain"},
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
     {
@@ -42,7 +42,7 @@ LAYERS = [
     {"page", "tokens"},
     {"app"},
     {"operators"},
-    {"cli", "gunicorn_config", "__main__"},
+    {"cli", "gunicorn_config", "gunicorn_worker", "gunicorn_client", "__main__"},
 ]
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 TOP = len(LAYERS)
@@ -54,7 +54,7 @@ ONLY_FOR_TYPES = {("views", "extension")}
 RESERVED = {
     "requests": {"connection", "upstream"},
     "urllib3": {"connection", "upstream"},
-    "gevent": {"disconnect", "readiness"},
+    "gevent": {"disconnect", "gunicorn_client", "gunicorn_worker", "readiness"},
     "prometheus_client": {"metrics"},
     "redis": {"peers.link"},
 }
@@ -164,7 +164,8 @@ def test_a_reserved_package_is_imported_only_where_it_belongs(package: str) -> N
 
 
 def test_the_settings_for_gunicorn_need_little() -> None:
-    assert ours("gunicorn_config") <= {"config", "errors", "peers", "peers.run_dir", "wire"}
+    needed = {"config", "errors", "peers", "peers.run_dir", "rotation"}
+    assert ours("gunicorn_config") <= needed | {"gunicorn_worker", "wire"}
 
 
 @pytest.mark.parametrize(
