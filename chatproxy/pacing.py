@@ -5,10 +5,10 @@ the loop to itself. Each connection therefore has a ``Pace``, which is told how 
 has run, and says when it has to give way:
 
 * after ``SLICE`` seconds it yields, so that everybody else has a turn;
-* it may use ``BURST`` seconds at once, and ``REFILL`` of a core in the long run. That is more than
-  any honest request takes. What it uses beyond that it pays for by sleeping;
-* all that pay share one ``Toll``, which lets through ``SHARE`` of a core: a hundred greedy
-  connections together take no more than one.
+* it may use ``BURST`` seconds at once, more than an honest request takes, and ``REFILL`` of a core
+  in the long run. What it uses beyond that it pays for;
+* all that pay share one ``Toll``, which lets ``SHARE`` of a core through and has the rest sleep: a
+  hundred greedy connections together take little more than one.
 
 Times are seconds by a clock of the caller's; nothing here waits.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 SLICE = 0.001
 BURST = 0.005
-REFILL = 0.02
+REFILL = 0.002
 SHARE = 0.4
 #: Seconds by which the greedy may run ahead of their share before they sleep.
 TOLERANCE = 0.002
