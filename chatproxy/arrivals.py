@@ -1,9 +1,10 @@
 """Requests that are still arriving: bounded in number and in time.
 
-Whoever sends a request slowly, or only a part of it, or nothing at all, holds a connection. So each
-has a time by which it must be whole, and if too many arrive at once the oldest makes room: a
-newcomer always gets in. A wait is ended by shutting down the receiving half of the client's socket
-(``SHUT_RD``): whoever reads finds the end, wherever it reads, and an answer can still be sent.
+Whoever sends a request slowly, or only a part of it, or nothing at all, holds a connection; so does
+whoever does not take the answer. So each request has a time by which it must be whole, and if too
+many are waited for the oldest makes room: a newcomer always gets in. A wait is ended by shutting
+down the receiving half of the client's socket (``SHUT_RD``): whoever reads finds the end, wherever
+it reads, and an answer can still be sent.
 
 An arrival leaves before its socket is closed, since descriptors are used again.
 """
@@ -20,15 +21,16 @@ from typing import Any
 
 from .errors import BodyTimeout
 
-#: Told the part of a request that was missing ("head" or "body") and why it was not waited for
-#: ("timeout" or "room").
+#: Told what was missing ("head", "body", or that the client takes the "answer"), and why it was not
+#: waited for ("timeout" or "room").
 OnUnfinished = Callable[[str, str], None]
 
 
 class Arrival:
     """A request, or the wait for one, on the socket behind a descriptor.
 
-    :ivar part: what is awaited: "head", "body", or "" if nothing of a request has come yet.
+    :ivar part: what is awaited: "head" or "body"; "answer", that the client takes it; "" that
+        anything of a request comes.
     :ivar ended: why it was ended: "timeout" or "room"; "" if it was not.
     """
 
@@ -83,7 +85,8 @@ class Arrivals:
     def _end(self, arrival: Arrival, why: str) -> Arrival:
         del self._present[arrival]
         arrival.ended = why
-        shut_down(arrival.descriptor, socket.SHUT_RD)
+        how = socket.SHUT_RDWR if arrival.part == "answer" else socket.SHUT_RD
+        shut_down(arrival.descriptor, how)
         return arrival
 
     def _tell(self, arrival: Arrival | None) -> None:

@@ -19,7 +19,7 @@ import io
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -166,6 +166,15 @@ class Connection:
                         return
                 gevent.sleep(0.01)
 
+    @contextlib.contextmanager
+    def waiting(self, *, to_send: bool) -> Iterator[None]:
+        """Wait for the client to send, or to take what is sent to it; that may make room too."""
+        if to_send:
+            self.arrivals.begin(self._arrival, "answer", sys.maxsize)
+        yield
+        if to_send:
+            self.arrivals.finish(self._arrival)
+
     def leave(self) -> None:
         """End all waiting for it; its socket is about to be closed."""
         self.arrivals.finish(self._arrival)
@@ -209,6 +218,10 @@ class Client(gevent.socket.socket):
         """Read as ``socket.recv`` does, after others have had their turn."""
         return self.connection.receive(super().recv, *args)
 
+    def _wait(self, watcher: Any, *args: Any, **kwargs: Any) -> None:
+        with self.connection.waiting(to_send=watcher is self._write_event):
+            super()._wait(watcher, *args, **kwargs)
+
 
 class TLSClient(SSLSocket):
     """A client's socket, if gunicorn itself ends TLS."""
@@ -218,6 +231,10 @@ class TLSClient(SSLSocket):
     def recv(self, *args: int) -> bytes:
         """Read as ``socket.recv`` does, after others have had their turn."""
         return self.connection.receive(super().recv, *args)
+
+    def _wait(self, watcher: Any, *args: Any, **kwargs: Any) -> None:
+        with self.connection.waiting(to_send=watcher is self._write_event):
+            super()._wait(watcher, *args, **kwargs)
 
 
 class Guard:

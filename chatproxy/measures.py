@@ -137,7 +137,7 @@ UNFINISHED = Family(
     "counter",
     "Requests that were not waited for any longer, by the part that was missing, and why.",
     ("part", "why"),
-    tuple(itertools.product(("head", "body"), ("timeout", "room"))),
+    (*itertools.product(("head", "body"), ("timeout", "room")), ("answer", "room")),
 )
 
 FAMILIES = (

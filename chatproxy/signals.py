@@ -18,8 +18,8 @@ The others serve this package's own ``logs`` and ``metrics``. Those of a stream 
 * ``peer_asked``: ``operation`` ("take" or "ask"), ``result`` ("ok" or "unavailable").
 * ``cancel_forgotten``: an early cancel made room for others before its time.
 * ``request_unfinished``: a request was not waited for any longer: ``part`` ("head" or "body", what
-  was missing), ``why`` ("timeout", or "room" if it made room for others). The sender is None if
-  that was before any application had it.
+  was missing, or "answer", which was not taken), ``why`` ("timeout", or "room" if it made room for
+  others). The sender is None if that was not in an application.
 """
 
 from blinker import Namespace

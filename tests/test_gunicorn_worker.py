@@ -284,6 +284,19 @@ def test_310_connections_that_send_no_more_than_a_part_shut_nobody_out(logs, dee
         running.read_until(b"data:")  # the one that is answered did not make room
 
 
+def test_connections_that_take_no_more_than_a_part_shut_nobody_out(logs, deepseek):
+    """They ask for more than a socket holds, and don't read it."""
+    options = ["--worker-connections", "6"]
+    with Proxy("gunicorn", deepseek.url, logs("parts"), options) as server:
+        page = requests.get(server.url, timeout=10).text
+        script = page.partition('src="')[2].partition('"')[0].encode()
+        for _ in range(8):
+            client = Client(server.port, receive_buffer=1024)
+            client.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % script * 20)
+        assert stop_seconds(server) < LONGEST_STOP
+        assert unfinished(server)["answer", "room"] >= 4
+
+
 def test_a_body_that_does_not_come_is_answered_with_408_and_counted(server):
     before = unfinished(server)["body", "timeout"]
     client = Client(server.port)
@@ -335,7 +348,7 @@ def unfinished(server):
     return {
         (part, why): float(line.split()[-1])
         for line in lines
-        for part in ("head", "body")
+        for part in ("head", "body", "answer")
         for why in ("timeout", "room")
         if line.startswith(f'{name}{{part="{part}",why="{why}"}}')
     }
