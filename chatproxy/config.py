@@ -220,6 +220,9 @@ class Settings:
     max_body_bytes: int = _option(
         "CHATPROXY_MAX_BODY_BYTES", _count, 1 << 20, "the largest request, in bytes"
     )
+    body_timeout: float = _option(
+        "CHATPROXY_BODY_TIMEOUT", _seconds, 30.0, "seconds in which a request must come, whole"
+    )
     log_bytes: int = _option(
         "CHATPROXY_LOG_BYTES", _count, 4 << 20, "bytes of an answer that are held for its readers"
     )

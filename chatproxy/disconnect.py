@@ -69,7 +69,7 @@ class DisconnectWatcher:
         body = environ.get("wsgi.input")
         if "asgi.scope" in environ and hasattr(body, "receive") and hasattr(body, "loop"):
             return _AsgiWatch(body, on_gone)
-        sock = _client_socket(environ)
+        sock = client_socket(environ)
         if sock is None or sock.fileno() < 0:
             return None
         self._stalls.watch(sock.fileno())
@@ -78,7 +78,10 @@ class DisconnectWatcher:
         return self._selector.watch(sock.fileno(), on_gone)
 
 
-def _client_socket(environ: dict[str, Any]) -> Any:
+def client_socket(environ: dict[str, Any]) -> Any:
+    """The client's socket; None if it can't be had, or carries several requests, as in HTTP/2."""
+    if environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2"):
+        return None
     for key in _SOCKET_KEYS:
         if key in environ:
             return environ[key]

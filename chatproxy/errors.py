@@ -7,6 +7,7 @@
         ├── InvalidRequest     400  what the client sent cannot be used
         ├── Unauthorized       401  the owner could not be established
         ├── SessionNotFound    404  nothing that can be read has this id
+        ├── BodyTimeout        408  the request's body did not come in time
         ├── SessionActive      409  the id belongs to a live or retained session
         ├── SessionCancelled   409  the Stop for this id came first
         ├── EventsGone         410  the events that are asked for are no longer held
@@ -112,6 +113,12 @@ class SessionNotFound(Refusal):
     """Nothing that lives, or is retained, has this session id; or it is another owner's."""
 
     status, code = 404, "not_found"
+
+
+class BodyTimeout(Refusal):
+    """The body of the request did not come within ``CHATPROXY_BODY_TIMEOUT``."""
+
+    status, code = 408, "body_timeout"
 
 
 class SessionActive(Refusal):

@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from flask import Flask
@@ -20,6 +21,7 @@ from flask_cors import CORS
 
 from . import exposure, logs, scopes, shutdown, signals, views
 from . import payload as payloads
+from .arrivals import BodyTimer
 from .clock import Clock
 from .config import Settings, unknown_names
 from .desk import Desk
@@ -154,6 +156,7 @@ class State:
         self.upstream = Upstream(settings)
         self.server = Server(settings)
         self._coroutines = Coroutines()
+        self.bodies = BodyTimer(settings.body_timeout, partial(_tell_unfinished, app))
         self.watcher = DisconnectWatcher(settings.reader_timeout)
         self._clock = Clock(settings, self.registry, self.library.visits)
         self._owner = owner
@@ -303,6 +306,10 @@ def _own_context() -> contextvars.Context:
         if type(value).__module__ != "flask.ctx":
             context.run(variable.set, value)
     return context
+
+
+def _tell_unfinished(app: Flask, part: str, why: str) -> None:
+    signals.request_unfinished.send(app, part=part, why=why)
 
 
 def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:

@@ -18,6 +18,7 @@ from . import scopes
 from .config import Settings
 from .errors import ConfigError
 from .peers import run_dir
+from .rotation import Rotation
 
 try:
     # The key may as well be in the application's config, which is not known here.
@@ -36,13 +37,16 @@ def _raise_descriptor_limit(wanted: int) -> int:
     return wanted if soft == resource.RLIM_INFINITY else soft
 
 
-# Of each live stream: the client's socket and DeepSeek's; and a Stop for each.
-_WANTED_DESCRIPTORS = 3 * _settings.max_sessions + 200
-_descriptors = _raise_descriptor_limit(_WANTED_DESCRIPTORS)
-
 worker_class = "gevent"
 # A Stop is a connection of its own. It must find a place beside the streams.
 worker_connections = 2 * _settings.max_sessions + 200
+# Beside the clients' sockets: DeepSeek's, each twice while it connects, and the worker's own.
+_WANTED_DESCRIPTORS = worker_connections + 2 * _settings.max_sessions + 100
+_descriptors = _raise_descriptor_limit(_WANTED_DESCRIPTORS)
+# None is accepted for which there is no descriptor: half of them are for clients.
+worker_connections = min(worker_connections, max(1, _descriptors // 2))
+
+_rotation = Rotation()
 # gunicorn waits a little longer than the running answers may.
 graceful_timeout = int(_settings.grace) + 10
 
@@ -58,13 +62,21 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Have the clients' sockets lent to the answers, and leave Ctrl-C to the master.
+    """Serve clients fairly, lend their sockets to the answers, leave Ctrl-C to the master.
 
     A terminal sends that to both; told twice, a gevent worker ends with a traceback.
     """
-    from .wire import lending  # noqa: PLC0415 - not before gevent has patched
+    from . import gunicorn_worker, wire  # noqa: PLC0415 - not before gevent has patched
 
-    worker.wsgi = lending(worker.wsgi)
+    if wire.fits(worker.cfg):
+        worker.wsgi = wire.lending(worker.wsgi)
+    else:
+        worker.log.warning("chatproxy: gunicorn is not as known; events take the way through it.")
+    if not gunicorn_worker.adopt(worker, _settings.body_timeout, _rotation):
+        worker.log.warning(
+            "chatproxy: this worker is not gunicorn's gevent worker as known; a client that sends "
+            "without pause can hold up the others."
+        )
     for app in scopes.applications():  # the others may ask before the first request comes
         app.extensions["chatproxy"].attend()
     _have_garbage_collected_seldom()

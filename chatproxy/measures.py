@@ -132,6 +132,13 @@ FORGOTTEN = Family(
     "counter",
     "Stops that came before their start and made room for others before their time.",
 )
+UNFINISHED = Family(
+    "chatproxy_requests_unfinished_total",
+    "counter",
+    "Requests that were not waited for any longer, by the part that was missing, and why.",
+    ("part", "why"),
+    (*itertools.product(("head", "body"), ("timeout", "room")), ("answer", "room")),
+)
 
 FAMILIES = (
     SESSIONS_LIVE,
@@ -144,6 +151,7 @@ FAMILIES = (
     UPSTREAM_ERRORS,
     PEER_REQUESTS,
     FORGOTTEN,
+    UNFINISHED,
 )
 
 

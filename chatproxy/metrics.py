@@ -36,6 +36,7 @@ from .measures import (
     SESSIONS_LIVE,
     SIZE,
     STOP,
+    UNFINISHED,
     UPSTREAM_ERRORS,
     Family,
     Labels,
@@ -96,8 +97,10 @@ class Metrics:
             (signals.cancel_answered, self._cancel_answered),
             (signals.peer_asked, self._peer_asked),
             (signals.cancel_forgotten, self._cancel_forgotten),
+            (signals.request_unfinished, self._request_unfinished),
         ):
             signal.connect(receiver, sender=app)
+        signals.request_unfinished.connect(self._request_unfinished, sender=None)
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now, summed over the workers."""
@@ -142,6 +145,10 @@ class Metrics:
     @_harmless
     def _cancel_forgotten(self, **_: Any) -> Iterator[Addition]:
         yield FORGOTTEN, (), 1
+
+    @_harmless
+    def _request_unfinished(self, part: str, why: str, **_: Any) -> Iterator[Addition]:
+        yield UNFINISHED, (part, why), 1
 
 
 def _folder(name: str, directory: Directory) -> Path | None:

@@ -19,6 +19,9 @@ The others serve this package's own ``logs`` and ``metrics``. Those of a stream 
   the upstream; None where nothing was stopped).
 * ``peer_asked``: ``operation`` ("take" or "ask"), ``result`` ("ok" or "unavailable").
 * ``cancel_forgotten``: an early cancel made room for others before its time.
+* ``request_unfinished``: a request was not waited for any longer: ``part`` ("head" or "body", what
+  was missing, or "answer", which was not taken), ``why`` ("timeout", or "room" if it made room for
+  others). The sender is None if that was not in an application.
 """
 
 from blinker import Namespace
@@ -38,3 +41,4 @@ stream_closed = _namespace.signal("stream-closed")
 cancel_answered = _namespace.signal("cancel-answered")
 peer_asked = _namespace.signal("peer-asked")
 cancel_forgotten = _namespace.signal("cancel-forgotten")
+request_unfinished = _namespace.signal("request-unfinished")

@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from . import payload as payloads
 from . import signals
+from .disconnect import client_socket
 from .errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
 from .servers import reads_status_at_once
 from .wire import Outlet
@@ -207,8 +208,9 @@ def _read_payload() -> payloads.Payload:
     # One byte more: Werkzeug cuts a body without Content-Length off at the limit, and is silent.
     request.max_content_length = limit + 1
     try:
-        body = request.get_data(cache=False)
-    except HTTPException:
+        with _state().bodies.limit(client_socket(request.environ)):
+            body = request.get_data(cache=False)
+    except (HTTPException, Refusal):
         raise
     except Exception:  # each server has one of its own for a body that is not HTTP
         raise InvalidRequest("The body could not be read.") from None

@@ -15,6 +15,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -148,4 +149,27 @@ def _is_free(response: Any) -> bool:
         and response.req.method != "HEAD"
         and not isinstance(sock, ssl.SSLSocket)
         and not os.get_blocking(sock.fileno())
+    )
+
+
+def fits(config: Any) -> bool:
+    """Whether gunicorn's response is as ``Wire`` expects; tried on one that goes nowhere."""
+    from gunicorn.http.wsgi import Response  # noqa: PLC0415 - only its workers call this
+
+    request = SimpleNamespace(version=(1, 1), method="GET", headers=[], should_close=lambda: False)
+    before, after = bytearray(), bytearray()
+    try:
+        response: Any = Response(request, SimpleNamespace(sendall=before.extend), config)
+        response.start_response("200 OK", [])
+        fresh = (response.chunked, response.headers_sent, response.sent, response.response_length)
+        response.write(b"ab")
+        written = (response.headers_sent, response.sent, response.req is request)
+        response.sock = SimpleNamespace(sendall=after.extend)
+        response.close()
+    except Exception:
+        return False
+    return (
+        (fresh, written) == ((True, False, 0, None), (True, 2, True))
+        and before.endswith(b"\r\n\r\n2\r\nab\r\n")
+        and after == b"0\r\n\r\n"
     )

@@ -52,6 +52,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     ),
     "CHATPROXY_NOTICE": ("notice", {" A word. ": "A word.", "Ä €": "Ä €"}, ["a\nb"]),
     "CHATPROXY_MAX_BODY_BYTES": ("max_body_bytes", {"1": 1, "2048": 2048}, []),
+    "CHATPROXY_BODY_TIMEOUT": ("body_timeout", {"0.5": 0.5}, ["0"]),
     "CHATPROXY_LOG_BYTES": ("log_bytes", {"65536": 65536}, []),
     "CHATPROXY_MAX_SESSIONS": ("max_sessions", {"10": 10}, []),
     "CHATPROXY_MAX_SESSIONS_PER_OWNER": ("max_sessions_per_owner", {"3": 3}, []),

@@ -10,6 +10,7 @@ REFUSALS = [
     (errors.Refusal, 400, "invalid_request"),
     (errors.InvalidRequest, 400, "invalid_request"),
     (errors.Unauthorized, 401, "unauthorized"),
+    (errors.BodyTimeout, 408, "body_timeout"),
     (errors.SessionActive, 409, "session_active"),
     (errors.SessionCancelled, 409, "session_cancelled"),
     (errors.SessionNotFound, 404, "not_found"),

@@ -20,7 +20,7 @@ LAYERS = [
     {"errors", "hosts"},
     {"scopes"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
-    | {"measures", "tally", "wire", "shares", "stalls"},
+    | {"measures", "tally", "wire", "shares", "stalls", "arrivals", "pacing", "rotation"},
     {"receipt", "refusals", "ended", "early_stops", "reservations"}
     | {"arbitration", "access", "drain", "exposure", "servers"},
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
@@ -49,7 +49,7 @@ LAYERS = [
     {"page", "tokens"},
     {"app"},
     {"operators"},
-    {"cli", "gunicorn_config", "__main__"},
+    {"cli", "gunicorn_config", "gunicorn_worker", "gunicorn_client", "__main__"},
 ]
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 TOP = len(LAYERS)
@@ -61,7 +61,7 @@ ONLY_FOR_TYPES = {("views", "extension")}
 RESERVED = {
     "requests": {"connection", "failures", "route", "upstream"},
     "urllib3": {"connection", "upstream"},
-    "gevent": {"disconnect", "readiness", "resolver"},
+    "gevent": {"disconnect", "gunicorn_client", "gunicorn_worker", "readiness", "resolver"},
     "python_socks": {"route"},
     "prometheus_client": {"metrics"},
     "redis": {"peers.link"},
@@ -172,9 +172,8 @@ def test_a_reserved_package_is_imported_only_where_it_belongs(package: str) -> N
 
 
 def test_the_settings_for_gunicorn_need_little() -> None:
-    assert ours("gunicorn_config") <= {
-        *("config", "errors", "peers", "peers.run_dir", "scopes", "wire")
-    }
+    needed = {"config", "errors", "peers", "peers.run_dir", "rotation", "scopes"}
+    assert ours("gunicorn_config") <= needed | {"gunicorn_worker", "wire"}
 
 
 @pytest.mark.parametrize(

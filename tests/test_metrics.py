@@ -112,6 +112,7 @@ def test_everything_is_there_from_the_start_and_is_zero() -> None:
         "chatproxy_upstream_errors_total",
         "chatproxy_peer_requests_total",
         "chatproxy_early_cancels_forgotten_total",
+        "chatproxy_requests_unfinished_total",
     }
     assert {number for (name, _), number in found.items() if name != "chatproxy_info"} == {0}
     assert value(found, "info", version=chatproxy.__version__) == 1
@@ -207,6 +208,15 @@ def test_requests_to_other_workers_and_forgotten_stops_are_counted() -> None:
     found = numbers(scraped(app))
     assert nonzero(found, "peer_requests_total") == {"take ok": 1, "ask unavailable": 1}
     assert value(found, "early_cancels_forgotten_total") == 1
+
+
+def test_unfinished_requests_are_counted_if_no_application_has_had_them_too() -> None:
+    app, other = new_app(), new_app()
+    signals.request_unfinished.send(app, part="body", why="timeout")
+    signals.request_unfinished.send(other, part="body", why="timeout")
+    signals.request_unfinished.send(None, part="head", why="room")
+    found = numbers(scraped(app))
+    assert nonzero(found, "requests_unfinished_total") == {"body timeout": 1, "head room": 1}
 
 
 def test_what_nobody_has_foreseen_is_one_series_more_and_no_other() -> None:

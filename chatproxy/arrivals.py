@@ -1,0 +1,163 @@
+"""Requests that are still arriving: bounded in number and in time.
+
+Whoever sends a request slowly, or only a part of it, or nothing at all, holds a connection; so does
+whoever does not take the answer. So each request has a time by which it must be whole, and if too
+many are waited for the oldest makes room: a newcomer always gets in. A wait is ended by shutting
+down the receiving half of the client's socket (``SHUT_RD``): whoever reads finds the end, wherever
+it reads, and an answer can still be sent.
+
+An arrival leaves before its socket is closed, since descriptors are used again.
+"""
+
+from __future__ import annotations
+
+import _socket
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from .errors import BodyTimeout
+
+#: Told what was missing ("head", "body", or that the client takes the "answer"), and why it was not
+#: waited for ("timeout" or "room").
+OnUnfinished = Callable[[str, str], None]
+
+
+class Arrival:
+    """A request, or the wait for one, on the socket behind a descriptor.
+
+    :ivar part: what is awaited: "head" or "body"; "answer", that the client takes it; "" that
+        anything of a request comes.
+    :ivar ended: why it was ended: "timeout" or "room"; "" if it was not.
+    """
+
+    __slots__ = ("deadline", "descriptor", "ended", "part")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.part = self.ended = ""
+        self.deadline = 0.0
+
+
+class Arrivals:
+    """All that arrive at one place, the oldest first.
+
+    :param most: how many there may be.
+    """
+
+    def __init__(self, on_unfinished: OnUnfinished, most: int | None = None) -> None:
+        self._on_unfinished = on_unfinished
+        self._most = most
+        self._lock = threading.Lock()
+        self._present: dict[Arrival, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._present)
+
+    def begin(self, arrival: Arrival, part: str, seconds: float) -> None:
+        """Wait for ``part`` for so long; the oldest makes room if there is none."""
+        arrival.part, arrival.deadline = part, time.monotonic() + seconds
+        with self._lock:
+            self._present.pop(arrival, None)
+            full = self._most is not None and len(self._present) >= self._most
+            oldest = self._end(next(iter(self._present)), "room") if full else None
+            self._present[arrival] = None
+        self._tell(oldest)
+
+    def finish(self, arrival: Arrival) -> None:
+        """Wait for it no longer: it is whole, or its connection is about to be closed."""
+        with self._lock:
+            self._present.pop(arrival, None)
+
+    def sweep(self) -> None:
+        """End what is late."""
+        now = time.monotonic()
+        with self._lock:
+            late = [each for each in self._present if each.deadline <= now]
+            for each in late:
+                self._end(each, "timeout")
+        for each in late:
+            self._tell(each)
+
+    def _end(self, arrival: Arrival, why: str) -> Arrival:
+        del self._present[arrival]
+        arrival.ended = why
+        how = socket.SHUT_RDWR if arrival.part == "answer" else socket.SHUT_RD
+        shut_down(arrival.descriptor, how)
+        return arrival
+
+    def _tell(self, arrival: Arrival | None) -> None:
+        if arrival is not None and arrival.part:
+            self._on_unfinished(arrival.part, arrival.ended)
+
+
+class BodyTimer:
+    """Sees that the bodies that an application reads come within a time, under any server.
+
+    :param seconds: how long one may take.
+    """
+
+    def __init__(self, seconds: float, on_unfinished: OnUnfinished) -> None:
+        self._seconds = seconds
+        self._arrivals = Arrivals(on_unfinished)
+        self._lock = threading.Lock()
+        self._runs = False
+
+    @contextmanager
+    def limit(self, client: Any) -> Iterator[None]:
+        """Let a body be read from a client's socket for so long.
+
+        :param client: the socket; None if the server does not tell where it is.
+        :raises BodyTimeout: if it was late, whatever came of the reading.
+        """
+        if client is None or client.fileno() < 0:
+            yield
+            return
+        arrival = Arrival(client.fileno())
+        self._arrivals.begin(arrival, "body", self._seconds)
+        self._start()
+        try:
+            yield
+        finally:
+            self._arrivals.finish(arrival)
+            if arrival.ended:
+                raise BodyTimeout(f"The body did not come within {self._seconds:g} seconds.")
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self._runs:
+                threading.Thread(target=self._run, name="chatproxy-bodies", daemon=True).start()
+                self._runs = True
+
+    def _run(self) -> None:
+        """Look for late ones, while there are any."""
+        period = min(1.0, self._seconds / 4)
+        while True:
+            time.sleep(period)
+            self._arrivals.sweep()
+            with self._lock:
+                if not self._arrivals:
+                    self._runs = False
+                    return
+
+
+@contextmanager
+def plain_socket(descriptor: int) -> Iterator[_socket.socket]:
+    """The system's own view of a socket that is somebody else's: neither gevent's nor TLS's."""
+    plain = _socket.socket(fileno=descriptor)
+    try:
+        yield plain
+    finally:
+        plain.detach()
+
+
+def shut_down(descriptor: int, how: int) -> None:
+    """Shut down a half of the connection behind a descriptor; what is gone already is no error.
+
+    The ``shutdown`` of gevent's and of TLS's sockets would end their own state with it.
+    """
+    with suppress(OSError), plain_socket(descriptor) as plain:
+        plain.shutdown(how)

@@ -1,0 +1,58 @@
+"""A worker that has served ``max_requests`` is replaced, and the server goes on serving.
+
+gunicorn would have the worker refuse from then on, and start another when it has ended. Here it is
+the other way round: the worker asks its master for one more (SIGTTIN), and when that one is ready,
+for one fewer (SIGTTOU). Then the master tells its oldest worker to stop (SIGTERM), which drains as
+on any SIGTERM. With one worker that is this one; with several, each goes in its turn.
+
+One worker at a time does so: its master counts signals, and two of a kind may become one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+
+
+class Rotation:
+    """What the workers of a master share for this: a file, made before they are forked.
+
+    It is as long as the number of workers that have begun so far, and locked by the one that is
+    being replaced. A lock ends with its process (fcntl(2), "record locking").
+    """
+
+    def __init__(self) -> None:
+        self._file, path = tempfile.mkstemp()
+        os.unlink(path)
+
+    def note_ready(self) -> None:
+        """Note that this worker has begun to serve."""
+        os.write(self._file, b".")
+
+    def replace(self, master: int, may_wait: Callable[[], bool]) -> bool:
+        """Have a worker of this master replaced; wait until the new one is ready.
+
+        :param may_wait: waits for a moment; returns False if this worker was told to stop.
+        :returns: False if another worker is doing so; try again later.
+        """
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        try:
+            before = self._begun
+            os.kill(master, signal.SIGTTIN)
+            while self._begun == before:
+                if not may_wait():
+                    return True
+            os.kill(master, signal.SIGTTOU)
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        return True
+
+    @property
+    def _begun(self) -> int:
+        return os.fstat(self._file).st_size

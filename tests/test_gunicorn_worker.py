@@ -1,0 +1,413 @@
+"""Under gunicorn with our settings nobody keeps the loop, or a place, from the others."""
+
+import contextlib
+import json
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+from gunicorn.config import Config
+from gunicorn.http import wsgi
+from gunicorn.http.message import Message
+
+from chatproxy import wire
+from chatproxy.gunicorn_client import MOST_HEAD_BYTES, MOST_UNREAD_BYTES
+from chatproxy.gunicorn_worker import fits
+
+from .attackers import ATTACKS, Bystander
+from .servers import ROOT, Client, Proxy, new_id, wait_for
+
+#: Seconds: generous, as the machine of a test is busy. Unguarded, each attack costs many.
+LONGEST_GAP = 1.0
+LONGEST_STOP = 1.0
+
+
+@pytest.fixture(scope="module")
+def server(start_proxy, deepseek):
+    """A server of 50 sessions that waits a second for what a client sends."""
+    return start_proxy(
+        "gunicorn", deepseek.url, CHATPROXY_MAX_SESSIONS=50, CHATPROXY_BODY_TIMEOUT=1
+    )
+
+
+@pytest.fixture
+def bystander(server):
+    """A stream of 50 events a second, whose reader notes the longest gap."""
+    client = server.start(new_id(), simulate={"rate": 50, "tokens": 100_000})
+    client.read_until(b"data:")
+    reader = Bystander(client)
+    reader.start()
+    yield reader
+    reader.finish()
+
+
+@contextlib.contextmanager
+def attacked(port, name, count):
+    """Attack from another process, so that the test has its own time."""
+    command = [sys.executable, "-m", "tests.attackers", str(port), name, str(count)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout.readline() == "began\n"
+        yield
+        process.communicate("", timeout=30)
+
+
+def stop_seconds(server):
+    """How long a Stop takes, of an answer that runs."""
+    session_id = new_id()
+    client = server.start(session_id, simulate={"rate": 5, "tokens": 1000})
+    client.read_until(b"data:")
+    begun = time.perf_counter()
+    status, _ = server.cancel(session_id)
+    seconds = time.perf_counter() - begun
+    assert status == 200
+    client.leave()
+    return seconds
+
+
+def answer_to(client):
+    """The status of an answer, and whether the connection is closed after it."""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := client.socket.recv(65536):
+            client.received += piece
+    return int(client.received.split()[1])
+
+
+# ---- the loop -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if "JSON" not in name])
+def test_beside_an_attack_events_and_stops_go_on(server, bystander, name):
+    with attacked(server.port, name, 2):
+        stops = [stop_seconds(server) for _ in range(3)]
+    assert max(stops) < LONGEST_STOP
+    assert bystander.finish() < LONGEST_GAP
+
+
+@pytest.mark.parametrize("name", ["1 MiB without an id", "2 MiB", "small chunks to a 405"])
+def test_beside_four_attackers_whose_bodies_are_only_refused_a_stop_is_fast(
+    server, bystander, name
+):
+    with attacked(server.port, name, 4):
+        stops = [stop_seconds(server) for _ in range(15)]
+    assert statistics.median(stops) < 0.25  # measured: 5 to 30 ms
+    assert bystander.finish() < LONGEST_GAP
+
+
+def test_eight_attackers_leave_half_of_the_core_to_others(server, bystander):
+    worker = requests.get(f"{server.url}/pid", timeout=10).json()
+    with attacked(server.port, "pipelined requests", 8):
+        time.sleep(0.3)  # what they may use at once is used
+        before, begun = cpu_seconds(worker), time.monotonic()
+        time.sleep(1.0)
+        share = (cpu_seconds(worker) - before) / (time.monotonic() - begun)
+    assert share < 0.75
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def test_the_same_holds_if_gunicorn_ends_tls(authority, logs, deepseek, tmp_path):
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    options = ["--certfile", str(tmp_path / "cert.pem"), "--keyfile", str(tmp_path / "key.pem")]
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with TLSProxy("gunicorn", deepseek.url, logs("tls"), options) as server:
+        mute = socket.create_connection(("127.0.0.1", server.port))  # never shakes hands
+        flood = connect_tls(context, server.port)
+        flood.sendall(b"POST /nowhere HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        flood.setblocking(False)
+        for _ in range(20):
+            with contextlib.suppress(OSError, ssl.SSLWantWriteError):
+                flood.send(b"1\r\nx\r\n" * 1000)
+            begun = time.perf_counter()
+            with connect_tls(context, server.port) as sock:
+                sock.sendall(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+                assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+            assert time.perf_counter() - begun < LONGEST_STOP
+        flood.close()
+        mute.close()
+
+
+class TLSProxy(Proxy):
+    """A server that answers in TLS only."""
+
+    def _address(self):
+        found = self.ready.search(self.log())
+        return found and "Booting worker" in self.log() and found[1]
+
+
+def connect_tls(context, port):
+    sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+    return context.wrap_socket(sock, server_hostname="127.0.0.1")
+
+
+# ---- what is left unread ------------------------------------------------------------------------
+
+
+def test_a_client_that_is_still_sending_gets_its_answer_and_then_the_end(server):
+    client = Client(server.port)
+    client.send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+    with contextlib.suppress(ConnectionError):
+        client.send(b"x" * 1_000_000)
+    assert answer_to(client) == 404
+    assert b"connection: close" in client.received.lower()
+
+
+def test_the_connection_is_kept_if_little_was_left_unread(server):
+    client = Client(server.port)
+    for _ in range(2):
+        client.received = b""
+        client.send(
+            b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % MOST_UNREAD_BYTES
+            + b"x" * MOST_UNREAD_BYTES
+        )
+        client.read_until(b"}\n")
+        assert b"connection: keep-alive" in client.received.lower()
+
+
+def test_the_connection_is_kept_after_a_large_body_that_was_read(server):
+    """A body of 1 MiB, and one in the chunked coding, whose end is not known beforehand."""
+    body = json.dumps({"messages": "x" * 900_000}).encode()
+    framings = [
+        (b"Content-Length: %d" % len(body), body),
+        (b"Transfer-Encoding: chunked", b"%X\r\n%b\r\n0\r\n\r\n" % (len(body), body)),
+    ]
+    client = Client(server.port)
+    for header, framed in framings:
+        client.received = b""
+        client.send(
+            b"POST /api/chat/stream HTTP/1.1\r\nHost: a\r\nX-Session-Id: %b\r\n%b\r\n\r\n"
+            % (new_id().encode(), header)
+            + framed
+        )
+        client.read_until(b"invalid_request")
+        assert b"connection: keep-alive" in client.received.lower()
+
+
+def test_a_chunked_body_in_words_is_no_attack(server):
+    words = [b"%X\r\n%b\r\n" % (len(word), word) for word in [b"lorem ", b"ipsum "] * 8000]
+    session_id = new_id()
+    body = b'{"messages": [{"role": "user", "content": "'
+    client = Client(server.port)
+    client.send(
+        b"POST /api/chat/stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+        b"X-Session-Id: %b\r\n\r\n%X\r\n%b\r\n" % (session_id.encode(), len(body), body)
+    )
+    client.send(b"".join(words))
+    client.send(b'4\r\n"}]}\r\n0\r\n\r\n')
+    client.read_until(b"data:")
+    server.cancel(session_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "sent", "status"),
+    [
+        ("sizes", b"1\r\nx\r\n" * 20_000, 400),
+        ("extensions", (b"1;" + b"a=b;" * 1000 + b"a=b\r\nx\r\n") * 16, 400),
+        ("trailers", b"0\r\n" + b"a: b\r\n" * 10_000, 400),
+    ],
+)
+def test_a_chunked_body_that_is_mostly_no_data_is_refused(server, name, sent, status):
+    client = Client(server.port)
+    with contextlib.suppress(ConnectionError):
+        client.send(
+            b"POST /api/chat/stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+            b"X-Session-Id: %b\r\n\r\n" % new_id().encode()
+        )
+        client.send(sent)
+    assert answer_to(client) == status
+
+
+def test_a_head_that_is_too_large_is_refused_and_the_client_learns_of_it(server):
+    client = Client(server.port)
+    with contextlib.suppress(ConnectionError):
+        client.send(b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * (MOST_HEAD_BYTES // 5))
+    assert answer_to(client) == 431
+
+
+def test_what_was_pipelined_is_answered_in_turn(server):
+    client = Client(server.port)
+    client.send(b"GET /pid HTTP/1.1\r\nHost: a\r\n\r\n" * 50)
+    wait_for(lambda: read_some(client).count(b"200 OK") == 50, message="50 answers")
+
+
+def read_some(client):
+    client.socket.settimeout(0.1)
+    with contextlib.suppress(TimeoutError):
+        client.received += client.socket.recv(65536)
+    return client.received
+
+
+# ---- what never ends ----------------------------------------------------------------------------
+
+HALF_BODY = (
+    b"POST /api/chat/stream HTTP/1.1\r\nHost: a\r\nX-Session-Id: half-%d\r\n"
+    b"Content-Length: 100\r\n\r\n{"
+)
+PARTS = {
+    "nothing": b"",
+    "half a head": b"POST /api/chat/stream HTTP/1.1\r\nHost: a\r\nX-Number: %d",
+    "half a body": HALF_BODY,
+    "half a body that nobody reads": HALF_BODY.replace(b"/api/chat/stream", b"/nowhere"),
+    "half a body of an unknown length": HALF_BODY.replace(
+        b"Content-Length: 100", b"Transfer-Encoding: chunked"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_310_connections_that_send_no_more_than_a_part_shut_nobody_out(logs, deepseek, name):
+    """A server of 50 sessions, which would wait for them for half a minute."""
+    part = PARTS[name]
+    with Proxy("gunicorn", deepseek.url, logs("parts"), CHATPROXY_MAX_SESSIONS=50) as server:
+        running = server.start(new_id(), simulate={"rate": 50, "tokens": 100_000})
+        running.read_until(b"data:")
+        for number in range(310):
+            Client(server.port).send(part % number if b"%d" in part else part)
+        begun = time.monotonic()
+        assert stop_seconds(server) < LONGEST_STOP
+        assert time.monotonic() - begun < 5
+        assert server.state()["descriptors"] < 300
+        running.received = b""
+        running.read_until(b"data:")  # the one that is answered did not make room
+
+
+def test_connections_that_take_no_more_than_a_part_shut_nobody_out(logs, deepseek):
+    """They ask for more than a socket holds, and don't read it."""
+    options = ["--worker-connections", "6"]
+    with Proxy("gunicorn", deepseek.url, logs("parts"), options) as server:
+        page = requests.get(server.url, timeout=10).text
+        script = page.partition('src="')[2].partition('"')[0].encode()
+        for _ in range(8):
+            client = Client(server.port, receive_buffer=1024)
+            client.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % script * 20)
+        assert stop_seconds(server) < LONGEST_STOP
+        assert unfinished(server)["answer", "room"] >= 4
+
+
+def test_a_body_that_does_not_come_is_answered_with_408_and_counted(server):
+    before = unfinished(server)["body", "timeout"]
+    client = Client(server.port)
+    client.send(HALF_BODY % 1)
+    begun = time.monotonic()
+    assert answer_to(client) == 408
+    assert time.monotonic() - begun < 10
+    refusal = json.loads(client.received.partition(b"\r\n\r\n")[2])
+    assert refusal == {"error": "The body did not come within 1 seconds.", "code": "body_timeout"}
+    assert unfinished(server)["body", "timeout"] == before + 1
+
+
+def test_a_head_that_does_not_come_is_closed_and_counted(server):
+    before = unfinished(server)["head", "timeout"]
+    client = Client(server.port)
+    client.send(b"GET / HTTP/1.1\r\nHost:")
+    assert client.socket.recv(1) == b""
+    assert unfinished(server)["head", "timeout"] == before + 1
+
+
+def test_a_head_that_drips_is_closed_in_time(server):
+    client = Client(server.port)
+    begun = time.monotonic()
+    client.socket.setblocking(False)
+    wait_for(lambda: is_closed_for(client, b"A"), message="the end of the connection")
+    assert 0.9 < time.monotonic() - begun < 10
+
+
+def is_closed_for(client, byte):
+    """Send a byte, and say whether the server has closed the connection."""
+    try:
+        client.send(byte)
+        return client.socket.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_a_body_that_nobody_reads_is_not_waited_for(server):
+    client = Client(server.port)
+    client.send(HALF_BODY.replace(b"/api/chat/stream", b"/nowhere") % 1)
+    assert answer_to(client) == 404
+
+
+def unfinished(server):
+    lines = requests.get(f"{server.url}/metrics", timeout=10).text.splitlines()
+    name = "chatproxy_requests_unfinished_total"
+    return {
+        (part, why): float(line.split()[-1])
+        for line in lines
+        for part in ("head", "body", "answer")
+        for why in ("timeout", "room")
+        if line.startswith(f'{name}{{part="{part}",why="{why}"}}')
+    }
+
+
+@pytest.mark.parametrize("kind", ["gunicorn", "gunicorn-threads", "pywsgi", "werkzeug"])
+def test_under_any_server_that_shows_its_socket_a_body_has_its_time(start_proxy, deepseek, kind):
+    server = start_proxy(kind, deepseek.url, CHATPROXY_BODY_TIMEOUT=0.3)
+    client = Client(server.port)
+    client.send(HALF_BODY % 1)
+    client.read_until(b"body_timeout")
+    assert client.received.split()[1] == b"408"
+
+
+# ---- gunicorn -----------------------------------------------------------------------------------
+
+
+def test_this_gunicorn_is_as_we_know_it():
+    assert fits(Config())
+    assert wire.fits(Config())
+
+
+def test_a_gunicorn_whose_requests_are_different_is_noticed(monkeypatch):
+    monkeypatch.setattr(Message, "should_close", lambda self: False)
+    assert not fits(Config())
+
+
+def test_a_gunicorn_that_hides_the_body_is_noticed(monkeypatch):
+    monkeypatch.setattr("chatproxy.gunicorn_worker.default_environ", lambda *_: {})
+    assert not fits(Config())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("write", lambda self, data: None),
+        ("send_headers", lambda self: None),
+        ("__init__", lambda self, *_: None),
+        ("sent", property(lambda self: 0, lambda self, value: None)),
+    ],
+)
+def test_a_gunicorn_whose_responses_are_different_is_noticed(monkeypatch, name, value):
+    monkeypatch.setattr(wsgi.Response, name, value, raising=False)
+    assert not wire.fits(Config())
+
+
+@pytest.mark.parametrize("module", ["gunicorn_worker", "wire"])
+def test_with_an_unknown_gunicorn_the_server_works_and_says_so_once(
+    logs, deepseek, tmp_path, module
+):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from chatproxy.gunicorn_config import *\n"
+        "from chatproxy.gunicorn_config import post_worker_init as begin\n"
+        "def post_worker_init(worker):\n"
+        "    from chatproxy import gunicorn_worker, wire\n"
+        f"    {module}.fits = lambda config: False\n"
+        "    begin(worker)\n"
+    )
+    with Proxy("gunicorn", deepseek.url, logs("unknown"), ["-c", str(config)]) as server:
+        assert stop_seconds(server) < LONGEST_STOP
+        assert server.log().count("[WARNING] chatproxy:") == 1
