@@ -37,11 +37,13 @@ class Target:
     """What is attacked, and until when by the monotonic clock.
 
     :param read_by_others: the session id of an answer that somebody reads.
+    :param event: the number of an event of it that came some time ago.
     """
 
     port: int
     until: float
     read_by_others: str
+    event: int
 
     def goes_on(self) -> bool:
         return time.monotonic() < self.until
@@ -171,16 +173,28 @@ def _readers_of_ended(target: Target) -> None:
 
 def _second_reader(target: Target) -> None:
     """Read what somebody else reads, and take nothing."""
+    event = target.event
     with _held() as held:
-        _take_nothing(target, target.read_by_others, held)
+        while target.goes_on():
+            status = _take_nothing(target, target.read_by_others, held, event)
+            if status == b"200":
+                break
+            # 410: it is not held any more; 400: it has not come yet.
+            event = max(0, event + {b"410": 8, b"400": -3}.get(status, 0))
+            time.sleep(_PAUSE)
         while target.goes_on():
             time.sleep(0.1)
 
 
-def _take_nothing(target: Target, session_id: str, held: list[socket.socket]) -> None:
+def _take_nothing(
+    target: Target, session_id: str, held: list[socket.socket], after: int = 0
+) -> bytes:
+    """Ask for an answer, and read but the status."""
     with suppress(OSError):
         held.append(target.connect(_NARROW))
-        held[-1].sendall(_head(f"GET /api/chat/stream/{session_id}"))
+        held[-1].sendall(_head(f"GET /api/chat/stream/{session_id}", f"Last-Event-ID: {after}"))
+        return held[-1].recv(12)[9:]
+    return b""
 
 
 @contextmanager
@@ -212,7 +226,7 @@ KINDS: dict[str, tuple[str, int, Callable[[Target], None]]] = {
 
 @asynccontextmanager
 async def attacking(
-    kinds: Sequence[str], port: int, seconds: float, read_by_others: str = "-"
+    kinds: Sequence[str], port: int, seconds: float, read_by_others: str = "-", event: int = 0
 ) -> AsyncIterator[None]:
     """Attack meanwhile, for so many seconds at the most."""
     if not kinds:
@@ -220,6 +234,7 @@ async def attacking(
         return
     command = [sys.executable, "-m", "benchmarks.attackers", *kinds, "--port", str(port)]
     command += ["--seconds", str(seconds), "--read-by-others", read_by_others]
+    command += ["--event", str(event)]
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,
@@ -254,9 +269,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--read-by-others", default="-")
+    parser.add_argument("--event", type=int, default=0)
     options = parser.parse_args()
     until = time.monotonic() + min(options.seconds, _LONGEST)
-    target = Target(options.port, until, options.read_by_others)
+    target = Target(options.port, until, options.read_by_others, options.event)
     forked = multiprocessing.get_context("fork")
     for kind in options.kinds:
         forked.Process(target=_attack, args=[kind, target]).start()

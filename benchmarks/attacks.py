@@ -142,7 +142,10 @@ async def _measure(
         crowd += victims
         await asyncio.sleep(2 * _WARM_UP)
         before = worker.memory()
-        async with attackers.attacking(kinds, port, plan.patience + _WARM_UP, crowd[0].id):
+        seconds, read_by_others = plan.patience + _WARM_UP, crowd[0]
+        async with attackers.attacking(
+            kinds, port, seconds, read_by_others.id, read_by_others.events
+        ):
             await asyncio.sleep(_WARM_UP)
             for stream in paced:
                 stream.forget()
