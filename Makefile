@@ -7,18 +7,26 @@
 PYTHON ?= python3
 BIND ?= 127.0.0.1:8000
 # Tests that run side by side. Much of a test is waiting.
-JOBS ?= 3
+JOBS ?= 4
 
 BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client
 NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
 
-.PHONY: demo test lint types tests page page-is-built bench clean
+.PHONY: demo test checks lint types tests tests-of-page page page-is-built bench clean
 
 demo: .venv/runtime
 	$(BIN)/chatproxy demo --bind $(BIND)
 
-test: lint types page-is-built tests
+# What reads the source runs one after the other, beside the tests that run it.
+test: .venv/dev .venv/client
+	$(MAKE) --no-print-directory --jobs 2 checks tests
+
+checks:
+	$(MAKE) lint
+	$(MAKE) types
+	$(MAKE) page-is-built
+	$(MAKE) tests-of-page
 
 lint: .venv/dev .venv/client
 	$(BIN)/ruff check
@@ -30,8 +38,10 @@ types: .venv/dev .venv/client
 	$(NPM) run --silent types
 
 tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
-	$(NPM) test --silent
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+tests-of-page: .venv/client
+	$(NPM) test --silent
 
 page: .venv/client
 	$(NPM) run --silent build
@@ -45,6 +55,7 @@ bench: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
 	$(BIN)/python -m benchmarks.relays
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.stop
+	$(BIN)/python -m benchmarks.attacks
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.storm --minutes 1

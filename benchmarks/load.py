@@ -15,6 +15,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+#: Who the clients are, if the server knows owners; others pass it over.
+TOKEN = "bench-0123456789abcdef"
 _EVENT = b"\ndata: "
 _AT_ONCE = 50
 _SECONDS_TO_BEGIN = 30.0
@@ -50,7 +52,7 @@ class Stream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.write(_post("/api/chat/stream", self.id, _chat(self._simulate)))
+        transport.write(post("/api/chat/stream", self.id, _chat(self._simulate)))
 
     def data_received(self, data: bytes) -> None:
         if not self.begun.is_set():
@@ -166,7 +168,7 @@ async def stop(port: int, session_id: str) -> Stop:
 
     :raises LoadError: where there is none, or it does not confirm the close.
     """
-    request = _post(f"/api/chat/cancel/{session_id}", session_id, b"")
+    request = post(f"/api/chat/cancel/{session_id}", session_id, b"")
     with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
         sent = time.monotonic()
         sock.sendall(request)
@@ -217,10 +219,11 @@ def _chat(simulate: dict[str, Any]) -> bytes:
     return json.dumps(chat).encode()
 
 
-def _post(path: str, session_id: str, body: bytes) -> bytes:
+def post(path: str, session_id: str, body: bytes) -> bytes:
+    """A whole request, after whose answer the connection ends."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-        f"X-Session-Id: {session_id}\r\n"
+        f"X-Session-Id: {session_id}\r\nAuthorization: Bearer {TOKEN}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

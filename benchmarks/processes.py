@@ -109,6 +109,10 @@ class Server(Process):
         """The CPU time that it has used so far, user and system, in seconds."""
         return _cpu(self.pid)
 
+    def memory(self) -> int:
+        """What it holds of memory (proportional set size), in KB."""
+        return _memory(self.pid)
+
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         try:

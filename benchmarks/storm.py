@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
 
-from . import command, plot, report
+from . import attackers, command, plot, report
 from .fates import Fate, fates
 from .fleet import Fleet
 from .processes import Cores, Server, Upstream, allow_many_files, gunicorn
@@ -42,6 +42,7 @@ _SECONDS_TO_END = 120.0
 #: Workers grow until they have had as many sessions at once as they will ever have, and a while
 #: after that, as memory is freed in other pieces than it is asked for. A short storm is all that.
 _SECONDS_TO_JUDGE_MEMORY = 480.0
+_SECONDS_OF_AN_ATTACK = 4.0
 _MISFORTUNES = ("kill", "freeze", "kill")
 _SETTINGS = ["-c", "python:chatproxy.gunicorn_config", "--keep-alive", "60"]
 
@@ -53,6 +54,7 @@ class Plan:
     :param rate: sessions that begin in a second, as long as not more than ``most`` live.
     :param longest: what a session lasts at the most, or so.
     :param between: from one misfortune to the next, at least and at the most.
+    :param attackers: whether there are some all the time, of one kind after the other.
     :param to_the_end: whether to wait until the early Stops are forgotten.
     """
 
@@ -64,6 +66,7 @@ class Plan:
     frozen: tuple[float, float] = (1.0, 2.0)
     workers: int = 4
     seed: int = 20_261_123
+    attackers: bool = False
     to_the_end: bool = True
 
     def misfortunes(self, dice: random.Random) -> Iterator[tuple[float, str, float]]:
@@ -117,7 +120,7 @@ class Storm:
         self._spared = self.fleet.pids()[0]
         self._began = time.monotonic()
         sampler = asyncio.create_task(self._sample())
-        await asyncio.gather(self._begin_sessions(), self._trouble())
+        await asyncio.gather(self._begin_sessions(), self._trouble(), self._attacks())
         await self._end_sessions()
         sampler.cancel()
         self.fleet.watch()
@@ -177,6 +180,13 @@ class Storm:
             else:
                 await self.fleet.freeze(pid, seconds)
             self.record.events.append(Event(begin, kind, pid, self._now() - begin, lost))
+
+    async def _attacks(self) -> None:
+        for kind in cycle(attackers.KINDS):
+            if not self.plan.attackers or self._now() > self.plan.seconds - _SECONDS_OF_AN_ATTACK:
+                return
+            async with attackers.attacking([kind], self.server.port, _SECONDS_OF_AN_ATTACK):
+                await asyncio.sleep(_SECONDS_OF_AN_ATTACK)
 
     async def _kill(self, pid: int) -> int:
         """Kill a worker; how many connections break by that."""
@@ -250,6 +260,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--rate", type=float, default=Plan.rate, help="sessions a second [%(default)s]"
     )
+    parser.add_argument("--attackers", action="store_true", help="attack it all the time")
     parser.add_argument("--seed", type=int, default=Plan.seed, help="[%(default)s]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there, as SVG")
@@ -261,7 +272,12 @@ def main() -> int:
     options = _options()
     if not command.begin():
         return 2
-    plan = Plan(60 * options.minutes, rate=options.rate, seed=options.seed)
+    plan = Plan(
+        60 * options.minutes,
+        rate=options.rate,
+        seed=options.seed,
+        attackers=options.attackers,
+    )
     where = report.machine(Cores.all_for_all())
     try:
         record = asyncio.run(storm(plan))

@@ -10,10 +10,10 @@ import sys
 import threading
 import time
 
-_POST = b"POST /api/chat/stream HTTP/1.1\r\nHost: test\r\n"
+_POST = b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\n"
 _CHUNKED = _POST + b"X-Session-Id: attack\r\nTransfer-Encoding: chunked\r\n\r\n"
-_NOWHERE = b"POST /nowhere HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
-_NOT_ALLOWED = b"POST /healthz HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+_NOWHERE = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+_NOT_ALLOWED = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 _SMALL_CHUNKS = b"1\r\nx\r\n" * 10_000
 
 #: What is sent first, and what is sent then, without end.
@@ -26,11 +26,11 @@ FLOODS = {
     "an endless chunk extension": (_CHUNKED + b"1;", b"a=b;" * 16_384),
     "many chunk extensions": (_CHUNKED, (b"1;" + b"a=b;" * 1000 + b"a=b\r\nx\r\n") * 16),
     "endless trailers": (_CHUNKED + b"0\r\n", b"a: b\r\n" * 10_000),
-    "pipelined requests": (b"", b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n" * 2000),
-    "pipelined Stops": (b"", b"POST /api/chat/cancel/x HTTP/1.1\r\nHost: a\r\n\r\n" * 2000),
+    "pipelined requests": (b"", b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000),
+    "pipelined Stops": (b"", b"POST /api/chat/cancel/x HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000),
     "an unread body": (_POST + b"Content-Length: 1000000000\r\n\r\n", b"x" * 65536),
     "an unread body to nowhere": (
-        b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n",
+        b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n",
         b"x" * 65536,
     ),
     "many headers": (_POST, b"A: b\r\n" * 10_000),

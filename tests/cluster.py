@@ -1,17 +1,20 @@
 """Several workers that serve the same users, each of which can be spoken to on purpose.
 
-A worker is reached by connections that are kept alive: each asks who is at its other end, until it
-is the one that is wanted.
+A worker is reached at a port of its own (:mod:`tests.doors`).
 """
 
 import contextlib
 import http.client
 import json
 import os
+import re
 from functools import partial
 from pathlib import Path
 
 from .servers import Client, Proxy, chat, wait_for
+
+#: Of a server whose workers can be reached one by one.
+OPTIONS = ("-c", "python:tests.doors", "--keep-alive", "60")
 
 
 def token_of(owner):
@@ -26,8 +29,8 @@ def tokens(*owners):
 class Connection(http.client.HTTPConnection):
     """A connection that is closed at the end of the test, if not before."""
 
-    def __init__(self, proxy):
-        super().__init__("127.0.0.1", proxy.port, timeout=30)
+    def __init__(self, port):
+        super().__init__("127.0.0.1", port, timeout=30)
         Client.opened.append(self)
 
     leave = http.client.HTTPConnection.close
@@ -40,18 +43,16 @@ class Worker:
         self.proxy = proxy
         self.pid = pid
         self._connection = None
+        self._port = None
 
-    def connect(self, seconds=20):
+    def connect(self):
         """A new connection to this very worker."""
+        self._port = self._port or wait_for(self._told_port, 20, f"the port of {self.pid}")
+        return Connection(self._port)
 
-        def attempt():
-            connection = Connection(self.proxy)
-            if _pid_behind(connection) == self.pid:
-                return connection
-            connection.close()
-            return None
-
-        return wait_for(attempt, seconds, f"a connection to worker {self.pid}")
+    def _told_port(self):
+        told = re.search(rf"Worker {self.pid} listens at port (\d+)", self.proxy.log())
+        return told and int(told[1])
 
     def start(self, session_id, owner="ada", headers=(), **fields):
         """Begin a stream; ``.response()`` waits for its headers."""
@@ -84,7 +85,7 @@ class Worker:
 
 def who_answers(proxy):
     """The worker that takes a new connection."""
-    connection = Connection(proxy)
+    connection = Connection(proxy.port)
     try:
         return _pid_behind(connection)
     finally:
@@ -97,7 +98,7 @@ def press_stop(proxy, session_id, owner="ada"):
     None where it could not be answered, or its worker died over it; it may have been carried out
     all the same.
     """
-    connection = Connection(proxy)
+    connection = Connection(proxy.port)
     headers = {"Authorization": f"Bearer {token_of(owner)}", "Content-Length": "0"}
     try:
         connection.request("POST", f"/api/chat/cancel/{session_id}", headers=headers)
@@ -137,12 +138,12 @@ class Stream:
     @classmethod
     def begin(cls, proxy, session_id, **fields):
         """Begin a stream on whichever worker."""
-        return cls(Connection(proxy), session_id).post(fields)
+        return cls(Connection(proxy.port), session_id).post(fields)
 
     @classmethod
     def again(cls, proxy, session_id, after=None):
         """Read a stream again on whichever worker."""
-        return cls(Connection(proxy), session_id).get(after)
+        return cls(Connection(proxy.port), session_id).get(after)
 
     def post(self, fields, headers=()):
         body = json.dumps(chat(simulate={"tag": self.id, **fields}))
@@ -232,7 +233,7 @@ def start(kind, deepseek, logs, tmp_path, *, servers=1, workers=1, **settings):
     try:
         for run_dir in run_dirs:
             each = {"CHATPROXY_RUN_DIR": str(run_dir), **settings}
-            options = ["--workers", str(workers), "--keep-alive", "60"]
+            options = [*OPTIONS, "--workers", str(workers)]
             proxies.append(Proxy(kind, deepseek.url, logs(kind), options, **each))
         for proxy in proxies:
             wait_for(lambda p=proxy: len(children(p)) == workers, 20, "all workers")

@@ -226,24 +226,29 @@ class Client:
 
     def read_until(self, text):
         """Read on until ``text`` has come; return all that came so far."""
-        while text not in self.received:
+        received, looked = bytearray(self.received), 0
+        while received.find(text, looked) < 0:
+            looked = max(0, len(received) - len(text))
             try:
                 piece = self.socket.recv(65536)
             except TimeoutError:
-                raise AssertionError(f"{text!r} did not come after {self.received!r}") from None
-            assert piece, f"the server closed the connection before {text!r}: {self.received!r}"
-            self.received += piece
+                raise AssertionError(f"{text!r} did not come after {received!r}") from None
+            assert piece, f"the server closed the connection before {text!r}: {received!r}"
+            received += piece
+        self.received = bytes(received)
         return self.received
 
     def read_answer(self):
         """Read a chunked answer to its end; return the status and the decoded body."""
         self.read_until(b"\r\n0\r\n\r\n")
         head, _, rest = self.received.partition(b"\r\n\r\n")
-        body = b""
-        while rest:
-            size, _, rest = rest.partition(b"\r\n")
-            body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
-        return int(head.split()[1]), body
+        body, at = bytearray(), 0
+        while at < len(rest):
+            begin = rest.index(b"\r\n", at) + 2
+            end = begin + int(rest[at : begin - 2], 16)
+            body += rest[begin:end]
+            at = end + 2
+        return int(head.split()[1]), bytes(body)
 
     def leave(self):
         """Close the connection in the ordinary way."""

@@ -104,7 +104,7 @@ def test_an_id_that_a_stop_could_not_name_is_refused_and_unknown_to_one(post, pr
     assert (response.status_code, response.json()["code"]) == (400, "invalid_session_id")
     client = Client(proxy.port)
     client.send(
-        f"POST /api/chat/cancel/{session_id} HTTP/1.1\r\nHost: test\r\n"
+        f"POST /api/chat/cancel/{session_id} HTTP/1.1\r\nHost: localhost\r\n"
         "Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
     )
     answer = client.read_until(b"}")

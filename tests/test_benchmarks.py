@@ -22,6 +22,7 @@ from .servers import ROOT
             ["Stop to close", "stopMs", "beside 20 streams", "before headers"],
         ),
         ("reading", ["by who asked", "again, another worker", "over Valkey", "a stream in Redis"]),
+        ("attacks", ["at rest", "4 senders of 1 MiB of floats", "all of these", "Stop p99"]),
         ("peers", ["idle", "beside 20 streams", "same worker", "another, same host", "Valkey"]),
     ],
 )

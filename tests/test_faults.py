@@ -227,8 +227,8 @@ def test_two_servers_in_one_run_directory_act_as_one(start, deepseek, logs, tmp_
         "CHATPROXY_TOKENS": cluster.tokens("ada"),
         "CHATPROXY_RUN_DIR": str(here.run_dirs[0]),
     }
-    there = cluster.Cluster([Proxy("gunicorn", deepseek.url, logs("second"), **environment)])
-    with there:
+    second = Proxy("gunicorn", deepseek.url, logs("second"), cluster.OPTIONS, **environment)
+    with cluster.Cluster([second]) as there:
         (visitor,) = there.workers
         stream, other = begin(visitor), begin(here.workers[0])
         assert here.workers[1].cancel(stream.id)[0] == 200

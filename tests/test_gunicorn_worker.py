@@ -158,7 +158,7 @@ def connect_tls(context, port):
 
 def test_a_client_that_is_still_sending_gets_its_answer_and_then_the_end(server):
     client = Client(server.port)
-    client.send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+    client.send(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
     with contextlib.suppress(ConnectionError):
         client.send(b"x" * 1_000_000)
     assert answer_to(client) == 404
@@ -170,7 +170,8 @@ def test_the_connection_is_kept_if_little_was_left_unread(server):
     for _ in range(2):
         client.received = b""
         client.send(
-            b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % MOST_UNREAD_BYTES
+            b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+            % MOST_UNREAD_BYTES
             + b"x" * MOST_UNREAD_BYTES
         )
         client.read_until(b"}\n")
@@ -188,7 +189,7 @@ def test_the_connection_is_kept_after_a_large_body_that_was_read(server):
     for header, framed in framings:
         client.received = b""
         client.send(
-            b"POST /api/chat/stream HTTP/1.1\r\nHost: a\r\nX-Session-Id: %b\r\n%b\r\n\r\n"
+            b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nX-Session-Id: %b\r\n%b\r\n\r\n"
             % (new_id().encode(), header)
             + framed
         )
@@ -202,7 +203,7 @@ def test_a_chunked_body_in_words_is_no_attack(server):
     body = b'{"messages": [{"role": "user", "content": "'
     client = Client(server.port)
     client.send(
-        b"POST /api/chat/stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+        b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
         b"X-Session-Id: %b\r\n\r\n%X\r\n%b\r\n" % (session_id.encode(), len(body), body)
     )
     client.send(b"".join(words))
@@ -223,7 +224,7 @@ def test_a_chunked_body_that_is_mostly_no_data_is_refused(server, name, sent, st
     client = Client(server.port)
     with contextlib.suppress(ConnectionError):
         client.send(
-            b"POST /api/chat/stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+            b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
             b"X-Session-Id: %b\r\n\r\n" % new_id().encode()
         )
         client.send(sent)
@@ -239,7 +240,7 @@ def test_a_head_that_is_too_large_is_refused_and_the_client_learns_of_it(server)
 
 def test_what_was_pipelined_is_answered_in_turn(server):
     client = Client(server.port)
-    client.send(b"GET /pid HTTP/1.1\r\nHost: a\r\n\r\n" * 50)
+    client.send(b"GET /pid HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
     wait_for(lambda: read_some(client).count(b"200 OK") == 50, message="50 answers")
 
 
@@ -253,12 +254,12 @@ def read_some(client):
 # ---- what never ends ----------------------------------------------------------------------------
 
 HALF_BODY = (
-    b"POST /api/chat/stream HTTP/1.1\r\nHost: a\r\nX-Session-Id: half-%d\r\n"
+    b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nX-Session-Id: half-%d\r\n"
     b"Content-Length: 100\r\n\r\n{"
 )
 PARTS = {
     "nothing": b"",
-    "half a head": b"POST /api/chat/stream HTTP/1.1\r\nHost: a\r\nX-Number: %d",
+    "half a head": b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nX-Number: %d",
     "half a body": HALF_BODY,
     "half a body that nobody reads": HALF_BODY.replace(b"/api/chat/stream", b"/nowhere"),
     "half a body of an unknown length": HALF_BODY.replace(
@@ -292,7 +293,7 @@ def test_connections_that_take_no_more_than_a_part_shut_nobody_out(logs, deepsee
         script = page.partition('src="')[2].partition('"')[0].encode()
         for _ in range(8):
             client = Client(server.port, receive_buffer=1024)
-            client.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % script * 20)
+            client.send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % script * 20)
         assert stop_seconds(server) < LONGEST_STOP
         assert unfinished(server)["answer", "room"] >= 4
 

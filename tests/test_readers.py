@@ -25,7 +25,9 @@ def read_again(port, session_id, after=None, receive_buffer=4096):
     """A further reader of an answer, that takes in little by itself."""
     client = Client(port, receive_buffer=receive_buffer)
     last = f"Last-Event-ID: {after}\r\n" if after is not None else ""
-    client.send(f"GET /api/chat/stream/{session_id} HTTP/1.1\r\nHost: test\r\n{last}\r\n".encode())
+    client.send(
+        f"GET /api/chat/stream/{session_id} HTTP/1.1\r\nHost: localhost\r\n{last}\r\n".encode()
+    )
     client.read_until(b"\r\n\r\n")
     return client
 

@@ -101,7 +101,7 @@ def test_an_answer_of_a_worker_that_ends_can_be_read_and_stopped_on_the_next(rot
     running.read_until(b"data:")
     serve_until(server, lambda found: found != before)
     again = Client(server.port)
-    again.send(b"GET /api/chat/stream/%b HTTP/1.1\r\nHost: a\r\n\r\n" % session_id.encode())
+    again.send(b"GET /api/chat/stream/%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % session_id.encode())
     again.read_until(b"id: 1\n")
     status, receipt = server.cancel(session_id)
     assert (status, receipt["upstreamClosed"]) == (200, True)

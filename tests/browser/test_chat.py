@@ -241,9 +241,12 @@ def test_conversations_are_kept_in_the_browser(page):
 
 def test_silence_in_mid_answer_shows_as_stalled(new_page):
     page = new_page({"rate": 0, "tokens": 50, "silence_after": 20})
+    page.page.clock.install()
+    page.page.reload()
     page.ask()
     page.wait_for_text("amber")
-    page.page.get_by_text("Stalled").first.wait_for(timeout=15_000)
+    page.page.clock.fast_forward(10_000)
+    page.page.get_by_text("Stalled").first.wait_for()
     page.stop_button.click()
     page.stopped_note.wait_for()
 

@@ -162,6 +162,81 @@ def watch_words(page):
     )
 
 
+def watch_text(page):
+    """Note in every tab, at each change and each frame, whenever the answer's text is not shown.
+
+    What counts is the longest text that was there, before a reload too.
+    """
+    page.page.context.add_init_script(
+        """window.missing = [];
+        const watch = (when) => {
+            const answer = document.querySelector(".answer-text");
+            if (answer === null) { return; }
+            const [there, shown] = [answer.textContent.length, answer.innerText.trim().length];
+            const most = Math.max(there, Number(sessionStorage.most ?? 0));
+            if (shown < most) { window.missing.push({when, most, there, shown}); }
+            sessionStorage.most = most;
+        };
+        const frame = () => { watch("frame"); requestAnimationFrame(frame); };
+        frame();
+        new MutationObserver(() => watch("change"))
+            .observe(document, {subtree: true, childList: true, characterData: true});"""
+    )
+    page.page.reload()
+
+
+def slow_down(page, times):
+    """Have the page's own code run so many times slower."""
+    devtools = page.page.context.new_cdp_session(page.page)
+    devtools.send("Emulation.setCPUThrottlingRate", {"rate": times})
+
+
+def missing(page):
+    page.page.wait_for_timeout(50)  # a few frames
+    return page.page.evaluate("missing")
+
+
+@pytest.mark.parametrize(
+    ("simulate", "state"),
+    [
+        ({"rate": 0}, "finished"),
+        ({"rate": 400}, "finished"),
+        ({"rate": 0, "end": "eof", "end_after": 150}, "failed"),
+        ({"rate": 0, "silence_after": 150}, "stopped"),
+    ],
+    ids=["all at once", "finished", "failed", "stopped"],
+)
+def test_the_text_never_gets_shorter_at_the_end(new_page, simulate, state):
+    page = new_page({**ANSWER, **simulate})
+    watch_text(page)
+    slow_down(page, 6)
+    page.ask()
+    if state == "stopped":
+        wait_for_word(page, 140)
+        page.stop_button.click()
+    page.page.locator(f"article[data-state={state}]").wait_for()
+    assert missing(page) == []
+    assert len(shown(page)) >= 140
+
+
+def test_the_text_never_gets_shorter_at_a_reload_or_when_another_tab_stops_it(new_page, second_tab):
+    page = new_page({**ANSWER, "rate": 60})
+    watch_text(page)
+    page.ask()
+    wait_for_word(page, 30)
+    tab = second_tab(page)
+    page.page.reload()
+    wait_for_word(page, 60)
+    tab.page.reload()
+    wait_for_word(tab, 80)
+    page.stop_button.click()
+    for each in (page, tab):
+        each.stopped_note.wait_for()
+        each.page.reload()
+        each.stopped_note.wait_for()
+        assert missing(each) == []
+
+
 def test_a_reload_in_mid_answer_goes_on_where_it_was(new_page, deepseek):
     page = new_page(ANSWER)
     watch_words(page)

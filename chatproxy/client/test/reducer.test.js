@@ -163,12 +163,23 @@ describe("a Stop", () => {
   });
 
   it("from elsewhere is shown with its reason", () => {
-    const sentences = ["user", "deadline", "idle", "shutdown"].map((reason) =>
+    const reasons = ["user", "deadline", "idle", "shutdown", "disconnect", "lost"];
+    const sentences = reasons.map((reason) =>
       closingSentence(answerOf(after(...begun, ended({ outcome: "stopped", reason })))),
     );
-    expect(new Set(sentences).size).toBe(4);
+    expect(new Set(sentences).size).toBe(reasons.length);
     expect(sentences[0]).toBe("AI response stopped by user.");
   });
+
+  it.each(["lost", "disconnect", "idle", "a reason to come", undefined])(
+    "is never said to be the user's, unless the server says so: %s",
+    (reason) => {
+      const end = ended({ outcome: "stopped", ...(reason && { reason }) });
+      const sentence = closingSentence(answerOf(after(...begun, end)));
+      expect(sentence).toMatch(/stopped\.$/);
+      expect(sentence).not.toMatch(/user/);
+    },
+  );
 });
 
 describe("an answer that is read on", () => {

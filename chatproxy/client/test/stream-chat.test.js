@@ -228,9 +228,35 @@ describe("streamChat", () => {
     expect((await heard).end).toEqual({ outcome: "aborted", events: 0 });
   });
 
-  it("stays waiting through heartbeats, and is queued by DeepSeek's keep-alive only", async () => {
-    server = await stream(": heartbeat\n\n: heartbeat\n\ndata: [DONE]\n\n");
-    expect((await listen()).statuses).toEqual(["waiting"]);
+  it.each(["\n", "\n\n"])(
+    "stays waiting through heartbeats, and is queued by DeepSeek's keep-alive only; end %j",
+    async (end) => {
+      const done = `${chunk(1, { content: "one" })}data: [DONE]\n\n`;
+      server = await stream(`: heartbeat${end}: heartbeat${end}${done}`);
+      expect(await listen()).toMatchObject({ statuses: ["waiting", "answering"], text: "one" });
+      await server.close();
+      server = await stream(`: heartbeat${end}: keep-alive${end}${done}`);
+      const { statuses, text } = await listen();
+      expect(statuses).toEqual(["waiting", "queued", "answering"]);
+      expect(text).toBe("one");
+    },
+  );
+
+  it.each(["\n", "\n\n"])("is whole, however comments and events are cut; end %j", async (end) => {
+    const whole = `: heartbeat${end}${chunk(1, { content: "one " })}: keep-alive${end}${chunk(2, {
+      content: "two",
+    })}: heartbeat${end}data: [DONE]\n\n`;
+    for (let at = 1; at < whole.length; at += 1) {
+      const pieces = [whole.slice(0, at), whole.slice(at)].map((piece) => new TextEncoder().encode(piece));
+      const body = new ReadableStream({
+        start(controller) {
+          pieces.forEach((piece) => controller.enqueue(piece));
+          controller.close();
+        },
+      });
+      const fetch = async () => new Response(body, { headers: EVENT_STREAM });
+      expect(await listen({ fetch })).toMatchObject({ text: "one two", end: { outcome: "finished" } });
+    }
   });
 
   it("is stalled by silence in mid-answer, and recovers", async () => {

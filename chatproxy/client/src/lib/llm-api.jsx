@@ -76,7 +76,7 @@ const GONE = {
  * How an answer ended.
  * - `finished`: complete.
  * - `stopped`: the server says that it was stopped; `reason` is `user`, `disconnect`, `shutdown`,
- *   `deadline` or `idle`.
+ *   `deadline`, `idle` or `lost` (another worker took the answer over); none if it gives none.
  * - `failed`: `error` says why.
  * - `cut_off`: it could not be read to its end; `error` says why.
  * - `aborted`: by the `signal` that was passed in.
@@ -554,7 +554,7 @@ function listen(options) {
   let end = null;
   /** @type {Pick<AnswerEnd, "finishReason" | "usage">} */
   let details = {};
-  /** @type {{reason: string} | null} */
+  /** @type {{reason?: string} | null} */
   let stopped = null;
   let events = after;
   let complete = false;
@@ -591,7 +591,8 @@ function listen(options) {
       complete = true;
       end = over(stopped ? "stopped" : "finished");
     } else if (event === "stopped") {
-      stopped = { reason: asText(parse(data)?.reason) || "user" };
+      const reason = asText(parse(data)?.reason);
+      stopped = reason ? { reason } : {};
     } else if (event === "error") {
       fail(parse(data)?.error);
     } else {

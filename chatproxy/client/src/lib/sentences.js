@@ -12,6 +12,7 @@ const STOPPED = {
   shutdown: "The server was restarted, so the answer was stopped.",
   deadline: "The answer took longer than allowed and was stopped.",
   idle: "DeepSeek sent nothing for a long time, so the answer was stopped.",
+  lost: "Another worker of the server took this answer over, so it was stopped.",
   reload: "The page was closed or reloaded here, so the answer was stopped.",
 };
 
@@ -44,10 +45,10 @@ const UNUSUAL_END = {
 };
 
 /**
- * @param {string} [reason]
+ * @param {string} [reason] the server's; nobody is said to have stopped what they did not stop
  * @returns {string}
  */
-export function stoppedSentence(reason = "user") {
+export function stoppedSentence(reason = "") {
   return STOPPED[reason] ?? "The answer was stopped.";
 }
 

@@ -114,9 +114,9 @@ export function ended(answer, end, now) {
     case "finished":
       return { ...over, state: "finished", ...(finishReason && { finishReason }) };
     case "stopped":
-      return { ...over, state: "stopped", reason: end.reason ?? "user", receipt: { events } };
+      return { ...over, state: "stopped", reason: end.reason ?? "", receipt: { events } };
     case "aborted":
-      return { ...over, state: "stopped", reason: "user" };
+      return { ...over, state: "stopped", reason: "" };
     default:
       return { ...over, state: end.outcome, ...(error && { error }) };
   }

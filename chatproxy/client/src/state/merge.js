@@ -8,6 +8,8 @@
  *   always worth more than one that runs, or that somebody could not read to its end.
  * - Of two that have not, the one with more events is worth more.
  * - What runs here changes only by what is read here: otherwise a piece could come twice.
+ * - The text of an answer never gets shorter. Two tabs have read the same answer, one of them maybe
+ *   further than the other: one that has come to rest has the longer text of both.
  */
 
 /**
@@ -38,7 +40,9 @@ export function adopt(mine, theirs) {
   }
   return askedAt(theirs) < askedAt(mine)
     ? mine
-    : choose(mine, theirs, (own, other) => (atRest(other) && !atRest(own) ? other : own));
+    : choose(mine, theirs, (own, other) =>
+        atRest(other) && !atRest(own) ? withLonger(other, own) : own,
+      );
 }
 
 /**
@@ -51,7 +55,9 @@ export function add(mine, kept) {
   if (askedAt(mine) !== askedAt(kept)) {
     return askedAt(mine) > askedAt(kept) ? mine : kept;
   }
-  return choose(kept, mine, (old, own) => (isFurther(own, old) ? own : old));
+  return choose(kept, mine, (old, own) =>
+    isFurther(own, old) ? withLonger(own, old) : withLonger(old, own),
+  );
 }
 
 /**
@@ -89,4 +95,31 @@ function isFurther(one, other) {
   }
   const more = one.lastEvent - other.lastEvent;
   return more > 0 || (more === 0 && one.state !== "running" && other.state === "running");
+}
+
+/**
+ * @param {Answer} answer
+ * @param {Answer} other the same answer, as another tab has read it
+ * @returns {Answer} `answer` itself if it runs, or has all that the other has
+ */
+function withLonger(answer, other) {
+  const more =
+    other.text.length > answer.text.length || other.reasoning.length > answer.reasoning.length;
+  if (!more || !atRest(answer)) {
+    return answer;
+  }
+  return {
+    ...answer,
+    text: longer(answer.text, other.text),
+    reasoning: longer(answer.reasoning, other.reasoning),
+    lastEvent: Math.max(answer.lastEvent, other.lastEvent),
+  };
+}
+
+/**
+ * @param {string} one
+ * @param {string} other
+ */
+function longer(one, other) {
+  return other.length > one.length ? other : one;
 }

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "react";
+import { useEffect, useLayoutEffect, useRef } from "react";
 
 import { createKeeper } from "./keeper.js";
 import { listenToOtherTabs } from "./store.js";
@@ -18,7 +18,8 @@ export function usePersistence(storage, conversations, onKept, onDeleted) {
   const latest = useLatest({ onKept, onDeleted });
   const keeper = useRef(/** @type {ReturnType<typeof createKeeper> | null} */ (null));
 
-  useEffect(() => {
+  // Before it is shown, so that a reload never shows less.
+  useLayoutEffect(() => {
     keeper.current ??= createKeeper(storage, conversations, (kept) => latest.current.onKept(kept));
     keeper.current.keep(conversations);
   }, [storage, conversations, latest]);
