@@ -244,10 +244,9 @@ def _chunks(rest: bytes) -> Iterator[bytes]:
 
 def _events(body: bytes) -> Iterator[dict[str, str]]:
     for block in body.decode(errors="replace").split("\n\n"):
-        if block and not block.startswith(":"):
-            fields = dict(line.partition(": ")[::2] for line in block.split("\n"))
-            if "data" in fields:
-                yield fields
+        fields = dict(line.partition(": ")[::2] for line in block.split("\n"))
+        if "data" in fields:
+            yield fields
 
 
 def _header(head: bytes, name: bytes) -> bytes:

@@ -175,10 +175,11 @@ class Stream:
         return body
 
     def read_event(self):
-        """The next lines up to an empty one."""
+        """The next lines up to an empty one, without comments."""
         lines = []
         while (line := self.response().readline()) not in (b"\n", b""):
-            lines.append(line)
+            if not line.startswith(b":"):
+                lines.append(line)
         return b"".join(lines)
 
     def leave(self):

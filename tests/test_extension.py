@@ -49,9 +49,9 @@ class Handler(BaseHTTPRequestHandler):
     server: DeepSeek
 
     def do_POST(self) -> None:
-        self.server.received.append(
-            json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        )
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(body)
+        self.server.received.append(json.loads(body))
         self.send_response(self.server.status)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -78,6 +78,7 @@ class DeepSeek(ThreadingHTTPServer):
         self.status = 200
         self.blocks = WHOLE
         self.falls_silent = False
+        self.bodies: list[bytes] = []
         self.received: list[dict[str, Any]] = []
         #: One empty piece for each silent connection that the other side has closed.
         self.left: queue.Queue[bytes] = queue.Queue()
@@ -578,6 +579,21 @@ def test_a_preparer_that_returns_something_wrong_is_not_blamed_on_the_client(
     site.app.testing = False
     assert site.stream().status_code == 500
     assert site.app.extensions["chatproxy"].registry.live() == []
+
+
+@pytest.mark.parametrize("preparers", [[], [lambda payload: payload.update(user="u")]])
+def test_what_nobody_changes_goes_to_deepseek_as_the_text_that_came(
+    make_site: MakeSite, deepseek: DeepSeek, preparers: list[Callable[[dict[str, Any]], Any]]
+) -> None:
+    chat = ChatProxy()
+    for preparer in preparers:
+        chat.prepare(preparer)
+    messages = rb'[ {"role": "user", "content": "\u00e9"} ]'
+    body = b'{"messages": %b, "seed": 1e9, "top_p": 1.10}' % messages
+    response = make_site(chat).stream(json=None, data=body)
+    assert response.get_data() == wire(WHOLE)
+    (sent,) = deepseek.bodies
+    assert b'"messages":%b,"seed":1e9,"top_p":1.10' % messages in sent
 
 
 def test_a_preparer_runs_in_the_request(make_site: MakeSite, deepseek: DeepSeek) -> None:
