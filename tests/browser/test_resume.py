@@ -5,6 +5,7 @@ The words of these answers are numbered, so that none can be missing or come twi
 
 import contextlib
 import json
+import re
 import socket
 import threading
 
@@ -220,7 +221,8 @@ def test_the_text_never_gets_shorter_at_the_end(new_page, simulate, state):
 
 
 def test_the_text_never_gets_shorter_at_a_reload_or_when_another_tab_stops_it(new_page, second_tab):
-    page = new_page({**ANSWER, "rate": 60})
+    text = " ".join(f"word{number}" for number in range(1, 2000))
+    page = new_page({"text": text, "rate": 60})
     watch_text(page)
     page.ask()
     wait_for_word(page, 30)
@@ -257,7 +259,7 @@ def test_a_reload_while_it_thinks(new_page, deepseek):
     page.wait_for_text("Thinking…")
     wait_for(lambda: deepseek.entry(page.tag)["tokens"] > 15)
     page.page.reload()
-    page.wait_for_text("Thinking…")
+    page.wait_for_text(re.compile("Thinking…|Thought for"))  # a busy machine opens it late
     assert_whole(page, deepseek)
     assert len(kept(page)["reasoning"].split()) == 60
 
