@@ -5,6 +5,7 @@ The words of these answers are numbered, so that none can be missing or come twi
 
 import contextlib
 import json
+import re
 import socket
 import threading
 
@@ -172,7 +173,8 @@ def watch_text(page):
         const watch = (when) => {
             const answer = document.querySelector(".answer-text");
             if (answer === null) { return; }
-            const [there, shown] = [answer.textContent.length, answer.innerText.trim().length];
+            const [there, shown] =
+                [answer.textContent, answer.innerText].map((text) => text.trim().length);
             const most = Math.max(there, Number(sessionStorage.most ?? 0));
             if (shown < most) { window.missing.push({when, most, there, shown}); }
             sessionStorage.most = most;
@@ -220,15 +222,16 @@ def test_the_text_never_gets_shorter_at_the_end(new_page, simulate, state):
 
 
 def test_the_text_never_gets_shorter_at_a_reload_or_when_another_tab_stops_it(new_page, second_tab):
-    page = new_page({**ANSWER, "rate": 60})
+    page = new_page({"rate": 40, "tokens": 5000})
     watch_text(page)
     page.ask()
-    wait_for_word(page, 30)
+    wait_for(lambda: len(shown(page)) > 20)
     tab = second_tab(page)
     page.page.reload()
-    wait_for_word(page, 60)
     tab.page.reload()
-    wait_for_word(tab, 80)
+    for each in (page, tab):
+        least = len(shown(each))
+        wait_for(lambda each=each, least=least: len(shown(each)) > least)
     page.stop_button.click()
     for each in (page, tab):
         each.stopped_note.wait_for()
@@ -257,7 +260,7 @@ def test_a_reload_while_it_thinks(new_page, deepseek):
     page.wait_for_text("Thinking…")
     wait_for(lambda: deepseek.entry(page.tag)["tokens"] > 15)
     page.page.reload()
-    page.wait_for_text("Thinking…")
+    page.wait_for_text(re.compile("Thinking…|Thought for"))  # a busy machine opens it late
     assert_whole(page, deepseek)
     assert len(kept(page)["reasoning"].split()) == 60
 
