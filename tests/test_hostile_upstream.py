@@ -86,7 +86,8 @@ def test_an_answer_that_nobody_asked_for_is_given_to_nobody(serve, pause):
     sent = []
     proxy = serve(answer)
     for number, user in enumerate(["first", "second"], 1):
-        assert [f"for {user}" in event["data"] for event in data_events(ask(proxy, user))] == [True]
+        body = ask(proxy, user)
+        assert [f"for {user}" in event["data"] for event in data_events(body)] == [True], body
         wait_for(lambda number=number: len(sent) == number)
     assert sent[0] is not sent[1]
 

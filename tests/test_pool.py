@@ -7,6 +7,7 @@ nobody. All that comes before can.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import re
 import socket
@@ -344,6 +345,28 @@ def test_a_connection_whose_answer_does_not_end_well_is_not_used_again(
     with contextlib.suppress(OSError):
         assert peer.socket.recv(1) == b""
     assert played.another_is_answered()
+
+
+def test_what_the_upstream_has_written_is_noticed_though_it_is_held_back() -> None:
+    """Nagle's algorithm holds a second write back until the first is acknowledged."""
+
+    def answer(connection: socket.socket, user: bytes) -> None:
+        connection.sendall(response(b"<%b>" % user))
+        connection.sendall(response(b"<%b again>" % user))
+        answered.append(connection)
+
+    def answer_once(connection: socket.socket, user: bytes) -> None:
+        connection.sendall(response(b"<%b>" % user))
+
+    answered: list[socket.socket] = []
+    with Scripted(answer_once) as scripted, pool_for(scripted.url) as upstream:
+        for _ in range(3):  # only then acknowledgements are delayed
+            ask(upstream, b"user 0")
+        scripted.answer = answer
+        for user in (b"user 1", b"user 2"):
+            assert ask(upstream, user) == b"<%b>" % user
+            wait_for(functools.partial(len, answered))
+            answered.clear()
 
 
 def test_the_answer_after_early_hints_is_the_answer(played: Played) -> None:
