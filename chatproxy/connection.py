@@ -17,6 +17,7 @@ import ssl
 import time
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 
 import requests.adapters
@@ -26,7 +27,7 @@ from urllib3.exceptions import NewConnectionError
 
 from .body import Body
 from .http1 import Malformed
-from .line import Line, Step
+from .line import Line, Step, plain_socket
 from .readiness import NOTHING_YET
 from .route import Route
 
@@ -101,11 +102,25 @@ class _AbortableMixin(HTTPConnection):
         if line is not None:
             line.close()
         aborted = line is None or line.aborted
-        if answer is not None and answer.reusable and not aborted and _is_quiet(self.sock):
+        if answer is not None and answer.reusable and not aborted and self._is_at_rest():
             answer.close()
             self._kept_since = time.monotonic()
         else:
             self.close()
+
+    def _is_at_rest(self) -> bool:
+        """Whether nothing comes after an answer, as far as can be told.
+
+        By Nagle's algorithm the other side may hold back what it has written since, until what came
+        before is acknowledged; by default that waits for the next request, with which what was held
+        back would come, as its answer.
+        """
+        if self.sock is not None and (descriptor := self.sock.fileno()) >= 0:
+            plain = plain_socket(descriptor)
+            with suppress(OSError, AttributeError):  # the option is Linux's, and TCP's
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            plain.detach()
+        return _is_quiet(self.sock)
 
     def close(self) -> None:
         """Close the connection; it can be connected again."""

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -361,6 +361,60 @@ def many_that_have_something_to_read_are_read_by_turns() -> None:
         assert set(latest) == set(range(MANY))
 
 
+def steps_that_take_long_do_not_add_up_in_a_turn() -> None:
+    """Nor does one go twice before all have gone, nor a light one wait for long."""
+    import gevent
+
+    coroutines, order, over = Coroutines(), list[int](), list[bool]()
+    with ExitStack() as stack:
+        pairs = [stack.enter_context(pair()) for _ in range(21)]
+
+        def step(number: int, sock: socket.socket) -> bool:
+            sock.recv(1, socket.MSG_PEEK)
+            order.append(number)
+            if number and not over:
+                end = time.monotonic() + 0.003
+                while time.monotonic() < end:
+                    pass
+            return not over
+
+        for number, (ours, theirs) in enumerate(pairs):
+            theirs.sendall(b"x")
+            coroutines.spawn(wait(ours, partial(step, number, ours)))
+        wait_for(lambda: len(order) > 100)
+        turns = []
+        for _ in range(50):
+            before = len(order)
+            gevent.sleep(1e-6)
+            turns.append(len(order) - before)
+        latest = order[-84:]
+        over.append(True)
+        wait_for(lambda: all(ours.gettimeout() == PATIENCE for ours, _ in pairs))
+    assert max(turns) < 10
+    assert {latest.count(number) for number in range(21)} <= {3, 4, 5}
+
+
+def what_a_reader_holds_is_given_without_another_byte() -> None:
+    """And all else has its turn meanwhile."""
+    import gevent
+
+    held, turns = list(range(100)), list[int]()
+    with pair() as (ours, _theirs):
+
+        def step() -> bool:
+            held.pop()
+            return bool(held)
+
+        def coroutine() -> Coroutine[None]:
+            yield Readable(ours, step, lambda: bool(held))
+
+        Coroutines().spawn(coroutine())
+        while held:
+            gevent.sleep(1e-6)
+            turns.append(len(held))
+    assert len(turns) > 30
+
+
 def one_in_a_hurry_goes_before_all_others() -> None:
     many, seen = Many(), []
     with pair() as (ours, theirs), many.busy():
@@ -491,6 +545,8 @@ def a_body_in_one_record_with_its_head_is_taken() -> None:
         a_body_in_one_record_with_its_head_is_taken,
         many_that_have_something_to_read_leave_all_else_its_turn,
         many_that_have_something_to_read_are_read_by_turns,
+        steps_that_take_long_do_not_add_up_in_a_turn,
+        what_a_reader_holds_is_given_without_another_byte,
         one_in_a_hurry_goes_before_all_others,
         check_contexts,
         a_fork_waits_by_itself,
