@@ -1,5 +1,6 @@
 # make demo    try it: a simulated DeepSeek and the real server, no key needed
 # make test    all checks: lint, types, tests, the page
+# make floors  tests with the oldest versions of what the package requires
 # make page    build the chat page anew
 # make bench   the measurements
 # make clean   take away what these made
@@ -13,12 +14,14 @@ BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client
 NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
 
-.PHONY: demo test lint types tests page page-is-built bench clean
+FLOORS := $(CURDIR)/.venv/floors
+
+.PHONY: demo test lint types tests floors page page-is-built bench clean
 
 demo: .venv/runtime
 	$(BIN)/chatproxy demo --bind $(BIND)
 
-test: lint types page-is-built tests
+test: lint types page-is-built floors tests
 
 lint: .venv/dev .venv/client
 	$(BIN)/ruff check
@@ -29,9 +32,15 @@ types: .venv/dev .venv/client
 	$(BIN)/mypy
 	$(NPM) run --silent types
 
-tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
+tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc .venv/ip
 	$(NPM) test --silent
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+# Those of what is between here and the upstream, and of the servers.
+floors: .venv/floors
+	$(FLOORS)/bin/python -m pytest -n $(JOBS) --dist worksteal -p no:cacheprovider \
+	  tests/test_cancellations.py tests/test_dialer.py tests/test_failures.py \
+	  tests/test_misbehaviour.py tests/test_mocks.py tests/test_route.py tests/test_upstream.py
 
 page: .venv/client
 	$(NPM) run --silent build
@@ -75,6 +84,18 @@ clean:
 	command -v chromium chromium-browser \
 	  || { apt-get update && apt-get install --yes --no-install-recommends chromium; } \
 	  || echo "Install Chromium (Debian's package chromium) to run the tests in a browser."
+	touch $@
+
+.venv/floors: .venv/bin/pip tests/floors.txt requirements-dev.txt
+	$(BIN)/python -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r tests/floors.txt \
+	  $$(grep -E '^(pytest|pytest-[a-z]+|requests-mock|responses|trustme)==' requirements-dev.txt)
+	touch $@
+
+.venv/ip: .venv/bin/pip
+	PATH="$$PATH:/usr/sbin" command -v ip \
+	  || { apt-get update && apt-get install --yes --no-install-recommends iproute2; } \
+	  || echo "Install iproute2 (Debian's package) to run the tests on a network that is cut."
 	touch $@
 
 .venv/nginx: .venv/bin/pip

@@ -45,7 +45,7 @@ def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> N
 def _try_failed(
     _sender: object, session: StreamSession, reason: str, pause: float, **_: Any
 ) -> None:
-    logger.warning("[SSE] %s goes on in %.1f s reason=%s", session.id, pause, reason)
+    logger.warning("DeepSeek is asked again for %s in %.1f s: %s", session.id, pause, reason)
 
 
 @signals.stream_closed.connect

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import requests
+from gunicorn.config import make_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
 _numbers = itertools.count(1)
 
-GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket"]
+GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0"]
+if "control_socket_disable" in make_settings():  # since gunicorn 25.1
+    GUNICORN.append("--no-control-socket")
 COMMANDS = {
     "gunicorn": [*GUNICORN, "-k", "gevent", "-c", "python:chatproxy.gunicorn_config"],
     "gunicorn-pywsgi": [*GUNICORN, "-k", "gevent_pywsgi"],

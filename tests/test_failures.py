@@ -263,7 +263,7 @@ def test_each_failed_try_is_one_line_with_its_reason(
         for number in (1, 2, 3)
     ]
     assert [re.sub(r"in \d+\.\d s", "soon", line) for line in log()] == [
-        f"[SSE] session_1 goes on soon reason={reason}" for reason in reasons[:2]
+        f"DeepSeek is asked again for session_1 soon: {reason}" for reason in reasons[:2]
     ]
     assert closing(error) == f"[SSE] session_1 failed code={error.code} reason={reasons[2]}"
     assert error.message == "DeepSeek could not be reached."
