@@ -148,11 +148,6 @@ class Line:
         self.enter(Step.ANSWER, self.peer)
         self._on_sent()
 
-    def limit(self, seconds: float) -> None:
-        """Bound every further read and write; for the thread that makes the call."""
-        if self._socket is not None:
-            self._socket.settimeout(seconds)
-
     def close(self) -> None:
         """Let go of the socket."""
         with self._lock:

@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("chatproxy")
 
-#: Seconds for which the end of the body is awaited after ``[DONE]``, so that the connection can
-#: be used for another answer.
+#: Seconds for which the end of the body is awaited after ``[DONE]``, all told, so that the
+#: connection can be used for another answer.
 _TAIL_SECONDS = 0.5
-_TAIL_PIECES = 4
 
 _TIMED_OUT = frozenset({Reason.IDLE, Reason.DEADLINE})
 
@@ -66,7 +65,7 @@ def _pump(session: StreamSession, call: UpstreamCall) -> Coroutine[None]:
         raise Aborted
     session.log.append([sse.DONE])
     session.log.end()
-    call.drain(_TAIL_SECONDS, _TAIL_PIECES)
+    call.drain(_TAIL_SECONDS)
 
 
 class _Intake:
@@ -81,14 +80,17 @@ class _Intake:
     def take(self, piece: bytes) -> bool:
         """Take the next bytes; return whether there is room for more, and more to come."""
         events = []
+        commented = False
         for block in self._decoder.feed(piece):
             if sse.is_comment(block):
-                self._session.log.pulse()
+                commented = True
             elif sse.is_done(block):
                 self.done = True
                 break
             else:
                 events.append(block)
+        if commented:
+            self._session.log.pulse()  # once for all of them: each wakes every reader
         if events:
             self._record(events)
         return not (self.done or self._session.log.full)

@@ -20,6 +20,7 @@ import http.client
 import os
 import random
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -29,14 +30,15 @@ import certifi
 import requests
 import urllib3.exceptions
 from requests.cookies import RequestsCookieJar
+from urllib3.util import wait_for_read
 
 from . import failures, refusals, signals
-from .body import Body
+from .body import A_TURN, Body
 from .config import Settings
 from .connection import AbortableAdapter, current_line
 from .errors import Aborted, ConfigError, UpstreamError
 from .line import Line
-from .readiness import Coroutine, Readable
+from .readiness import NOTHING_YET, Coroutine, Readable
 from .route import Route, SocksRoute, is_socks, proxy_for
 from .session import Phase, StreamSession
 
@@ -48,7 +50,11 @@ FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 20.0
 
 _READ_BYTES = 64 * 1024
-_ERROR_BODY_BYTES = 64 * 1024
+#: The most that is read of the rest of a body, or of that of an error.
+_REST_BYTES = 64 * 1024
+#: How long the body of an error is awaited, in seconds: a sentence, that comes with the status or
+#: not at all.
+_ERROR_SECONDS = 2.0
 _RETRIED_STATUSES = frozenset({429, 503})
 _TRANSPORT_ERRORS = (
     requests.RequestException,
@@ -210,27 +216,21 @@ class UpstreamCall:
                 raise Aborted from None
             raise self._told(failures.broken_off(error)) from error
 
-    def drain(self, seconds: float, pieces: int) -> None:
-        """Read the rest of the body, where that is little and comes soon, to keep the connection.
+    def drain(self, seconds: float) -> None:
+        """Read the rest of the body, if it is little and comes soon, to keep the connection.
 
-        :param seconds: the longest wait for each of so many ``pieces``.
+        :param seconds: the longest wait, all told, in however many pieces it comes.
         """
         if self._body is not None:
-            self._line.limit(seconds)
             with suppress(*_TRANSPORT_ERRORS):
-                while pieces and not self._body.complete:
-                    self._body.receive()
-                    pieces -= 1
+                _rest_of(self._body, seconds)
 
     def close(self) -> None:
         """Close the connection, or give it back to the pool if the answer was read to its end."""
         self._line.close()
         if self._raw is not None:
-            if self._body is not None and self._body.reusable:
-                self._body.close()
-            else:
-                self._raw.close()
-            self._raw.release_conn()
+            self._raw.release_conn()  # the pool decides; see connection
+            self._raw.close()
 
     def _open(self) -> None:
         request = self._upstream.prepare(self._content)
@@ -271,8 +271,9 @@ class UpstreamCall:
         self._raw = response.raw
         if response.status_code != 200:
             raise self._refusal(response)
-        if "Content-Encoding" not in response.headers:
-            self._body = self._line.body
+        self._body = self._line.body
+        if self._body is not None and self._body.unknown_coding:
+            raise UpstreamError("DeepSeek's answer is compressed in a way that was not asked for.")
 
     def _told(self, error: UpstreamError) -> UpstreamError:
         """This error, with a reason that may be logged."""
@@ -282,7 +283,7 @@ class UpstreamCall:
     def _receive(self, take: Callable[[bytes], bool]) -> Coroutine[bool]:
         if self._body is not None:
             step = functools.partial(self._step, self._body, take)
-            self._awaited = Readable(self._body.socket, step)
+            self._awaited = Readable(self._body.socket, step, self._body.holds_some)
             try:
                 yield self._awaited
             finally:
@@ -297,25 +298,51 @@ class UpstreamCall:
         piece = body.receive()
         if self._flag.is_set():
             raise Aborted
-        return bool(piece) and take(piece) and not body.complete
+        goes_on = not piece or take(piece)
+        return goes_on and not body.complete
 
     def _read(self) -> bytes:
+        """The next piece from what has no socket, such as a mock."""
         piece: bytes = self._raw.read1(_READ_BYTES, decode_content=True)
         if self._flag.is_set():
             raise Aborted
         return piece
 
     def _refusal(self, response: requests.Response) -> UpstreamError:
-        body = b""
-        while len(body) < _ERROR_BODY_BYTES and (piece := self._read()):
-            body += piece
-        response.close()
+        said = self._read() if self._line.body is None else self._words_of(self._line.body)
+        self.close()
         pause = refusals.seconds_of(response.headers.get("Retry-After"))
-        message = self._upstream.without_key(refusals.message_in(body))
+        message = self._upstream.without_key(refusals.message_in(said))
         error = refusals.refusal(response.status_code, message, pause)
         error.transient = response.status_code in _RETRIED_STATUSES
         error.pause = pause
         return error
+
+    def _words_of(self, body: Body) -> bytes:
+        """What comes soon of the body of an error; its status is told in any case."""
+        said = b""
+        with suppress(*_TRANSPORT_ERRORS):
+            said = body.decoded(_rest_of(body, _ERROR_SECONDS))
+        if self._flag.is_set():
+            raise Aborted
+        return said
+
+
+def _rest_of(body: Body, seconds: float) -> bytes:
+    """What comes of a body within so many seconds, all told, without its transfer coding.
+
+    It may not be all: neither what comes later, nor what is more than ``_REST_BYTES``.
+    """
+    end, most = time.monotonic() + seconds, body.taken + _REST_BYTES
+    rest = b""
+    body.socket.settimeout(0.0)
+    while not body.received and body.taken < most and (left := end - time.monotonic()) > 0:
+        try:
+            rest += body.receive_coded()
+            time.sleep(A_TURN)
+        except NOTHING_YET:
+            wait_for_read(body.socket, left)
+    return rest
 
 
 def _pause_after(error: UpstreamError, number: int) -> float | None:

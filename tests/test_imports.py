@@ -24,6 +24,7 @@ LAYERS = [
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
     {
         "body",
+        "http1",
         "line",
         "resolver",
         "dialer",

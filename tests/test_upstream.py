@@ -626,7 +626,7 @@ def test_the_rest_of_an_answer_is_not_waited_for_any_longer_than_is_said(
     aside.submit(begin_and_fall_silent, deepseek)
     assert one_piece_of(call) == EVENT
     begun = time.monotonic()
-    call.drain(0.05, pieces=4)
+    call.drain(0.05)
     assert time.monotonic() - begun < PATIENCE
     call.close()
 

@@ -1,0 +1,413 @@
+"""The pool: whatever an upstream sends on a connection, no answer contains a byte of another's.
+
+What comes on a connection after the next request has been sent can't be told from its answer, by
+nobody. All that comes before can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from urllib3.connection import HTTPConnection
+
+from chatproxy import connection as connection_module
+from chatproxy import upstream as upstream_module
+from chatproxy.answer_log import AnswerLog
+from chatproxy.config import Settings
+from chatproxy.connection import current_line
+from chatproxy.errors import Aborted, UpstreamError
+from chatproxy.line import Line
+from chatproxy.readiness import run
+from chatproxy.session import Reason, StreamSession
+from chatproxy.upstream import Upstream, UpstreamCall
+
+from .scripted import Scripted, chunk, requests_on, response
+from .servers import wait_for
+
+PATIENCE = 10.0
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", 0.001)
+
+
+@contextlib.contextmanager
+def pool_for(url: str) -> Iterator[Upstream]:
+    with contextlib.closing(Upstream(Settings(base_url=url, api_key="sk-test"))) as upstream:
+        yield upstream
+
+
+def new_session() -> StreamSession:
+    return StreamSession("session_1", "", AnswerLog(1 << 20))
+
+
+def ask(upstream: Upstream, user: bytes, session: StreamSession | None = None) -> bytes:
+    """All that this user is told, be it an answer or why there is none."""
+    session = session or new_session()
+    call = UpstreamCall(upstream, user, session)
+    session.on_cancel(call.abort)
+    told: list[bytes] = []
+    try:
+        run(call.receive(lambda piece: told.append(piece) is None))
+    except UpstreamError as error:
+        told.append(error.message.encode())
+    except Aborted:
+        pass
+    finally:
+        call.close()
+    return b"".join(told)
+
+
+def ask_for(seconds: float, upstream: Upstream, user: bytes) -> bytes:
+    """The same, stopped after so many seconds, as the idle timer does."""
+    session = new_session()
+    timer = threading.Timer(seconds, session.cancel, [Reason.IDLE])
+    timer.start()
+    try:
+        return ask(upstream, user, session)
+    finally:
+        timer.cancel()
+
+
+# --- any upstream
+
+
+def own(user: bytes) -> list[bytes]:
+    """What only this user may see, in every form in which it may be sent."""
+    words = b"<%b>" % user
+    error = b'{"error": {"message": "%b"}}' % words
+    packed = gzip.compress(words)
+    head = b"HTTP/1.1 200 OK\r\n"
+    return [
+        response(words),
+        response(words, words, b"data: [DONE]\n\n"),
+        head + b"Content-Length: %d\r\n\r\n%b" % (len(words), words),
+        head + b"Content-Length: %d\r\n\r\n%b" % (len(words) - 2, words),  # too little
+        head + b"Content-Length: %d\r\n\r\n%b" % (len(words) + 2, words),  # and too much
+        head + b"Content-Length: 0\r\n\r\n" + words,
+        head + b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(words), words),
+        head + b"\r\n" + words,
+        head + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(words),
+        head + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(packed),
+        head + b"Content-Encoding: br\r\nContent-Length: 0\r\n\r\n",
+        head.replace(b"1.1", b"1.0") + b"Content-Length: %d\r\n\r\n%b" % (len(words), words),
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\nContent-Length: %d\r\n\r\n%b" % (len(words), words),
+        b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n%b" % (len(error), error),
+        b"HTTP/1.1 401 Bad\r\nContent-Length: 500\r\n\r\n" + words,
+        b"HTTP/1.1 307 Elsewhere\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+        response(error, status=b"422 Bad"),
+        response(error, status=b"503 Busy"),
+        EARLY,
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+        words,
+        chunk(words),
+        b"0\r\n\r\n",
+        b"\r\n",
+        head,
+    ]
+
+
+#: What is sent after a request: parts of ``own``, cut at some points, each piece a little later;
+#: and whether the connection is closed then.
+SCRIPTS = st.tuples(
+    st.lists(st.integers(0, len(own(b"")) - 1), min_size=1, max_size=3),
+    st.lists(st.integers(0, 200), max_size=2),
+    st.booleans(),
+)
+Script = tuple[list[int], list[int], bool]
+
+
+class Following:
+    """Answers each request by the next script, with what only its user may see."""
+
+    def __init__(self, scripts: list[Script]) -> None:
+        self._scripts = iter(scripts)
+        self.followed = 0
+
+    def __call__(self, connection: socket.socket, user: bytes) -> None:
+        parts, points, closes = next(self._scripts, ([0], [], False))
+        data = b"".join(own(user)[part] for part in parts)
+        try:
+            start = 0
+            for point in sorted(points):
+                connection.sendall(data[start:point])
+                start = max(start, point)
+                time.sleep(0.003)
+            connection.sendall(data[start:])
+            if closes:
+                connection.shutdown(socket.SHUT_WR)
+        finally:
+            self.followed += 1
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(SCRIPTS, min_size=2, max_size=6))
+def test_no_answer_contains_a_byte_of_anothers(scripts: list[Script]) -> None:
+    following = Following(scripts)
+    with Scripted(following) as scripted, pool_for(scripted.url) as upstream:
+        for user in (b"user 1", b"user 2", b"user 3"):
+            told = ask_for(0.01, upstream, user)
+            assert set(re.findall(rb"user \d", told)) <= {user}
+            wait_for(lambda: following.followed == len(scripted.asked))
+
+
+# --- the connection that is used again, and those that are not
+
+
+class Peer:
+    """The other end of one connection, which the test plays itself."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._requests = requests_on(sock)
+
+    def request(self) -> bytes:
+        """The body of the next request."""
+        return next(self._requests)
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+
+class Played:
+    """A listening socket, with TLS or without, and an upstream that connects to it."""
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._stack = contextlib.ExitStack()
+        self._tls = tls
+        self._listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._listener.settimeout(PATIENCE)
+        address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.upstream = self._stack.enter_context(
+            pool_for(f"{'https' if tls else 'http'}://{address}")
+        )
+        self.aside = self._stack.enter_context(ThreadPoolExecutor(4))
+
+    def accept(self) -> Peer:
+        sock = self._stack.enter_context(self._listener.accept()[0])
+        sock.settimeout(PATIENCE)
+        if self._tls is not None:
+            sock = self._stack.enter_context(self._tls.wrap_socket(sock, server_side=True))
+        return Peer(sock)
+
+    def asking(self, user: bytes) -> Future[bytes]:
+        """What this user will be told."""
+        return self.aside.submit(ask, self.upstream, user)
+
+    def another_is_answered(self, *expected: Peer) -> bool:
+        """Whether the next call is answered on one of these connections, else on a new one."""
+        asking = self.asking(b"user 2")
+        peer = expected[0] if expected else self.accept()
+        assert peer.request() == b"user 2"
+        peer.send(response(b"<user 2>"))
+        return asking.result(PATIENCE) == b"<user 2>"
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def certified(ca: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture(params=["plain", "tls"])
+def played(
+    request: pytest.FixtureRequest,
+    ca: trustme.CA,
+    certified: ssl.SSLContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Played]:
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    with contextlib.closing(Played(certified if request.param == "tls" else None)) as played:
+        yield played
+
+
+FIRST = b"<user 1>"
+IN_ORDER = {
+    "chunked": response(FIRST),
+    "with a length": b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n" + FIRST,
+    "after early hints": EARLY * 3 + response(FIRST),
+    "compressed": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + chunk(gzip.compress(FIRST))
+    + b"0\r\n\r\n",
+    "an error": b"HTTP/1.1 401 No\r\nContent-Length: 8\r\n\r\n" + FIRST,
+    "an error in chunks": response(FIRST, status=b"400 No"),
+    "a redirect": b"HTTP/1.1 307 There\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+    "without a body": b"HTTP/1.1 204 None\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", IN_ORDER)
+def test_a_connection_is_used_again_after_an_answer_that_was_read_whole(
+    played: Played, answer: str
+) -> None:
+    asking = played.asking(b"user 1")
+    peer = played.accept()
+    peer.request()
+    peer.send(IN_ORDER[answer])
+    asking.result(PATIENCE)
+    assert played.another_is_answered(peer)
+
+
+OVER = {
+    "an answer": response(b"<user 1 again>"),
+    "early hints": EARLY,
+    "a line end": b"\r\n",
+    "a byte": b"H",
+}
+
+
+@pytest.mark.parametrize("answer", IN_ORDER)
+@pytest.mark.parametrize("over", OVER)
+def test_a_connection_with_something_over_is_not_used_again(
+    played: Played, answer: str, over: str
+) -> None:
+    asking = played.asking(b"user 1")
+    peer = played.accept()
+    peer.request()
+    peer.send(IN_ORDER[answer] + OVER[over])
+    assert b"again" not in asking.result(PATIENCE)
+    assert played.another_is_answered()
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_a_connection_on_which_something_comes_in_the_pool_is_not_used_again(
+    played: Played, over: str
+) -> None:
+    asking = played.asking(b"user 1")
+    peer = played.accept()
+    peer.request()
+    peer.send(response(FIRST))
+    assert asking.result(PATIENCE) == FIRST
+    peer.send(OVER[over])
+    assert played.another_is_answered()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+LENGTH = b"Content-Length: 8\r\n"
+NOT_IN_ORDER = {
+    "until the close": HEAD + b"\r\n" + FIRST,
+    "to be closed": HEAD + b"Connection: close\r\n" + LENGTH + b"\r\n" + FIRST,
+    "of an old server": b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n" + LENGTH + b"\r\n" + FIRST,
+    "an error without its end": b"HTTP/1.1 401 No\r\nContent-Length: 500\r\n\r\n" + FIRST,
+    "no more than early hints": EARLY,
+    "a protocol that nobody asked for": b"HTTP/1.1 101 Switch\r\n\r\n" + response(FIRST),
+    "a length and chunks": HEAD + LENGTH + b"Transfer-Encoding: chunked\r\n\r\n" + FIRST,
+    "compressed in a strange way": HEAD + LENGTH + b"Content-Encoding: br\r\n\r\n" + FIRST,
+}
+
+
+@pytest.mark.parametrize("answer", NOT_IN_ORDER)
+def test_a_connection_whose_answer_does_not_end_well_is_not_used_again(
+    played: Played, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr(upstream_module, "_ERROR_SECONDS", 0.01)
+    session = new_session()
+    asking = played.aside.submit(ask, played.upstream, b"user 1", session)
+    peer = played.accept()
+    peer.request()
+    peer.send(NOT_IN_ORDER[answer])
+    if answer == "until the close":
+        peer.socket.close()
+    if answer == "no more than early hints":
+        session.cancel(Reason.USER)
+    asking.result(PATIENCE)
+    with contextlib.suppress(OSError):
+        assert peer.socket.recv(1) == b""
+    assert played.another_is_answered()
+
+
+def test_the_answer_after_early_hints_is_the_answer(played: Played) -> None:
+    asking = played.asking(b"user 1")
+    peer = played.accept()
+    peer.request()
+    for early in (EARLY, b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 100 Go\r\n\r\n", EARLY * 2):
+        peer.send(early)
+        time.sleep(0.01)
+    peer.send(response(FIRST))
+    assert asking.result(PATIENCE) == FIRST
+
+
+def test_what_comes_while_a_request_is_made_is_no_answer_to_it(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last look is just before the request is sent; then it is sent on another connection."""
+    asking = played.asking(b"user 1")
+    peer = played.accept()
+    peer.request()
+    peer.send(response(FIRST))
+    assert asking.result(PATIENCE) == FIRST
+
+    def put_late(connection: HTTPConnection, *args: Any, **kwargs: Any) -> None:
+        monkeypatch.setattr(HTTPConnection, "putrequest", put)
+        peer.send(response(b"<user 1 again>"))
+        put(connection, *args, **kwargs)
+
+    put = HTTPConnection.putrequest
+    monkeypatch.setattr(HTTPConnection, "putrequest", put_late)
+    assert played.another_is_answered()
+
+
+def test_a_connection_is_not_kept_for_long(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "KEPT_SECONDS", 0.0)
+    asking = played.asking(b"user 1")
+    peer = played.accept()
+    peer.request()
+    peer.send(response(FIRST))
+    assert asking.result(PATIENCE) == FIRST
+    assert played.another_is_answered()
+
+
+# --- whoever reads
+
+
+@pytest.mark.parametrize("over", [b"", b"!"])
+@pytest.mark.parametrize("answer", ["chunked", "with a length", "compressed"])
+@pytest.mark.parametrize("read", ["content", "iter_content", "read1"])
+def test_who_reads_by_way_of_urllib3_keeps_the_rule_too(
+    played: Played, answer: str, over: bytes, read: str
+) -> None:
+    def ask_by_urllib3() -> bytes:
+        current_line.set(Line(on_sent=lambda: None))
+        found = played.upstream.send(played.upstream.prepare(b"user 1"))
+        if read == "content":
+            return bytes(found.content)
+        if read == "iter_content":
+            return b"".join(found.iter_content(3))
+        return b"".join(iter(lambda: found.raw.read1(3, decode_content=True), b""))
+
+    asking = played.aside.submit(ask_by_urllib3)
+    peer = played.accept()
+    peer.request()
+    peer.send(IN_ORDER[answer] + over)
+    assert asking.result(PATIENCE) == FIRST
+    assert played.another_is_answered(*([] if over else [peer]))
