@@ -116,7 +116,9 @@ class _AbortableMixin(HTTPConnection):
         if self.sock is None:
             self.connect()
         # Also checks the flag: once aborted, no byte of a request is sent.
-        line.connected(self.sock)
+        line.connected(
+            self.sock, f"{self._tunnel_host or self.host}:{self._tunnel_port or self.port}"
+        )
         self.line = line
         self.answer = None
         self._unsent = []

@@ -132,7 +132,7 @@ class Line:
             self._duplicate = os.dup(sock.fileno())
             self._attempts.discard(sock)
 
-    def connected(self, sock: socket.socket) -> None:
+    def connected(self, sock: socket.socket, peer: str) -> None:
         """Go on with one on which the request can be sent: nothing is put upon it any more.
 
         :raises Aborted: if ``abort`` came first.
@@ -141,7 +141,7 @@ class Line:
             self._release()
             self.check()
             self._socket = sock
-        self.enter(Step.SEND, self.peer)
+        self.enter(Step.SEND, peer)
 
     def sent(self) -> None:
         """Note that the request has been written whole."""

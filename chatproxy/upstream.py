@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import json
 import os
 import random
 import ssl
@@ -188,9 +189,14 @@ class UpstreamCall:
         self._raw: Any = None
         #: The body of the answer, where it can be read straight from the socket.
         self._body: Body | None = None
+        self._content_type = ""
 
     def abort(self) -> None:
-        """Shut the connection and end every wait. The flag must be set before."""
+        """Shut the connection and end every wait.
+
+        If the flag was not set before, what has come is still given, and then the connection
+        counts as broken off.
+        """
         self._line.abort()
         if (awaited := self._awaited) is not None:
             awaited.hurry()
@@ -274,6 +280,32 @@ class UpstreamCall:
         self._body = self._line.body
         if self._body is not None and self._body.unknown_coding:
             raise UpstreamError("DeepSeek's answer is compressed in a way that was not asked for.")
+        self._content_type = response.headers.get("Content-Type", "")
+        if not refusals.may_be_a_stream(self._content_type):
+            said = self._said()
+            self.close()
+            raise self.no_stream(said)
+
+    def no_stream(self, said: bytes) -> UpstreamError:
+        """The error for a body with the status 200 that is no event stream.
+
+        :param said: the beginning of it, or all: perhaps DeepSeek's word of an error, in JSON.
+        """
+        try:
+            found = refusals.error_in(json.loads(said))
+        except (ValueError, RecursionError):
+            found = None
+        error = UpstreamError("DeepSeek's answer is not a stream of events.")
+        if found is not None:
+            error = self.reported(found, begun=False)
+        excerpt = self._upstream.without_key(said.decode("utf-8", "replace"))[:200]
+        kind = self._content_type[:100]
+        error.reason = f"got no event stream with status 200, Content-Type {kind!r}: {excerpt!r}"
+        return error
+
+    def reported(self, error: Any, *, begun: bool) -> UpstreamError:
+        """The error for one that DeepSeek reports within an answer; see ``refusals.reported``."""
+        return refusals.reported(error, self._upstream.without_key, begun=begun)
 
     def _told(self, error: UpstreamError) -> UpstreamError:
         """This error, with a reason that may be logged."""
@@ -309,7 +341,7 @@ class UpstreamCall:
         return piece
 
     def _refusal(self, response: requests.Response) -> UpstreamError:
-        said = self._read() if self._line.body is None else self._words_of(self._line.body)
+        said = self._said()
         self.close()
         pause = refusals.seconds_of(response.headers.get("Retry-After"))
         message = self._upstream.without_key(refusals.message_in(said))
@@ -317,6 +349,9 @@ class UpstreamCall:
         error.transient = response.status_code in _RETRIED_STATUSES
         error.pause = pause
         return error
+
+    def _said(self) -> bytes:
+        return self._read() if self._line.body is None else self._words_of(self._line.body)
 
     def _words_of(self, body: Body) -> bytes:
         """What comes soon of the body of an error; its status is told in any case."""

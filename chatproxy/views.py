@@ -53,8 +53,8 @@ def stream() -> Response:
     grace = payloads.check_grace(
         request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
     )
-    body = state.prepare(_read_payload())
-    follower = state.begin(session_id, owner, body, grace)
+    question = state.prepare(_read_payload())
+    follower = state.begin(session_id, owner, question, grace)
     with _closed_if_it_fails(follower):
         signals.stream_started.send(state.app, session_id=session_id, owner=owner)
         follower.watch = state.watcher.watch(request.environ, follower.close)

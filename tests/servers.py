@@ -93,6 +93,10 @@ class Process:
         ours = [line.partition("[SSE]") for line in self.log().splitlines()]
         return [mark + rest for _, mark, rest in ours if mark and text in rest]
 
+    def reasons(self, session_id):
+        """Why DeepSeek failed a session, try by try, as operators read it."""
+        return re.findall(rf"DeepSeek failed {re.escape(session_id)}[,:].*", self.log())
+
     def stop(self, number=signal.SIGTERM):
         """End it, by force if it does not end by itself; return its exit status."""
         if self.process.poll() is None:
@@ -252,12 +256,9 @@ class Client:
 
 def events(body):
     """The events in a body, as a list of dictionaries of their fields."""
-    blocks = [block for block in body.decode().split("\n\n") if block]
-    return [
-        dict(line.split(": ", 1) for line in block.split("\n"))
-        for block in blocks
-        if not block.startswith(":")
-    ]
+    lines = [line for line in body.decode().split("\n") if not line.startswith(":")]
+    blocks = [block for block in "\n".join(lines).split("\n\n") if block.strip()]
+    return [dict(line.split(": ", 1) for line in block.strip("\n").split("\n")) for block in blocks]
 
 
 def data_events(body):
