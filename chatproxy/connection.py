@@ -23,11 +23,10 @@ from contextvars import ContextVar
 import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import NewConnectionError
 
 from .body import Body
 from .http1 import Malformed
-from .line import Line, Step, plain_socket
+from .line import Line, Step, Unreachable, plain_socket
 from .readiness import NOTHING_YET
 from .route import Route
 
@@ -142,7 +141,7 @@ class _AbortableMixin(HTTPConnection):
         finally:
             request, self._unsent = b"".join(self._unsent), None
         if self._kept_since is not None and not _is_quiet(self.sock):
-            raise NewConnectionError(self, "Something came that was not asked for.")
+            raise Unreachable("something came that was not asked for")
         # Whatever takes too long from here on is ended by the clock, as if by a Stop.
         self.sock.settimeout(None)
         super().send(request)

@@ -1,7 +1,8 @@
 """Signals in, log lines out (logger ``chatproxy``, INFO).
 
-The lines are fixed, so that they can be searched for. An id is checked before it gets here, and a
-reason is one printable line without secrets, so that nothing from outside can forge a line.
+The lines with ``[SSE]`` are fixed, so that they can be searched for. An id is checked before it
+gets here, and the reason of a failure is one printable line without the key, so that nothing from
+outside can forge a line.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ def to_stderr() -> None:
     logger.setLevel(logging.INFO)
 
 
+def _within_a_line(reason: str) -> str:
+    """A reason, which may quote DeepSeek, in which no search for our lines finds one."""
+    return reason.replace("[SSE]", "[sse]")
+
+
 @signals.cancel_requested.connect
 def _cancel_requested(_sender: object, session_id: str, **_: Any) -> None:
     logger.info("[SSE] Cancel request received for %s", session_id)
@@ -45,14 +51,16 @@ def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> N
 def _try_failed(
     _sender: object, session: StreamSession, reason: str, pause: float, **_: Any
 ) -> None:
-    logger.warning("[SSE] %s goes on in %.1f s reason=%s", session.id, pause, reason)
+    words = _within_a_line(reason)
+    logger.warning("DeepSeek failed %s, again in %.1f s: %s", session.id, pause, words)
 
 
 @signals.stream_closed.connect
 def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
     if (refusal := session.refusal) is not None:
-        reason = refusal.reason or refusal.message
-        logger.warning("[SSE] %s failed code=%s reason=%s", session.id, refusal.code, reason)
+        if refusal.reason:
+            logger.warning("DeepSeek failed %s: %s", session.id, _within_a_line(refusal.reason))
+        logger.warning("[SSE] %s failed code=%s", session.id, refusal.code)
     logger.info(
         "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d",
         session.id,

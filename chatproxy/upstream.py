@@ -301,7 +301,7 @@ class UpstreamCall:
             error = self.reported(found, begun=False)
         excerpt = self._upstream.without_key(said.decode("utf-8", "replace"))[:200]
         kind = self._content_type[:100]
-        error.reason = f"no event stream with status 200, Content-Type {kind!r}: {excerpt!r}"
+        error.reason = f"got no event stream with status 200, Content-Type {kind!r}: {excerpt!r}"
         return error
 
     def reported(self, error: Any, *, begun: bool) -> UpstreamError:

@@ -13,6 +13,8 @@ from .servers import Client, Proxy, black_hole, mute_listener, new_id, wait_for
 PHASES = {
     "resolving": "connecting",
     "connecting": "connecting",
+    "socks_handshake": "connecting",
+    "tunnel": "connecting",
     "tls_handshake": "connecting",
     "before_headers": "waiting",
     "silent": "waiting",
@@ -31,6 +33,14 @@ _SIMULATED = {
     "mid_stream": {"rate": 50, "tokens": 100_000},
     "silent_mid_stream": {"rate": 0, "tokens": 100, "silence_after": 10},
     "client_does_not_read": {"rate": 0, "tokens": 10_000_000},
+}
+
+#: Whose silence keeps a stream in a phase: what the environment calls it, and its first byte, of
+#: SOCKS 5 (RFC 1928), of CONNECT, or of a TLS handshake (RFC 8446, section 5.1).
+_SILENT_PEERS = {
+    "socks_handshake": ("ALL_PROXY", "socks5h", b"\x05"),
+    "tunnel": ("HTTPS_PROXY", "http", b"C"),
+    "tls_handshake": ("DEEPSEEK_BASE_URL", "https", b"\x16"),
 }
 
 LOG_BYTES = 200_000
@@ -106,14 +116,18 @@ def _unconnected(name, kind, start_proxy, stack):
         url, gone = stack.enter_context(black_hole()), lambda: None
     else:
         listener = stack.enter_context(mute_listener())
-        url = "https://{}:{}".format(*listener.getsockname())
+        variable, scheme, first = _SILENT_PEERS[name]
+        url = "{}://{}:{}".format(scheme, *listener.getsockname())
+        if variable != "DEEPSEEK_BASE_URL":
+            settings = {variable: url, "DEEPSEEK_API_KEY": "sk-test"}
+            url = "https://deepseek.test"
     proxy = start_proxy(kind, url, **settings)
     session_id = new_id()
     client = Client(proxy.port).post_stream(session_id)
     if gone is None:
         accepted = stack.enter_context(listener.accept()[0])
         accepted.settimeout(10)
-        assert accepted.recv(1) == b"\x16"  # a TLS handshake (RFC 8446, section 5.1)
+        assert accepted.recv(1) == first
 
         def gone():
             with contextlib.suppress(ConnectionResetError):

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import requests
+from gunicorn.config import make_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
 _numbers = itertools.count(1)
 
-GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket"]
+GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0"]
+if "control_socket_disable" in make_settings():  # since gunicorn 25.1
+    GUNICORN.append("--no-control-socket")
 COMMANDS = {
     "gunicorn": [*GUNICORN, "-k", "gevent", "-c", "python:chatproxy.gunicorn_config"],
     "gunicorn-pywsgi": [*GUNICORN, "-k", "gevent_pywsgi"],
@@ -97,6 +100,10 @@ class Process:
         """Our own lines in the log that hold ``text``, without the time."""
         ours = [line.partition("[SSE]") for line in self.log().splitlines()]
         return [mark + rest for _, mark, rest in ours if mark and text in rest]
+
+    def reasons(self, session_id):
+        """Why DeepSeek failed a session, try by try, as operators read it."""
+        return re.findall(rf"DeepSeek failed {re.escape(session_id)}[,:].*", self.log())
 
     def stop(self, number=signal.SIGTERM):
         """End it, by force if it does not end by itself; return its exit status."""

@@ -296,8 +296,8 @@ def test_json_with_status_200_is_a_failure_that_says_what_it_says(patient_proxy,
         "code": "upstream_failed",
     }
     proxy.closing_line(session_id)
-    (line,) = proxy.lines(f"{session_id} failed ")
-    assert "reason=no event stream with status 200" in line
+    (line,) = proxy.reasons(session_id)
+    assert "got no event stream with status 200" in line
     assert "fell over" in line
     assert KEY not in proxy.log()
 
@@ -308,9 +308,10 @@ def test_a_page_with_status_200_is_a_failure_and_the_log_says_so_on_one_line(pro
     assert response.status_code == 502
     assert response.json()["error"] == "DeepSeek's answer is not a stream of events."
     assert "outcome=failed" in proxy.closing_line(session_id)
-    (line,) = proxy.lines(f"{session_id} failed ")
+    (line,) = proxy.reasons(session_id)
+    assert "got no event stream" in line
     assert "text/html" in line
-    assert "<html> [SSE] forged ended" in line
+    assert "<html> [sse] forged ended" in line
     assert line.isprintable()
     assert not [each for each in proxy.log().splitlines() if each.startswith("[SSE] forged")]
     assert KEY not in proxy.log()

@@ -71,8 +71,8 @@ def test_an_upstream_that_took_the_request_and_closed_is_not_asked_again(proxy, 
     assert response.headers["X-Should-Retry"] == "false"
     assert len(deepseek.entries(session_id)) == 1
     proxy.closing_line(session_id)
-    (line,) = proxy.lines(f"{session_id} failed ")
-    assert "reason=answer 127.0.0.1:" in line
+    (line,) = proxy.reasons(session_id)
+    assert f"{session_id}: answer 127.0.0.1:" in line
     assert "(try 1 of 3, /chat/completions)" in line
 
 
