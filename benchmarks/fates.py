@@ -44,11 +44,11 @@ _RECOVERING: tuple[dict[str, Any], ...] = (
     {"first_token_delay": 2},
     {"first_token_delay": 3, "keep_alive_every": 1},
     {"status": 503, "fail_times": 1},
-    {"disconnect_times": 1},
 )
 _FAILING: tuple[dict[str, Any], ...] = (
     {"status": 402},
     {"status": 500},
+    {"disconnect_times": 1},
     {"rate": 20, "tokens": 200, "end": "eof", "end_after": 60},
     {"rate": 20, "tokens": 200, "end": "cut", "end_after": 60},
     {"rate": 20, "tokens": 200, "end": "reset", "end_after": 60},

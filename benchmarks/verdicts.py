@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from chatproxy.config import Settings
 from chatproxy.reservations import EARLY_CANCEL_SECONDS
-from chatproxy.upstream import TRIES
 
 from . import load
 from .fates import STOPPED
@@ -141,7 +141,8 @@ class Judge:
             self._complete(visit, reply, entries)
         else:
             # Tries do not go on for ever: the last one may have failed before a Stop was answered.
-            failed_at = entries[-1]["received_mono"] if len(entries) == TRIES else float("inf")
+            tried = len(entries) == Settings.tries
+            failed_at = entries[-1]["received_mono"] if tried else float("inf")
             answered = [press for press in visit.presses if press.status in (200, 404)]
             late = all(press.settled > failed_at for press in answered)
             excused = late and "status" in visit.fate.simulate

@@ -2,7 +2,8 @@
 
 It is one more canceller, as a Stop is: a session that has had no event for the idle timeout, that
 has lived up to its deadline, or that nobody has read for its grace, is cancelled, wherever it is:
-resolving, connecting, silent, waiting for its reader. So no other part needs a timer for these. It
+resolving, connecting, silent, waiting for its reader. So no other part needs a timer for these. An
+answer that is whole is not stopped but concluded, once DeepSeek is silent for a moment. The clock
 also forgets what has been kept for long enough. The thread lives while there is anything of this,
 and no longer.
 """
@@ -20,12 +21,19 @@ from .visits import Visits
 
 logger = logging.getLogger("chatproxy")
 
+#: Seconds of silence after which a whole answer needs no ``[DONE]``. What may follow the
+#: ``finish_reason`` is the count of tokens (``stream_options.include_usage``), and that is ready by
+#: then: it comes right behind, in the same packet or the next. A lost packet is sent again within
+#: a second or two. Longer than this, and a user who sees a whole answer sees it still running.
+WHOLE_SECONDS = 3.0
+
 
 class Clock:
     """Watches the live sessions of one registry, and the visits of readers on other workers."""
 
     def __init__(self, settings: Settings, registry: Registry, visits: Visits) -> None:
         self._idle = settings.idle_timeout
+        self._whole = min(WHOLE_SECONDS, self._idle)
         self._deadline = settings.deadline
         self._period = min(1.0, self._idle / 10, self._deadline / 10)
         self._registry = registry
@@ -56,7 +64,13 @@ class Clock:
             time.sleep(self._period)
 
     def _check(self, session: StreamSession, now: float) -> None:
-        if now - session.started_at >= self._deadline:
+        is_late = now - session.started_at >= self._deadline
+        if session.whole:
+            quiet_since = session.quiet_since
+            is_quiet = quiet_since is not None and now - quiet_since >= self._whole
+            if is_quiet or is_late or session.is_abandoned(now):
+                session.conclude()
+        elif is_late:
             session.cancel(Reason.DEADLINE)
         elif now - session.last_event_at >= self._idle:
             session.cancel(Reason.IDLE)

@@ -198,6 +198,9 @@ class Settings:
         10.0,
         "seconds for each step: to resolve, to connect, for TLS",
     )
+    tries: int = _option(
+        "CHATPROXY_TRIES", _count, 3, "requests to DeepSeek for one question, at the most"
+    )
     idle_timeout: float = _option(
         "CHATPROXY_IDLE_TIMEOUT", _seconds, 300.0, "seconds without an event; keep-alives are none"
     )

@@ -8,7 +8,7 @@ that this server itself ends, whose goodbye is data. An ASGI server behind a2wsg
 look at, but says so if it is asked. Any other server, and HTTP/2, whose
 connections carry several requests, notice by the heartbeat that can't be written.
 
-This module and ``readiness`` are the only importers of gevent.
+This module, ``readiness`` and ``resolver`` are the only importers of gevent.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ the views turn any of them into an answer in one place.
 
 from __future__ import annotations
 
-from typing import ClassVar
+#: The statuses of what may pass by itself (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4; RFC 8470, 5.2).
+PASSING = frozenset({408, 425, 429, *range(500, 600)})
 
 
 class ChatProxyError(Exception):
@@ -44,13 +45,17 @@ class Refusal(ChatProxyError):
     :param status: the HTTP status; the class's own if left out.
     :param code: one word for programs; the class's own if left out.
     :param retry_after: seconds after which another try makes sense, for ``Retry-After``.
+    :param should_retry: whether a client may send the request again by itself; the class's own if
+        left out, and if that leaves it open, by the status: those of ``PASSING`` pass.
     """
 
     status: int = 400
     code: str = "invalid_request"
-    #: Whether the OpenAI client libraries may send the request again by themselves.
-    #: They read ``X-Should-Retry`` and would otherwise retry a 409.
-    should_retry: ClassVar[bool] = True
+    #: The OpenAI client libraries read ``X-Should-Retry``, and would otherwise send again after a
+    #: 408, 409, 429 or 5xx.
+    should_retry: bool | None = None
+    #: Why, for operators alone; one line.
+    reason: str = ""
 
     def __init__(
         self,
@@ -59,19 +64,22 @@ class Refusal(ChatProxyError):
         status: int | None = None,
         code: str | None = None,
         retry_after: int | None = None,
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = self.status if status is None else status
         self.code = self.code if code is None else code
         self.retry_after = retry_after
+        self.should_retry = self.should_retry if should_retry is None else should_retry
 
     def headers(self) -> dict[str, str]:
         """The HTTP headers that belong to this refusal."""
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
-        if not self.should_retry:
+        passes = self.status in PASSING if self.should_retry is None else self.should_retry
+        if not passes:
             headers["X-Should-Retry"] = "false"
         return headers
 
@@ -109,13 +117,13 @@ class SessionNotFound(Refusal):
 class SessionActive(Refusal):
     """The session id is taken by a live or retained session."""
 
-    status, code, should_retry = 409, "session_active", False
+    status, code = 409, "session_active"
 
 
 class SessionCancelled(Refusal):
     """The Stop for this session id came before its start."""
 
-    status, code, should_retry = 409, "session_cancelled", False
+    status, code = 409, "session_cancelled"
 
 
 class EventsGone(Refusal):
@@ -149,9 +157,13 @@ class PeersUnavailable(Refusal):
 
 
 class UpstreamError(Refusal):
-    """DeepSeek refused, failed, went silent, or could not be reached."""
+    """DeepSeek refused, failed, went silent, or could not be reached.
 
-    status, code = 502, "upstream_failed"
+    Whatever could be tried again has been: one question is at most ``CHATPROXY_TRIES`` requests to
+    DeepSeek, and each further one may be billed.
+    """
+
+    status, code, should_retry = 502, "upstream_failed", False
     #: Whether another try may succeed.
     transient = False
     #: Seconds to wait before it, where DeepSeek has said so.

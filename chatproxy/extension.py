@@ -153,16 +153,16 @@ class State:
             raise Unauthorized("This request needs somebody who is logged in.")
         return str(owner)
 
-    def prepare(self, payload: payloads.Payload) -> bytes:
-        """The body for DeepSeek, after the application has had its say.
+    def prepare(self, payload: payloads.Payload) -> payloads.Question:
+        """The question for DeepSeek, after the application has had its say.
 
         :raises Refusal: where it can't be used.
         """
         payloads.check(payload)
-        for preparer in self._preparers:
-            changed = preparer(payload)
-            payload = payload if changed is None else changed
-        return payloads.complete(payload, self.settings.model)
+        if self._preparers:
+            payload = payloads.change(payload, self._preparers)
+        body = payloads.complete(payload, self.settings.model)
+        return payloads.Question(body, payloads.choices_of(payload))
 
     def cancel(self, session_id: str, owner: str, arrived: float) -> Receipt | None:
         """Stop an answer, as ``Registry.cancel`` does."""
@@ -182,7 +182,9 @@ class State:
             if reading is None:
                 leave()
 
-    def begin(self, session_id: str, owner: str, body: bytes, grace: float) -> Follower:
+    def begin(
+        self, session_id: str, owner: str, question: payloads.Question, grace: float
+    ) -> Follower:
         """Claim the id and start to produce the answer; return the client's reader of it.
 
         :param grace: see ``StreamSession``.
@@ -190,19 +192,21 @@ class State:
         """
         leave = self.server.take_thread()
         try:
-            return self._begin(self.registry.claim(session_id, owner, grace), body, leave)
+            return self._begin(self.registry.claim(session_id, owner, grace), question, leave)
         except BaseException:
             leave()
             raise
 
-    def _begin(self, session: StreamSession, body: bytes, leave: Callable[[], None]) -> Follower:
+    def _begin(
+        self, session: StreamSession, question: payloads.Question, leave: Callable[[], None]
+    ) -> Follower:
         try:
             self._clock.start()
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
             reading = SessionReading(session, 0, self.app)
             follower = Follower(reading, self.settings.heartbeat, leave)
-            _own_context().run(self._coroutines.spawn, self._produce(session, body))
+            _own_context().run(self._coroutines.spawn, self._produce(session, question))
         except BaseException:
             session.end(Outcome.FAILED)
             self.registry.discard(session)
@@ -212,9 +216,10 @@ class State:
             raise
         return follower
 
-    def _produce(self, session: StreamSession, body: bytes) -> Coroutine[None]:
+    def _produce(self, session: StreamSession, question: payloads.Question) -> Coroutine[None]:
         try:
-            yield from produce(session, UpstreamCall(self.upstream, body, session), self.registry)
+            call = UpstreamCall(self.upstream, question.body, session)
+            yield from produce(session, call, self.registry, question.choices)
             if session.transcript is not None:
                 self._tell(session, session.transcript)
                 session.transcript = None  # the session may be retained for long

@@ -1,7 +1,7 @@
 """Signals in, log lines out (logger ``chatproxy``, INFO).
 
-The lines are fixed, so that they can be searched for. An id is checked before it gets here, so
-that nothing from outside can forge a line.
+The lines are fixed, so that they can be searched for. An id is checked before it gets here, and a
+reason is one printable line without secrets, so that nothing from outside can forge a line.
 """
 
 from __future__ import annotations
@@ -41,10 +41,18 @@ def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> N
     logger.info("[SSE] %s client disconnected", session.id)
 
 
+@signals.try_failed.connect
+def _try_failed(
+    _sender: object, session: StreamSession, reason: str, pause: float, **_: Any
+) -> None:
+    logger.warning("[SSE] %s goes on in %.1f s reason=%s", session.id, pause, reason)
+
+
 @signals.stream_closed.connect
 def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
-    if session.refusal is not None:
-        logger.warning("[SSE] %s failed code=%s", session.id, session.refusal.code)
+    if (refusal := session.refusal) is not None:
+        reason = refusal.reason or refusal.message
+        logger.warning("[SSE] %s failed code=%s reason=%s", session.id, refusal.code, reason)
     logger.info(
         "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d",
         session.id,

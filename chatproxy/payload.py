@@ -1,8 +1,13 @@
 """What a client may send: session ids and request bodies. Bytes in, a payload out. No I/O.
 
 The payload is DeepSeek's chat completion (https://api-docs.deepseek.com/api/create-chat-completion).
-Only what this proxy needs is looked at; every other field goes on untouched, so that DeepSeek's new
-fields work the day they appear.
+Rules:
+
+* Only what this proxy needs is decoded. Every other field is kept as the JSON text that came and
+  leaves as that text: ``1e9`` stays ``1e9``, and DeepSeek's new fields work the day they appear.
+* All of it is checked to be JSON (RFC 8259) in UTF-8, nested no deeper than the parser can follow,
+  at a few milliseconds a megabyte, because anybody may send a megabyte.
+* Of two fields of one name the last counts, and is the only one that goes on.
 """
 
 from __future__ import annotations
@@ -10,13 +15,49 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
 
 from .errors import InvalidRequest
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
+#: The fields of a request: each a ``msgspec.Raw``, the JSON text that came, or a value that the
+#: application has put in its place.
 Payload = dict[str, Any]
+
+
+class Question(NamedTuple):
+    """What DeepSeek is asked: the body of the request, and how many choices its answer has."""
+
+    body: bytes
+    choices: int = 1
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str
+
+
+_DOCUMENT = msgspec.json.Decoder(msgspec.Raw)
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_MESSAGES = msgspec.json.Decoder(list[_Message])
+_NAME = msgspec.json.Decoder(Annotated[str, msgspec.Meta(min_length=1)])
+_COUNT = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=1)])
+
+_BOM = b"\xef\xbb\xbf"
+#: Half a surrogate pair can be written in JSON (RFC 8259, section 8.2), as by a program that cut a
+#: text amid an emoji, and msgspec refuses it. So the escapes of surrogates are marked, and made
+#: those of ordinary characters for it. Pairs of backslashes, which would blur which are escapes,
+#: are hidden meanwhile. Both is done by characters that Unicode says no text has.
+_MARK, _PAIR = "\U0010ffff", "\U0010fffe"
+_HIDDEN = (
+    (rb"\\", _PAIR.encode()),
+    (rb"\ud", _MARK.encode() + rb"\ue"),
+    (rb"\uD", _MARK.encode() + rb"\uE"),
+)
+_SHIFT = 0x1000  # between \ud… and \ue…
 
 
 def is_session_id(text: str) -> bool:
@@ -72,59 +113,139 @@ def check_event_id(text: str | None) -> int:
 
 
 def parse(body: bytes) -> Payload:
-    """The JSON object in a request's body.
+    """The fields of the JSON object in a request's body.
 
-    :raises InvalidRequest: where it is none.
+    :raises InvalidRequest: if it is none.
     """
+    body = body.removeprefix(_BOM)
     try:
-        payload = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+        body.decode()  # msgspec does not look at the characters of what it leaves undecoded
+        return _fields_of(body)
     except RecursionError:
         raise _invalid_json("The body is nested too deeply.") from None
-    except ValueError:
+    except msgspec.ValidationError:
+        raise InvalidRequest("The body must be a JSON object.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise _invalid_json("The body is not valid JSON.") from None
-    if not isinstance(payload, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    return payload
+
+
+def _fields_of(body: bytes) -> Payload:
+    try:
+        return dict(_FIELDS.decode(body))
+    except msgspec.ValidationError:
+        _DOCUMENT.decode(body)  # it may be no JSON at all, which goes first
+        raise
+    except msgspec.DecodeError:
+        if not _has_surrogates(body):
+            raise
+        found = _FIELDS.decode(_hidden(body))
+    return {_shown_name(name): msgspec.Raw(_shown(bytes(text))) for name, text in found.items()}
+
+
+def _has_surrogates(text: bytes) -> bool:
+    return rb"\ud" in text or rb"\uD" in text
+
+
+def _hidden(text: bytes) -> bytes:
+    if _MARK.encode() in text or _PAIR.encode() in text:
+        raise msgspec.DecodeError
+    for shown, hidden in _HIDDEN:
+        text = text.replace(shown, hidden)
+    return text
+
+
+def _shown(text: bytes) -> bytes:
+    for shown, hidden in reversed(_HIDDEN):
+        text = text.replace(hidden, shown)
+    return text
+
+
+def _shown_name(name: str) -> str:
+    first, *parts = name.replace(_PAIR, "\\").split(_MARK)
+    return first + "".join(chr(ord(part[0]) - _SHIFT) + part[1:] for part in parts)
 
 
 def check(payload: Payload) -> None:
     """See that this can be sent to DeepSeek.
 
-    :raises InvalidRequest: with one sentence, where it can't.
+    :raises InvalidRequest: with one sentence, if it can't.
     """
-    messages = payload.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidRequest("'messages' must be a list with at least one message.")
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise InvalidRequest("Each of 'messages' must be an object with a 'role'.")
-    if "model" in payload and not (isinstance(payload["model"], str) and payload["model"]):
-        raise InvalidRequest("'model' must be a name.")
+    _check_messages(_text_of(payload.get("messages")))
+    try:
+        if "model" in payload:
+            _NAME.decode(_text_of(payload["model"]))
+    except msgspec.DecodeError:
+        raise InvalidRequest("'model' must be a name.") from None
+
+
+def _check_messages(text: bytes) -> None:
+    try:
+        if _has_surrogates(text):
+            text = _hidden(text)
+        if _MESSAGES.decode(text):
+            return
+    except msgspec.DecodeError:
+        if text.startswith(b"["):
+            sentence = "Each of 'messages' must be an object with a 'role'."
+            raise InvalidRequest(sentence) from None
+    raise InvalidRequest("'messages' must be a list with at least one message.")
+
+
+def change(payload: Payload, preparers: Iterable[Callable[[Payload], Payload | None]]) -> Payload:
+    """The payload as the application's preparers want it.
+
+    They get it decoded. What they leave as it was keeps its text.
+
+    :raises InvalidRequest: if a number in it is beyond what Python can decode and write again.
+    """
+    try:
+        decoded = {name: json.loads(_text_of(value)) for name, value in payload.items()}
+        before = {name: _text_of(value) for name, value in decoded.items()}
+    except RecursionError:
+        raise _invalid_json("The body is nested too deeply.") from None
+    except ValueError:
+        raise _invalid_json("The body has a number that is too large.") from None
+    for preparer in preparers:
+        changed = preparer(decoded)
+        decoded = decoded if changed is None else changed
+    return {
+        name: payload[name] if before.get(name) == _text_of(value) else value
+        for name, value in decoded.items()
+    }
 
 
 def complete(payload: Payload, model: str) -> bytes:
     """The body of the request to DeepSeek: streamed, and with a model.
 
-    :raises InvalidRequest: where the payload is nested too deeply.
-    :raises TypeError, ValueError: where it is no JSON object, which only an application can cause.
+    :raises InvalidRequest: if the payload is nested too deeply.
+    :raises TypeError, ValueError: if it is no JSON object, which only an application can cause.
     """
+    whole = {"model": model, **payload, "stream": True}
     try:
-        whole = {"model": model, **payload, "stream": True}
-        return json.dumps(whole, allow_nan=False, separators=(",", ":")).encode("ascii")
+        fields = [b"%b:%b" % (_text_of(name), _text_of(value)) for name, value in whole.items()]
     except RecursionError:
         raise _invalid_json("The body is nested too deeply.") from None
+    return b"{%b}" % b",".join(fields)
+
+
+def choices_of(payload: Payload) -> int:
+    """How many choices the answer will have: ``n``, which is 1 if it is left out or is no number.
+
+    A wrong ``n`` is for DeepSeek to refuse.
+    """
+    try:
+        count: int = _COUNT.decode(_text_of(payload.get("n")))
+    except msgspec.DecodeError:
+        return 1
+    return count
+
+
+def _text_of(value: object) -> bytes:
+    """A value as JSON text."""
+    if isinstance(value, msgspec.Raw):
+        return bytes(value)
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def _invalid_json(sentence: str) -> InvalidRequest:
     return InvalidRequest(sentence, code="invalid_json")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(digits)
-    return number
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)

@@ -6,8 +6,9 @@ to one and back, and a silent answer not the 8 KB of its stack. Without gevent, 
 has no epoll, a thread takes them, again and again, on a socket that blocks.
 
 All sockets on which coroutines wait are one to the event loop: an epoll instance, which is readable
-as long as any of them is. In each of its turns the loop takes a few steps, and then looks after
-everything else, a new connection or a Stop, however many answers have something to read.
+as long as any of them is. In each of its turns the loop takes a few steps, for a few milliseconds,
+and then looks after everything else, a new connection or a Stop, however many answers have
+something to read, and whatever that is. Those that had no time come first in the next turn.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import os
 import select
 import socket
 import ssl
+import time
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
@@ -27,23 +30,33 @@ from greenlet import greenlet
 
 #: Sockets that are read in one turn of the event loop.
 _MOST_IN_A_TURN = 32
-#: What a socket that does not block says where it has nothing.
-_NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+#: Seconds after which no further step is taken in a turn.
+_TURN_SECONDS = 0.004
+#: What a socket that does not block says if it has nothing.
+NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Readable:
     """What to wait for: ``step`` is called, now and each time that there is something to read.
 
-    It reads from ``sock``, once, and must not wait for anything else. When it returns False the
-    coroutine goes on; what it raises is raised there. Meanwhile, under gevent, ``sock`` does not
-    block.
+    It reads from ``sock``, once, and must not wait for anything else, nor take more than a few
+    milliseconds. When it returns False the coroutine goes on; what it raises is raised there.
+    Meanwhile, under gevent, ``sock`` does not block.
+
+    :param has_more: tells after a step whether another can be taken without a read from ``sock``.
     """
 
-    __slots__ = ("sock", "step", "wait")
+    __slots__ = ("has_more", "sock", "step", "wait")
 
-    def __init__(self, sock: socket.socket, step: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        step: Callable[[], bool],
+        has_more: Callable[[], bool] | None = None,
+    ) -> None:
         self.sock = sock
         self.step = step
+        self.has_more = has_more
         #: What the event loop has of it, while it is the event loop's.
         self.wait: _Wait | None = None
 
@@ -148,12 +161,15 @@ class _Poller:
         self._epoll: select.epoll = monkey.get_original("select", "epoll")()
         self._waits: dict[int, _Wait] = {}
         self._watcher = hub.loop.io(self._epoll.fileno(), 1)
+        #: Those that are due whatever epoll says, in their order; and what has the loop see to it.
+        self._due: deque[int] = deque()
+        self._soon = hub.loop.timer(0.0)
 
     def add(self, descriptor: int, wait: _Wait) -> None:
         """Have a wait look whenever there is something to read."""
         self._epoll.register(descriptor, select.EPOLLIN)
         if not self._waits:
-            self._watcher.start(self._look)
+            self._watcher.start(self._be_told)
         self._waits[descriptor] = wait
 
     def remove(self, descriptor: int) -> None:
@@ -163,15 +179,37 @@ class _Poller:
             self._watcher.stop()
         self._epoll.unregister(descriptor)
 
+    def go_on(self, descriptor: int) -> None:
+        """Have a wait look in the next turn, though there may be nothing on its socket."""
+        self._due.append(descriptor)
+        if not self._soon.active:
+            self._soon.start(self._look)
+
+    def _be_told(self) -> None:
+        if not self._soon.active:  # else it is about to look
+            self._look()
+
     def _look(self) -> None:
-        for descriptor, _ in self._epoll.poll(0, _MOST_IN_A_TURN):
-            self._waits[descriptor].look()
+        readable = [descriptor for descriptor, _ in self._epoll.poll(0, _MOST_IN_A_TURN)]
+        due = deque(dict.fromkeys([*self._due, *readable]) if self._due else readable)
+        self._due.clear()
+        end = time.monotonic() + _TURN_SECONDS
+        try:
+            while due and time.monotonic() < end:
+                # What an earlier one did may have ended its wait.
+                if (wait := self._waits.get(due.popleft())) is not None:
+                    wait.look()
+        finally:
+            while due:  # they go before those that have had a turn and want another
+                self._due.appendleft(due.pop())
+            if self._due:
+                self._soon.start(self._look)
 
 
 class _Wait:
     """A coroutine that waits, while the event loop takes its steps."""
 
-    __slots__ = ("_awaited", "_context", "_coroutine", "_poller", "_step", "_timeout")
+    __slots__ = ("_awaited", "_context", "_coroutine", "_has_more", "_poller", "_step", "_timeout")
 
     def __init__(
         self,
@@ -184,7 +222,8 @@ class _Wait:
         self._poller = poller
         self._context = context
         self._awaited = awaited
-        self._step = _whole_step(awaited)
+        self._step = awaited.step
+        self._has_more = _has_more(awaited)
         self._timeout = awaited.sock.gettimeout()
         awaited.sock.settimeout(0.0)
 
@@ -192,13 +231,14 @@ class _Wait:
         """Take a step; return whether the wait goes on, be it that there is nothing yet."""
         try:
             return self._step()
-        except _NOTHING_YET:
+        except NOTHING_YET:
             return True
 
     def begin(self) -> None:
         """Leave it to the event loop."""
         self._poller.add(self._awaited.sock.fileno(), self)
         self._awaited.wait = self
+        self._go_on_soon()
 
     def hurry(self) -> None:
         """Look in the next turn of the loop, if not in this."""
@@ -215,8 +255,9 @@ class _Wait:
         error: BaseException | None = None
         try:
             if self._step():
+                self._go_on_soon()
                 return
-        except _NOTHING_YET:
+        except NOTHING_YET:
             return
         except BaseException as raised:
             error = raised
@@ -230,16 +271,24 @@ class _Wait:
         finally:
             error = None  # it refers to this frame
 
+    def _go_on_soon(self) -> None:
+        if self._has_more is not None and self._has_more():
+            self._poller.go_on(self._awaited.sock.fileno())
 
-def _whole_step(awaited: Readable) -> Callable[[], bool]:
-    """The step; with TLS, which may have taken what the operating system does not tell of, all."""
-    if type(awaited.sock) is socket.socket:
-        return awaited.step
 
-    def step() -> bool:
-        while awaited.step():
-            if isinstance(awaited.sock, ssl.SSLSocket) and not awaited.sock.pending():
-                return True
-        return False
+def _has_more(awaited: Readable) -> Callable[[], bool] | None:
+    """What tells whether there is more than the operating system tells of; None if never."""
+    in_tls = _more_in_tls(awaited.sock)
+    held = awaited.has_more
+    if in_tls is None or held is None:
+        return in_tls or held
+    both = (in_tls, held)
+    return lambda: any(more() for more in both)
 
-    return step
+
+def _more_in_tls(sock: socket.socket) -> Callable[[], bool] | None:
+    if type(sock) is socket.socket:
+        return None
+    if isinstance(sock, ssl.SSLSocket):
+        return lambda: sock.pending() > 0
+    return lambda: True  # TLS within TLS does not tell, before it says that it has nothing yet

@@ -246,7 +246,7 @@ class Registry:
         with self._lock:
             session = self._live.get((key[1], key[2])) if key[0] == "id" else None
         if session is not None:
-            session.cancel(Reason.USER)
+            session.cancel(Reason.LOST)
 
     def discard(self, session: StreamSession) -> None:
         """Take an ended session out. Its id stays taken for a while, unless it was refused."""

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from . import signals, sse
+from . import refusals, signals, sse
 from .disconnect import Watch
 from .errors import Aborted, UpstreamError
 from .readiness import Coroutine
 from .reading import Reading
 from .registry import Registry
 from .session import Outcome, Phase, Reason, StreamSession
+from .transcript import chunk_of, finished_in
 from .upstream import UpstreamCall
 
 if TYPE_CHECKING:
@@ -28,20 +30,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("chatproxy")
 
-#: Seconds for which the end of the body is awaited after ``[DONE]``, so that the connection can
-#: be used for another answer.
+#: Seconds for which the end of the body is awaited after ``[DONE]``, all told, so that the
+#: connection can be used for another answer.
 _TAIL_SECONDS = 0.5
-_TAIL_PIECES = 4
+
+#: How nearly every event begins.
+_OBJECT = b"data: {"
+#: What is looked for in each event before any of them is decoded. In a text within JSON, where
+#: quotes are escaped, it can't be. (``rfind`` is three times as fast as ``in`` here.)
+_ERROR = b'"error"'
+_UNFINISHED = b'"finish_reason":null'
+_FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 
 _TIMED_OUT = frozenset({Reason.IDLE, Reason.DEADLINE})
 
 
-def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> Coroutine[None]:
-    """Make the whole answer; close everything and tell of it at the end."""
+def produce(
+    session: StreamSession, call: UpstreamCall, registry: Registry, choices: int = 1
+) -> Coroutine[None]:
+    """Make the whole answer; close everything and tell of it at the end.
+
+    :param choices: how many choices it has.
+    """
     outcome, refusal = Outcome.FAILED, None
     try:
         session.on_cancel(call.abort)
-        yield from _pump(session, call)
+        yield from _pump(session, call, _Intake(session, call, choices))
         outcome = Outcome.FINISHED
     except Aborted:
         outcome = Outcome.STOPPED
@@ -54,53 +68,122 @@ def produce(session: StreamSession, call: UpstreamCall, registry: Registry) -> C
         _finish(session, call, registry, session.end(outcome), refusal)
 
 
-def _pump(session: StreamSession, call: UpstreamCall) -> Coroutine[None]:
-    intake = _Intake(session)
+def _pump(session: StreamSession, call: UpstreamCall, intake: _Intake) -> Coroutine[None]:
     ended = False
-    while not (ended or intake.done):
-        ended = yield from call.receive(intake.take)
-        session.log.wait_for_room()
-    if not intake.done:
-        raise UpstreamError("DeepSeek closed the connection before the answer was complete.")
+    try:
+        while not (ended or intake.over):
+            session.quiet_since = time.monotonic() if session.whole else None
+            ended = yield from call.receive(intake.take)
+            session.quiet_since = None
+            session.log.wait_for_room()
+        if ended:
+            intake.end()
+    except UpstreamError:
+        if not session.whole:
+            raise
+    if intake.failure is not None:
+        raise intake.failure
     if session.end(Outcome.FINISHED) is not Outcome.FINISHED:
         raise Aborted
     session.log.append([sse.DONE])
     session.log.end()
-    call.drain(_TAIL_SECONDS, _TAIL_PIECES)
+    if intake.done:
+        call.drain(_TAIL_SECONDS)
 
 
 class _Intake:
-    """Takes what DeepSeek sends, and puts the events into the log. Never waits."""
+    """Takes what DeepSeek sends, and puts the events into the log. Never waits.
 
-    def __init__(self, session: StreamSession) -> None:
+    The answer is whole by a ``finish_reason`` for each choice, or by ``[DONE]``. An event with an
+    error in it fails the answer, whole or not, and is not an event of the answer.
+
+    :param choices: how many choices the answer has.
+    """
+
+    def __init__(self, session: StreamSession, call: UpstreamCall, choices: int) -> None:
         self._session = session
+        self._call = call
+        self._choices = choices
+        self._finished: set[int] = set()
         self._decoder = sse.Decoder()
-        #: Whether the answer is whole.
+        #: Whether DeepSeek has said that nothing more will come.
         self.done = False
+        #: What has gone wrong.
+        self.failure: UpstreamError | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether what may still come does not matter."""
+        return self.done or self.failure is not None
 
     def take(self, piece: bytes) -> bool:
         """Take the next bytes; return whether there is room for more, and more to come."""
-        events = []
-        for block in self._decoder.feed(piece):
-            if sse.is_comment(block):
-                self._session.log.pulse()
-            elif sse.is_done(block):
-                self.done = True
-                break
-            else:
-                events.append(block)
+        decoder = self._decoder
+        events: list[bytes] = []
+        commented = False
+        blocks = decoder.feed(piece)
+        has_names = decoder.names_events
+        for block in blocks:
+            if not block.startswith(_OBJECT):  # as nearly all do
+                if sse.is_comment(block):
+                    commented = True
+                    continue
+                if sse.is_done(block):
+                    self.done = True
+                    break
+                if sse.is_blank(block):
+                    continue
+            if block.rfind(_ERROR) >= 0 or has_names:
+                self.failure = self._failure_in(block, begun=bool(events))
+                if self.failure is not None:
+                    break
+            if block.rfind(_UNFINISHED) < 0 or self._choices > 1:
+                self._finish(block)
+            events.append(block)
+        if commented:
+            self._session.log.pulse()  # once for all of them: each wakes every reader
         if events:
             self._record(events)
-        return not (self.done or self._session.log.full)
+        if not decoder.is_between_events and decoder.is_done:
+            self.done = True
+        return not (self.done or self.failure or self._session.log.full)
+
+    def end(self) -> None:
+        """Take the end of the body, which came as it should: the last event may lack line ends."""
+        if not self.over:
+            self.take(b"\n\n")
+        if not (self.over or self._session.whole):
+            self.failure = self._too_short()
+
+    def _failure_in(self, block: bytes, *, begun: bool) -> UpstreamError | None:
+        chunk = chunk_of(block)
+        error = refusals.error_in(chunk)
+        if error is None and sse.is_error(block):
+            error = sse.data_of(block).decode("utf-8", "replace") if chunk is None else chunk
+        if error is None:
+            return None
+        return self._call.reported(error, begun=begun or self._session.events > 0)
+
+    def _finish(self, block: bytes) -> None:
+        if _FINISH_REASON.search(block):
+            self._finished |= finished_in(chunk_of(block))
+            self._session.whole = len(self._finished) >= self._choices
+
+    def _too_short(self) -> UpstreamError:
+        if self._decoder.strays and not self._session.events:
+            return self._call.no_stream(self._decoder.strays)
+        return UpstreamError("DeepSeek closed the connection before the answer was complete.")
 
     def _record(self, events: list[bytes]) -> None:
         session = self._session
         session.last_event_at = time.monotonic()
+        if session.whole:
+            session.quiet_since = session.last_event_at
         if session.first_event_at is None:
             session.first_event_at = session.last_event_at
             session.enter(Phase.STREAMING)
         session.events += len(events)
-        session.bytes += sum(map(len, events))
+        session.bytes += len(b"".join(events))
         session.log.append(events)
         if session.transcript is not None:
             session.transcript.add(events)

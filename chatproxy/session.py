@@ -16,6 +16,11 @@ The flag is a ``threading.Event`` that is set once, by whoever ends the answer f
 Stop, a client that left, a timer, a shutdown. ``cancel`` sets it and runs the abort hooks, which
 shut the upstream's socket and end every wait. The producer ends the session, and nobody else;
 where the flag is set by then, the outcome is *stopped*, whatever error came of the abort.
+
+An answer is *whole* once DeepSeek has said of all of it why it ends (``finish_reason``). What may
+follow is a count of tokens and the end of the body; if these don't come, the answer is no worse.
+``conclude`` ends the wait for them by the same abort hooks, with the flag left alone: the producer
+then ends the session as *finished*.
 """
 
 from __future__ import annotations
@@ -54,6 +59,7 @@ class Reason(str, Enum):
     SHUTDOWN = "shutdown"
     DEADLINE = "deadline"
     IDLE = "idle"
+    LOST = "lost"
 
 
 _NEXT = {
@@ -97,6 +103,10 @@ class StreamSession:
         self.events = 0
         #: Their size in bytes.
         self.bytes = 0
+        #: Whether all of the answer has come, and at most its end has not.
+        self.whole = False
+        #: Since when only its end is waited for; None while readers are waited for.
+        self.quiet_since: float | None = None
         #: Times of the monotonic clock, in seconds.
         self.started_at = self.last_event_at = time.monotonic()
         #: When the first event came; None before.
@@ -133,11 +143,21 @@ class StreamSession:
             abort()
         return True
 
+    def conclude(self) -> None:
+        """End every wait of an answer that is whole, so that it ends now. Never blocks."""
+        with self._lock:
+            hooks = list(self._abort_hooks)
+        for abort in hooks:
+            abort()
+
     def leave(self) -> None:
-        """Note that the last reader has left: that ends the answer, now or after the grace."""
+        """Note that the last reader has left: that ends the answer, now or after the grace.
+
+        One that is whole ends by itself: many clients leave before its last line has come.
+        """
         if self.grace:
             self.left_at = time.monotonic()
-        else:
+        elif not self.whole:
             self.cancel(Reason.DISCONNECT)
 
     def is_abandoned(self, now: float) -> bool:

@@ -11,6 +11,8 @@ For applications, with the Flask application as the sender:
 The others serve this package's own ``logs`` and ``metrics``. Those of a stream carry the
 ``session`` itself. Beside them:
 
+* ``try_failed``: ``reason``, and ``pause``, the seconds until the next try. The sender is the
+  upstream.
 * ``cancel_requested``: ``session_id``.
 * ``cancel_answered``: ``result`` ("stopped", "not_found" or "unavailable"), ``by`` ("self", or
   "peer" where another worker was asked), ``seconds`` (from the arrival of the Stop to the close of
@@ -27,6 +29,7 @@ stream_started = _namespace.signal("stream-started")
 stream_ended = _namespace.signal("stream-ended")
 
 stream_opened = _namespace.signal("stream-opened")
+try_failed = _namespace.signal("try-failed")
 cancel_requested = _namespace.signal("cancel-requested")
 stream_aborted = _namespace.signal("stream-aborted")
 client_disconnected = _namespace.signal("client-disconnected")

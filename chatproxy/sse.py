@@ -6,7 +6,8 @@ The format is the WHATWG HTML standard, section 9.2 (Server-sent events):
 * A byte-order mark at the very start is dropped.
 * A line that begins with a colon is a comment.
 * An empty line ends an event. An event without a ``data`` field is no event at all, and one
-  that is cut off by the end of the stream is discarded.
+  that is cut off by the end of the stream is discarded: whoever knows that it is whole all the same
+  feeds the line ends that it lacks.
 
 A *block* is what is left of an event or a comment: its lines as they came, joined with LF, without
 the empty line. ``b"data: {}"`` is an event, ``b": keep-alive"`` is a comment. Of an event the
@@ -31,10 +32,16 @@ MAX_EVENT_BYTES = 256 * 1024
 #: What DeepSeek sends as the last event of a whole answer.
 DONE = b"data: [DONE]"
 
-#: Comments of our own on the wire: DeepSeek has sent one, or nothing came for a while.
-KEEP_ALIVE = b": keep-alive\n\n"
-HEARTBEAT = b": heartbeat\n\n"
+#: Comments of our own on the wire: DeepSeek has sent one, or nothing came for a while. A single
+#: line feed ends them: at an empty line openai-python and httpx-sse would dispatch an event
+#: without data once they have seen an ``id``.
+KEEP_ALIVE = b": keep-alive\n"
+HEARTBEAT = b": heartbeat\n"
 
+_DONE_BYTES = 64
+_STRAY_BYTES = 4096
+_DROPPED = (b"id", b"retry")
+_NOTHING = (b"", b"null")
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -50,14 +57,19 @@ class Decoder:
         self._has_data = False
         self._start: bytes | None = b""  # the first bytes, until it is clear if they are a BOM
         self._after_cr = False
-        self._is_between_events = False  # and anything may follow, as not before the first bytes
+        #: Whether all that has come has been given, and anything may follow.
+        self.is_between_events = False
+        #: Whether any event had a name.
+        self.names_events = False
+        #: The beginning of what has come and is no line of an event stream.
+        self.strays = b""
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Take the next bytes; return the blocks that they complete, in order.
 
         :raises UpstreamError: where an event grows beyond ``MAX_EVENT_BYTES``.
         """
-        if self._is_between_events and piece.startswith(b"data:") and piece.endswith(b"\n\n"):
+        if self.is_between_events and piece.startswith(b"data:") and piece.endswith(b"\n\n"):
             blocks = piece[:-2].split(b"\n\n")
             if (  # these are whole events of a line each, as DeepSeek sends them
                 piece.count(b"\n") == 2 * len(blocks)
@@ -67,8 +79,18 @@ class Decoder:
             ):
                 return blocks
         blocks = self._take_lines(piece)
-        self._is_between_events = not (self._line or self._lines or self._start is not None)
+        self.is_between_events = not (self._line or self._lines or self._start is not None)
         return blocks
+
+    @property
+    def is_done(self) -> bool:
+        """Whether what has come of the present event says that the answer is done.
+
+        It may lack its line ends: nothing that could still follow would matter.
+        """
+        if self._held + self._open > _DONE_BYTES:
+            return False
+        return is_done(b"\n".join([*self._lines, b"".join(self._line)]))
 
     def _take_lines(self, piece: bytes) -> list[bytes]:
         if self._start is not None:
@@ -112,7 +134,11 @@ class Decoder:
             name = line.partition(b":")[0]
             if name == b"data":
                 self._has_data = True
-            elif name != b"event":
+            elif name == b"event":
+                self.names_events = True
+            else:
+                if name not in _DROPPED and len(self.strays) < _STRAY_BYTES:
+                    self.strays += line[:_STRAY_BYTES] + b"\n"
                 return
             self._lines.append(line)
             self._held += len(line)
@@ -137,7 +163,18 @@ def data_of(block: bytes) -> bytes:
 
 def is_done(block: bytes) -> bool:
     """Whether this event is the one with which DeepSeek ends a whole answer."""
-    return len(block) < 64 and data_of(block).strip() == b"[DONE]"
+    return len(block) < _DONE_BYTES and data_of(block).strip() == b"[DONE]"
+
+
+def is_error(block: bytes) -> bool:
+    """Whether this event is named ``error``."""
+    lines = [line.partition(b":") for line in block.split(b"\n")]
+    return any(name == b"event" and value.strip() == b"error" for name, _, value in lines)
+
+
+def is_blank(block: bytes) -> bool:
+    """Whether this event says nothing: its data is empty, white space, or ``null``."""
+    return data_of(block).strip() in _NOTHING
 
 
 def event(name: str, data: Mapping[str, Any]) -> bytes:

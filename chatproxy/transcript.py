@@ -9,9 +9,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from . import sse
+
+
+def chunk_of(block: bytes) -> Any:
+    """What an event says in JSON; None if it is no JSON."""
+    try:
+        return json.loads(sse.data_of(block).decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def finished_in(chunk: Any) -> set[int]:
+    """Which choices end with this chunk: those with a ``finish_reason``."""
+    try:
+        ended = [each for each in chunk["choices"] if each["finish_reason"]]
+        return {int(each.get("index", 0)) for each in ended}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return set()
 
 
 class Transcript:
@@ -36,12 +54,10 @@ class Transcript:
     def add(self, blocks: Iterable[bytes]) -> None:
         """Take in further events."""
         for block in blocks:
-            try:
-                self._take(json.loads(sse.data_of(block).decode("utf-8", "replace")))
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                continue
+            with suppress(LookupError, TypeError, AttributeError):
+                self._take(chunk_of(block))
 
-    def _take(self, chunk: dict[str, Any]) -> None:
+    def _take(self, chunk: Any) -> None:
         if isinstance(chunk.get("usage"), dict):
             self.usage = chunk["usage"]
         for choice in chunk["choices"]:

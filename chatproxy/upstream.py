@@ -4,50 +4,59 @@ Rules:
 
 * A call is made by one coroutine, which alone opens, reads and closes it. Any other may only
   ``abort`` it, in every phase; the call then raises ``Aborted``, whatever the transport said.
-* A try that failed before anything was received is made again, up to ``TRIES`` times, after a
-  pause that grows and honours ``Retry-After``; never after the first byte of an answer.
-* Every failure leaves here as an ``UpstreamError`` with our own sentence (``refusals``), and
-  without what DeepSeek says of the key.
-* Redirects are not followed: they would carry the key elsewhere.
+* A request is sent again only if nothing can have come of it: if it was not written whole
+  (``failures``), or DeepSeek was busy (429, 503). That makes at most ``CHATPROXY_TRIES`` requests,
+  with a pause between them that grows and honours ``Retry-After``.
+* Every failure leaves here as an ``UpstreamError`` with a short sentence for the client and a
+  reason for the operators (``refusals``, ``failures``), both without the key.
+* Redirects are not followed: they would carry the key elsewhere. Cookies are not kept: the session
+  is shared by all users.
 """
 
 from __future__ import annotations
 
-import errno
 import functools
 import http.client
+import json
 import os
 import random
 import ssl
-from collections.abc import Callable, Iterator, MutableMapping
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import certifi
 import requests
 import urllib3.exceptions
+from requests.cookies import RequestsCookieJar
+from urllib3.util import wait_for_read
 
-from . import refusals
-from .body import Body
+from . import failures, refusals, signals
+from .body import A_TURN, Body
 from .config import Settings
 from .connection import AbortableAdapter, current_line
 from .errors import Aborted, ConfigError, UpstreamError
 from .line import Line
-from .readiness import Coroutine, Readable
+from .readiness import NOTHING_YET, Coroutine, Readable
+from .route import Route, SocksRoute, is_socks, proxy_for
 from .session import Phase, StreamSession
 
 #: How many connections without an answer are kept for the next ones.
 KEPT_CONNECTIONS = 100
-#: How often a request is sent at the most.
-TRIES = 3
 #: The first pause between two tries, in seconds; each further one is twice as long.
 FIRST_PAUSE = 0.25
 #: The longest pause that a ``Retry-After`` may ask for and be waited for, in seconds.
 LONGEST_PAUSE = 20.0
 
 _READ_BYTES = 64 * 1024
-_ERROR_BODY_BYTES = 64 * 1024
-_RETRIED_STATUSES = frozenset({429, 500, 503})
+#: The most that is read of the rest of a body, or of that of an error.
+_REST_BYTES = 64 * 1024
+#: How long the body of an error is awaited, in seconds: a sentence, that comes with the status or
+#: not at all.
+_ERROR_SECONDS = 2.0
+_RETRIED_STATUSES = frozenset({429, 503})
 _TRANSPORT_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
@@ -56,11 +65,40 @@ _TRANSPORT_ERRORS = (
 )
 
 
+class _NoCookies(RequestsCookieJar):
+    """A jar that stays empty."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Keep none."""
+
+
+class _Session(requests.Session):
+    """Sends what it is given, and keeps nothing of the answers.
+
+    Through a session, because that is what ``requests_mock`` takes the place of.
+    """
+
+    def __init__(self, adapter: requests.adapters.BaseAdapter) -> None:
+        super().__init__()
+        self.cookies = _NoCookies()
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Where a redirect leads is not even looked at; else its body would be read here."""
+
+
 class Upstream:
-    """DeepSeek, as one application uses it: its address, its key, its pool of connections."""
+    """DeepSeek, as one application uses it: its address, its key, its pool of connections.
+
+    :raises ConfigError: if the environment names certificates or a proxy that can't be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.url = f"{settings.base_url}/chat/completions"
+        self.path = urlsplit(self.url).path
+        #: How often one question is sent at the most.
+        self.tries = settings.tries
         self._key = settings.api_key
         self._timeout = (settings.connect_timeout, None)  # silence is the clock's business
         headers = {
@@ -76,11 +114,15 @@ class Upstream:
         # Asked once. Nothing else is taken from the environment; a netrc would replace the key.
         with requests.Session() as session:
             found = session.merge_environment_settings(self.url, {}, True, None, None)
-        self._proxies: MutableMapping[str, str] = {}
-        if not settings.upstream_is_local:
-            self._proxies = _http_proxies(found["proxies"])
+        proxy = None if settings.upstream_is_local else proxy_for(self.url, found["proxies"])
+        self._proxies: dict[str, str] = {}
+        route = Route()
+        if proxy is not None and is_socks(proxy):
+            route = SocksRoute(proxy)
+        elif proxy is not None:
+            self._proxies = {urlsplit(self.url).scheme: proxy}
         tls = _tls_context(found["verify"]) if self.url.startswith("https:") else None
-        self._adapter = AbortableAdapter(tls, pool_maxsize=KEPT_CONNECTIONS)
+        self._session = _Session(AbortableAdapter(route, tls, pool_maxsize=KEPT_CONNECTIONS))
 
     def prepare(self, body: bytes) -> requests.PreparedRequest:
         """The request for one answer: a copy, as to make one anew takes much longer."""
@@ -90,29 +132,27 @@ class Upstream:
         return request
 
     def send(self, request: requests.PreparedRequest) -> requests.Response:
-        """Send it, and return as soon as the headers of an answer have come.
-
-        Through the adapter, not a session, which would look into a redirect, and read its body.
-        """
-        return self._adapter.send(
-            request, stream=True, timeout=self._timeout, proxies=dict(self._proxies)
+        """Send it, and return as soon as the headers of an answer have come."""
+        return self._session.send(
+            request,
+            stream=True,
+            timeout=self._timeout,
+            proxies=self._proxies,
+            allow_redirects=False,
+            verify=True,
+            cert=None,
         )
 
     def without_key(self, text: str) -> str:
-        """This text without the key, which DeepSeek may repeat; on one line of a fair length."""
+        """This text without the key, which DeepSeek may repeat; one printable line of it."""
         if self._key:
             text = text.replace(self._key, "***")
-        return " ".join(text.split())[:1000]
+        printable = (each if each.isprintable() else " " for each in text)
+        return " ".join("".join(printable).split())[:1000]
 
     def close(self) -> None:
         """Close the pooled connections."""
-        self._adapter.close()
-
-
-def _http_proxies(found: MutableMapping[str, str]) -> MutableMapping[str, str]:
-    if any(proxy.lower().startswith("socks") for proxy in found.values()):
-        raise ConfigError("The environment names a SOCKS proxy; only HTTP proxies can be used.")
-    return found
+        self._session.close()
 
 
 def _tls_context(verify: Any) -> ssl.SSLContext:
@@ -149,9 +189,14 @@ class UpstreamCall:
         self._raw: Any = None
         #: The body of the answer, where it can be read straight from the socket.
         self._body: Body | None = None
+        self._content_type = ""
 
     def abort(self) -> None:
-        """Shut the connection and end every wait. The flag must be set before."""
+        """Shut the connection and end every wait.
+
+        If the flag was not set before, what has come is still given, and then the connection
+        counts as broken off.
+        """
         self._line.abort()
         if (awaited := self._awaited) is not None:
             awaited.hurry()
@@ -175,40 +220,40 @@ class UpstreamCall:
         except _TRANSPORT_ERRORS as error:
             if self._flag.is_set():
                 raise Aborted from None
-            raise UpstreamError("The connection to DeepSeek broke off.") from error
+            raise self._told(failures.broken_off(error)) from error
 
-    def drain(self, seconds: float, pieces: int) -> None:
-        """Read the rest of the body, where that is little and comes soon, to keep the connection.
+    def drain(self, seconds: float) -> None:
+        """Read the rest of the body, if it is little and comes soon, to keep the connection.
 
-        :param seconds: the longest wait for each of so many ``pieces``.
+        :param seconds: the longest wait, all told, in however many pieces it comes.
         """
         if self._body is not None:
-            self._line.limit(seconds)
             with suppress(*_TRANSPORT_ERRORS):
-                while pieces and not self._body.complete:
-                    self._body.receive()
-                    pieces -= 1
+                _rest_of(self._body, seconds)
 
     def close(self) -> None:
         """Close the connection, or give it back to the pool if the answer was read to its end."""
         self._line.close()
         if self._raw is not None:
-            if self._body is not None and self._body.reusable:
-                self._body.close()
-            else:
-                self._raw.close()
-            self._raw.release_conn()
+            self._raw.release_conn()  # the pool decides; see connection
+            self._raw.close()
 
     def _open(self) -> None:
         request = self._upstream.prepare(self._content)
         self._content = b""
-        for number in range(TRIES):
+        tries = self._upstream.tries
+        for number in range(1, tries + 1):
             try:
                 self._try(request)
             except UpstreamError as error:
-                pause = _pause_after(error, number)
+                reason = error.reason or error.message
+                error.reason = f"{reason} (try {number} of {tries}, {self._upstream.path})"
+                pause = _pause_after(error, number) if number < tries else None
                 if pause is None:
                     raise
+                signals.try_failed.send(
+                    self._upstream, session=self._session, reason=error.reason, pause=pause
+                )
             else:
                 return
             self._session.enter(Phase.CONNECTING)
@@ -217,25 +262,61 @@ class UpstreamCall:
 
     def _try(self, request: requests.PreparedRequest) -> None:
         token = current_line.set(self._line)
+        self._line.begin()
         try:
             response = self._upstream.send(request)
         except (*_TRANSPORT_ERRORS, Aborted) as error:
+            failure = self._told(failures.unanswered(error, self._line))
             self._line.close()
             if self._flag.is_set():
                 raise Aborted from None
-            raise _unreachable(error) from error
+            raise failure from error
         finally:
             current_line.reset(token)
+        # A mock of requests sends nothing, and an upstream may answer before all of it is sent.
+        self._session.enter(Phase.WAITING)
         self._raw = response.raw
         if response.status_code != 200:
             raise self._refusal(response)
-        if "Content-Encoding" not in response.headers:
-            self._body = self._line.body
+        self._body = self._line.body
+        if self._body is not None and self._body.unknown_coding:
+            raise UpstreamError("DeepSeek's answer is compressed in a way that was not asked for.")
+        self._content_type = response.headers.get("Content-Type", "")
+        if not refusals.may_be_a_stream(self._content_type):
+            said = self._said()
+            self.close()
+            raise self.no_stream(said)
+
+    def no_stream(self, said: bytes) -> UpstreamError:
+        """The error for a body with the status 200 that is no event stream.
+
+        :param said: the beginning of it, or all: perhaps DeepSeek's word of an error, in JSON.
+        """
+        try:
+            found = refusals.error_in(json.loads(said))
+        except (ValueError, RecursionError):
+            found = None
+        error = UpstreamError("DeepSeek's answer is not a stream of events.")
+        if found is not None:
+            error = self.reported(found, begun=False)
+        excerpt = self._upstream.without_key(said.decode("utf-8", "replace"))[:200]
+        kind = self._content_type[:100]
+        error.reason = f"no event stream with status 200, Content-Type {kind!r}: {excerpt!r}"
+        return error
+
+    def reported(self, error: Any, *, begun: bool) -> UpstreamError:
+        """The error for one that DeepSeek reports within an answer; see ``refusals.reported``."""
+        return refusals.reported(error, self._upstream.without_key, begun=begun)
+
+    def _told(self, error: UpstreamError) -> UpstreamError:
+        """This error, with a reason that may be logged."""
+        error.reason = self._upstream.without_key(error.reason)
+        return error
 
     def _receive(self, take: Callable[[bytes], bool]) -> Coroutine[bool]:
         if self._body is not None:
             step = functools.partial(self._step, self._body, take)
-            self._awaited = Readable(self._body.socket, step)
+            self._awaited = Readable(self._body.socket, step, self._body.holds_some)
             try:
                 yield self._awaited
             finally:
@@ -250,66 +331,60 @@ class UpstreamCall:
         piece = body.receive()
         if self._flag.is_set():
             raise Aborted
-        return bool(piece) and take(piece) and not body.complete
+        goes_on = not piece or take(piece)
+        return goes_on and not body.complete
 
     def _read(self) -> bytes:
+        """The next piece from what has no socket, such as a mock."""
         piece: bytes = self._raw.read1(_READ_BYTES, decode_content=True)
         if self._flag.is_set():
             raise Aborted
         return piece
 
     def _refusal(self, response: requests.Response) -> UpstreamError:
-        body = b""
-        while len(body) < _ERROR_BODY_BYTES and (piece := self._read()):
-            body += piece
-        response.close()
+        said = self._said()
+        self.close()
         pause = refusals.seconds_of(response.headers.get("Retry-After"))
-        message = self._upstream.without_key(refusals.message_in(body))
+        message = self._upstream.without_key(refusals.message_in(said))
         error = refusals.refusal(response.status_code, message, pause)
         error.transient = response.status_code in _RETRIED_STATUSES
         error.pause = pause
         return error
 
+    def _said(self) -> bytes:
+        return self._read() if self._line.body is None else self._words_of(self._line.body)
+
+    def _words_of(self, body: Body) -> bytes:
+        """What comes soon of the body of an error; its status is told in any case."""
+        said = b""
+        with suppress(*_TRANSPORT_ERRORS):
+            said = body.decoded(_rest_of(body, _ERROR_SECONDS))
+        if self._flag.is_set():
+            raise Aborted
+        return said
+
+
+def _rest_of(body: Body, seconds: float) -> bytes:
+    """What comes of a body within so many seconds, all told, without its transfer coding.
+
+    It may not be all: neither what comes later, nor what is more than ``_REST_BYTES``.
+    """
+    end, most = time.monotonic() + seconds, body.taken + _REST_BYTES
+    rest = b""
+    body.socket.settimeout(0.0)
+    while not body.received and body.taken < most and (left := end - time.monotonic()) > 0:
+        try:
+            rest += body.receive_coded()
+            time.sleep(A_TURN)
+        except NOTHING_YET:
+            wait_for_read(body.socket, left)
+    return rest
+
 
 def _pause_after(error: UpstreamError, number: int) -> float | None:
-    """Seconds until the next try, after ``number`` others and this error; None for no more."""
-    if not error.transient or number == TRIES - 1:
+    """Seconds until the next try, after so many and this error; None for no more."""
+    if not error.transient:
         return None
     if error.pause is None:
-        return random.uniform(0.5, 1.0) * FIRST_PAUSE * float(2**number)  # noqa: S311
+        return random.uniform(0.5, 1.0) * FIRST_PAUSE * float(2 ** (number - 1))  # noqa: S311
     return error.pause if error.pause <= LONGEST_PAUSE else None
-
-
-def _unreachable(error: BaseException) -> UpstreamError:
-    if isinstance(error, requests.exceptions.SSLError):
-        sentence = "DeepSeek could not be reached: the TLS connection could not be made."
-        return UpstreamError(sentence, code="upstream_unreachable")
-    if _out_of_descriptors(error):
-        return UpstreamError(
-            "Too many answers are running.", status=429, code="too_many_sessions", retry_after=1
-        )
-    if _something_came(error):
-        return UpstreamError("DeepSeek's answer is not HTTP.")
-    unreachable = UpstreamError("DeepSeek could not be reached.", code="upstream_unreachable")
-    unreachable.transient = True
-    return unreachable
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _out_of_descriptors(error: BaseException) -> bool:
-    """Whether this process may not open another socket."""
-    numbers = (errno.EMFILE, errno.ENFILE)
-    return any(isinstance(each, OSError) and each.errno in numbers for each in _causes(error))
-
-
-def _something_came(error: BaseException) -> bool:
-    """Whether the request failed by an answer that could not be read, not by the lack of one."""
-    for each in _causes(error):
-        if isinstance(each, http.client.HTTPException):
-            return not isinstance(each, http.client.RemoteDisconnected)
-    return False

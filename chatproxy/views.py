@@ -64,8 +64,8 @@ def stream() -> Response:
     )
     # Before the body is read and parsed: what is refused costs nothing else.
     state.registry.check(session_id, owner)
-    body = state.prepare(_read_payload())
-    follower = state.begin(session_id, owner, body, grace)
+    question = state.prepare(_read_payload())
+    follower = state.begin(session_id, owner, question, grace)
     with _closed_if_it_fails(follower):
         signals.stream_started.send(state.app, session_id=session_id, owner=owner)
         follower.watch = state.watcher.watch(request.environ, follower.close)

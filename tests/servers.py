@@ -257,12 +257,9 @@ class Client:
 
 def events(body):
     """The events in a body, as a list of dictionaries of their fields."""
-    blocks = [block for block in body.decode().split("\n\n") if block]
-    return [
-        dict(line.split(": ", 1) for line in block.split("\n"))
-        for block in blocks
-        if not block.startswith(":")
-    ]
+    lines = [line for line in body.decode().split("\n") if not line.startswith(":")]
+    blocks = [block for block in "\n".join(lines).split("\n\n") if block.strip()]
+    return [dict(line.split(": ", 1) for line in block.strip("\n").split("\n")) for block in blocks]
 
 
 def data_events(body):

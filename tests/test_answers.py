@@ -84,10 +84,10 @@ def test_an_upstream_that_compresses_all_the_same_is_understood(ask, deepseek):
 
 def test_keep_alives_are_forwarded(proxy):
     client = proxy.start(new_id(), simulate={"first_token_delay": 60, "keep_alive_every": 0.02})
-    received = client.read_until(b": keep-alive\n\n")
+    received = client.read_until(b": keep-alive\n")
     assert received.startswith(b"HTTP/1.1 200")
     client.received = b""
-    client.read_until(b": keep-alive\n\n")
+    client.read_until(b": keep-alive\n")
 
 
 @pytest.mark.parametrize("scenario", [{"never": "headers"}, {"never": "tokens"}])
@@ -96,9 +96,9 @@ def test_silence_gives_heartbeats_also_before_the_answer_began(
 ):
     proxy = start_proxy(kind, deepseek.url, CHATPROXY_HEARTBEAT=0.1)
     client = proxy.start(new_id(), simulate=scenario)
-    assert client.read_until(b": heartbeat\n\n").startswith(b"HTTP/1.1 200")
+    assert client.read_until(b": heartbeat\n").startswith(b"HTTP/1.1 200")
     client.received = b""
-    client.read_until(b": heartbeat\n\n")
+    client.read_until(b": heartbeat\n")
 
 
 def test_unknown_fields_go_to_deepseek_untouched(ask, deepseek):

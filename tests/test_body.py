@@ -1,166 +1,76 @@
-"""The body of DeepSeek's answer: the same bytes however it is cut, and no end but the real one."""
+"""A response on its socket: the same bytes however it is cut, no end but the real one, and no step
+that takes long, whatever was sent.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import itertools
 import socket
-from collections.abc import Callable, Iterable, Iterator
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatproxy.body import Body, ChunkDecoder
+from chatproxy.body import PIECE_BYTES, Body, Inflater
+from chatproxy.http1 import Malformed
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-UNTIL_CLOSE = HEAD + b"Connection: close\r\n\r\n"
+UNTIL_CLOSE = HEAD + b"\r\n"
 LAST = b"0\r\n\r\n"
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 Connect = Callable[[bytes], tuple[Body, socket.socket]]
 
-EXTENSIONS = [b"", b";a", b" ; a=b", b';a="0"', b";" + b"x" * 4000]
-TRAILERS = [b"X-Sum: 1\r\n", b"0: 5\r\n", b"X-Long: " + b"x" * 4000 + b"\r\n"]
-FORMS = [b"%x", b"%X", b"00%x"]
-#: What looks like the coding itself is content as well.
-contents = st.lists(
-    st.binary(min_size=1, max_size=40) | st.sampled_from([b"\n5\r\nhello\r\n", b"\r", LAST]),
-    max_size=6,
-)
-cut_points = st.lists(st.integers(0, 300), max_size=20)
+
+def chunk(content: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(content), content)
 
 
-def chunk(content: bytes, form: bytes = b"%x", extension: bytes = b"") -> bytes:
-    return form % len(content) + extension + b"\r\n" + content + b"\r\n"
+def length(count: int) -> bytes:
+    return HEAD + b"Content-Length: %d\r\n\r\n" % count
 
 
-def cut(stream: bytes, points: Iterable[int]) -> Iterator[bytes]:
-    ends = [0, *sorted(min(point, len(stream)) for point in points), len(stream)]
-    return (stream[start:end] for start, end in itertools.pairwise(ends))
-
-
-def decode(decoder: ChunkDecoder, pieces: Iterable[bytes]) -> bytes:
-    return b"".join(map(decoder.feed, pieces))
-
-
-# --- the chunked coding
-
-
-@given(contents, st.data(), cut_points)
-def test_any_cut_of_any_chunked_stream_gives_the_same_bytes(
-    parts: list[bytes], data: st.DataObject, points: list[int]
-) -> None:
-    stream = b"".join(
-        chunk(part, data.draw(st.sampled_from(FORMS)), data.draw(st.sampled_from(EXTENSIONS)))
-        for part in parts
-    )
-    trailers = data.draw(st.lists(st.sampled_from(TRAILERS), max_size=2))
-    stream += b"0" + data.draw(st.sampled_from(EXTENSIONS)) + b"\r\n"
-    stream += b"".join(trailers) + b"\r\n"
-    decoder = ChunkDecoder()
-    assert decode(decoder, cut(stream, points)) == b"".join(parts)
-    assert decoder.ended
-    assert not decoder.exceeded
-
-
-STREAM = chunk(b"hello") + chunk(b"\r\n") + b"0;a\r\nb: c\r\n\r\n"
-
-
-@pytest.mark.parametrize("first", range(len(STREAM)))
-def test_every_two_cuts_give_the_same_bytes(first: int) -> None:
-    for second in range(first, len(STREAM)):
-        decoder = ChunkDecoder()
-        assert decode(decoder, cut(STREAM, [first, second])) == b"hello\r\n"
-        assert decoder.ended
-
-
-def test_one_byte_at_a_time_gives_the_same_bytes() -> None:
-    assert decode(ChunkDecoder(), cut(STREAM, range(len(STREAM)))) == b"hello\r\n"
-
-
-@given(contents, cut_points)
-def test_a_stream_has_not_ended_before_its_very_last_byte(
-    parts: list[bytes], points: list[int]
-) -> None:
-    decoder = ChunkDecoder()
-    decode(decoder, cut((b"".join(map(chunk, parts)) + LAST)[:-1], points))
-    assert not decoder.ended
-    assert decoder.feed(b"\n") == b""
-    assert decoder.ended
-
-
-@pytest.mark.parametrize(
-    "size",
-    [b"", b"g", b"-5", b"+5", b"0x5", b"1_0", b"5 5", b";a", b"\xb5", b"0" * 20, b"f" * 16],
-)
-def test_a_bad_size_is_refused(size: bytes) -> None:
-    with pytest.raises(http.client.HTTPException):
-        ChunkDecoder().feed(size + b"\r\n")
-
-
-@pytest.mark.parametrize("tail", [b"xx", b"x\n", b"\rx", b"\n\n", b"\r\r"])
-@pytest.mark.parametrize("points", [[], [8], [9], [8, 9]])
-def test_a_chunk_without_its_line_end_is_refused(tail: bytes, points: list[int]) -> None:
-    stream = b"5\r\nhello" + tail + LAST
-    with pytest.raises(http.client.HTTPException):
-        decode(ChunkDecoder(), cut(stream, points))
-
-
-@pytest.mark.parametrize("begin", [b"5;", LAST[:-2] + b"X-Trailer: "])
-@pytest.mark.parametrize("points", [[], range(10_000)])
-def test_an_endless_line_is_refused(begin: bytes, points: Iterable[int]) -> None:
-    for end in (b"", b"\r\n"):
-        with pytest.raises(http.client.HTTPException):
-            decode(ChunkDecoder(), cut(begin + b"x" * 5000 + end, points))
-
-
-@pytest.mark.parametrize("points", [[], range(0, 10_000, 7)])
-def test_endless_trailers_are_refused(points: Iterable[int]) -> None:
-    decoder = ChunkDecoder()
-    assert decode(decoder, cut(b"0\r\n" + b"a: b\r\n" * 99 + b"\r\n", points)) == b""
-    assert decoder.ended
-    with pytest.raises(http.client.HTTPException):
-        decode(ChunkDecoder(), cut(b"0\r\n" + b"a: b\r\n" * 1000, points))
-
-
-@pytest.mark.parametrize("after", [b"HTTP/1.1 200 OK\r\n", b"\n", LAST])
-@pytest.mark.parametrize("points", [[], [len(chunk(b"a") + LAST)]])
-def test_what_comes_after_the_end_is_noticed_and_not_given(after: bytes, points: list[int]) -> None:
-    decoder = ChunkDecoder()
-    assert decode(decoder, cut(chunk(b"a") + LAST + after, points)) == b"a"
-    assert decoder.ended
-    assert decoder.exceeded
-
-
-# --- the body on its socket
+def coded(coding: str, content: bytes) -> bytes:
+    head = HEAD + b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n"
+    return head % (coding.encode(), len(content)) + content
 
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Makes a body of which this much has come, and the other end of its socket."""
+    """Makes a body, its head read if it has come, and the other end of its socket."""
     with contextlib.ExitStack() as stack:
 
         def connect(sent: bytes) -> tuple[Body, socket.socket]:
             ours, theirs = (stack.enter_context(sock) for sock in socket.socketpair())
             for sock in (ours, theirs):
                 sock.settimeout(10)
-            theirs.sendall(sent)
             body = Body(ours, method="POST")
-            stack.callback(body.close)
-            body.begin()
+            if sent:
+                theirs.sendall(sent)
+                body.begin()
             return body, theirs
 
         yield connect
 
 
 def rest_of(body: Body) -> bytes:
-    return b"".join(iter(body.receive, b""))
+    found = b""
+    while not body.complete:
+        found += body.receive()
+    return found
 
 
 BODIES = [
     CHUNKED + chunk(b"hello ") + chunk(b"world") + LAST,
-    HEAD + b"Content-Length: 11\r\n\r\nhello world",
+    length(11) + b"hello world",
+    EARLY + EARLY + length(11) + b"hello world",
 ]
 
 
@@ -169,7 +79,7 @@ BODIES = [
 def test_a_body_is_whole_whatever_came_with_the_head(
     connect: Connect, sent: bytes, with_the_head: int
 ) -> None:
-    end_of_head = sent.index(b"\r\n\r\n") + 4
+    end_of_head = sent.index(b"\r\n\r\n", sent.index(HEAD)) + 4
     body, peer = connect(sent[: end_of_head + with_the_head])
     assert not body.complete or with_the_head == 100
     peer.sendall(sent[end_of_head + with_the_head :])
@@ -193,24 +103,6 @@ def test_a_body_until_the_close_ends_with_it(connect: Connect) -> None:
     peer.close()
     assert body.receive() == b""
     assert body.complete
-
-
-def test_a_body_can_be_read_after_its_connection_has_let_go_of_the_socket(
-    connect: Connect,
-) -> None:
-    """``http.client`` closes its own reference as soon as the head says "Connection: close"."""
-    body, peer = connect(UNTIL_CLOSE)
-    body.socket.close()
-    peer.sendall(b"hello")
-    assert body.receive() == b"hello"
-    peer.close()
-    assert body.receive() == b""
-
-
-def test_the_buffer_of_the_head_is_let_go_of(connect: Connect) -> None:
-    body, _peer = connect(CHUNKED + chunk(b"a"))
-    assert body.receive() == b"a"
-    assert body.isclosed()
 
 
 @pytest.mark.parametrize(
@@ -271,7 +163,185 @@ def test_a_socket_that_does_not_block_says_that_nothing_has_come_yet(
     with pytest.raises(BlockingIOError):
         body.receive()
     peer.sendall(chunk(b"b")[:3])
-    with pytest.raises(BlockingIOError):  # of a chunk, nothing but its size
+    assert body.receive() == b""  # of a chunk, nothing but its size
+    with pytest.raises(BlockingIOError):
         body.receive()
     peer.sendall(chunk(b"b")[3:] + LAST)
     assert rest_of(body) == b"b"
+
+
+@pytest.mark.parametrize("sent", [EARLY, EARLY * 3, EARLY[:20], HEAD, HEAD + b"a: b\r\n"])
+def test_an_end_before_the_head_is_whole_is_an_error(sent: bytes) -> None:
+    """It is none that tells that nothing came, after which the request might be sent again."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(sent)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(Malformed):
+            Body(ours).begin()
+
+
+def test_an_end_before_anything_came_is_told_apart() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(http.client.RemoteDisconnected):
+            Body(ours).begin()
+
+
+# --- content codings
+
+
+def deflated(content: bytes) -> bytes:
+    """As RFC 9110 calls it, within zlib's format."""
+    return zlib.compress(content)
+
+
+def deflated_bare(content: bytes) -> bytes:
+    """As many send it, without."""
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(content) + compressor.flush()
+
+
+def gzipped_twice(content: bytes) -> bytes:
+    """Two members, one after the other."""
+    half = len(content) // 2
+    return gzip.compress(content[:half]) + gzip.compress(content[half:])
+
+
+PACKERS = [
+    ("gzip", gzip.compress),
+    ("x-gzip", gzip.compress),
+    ("gzip", gzipped_twice),
+    ("deflate", deflated),
+    ("deflate", deflated_bare),
+]
+#: What takes several pieces, and what does not shrink.
+CONTENTS = st.binary(max_size=100) | st.integers(1, 60_000).map(lambda size: b"ab\n" * size)
+
+
+@given(st.sampled_from(PACKERS), CONTENTS, st.lists(st.integers(0, 300), max_size=5))
+def test_what_was_compressed_comes_out_as_it_was(
+    packer: tuple[str, Callable[[bytes], bytes]], content: bytes, points: list[int]
+) -> None:
+    coding, pack = packer
+    inflater, packed, pieces = Inflater(coding), pack(content), list[bytes]()
+    ends = [0, *sorted(min(point, len(packed)) for point in points), len(packed)]
+    for start, end in itertools.pairwise(ends):
+        pieces.append(inflater.feed(packed[start:end]))
+        while inflater.has_more:
+            pieces.append(inflater.feed(b""))
+    assert b"".join(pieces) == content
+    assert max(map(len, pieces)) <= PIECE_BYTES
+    assert not inflater.open
+
+
+@pytest.mark.parametrize(("coding", "pack"), PACKERS)
+def test_a_compressed_body_is_read_to_its_end(
+    connect: Connect, coding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    content = b"data: {}\n\n" * 10_000
+    body, _peer = connect(coded(coding, pack(content)))
+    body.socket.settimeout(0.0)
+    assert rest_of(body) == content
+    assert body.reusable
+
+
+@pytest.mark.parametrize(("coding", "pack"), PACKERS)
+def test_a_compressed_body_that_is_cut_is_an_error(
+    connect: Connect, coding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    body, _peer = connect(coded(coding, pack(b"data: {}\n\n" * 10)[:-1]))
+    with pytest.raises(http.client.IncompleteRead):
+        rest_of(body)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_body_that_is_not_compressed_as_it_says_is_an_error(
+    connect: Connect, coding: str
+) -> None:
+    body, _peer = connect(coded(coding, b"data: {}\n\n"))
+    with pytest.raises(Malformed):
+        rest_of(body)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, gzip", "identity, gzip"])
+def test_a_coding_that_cannot_be_taken_off_is_named(connect: Connect, coding: str) -> None:
+    body, _peer = connect(coded(coding, b"abc"))
+    assert body.unknown_coding == coding
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "Identity"])
+def test_no_coding_is_none(connect: Connect, coding: str) -> None:
+    body, _peer = connect(coded(coding, b"abc"))
+    assert body.unknown_coding == ""
+    assert rest_of(body) == b"abc"
+
+
+def test_a_body_that_inflates_beyond_reason_is_given_up(connect: Connect) -> None:
+    """A megabyte could keep its reader busy with a gigabyte."""
+    packed = gzip.compress(b"\n" * (20 << 20))
+    body, peer = connect(coded("gzip", packed)[: -len(packed)])
+    peer.sendall(packed)
+    given: list[int] = []
+
+    def read_on() -> None:
+        while True:
+            given.append(len(body.receive()))
+
+    with pytest.raises(Malformed):
+        read_on()
+    assert sum(given) < 4 << 20
+
+
+# --- no step takes long
+
+MEGABYTE = 1 << 20
+EMPTY_BLOCK = b"\0\0\0\xff\xff"
+EMPTY_MEMBER = gzip.compress(b"")
+ATTACKS = {
+    "comments": UNTIL_CLOSE + b":\n" * (MEGABYTE // 2),
+    "line feeds": UNTIL_CLOSE + b"\n" * MEGABYTE,
+    "carriage returns": UNTIL_CLOSE + b"\r" * MEGABYTE,
+    "events": UNTIL_CLOSE + b"data:\n\n" * (MEGABYTE // 7),
+    "chunks of a byte": CHUNKED + chunk(b"\n") * (MEGABYTE // 6),
+    "chunks with extensions": CHUNKED + (b"1;" + b"x" * 4000 + b"\r\na\r\n") * (MEGABYTE // 4000),
+    "inflated comments": HEAD
+    + b"Content-Encoding: gzip\r\n\r\n"
+    + gzip.compress(b":\n" * MEGABYTE),
+    "empty blocks": HEAD
+    + b"Content-Encoding: deflate\r\n\r\n\x78\x9c"
+    + EMPTY_BLOCK * (MEGABYTE // 5),
+    "empty members": HEAD
+    + b"Content-Encoding: gzip\r\n\r\n"
+    + EMPTY_MEMBER * (MEGABYTE // 4 // len(EMPTY_MEMBER)),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_step_reads_or_gives_much(connect: Connect, attack: str) -> None:
+    """What the reader does with it takes about a microsecond a line."""
+    body, peer = connect(b"")
+    with_the_rest = ATTACKS[attack]
+    sender = threading.Thread(target=send_and_leave, args=(peer, with_the_rest))
+    sender.start()
+    body.begin()
+    lines, times = [0], [0.0]
+    with contextlib.suppress(Malformed, http.client.IncompleteRead):
+        while not body.complete:
+            begun, before = time.thread_time(), body.taken
+            piece = body.receive()
+            times.append(time.thread_time() - begun)
+            lines.append(piece.count(b"\n") + piece.count(b"\r"))
+            assert body.taken - before <= PIECE_BYTES
+            assert len(piece) <= PIECE_BYTES
+    peer.close()
+    sender.join()
+    assert max(lines) < 3000
+    assert max(times) < 0.05
+
+
+def send_and_leave(peer: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        peer.sendall(data)
+        peer.shutdown(socket.SHUT_WR)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from threading import Event
 
 import pytest
 
@@ -119,6 +120,48 @@ def test_an_answer_that_was_stopped_before_keeps_its_reason(watched: Watched) ->
     silent = watched.begin("silent")
     assert silent.flag.wait(PATIENCE)
     assert stopped.reason is Reason.USER
+
+
+def whole(watched: Watched) -> tuple[StreamSession, Event]:
+    """An answer that is whole, and what is set when it is concluded."""
+    concluded = Event()
+    session = watched.claim("whole")
+    session.on_cancel(concluded.set)
+    session.whole = True
+    return session, concluded
+
+
+def test_a_whole_answer_is_concluded_and_not_stopped_when_only_its_end_is_missing(
+    watched: Watched,
+) -> None:
+    session, concluded = whole(watched)
+    session.quiet_since = time.monotonic()
+    watched.clock.start()
+    assert concluded.wait(PATIENCE)
+    assert not session.flag.is_set()
+    assert session.end(Outcome.FINISHED) is Outcome.FINISHED
+
+
+def test_a_whole_answer_whose_readers_lag_is_not_concluded(watched: Watched) -> None:
+    _, concluded = whole(watched)
+    assert watched.begin("silent").flag.wait(PATIENCE)
+    assert not concluded.is_set()
+
+
+def test_a_whole_answer_is_concluded_at_the_deadline(watched_to_a_deadline: Watched) -> None:
+    session, concluded = whole(watched_to_a_deadline)
+    watched_to_a_deadline.clock.start()
+    assert concluded.wait(PATIENCE)
+    assert not session.flag.is_set()
+
+
+def test_a_stop_of_a_whole_answer_is_a_stop(watched: Watched) -> None:
+    session = watched.claim("stopped")
+    session.whole = True
+    session.conclude()
+    assert session.cancel(Reason.USER)
+    session.conclude()
+    assert session.end(Outcome.FINISHED) is Outcome.STOPPED
 
 
 def test_all_answers_share_one_thread(watched: Watched) -> None:

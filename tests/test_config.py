@@ -51,6 +51,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "CHATPROXY_MAX_SESSIONS": ("max_sessions", {"10": 10}, []),
     "CHATPROXY_MAX_SESSIONS_PER_OWNER": ("max_sessions_per_owner", {"3": 3}, []),
     "CHATPROXY_CONNECT_TIMEOUT": ("connect_timeout", {"0.5": 0.5, "3": 3.0}, []),
+    "CHATPROXY_TRIES": ("tries", {"1": 1}, []),
     "CHATPROXY_IDLE_TIMEOUT": ("idle_timeout", {"60": 60.0}, []),
     "CHATPROXY_DEADLINE": ("deadline", {"600": 600.0}, []),
     "CHATPROXY_HEARTBEAT": ("heartbeat", {"1e1": 10.0}, []),

@@ -46,14 +46,38 @@ def test_status_and_code_can_be_chosen_for_one_refusal_alone() -> None:
     assert (errors.UpstreamError.status, errors.UpstreamError.code) == (502, "upstream_failed")
 
 
-@pytest.mark.parametrize("kind", [kind for kind, status, _ in REFUSALS if status == 409])
-def test_a_409_tells_the_client_libraries_not_to_retry(kind: type[errors.Refusal]) -> None:
+PASSING = [errors.TooManySessions, errors.ShuttingDown, errors.PeersUnavailable]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _, _ in REFUSALS if kind not in PASSING])
+def test_what_another_try_cannot_help_tells_the_client_libraries_not_to_retry(
+    kind: type[errors.Refusal],
+) -> None:
     assert kind("No.").headers() == {"X-Should-Retry": "false"}
 
 
-@pytest.mark.parametrize("kind", [kind for kind, status, _ in REFUSALS if status != 409])
-def test_no_other_refusal_has_headers_of_its_own(kind: type[errors.Refusal]) -> None:
+@pytest.mark.parametrize("kind", PASSING)
+def test_what_may_pass_by_itself_may_be_tried_again(kind: type[errors.Refusal]) -> None:
     assert kind("No.").headers() == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "passes"),
+    [(400, False), (403, False), (408, True), (409, False), (425, True), (429, True), (503, True)],
+)
+def test_a_refusal_of_an_applications_own_goes_by_its_status(status: int, passes: bool) -> None:
+    assert (errors.Refusal("No.", status=status).headers() == {}) is passes
+
+
+@pytest.mark.parametrize("status", [400, 429, 502, 503, 504])
+def test_a_failure_of_deepseek_is_never_tried_again_by_a_client(status: int) -> None:
+    """Our own tries are used up, and each further one may be billed."""
+    refusal = errors.UpstreamError("No.", status=status)
+    assert refusal.headers() == {"X-Should-Retry": "false"}
+
+
+def test_one_refusal_alone_may_say_otherwise() -> None:
+    assert errors.UpstreamError("Full.", status=429, should_retry=True).headers() == {}
 
 
 @pytest.mark.parametrize("seconds", [0, 7])
@@ -69,7 +93,7 @@ def test_a_409_with_retry_after_carries_both_headers() -> None:
 
 def test_a_401_carries_the_challenge_that_it_is_given() -> None:
     refusal = errors.Unauthorized("Who are you?", challenge="Bearer")
-    assert refusal.headers() == {"WWW-Authenticate": "Bearer"}
+    assert refusal.headers() == {"WWW-Authenticate": "Bearer", "X-Should-Retry": "false"}
 
 
 @pytest.mark.parametrize("kind", [errors.ConfigError, errors.Aborted, errors.Refusal])

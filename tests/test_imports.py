@@ -25,8 +25,13 @@ LAYERS = [
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
     {
         "body",
+        "http1",
         "line",
+        "resolver",
+        "dialer",
+        "route",
         "connection",
+        "failures",
         "readiness",
         "upstream",
         "disconnect",
@@ -53,9 +58,10 @@ ONLY_FOR_TYPES = {("views", "extension")}
 
 #: What is imported by few modules alone.
 RESERVED = {
-    "requests": {"connection", "upstream"},
+    "requests": {"connection", "failures", "route", "upstream"},
     "urllib3": {"connection", "upstream"},
-    "gevent": {"disconnect", "readiness"},
+    "gevent": {"disconnect", "readiness", "resolver"},
+    "python_socks": {"route"},
     "prometheus_client": {"metrics"},
     "redis": {"peers.link"},
 }

@@ -196,7 +196,7 @@ def test_keep_alives_cross(nginx, connect):
     client = connect(nginx).post_stream(
         new_id(), simulate={"first_token_delay": 60, "keep_alive_every": 0.05}
     )
-    client.read_until(b": keep-alive\n\n")
+    client.read_until(b": keep-alive\n")
 
 
 def test_silence_is_bridged_by_heartbeats(start_nginx, start_proxy, deepseek, connect):
@@ -211,7 +211,7 @@ def test_silence_is_bridged_by_heartbeats(start_nginx, start_proxy, deepseek, co
 
     cut, kept = begin(heartbeat=30), begin(heartbeat=0.2)
     deepseek.gone(cut[1])
-    assert b": heartbeat\n\n" in kept[0].read_until(b"data: [DONE]")
+    assert b": heartbeat\n" in kept[0].read_until(b"data: [DONE]")
 
 
 def test_the_site_waits_far_longer_than_a_heartbeat():

@@ -523,6 +523,16 @@ def test_a_live_or_retained_id_is_taken_on_every_worker(clock: FakeClock) -> Non
     assert claimable(two, "session_1", "ada")
 
 
+def test_an_answer_whose_id_another_worker_holds_by_now_is_lost_and_not_stopped_by_its_user() -> (
+    None
+):
+    (one,) = new_registries(1)
+    session, other = one.claim("session_1", "ada"), one.claim("session_2", "ada")
+    one.lose(("id", "ada", "session_1"))
+    assert session.reason is Reason.LOST
+    assert other.reason is None
+
+
 def test_a_stop_on_another_worker_brings_the_receipt_back() -> None:
     one, two = new_registries(2)
     session = one.claim("session_1", "ada")

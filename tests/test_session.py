@@ -257,8 +257,16 @@ def test_a_closed_answer_took_the_time_from_its_start_to_its_close() -> None:
     assert session.milliseconds() in (1234, 1235)
 
 
+def test_the_last_reader_that_leaves_stops_an_answer_but_not_a_whole_one() -> None:
+    whole, half = (StreamSession("session", "", AnswerLog(1000)) for _ in range(2))
+    whole.whole = True
+    for session in (whole, half):
+        session.leave()
+    assert (whole.reason, half.reason) == (None, Reason.DISCONNECT)
+
+
 def test_phases_outcomes_and_reasons_have_the_words_of_the_contract() -> None:
     assert [phase.value for phase in Phase] == ["connecting", "waiting", "streaming"]
     assert {outcome.value for outcome in Outcome} == {"finished", "stopped", "failed"}
     reasons = {reason.value for reason in Reason}
-    assert reasons == {"user", "disconnect", "shutdown", "deadline", "idle"}
+    assert reasons == {"user", "disconnect", "shutdown", "deadline", "idle", "lost"}

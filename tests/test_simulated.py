@@ -645,6 +645,41 @@ def test_end_eof_ends_the_body_properly_and_without_done(running: Running) -> No
     peer.ask(tokens=1, rate=0).until(b"[DONE]")
 
 
+def test_end_error_reports_an_error_amid_the_answer(running: Running) -> None:
+    body = running.post(end="error", end_after=1, tokens=9, rate=0).content
+    answer, _, last = body.rpartition(b"data: ")
+    assert deltas(answer, "content") == ["amber "]
+    assert json.loads(last)["error"]["type"] == "server_error"
+    assert b"[DONE]" not in body
+
+
+def test_end_finish_is_whole_without_done(running: Running) -> None:
+    body = running.post(end="finish", tokens=1, rate=0, tag="finish").content
+    assert b'"finish_reason":"stop"' in body
+    assert b"[DONE]" not in body
+    assert running.over("finish")["finished"]
+
+
+@pytest.mark.parametrize(
+    ("end", "last"), [("hold", b"}\n\n\r\n"), ("bare", b"\r\ndata: [DONE]\r\n")]
+)
+def test_end_hold_and_end_bare_leave_the_connection_open(
+    running: Running, end: str, last: bytes
+) -> None:
+    peer = Peer(running).ask(end=end, tokens=1, rate=0, tag=end)
+    assert b"total_tokens" in peer.until(last)
+    assert running.entry(end)["open"]
+
+
+def test_in_place_of_a_stream_there_may_be_json_or_a_page(running: Running) -> None:
+    json_answer, page = running.post(instead="json"), running.post(instead="html")
+    assert (json_answer.status_code, page.status_code) == (200, 200)
+    assert json_answer.headers["Content-Type"] == "application/json"
+    assert json_answer.json()["error"]["message"]
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "<html>" in page.text
+
+
 def test_end_cut_closes_in_the_middle_of_an_event_and_of_a_chunk(running: Running) -> None:
     raw = Peer(running).ask(end="cut", end_after=1, tokens=9, rate=0, tag="cut").rest()
     size, _, begun = raw.rpartition(b"\r\n")

@@ -271,6 +271,54 @@ def test_an_event_that_only_speaks_of_the_end_is_not_the_end(block: bytes) -> No
     assert not sse.is_done(block)
 
 
+@pytest.mark.parametrize("ends", [b"", b"\n", b"\r", b"\r\n"])
+@pytest.mark.parametrize(
+    "before", [b"", b"data: {}\n\n", b"event: message\n", b"\xef\xbb\xbf: c\n"]
+)
+@pytest.mark.parametrize("last", [b"data: [DONE]", b"data:[DONE]"])
+def test_the_last_event_is_known_before_its_line_ends_come(
+    before: bytes, last: bytes, ends: bytes
+) -> None:
+    decoder = Decoder()
+    for byte in before + last[:-1]:
+        decoder.feed(bytes([byte]))
+        assert not decoder.is_done
+    decoder.feed(last[-1:] + ends)
+    assert decoder.is_done
+
+
+@pytest.mark.parametrize("line", [b": [DONE]", b"id: [DONE]", b'data: "[DONE]"', b"data: [DONE"])
+def test_a_line_that_is_not_the_last_event_is_not_taken_for_it(line: bytes) -> None:
+    decoder = Decoder()
+    decoder.feed(b"data: {}\n\n" + line)
+    assert not decoder.is_done
+
+
+@pytest.mark.parametrize("ends", [b"", b"\n", b"\r", b"\r\n"])
+def test_an_event_without_its_line_ends_is_whole_once_they_are_fed(ends: bytes) -> None:
+    decoder = Decoder()
+    assert decoder.feed(b"event: e\ndata: 1" + ends) == []
+    assert decoder.feed(b"\n\n") == [b"event: e\ndata: 1"]
+
+
+@pytest.mark.parametrize("data", [b"", b" ", b" \t ", b" null", b"null "])
+def test_an_event_may_say_nothing(data: bytes) -> None:
+    assert sse.is_blank(b"data:" + data)
+    assert sse.is_blank(b"event: ping\ndata:" + data)
+
+
+@pytest.mark.parametrize("data", [b"0", b"{}", b'""', b"nullx"])
+def test_whatever_else_is_in_an_event_is_something(data: bytes) -> None:
+    assert not sse.is_blank(b"data: " + data)
+
+
+def test_what_is_no_event_stream_is_kept_for_the_one_who_has_to_tell() -> None:
+    decoder = Decoder()
+    decoder.feed(b'{\n "error": 1\n}\n' + b"id: 4\nretry: 3\n" + b"x" * 9000 + b"\n")
+    assert decoder.strays.startswith(b'{\n "error": 1\n}\nxxx')
+    assert len(decoder.strays) < 5000
+
+
 def test_comments_are_told_from_events() -> None:
     assert sse.is_comment(b": keep-alive")
     assert not sse.is_comment(b"data: :")

@@ -39,6 +39,8 @@ async def answer(exchange: Exchange, order: Order, attempt: int) -> None:
         await _refuse(exchange, scenario.status, scenario.retry_after)
     elif scenario.redirect is not None:
         await exchange.reply(307, b"{}", [("Location", scenario.redirect)])
+    elif scenario.instead is not None:
+        await _answer_otherwise(exchange, scenario.instead)
     elif scenario.never == "headers":
         await _for_ever()
     elif order.stream:
@@ -50,6 +52,13 @@ async def answer(exchange: Exchange, order: Order, attempt: int) -> None:
 async def _refuse(exchange: Exchange, status: int, retry_after: float | None) -> None:
     headers = [] if retry_after is None else [("Retry-After", f"{retry_after:g}")]
     await exchange.reply(status, wire.error_body(status), headers)
+
+
+async def _answer_otherwise(exchange: Exchange, kind: str) -> None:
+    if kind == "html":
+        await exchange.reply(200, wire.PAGE, content_type="text/html; charset=utf-8")
+    else:
+        await exchange.reply(200, wire.error_body(503))
 
 
 async def _whole(exchange: Exchange, order: Order) -> None:
@@ -152,9 +161,19 @@ class _Stream:
         elif self._scenario.end == "cut":
             await self._body.half(self._last())
             self._exchange.hang_up()
-        elif self._scenario.end == "eof":
+        elif self._scenario.end in ("eof", "error"):
+            if self._scenario.end == "error":
+                await self._body.events(wire.error_event(503))
             await self._body.close_encoding()
             await self._exchange.finish_early()
+        elif self._scenario.end in ("hold", "bare"):
+            bare = [wire.DONE.rstrip()] if self._scenario.end == "bare" else []
+            await self._body.events(self._last(), *bare)
+            await _for_ever()
+        elif self._scenario.end == "finish":
+            await self._body.events(self._last())
+            await self._body.close_encoding()
+            await self._exchange.finish()
         else:
             await self._body.events(self._last(), wire.DONE)
             await self._body.close_encoding()

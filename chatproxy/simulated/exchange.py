@@ -85,10 +85,16 @@ class Exchange:
         await self._end_body()
         self.entry.end()
 
-    async def reply(self, status: int, body: bytes, headers: Headers | None = None) -> None:
-        """Answer with a JSON body, in full."""
+    async def reply(
+        self,
+        status: int,
+        body: bytes,
+        headers: Headers | None = None,
+        content_type: str = "application/json",
+    ) -> None:
+        """Answer with a body, JSON if nothing else is said, in full."""
         length = ("Content-Length", str(len(body)))
-        self.head(status, [("Content-Type", "application/json"), length, *(headers or [])])
+        self.head(status, [("Content-Type", content_type), length, *(headers or [])])
         if self.request.method != "HEAD":
             self._send(h11.Data(data=body))
         await self.finish()

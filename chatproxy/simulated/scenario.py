@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+ENDS = ("done", "eof", "cut", "reset", "error", "finish", "hold", "bare")
 _DAY = 86_400.0
 _MANY = 10_000_000
 _LARGE = 256 * 1024 * 1024
@@ -58,7 +59,10 @@ class Scenario:
     disconnect_times: int = 0
     """The first so many requests with this tag are hung up on without an answer."""
     end: str = "done"
-    """``"done"``, ``"eof"`` (no ``[DONE]``), ``"cut"`` (in mid-event), ``"reset"`` (TCP RST)."""
+    """``"done"``, ``"eof"`` (no ``[DONE]``), ``"cut"`` (in mid-event), ``"reset"`` (TCP RST),
+    ``"error"`` (an event that reports an error, then the end of the body); or the answer is whole,
+    but there is only its last chunk with no ``[DONE]`` (``"finish"``), then silence with the
+    connection open (``"hold"``), or ``[DONE]`` without a line end, then silence (``"bare"``)."""
     end_after: int | None = None
     """``end`` (other than "done") or ``bad_chunking`` comes after so many tokens."""
     garbage: int = 0
@@ -73,6 +77,8 @@ class Scenario:
     """The body is sent byte by byte with this time between two bytes."""
     redirect: str | None = None
     """Answer 307 with this Location."""
+    instead: str | None = None
+    """Answer 200 with an error in JSON (``"json"``) or a page (``"html"``) in place of a stream."""
     line_ending: str = "lf"
     """How lines end in events: ``"lf"``, ``"crlf"`` or ``"cr"``."""
 
@@ -164,7 +170,7 @@ _RULES: dict[str, tuple[_Check, str]] = {
     "retry_after": _SECONDS,
     "fail_times": _TIMES,
     "disconnect_times": _TIMES,
-    "end": (_one_of("done", "eof", "cut", "reset"), '"done", "eof", "cut" or "reset"'),
+    "end": (_one_of(*ENDS), "one of " + ", ".join(f'"{end}"' for end in ENDS)),
     "end_after": _TOKENS,
     "garbage": (_whole(1, _LARGE), f"bytes, a whole number from 1 to {_LARGE}"),
     "bad_chunking": (_flag, "true or false"),
@@ -172,6 +178,7 @@ _RULES: dict[str, tuple[_Check, str]] = {
     "huge_event": (_whole(1024, _LARGE), f"bytes, a whole number from 1024 to {_LARGE}"),
     "trickle": _SECONDS,
     "redirect": (_location, "an address in 1 to 200 printable ASCII characters"),
+    "instead": (_one_of("json", "html"), '"json" or "html"'),
     "line_ending": (_one_of("lf", "crlf", "cr"), '"lf", "crlf" or "cr"'),
 }
 

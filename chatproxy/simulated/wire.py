@@ -28,6 +28,9 @@ FINGERPRINT = "fp_simulated"
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
+PAGE = (
+    b"<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body>Please log in</body></html>\n"
+)
 
 _HOLE = "\u2400token\u2400"
 
@@ -64,6 +67,11 @@ def error_body(status: int, message: str | None = None) -> bytes:
     kind, usual = _ERRORS.get(status, ("unknown_error", f"Simulated error {status}."))
     error = {"message": message or usual, "type": kind, "param": None}
     return compact({"error": {**error, "code": "invalid_request_error"}})
+
+
+def error_event(status: int) -> bytes:
+    """The event by which an answer that has begun reports an error."""
+    return b"data: " + error_body(status) + b"\n\n"
 
 
 def usage(prompt: int, reasoning: int, content: int) -> Json:

@@ -1,0 +1,123 @@
+"""An upstream that is gone without a word is noticed soon, in every phase; on a real network."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from chatproxy import dialer
+from chatproxy.errors import UpstreamError
+
+from . import networks
+from .networks import Elsewhere
+from .servers import wait_for
+from .test_upstream import (
+    EVENT,
+    Calling,
+    Connect,
+    DeepSeek,
+    Peer,
+    before_the_headers,
+    connect,
+    mid_stream,
+    silent,
+)
+
+__all__ = ["connect"]
+
+pytestmark = pytest.mark.skipif(not networks.can_be_made(), reason="needs root and iproute2")
+
+#: The shortest that the system's timers can be.
+SOON = 10.0
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
+    monkeypatch.setattr(dialer, "PROBE_AFTER", 1)
+    monkeypatch.setattr(dialer, "PROBE_EVERY", 1)
+    monkeypatch.setattr(dialer, "DEAD_AFTER", 2)
+    with networks.elsewhere() as network:
+        yield network
+
+
+@pytest.fixture
+def far(network: Elsewhere) -> Iterator[DeepSeek]:
+    """DeepSeek in another network."""
+    with DeepSeek(listener=network.listener()) as deepseek:
+        yield deepseek
+
+
+@pytest.mark.parametrize("reach", [before_the_headers, silent, mid_stream])
+def test_a_dead_upstream_is_noticed_and_not_asked_again(
+    connect: Connect,
+    network: Elsewhere,
+    far: DeepSeek,
+    reach: Callable[[Peer, Calling], None],
+) -> None:
+    """By probes: this side has nothing to send. The request may have been processed."""
+    calling = Calling(connect(far.url))
+    peer = far.accept()
+    peer.request()
+    reach(peer, calling)
+    network.cut()
+    begun = time.monotonic()
+    error = calling.join()
+    assert time.monotonic() - begun < SOON
+    assert isinstance(error, UpstreamError)
+    assert (error.code, "Connection timed out" in error.reason) == ("upstream_failed", True)
+    assert far.is_left_alone()
+
+
+def test_a_dead_connection_in_the_pool_is_dropped_there(
+    connect: Connect, network: Elsewhere, far: DeepSeek
+) -> None:
+    """So the next question finds out at once that it must connect."""
+    upstream = connect(far.url, connect_timeout=0.2, tries=1)
+    first = Calling(upstream)
+    peer = far.accept()
+    peer.answer()
+    assert first.join() is None
+    assert first.piece().startswith(EVENT)
+    (pooled,) = [each for each in pool_of(upstream) if each is not None]
+    network.cut()
+    wait_for(lambda: not pooled.is_connected, SOON, "the end of the pooled connection")
+    error = Calling(upstream).join()
+    assert isinstance(error, UpstreamError)
+    assert "does not answer" in error.reason
+
+
+def pool_of(upstream):
+    adapter = upstream._session.get_adapter(upstream.url)
+    return list(adapter._pool.pool.queue)
+
+
+def test_what_a_dead_upstream_does_not_acknowledge_is_given_up(
+    connect: Connect, network: Elsewhere, far: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By TCP_USER_TIMEOUT: with data on the way, no probes are sent."""
+    monkeypatch.setattr(dialer, "PROBE_AFTER", 1000)
+    upstream = connect(far.url)
+    first = Calling(upstream)
+    far.accept().answer()
+    assert first.join() is None
+    network.cut()
+    begun = time.monotonic()
+    error = Calling(upstream).join()
+    assert time.monotonic() - begun < SOON
+    assert isinstance(error, UpstreamError)
+    assert error.code == "upstream_failed"
+
+
+def test_a_host_that_does_not_answer_is_given_up_after_the_connect_timeout(
+    connect: Connect, network: Elsewhere, far: DeepSeek
+) -> None:
+    network.cut()
+    error = Calling(connect(far.url, connect_timeout=0.1, tries=2)).join()
+    assert isinstance(error, UpstreamError)
+    assert error.code == "upstream_unreachable"
+    with contextlib.closing(upstream := connect(far.url)):
+        calling = Calling(upstream)
+        calling.stop()

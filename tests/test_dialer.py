@@ -1,0 +1,299 @@
+"""Connecting: the first address to answer wins, and a Stop ends all attempts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from chatproxy import dialer as dialer_module
+from chatproxy.dialer import DEAD_AFTER, Dialer, interleaved
+from chatproxy.errors import Aborted
+from chatproxy.line import Line, Step, Unreachable
+
+from .another import Another
+from .servers import black_hole, wait_for
+
+PATIENCE = 10.0
+HOST = "several.test"
+
+
+def at(sockaddr: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An address as ``getaddrinfo`` has it."""
+    family = socket.AF_INET6 if ":" in sockaddr[0] else socket.AF_INET
+    return (family, socket.SOCK_STREAM, 6, "", sockaddr)
+
+
+class Net:
+    """Places to connect to, and the addresses of the one name that there is."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self.addresses: list[tuple[Any, ...]] = []
+
+    def listening(self, host: str = "127.0.0.1") -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, 0), family=family)
+        listener.settimeout(PATIENCE)
+        return self._stack.enter_context(listener)
+
+    def silent(self) -> tuple[str, int]:
+        parts = urlsplit(self._stack.enter_context(black_hole()))
+        return parts.hostname or "", parts.port or 0
+
+    @staticmethod
+    def refusing(host: str = "127.0.0.1") -> tuple[Any, ...]:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, 0), family=family) as closed:
+            sockaddr: tuple[Any, ...] = closed.getsockname()
+        return sockaddr
+
+    def leads_to(self, *sockaddrs: tuple[Any, ...]) -> None:
+        self.addresses[:] = map(at, sockaddrs)
+
+    def getaddrinfo(self, host: str, *_: Any, **__: Any) -> list[Any]:
+        assert host == HOST
+        return list(self.addresses)
+
+
+@contextlib.contextmanager
+def net_in_place() -> Iterator[Net]:
+    genuine = socket.getaddrinfo
+    with contextlib.ExitStack() as stack:
+        net = Net(stack)
+        socket.getaddrinfo = net.getaddrinfo
+        try:
+            yield net
+        finally:
+            socket.getaddrinfo = genuine
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    with net_in_place() as net:
+        yield net
+
+
+@pytest.fixture
+def in_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second address is not tried but for a failure of the first."""
+    monkeypatch.setattr(dialer_module, "ATTEMPT_DELAY", PATIENCE * 6)
+
+
+def dial(dialer: Dialer, line: Line | None = None, timeout: float = PATIENCE) -> Any:
+    """The address that was reached; the connection is closed."""
+    line = line or Line(on_sent=lambda: None)
+    try:
+        with dialer.dial(line, HOST, 443, timeout) as sock:
+            return sock.getpeername()
+    finally:
+        line.close()
+
+
+def test_the_families_take_turns_beginning_with_the_systems_first_choice() -> None:
+    """RFC 8305, section 4."""
+    six = [at((f"2001:db8::{number}", 443, 0, 0)) for number in range(3)]
+    four = [at((f"192.0.2.{number}", 443)) for number in range(2)]
+    assert interleaved(six + four) == [six[0], four[0], six[1], four[1], six[2]]
+    assert interleaved(four + six) == [four[0], six[0], four[1], six[1], six[2]]
+    assert interleaved([]) == []
+
+
+def test_a_first_address_that_does_not_answer_costs_a_quarter_of_a_second_once(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = net.listening().getsockname()
+    net.leads_to(net.silent(), net.silent(), good)
+    dialer = Dialer()
+    begun = time.monotonic()
+    assert dial(dialer) == good
+    assert 0.5 <= time.monotonic() - begun < PATIENCE / 2
+    monkeypatch.setattr(dialer_module, "ATTEMPT_DELAY", PATIENCE * 6)
+    assert dial(dialer) == good
+
+
+def test_the_address_that_won_is_not_preferred_for_ever(
+    net: Net, in_no_hurry: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = net.listening().getsockname(), net.listening().getsockname()
+    net.leads_to(second)
+    dialer = Dialer()
+    assert dial(dialer) == second
+    net.leads_to(first, second)
+    assert dial(dialer) == second
+    monkeypatch.setattr(dialer_module, "WINNER_SECONDS", 0.0)
+    assert dial(dialer) == second
+    assert dial(dialer) == first
+
+
+def test_an_address_that_won_and_is_no_longer_there_is_forgotten(
+    net: Net, in_no_hurry: None
+) -> None:
+    dialer = Dialer()
+    for _ in range(2):
+        good = net.listening().getsockname()
+        net.leads_to(good)
+        assert dial(dialer) == good
+
+
+@pytest.mark.parametrize("refusing", ["127.0.0.1", "::1"])
+@pytest.mark.usefixtures("in_no_hurry")
+def test_after_a_refusal_the_next_address_is_tried_at_once(net: Net, refusing: str) -> None:
+    good = net.listening().getsockname()
+    net.leads_to(net.refusing(refusing), net.refusing(), good)
+    assert dial(Dialer()) == good
+
+
+def test_if_all_refuse_each_is_named(net: Net) -> None:
+    net.leads_to(net.refusing(), net.refusing("::1"))
+    with pytest.raises(Unreachable) as caught:
+        dial(Dialer())
+    assert str(caught.value) == "127.0.0.1 Connection refused; ::1 Connection refused"
+
+
+def test_a_name_without_an_address_is_a_failure(net: Net) -> None:
+    with pytest.raises(Unreachable, match="no address"):
+        dial(Dialer())
+
+
+def test_all_attempts_together_take_no_longer_than_the_time_that_is_given(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialer_module, "ATTEMPT_DELAY", 0.02)
+    net.leads_to(*(net.silent() for _ in range(3)))
+    begun = time.monotonic()
+    with pytest.raises(Unreachable, match="timed out") as caught:
+        dial(Dialer(), timeout=0.1)
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert "127.0.0.1 does not answer" in str(caught.value)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_losers_and_failures_leave_nothing_open(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialer_module, "ATTEMPT_DELAY", 0.01)
+    net.leads_to(net.silent(), net.refusing(), net.silent(), net.listening().getsockname())
+    before = open_descriptors()
+    for _ in range(5):
+        dial(Dialer())
+    assert open_descriptors() == before
+
+
+def test_a_stop_ends_every_attempt_at_once(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialer_module, "ATTEMPT_DELAY", 0.01)
+    net.leads_to(*(net.silent() for _ in range(3)))
+    stop_while(net, running=3)
+
+
+def stop_while(net: Net, running: int) -> None:
+    """Stop when so many attempts are running; the call ends, and nothing stays open."""
+    before, ended = open_descriptors(), list[BaseException]()
+    line = Line(on_sent=lambda: None)
+
+    def connect() -> None:
+        try:
+            dial(Dialer(), line, timeout=PATIENCE * 6)
+        except Aborted as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    wait_for(lambda: len(line._attempts) == running)
+    line.abort()
+    thread.join(PATIENCE)
+    assert len(ended) == 1
+    assert line._attempts == set()
+    wait_for(lambda: open_descriptors() <= before)
+
+
+def a_race_under_gevent() -> None:
+    dialer_module.ATTEMPT_DELAY = 0.01
+    with net_in_place() as net:
+        good = net.listening().getsockname()
+        net.leads_to(net.silent(), net.refusing(), good)
+        import gevent
+
+        turns = list[int]()
+        counting = gevent.spawn(lambda: [gevent.sleep(0) or turns.append(1) for _ in range(10**6)])
+        dialer = Dialer()
+        assert dial(dialer) == good
+        assert turns, "other greenlets did not run"
+        counting.kill()
+        net.leads_to(net.silent(), net.silent())
+        dial_once(dialer)
+        stop_while(net, running=2)
+
+
+def dial_once(dialer: Dialer) -> None:
+    with pytest.raises(Unreachable):
+        dial(dialer, timeout=0.05)
+
+
+def test_under_gevent_a_race_and_its_stop_go_the_same_way() -> None:
+    script = """
+from gevent import monkey
+monkey.patch_all()
+from tests import test_dialer
+test_dialer.a_race_under_gevent()
+"""
+    assert Another(script).rest() == ""
+
+
+def test_a_stop_at_any_moment_leaves_no_connection(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either it comes first and the call ends, or the connection is there and it shuts that."""
+    monkeypatch.setattr(dialer_module, "ATTEMPT_DELAY", 0.0005)
+    net.leads_to(net.silent(), net.refusing(), net.listening().getsockname())
+    dice, dialer, before = random.Random(11), Dialer(), open_descriptors()
+    for _ in range(60):
+        line = Line(on_sent=lambda: None)
+        timer = threading.Timer(dice.uniform(0, 0.003), line.abort)
+        timer.start()
+        dialer._winners.clear()
+        try:
+            sock = dialer.dial(line, HOST, 443, PATIENCE)
+        except Aborted:
+            pass
+        else:
+            with sock:
+                timer.join()
+                assert sock.recv(1) == b""
+        line.close()
+        timer.join()
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_dead_peer_is_noticed_within_half_a_minute(net: Net, host: str) -> None:
+    """By probes if the connection is idle (it begins, then every few), else by what is not
+    acknowledged."""
+    line = Line(on_sent=lambda: None)
+    with Dialer().dial(line, host, net.listening(host).getsockname()[1], PATIENCE) as sock:
+        tcp = socket.IPPROTO_TCP
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        idle = sock.getsockopt(tcp, socket.TCP_KEEPIDLE)
+        probes = sock.getsockopt(tcp, socket.TCP_KEEPCNT)
+        assert idle + probes * sock.getsockopt(tcp, socket.TCP_KEEPINTVL) == DEAD_AFTER == 30
+        assert sock.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == DEAD_AFTER * 1000
+        assert sock.getsockopt(tcp, socket.TCP_NODELAY) == 1
+        assert sock.gettimeout() == PATIENCE
+    line.close()
+
+
+def test_the_line_knows_what_was_tried_last(net: Net) -> None:
+    line = Line(on_sent=lambda: None)
+    net.leads_to(net.refusing())
+    with pytest.raises(Unreachable):
+        dial(Dialer(), line)
+    assert (line.step, line.peer) == (Step.CONNECT, f"{HOST}:443")

@@ -1,0 +1,362 @@
+"""What fails before an answer: what is tried again, what operators read, what clients are told."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import itertools
+import json
+import logging
+import re
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from chatproxy import failures, logs, signals
+from chatproxy.errors import UpstreamError
+from chatproxy.line import Line, Step, Unreachable
+from chatproxy.session import Phase, StreamSession
+
+from .servers import DeepSeek as SimulatedDeepSeek
+from .servers import new_id, wait_for
+from .test_upstream import (
+    EVENT,
+    FAR,
+    KEY,
+    Calling,
+    Connect,
+    DeepSeek,
+    Peer,
+    _plain_environment,
+    connect,
+    deepseek,
+    new_session,
+    resolve,
+)
+
+__all__ = ["_plain_environment", "connect", "deepseek", "resolve"]
+
+RESET = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+
+def chained(*errors: BaseException) -> BaseException:
+    """The last of some errors, each of which was caused by the one before."""
+    for cause, error in itertools.pairwise(errors):
+        error.__cause__ = cause
+    return errors[-1]
+
+
+def untrusted() -> ssl.SSLError:
+    error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] (_ssl.c:1006)")
+    error.verify_message = "self-signed certificate"
+    return error
+
+
+def failure(error: BaseException, step: Step) -> UpstreamError:
+    line = Line(on_sent=lambda: None)
+    line.enter(step, "deepseek.example:443")
+    return failures.unanswered(error, line)
+
+
+BEFORE_THE_ANSWER = [step for step in Step if step is not Step.ANSWER]
+
+
+@pytest.mark.parametrize("step", BEFORE_THE_ANSWER)
+@pytest.mark.parametrize("error", [RESET, TimeoutError("timed out"), Unreachable("refused")])
+def test_what_fails_before_the_request_is_written_whole_may_be_tried_again(
+    step: Step, error: OSError
+) -> None:
+    found = failure(chained(error, requests.ConnectionError()), step)
+    assert (found.code, found.transient) == ("upstream_unreachable", True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RESET,
+        TimeoutError(errno.ETIMEDOUT, "Connection timed out"),
+        http.client.RemoteDisconnected("Remote end closed connection without response"),
+        http.client.BadStatusLine("220 mail.example ESMTP"),
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        ssl.SSLError(1, "tlsv13 alert certificate required"),
+    ],
+)
+def test_what_fails_later_is_not(error: OSError) -> None:
+    found = failure(chained(error, requests.ConnectionError()), Step.ANSWER)
+    assert (found.code, found.transient) == ("upstream_failed", False)
+
+
+def test_tls_that_is_refused_is_not_tried_again_and_one_that_is_cut_short_is() -> None:
+    refused = failure(chained(untrusted(), requests.exceptions.SSLError()), Step.TLS)
+    assert (refused.code, refused.transient) == ("upstream_unreachable", False)
+    cut = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+    assert failure(chained(cut, requests.exceptions.SSLError()), Step.TLS).transient
+
+
+def wrong_version() -> ssl.SSLError:
+    """What a server without TLS gives."""
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        with pytest.raises(ssl.SSLError) as caught:
+            ssl.create_default_context().wrap_socket(here, server_hostname="deepseek.example")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (untrusted(), "certificate verify failed: self-signed certificate"),
+        (wrong_version(), r"(wrong version number|record layer failure)"),
+        (TimeoutError("The handshake operation timed out"), "timed out"),
+        (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "Connection timed out"),
+        (chained(OSError(1, "inner"), Unreachable("192.0.2.1 refuses")), "192.0.2.1 refuses"),
+        (OSError("Tunnel connection failed: 407 No"), "Tunnel connection failed: 407 No"),
+        (http.client.RemoteDisconnected("Remote end closed"), "Remote end closed"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_operators_read_the_words_of_whoever_noticed(error: BaseException, words: str) -> None:
+    reason = failure(chained(error, requests.ConnectionError("of no use")), Step.TLS).reason
+    assert re.fullmatch(f"TLS deepseek.example:443: {words}", reason)
+
+
+def test_that_a_read_had_to_wait_is_not_taken_for_a_reason() -> None:
+    error = OSError(errno.ECONNRESET, "Connection reset by peer")
+    error.__context__ = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+    assert failures.words_of(error) == "Connection reset by peer"
+
+
+# --- on real sockets
+
+
+def reset(peer: Peer) -> None:
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.socket.close()
+
+
+def close(peer: Peer) -> None:
+    peer.socket.close()
+
+
+@pytest.mark.parametrize("leave", [close, reset])
+def test_an_upstream_that_took_the_request_and_left_is_not_asked_again(
+    connect: Connect, deepseek: DeepSeek, leave: Callable[[Peer], None]
+) -> None:
+    """It may have worked on it; a second request would be a second bill."""
+    calling = Calling(connect(deepseek.url))
+    peer = deepseek.accept()
+    peer.request()
+    wait_for(lambda: calling.session.phase is Phase.WAITING)
+    leave(peer)
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    assert error.code == "upstream_failed"
+    assert error.message == "DeepSeek broke the connection off before it answered."
+    assert error.reason.startswith(f"answer {deepseek.url.removeprefix('http://')}: ")
+    assert deepseek.is_left_alone()
+
+
+def test_a_request_that_was_not_written_whole_is_sent_again(
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first peer takes some of it, and resets the connection."""
+    monkeypatch.setattr("tests.test_upstream.BODY", b"{%s}" % (b" " * (16 << 20)))
+    calling = Calling(connect(deepseek.url))
+    first = deepseek.accept()
+    first.socket.recv(1000)
+    assert calling.session.phase is Phase.CONNECTING
+    reset(first)
+    peer = deepseek.accept()
+    assert len(peer.request()[1]) > 16 << 20
+    peer.begin()
+    peer.chunk(EVENT)
+    peer.send(b"0\r\n\r\n")
+    assert calling.join() is None
+
+
+def test_an_answer_before_all_of_the_request_was_sent_is_read(
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.test_upstream.BODY", b"{%s}" % (b" " * (16 << 20)))
+    calling = Calling(connect(deepseek.url, tries=1))
+    peer = deepseek.accept()
+    peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    peer.socket.shutdown(socket.SHUT_WR)
+    while peer.socket.recv(1 << 20):
+        continue
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    assert error.reason.startswith("status 413 ")
+
+
+def test_a_tls_handshake_that_is_cut_short_is_begun_again(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    calling = Calling(connect(deepseek.url.replace("http:", "https:"), tries=2))
+    for _ in range(2):
+        peer = deepseek.accept()
+        assert peer.socket.recv(1) == b"\x16"
+        reset(peer)
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    assert error.reason.startswith("TLS 127.0.0.1:")
+    assert "(try 2 of 2, /chat/completions)" in error.reason
+
+
+def test_how_long_the_request_takes_to_send_is_not_bounded_by_the_connect_timeout(
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.test_upstream.BODY", b"{%s}" % (b" " * (16 << 20)))
+    calling = Calling(connect(deepseek.url, connect_timeout=0.05, tries=1))
+    peer = deepseek.accept()
+    time.sleep(0.2)
+    peer.answer()
+    assert calling.join() is None
+
+
+def test_a_stop_ends_the_sending_of_the_request(
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.test_upstream.BODY", b"{%s}" % (b" " * (16 << 20)))
+    calling = Calling(connect(deepseek.url))
+    peer = deepseek.accept()
+    peer.socket.recv(1000)
+    wait_for(lambda: calling.call._line.step is Step.SEND)
+    calling.stop()
+    assert peer.sees_the_end()
+
+
+# --- the log
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """The warnings so far; everything else must be free of the key."""
+    caplog.set_level(logging.DEBUG)
+    assert logs.logger.name == "chatproxy"
+
+    def warnings() -> list[str]:
+        assert KEY not in caplog.text
+        found = [each for each in caplog.records if each.name == "chatproxy"]
+        return [each.getMessage() for each in found if each.levelno == logging.WARNING]
+
+    return warnings
+
+
+def test_each_failed_try_is_one_line_with_its_reason(
+    connect: Connect, resolve: Callable[..., object], log: Callable[[], list[str]]
+) -> None:
+    words = "Name or service not known"
+    resolve(error=socket.gaierror(socket.EAI_NONAME, words)).go_on.set()
+    calling = Calling(connect(FAR, tries=3))
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    reasons = [
+        f"look-up deepseek.example: {words} (try {number} of 3, /chat/completions)"
+        for number in (1, 2, 3)
+    ]
+    assert [re.sub(r"in \d+\.\d s", "soon", line) for line in log()] == [
+        f"[SSE] session_1 goes on soon reason={reason}" for reason in reasons[:2]
+    ]
+    assert closing(error) == f"[SSE] session_1 failed code={error.code} reason={reasons[2]}"
+    assert error.message == "DeepSeek could not be reached."
+
+
+def closing(error: UpstreamError) -> str:
+    """The warning at the end of an answer that failed so."""
+    session: StreamSession = new_session()
+    session.refusal = error
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logs.logger.addHandler(handler)
+    try:
+        signals.stream_closed.send(None, session=session)
+    finally:
+        logs.logger.removeHandler(handler)
+    return records[0].getMessage()
+
+
+FORGED = "no\n[SSE] session_2 ended\u2028outcome=finished\x1b[2J\x85"
+
+
+@pytest.mark.parametrize("status", [400, 404, 500, 503])
+def test_a_status_is_told_with_its_path_and_what_deepseek_says_on_one_line(
+    connect: Connect, deepseek: DeepSeek, status: int
+) -> None:
+    calling = Calling(connect(deepseek.url + "/v1", tries=1))
+    peer = deepseek.accept()
+    peer.request()
+    said = json.dumps({"error": {"message": f"{FORGED} {KEY}"}}).encode()
+    peer.send(b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%b" % (status, len(said), said))
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    assert error.reason == (
+        f"status {status}: no [SSE] session_2 ended outcome=finished [2J *** "
+        "(try 1 of 1, /v1/chat/completions)"
+    )
+    assert "\n" not in closing(error)
+    assert closing(error).isprintable()
+
+
+def test_what_a_proxy_says_is_one_line_too(
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    password = "s3cr3t-of-the-proxy"
+    address = deepseek.url.removeprefix("http://")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://somebody:{password}@{address}")
+    calling = Calling(connect("https://deepseek.example", tries=1))
+    peer = deepseek.accept()
+    peer.request()
+    peer.send(b"HTTP/1.1 407 Who\x1b[2J\x85are you?\r\n\r\n")
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    assert error.reason.startswith(f"proxy {address}: Tunnel connection failed: 407 Who [2J")
+    assert closing(error).isprintable()
+    assert password not in closing(error)
+
+
+@pytest.fixture(scope="module")
+def simulated(logs: Any) -> Iterator[SimulatedDeepSeek]:
+    """Speaks HTTP, and no TLS."""
+    with SimulatedDeepSeek(logs("deepseek")) as process:
+        yield process
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:1", "connect 127.0.0.1:1: 127.0.0.1 Connection refused"),
+        ("http://no-such-host.invalid", "look-up no-such-host.invalid: "),
+        ("https://{address}", "TLS {address}: "),
+    ],
+)
+def test_a_server_logs_why_its_upstream_cannot_be_reached(
+    kind, start_proxy, simulated, url, reason
+):
+    """And tells the client no more than that it can't, and that another try won't help."""
+    address = simulated.url.removeprefix("http://")
+    settings = {"CHATPROXY_TRIES": 1, "DEEPSEEK_API_KEY": KEY}
+    proxy = start_proxy(kind, url.format(address=address), **settings)
+    session_id = new_id()
+    response = requests.post(
+        f"{proxy.url}/api/chat/stream",
+        json={"messages": [{"role": "user", "content": "Hello"}]},
+        headers={"X-Session-Id": session_id},
+        timeout=30,
+    )
+    assert (response.status_code, response.json()["code"]) == (502, "upstream_unreachable")
+    assert response.json()["error"].startswith("DeepSeek could not be reached")
+    assert response.headers["X-Should-Retry"] == "false"
+    proxy.closing_line(session_id)
+    (line,) = proxy.lines(f"{session_id} failed code=upstream_unreachable reason=")
+    assert reason.format(address=address) in line
+    assert line.endswith("(try 1 of 1, /chat/completions)")
+    assert KEY not in proxy.log()

@@ -1,0 +1,235 @@
+"""Look-ups of names: bounded, apart from all else, and left behind at a Stop."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from chatproxy.errors import Aborted
+from chatproxy.line import Line, Unreachable
+from chatproxy.resolver import PLACES, Resolver
+
+from .another import Another
+from .servers import wait_for
+
+PATIENCE = 10.0
+FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
+
+
+class Names:
+    """Stands in for the system: names that begin with "hang" hang until the end of the test."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.over = threading.Event()
+
+    def __call__(self, host: str, *_: Any, **__: Any) -> list[Any]:
+        self.asked.append(host)
+        if host.startswith("hang"):
+            self.over.wait(PATIENCE * 6)
+        if host.startswith("none"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return FOUND
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    names = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    yield names
+    names.over.set()
+
+
+class Asking:
+    """Somebody who waits for a name, in a thread."""
+
+    def __init__(self, resolver: Resolver, host: str, timeout: float = PATIENCE * 3) -> None:
+        self.line = Line(on_sent=lambda: None)
+        self._ended: queue.Queue[Any] = queue.Queue()
+        self._thread = threading.Thread(target=self._ask, args=(resolver, host, timeout))
+        self._thread.start()
+
+    def _ask(self, resolver: Resolver, host: str, timeout: float) -> None:
+        try:
+            self._ended.put(resolver.resolve(self.line, host, 443, timeout))
+        except Exception as error:
+            self._ended.put(error)
+
+    def end(self) -> Any:
+        ended = self._ended.get(timeout=PATIENCE)
+        self._thread.join()
+        return ended
+
+    def stop(self) -> None:
+        self.line.abort()
+        assert isinstance(self.end(), Aborted)
+
+
+def hanging(resolver: Resolver, names: Names, count: int) -> list[Asking]:
+    """So many look-ups that hang."""
+    asking = [Asking(resolver, f"hang{number}.test") for number in range(count)]
+    wait_for(lambda: len(names.asked) >= min(count, PLACES))
+    return asking
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7"])
+def test_an_address_is_not_looked_up(names: Names, address: str) -> None:
+    ((family, *_, found),) = Resolver().resolve(Line(on_sent=lambda: None), address, 443, 1.0)
+    assert (found, names.asked) == ((address, 443), [])
+    assert family == (socket.AF_INET6 if ":" in address else socket.AF_INET)
+
+
+@pytest.mark.parametrize("name", ["none.test", "a" * 64 + ".test", "a..test"])
+def test_what_cannot_be_resolved_is_said_in_the_resolvers_words(names: Names, name: str) -> None:
+    with pytest.raises(Unreachable) as caught:
+        Resolver().resolve(Line(on_sent=lambda: None), name, 443, PATIENCE)
+    assert str(caught.value)
+
+
+def test_look_ups_that_hang_and_were_stopped_do_not_hold_up_the_next(names: Names) -> None:
+    """All but one of the places are taken by look-ups that nobody waits for any more."""
+    resolver = Resolver()
+    for asking in hanging(resolver, names, PLACES - 1):
+        asking.stop()
+    assert Asking(resolver, "good.test").end() == FOUND
+    assert Asking(resolver, "good.test").end() == FOUND
+
+
+def test_past_the_bound_a_look_up_waits_for_a_place_and_then_fails_clearly(names: Names) -> None:
+    resolver = Resolver()
+    stopped = hanging(resolver, names, PLACES)
+    for asking in stopped:
+        asking.stop()
+    late = Asking(resolver, "good.test", timeout=0.05).end()
+    assert isinstance(late, Unreachable)
+    assert "no place" in str(late)
+    assert "good.test" not in names.asked
+
+
+def test_a_stop_ends_the_wait_for_a_place(names: Names) -> None:
+    resolver = Resolver(places=1)
+    first = hanging(resolver, names, 1)[0]
+    Asking(resolver, "hang2.test").stop()
+    first.stop()
+
+
+def test_a_place_that_gets_free_goes_to_whoever_has_waited_longest(names: Names) -> None:
+    """Those who have given up are passed over, and no look-up is made for them."""
+    resolver = Resolver(places=1)
+    first = hanging(resolver, names, 1)[0]
+    Asking(resolver, "gone.test").stop()
+    second = Asking(resolver, "good.test")
+    wait_for(lambda: len(resolver._waiting) == 2)
+    names.over.set()
+    assert first.end() == second.end() == FOUND
+    assert names.asked == ["hang0.test", "good.test"]
+    assert Asking(resolver, "again.test").end() == FOUND
+
+
+def test_a_look_up_that_takes_too_long_is_given_up_in_time(names: Names) -> None:
+    begun = time.monotonic()
+    failure = Asking(Resolver(), "hang.test", timeout=0.05).end()
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert str(failure) == "timed out after 0.05 s"
+
+
+def test_a_thread_that_cannot_be_started_is_a_failure_and_gives_its_place_back(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver, line = Resolver(places=1), Line(on_sent=lambda: None)
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        for _ in range(3):
+            with pytest.raises(Unreachable, match="new thread"):
+                resolver.resolve(line, "good.test", 443, PATIENCE)
+    assert resolver.resolve(line, "good.test", 443, PATIENCE) == FOUND
+
+
+UNDER_GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+from tests import test_resolver
+test_resolver.{}()
+"""
+
+
+def under_gevent(test: Callable[[], None]) -> None:
+    assert Another(UNDER_GEVENT.format(test.__name__)).rest() == ""
+
+
+def the_systems_look_ups_hang() -> Callable[[], None]:
+    """Have the system's own function hang for some names; return what lets them go."""
+    import _socket
+
+    from gevent import monkey
+
+    lock = monkey.get_original("_thread", "allocate_lock")()
+    lock.acquire()
+
+    def getaddrinfo(host: Any, *_: Any, **__: Any) -> list[Any]:
+        if str(host).startswith("hang"):
+            lock.acquire()
+            lock.release()
+        return FOUND
+
+    _socket.getaddrinfo = getaddrinfo
+    return lock.release
+
+
+def many_stopped_look_ups() -> None:
+    let_go = the_systems_look_ups_hang()
+    resolver = Resolver()
+    for count in (12, PLACES - 13):
+        stopped = [Asking(resolver, f"hang{number}.test") for number in range(count)]
+        time.sleep(0)
+        for each in stopped:
+            each.stop()
+        begun = time.monotonic()
+        assert Asking(resolver, "good.test").end() == FOUND
+        assert time.monotonic() - begun < PATIENCE / 2
+        # Nor is anything else that gevent leaves to threads held up.
+        assert socket.getaddrinfo("other.test", 443) == FOUND
+    let_go()
+
+
+def test_under_gevent_hanging_look_ups_hold_up_nobody() -> None:
+    """Neither the next question, nor what shares gevent's ten threads."""
+    under_gevent(many_stopped_look_ups)
+
+
+def a_function_in_its_place() -> None:
+    socket.getaddrinfo = names = Names()
+    resolver = Resolver()
+    for asking in hanging(resolver, names, PLACES - 1):
+        asking.stop()
+    assert Asking(resolver, "good.test").end() == FOUND
+
+
+def test_under_gevent_a_function_that_somebody_put_in_place_is_called() -> None:
+    under_gevent(a_function_in_its_place)
+
+
+def an_unpatched_one() -> None:
+    from gevent import monkey
+
+    socket.getaddrinfo = monkey.get_original("socket", "getaddrinfo")
+    let_go = the_systems_look_ups_hang()
+    asking = Asking(Resolver(), "hang.test")
+    time.sleep(0.01)  # the loop goes on
+    asking.stop()
+    let_go()
+
+
+def test_a_look_up_that_gevent_has_not_patched_does_not_hold_the_loop() -> None:
+    """After ``patch_all(dns=False)``."""
+    under_gevent(an_unpatched_one)
