@@ -144,6 +144,16 @@ class Body:
         return data
 
     @property
+    def chunked(self) -> bool:
+        """As ``http.client`` has it, for what watches that: Sentry looks at each response."""
+        return self._decoder is not None
+
+    @property
+    def length(self) -> int | None:
+        """Bytes that are to come; None if that is not known."""
+        return None if self.chunked else self._left
+
+    @property
     def received(self) -> bool:
         """Whether all of it has come from the socket."""
         return self._left == 0 if self._decoder is None else self._decoder.ended

@@ -224,8 +224,7 @@ class State:
         """
         leave = self.server.take_thread()
         try:
-            session = self.registry.claim(session_id, owner, grace)
-            return self._begin(session, question, leave)
+            return self._begin(self.registry.claim(session_id, owner, grace), question, leave)
         except BaseException:
             leave()
             raise

@@ -209,15 +209,7 @@ class _Poller:
 class _Wait:
     """A coroutine that waits, while the event loop takes its steps."""
 
-    __slots__ = (
-        "_awaited",
-        "_context",
-        "_coroutine",
-        "_has_more",
-        "_poller",
-        "_step",
-        "_timeout",
-    )
+    __slots__ = ("_awaited", "_context", "_coroutine", "_has_more", "_poller", "_step", "_timeout")
 
     def __init__(
         self,
