@@ -126,7 +126,7 @@ class Connection:
         if body is None:
             self.arrivals.finish(self._arrival)
             return None
-        request.body = io.BufferedReader(body, body.piece)
+        request.body = io.BufferedReader(body)
         self.arrivals.begin(self._arrival, "body", sys.maxsize)
         far = body.is_far_from_its_end and not request.must_close
         request.must_close |= far  # says so in the answer, unless all has come by then
@@ -261,15 +261,10 @@ def _tell(part: str, why: str) -> None:
     signals.request_unfinished.send(None, part=part, why=why)
 
 
-def dress(accepted: Any, context: Any, connection: Connection) -> Any:
-    """A socket of ours in the place of one that was just accepted.
-
-    :param context: for TLS, whose handshake is still to be done; None without.
-    """
-    client: Any
-    if context is None:
-        client = Client(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
-    else:
+def dress(accepted: Client, context: Any, connection: Connection) -> Any:
+    """The socket of a connection, with TLS if there is a ``context``, before its handshake."""
+    client: Any = accepted
+    if context is not None:
         context.sslsocket_class = TLSClient
         client = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
     client.connection = connection

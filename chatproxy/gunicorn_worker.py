@@ -20,7 +20,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import default_environ
 from gunicorn.workers.ggevent import GeventWorker
 
-from .gunicorn_client import Connection, Guard, dress
+from .gunicorn_client import Client, Connection, Guard, dress
 from .rotation import Rotation
 
 #: A request with which to try gunicorn. One header only: there may be a limit on their number.
@@ -43,7 +43,7 @@ def adopt(worker: Any, timeout: float, rotation: Rotation) -> bool:
 
 
 class Server(StreamServer):
-    """A listener of gunicorn's. Unlike gunicorn's own it leaves TLS to the worker."""
+    """A listener of gunicorn's, whose sockets are ours, and which leaves TLS to the worker."""
 
     def __init__(
         self,
@@ -59,6 +59,15 @@ class Server(StreamServer):
         super().__init__(listener, handle=handle, spawn=spawn)
         if environ["wsgi.multiprocess"]:
             self.max_accept = 1  # as gunicorn has it: leave some to the other workers
+
+    def do_read(self) -> tuple[Client, Any] | None:
+        """Accept a connection, as gevent does."""
+        listener = self.socket
+        try:
+            descriptor, address = listener._accept()
+        except BlockingIOError:
+            return None
+        return Client(listener.family, listener.type, listener.proto, fileno=descriptor), address
 
 
 class Worker(GeventWorker):
@@ -160,8 +169,9 @@ class Worker(GeventWorker):
 def fits(config: Any) -> bool:
     """Whether gunicorn reads requests as ``Connection`` expects; tried on one of our own."""
     peer, accepted = gevent.socket.socketpair()
-    connection = Connection(Guard(timeout=1, keepalive=1, most=1), accepted.fileno())
-    with peer, dress(accepted, None, connection) as client:
+    with peer, Client(accepted.family, accepted.type, fileno=accepted.detach()) as client:
+        guard = Guard(timeout=1, keepalive=1, most=1)
+        client.connection = Connection(guard, client.fileno())
         peer.sendall(_REQUEST)
         try:
             return _is_read_as_expected(client, config)
