@@ -75,6 +75,10 @@ class Door:
         self._closed_in: int | None = None
         self._name = ""
         self._path = Path()
+        #: The same for those who need it often.
+        self._address = ""
+        #: Where the socket is, and those of all other workers.
+        self.directory = ""
         self._identity: _Identity | None = None
         self._trusted_at = 0.0
         self._close: weakref.finalize[..., Door] | None = None
@@ -91,11 +95,6 @@ class Door:
         """
         self.open()
         return self._name
-
-    @property
-    def directory(self) -> Path:
-        """Where the socket is, and those of all other workers."""
-        return self._path.parent
 
     @property
     def settling(self) -> bool:
@@ -115,7 +114,7 @@ class Door:
     def _is_open(self) -> bool:
         if self._closed_in == os.getpid():
             return True  # for good
-        return self._process == os.getpid() and _identity(self._path) == self._identity
+        return self._process == os.getpid() and _identity(self._address) == self._identity
 
     def _open(self) -> None:
         returns = self._process == os.getpid()
@@ -125,6 +124,7 @@ class Door:
             # Locked, so that nobody finds the socket before it listens and takes it for dead.
             with self._run_dir.locked() as path:
                 self._path = path / self._name
+                self.directory, self._address = str(path), str(self._path)
                 _sweep(path)
                 self._begin(_listen(self._path), returns=returns)
         except (OSError, RuntimeError) as error:
@@ -143,7 +143,7 @@ class Door:
         if returns and self._close is not None and (earlier := self._close.detach()):
             _shut_down(earlier[2][0])
         self._close = weakref.finalize(self, _shut, listener, self._run_dir, os.getpid())
-        self._identity, self._process = _identity(self._path), os.getpid()
+        self._identity, self._process = _identity(self._address), os.getpid()
 
     def _start_accepting(self, listener: socket.socket) -> None:
         assert self._answer is not None
@@ -184,6 +184,10 @@ class Door:
             return [each for each in ours if each.endswith(SUFFIX) and each != self._name]
         return []
 
+    def is_me(self, name: str) -> bool:
+        """Whether a name is this worker's, if it has one yet."""
+        return name == self._name and self._process == os.getpid()
+
     def lives(self, name: str) -> bool:
         """Whether a worker has not ended."""
         return name == self._name or _is_open(self._run_dir.path / name)
@@ -207,7 +211,7 @@ def prefix_of(scope: str) -> str:
     return base64.urlsafe_b64encode(digest).decode()
 
 
-def _identity(path: Path) -> _Identity | None:
+def _identity(path: str) -> _Identity | None:
     """What tells a file from another that had its name."""
     try:
         found = os.lstat(path)

@@ -106,8 +106,8 @@ class LocalPeers:
         for key in keys:
             self._held.discard(key)
             with suppress(OSError, PeersUnavailable):
-                path, me = self._path(key), self._door.name
-                if os.readlink(path) == me:
+                path = self._path(key)
+                if self._door.is_me(os.readlink(path)):
                     os.unlink(path)
 
     def ask(self, holder: str, question: Message, seconds: float) -> Message:
@@ -123,7 +123,8 @@ class LocalPeers:
 
     def _path(self, key: Key) -> str:
         text = json.dumps([self._scope, *key]).encode()
-        return str(self._door.directory / hashlib.blake2b(text, digest_size=16).hexdigest())
+        digest = hashlib.blake2b(text, digest_size=16).hexdigest()
+        return f"{self._door.directory}/{digest}"
 
     def _take(self, key: Key, me: str) -> str | None:
         path = self._path(key)
