@@ -171,6 +171,26 @@ def test_no_answer_contains_a_byte_of_anothers(scripts: list[Script]) -> None:
             wait_for(lambda: following.followed == len(scripted.asked))
 
 
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.sampled_from([b"100 Continue", b"102 Processing", b"103 Early Hints"]), max_size=4)
+)
+def test_an_answer_that_follows_interim_ones_late_is_given_to_who_asked(
+    interim: list[bytes],
+) -> None:
+    """Also if the next user asks at once when the first has been told something."""
+
+    def answer(connection: socket.socket, user: bytes) -> None:
+        for status in interim:
+            connection.sendall(b"HTTP/1.1 %b\r\n\r\n" % status)
+            time.sleep(0.003)
+        connection.sendall(response(b"<%b>" % user))
+
+    with Scripted(answer) as scripted, pool_for(scripted.url) as upstream:
+        for user in (b"user 1", b"user 2", b"user 3"):
+            assert ask(upstream, user) == b"<%b>" % user
+
+
 # --- the connection that is used again, and those that are not
 
 
