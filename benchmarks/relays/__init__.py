@@ -23,7 +23,7 @@ from ..processes import gunicorn
 from .environments import NodePackages, PythonPackages, Unavailable, program, said_by
 from .relay import KEY, MOST_STREAMS, Launch, Relay, RunningRelay
 
-__all__ = ["ALL", "Relay", "RunningRelay", "Unavailable", "find"]
+__all__ = ["ALL", "Earlier", "Relay", "RunningRelay", "Unavailable", "find"]
 
 _HERE = Path(__file__).parent
 
@@ -49,6 +49,23 @@ class _Chatproxy(Relay):
                 "CHATPROXY_GRACE": 0.5,  # matters only when it is told to end
             },
         )
+
+
+class Earlier(_Chatproxy):
+    """chatproxy as it was, with what is installed now.
+
+    :param checkout: the folder of an earlier commit.
+    """
+
+    name = "earlier"
+    title = "chatproxy, earlier"
+
+    def __init__(self, checkout: Path) -> None:
+        self._checkout = checkout.resolve()
+
+    def launch(self, port: int, upstream_url: str, folder: Path) -> Launch:
+        launch = super().launch(port, upstream_url, folder)
+        return Launch(launch.command, {**launch.settings, "PYTHONPATH": self._checkout})
 
 
 class _Nginx(Relay):

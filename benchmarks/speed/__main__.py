@@ -32,7 +32,7 @@ from pathlib import Path
 from .. import command
 from ..load import LoadError
 from ..processes import Cores, on
-from ..relays import ALL, Relay
+from ..relays import ALL, Earlier, Relay
 from ..report import machine
 from . import plot, report
 from .measures import GROUPS, MEASURES, Measure
@@ -64,6 +64,7 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     add("--rounds", type=int, metavar="N", help="3, if not told otherwise")
     add("--relays", type=_relays, default=ALL, metavar="A,B", help=", ".join(r.name for r in ALL))
+    add("--earlier", type=Path, metavar="FOLDER", help="measure an earlier commit there too")
     add("--measures", type=_measures, metavar="A,B", help=", ".join(GROUPS))
     add("--streams", type=int, metavar="N", help="those of ten_thousand, if not 10,000")
     add("--markdown", type=Path, metavar="FILE", help="write the tables there too")
@@ -95,7 +96,9 @@ def main() -> int:
     try:
         with on(cores.others):
             measures = options.measures or MEASURES
-            results = _run(Rounds(_plan(options), options.relays, measures, cores))
+            earlier = [Earlier(options.earlier)] if options.earlier else []
+            relays = [*options.relays, *earlier]
+            results = _run(Rounds(_plan(options), relays, measures, cores))
     except KeyboardInterrupt:
         return 130
     except LoadError as error:
