@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from .attackers import ATTACKS, Attackers
 from .phases import PHASES, reach
 from .servers import Client, events, new_id, wait_for
 
@@ -82,6 +83,35 @@ def test_a_client_that_resets_its_connection_ends_the_upstream(stream):
     stream.client.reset()
     assert "outcome=stopped" in stream.proxy.closing_line(stream.id)
     stream.upstream_gone()
+
+
+@pytest.fixture(params=PHASES)
+def attacked_stream(request, start_proxy, deepseek):
+    """A stream beside clients that would keep the worker to themselves."""
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(reach(request.param, "gunicorn", start_proxy, deepseek))
+        for name in ("small chunks", "pipelined requests", "an unread body", "1 MiB of no JSON"):
+            attackers = stack.enter_context(Attackers(stream.proxy.port, ATTACKS[name]))
+            wait_for(lambda attackers=attackers: attackers.sent)
+        yield stream
+
+
+def test_beside_attackers_a_stop_ends_the_upstream_in_every_phase(attacked_stream):
+    stopped_at = time.monotonic()
+    status, receipt = attacked_stream.proxy.cancel(attacked_stream.id)
+    assert (status, receipt["upstreamClosed"]) == (200, True)
+    entry = attacked_stream.upstream_gone()
+    if entry and entry["peer_gone_mono"]:
+        assert entry["peer_gone_mono"] - stopped_at < 1
+
+
+def test_beside_attackers_a_client_that_leaves_ends_the_upstream_in_every_phase(attacked_stream):
+    left_at = time.monotonic()
+    attacked_stream.client.leave()
+    assert "outcome=stopped" in attacked_stream.proxy.closing_line(attacked_stream.id)
+    entry = attacked_stream.upstream_gone()
+    if entry and entry["peer_gone_mono"]:
+        assert entry["peer_gone_mono"] - left_at < 1
 
 
 def test_a_second_stop_finds_nothing(proxy):

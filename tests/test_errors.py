@@ -47,7 +47,12 @@ def test_status_and_code_can_be_chosen_for_one_refusal_alone() -> None:
     assert (errors.UpstreamError.status, errors.UpstreamError.code) == (502, "upstream_failed")
 
 
-PASSING = [errors.TooManySessions, errors.ShuttingDown, errors.PeersUnavailable]
+PASSING = [
+    errors.BodyTimeout,
+    errors.TooManySessions,
+    errors.ShuttingDown,
+    errors.PeersUnavailable,
+]
 
 
 @pytest.mark.parametrize("kind", [kind for kind, _, _ in REFUSALS if kind not in PASSING])
