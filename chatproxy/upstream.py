@@ -38,6 +38,7 @@ from .body import A_TURN, Body
 from .config import Settings
 from .connection import AbortableAdapter, current_line
 from .errors import Aborted, ConfigError, UpstreamError
+from .http1 import Malformed
 from .line import Line
 from .readiness import NOTHING_YET, Coroutine, Readable
 from .route import Route, SocksRoute, is_socks, proxy_for
@@ -228,8 +229,7 @@ class UpstreamCall:
         :param seconds: the longest wait, all told, in however many pieces it comes.
         """
         if self._body is not None:
-            with suppress(*_TRANSPORT_ERRORS):
-                _rest_of(self._body, seconds)
+            _rest_of(self._body, seconds)
 
     def close(self) -> None:
         """Close the connection, or give it back to the pool if the answer was read to its end."""
@@ -356,18 +356,18 @@ class UpstreamCall:
 
     def _words_of(self, body: Body) -> bytes:
         """What comes soon of the body of an error; its status is told in any case."""
-        said = b""
-        with suppress(*_TRANSPORT_ERRORS):
-            said = body.decoded(_rest_of(body, _ERROR_SECONDS))
+        said = _rest_of(body, _ERROR_SECONDS)
         if self._flag.is_set():
             raise Aborted
-        return said
+        with suppress(Malformed):
+            return body.decoded(said)
+        return b""
 
 
 def _rest_of(body: Body, seconds: float) -> bytes:
     """What comes of a body within so many seconds, all told, without its transfer coding.
 
-    It may not be all: neither what comes later, nor what is more than ``_REST_BYTES``.
+    It may not be all: not what comes later, or after a fault, or is more than ``_REST_BYTES``.
     """
     end, most = time.monotonic() + seconds, body.taken + _REST_BYTES
     rest = b""
@@ -378,6 +378,8 @@ def _rest_of(body: Body, seconds: float) -> bytes:
             time.sleep(A_TURN)
         except NOTHING_YET:
             wait_for_read(body.socket, left)
+        except _TRANSPORT_ERRORS:
+            break
     return rest
 
 

@@ -43,7 +43,7 @@ ERROR = {"error": {"message": f"The model\nfell over; key {KEY}.", "type": "serv
 STREAM = b"text/event-stream"
 
 #: What is sent after the head of a 200, and then: the connection stays open ("hold"), the body ends
-#: ("end"), or the connection breaks ("break").
+#: ("end"), the connection breaks ("break"), or what comes at once is no part of the body ("fault").
 WHOLE = {
     "finish_reason, then silence": (HI + STOP, "hold"),
     "finish_reason and usage, then silence": (HI + STOP + USAGE, "hold"),
@@ -51,6 +51,7 @@ WHOLE = {
     "finish_reason with spaces": (HI + event(chunk("", "length"), b"\n\n", None), "hold"),
     "finish_reason, then the end": (HI + STOP, "end"),
     "finish_reason, then a break": (HI + STOP, "break"),
+    "finish_reason, then what is no chunk": (HI + STOP, "fault"),
     "done, then silence": (HI + b"data: [DONE]\n\n", "hold"),
     "done with one line end, then silence": (HI + b"data: [DONE]\n", "hold"),
     "done with CRLF, then silence": (HI + b"data: [DONE]\r\n", "hold"),
@@ -84,6 +85,7 @@ FAILED = {
     "error without its line ends": HI + event(ERROR, b""),
     "error, then more": HI + event(ERROR) + STOP + b"data: [DONE]\n\n",
 }
+FAULT = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 DRIPS = {"drip": b": keep-alive\n\n", "blank drip": b"data:\n\nevent: x\ndata: \n\ndata: null\n\n"}
 PARTS = {
     **WHOLE,
@@ -139,12 +141,12 @@ def answer(connection, asked):
     body, then, *kind = PARTS[asked["play"]]
     content_type = b"Content-Type: %b\r\n" % (kind or [STREAM])[0] if kind != [None] else b""
     connection.sendall(
-        b"HTTP/1.1 200 OK\r\n%bTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n"
-        % (content_type, len(body), body)
+        b"HTTP/1.1 200 OK\r\n%bTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n%b"
+        % (content_type, len(body), body, FAULT if then == "fault" else b"")
     )
     if then == "end":
         connection.sendall(b"0\r\n\r\n")
-    elif then != "break":
+    elif then not in ("break", "fault"):
         drip(connection, DRIPS.get(then, b""))
     return then == "end"
 

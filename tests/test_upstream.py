@@ -1191,3 +1191,19 @@ def test_a_key_at_the_cut_of_a_long_message_is_not_passed_on(
 ) -> None:
     body = {"error": {"message": "x" * (1000 - len(KEY) // 2) + KEY}}
     assert KEY[: len(KEY) // 2] not in refused(connect, mocked, 400, json=body).message
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 5000", b"Transfer-Encoding: chunked"])
+def test_what_came_of_an_error_is_told_though_its_body_breaks_off(
+    connect: Connect, deepseek: DeepSeek, length: bytes
+) -> None:
+    calling = Calling(connect(deepseek.url))
+    peer = deepseek.accept()
+    peer.request()
+    said = b'{"error": {"message": "Too hot."}}'
+    body = b"%x\r\n%b\r\nno chunk\r\n" % (len(said), said) if b"chunked" in length else said
+    peer.send(b"HTTP/1.1 400 No\r\n%b\r\n\r\n%b" % (length, body))
+    peer.socket.close()
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    assert error.message == "Too hot."
