@@ -52,7 +52,8 @@ def produce(
 
     :param choices: how many choices it has.
     """
-    outcome, refusal = Outcome.FAILED, None
+    outcome = Outcome.FAILED
+    refusal: Refusal | None = None
     try:
         session.on_cancel(call.abort)
         yield from _pump(session, call, _Intake(session, call, choices))
@@ -63,7 +64,12 @@ def produce(
         refusal = copy.copy(error)  # without the frames, which hold all that there is of the answer
     except Exception:
         logger.exception("An answer failed by an error of the server")
-        refusal = UpstreamError("The answer failed by an error of the server.", status=500)
+        refusal = Refusal(
+            "The answer failed by an error of the server.",
+            status=500,
+            code=UpstreamError.code,
+            should_retry=False,
+        )
     finally:
         _finish(session, call, registry, session.end(outcome), refusal)
 
@@ -194,7 +200,7 @@ def _finish(
     call: UpstreamCall,
     registry: Registry,
     outcome: Outcome,
-    refusal: UpstreamError | None,
+    refusal: Refusal | None,
 ) -> None:
     try:
         if session.reason is Reason.USER:
@@ -213,7 +219,7 @@ def _finish(
                 registry.release(session)
 
 
-def _write_ending(session: StreamSession, outcome: Outcome, refusal: UpstreamError | None) -> None:
+def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | None) -> None:
     if outcome is Outcome.STOPPED:
         if session.reason in _TIMED_OUT and not session.events:
             session.refusal = UpstreamError(

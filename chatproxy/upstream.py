@@ -54,6 +54,8 @@ LONGEST_PAUSE = 20.0
 _READ_BYTES = 64 * 1024
 #: The most that is read of the rest of a body, or of that of an error.
 _REST_BYTES = 64 * 1024
+#: How much of the beginning of the key may be read by anybody.
+_HARMLESS = 6
 #: How long the body of an error is awaited, in seconds: a sentence, that comes with the status or
 #: not at all.
 _ERROR_SECONDS = 2.0
@@ -145,11 +147,18 @@ class Upstream:
         )
 
     def without_key(self, text: str) -> str:
-        """This text without the key, which DeepSeek may repeat; one printable line of it."""
+        """This text without the key, which DeepSeek may repeat; one printable line of it.
+
+        The text may be cut amid the key.
+        """
+        printable = "".join(each if each.isprintable() else " " for each in text)
+        line = " ".join(printable.split())
         if self._key:
-            text = text.replace(self._key, "***")
-        printable = (each if each.isprintable() else " " for each in text)
-        return " ".join("".join(printable).split())[:1000]
+            line = line.replace(self._key, "***")
+            for length in range(len(self._key) - 1, _HARMLESS, -1):
+                if line.endswith(self._key[:length]):
+                    line = line[:-length] + "***"
+        return line[:1000]
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -280,7 +289,7 @@ class UpstreamCall:
             raise self._refusal(response)
         self._body = self._line.body
         if self._body is not None and self._body.unknown_coding:
-            raise UpstreamError("DeepSeek's answer is compressed in a way that was not asked for.")
+            raise self._told(refusals.compressed(self._body.unknown_coding))
         self._content_type = response.headers.get("Content-Type", "")
         if not refusals.may_be_a_stream(self._content_type):
             said = self._said()
@@ -299,10 +308,14 @@ class UpstreamCall:
         error = UpstreamError("DeepSeek's answer is not a stream of events.")
         if found is not None:
             error = self.reported(found, begun=False)
-        excerpt = self._upstream.without_key(said.decode("utf-8", "replace"))[:200]
-        kind = self._content_type[:100]
+        kind = self._upstream.without_key(self._content_type)[:100]
+        excerpt = self._excerpt_of(said)
         error.reason = f"got no event stream with status 200, Content-Type {kind!r}: {excerpt!r}"
         return error
+
+    def _excerpt_of(self, said: bytes) -> str:
+        """The beginning of a body, for operators."""
+        return self._upstream.without_key(said.decode("utf-8", "replace"))[:200]
 
     def reported(self, error: Any, *, begun: bool) -> UpstreamError:
         """The error for one that DeepSeek reports within an answer; see ``refusals.reported``."""
@@ -347,6 +360,8 @@ class UpstreamCall:
         pause = refusals.seconds_of(response.headers.get("Retry-After"))
         message = self._upstream.without_key(refusals.message_in(said))
         error = refusals.refusal(response.status_code, message, pause)
+        if said and not message:
+            error.reason += f": {self._excerpt_of(said)!r}"
         error.transient = response.status_code in _RETRIED_STATUSES
         error.pause = pause
         return error
@@ -387,6 +402,7 @@ def _pause_after(error: UpstreamError, number: int) -> float | None:
     """Seconds until the next try, after so many and this error; None for no more."""
     if not error.transient:
         return None
-    if error.pause is None:
-        return random.uniform(0.5, 1.0) * FIRST_PAUSE * float(2 ** (number - 1))  # noqa: S311
-    return error.pause if error.pause <= LONGEST_PAUSE else None
+    pause = random.uniform(0.5, 1.0) * FIRST_PAUSE * float(2 ** (number - 1))  # noqa: S311
+    if error.pause is not None:
+        pause = max(pause, error.pause)  # servers say 0, too
+    return pause if pause <= LONGEST_PAUSE else None

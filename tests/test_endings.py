@@ -111,7 +111,7 @@ PARTS = {
     "html": (
         b"<html>\n[SSE] forged ended\x1b\xe2\x80\xa8</html>" + KEY.encode(),
         "end",
-        b"text/html",
+        b"text/html; about=" + KEY.encode(),
     ),
     "stream without a type": (HI + STOP, "end", None),
     "stream as plain text": (HI + STOP, "end", b"text/plain; charset=utf-8"),
@@ -232,10 +232,14 @@ def test_a_whole_answer_is_over_a_few_seconds_before_the_idle_timer(patient_prox
 
 @pytest.mark.parametrize("part", CUT)
 def test_an_end_without_finish_reason_and_done_is_a_failure(proxy, part):
-    response = ask(proxy, part)
+    """The log tells why."""
+    session_id = new_id()
+    response = ask(proxy, part, session_id)
     *_, last = events(response.content)
     assert json.loads(last["data"])["error"]["code"] == "upstream_failed"
     assert "[DONE]" not in response.text
+    proxy.closing_line(session_id)
+    assert len(proxy.reasons(session_id)) == 1
 
 
 def test_each_choice_that_is_asked_for_has_to_finish(proxy):
@@ -261,6 +265,9 @@ def test_an_error_within_an_answer_fails_it(proxy, part):
     assert KEY not in response.text
     assert "outcome=failed phase=streaming" in proxy.closing_line(session_id)
     assert proxy.lines(f"{session_id} failed code=upstream_failed")
+    (reason,) = proxy.reasons(session_id)
+    assert 'reported an error: {"message": "The model' in reason
+    assert KEY not in proxy.log()
 
 
 def test_an_error_event_need_not_be_json(proxy):
