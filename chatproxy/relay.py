@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from . import refusals, signals, sse
+from .call import UpstreamCall
 from .disconnect import Watch
 from .errors import Aborted, Refusal, UpstreamError
 from .readiness import Coroutine
@@ -23,7 +24,6 @@ from .reading import Reading
 from .registry import Registry
 from .session import Outcome, Phase, Reason, StreamSession
 from .transcript import chunk_of, finished_in
-from .upstream import UpstreamCall
 
 if TYPE_CHECKING:
     from .wire import Wire

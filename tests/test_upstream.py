@@ -27,15 +27,17 @@ import requests
 import trustme
 from responses import RequestsMock
 
+from chatproxy import call as call_module
 from chatproxy import upstream as upstream_module
 from chatproxy.answer_log import AnswerLog
+from chatproxy.call import LONGEST_PAUSE, UpstreamCall
 from chatproxy.config import Settings
 from chatproxy.connection import current_line
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
 from chatproxy.line import Line
 from chatproxy.readiness import Coroutine, run
 from chatproxy.session import Phase, Reason, StreamSession
-from chatproxy.upstream import LONGEST_PAUSE, Upstream, UpstreamCall
+from chatproxy.upstream import Upstream
 
 from .another import Another
 from .many import MANY, Many
@@ -57,7 +59,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.upper().endswith(("_PROXY", "_CA_BUNDLE")) or name == "NETRC":
             monkeypatch.delenv(name)
-    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(call_module, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture
@@ -363,7 +365,7 @@ def test_without_a_usable_wish_the_pauses_grow(
     monkeypatch: pytest.MonkeyPatch,
     retry_after: str | None,
 ) -> None:
-    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", 4.0)
+    monkeypatch.setattr(call_module, "FIRST_PAUSE", 4.0)
     first, second = pauses_after(connect, mocked, retry_after)
     assert 2.0 <= (first or 0) <= 4.0 <= (second or 0) <= 8.0
 
@@ -1217,7 +1219,7 @@ def test_a_kept_connection_that_deepseek_has_given_up_is_not_tried(
     said: bytes | None, connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it closed without a word, or said that it is about to."""
-    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", PATIENCE)
+    monkeypatch.setattr(call_module, "FIRST_PAUSE", PATIENCE)
     upstream = connect(deepseek.url)
     first = Calling(upstream)
     peer = deepseek.accept()
