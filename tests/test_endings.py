@@ -61,6 +61,8 @@ WHOLE = {
     "done without a line end, then a break": (HI + b"data: [DONE]", "break"),
     "done, then more": (HI + b"data: [DONE]\n\n" + HI + event(ERROR), "hold"),
     "a last event with one line end": (HI + STOP[:-1], "end"),
+    "a last event with one line end, then silence": (HI + STOP[:-1], "hold"),
+    "a last event without a line end, then silence": (HI + STOP[:-2], "hold"),
     "a last event without a line end": (HI + STOP[:-2], "end"),
 }
 CUT = {
@@ -97,6 +99,7 @@ PARTS = {
         event({"error": {"message": "Wrong key sk-01***cdef", "code": "invalid_api_key"}}),
         "hold",
     ),
+    "error without a line end, then silence": (HI + event(ERROR, b""), "hold"),
     "text error": (HI + b"event: error\ndata: It broke.\n\n", "hold"),
     "blank": (HI + b"data:\n\ndata: \n\nevent: ping\ndata:\n\ndata: null\n\n", "blank drip"),
     "two choices": (HI + event(chunk("", "stop", 0)) + event(chunk("", "stop", 1)), "end"),
@@ -268,6 +271,11 @@ def test_an_error_within_an_answer_fails_it(proxy, part):
     (reason,) = proxy.reasons(session_id)
     assert 'reported an error: {"message": "The model' in reason
     assert KEY not in proxy.log()
+
+
+def test_an_error_is_not_waited_for_any_longer_than_it_is_whole(patient_proxy):
+    *_, last = events(ask(patient_proxy, "error without a line end, then silence").content)
+    assert json.loads(last["data"])["error"]["message"] == "The model fell over; key ***."
 
 
 def test_an_error_event_need_not_be_json(proxy):
