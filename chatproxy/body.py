@@ -8,6 +8,8 @@ come is taken at once, and decoded in one go. Rules:
   anything came after the response, and the next one on the connection can't begin with it.
 * Each call of ``receive`` reads from the socket once at the most, and does a bounded amount of
   work, whatever was sent: it inflates one piece, and gives out few lines.
+* What came before a fault is given out before the fault is raised, however the two were cut: an
+  answer that is whole by then must not depend on that.
 * Nothing waits but ``socket.recv``, and only if the socket blocks.
 """
 
@@ -103,6 +105,7 @@ class Body:
         self._without_body = method in ("HEAD", "CONNECT")
         self._over = b""  # what came with the head, or is left after the end
         self._held = b""  # what has come and is decoded, and is not given out
+        self._fault: Malformed | None = None  # what came after what is given out
         self._decoder: ChunkDecoder | None = None
         self._left: int | None = 0  # bytes that are to come; None for all up to the end
         self._persists = False
@@ -167,9 +170,15 @@ class Body:
         """Whether more of it may be had without a read from the socket."""
         return bool(
             self._held
-            or (self._inflater is not None and self._inflater.has_more)
+            or self._fault
+            or (self._inflater is not None and (self._inflater.has_more or self._is_cut))
             or (self._over and not self.received)
         )
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether all has come, and the content coding has not ended by that."""
+        return self.received and self._inflater is not None and self._inflater.open
 
     @property
     def reusable(self) -> bool:
@@ -204,6 +213,8 @@ class Body:
 
     def receive_coded(self) -> bytes:
         """The same with its content coding, and in no other piece than it came."""
+        if self._fault is not None:
+            raise self._fault
         if self.received:
             return b""
         data, self._over = self._over, b""
@@ -215,18 +226,27 @@ class Body:
                 raise http.client.IncompleteRead(b"", self._left)
             self._left = 0
         elif self._decoder is not None:
-            data = self._decoder.feed(data)
+            data = self._decode(self._decoder, data)
         elif self._left is not None:
             self._over = data[self._left :]
             data = data[: self._left]
             self._left -= len(data)
         return data
 
+    def _decode(self, decoder: ChunkDecoder, data: bytes) -> bytes:
+        try:
+            return decoder.feed(data)
+        except Malformed as fault:
+            if not fault.found:
+                raise
+            self._fault = fault
+            return fault.found
+
     def _inflate(self) -> bytes:
         inflater = self._inflater
         assert inflater is not None
         piece = inflater.feed(b"" if inflater.has_more else self.receive_coded())
-        if self.received and inflater.open and not inflater.has_more:
+        if self._is_cut and not (piece or inflater.has_more):
             raise http.client.IncompleteRead(b"")
         return piece
 

@@ -55,7 +55,7 @@ class Refusal(ChatProxyError):
     #: The OpenAI client libraries read ``X-Should-Retry``, and would otherwise send again after a
     #: 408, 409, 429 or 5xx.
     should_retry: bool | None = None
-    #: Why, for operators alone; one line.
+    #: Why, for operators alone; one line. Empty if the message says it.
     reason: str = ""
 
     def __init__(

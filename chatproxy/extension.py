@@ -22,6 +22,7 @@ from flask_cors import CORS
 from . import exposure, logs, scopes, shutdown, signals, views
 from . import payload as payloads
 from .arrivals import BodyTimer
+from .call import UpstreamCall
 from .clock import Clock
 from .config import Settings, unknown_names
 from .desk import Desk
@@ -41,7 +42,7 @@ from .relay import Follower, produce
 from .servers import Server
 from .session import Outcome, StreamSession
 from .transcript import Transcript
-from .upstream import Upstream, UpstreamCall
+from .upstream import Upstream
 
 logger = logs.logger
 

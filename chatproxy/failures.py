@@ -29,7 +29,9 @@ _TLS_CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 def unanswered(error: BaseException, line: Line) -> UpstreamError:
     """The error for a request that got no answer."""
     failure = _kind_of(error, line.step)
-    failure.reason = f"{line.step.value} {line.peer}: {words_of(error)}"
+    # Without a peer no step has begun: a mock stands in DeepSeek's place.
+    step = f"{line.step.value} {line.peer}: " if line.peer else ""
+    failure.reason = step + words_of(error)
     return failure
 
 

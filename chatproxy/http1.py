@@ -44,6 +44,9 @@ _WITHOUT_BODY = frozenset({204, 304})
 class Malformed(http.client.HTTPException):
     """What came is not HTTP/1.x, or not fit to be relied on. Its text is one sentence."""
 
+    #: What had been decoded, and not given out, when it was noticed.
+    found = b""
+
 
 class Framing(NamedTuple):
     """Where the body of a response ends (RFC 9112, section 6.3).
@@ -193,9 +196,17 @@ class ChunkDecoder:
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes; return what they are without the coding.
 
-        :raises Malformed: if this is not the chunked coding.
+        :raises Malformed: if this is not the chunked coding; it has what was found before.
         """
         found: list[bytes] = []
+        try:
+            self._take(data, found)
+        except Malformed as fault:
+            fault.found = b"".join(found)
+            raise
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def _take(self, data: bytes, found: list[bytes]) -> None:
         begin = 0
         if self._rest:
             data, self._rest = self._rest + data, b""
@@ -220,7 +231,6 @@ class ChunkDecoder:
                 self._left = size and size + 2
                 self._trailers = 0 if size else _MOST_TRAILERS
         self.exceeded = self.ended and begin < len(data)
-        return found[0] if len(found) == 1 else b"".join(found)
 
     def _take_part(self, data: bytes, begin: int, found: list[bytes]) -> int:
         end = begin + self._left

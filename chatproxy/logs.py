@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from . import signals
+from .errors import UpstreamError
 from .session import StreamSession
 
 logger = logging.getLogger("chatproxy")
@@ -58,8 +59,9 @@ def _try_failed(
 @signals.stream_closed.connect
 def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
     if (refusal := session.refusal) is not None:
-        if refusal.reason:
-            logger.warning("DeepSeek failed %s: %s", session.id, _within_a_line(refusal.reason))
+        if isinstance(refusal, UpstreamError):
+            reason = _within_a_line(refusal.reason or refusal.message)
+            logger.warning("DeepSeek failed %s: %s", session.id, reason)
         logger.warning("[SSE] %s failed code=%s", session.id, refusal.code)
     logger.info(
         "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d",

@@ -62,11 +62,17 @@ def _kind_of(status: int, message: str, retry_after: int | None) -> UpstreamErro
 
 
 def message_in(body: bytes) -> str:
-    """DeepSeek's own sentence: ``{"error": {"message": …}}``."""
+    """DeepSeek's own sentence in the body of a refusal; empty if there is none."""
     try:
-        message = json.loads(body)["error"]["message"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        error = error_in(json.loads(body))
+    except (ValueError, RecursionError):
         return ""
+    return _message_of(error)
+
+
+def _message_of(error: Any) -> str:
+    """The sentence of an error that is one, or has one in ``message``."""
+    message = error.get("message") if isinstance(error, dict) else error
     return message if isinstance(message, str) else ""
 
 
@@ -94,15 +100,23 @@ def reported(error: Any, clean: Callable[[str], str], *, begun: bool) -> Upstrea
     :param clean: makes a text one short line without the key.
     :param begun: whether the client has got a part of the answer already, and so a status.
     """
-    fields = error if isinstance(error, dict) else {"message": error}
-    message = fields.get("message")
-    sentence = _PART_OF_A_KEY.sub("***", clean(message)) if isinstance(message, str) else ""
-    status = _status_of(fields)
+    sentence = _PART_OF_A_KEY.sub("***", clean(_message_of(error)))
+    status = _status_of(error if isinstance(error, dict) else {})
     if status in _PLAIN and not begun:
-        return refusal(status, sentence, None)
-    if status in _ABOUT_THE_ACCOUNT:
-        sentence = refusal(status, "", None).message
-    return UpstreamError(sentence or "DeepSeek reported an error.")
+        found = refusal(status, sentence, None)
+    elif status in _ABOUT_THE_ACCOUNT:
+        found = UpstreamError(refusal(status, "", None).message)
+    else:
+        found = UpstreamError(sentence or "DeepSeek reported an error.")
+    found.reason = f"reported an error: {_PART_OF_A_KEY.sub('***', clean(_text_of(error)))}"
+    return found
+
+
+def _text_of(error: Any) -> str:
+    try:
+        return error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
+    except RecursionError:
+        return "it is nested too deeply"
 
 
 def _status_of(fields: dict[str, Any]) -> int:
@@ -113,6 +127,13 @@ def _status_of(fields: dict[str, Any]) -> int:
         if text.isascii() and text.isdigit() and len(text) == 3:
             return int(text)
     return 0
+
+
+def compressed(coding: str) -> UpstreamError:
+    """The error for an answer with a content coding that can't be taken off."""
+    error = UpstreamError("DeepSeek's answer is compressed in a way that was not asked for.")
+    error.reason = f"Content-Encoding {coding!r}"
+    return error
 
 
 def may_be_a_stream(content_type: str) -> bool:

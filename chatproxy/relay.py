@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from . import refusals, signals, sse
+from .call import UpstreamCall
 from .disconnect import Watch
 from .errors import Aborted, Refusal, UpstreamError
 from .readiness import Coroutine
@@ -23,7 +24,6 @@ from .reading import Reading
 from .registry import Registry
 from .session import Outcome, Phase, Reason, StreamSession
 from .transcript import chunk_of, finished_in
-from .upstream import UpstreamCall
 
 if TYPE_CHECKING:
     from .wire import Wire
@@ -40,6 +40,8 @@ _OBJECT = b"data: {"
 #: quotes are escaped, it can't be. (``rfind`` is three times as fast as ``in`` here.)
 _ERROR = b'"error"'
 _UNFINISHED = b'"finish_reason":null'
+#: With what an event ends that may end an answer.
+_LAST = (b"}", b"]")
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 
 _TIMED_OUT = frozenset({Reason.IDLE, Reason.DEADLINE})
@@ -52,7 +54,8 @@ def produce(
 
     :param choices: how many choices it has.
     """
-    outcome, refusal = Outcome.FAILED, None
+    outcome = Outcome.FAILED
+    refusal: Refusal | None = None
     try:
         session.on_cancel(call.abort)
         yield from _pump(session, call, _Intake(session, call, choices))
@@ -63,7 +66,12 @@ def produce(
         refusal = copy.copy(error)  # without the frames, which hold all that there is of the answer
     except Exception:
         logger.exception("An answer failed by an error of the server")
-        refusal = UpstreamError("The answer failed by an error of the server.", status=500)
+        refusal = Refusal(
+            "The answer failed by an error of the server.",
+            status=500,
+            code=UpstreamError.code,
+            should_retry=False,
+        )
     finally:
         _finish(session, call, registry, session.end(outcome), refusal)
 
@@ -79,8 +87,10 @@ def _pump(session: StreamSession, call: UpstreamCall, intake: _Intake) -> Corout
         if ended:
             intake.end()
     except UpstreamError:
-        if not session.whole:
+        if not (intake.whole or (session.whole and session.concluded)):
             raise
+        if not intake.whole:
+            intake.end()
     if intake.failure is not None:
         raise intake.failure
     if session.end(Outcome.FINISHED) is not Outcome.FINISHED:
@@ -95,7 +105,9 @@ class _Intake:
     """Takes what DeepSeek sends, and puts the events into the log. Never waits.
 
     The answer is whole by a ``finish_reason`` for each choice, or by ``[DONE]``. An event with an
-    error in it fails the answer, whole or not, and is not an event of the answer.
+    error in it fails the answer, whole or not, and is not an event of the answer. The last event
+    may lack its line ends: with a ``finish_reason`` it counts if the body ends well, or if nothing
+    more comes.
 
     :param choices: how many choices the answer has.
     """
@@ -115,6 +127,11 @@ class _Intake:
     def over(self) -> bool:
         """Whether what may still come does not matter."""
         return self.done or self.failure is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all choices have finished, by events that are whole."""
+        return len(self._finished) >= self._choices
 
     def take(self, piece: bytes) -> bool:
         """Take the next bytes; return whether there is room for more, and more to come."""
@@ -144,15 +161,15 @@ class _Intake:
             self._session.log.pulse()  # once for all of them: each wakes every reader
         if events:
             self._record(events)
-        if not decoder.is_between_events and decoder.is_done:
-            self.done = True
+        if not (decoder.is_between_events or self.over) and piece.rstrip().endswith(_LAST):
+            self._look_at(decoder.pending)
         return not (self.done or self.failure or self._session.log.full)
 
     def end(self) -> None:
         """Take the end of the body, which came as it should: the last event may lack line ends."""
         if not self.over:
             self.take(b"\n\n")
-        if not (self.over or self._session.whole):
+        if not (self.over or self.whole):
             self.failure = self._too_short()
 
     def _failure_in(self, block: bytes, *, begun: bool) -> UpstreamError | None:
@@ -167,7 +184,17 @@ class _Intake:
     def _finish(self, block: bytes) -> None:
         if _FINISH_REASON.search(block):
             self._finished |= finished_in(chunk_of(block))
-            self._session.whole = len(self._finished) >= self._choices
+            self._session.whole = self.whole
+
+    def _look_at(self, pending: bytes) -> None:
+        """See what the present event says, if it lacks no more than its line ends."""
+        self.done = sse.is_done(pending)
+        if isinstance(chunk := chunk_of(pending), dict) and not self.whole:
+            if refusals.error_in(chunk) is not None:
+                self.failure = self._failure_in(pending, begun=False)
+            ended = self._finished | finished_in(chunk)
+            self._session.whole = len(ended) >= self._choices
+            self._session.quiet_since = time.monotonic()
 
     def _too_short(self) -> UpstreamError:
         if self._decoder.strays and not self._session.events:
@@ -194,7 +221,7 @@ def _finish(
     call: UpstreamCall,
     registry: Registry,
     outcome: Outcome,
-    refusal: UpstreamError | None,
+    refusal: Refusal | None,
 ) -> None:
     try:
         if session.reason is Reason.USER:
@@ -213,7 +240,7 @@ def _finish(
                 registry.release(session)
 
 
-def _write_ending(session: StreamSession, outcome: Outcome, refusal: UpstreamError | None) -> None:
+def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | None) -> None:
     if outcome is Outcome.STOPPED:
         if session.reason in _TIMED_OUT and not session.events:
             session.refusal = UpstreamError(

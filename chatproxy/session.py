@@ -105,6 +105,8 @@ class StreamSession:
         self.bytes = 0
         #: Whether all of the answer has come, and at most its end has not.
         self.whole = False
+        #: Whether its end is not waited for any more.
+        self.concluded = False
         #: Since when only its end is waited for; None while readers are waited for.
         self.quiet_since: float | None = None
         #: Times of the monotonic clock, in seconds.
@@ -146,6 +148,7 @@ class StreamSession:
     def conclude(self) -> None:
         """End every wait of an answer that is whole, so that it ends now. Never blocks."""
         with self._lock:
+            self.concluded = True
             hooks = list(self._abort_hooks)
         for abort in hooks:
             abort()

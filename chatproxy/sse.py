@@ -39,6 +39,7 @@ KEEP_ALIVE = b": keep-alive\n"
 HEARTBEAT = b": heartbeat\n"
 
 _DONE_BYTES = 64
+_PENDING_BYTES = 4096
 _STRAY_BYTES = 4096
 _DROPPED = (b"id", b"retry")
 _NOTHING = (b"", b"null")
@@ -83,14 +84,14 @@ class Decoder:
         return blocks
 
     @property
-    def is_done(self) -> bool:
-        """Whether what has come of the present event says that the answer is done.
+    def pending(self) -> bytes:
+        """What has come of the present event; nothing if that is much.
 
-        It may lack its line ends: nothing that could still follow would matter.
+        It may be all of it but its line ends.
         """
-        if self._held + self._open > _DONE_BYTES:
-            return False
-        return is_done(b"\n".join([*self._lines, b"".join(self._line)]))
+        if self._held + self._open > _PENDING_BYTES:
+            return b""
+        return b"\n".join([*self._lines, b"".join(self._line)])
 
     def _take_lines(self, piece: bytes) -> list[bytes]:
         if self._start is not None:

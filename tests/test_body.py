@@ -247,6 +247,49 @@ def test_a_compressed_body_is_read_to_its_end(
     assert body.reusable
 
 
+FLUSHED = (deflater := zlib.compressobj(wbits=31)).compress(b"hello") + deflater.flush(
+    zlib.Z_SYNC_FLUSH
+)
+GZIP = HEAD + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        CHUNKED + chunk(b"hello") + EARLY,
+        CHUNKED + chunk(b"hel") + chunk(b"lo") + b"x\r\n",
+        CHUNKED + b"5\r\nhelloxx",
+        CHUNKED + chunk(b"hello") + b"0\r\n" + b"a: b\r\n" * 200,
+        GZIP + chunk(FLUSHED) + LAST,
+        GZIP + chunk(FLUSHED) + EARLY,
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_what_came_before_a_fault_is_given_though_it_came_with_it(
+    connect: Connect, sent: bytes, together: bool
+) -> None:
+    body, peer = connect(b"")
+    threading.Thread(target=peer.sendall, args=(sent,)).start()
+    if not together:
+        body.socket = OneByOne(body.socket)  # type: ignore[assignment]
+    body.begin()
+    found: list[bytes] = []
+    with pytest.raises(http.client.HTTPException):
+        found.extend(iter(body.receive, None))
+    assert b"".join(found) == b"hello"
+    assert not body.complete
+
+
+class OneByOne:
+    """A socket from which each read gets one byte."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def recv(self, _count: int) -> bytes:
+        return self._sock.recv(1)
+
+
 @pytest.mark.parametrize(("coding", "pack"), PACKERS)
 def test_a_compressed_body_that_is_cut_is_an_error(
     connect: Connect, coding: str, pack: Callable[[bytes], bytes]

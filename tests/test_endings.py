@@ -43,7 +43,7 @@ ERROR = {"error": {"message": f"The model\nfell over; key {KEY}.", "type": "serv
 STREAM = b"text/event-stream"
 
 #: What is sent after the head of a 200, and then: the connection stays open ("hold"), the body ends
-#: ("end"), or the connection breaks ("break").
+#: ("end"), the connection breaks ("break"), or what comes at once is no part of the body ("fault").
 WHOLE = {
     "finish_reason, then silence": (HI + STOP, "hold"),
     "finish_reason and usage, then silence": (HI + STOP + USAGE, "hold"),
@@ -51,6 +51,7 @@ WHOLE = {
     "finish_reason with spaces": (HI + event(chunk("", "length"), b"\n\n", None), "hold"),
     "finish_reason, then the end": (HI + STOP, "end"),
     "finish_reason, then a break": (HI + STOP, "break"),
+    "finish_reason, then what is no chunk": (HI + STOP, "fault"),
     "done, then silence": (HI + b"data: [DONE]\n\n", "hold"),
     "done with one line end, then silence": (HI + b"data: [DONE]\n", "hold"),
     "done with CRLF, then silence": (HI + b"data: [DONE]\r\n", "hold"),
@@ -60,6 +61,8 @@ WHOLE = {
     "done without a line end, then a break": (HI + b"data: [DONE]", "break"),
     "done, then more": (HI + b"data: [DONE]\n\n" + HI + event(ERROR), "hold"),
     "a last event with one line end": (HI + STOP[:-1], "end"),
+    "a last event with one line end, then silence": (HI + STOP[:-1], "hold"),
+    "a last event without a line end, then silence": (HI + STOP[:-2], "hold"),
     "a last event without a line end": (HI + STOP[:-2], "end"),
 }
 CUT = {
@@ -84,6 +87,7 @@ FAILED = {
     "error without its line ends": HI + event(ERROR, b""),
     "error, then more": HI + event(ERROR) + STOP + b"data: [DONE]\n\n",
 }
+FAULT = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 DRIPS = {"drip": b": keep-alive\n\n", "blank drip": b"data:\n\nevent: x\ndata: \n\ndata: null\n\n"}
 PARTS = {
     **WHOLE,
@@ -95,6 +99,7 @@ PARTS = {
         event({"error": {"message": "Wrong key sk-01***cdef", "code": "invalid_api_key"}}),
         "hold",
     ),
+    "error without a line end, then silence": (HI + event(ERROR, b""), "hold"),
     "text error": (HI + b"event: error\ndata: It broke.\n\n", "hold"),
     "blank": (HI + b"data:\n\ndata: \n\nevent: ping\ndata:\n\ndata: null\n\n", "blank drip"),
     "two choices": (HI + event(chunk("", "stop", 0)) + event(chunk("", "stop", 1)), "end"),
@@ -109,7 +114,7 @@ PARTS = {
     "html": (
         b"<html>\n[SSE] forged ended\x1b\xe2\x80\xa8</html>" + KEY.encode(),
         "end",
-        b"text/html",
+        b"text/html; about=" + KEY.encode(),
     ),
     "stream without a type": (HI + STOP, "end", None),
     "stream as plain text": (HI + STOP, "end", b"text/plain; charset=utf-8"),
@@ -139,12 +144,12 @@ def answer(connection, asked):
     body, then, *kind = PARTS[asked["play"]]
     content_type = b"Content-Type: %b\r\n" % (kind or [STREAM])[0] if kind != [None] else b""
     connection.sendall(
-        b"HTTP/1.1 200 OK\r\n%bTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n"
-        % (content_type, len(body), body)
+        b"HTTP/1.1 200 OK\r\n%bTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n%b"
+        % (content_type, len(body), body, FAULT if then == "fault" else b"")
     )
     if then == "end":
         connection.sendall(b"0\r\n\r\n")
-    elif then != "break":
+    elif then not in ("break", "fault"):
         drip(connection, DRIPS.get(then, b""))
     return then == "end"
 
@@ -230,10 +235,14 @@ def test_a_whole_answer_is_over_a_few_seconds_before_the_idle_timer(patient_prox
 
 @pytest.mark.parametrize("part", CUT)
 def test_an_end_without_finish_reason_and_done_is_a_failure(proxy, part):
-    response = ask(proxy, part)
+    """The log tells why."""
+    session_id = new_id()
+    response = ask(proxy, part, session_id)
     *_, last = events(response.content)
     assert json.loads(last["data"])["error"]["code"] == "upstream_failed"
     assert "[DONE]" not in response.text
+    proxy.closing_line(session_id)
+    assert len(proxy.reasons(session_id)) == 1
 
 
 def test_each_choice_that_is_asked_for_has_to_finish(proxy):
@@ -259,6 +268,14 @@ def test_an_error_within_an_answer_fails_it(proxy, part):
     assert KEY not in response.text
     assert "outcome=failed phase=streaming" in proxy.closing_line(session_id)
     assert proxy.lines(f"{session_id} failed code=upstream_failed")
+    (reason,) = proxy.reasons(session_id)
+    assert 'reported an error: {"message": "The model' in reason
+    assert KEY not in proxy.log()
+
+
+def test_an_error_is_not_waited_for_any_longer_than_it_is_whole(patient_proxy):
+    *_, last = events(ask(patient_proxy, "error without a line end, then silence").content)
+    assert json.loads(last["data"])["error"]["message"] == "The model fell over; key ***."
 
 
 def test_an_error_event_need_not_be_json(proxy):

@@ -35,6 +35,7 @@ LAYERS = [
         "failures",
         "readiness",
         "upstream",
+        "call",
         "disconnect",
         "logs",
         "metrics",
@@ -59,8 +60,8 @@ ONLY_FOR_TYPES = {("views", "extension")}
 
 #: What is imported by few modules alone.
 RESERVED = {
-    "requests": {"connection", "failures", "route", "upstream"},
-    "urllib3": {"connection", "upstream"},
+    "requests": {"call", "connection", "failures", "route", "upstream"},
+    "urllib3": {"call", "connection"},
     "gevent": {"disconnect", "gunicorn_client", "gunicorn_worker", "readiness", "resolver"},
     "python_socks": {"route"},
     "prometheus_client": {"metrics"},

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 import requests_mock
 import responses
 from flask import Flask
@@ -96,6 +97,16 @@ def test_a_mocked_error_is_an_error(app: Flask, answer: Answer, status: int, cod
     assert response.json is not None
     assert response.json["code"] == code
     assert asked() == 1
+
+
+def test_the_words_of_a_mocked_exception_are_in_the_log(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.extensions["chatproxy"].upstream.tries = 1
+    with responses.RequestsMock() as mock:
+        mock.add("POST", URL, body=requests.ConnectionError("Out of order"))
+        assert ask(app).status_code == 502
+    wait_for(lambda: "DeepSeek failed session_1: Out of order (try 1 of 1" in caplog.text)
 
 
 def test_a_mocked_redirect_is_not_followed(app: Flask, answer: Answer) -> None:

@@ -25,16 +25,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from urllib3.connection import HTTPConnection
 
+from chatproxy import call as call_module
 from chatproxy import connection as connection_module
-from chatproxy import upstream as upstream_module
 from chatproxy.answer_log import AnswerLog
+from chatproxy.call import UpstreamCall
 from chatproxy.config import Settings
 from chatproxy.connection import current_line
 from chatproxy.errors import Aborted, UpstreamError
 from chatproxy.line import Line
 from chatproxy.readiness import run
 from chatproxy.session import Reason, StreamSession
-from chatproxy.upstream import Upstream, UpstreamCall
+from chatproxy.upstream import Upstream
 
 from .scripted import Scripted, chunk, requests_on, response
 from .servers import wait_for
@@ -45,7 +46,7 @@ EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(call_module, "FIRST_PAUSE", 0.001)
 
 
 @contextlib.contextmanager
@@ -351,7 +352,7 @@ NOT_IN_ORDER = {
 def test_a_connection_whose_answer_does_not_end_well_is_not_used_again(
     played: Played, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    monkeypatch.setattr(upstream_module, "_ERROR_SECONDS", 0.01)
+    monkeypatch.setattr(call_module, "_ERROR_SECONDS", 0.01)
     session = new_session()
     asking = played.aside.submit(ask, played.upstream, b"user 1", session)
     peer = played.accept()

@@ -282,16 +282,25 @@ def test_the_last_event_is_known_before_its_line_ends_come(
     decoder = Decoder()
     for byte in before + last[:-1]:
         decoder.feed(bytes([byte]))
-        assert not decoder.is_done
+        assert not sse.is_done(decoder.pending)
     decoder.feed(last[-1:] + ends)
-    assert decoder.is_done
+    assert sse.is_done(decoder.pending)
+
+
+def test_of_a_long_event_nothing_is_told_before_it_is_whole() -> None:
+    """Else each byte of it would cost as much as all before."""
+    decoder = Decoder()
+    decoder.feed(b"data: " + b"x" * 3000)
+    assert len(decoder.pending) == 3006
+    decoder.feed(b"x" * 3000)
+    assert decoder.pending == b""
 
 
 @pytest.mark.parametrize("line", [b": [DONE]", b"id: [DONE]", b'data: "[DONE]"', b"data: [DONE"])
 def test_a_line_that_is_not_the_last_event_is_not_taken_for_it(line: bytes) -> None:
     decoder = Decoder()
     decoder.feed(b"data: {}\n\n" + line)
-    assert not decoder.is_done
+    assert not sse.is_done(decoder.pending)
 
 
 @pytest.mark.parametrize("ends", [b"", b"\n", b"\r", b"\r\n"])

@@ -27,15 +27,17 @@ import requests
 import trustme
 from responses import RequestsMock
 
+from chatproxy import call as call_module
 from chatproxy import upstream as upstream_module
 from chatproxy.answer_log import AnswerLog
+from chatproxy.call import LONGEST_PAUSE, UpstreamCall
 from chatproxy.config import Settings
 from chatproxy.connection import current_line
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
 from chatproxy.line import Line
 from chatproxy.readiness import Coroutine, run
 from chatproxy.session import Phase, Reason, StreamSession
-from chatproxy.upstream import LONGEST_PAUSE, Upstream, UpstreamCall
+from chatproxy.upstream import Upstream
 
 from .another import Another
 from .many import MANY, Many
@@ -57,7 +59,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.upper().endswith(("_PROXY", "_CA_BUNDLE")) or name == "NETRC":
             monkeypatch.delenv(name)
-    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(call_module, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture
@@ -178,6 +180,51 @@ def test_what_deepseek_says_of_a_wrong_request_is_passed_on(
     assert refused(connect, mocked, status, json=said).message == "Invalid temperature"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"error": "No model of that name"},
+        {"object": "error", "message": "No model of that name", "code": 400},
+    ],
+)
+def test_other_servers_say_it_in_another_form(
+    connect: Connect, mocked: RequestsMock, said: dict[str, Any]
+) -> None:
+    """Ollama and vLLM."""
+    assert refused(connect, mocked, 400, json=said).message == "No model of that name"
+
+
+def test_operators_read_the_beginning_of_a_body_without_a_sentence(
+    connect: Connect, mocked: RequestsMock
+) -> None:
+    error = refused(connect, mocked, 500, body=f"<h1>Out\nof order</h1> {KEY}".encode())
+    assert error.reason == (
+        "status 500: '<h1>Out of order</h1> ***' (try 1 of 3, /chat/completions)"
+    )
+    assert error.message == "DeepSeek answered with status 500."
+
+
+def test_operators_read_in_which_way_an_answer_is_compressed(
+    connect: Connect, deepseek: DeepSeek
+) -> None:
+    calling = Calling(connect(deepseek.url))
+    peer = deepseek.accept()
+    peer.request()
+    peer.begin(f"Content-Encoding: br, {KEY}")
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    assert error.reason == "Content-Encoding 'br, ***' (try 1 of 3, /chat/completions)"
+
+
+@pytest.mark.parametrize("length", [7, 12, len(KEY) - 1])
+def test_the_beginning_of_the_key_at_the_end_of_a_text_is_not_told(
+    connect: Connect, length: int
+) -> None:
+    """The text may have been cut there."""
+    assert connect().without_key(f"Your key: {KEY[:length]}\n") == "Your key: ***"
+    assert connect().without_key(f"{KEY[:length]} {KEY} s") == f"{KEY[:length]} *** s"
+
+
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 429, 500, 503])
 def test_whatever_else_deepseek_says_stays_here(
     connect: Connect, mocked: RequestsMock, status: int
@@ -191,7 +238,7 @@ def test_whatever_else_deepseek_says_stays_here(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"[]", b"null", b'{"error": "x"}', b'{"error": {"message": 5}}', b"\xff"],
+    [b"", b"<html>", b"[]", b"null", b'{"error": {"message": 5}}', b"\xff"],
 )
 def test_a_rejection_without_a_sentence_gets_ours(
     connect: Connect, mocked: RequestsMock, body: bytes
@@ -297,7 +344,7 @@ def pauses_after(
     return noted.pauses
 
 
-@pytest.mark.parametrize("seconds", ["0", "7", " 20 "])
+@pytest.mark.parametrize("seconds", ["7", " 20 "])
 def test_the_pause_is_as_long_as_deepseek_asks(
     connect: Connect, mocked: RequestsMock, seconds: str
 ) -> None:
@@ -311,14 +358,14 @@ def test_the_pause_may_be_given_as_a_date(connect: Connect, mocked: RequestsMock
     assert all(pause is not None and 5 <= pause <= 10 for pause in pauses)
 
 
-@pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5", "٣"])
+@pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5", "٣", "0"])
 def test_without_a_usable_wish_the_pauses_grow(
     connect: Connect,
     mocked: RequestsMock,
     monkeypatch: pytest.MonkeyPatch,
     retry_after: str | None,
 ) -> None:
-    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", 4.0)
+    monkeypatch.setattr(call_module, "FIRST_PAUSE", 4.0)
     first, second = pauses_after(connect, mocked, retry_after)
     assert 2.0 <= (first or 0) <= 4.0 <= (second or 0) <= 8.0
 
@@ -1172,7 +1219,7 @@ def test_a_kept_connection_that_deepseek_has_given_up_is_not_tried(
     said: bytes | None, connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it closed without a word, or said that it is about to."""
-    monkeypatch.setattr(upstream_module, "FIRST_PAUSE", PATIENCE)
+    monkeypatch.setattr(call_module, "FIRST_PAUSE", PATIENCE)
     upstream = connect(deepseek.url)
     first = Calling(upstream)
     peer = deepseek.accept()
@@ -1191,3 +1238,19 @@ def test_a_key_at_the_cut_of_a_long_message_is_not_passed_on(
 ) -> None:
     body = {"error": {"message": "x" * (1000 - len(KEY) // 2) + KEY}}
     assert KEY[: len(KEY) // 2] not in refused(connect, mocked, 400, json=body).message
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 5000", b"Transfer-Encoding: chunked"])
+def test_what_came_of_an_error_is_told_though_its_body_breaks_off(
+    connect: Connect, deepseek: DeepSeek, length: bytes
+) -> None:
+    calling = Calling(connect(deepseek.url))
+    peer = deepseek.accept()
+    peer.request()
+    said = b'{"error": {"message": "Too hot."}}'
+    body = b"%x\r\n%b\r\nno chunk\r\n" % (len(said), said) if b"chunked" in length else said
+    peer.send(b"HTTP/1.1 400 No\r\n%b\r\n\r\n%b" % (length, body))
+    peer.socket.close()
+    error = calling.join()
+    assert isinstance(error, UpstreamError)
+    assert error.message == "Too hot."
