@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
-from chatproxy.reservations import EARLY_CANCEL_SECONDS
+from chatproxy.early_stops import EARLY_CANCEL_SECONDS
 from chatproxy.upstream import KEPT_CONNECTIONS
 
 from . import load

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chatproxy.config import Settings
-from chatproxy.reservations import EARLY_CANCEL_SECONDS
+from chatproxy.early_stops import EARLY_CANCEL_SECONDS
 
 from . import load
 from .fates import STOPPED

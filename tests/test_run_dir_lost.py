@@ -156,7 +156,7 @@ def test_while_the_file_system_is_full_all_say_so_and_then_it_mends_itself(
     small_disk, deepseek, logs
 ):
     settings = {"CHATPROXY_TOKENS": cluster.tokens("ada"), "CHATPROXY_RUN_DIR": small_disk / "run"}
-    with Proxy("gunicorn", deepseek.url, logs("full"), **settings) as proxy:
+    with Proxy("gunicorn", deepseek.url, logs("full"), cluster.OPTIONS, **settings) as proxy:
         (pid,) = cluster.children(proxy)
         worker = cluster.Worker(proxy, pid)
         stream = begin(worker)
@@ -194,9 +194,8 @@ def run_dirs(shared):
 
 
 def start_in(shared, deepseek, logs, *options, config=True):
-    command = [*COMMANDS["gunicorn"], *options, "--keep-alive", "60", "tests.serving:app"]
-    if not config:
-        command[command.index("python:chatproxy.gunicorn_config")] = os.devnull
+    doors = cluster.OPTIONS if config else ("-c", "python:tests.plain_doors", "--keep-alive", "60")
+    command = [*COMMANDS["gunicorn"], *options, *doors, "tests.serving:app"]
     environment = clean_environment(
         DEEPSEEK_BASE_URL=deepseek.url,
         CHATPROXY_TOKENS=cluster.tokens("ada"),

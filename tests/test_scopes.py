@@ -175,7 +175,7 @@ def site(request, deepseek, logs, tmp_path_factory):
     """A server of three workers with two applications, and its run directory."""
     run_dir = tmp_path_factory.mktemp("r") / "run"
     settings = {"CHATPROXY_RUN_DIR": str(run_dir), "CHATPROXY_MAX_SESSIONS_PER_OWNER": 2}
-    command = [*COMMANDS["gunicorn"], "-w", "3", "--keep-alive", "60", "tests.tenants:app"]
+    command = [*COMMANDS["gunicorn"], "-w", "3", *cluster.OPTIONS, "tests.tenants:app"]
     with contextlib.ExitStack() as stack:
         if request.param != "unnamed":
             settings["TEST_NAMED"] = "yes"
@@ -260,7 +260,7 @@ def test_operators_see_whose_an_answer_is_and_stop_the_one_that_they_mean(site, 
 
 def test_two_servers_of_different_names_in_one_run_directory_do_not_meet(deepseek, logs, tmp_path):
     settings = {"CHATPROXY_RUN_DIR": str(tmp_path / "r"), "CHATPROXY_TOKENS": cluster.tokens("ada")}
-    options = ["--workers", "2", "--keep-alive", "60"]
+    options = ["--workers", "2", *cluster.OPTIONS]
     with contextlib.ExitStack() as stack:
         proxies = [
             stack.enter_context(
