@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -119,6 +120,26 @@ def test_at_the_end_of_the_grace_an_answer_is_told_that_the_server_stops(rotatin
     assert [each["event"] for each in events(body) if "event" in each] == ["stopped"]
     assert b'"reason":"shutdown"' in body
     assert "outcome=stopped" in server.closing_line(session_id)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_start_is_refused_while_workers_are_replaced(rotating, workers):
+    server = rotating(workers, CHATPROXY_GRACE=20)
+
+    def answer():
+        running = server.start(new_id(), simulate={"rate": 100, "tokens": 5})
+        status, body = running.read_answer()
+        running.leave()
+        return status, events(body)[-1]["data"]
+
+    def hold(_number):
+        found = set()
+        while server.log().count("is to be replaced") <= 3:
+            found.add(answer())
+        return found
+
+    with ThreadPoolExecutor(4) as clients:
+        assert set().union(*clients.map(hold, range(4))) == {(200, "[DONE]")}
 
 
 def test_there_are_as_many_workers_afterwards_as_before(rotating):
