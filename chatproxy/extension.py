@@ -144,7 +144,8 @@ class State:
         run_dir = RunDir(settings.run_dir)
         #: What the application is called among those that share what it shares.
         self.scope = scopes.claim(app, name, settings.name or app.name)
-        self.metrics = Metrics(app, lambda: run_dir.path / "metrics", self.scope)
+        alone = scopes.is_alone(self.scope)  # with files of its own, which nobody would take over
+        self.metrics = Metrics(app, None if alone else lambda: run_dir.path / "metrics", self.scope)
         self._door = Door(run_dir, self.scope)
         self._peers = peers = _find_peers(settings, self._door, self.scope)
         self.registry = Registry(settings, app, peers)

@@ -40,6 +40,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: After how many applications of a name it is looked whether several of them live.
 _POWERS = {2**exponent for exponent in range(20)}
 
+_ALONE_MARK = "#alone-"
 _SEVERAL = (
     "Several applications of this process are called %s: give each a name, ChatProxy(name=...), so "
     "that all workers agree which is which, whatever the order in which they are made."
@@ -90,6 +91,11 @@ def claim(app: Any, name: str | None, default: str) -> str:
     return name
 
 
+def is_alone(scope: str) -> bool:
+    """Whether no other process has an application of this scope, nor will have."""
+    return _ALONE_MARK in scope
+
+
 def applications() -> list[Any]:
     """The applications of this process that live."""
     return list(_scopes.values())
@@ -111,7 +117,7 @@ def _numbered(app: Any, default: str) -> str:
         return known[0]
     if _is_amid_a_request():
         _warn_once(_ALONE, default)
-        scope = f"{default}#{secrets.token_hex(4)}"
+        scope = f"{default}{_ALONE_MARK}{secrets.token_hex(4)}"
         _enter(app, scope)
         return scope
     while True:

@@ -259,6 +259,9 @@ def test_tenants_that_each_worker_makes_in_another_order_do_not_meet(
         deepseek.gone(session_id)
         warnings = server.log().count("was made amid a request, and has no name")
         assert warnings == (0 if named else 2)
+        assert acme.count("chatproxy_stop_seconds_count") == 1
+        kept = {each.name for each in (tmp_path / "r" / "metrics").glob("*")}
+        assert kept == ({"chatproxy-acme", "chatproxy-globex"} if named else set())
 
 
 def operate(*command):
