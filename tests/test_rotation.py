@@ -26,6 +26,8 @@ def test_the_old_goes_only_when_the_new_is_ready(signals):
     rotation, turns = Rotation(), iter([True, True])
 
     def wait():
+        if len(signals) == 2:
+            return False  # it is this one that goes
         assert signals == [(7, signal.SIGTTIN)]
         if not next(turns, False):
             rotation.note_ready()
@@ -50,9 +52,25 @@ def test_one_worker_at_a_time_is_replaced(signals):
             os._exit(rotation.replace(7, lambda: False))
         assert os.waitpid(child, 0)[1] == 0
         rotation.note_ready()
-        return True
+        return len(signals) < 2
 
     assert rotation.replace(7, wait)
+
+
+def test_the_next_does_not_begin_before_the_one_that_goes_can_have_been_told(signals):
+    rotation, tried = Rotation(), []
+
+    def wait():
+        rotation.note_ready()
+        if len(signals) == 2:
+            child = os.fork()
+            if not child:
+                os._exit(rotation.replace(7, lambda: False))
+            tried.append(os.waitpid(child, 0)[1])
+        return len(tried) < 3
+
+    assert rotation.replace(7, wait)
+    assert tried == [0, 0, 0]
 
 
 def pid(server):
