@@ -39,7 +39,7 @@ class Desk:
         return answer(question)
 
     def _tell_readiness(self, _question: Message) -> Message:
-        return {"state": "draining" if self._registry.drain.begun else "ready"}
+        return {"state": "draining" if self._registry.drain.leaving else "ready"}
 
     def _tell_state(self, question: Message) -> Message:
         return {"state": self._registry.state_for_peer(_key(question))}

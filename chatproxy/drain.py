@@ -23,6 +23,8 @@ class Drain:
         self._lock = threading.Lock()
         #: Sessions whose end the application has not been told of yet.
         self._untold: set[StreamSession] = set()
+        #: Whether this worker is about to end: the others need not count on it.
+        self.leaving = False
         #: Whether no new session may begin.
         self.begun = False
 
@@ -55,7 +57,7 @@ class Drain:
         Returns when the application has been told of each, or a little later without that.
         """
         with self._lock:
-            self.begun = True
+            self.leaving = self.begun = True
         self._wait(grace)
         for session in self._admitted():
             session.cancel(Reason.SHUTDOWN)

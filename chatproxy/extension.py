@@ -66,7 +66,8 @@ class ChatProxy:
     :param name: what the application is called, in all its workers alike: 1 to 64 characters of
         A-Z a-z 0-9 . _ - . Several applications need names of their own if they are in one
         process, or share a run directory or a Redis. Left out, it is ``CHATPROXY_NAME`` or the
-        application's import name; a further one of that name in a process has a number.
+        application's import name; a further one of that name in a process has a number,
+        and one that is made amid a request is not shared with other processes.
     :raises ConfigError: if the name can't be one; and see ``init_app``.
     """
 
@@ -144,7 +145,8 @@ class State:
         run_dir = RunDir(settings.run_dir)
         #: What the application is called among those that share what it shares.
         self.scope = scopes.claim(app, name, settings.name or app.name)
-        self.metrics = Metrics(app, lambda: run_dir.path / "metrics", self.scope)
+        alone = scopes.is_alone(self.scope)  # with files of its own, which nobody would take over
+        self.metrics = Metrics(app, None if alone else lambda: run_dir.path / "metrics", self.scope)
         self._door = Door(run_dir, self.scope)
         self._peers = peers = _find_peers(settings, self._door, self.scope)
         self.registry = Registry(settings, app, peers)

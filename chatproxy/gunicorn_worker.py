@@ -20,6 +20,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import default_environ
 from gunicorn.workers.ggevent import GeventWorker
 
+from . import scopes
 from .gunicorn_client import Client, Connection, Guard, dress
 from .rotation import Rotation
 
@@ -157,13 +158,18 @@ class Worker(GeventWorker):
 
     def _be_replaced(self) -> None:
         self.log.info("Worker %s has served %d requests; it is to be replaced.", self.pid, self.nr)
-        while self.alive and not self.rotation.replace(self.ppid, self._may_wait):
+        while self._stays() and not self.rotation.replace(self.ppid, self._may_wait):
             gevent.sleep(0.5)
         self._rotate_at = self.nr + self._rotate_after
 
     def _may_wait(self) -> bool:
         gevent.sleep(0.05)
-        return bool(self.alive)
+        return self._stays()
+
+    def _stays(self) -> bool:
+        """Whether this worker was not told to stop: it goes on for a while if it was."""
+        states = [app.extensions["chatproxy"] for app in scopes.applications()]
+        return bool(self.alive) and not any(state.registry.drain.leaving for state in states)
 
 
 def fits(config: Any) -> bool:

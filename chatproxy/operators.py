@@ -13,8 +13,9 @@ from typing import Any
 
 from .errors import PeersUnavailable
 from .peers import Message
-from .peers.door import SUFFIX, Gone, ask, prefix_of
+from .peers.door import SUFFIX, prefix_of
 from .peers.run_dir import of_this_user
+from .peers.words import Gone, ask
 
 #: Seconds for a worker to answer in.
 _SECONDS = 3.0

@@ -5,7 +5,9 @@ the other way round: the worker asks its master for one more (SIGTTIN), and when
 for one fewer (SIGTTOU). Then the master tells its oldest worker to stop (SIGTERM), which drains as
 on any SIGTERM. With one worker that is this one; with several, each goes in its turn.
 
-One worker at a time does so: its master counts signals, and two of a kind may become one.
+One worker at a time does so: its master counts signals, and two of a kind may become one. Nor does
+the next begin before the one that goes has been told: it would ask for a worker more, and not for
+one fewer, and there would be one too many from then on.
 """
 
 from __future__ import annotations
@@ -14,7 +16,11 @@ import fcntl
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable
+
+#: Seconds in which a master has told its oldest worker to stop.
+_TELLING_SECONDS = 1.0
 
 
 class Rotation:
@@ -49,6 +55,9 @@ class Rotation:
                 if not may_wait():
                     return True
             os.kill(master, signal.SIGTTOU)
+            end = time.monotonic() + _TELLING_SECONDS
+            while time.monotonic() < end and may_wait():
+                pass
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
         return True

@@ -7,6 +7,9 @@ is both. Without one it is the application's own, which is all too often the sam
 
 * A number is never used again, also if an earlier application is garbage: all processes that make
   the same applications in the same order agree, whatever their garbage collectors do.
+* One that is made amid a request, as tenants are when somebody first comes, has a random number: no
+  two processes make those in the same order, and a Stop that misses is better than one that reaches
+  another tenant's answer.
 * A name that was given is free again when its application is garbage, as in a test suite, which
   makes the same one again and again. While that lives, nobody else has it.
 
@@ -18,10 +21,13 @@ from __future__ import annotations
 import gc
 import logging
 import re
+import secrets
+import sys
 import threading
 import time
 import weakref
 from collections import Counter
+from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
@@ -34,10 +40,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: After how many applications of a name it is looked whether several of them live.
 _POWERS = {2**exponent for exponent in range(20)}
 
+_ALONE_MARK = "#alone-"
+_SEVERAL = (
+    "Several applications of this process are called %s: give each a name, ChatProxy(name=...), so "
+    "that all workers agree which is which, whatever the order in which they are made."
+)
+_ALONE = (
+    "An application that is called %s was made amid a request, and has no name: other processes "
+    "neither stop its answers nor read them again. Give it one, ChatProxy(name=...)."
+)
+
 _lock = threading.Lock()
 _scopes: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _counts: Counter[str] = Counter()
-_warned: set[str] = set()
+_warned: set[tuple[str, str]] = set()
 
 
 def check_name(name: Any) -> str:
@@ -75,6 +91,11 @@ def claim(app: Any, name: str | None, default: str) -> str:
     return name
 
 
+def is_alone(scope: str) -> bool:
+    """Whether no other process has an application of this scope, nor will have."""
+    return _ALONE_MARK in scope
+
+
 def applications() -> list[Any]:
     """The applications of this process that live."""
     return list(_scopes.values())
@@ -94,6 +115,11 @@ def _numbered(app: Any, default: str) -> str:
     # There is one already if this is a second try, after a wrong setting.
     if known := [scope for scope, other in _scopes.items() if other is app]:
         return known[0]
+    if _is_amid_a_request():
+        _warn_once(_ALONE, default)
+        scope = f"{default}{_ALONE_MARK}{secrets.token_hex(4)}"
+        _enter(app, scope)
+        return scope
     while True:
         with _lock:
             _counts[default] += 1
@@ -102,12 +128,22 @@ def _numbered(app: Any, default: str) -> str:
         if _enter(app, scope):
             break
     # Not each time: to collect takes a while, and a test suite makes hundreds.
-    if number - 1 in _POWERS and default not in _warned and _is_shared(default):
-        _warned.add(default)
-        logger.warning(
-            "Several applications of this process are called %s: give each a name, "
-            "ChatProxy(name=...), so that all workers agree which is which, whatever the order "
-            "in which they are made.",
-            default,
-        )
+    if number - 1 in _POWERS and (_SEVERAL, default) not in _warned and _is_shared(default):
+        _warn_once(_SEVERAL, default)
     return scope
+
+
+def _warn_once(sentence: str, default: str) -> None:
+    if (sentence, default) not in _warned:
+        _warned.add((sentence, default))
+        logger.warning(sentence, default)
+
+
+def _is_amid_a_request() -> bool:
+    """Whether this is called below a WSGI server: somebody there has an environment (PEP 3333)."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if any(type(value) is dict and "wsgi.input" in value for value in frame.f_locals.values()):
+            return True
+        frame = frame.f_back
+    return False

@@ -150,12 +150,14 @@ def shortcomings(environ: Environ, settings: Settings) -> Iterator[str]:
 def _gunicorn_worker() -> Any:
     """The worker that this process is, if it is one of gunicorn's: its signal handlers tell."""
     worker = getattr(signal.getsignal(signal.SIGABRT), "__self__", None)
-    return worker if type(worker).__module__.startswith("gunicorn.") else None
+    modules = [kind.__module__ for kind in type(worker).__mro__]  # with our settings it is ours
+    return worker if any(module.startswith("gunicorn.") for module in modules) else None
 
 
 def _is_gevent(environ: Environ, worker: Any) -> bool:
     software = str(environ.get("SERVER_SOFTWARE", ""))
-    return software.startswith("gevent") or type(worker).__name__.startswith("Gevent")
+    kinds = [kind.__name__ for kind in type(worker).__mro__]
+    return software.startswith("gevent") or any(name.startswith("Gevent") for name in kinds)
 
 
 def _is_blind_bridge(environ: Environ) -> bool:

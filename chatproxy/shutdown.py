@@ -4,10 +4,12 @@ A server's own handler of SIGTERM (gunicorn's, say) closes the listening socket 
 no Stop could arrive any more. Therefore ours comes before it: no new answer begins, the running
 ones have their grace time and can be stopped, and then the server's handler is called; or earlier,
 once another worker is ready to take what comes, as when a server is reloaded: that one passes on a
-Stop for what still runs here. It is put
-in place when the application is made, or by the first answer of the process, if servers set theirs
-later, as they do where the application is made before they fork. Where the process has no handler
-of its own for SIGTERM, nothing is touched.
+Stop for what still runs here. If it is ready already, as when a worker is replaced, nobody is
+refused: what comes here until the socket is closed begins here.
+
+The handler is put in place when the application is made, or by the first answer of the process, if
+servers set theirs later, as they do where the application is made before they fork. Where the
+process has no handler of its own for SIGTERM, nothing is touched.
 
 An interpreter that exits stops what still runs, so that each answer is closed and logged.
 """
@@ -30,6 +32,9 @@ from .registry import Registry
 
 #: Seconds between two looks for a worker that is ready.
 _LOOK_SECONDS = 0.3
+#: Seconds that a server may take to close its listening socket, and its clients to hear that their
+#: connections are not kept. gunicorn looks once a second.
+_CLOSING_SECONDS = 2.0
 
 
 class Shutdown:
@@ -65,17 +70,29 @@ class Shutdown:
             if turn.acquire(blocking=False):
                 go_on()
 
+        drain, end = self._registry.drain, time.monotonic() + self._grace
+        drain.leaving = True
         try:
-            _thread.start_new_thread(self._hand_over, (go_on_once,))
-            self._registry.drain.run(self._grace)
+            if self._is_replaced():
+                go_on_once()
+                time.sleep(min(_CLOSING_SECONDS, self._grace))
+            else:
+                _thread.start_new_thread(self._hand_over, (go_on_once, end))
+            drain.run(max(0.0, end - time.monotonic()))
         finally:
             go_on_once()
 
-    def _hand_over(self, go_on: Callable[[], Any]) -> None:
+    def _is_replaced(self) -> bool:
+        """Whether another worker takes what comes."""
+        if not self._door.others():
+            return False
+        # First a pause: where the whole server is told to stop, the others are as well.
+        time.sleep(_LOOK_SECONDS)
+        return self._door.is_anyone("ready")
+
+    def _hand_over(self, go_on: Callable[[], Any], end: float) -> None:
         """Go on as soon as another worker can take what comes."""
-        end = time.monotonic() + self._grace
         while time.monotonic() < end:
-            # First a pause: where the whole server is told to stop, the others are as well.
             time.sleep(_LOOK_SECONDS)
             if self._door.is_anyone("ready"):
                 go_on()

@@ -1,5 +1,9 @@
-"""Two applications of one process, made by one function, for gunicorn: ``tests.tenants:app``."""
+"""Two applications of one process, made by one function, for gunicorn: ``tests.tenants:app``.
 
+With ``TEST_LAZY`` each is made when somebody first asks for it.
+"""
+
+import functools
 import os
 
 from flask import Flask, jsonify, request
@@ -19,4 +23,13 @@ def create_app(tenant):
     return app
 
 
-app = DispatcherMiddleware(create_app("acme"), {"/globex": create_app("globex")})
+class _Lazy:
+    def __init__(self, tenant):
+        self._make = functools.cache(lambda: create_app(tenant))
+
+    def __call__(self, environ, start_response):
+        return self._make()(environ, start_response)
+
+
+make = _Lazy if os.environ.get("TEST_LAZY") else create_app
+app = DispatcherMiddleware(make("acme"), {"/globex": make("globex")})

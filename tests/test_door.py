@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable
 from chatproxy.peers import Message
-from chatproxy.peers import door as door_module
-from chatproxy.peers.door import Door, Gone
+from chatproxy.peers import words as words_module
+from chatproxy.peers.door import Door
 from chatproxy.peers.local import LocalPeers
 from chatproxy.peers.run_dir import RunDir
+from chatproxy.peers.words import Gone
 from chatproxy.registry import Registry
 
 from .another import PATIENCE, Another, several
@@ -38,8 +39,9 @@ from .table import sit_down
 OPEN = """
 import os, signal, socket, sys, threading
 from chatproxy.errors import PeersUnavailable
-from chatproxy.peers.door import Door, Gone
+from chatproxy.peers.door import Door
 from chatproxy.peers.run_dir import RunDir
+from chatproxy.peers.words import Gone
 
 class Worker:
     def answer(self, question):
@@ -397,7 +399,7 @@ def test_who_comes_and_says_nothing_holds_nobody_up_and_is_sent_away(
     monkeypatch: pytest.MonkeyPatch,
     crashes: list[object],
 ) -> None:
-    monkeypatch.setattr(door_module, "_PATIENCE", 0.3)
+    monkeypatch.setattr(words_module, "_PATIENCE", 0.3)
     one, two = new_worker(), new_worker()
     with ExitStack() as stack:
         visitors = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(20)]

@@ -23,7 +23,8 @@ LAYERS = [
     | {"measures", "tally", "wire", "shares", "stalls", "arrivals", "pacing", "rotation"},
     {"receipt", "refusals", "ended", "early_stops", "reservations"}
     | {"arbitration", "access", "drain", "exposure", "servers"},
-    {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
+    {f"peers.{name}" for name in ("words", "run_dir", "door", "local")}
+    | {f"peers.{name}" for name in ("redis", "inbox", "link", "table")},
     {
         "body",
         "http1",

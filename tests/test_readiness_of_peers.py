@@ -82,6 +82,21 @@ def test_without_redis_it_is_not_ready_and_is_again_when_a_stream_would_begin(st
         assert begins(proxy)
 
 
+def test_once_a_stream_was_refused_after_a_flush_it_is_not_ready(start, valkey):
+    """It does not wait for this worker's next look at Redis."""
+    valkey.settle("chatproxy")
+    with start() as proxy:
+        wait_for(lambda: ready(proxy)[0] == 200, message="readiness")
+        with valkey.client() as redis:
+            redis.flushall()
+        assert not begins(proxy)
+        status, reason = ready(proxy)
+        assert (status, reason.partition(";")[0]) == (
+            503,
+            "What the workers share has just come back",
+        )
+
+
 def test_it_stays_ready_without_redis_while_streams_may_begin_unasked(start, valkey):
     with start(CHATPROXY_WITHOUT_PEERS="run") as proxy:
         assert ready(proxy) == (200, "")  # an empty Redis, not settled yet

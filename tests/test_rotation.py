@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -25,6 +26,8 @@ def test_the_old_goes_only_when_the_new_is_ready(signals):
     rotation, turns = Rotation(), iter([True, True])
 
     def wait():
+        if len(signals) == 2:
+            return False  # it is this one that goes
         assert signals == [(7, signal.SIGTTIN)]
         if not next(turns, False):
             rotation.note_ready()
@@ -49,9 +52,25 @@ def test_one_worker_at_a_time_is_replaced(signals):
             os._exit(rotation.replace(7, lambda: False))
         assert os.waitpid(child, 0)[1] == 0
         rotation.note_ready()
-        return True
+        return len(signals) < 2
 
     assert rotation.replace(7, wait)
+
+
+def test_the_next_does_not_begin_before_the_one_that_goes_can_have_been_told(signals):
+    rotation, tried = Rotation(), []
+
+    def wait():
+        rotation.note_ready()
+        if len(signals) == 2:
+            child = os.fork()
+            if not child:
+                os._exit(rotation.replace(7, lambda: False))
+            tried.append(os.waitpid(child, 0)[1])
+        return len(tried) < 3
+
+    assert rotation.replace(7, wait)
+    assert tried == [0, 0, 0]
 
 
 def pid(server):
@@ -119,6 +138,26 @@ def test_at_the_end_of_the_grace_an_answer_is_told_that_the_server_stops(rotatin
     assert [each["event"] for each in events(body) if "event" in each] == ["stopped"]
     assert b'"reason":"shutdown"' in body
     assert "outcome=stopped" in server.closing_line(session_id)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_start_is_refused_while_workers_are_replaced(rotating, workers):
+    server = rotating(workers, CHATPROXY_GRACE=20)
+
+    def answer():
+        running = server.start(new_id(), simulate={"rate": 100, "tokens": 5})
+        status, body = running.read_answer()
+        running.leave()
+        return status, events(body)[-1]["data"]
+
+    def hold(_number):
+        found = set()
+        while server.log().count("is to be replaced") <= 3:
+            found.add(answer())
+        return found
+
+    with ThreadPoolExecutor(4) as clients:
+        assert set().union(*clients.map(hold, range(4))) == {(200, "[DONE]")}
 
 
 def test_there_are_as_many_workers_afterwards_as_before(rotating):

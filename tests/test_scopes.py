@@ -159,6 +159,9 @@ class Tenant:
     def read_again(self, worker, session_id):
         return self._request(worker, "GET", f"/api/chat/stream/{session_id}").status
 
+    def is_ready(self, worker):
+        return self._request(worker, "GET", "/readyz").status == 200
+
     def listed(self, worker):
         answer = self._request(worker, "GET", "/api/chat/sessions")
         return {each["sessionId"] for each in json.loads(answer.read())["sessions"]}
@@ -222,6 +225,43 @@ def test_two_applications_of_one_server_have_nothing_of_each_other(site, deepsee
     assert acme.stop(2, early) == 200
     stopped = "chatproxy_stop_seconds_count"
     assert (acme.count(stopped), globex.count(stopped)) == (3, 1)
+
+
+@pytest.mark.parametrize("peers", ["local", "redis"])
+@pytest.mark.parametrize("named", [False, True])
+def test_tenants_that_each_worker_makes_in_another_order_do_not_meet(
+    deepseek, logs, tmp_path, peers, named
+):
+    settings = {"CHATPROXY_RUN_DIR": str(tmp_path / "r"), "TEST_LAZY": "yes"}
+    if named:
+        settings["TEST_NAMED"] = "yes"
+    command = [*COMMANDS["gunicorn"], "-w", "2", *cluster.OPTIONS, "tests.tenants:app"]
+    with contextlib.ExitStack() as stack:
+        if peers == "redis":
+            settings["CHATPROXY_PEERS"] = stack.enter_context(Valkey()).url
+        environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url, **settings)
+        server = stack.enter_context(Process(command, logs("lazy"), environment))
+        pids = wait_for(lambda: (found := cluster.children(server)) and len(found) == 2 and found)
+        workers = [cluster.Worker(server, pid) for pid in pids]
+        acme, globex = Tenant("", workers), Tenant("/globex", workers)
+        for tenant, worker in ((acme, 0), (globex, 1), (globex, 0), (acme, 1)):
+            wait_for(lambda t=tenant, w=worker: t.is_ready(w))
+        session_id = new_id()
+        stream = acme.start(0, session_id)
+        assert stream.status == 200
+        for worker in range(2):
+            assert globex.listed(worker) == set()
+            assert globex.read_again(worker, session_id) == 404
+            assert globex.stop(worker, session_id) == 404
+        assert acme.stop(1, session_id) == (200 if named else 404)
+        assert deepseek.entries(session_id)[-1]["peer_gone_at"] is None or named
+        assert named or acme.stop(0, session_id) == 200
+        deepseek.gone(session_id)
+        warnings = server.log().count("was made amid a request, and has no name")
+        assert warnings == (0 if named else 2)
+        assert acme.count("chatproxy_stop_seconds_count") == 1
+        kept = {each.name for each in (tmp_path / "r" / "metrics").glob("*")}
+        assert kept == ({"chatproxy-acme", "chatproxy-globex"} if named else set())
 
 
 def operate(*command):

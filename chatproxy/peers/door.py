@@ -1,7 +1,7 @@
 """The door: this worker's Unix socket in the run directory, at which it can be asked.
 
-A question is one line of JSON, and so is its answer; each has a connection of its own. Whoever can
-reach the socket may ask: the directory is what keeps others out.
+Whoever can reach the socket may ask: the directory is what keeps others out. How it is done to ask
+and to answer is in ``words``.
 
 A socket is named after the application and its worker. So several applications may meet in one
 directory, and none asks the workers of another.
@@ -14,9 +14,7 @@ have had the time for that, a key that nobody seems to hold proves nothing.
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
-import json
 import os
 import secrets
 import socket
@@ -31,30 +29,17 @@ from pathlib import Path
 from ..errors import PeersUnavailable
 from . import Message
 from .run_dir import RunDir, unusable
+from .words import Answer, Gone, accept, ask, is_open, listen, shut_down
 
 SUFFIX = ".sock"
-#: The longest question and answer, in bytes.
-_LONGEST = 1 << 20
-#: Seconds that whoever has connected may take to ask.
-_PATIENCE = 2.0
-_BACKLOG = 1024
 #: Seconds between two looks whether the socket is there.
 _LOOK_SECONDS = 0.25
 #: Seconds in which all workers have missed what was removed, and made it again.
 SETTLING_SECONDS = 1.2
 #: Seconds to wait for the answer to a question of no weight.
 _SHORT_SECONDS = 0.5
-#: Why nothing can be accepted for a while.
-_SHORTAGES = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
-)
 
-_Answer = Callable[[Message], Message]
 _Identity = tuple[int, int]
-
-
-class Gone(Exception):
-    """Nobody is behind a socket any more: its worker has ended."""
 
 
 class Door:
@@ -69,7 +54,7 @@ class Door:
         self._run_dir = run_dir
         self._prefix = prefix_of(scope)
         self.on_return: Callable[[str], None] = _nothing
-        self._answer: _Answer | None = None
+        self._answer: Answer | None = None
         self._lock = threading.Lock()
         self._process: int | None = None
         self._closed_in: int | None = None
@@ -83,7 +68,7 @@ class Door:
         self._trusted_at = 0.0
         self._close: weakref.finalize[..., Door] | None = None
 
-    def serve(self, answer: _Answer) -> None:
+    def serve(self, answer: Answer) -> None:
         """Have questions answered by ``answer``, a method, in a thread each."""
         self._answer = answer
 
@@ -126,7 +111,7 @@ class Door:
                 self._path = path / self._name
                 self.directory, self._address = str(path), str(self._path)
                 _sweep(path)
-                self._begin(_listen(self._path), returns=returns)
+                self._begin(listen(self._path), returns=returns)
         except (OSError, RuntimeError) as error:
             raise unusable(error) from None
 
@@ -137,20 +122,21 @@ class Door:
                 self.on_return(self._name)
             self._start_accepting(listener)
         except BaseException:
-            _shut_down(listener)
+            shut_down(listener)
             self._path.unlink(missing_ok=True)
             raise
         if returns and self._close is not None and (earlier := self._close.detach()):
-            _shut_down(earlier[2][0])
+            shut_down(earlier[2][0])
         self._close = weakref.finalize(self, _shut, listener, self._run_dir, os.getpid())
         self._identity, self._process = _identity(self._address), os.getpid()
 
     def _start_accepting(self, listener: socket.socket) -> None:
         assert self._answer is not None
         # The thread must not keep alive an application that nobody needs any more.
+        look = partial(_look_after, weakref.ref(self))
         threading.Thread(
-            target=_accept,
-            args=(listener, weakref.WeakMethod(self._answer), weakref.ref(self)),
+            target=accept,
+            args=(listener, weakref.WeakMethod(self._answer), look, _LOOK_SECONDS),
             name="chatproxy-door",
             daemon=True,
         ).start()
@@ -190,7 +176,7 @@ class Door:
 
     def lives(self, name: str) -> bool:
         """Whether a worker has not ended."""
-        return name == self._name or _is_open(self._run_dir.path / name)
+        return name == self._name or is_open(self._run_dir.path / name)
 
     def is_missing(self, name: str) -> bool:
         """Whether there is no socket of this name, be it that of a dead worker."""
@@ -224,63 +210,6 @@ def _nothing(_name: str) -> None:
     """Nothing is to be done."""
 
 
-def ask(path: Path, question: Message, seconds: float) -> Message:
-    """Ask the worker behind a socket.
-
-    :raises Gone: where it has ended.
-    :raises PeersUnavailable: where no answer came within ``seconds``.
-    """
-    end = time.monotonic() + seconds
-    with _connect(path, end) as connection:
-        try:
-            _write(connection, question)
-            return _read(connection, end)
-        except (OSError, ValueError):
-            raise PeersUnavailable("Another worker did not answer.", retry_after=1) from None
-
-
-def _listen(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.bind(str(path))
-        listener.listen(_BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    # Whatever is forked from this process later must not keep the socket open beyond its end:
-    # it would look like a worker that lives and does not answer.
-    os.register_at_fork(after_in_child=partial(_disown, weakref.ref(listener)))
-    return listener
-
-
-def _disown(reference: weakref.ref[socket.socket]) -> None:
-    listener = reference()
-    if listener is not None and listener.fileno() >= 0:
-        # Not closed: its number would be used again, and closed once more with the object.
-        with open(os.devnull, "rb") as nothing:
-            os.dup2(nothing.fileno(), listener.fileno(), inheritable=False)
-
-
-def _accept(
-    listener: socket.socket, answer: weakref.WeakMethod[_Answer], door: weakref.ref[Door]
-) -> None:
-    next_look = 0.0
-    while True:
-        try:
-            listener.settimeout(_LOOK_SECONDS)
-            connection, _ = listener.accept()
-            _begin_reply(connection, answer)
-        except TimeoutError:
-            pass
-        except OSError as error:
-            if error.errno not in _SHORTAGES:
-                return
-            time.sleep(0.1)
-        if time.monotonic() >= next_look:
-            _look_after(door)
-            next_look = time.monotonic() + _LOOK_SECONDS
-
-
 def _look_after(reference: weakref.ref[Door]) -> None:
     door = reference()
     if door is not None:
@@ -288,38 +217,14 @@ def _look_after(reference: weakref.ref[Door]) -> None:
             door.open()
 
 
-def _begin_reply(connection: socket.socket, answer: weakref.WeakMethod[_Answer]) -> None:
-    thread = threading.Thread(
-        target=_reply, args=(connection, answer), name="chatproxy-answer", daemon=True
-    )
-    try:
-        thread.start()
-    except RuntimeError:  # no more threads can be had at present
-        connection.close()
-
-
-def _reply(connection: socket.socket, reference: weakref.WeakMethod[_Answer]) -> None:
-    with connection, suppress(OSError, ValueError):
-        question = _read(connection, time.monotonic() + _PATIENCE)
-        answer = reference()
-        if answer is not None:
-            _write(connection, answer(question))
-
-
 def _shut(listener: socket.socket, run_dir: RunDir, process: int) -> None:
     if process != os.getpid():
         return  # a fork of the worker
     with suppress(OSError, PeersUnavailable), run_dir.locked() as path:
-        _shut_down(listener)
+        shut_down(listener)
         _sweep(path)
-    _shut_down(listener)
+    shut_down(listener)
     run_dir.leave()
-
-
-def _shut_down(listener: socket.socket) -> None:
-    with suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
 
 
 def _sweep(path: Path, *, orphans: bool = False) -> None:
@@ -330,71 +235,10 @@ def _sweep(path: Path, *, orphans: bool = False) -> None:
     """
     names = os.listdir(path)
     sockets = {name for name in names if name.endswith(SUFFIX)}
-    dead = {name for name in sockets if not _is_open(path / name)}
+    dead = {name for name in sockets if not is_open(path / name)}
     for name in names:
         with suppress(OSError):
             target = os.readlink(path / name) if (path / name).is_symlink() else name
             is_orphan = target.endswith(SUFFIX) and target not in sockets
             if target in dead or (orphans and is_orphan):
                 (path / name).unlink()
-
-
-def _is_open(path: Path) -> bool:
-    try:
-        with _connect(path, time.monotonic()):
-            return True
-    except Gone:
-        return False
-    except PeersUnavailable:
-        return True
-
-
-def _connect(path: Path, end: float) -> socket.socket:
-    connection = None
-    try:
-        connection = socket.socket(socket.AF_UNIX)
-        while True:
-            connection.settimeout(max(0.001, end - time.monotonic()))
-            try:
-                connection.connect(str(path))
-            except BlockingIOError:  # its queue is full
-                if time.monotonic() >= end:
-                    raise
-                time.sleep(0.01)
-            else:
-                return connection
-    except OSError as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
-            raise Gone from None
-        raise PeersUnavailable("Another worker could not be asked.", retry_after=1) from None
-
-
-def _write(connection: socket.socket, message: Message) -> None:
-    connection.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _read(connection: socket.socket, end: float) -> Message:
-    """One line of JSON, as a dictionary.
-
-    :raises OSError: where it has not come by ``end``.
-    :raises ValueError: where it is none.
-    """
-    line = b""
-    while not line.endswith(b"\n"):
-        left = end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
-        piece = connection.recv(_LONGEST)
-        line += piece
-        if not piece or len(line) > _LONGEST:
-            raise ValueError("no whole line")
-    try:
-        message = json.loads(line)
-    except RecursionError:
-        message = None
-    if isinstance(message, dict):
-        return message
-    raise ValueError("not an object")

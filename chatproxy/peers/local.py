@@ -21,8 +21,9 @@ from contextlib import suppress
 
 from ..errors import PeersUnavailable
 from . import Key, Message
-from .door import SETTLING_SECONDS, Door, Gone
+from .door import SETTLING_SECONDS, Door
 from .run_dir import unusable
+from .words import Gone
 
 #: How often a key is tried whose holders die or let go in just that moment.
 _TRIES = 100

@@ -165,7 +165,7 @@ class RedisPeers:
         self._start()
 
     def check(self, *, alone: bool = False) -> None:
-        """See that a key could be taken, as far as the last look at Redis tells; see ``Peers``."""
+        """See that a key could be taken; see ``Peers``."""
         self._start()
         if not alone:
             self._looked.wait(_FIRST_LOOK_SECONDS)

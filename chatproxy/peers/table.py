@@ -169,13 +169,13 @@ class Table:
         return Memory(marker, left > self._settling / 2)
 
     def check(self) -> None:
-        """See, without asking Redis, that keys could be taken, as far as the last look tells.
+        """See that keys could be taken now.
 
         :raises PeersUnavailable: if there has been no look, or Redis is away or not settled.
         """
-        if self._link.away or self._settled_at is None:
+        if self._settled_at is None:
             raise unreachable()
-        self._check_settled(math.ceil((self._settled_at - time.monotonic()) * 1000))
+        self.find(self.name(("check",)))
 
     def _until(self) -> str:
         """The time by Redis's clock, in milliseconds, until which a script may make a key."""
