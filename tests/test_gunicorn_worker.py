@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import ssl
 import statistics
@@ -20,7 +21,7 @@ from chatproxy.gunicorn_client import MOST_HEAD_BYTES, MOST_UNREAD_BYTES
 from chatproxy.gunicorn_worker import fits
 
 from .attackers import ATTACKS, Bystander
-from .servers import ROOT, Client, Proxy, new_id, wait_for
+from .servers import ROOT, Client, Proxy, chat, new_id, wait_for
 
 #: Seconds: generous, as the machine of a test is busy. Unguarded, each attack costs many.
 LONGEST_GAP = 1.0
@@ -296,6 +297,40 @@ def test_connections_that_take_no_more_than_a_part_shut_nobody_out(logs, deepsee
             client.send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % script * 20)
         assert stop_seconds(server) < LONGEST_STOP
         assert unfinished(server)["answer", "room"] >= 4
+
+
+def test_many_that_send_nothing_push_out_nobody_who_is_slow(logs, deepseek):
+    """Nor who is answered while a small body of theirs is left unread."""
+    with Proxy("gunicorn", deepseek.url, logs("slow"), ["--worker-connections", "20"]) as server:
+        running = server.start(new_id(), simulate={"rate": 50, "tokens": 100_000})
+        running.read_until(b"data:")
+        session_id = re.search(rb"X-Session-Id: (\S+)", running.received, re.IGNORECASE)[1]
+        again = Client(server.port)
+        again.send(
+            b"GET /api/chat/stream/%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+            % session_id
+        )
+        again.read_until(b"data:")
+        reader = Client(server.port, receive_buffer=4096)
+        reader.post_stream(new_id(), simulate={"rate": 0, "text": "x" * 10_000, "tokens": 800})
+        body = json.dumps(chat(unread="x" * 20_000, simulate={"tokens": 3})).encode()
+        sender = Client(server.port)
+        sender.send(
+            b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nX-Session-Id: %b\r\n"
+            b"Content-Length: %d\r\n\r\n" % (new_id().encode(), len(body))
+        )
+        for begin in range(0, len(body), 1000):
+            for _ in range(2):
+                Client(server.port)  # which sends nothing
+            sender.send(body[begin : begin + 1000])
+            reader.received += reader.socket.recv(4096)
+            assert requests.get(f"{server.url}/healthz", timeout=10).ok
+        sender.read_until(b"[DONE]")
+        reader.read_until(b"[DONE]")
+        for each in (running, again):
+            each.received = b""
+            each.read_until(b"data:")
+        assert set(unfinished(server).values()) == {0}
 
 
 def test_a_body_that_does_not_come_is_answered_with_408_and_counted(server):
