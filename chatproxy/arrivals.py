@@ -12,16 +12,16 @@ An arrival leaves before its socket is closed, since descriptors are used again.
 
 from __future__ import annotations
 
-import _socket
 import itertools
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from .errors import BodyTimeout
+from .sockets import shut_down
 
 #: Told what was missing ("head", "body", or that the client takes the "answer"), and why it was not
 #: waited for ("timeout" or "room").
@@ -152,22 +152,3 @@ class BodyTimer:
                 if not self._arrivals:
                     self._runs = False
                     return
-
-
-@contextmanager
-def plain_socket(descriptor: int) -> Iterator[_socket.socket]:
-    """The system's own view of a socket that is somebody else's: neither gevent's nor TLS's."""
-    plain = _socket.socket(fileno=descriptor)
-    try:
-        yield plain
-    finally:
-        plain.detach()
-
-
-def shut_down(descriptor: int, how: int) -> None:
-    """Shut down a half of the connection behind a descriptor; what is gone already is no error.
-
-    The ``shutdown`` of gevent's and of TLS's sockets would end their own state with it.
-    """
-    with suppress(OSError), plain_socket(descriptor) as plain:
-        plain.shutdown(how)

@@ -29,8 +29,9 @@ from gevent.ssl import SSLSocket
 from gunicorn.http.errors import InvalidChunkSize, LimitRequestHeaders
 
 from . import signals
-from .arrivals import Arrival, Arrivals, plain_socket, shut_down
+from .arrivals import Arrival, Arrivals
 from .pacing import Pace, Toll
+from .sockets import plain_socket, shut_down
 
 #: The largest head of a request.
 MOST_HEAD_BYTES = 64 * 1024

@@ -17,7 +17,7 @@ PACKAGE = Path(chatproxy.__file__).parent
 
 #: From the bottom up. A module imports only from its own layer and those below.
 LAYERS = [
-    {"errors", "hosts"},
+    {"errors", "hosts", "sockets"},
     {"scopes"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
     | {"measures", "tally", "wire", "shares", "stalls", "arrivals", "pacing", "rotation"},
