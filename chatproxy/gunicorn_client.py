@@ -44,6 +44,8 @@ _MOST_OVERHEAD = 16 * 1024
 MOST_UNREAD_BYTES = 64 * 1024
 #: Seconds for that, and for a client to take the answer before its connection is closed.
 _LINGER_SECONDS = 1.0
+#: Seconds between two looks at what still comes.
+_LINGER_PAUSE_SECONDS = 0.01
 
 
 class Body(io.RawIOBase):
@@ -156,11 +158,11 @@ class Connection:
         shut_down(self._descriptor, socket.SHUT_WR)
         end = time.monotonic() + _LINGER_SECONDS
         with contextlib.suppress(OSError), plain_socket(self._descriptor) as plain:
-            while time.monotonic() < end:
-                with contextlib.suppress(BlockingIOError):
-                    if not plain.recv(_PIECE, socket.MSG_DONTWAIT):
-                        return
-                gevent.sleep(0.01)
+            while (left := end - time.monotonic()) > 0:
+                gevent.socket.wait_read(self._descriptor, left)
+                if not plain.recv(_PIECE, socket.MSG_DONTWAIT):
+                    return
+                gevent.sleep(_LINGER_PAUSE_SECONDS)
 
     @contextlib.contextmanager
     def waiting(self, *, to_send: bool) -> Iterator[None]:

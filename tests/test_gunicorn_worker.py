@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 
+import gevent
 import pytest
 import requests
 from gunicorn.config import Config
 from gunicorn.http import wsgi
 from gunicorn.http.message import Message
 
-from chatproxy import wire
-from chatproxy.gunicorn_client import MOST_HEAD_BYTES, MOST_UNREAD_BYTES
+from chatproxy import gunicorn_client, wire
+from chatproxy.gunicorn_client import MOST_HEAD_BYTES, MOST_UNREAD_BYTES, Guard
 from chatproxy.gunicorn_worker import fits
 
 from .attackers import ATTACKS, Bystander
@@ -164,6 +165,18 @@ def test_a_client_that_is_still_sending_gets_its_answer_and_then_the_end(server)
         client.send(b"x" * 1_000_000)
     assert answer_to(client) == 404
     assert b"connection: close" in client.received.lower()
+
+
+def test_a_client_that_sends_no_more_is_waited_for_without_a_turn_of_the_loop(monkeypatch):
+    """A thousand of them, looked at again and again, would take a whole core."""
+    monkeypatch.setattr(gunicorn_client, "_LINGER_SECONDS", 0.2)
+    loop = gevent.get_hub().loop
+    peer, accepted = socket.socketpair()
+    with peer, accepted:
+        connection = gunicorn_client.Connection(Guard(1, 1, 1), accepted.fileno())
+        before = loop.iteration
+        connection.linger()
+    assert loop.iteration - before < 5
 
 
 def test_the_connection_is_kept_if_little_was_left_unread(server):
