@@ -20,7 +20,7 @@ from .session import StreamSession
 
 #: Seconds without a question after which it is looked at whether the reader's worker has ended.
 #: And seconds until the second look: one that was only missing for a moment is there again.
-_SILENCE_SECONDS = 3 * WAIT_SECONDS
+_SILENCE_SECONDS = 2 * WAIT_SECONDS
 
 
 class Visits:

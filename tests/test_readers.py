@@ -129,7 +129,7 @@ def test_a_second_reader_goes_on_where_the_first_one_is_stalled(kind, start_prox
     seen = [0]
 
     def is_stalled():
-        found = requests.get(f"{proxy.url}/held", timeout=10).json()[session_id]
+        found = requests.get(f"{proxy.url}/held", timeout=10).json().get(session_id, 0)
         seen.append(found)
         return len(seen) > 20 and seen[-20] == found > 0
 
@@ -196,7 +196,7 @@ def test_a_client_that_takes_little_at_a_time_stays(kind, start_proxy, deepseek)
     session_id = new_id()
     client = Client(proxy.port, receive_buffer=4096)
     client.post_stream(session_id, simulate=LONG)
-    end = time.monotonic() + 4 * TIMEOUT
+    end = time.monotonic() + 2.5 * TIMEOUT
     while time.monotonic() < end:
         client.received += client.socket.recv(4096)
         time.sleep(TIMEOUT / 10)
