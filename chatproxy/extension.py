@@ -12,7 +12,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -33,6 +33,7 @@ from .peers import Peers
 from .peers.door import Door
 from .peers.local import LocalPeers
 from .peers.run_dir import RunDir
+from .places import Places
 from .readiness import Coroutine, Coroutines
 from .reading import SessionReading
 from .receipt import Receipt
@@ -148,6 +149,8 @@ class State:
         self._peers = peers = _find_peers(settings, self._door, self.scope)
         self.registry = Registry(settings, app, peers)
         self.library = Library(self.registry, settings.reader_timeout)
+        # Each has a connection, of which there are as many as for answers.
+        self._readers = Places(settings.max_sessions, settings.max_sessions_per_owner)
         desk = Desk(self.registry, self.library, self.scope)
         peers.serve(_weakly(desk.answer, {"state": "nothing"}), _weakly(self.registry.lose, None))
         if settings.peers != "local":  # whose door closes by itself
@@ -204,15 +207,18 @@ class State:
             self._clock.start()
 
     def follow(self, session_id: str, owner: str, after: int) -> Follower | None:
-        """Follow an answer, as ``Library.open`` does."""
-        leave = self.server.take_thread()
-        reading = None
-        try:
+        """Follow an answer, as ``Library.open`` does.
+
+        :raises TooManySessions: if too many are followed already.
+        """
+        with ExitStack() as places:
+            places.callback(self.server.take_thread())
+            # Without owners it is the answer that has so many readers, and no more.
+            places.callback(self._readers.take(owner or session_id))
             reading = self.library.open(session_id, owner, after)
-            return None if reading is None else Follower(reading, self.settings.heartbeat, leave)
-        finally:
             if reading is None:
-                leave()
+                return None
+            return Follower(reading, self.settings.heartbeat, places.pop_all().close)
 
     def begin(
         self, session_id: str, owner: str, question: payloads.Question, grace: float

@@ -312,6 +312,30 @@ def test_connections_that_take_no_more_than_a_part_shut_nobody_out(logs, deepsee
         assert unfinished(server)["answer", "room"] >= 4
 
 
+def test_many_readers_of_a_silent_answer_shut_nobody_out(logs, deepseek):
+    """Each holds a connection, and neither sends nor has anything to take."""
+    settings = {"CHATPROXY_MAX_SESSIONS": 3, "CHATPROXY_MAX_SESSIONS_PER_OWNER": 2}
+    options = ["--worker-connections", "8"]
+    with Proxy("gunicorn", deepseek.url, logs("readers"), options, **settings) as server:
+        session_id = new_id()
+        server.start(session_id, simulate={"first_token_delay": 60})
+        server.wait_for_phase(session_id, "waiting")
+        get = f"GET /api/chat/stream/{session_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        readers = [Client(server.port) for _ in range(10)]
+        for reader in readers:
+            reader.send(get)
+            reader.read_until(b"\r\n\r\n")
+        refused = [reader for reader in readers if b" 429 " in reader.received[:20]]
+        assert refused == readers[2:]
+        assert b"Retry-After: 1" in refused[0].received
+        readers[0].leave()
+        wait_for(lambda: session_id in server.log() and "disconnected" in server.log())
+        again = Client(server.port)
+        again.send(get)
+        again.read_until(b"200 OK")
+        assert server.cancel(session_id)[0] == 200
+
+
 def test_many_that_send_nothing_push_out_nobody_who_is_slow(logs, deepseek):
     """Nor who is answered while a small body of theirs is left unread."""
     with Proxy("gunicorn", deepseek.url, logs("slow"), ["--worker-connections", "20"]) as server:

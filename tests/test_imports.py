@@ -22,7 +22,7 @@ LAYERS = [
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
     | {"measures", "tally", "wire", "shares", "stalls", "arrivals", "pacing", "rotation"},
     {"receipt", "refusals", "ended", "early_stops", "reservations"}
-    | {"arbitration", "access", "drain", "exposure", "servers"},
+    | {"arbitration", "access", "drain", "exposure", "places", "servers"},
     {f"peers.{name}" for name in ("run_dir", "door", "local", "redis", "inbox", "link", "table")},
     {
         "body",
