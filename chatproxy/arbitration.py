@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from . import signals
 from .errors import PeersUnavailable
@@ -35,6 +35,11 @@ class Arbitration:
         self._runs_alone = runs_alone
         self._lock = threading.Lock()
         self._busy: dict[Key, threading.Event] = {}
+
+    @property
+    def name(self) -> str:
+        """What this worker is called by the others."""
+        return self._peers.name
 
     @contextmanager
     def alone_with(self, key: Key) -> Iterator[None]:
@@ -114,6 +119,15 @@ class Arbitration:
         :raises PeersUnavailable: where they can't be found out.
         """
         return self._peers.others()
+
+    def has_ended(self, worker: str) -> bool:
+        """Whether another worker can't be found any more. May take as long as a question."""
+        with suppress(PeersUnavailable):
+            if worker not in self._peers.others():
+                return True
+            answer = self._peers.ask(worker, {"ask": "ready"}, ASK_SECONDS)
+            return answer.get("state") == "nothing"
+        return False
 
     def ask(self, holder: str, question: Message) -> tuple[str, Message]:
         """Ask the holder of a key; return what state it says that key is in, and all it says.

@@ -2,28 +2,32 @@
 
 Whoever sends a request slowly, or only a part of it, or nothing at all, holds a connection; so does
 whoever does not take the answer. So each request has a time by which it must be whole, and if too
-many are waited for the oldest makes room: a newcomer always gets in. A wait is ended by shutting
-down the receiving half of the client's socket (``SHUT_RD``): whoever reads finds the end, wherever
-it reads, and an answer can still be sent.
+many are waited for one makes room: a newcomer always gets in. It is the oldest of those that let us
+wait for the same as most do, so that many that send nothing push out nobody who sends or takes
+slowly. A wait is ended by shutting down the receiving half of the client's socket (``SHUT_RD``):
+whoever reads finds the end, wherever it reads, and an answer can still be sent.
 
 An arrival leaves before its socket is closed, since descriptors are used again.
 """
 
 from __future__ import annotations
 
-import _socket
+import itertools
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from .errors import BodyTimeout
+from .sockets import shut_down
 
 #: Told what was missing ("head", "body", or that the client takes the "answer"), and why it was not
 #: waited for ("timeout" or "room").
 OnUnfinished = Callable[[str, str], None]
+
+_PARTS = ("", "head", "body", "answer")
 
 
 class Arrival:
@@ -43,7 +47,7 @@ class Arrival:
 
 
 class Arrivals:
-    """All that arrive at one place, the oldest first.
+    """All that arrive at one place.
 
     :param most: how many there may be.
     """
@@ -52,38 +56,44 @@ class Arrivals:
         self._on_unfinished = on_unfinished
         self._most = most
         self._lock = threading.Lock()
-        self._present: dict[Arrival, None] = {}
+        #: By the part that is awaited, the oldest first.
+        self._present: dict[str, dict[Arrival, None]] = {part: {} for part in _PARTS}
 
     def __len__(self) -> int:
-        return len(self._present)
+        return sum(map(len, self._present.values()))
 
     def begin(self, arrival: Arrival, part: str, seconds: float) -> None:
-        """Wait for ``part`` for so long; the oldest makes room if there is none."""
-        arrival.part, arrival.deadline = part, time.monotonic() + seconds
+        """Wait for ``part`` for so long; another makes room if there is none."""
         with self._lock:
-            self._present.pop(arrival, None)
-            full = self._most is not None and len(self._present) >= self._most
-            oldest = self._end(next(iter(self._present)), "room") if full else None
-            self._present[arrival] = None
-        self._tell(oldest)
+            self._present[arrival.part].pop(arrival, None)
+            full = self._most is not None and len(self) >= self._most
+            other = self._end(self._oldest_of_most(), "room") if full else None
+            arrival.part, arrival.deadline = part, time.monotonic() + seconds
+            self._present[part][arrival] = None
+        self._tell(other)
 
     def finish(self, arrival: Arrival) -> None:
         """Wait for it no longer: it is whole, or its connection is about to be closed."""
         with self._lock:
-            self._present.pop(arrival, None)
+            self._present[arrival.part].pop(arrival, None)
 
     def sweep(self) -> None:
         """End what is late."""
         now = time.monotonic()
         with self._lock:
-            late = [each for each in self._present if each.deadline <= now]
+            present = itertools.chain.from_iterable(self._present.values())
+            late = [each for each in present if each.deadline <= now]
             for each in late:
                 self._end(each, "timeout")
         for each in late:
             self._tell(each)
 
+    def _oldest_of_most(self) -> Arrival:
+        part = max(_PARTS, key=lambda each: len(self._present[each]))
+        return next(iter(self._present[part]))
+
     def _end(self, arrival: Arrival, why: str) -> Arrival:
-        del self._present[arrival]
+        del self._present[arrival.part][arrival]
         arrival.ended = why
         how = socket.SHUT_RDWR if arrival.part == "answer" else socket.SHUT_RD
         shut_down(arrival.descriptor, how)
@@ -142,22 +152,3 @@ class BodyTimer:
                 if not self._arrivals:
                     self._runs = False
                     return
-
-
-@contextmanager
-def plain_socket(descriptor: int) -> Iterator[_socket.socket]:
-    """The system's own view of a socket that is somebody else's: neither gevent's nor TLS's."""
-    plain = _socket.socket(fileno=descriptor)
-    try:
-        yield plain
-    finally:
-        plain.detach()
-
-
-def shut_down(descriptor: int, how: int) -> None:
-    """Shut down a half of the connection behind a descriptor; what is gone already is no error.
-
-    The ``shutdown`` of gevent's and of TLS's sockets would end their own state with it.
-    """
-    with suppress(OSError), plain_socket(descriptor) as plain:
-        plain.shutdown(how)

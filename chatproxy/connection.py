@@ -26,9 +26,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from .body import Body
 from .http1 import Malformed
-from .line import Line, Step, Unreachable, plain_socket
+from .line import Line, Step, Unreachable
 from .readiness import NOTHING_YET
 from .route import Route
+from .sockets import plain_socket
 
 #: For how many seconds a connection is kept without an answer. Servers close one after a minute, as
 #: a rule, and what lies between may forget it without a word. A request that is sent just then may
@@ -115,10 +116,9 @@ class _AbortableMixin(HTTPConnection):
         back would come, as its answer.
         """
         if self.sock is not None and (descriptor := self.sock.fileno()) >= 0:
-            plain = plain_socket(descriptor)
-            with suppress(OSError, AttributeError):  # the option is Linux's, and TCP's
+            # The option is Linux's, and TCP's.
+            with suppress(OSError, AttributeError), plain_socket(descriptor) as plain:
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            plain.detach()
         return _is_quiet(self.sock)
 
     def close(self) -> None:

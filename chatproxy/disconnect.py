@@ -30,7 +30,8 @@ from typing import Any, NamedTuple, Protocol
 import gevent
 from gevent import monkey
 
-from .stalls import StallWatch, plain_socket
+from .sockets import plain_socket
+from .stalls import StallWatch
 
 logger = logging.getLogger("chatproxy")
 

@@ -12,7 +12,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -34,6 +34,7 @@ from .peers import Peers
 from .peers.door import Door
 from .peers.local import LocalPeers
 from .peers.run_dir import RunDir
+from .places import Places
 from .readiness import Coroutine, Coroutines
 from .reading import SessionReading
 from .receipt import Receipt
@@ -48,6 +49,9 @@ logger = logs.logger
 
 #: What a page of another origin may read, beside what Fetch (3.3.3) lists as safe.
 _EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
+
+#: How many readers may come back, however few answers may run.
+_FEWEST_READERS = 64
 
 Owner = Callable[[], "str | None"]
 Prepare = Callable[[payloads.Payload], "payloads.Payload | None"]
@@ -151,6 +155,9 @@ class State:
         self._peers = peers = _find_peers(settings, self._door, self.scope)
         self.registry = Registry(settings, app, peers)
         self.library = Library(self.registry, settings.reader_timeout)
+        # Each has a connection, of which there are as many as for answers.
+        readers = max(settings.max_sessions, _FEWEST_READERS)
+        self._readers = Places(readers, readers // 2)
         desk = Desk(self.registry, self.library, self.scope)
         peers.serve(_weakly(desk.answer, {"state": "nothing"}), _weakly(self.registry.lose, None))
         if settings.peers != "local":  # whose door closes by itself
@@ -207,15 +214,18 @@ class State:
             self._clock.start()
 
     def follow(self, session_id: str, owner: str, after: int) -> Follower | None:
-        """Follow an answer, as ``Library.open`` does."""
-        leave = self.server.take_thread()
-        reading = None
-        try:
+        """Follow an answer, as ``Library.open`` does.
+
+        :raises TooManySessions: if too many are followed already.
+        """
+        with ExitStack() as places:
+            places.callback(self.server.take_thread())
+            # Without owners it is the answer that has so many readers, and no more.
+            places.callback(self._readers.take(owner or session_id))
             reading = self.library.open(session_id, owner, after)
-            return None if reading is None else Follower(reading, self.settings.heartbeat, leave)
-        finally:
             if reading is None:
-                leave()
+                return None
+            return Follower(reading, self.settings.heartbeat, places.pop_all().close)
 
     def begin(
         self, session_id: str, owner: str, question: payloads.Question, grace: float

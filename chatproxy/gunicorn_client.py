@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -29,8 +29,9 @@ from gevent.ssl import SSLSocket
 from gunicorn.http.errors import InvalidChunkSize, LimitRequestHeaders
 
 from . import signals
-from .arrivals import Arrival, Arrivals, plain_socket, shut_down
+from .arrivals import Arrival, Arrivals
 from .pacing import Pace, Toll
+from .sockets import plain_socket, shut_down
 
 #: The largest head of a request.
 MOST_HEAD_BYTES = 64 * 1024
@@ -43,6 +44,8 @@ _MOST_OVERHEAD = 16 * 1024
 MOST_UNREAD_BYTES = 64 * 1024
 #: Seconds for that, and for a client to take the answer before its connection is closed.
 _LINGER_SECONDS = 1.0
+#: Seconds between two looks at what still comes.
+_LINGER_PAUSE_SECONDS = 0.01
 
 
 class Body(io.RawIOBase):
@@ -104,6 +107,7 @@ class Connection:
         self._pace = Pace(guard.toll, time.perf_counter())
         self._head_bytes = 0
         self._body: Body | None = None
+        self._body_until = math.inf
         self._descriptor = descriptor
         self._arrival = Arrival(descriptor)
         self.arrivals = guard.arrivals
@@ -122,33 +126,27 @@ class Connection:
     def begin_request(self, request: Any) -> Body | None:
         """Take over the body of a request whose head has come; None if it has none."""
         self._give_way()
+        self.arrivals.finish(self._arrival)
         self._body = body = _body_of(request)
         if body is None:
-            self.arrivals.finish(self._arrival)
             return None
         request.body = io.BufferedReader(body)
-        self.arrivals.begin(self._arrival, "body", sys.maxsize)
-        far = body.is_far_from_its_end and not request.must_close
-        request.must_close |= far  # says so in the answer, unless all has come by then
-        body.on_end = partial(self._end_body, request, far)
+        if body.is_far_from_its_end and not request.must_close:
+            request.must_close = True  # says so in the answer, unless all has come by then
+            body.on_end = partial(setattr, request, "must_close", False)
         return body
-
-    def _end_body(self, request: Any, far: bool) -> None:
-        self.arrivals.finish(self._arrival)
-        if far:
-            request.must_close = False
 
     def end_request(self) -> None:
         """Wait for the next request, now that this one is answered."""
         self._pace.serve(time.perf_counter())
-        self._body, self._head_bytes = None, 0
+        self._body, self._body_until, self._head_bytes = None, math.inf, 0
         self.arrivals.begin(self._arrival, "", self._guard.keepalive)
 
     def drain(self, body: Body) -> bool:
         """Read what is left of a body, if that is little; return whether it has ended."""
         if body.is_far_from_its_end:
             return False
-        self.arrivals.begin(self._arrival, "body", _LINGER_SECONDS)
+        self._body_until = time.monotonic() + _LINGER_SECONDS
         with contextlib.suppress(OSError, ValueError):
             while not body.ended:
                 body.read(body.piece)
@@ -160,20 +158,28 @@ class Connection:
         shut_down(self._descriptor, socket.SHUT_WR)
         end = time.monotonic() + _LINGER_SECONDS
         with contextlib.suppress(OSError), plain_socket(self._descriptor) as plain:
-            while time.monotonic() < end:
-                with contextlib.suppress(BlockingIOError):
-                    if not plain.recv(_PIECE, socket.MSG_DONTWAIT):
-                        return
-                gevent.sleep(0.01)
+            while (left := end - time.monotonic()) > 0:
+                gevent.socket.wait_read(self._descriptor, left)
+                if not plain.recv(_PIECE, socket.MSG_DONTWAIT):
+                    return
+                gevent.sleep(_LINGER_PAUSE_SECONDS)
 
     @contextlib.contextmanager
     def waiting(self, *, to_send: bool) -> Iterator[None]:
-        """Wait for the client to send, or to take what is sent to it; that may make room too."""
+        """Wait for the client to send, or to take what is sent to it; that may make room too.
+
+        A body counts only while somebody waits for it, and anew each time that some of it came: of
+        those that are too many it is not the slow that go, but the silent.
+        """
         if to_send:
-            self.arrivals.begin(self._arrival, "answer", sys.maxsize)
-        yield
-        if to_send:
-            self.arrivals.finish(self._arrival)
+            self.arrivals.begin(self._arrival, "answer", math.inf)
+        elif self._body is not None:
+            self.arrivals.begin(self._arrival, "body", self._body_until - time.monotonic())
+        try:
+            yield
+        finally:
+            if to_send or self._body is not None:
+                self.arrivals.finish(self._arrival)
 
     def leave(self) -> None:
         """End all waiting for it; its socket is about to be closed."""

@@ -38,8 +38,9 @@ def _raise_descriptor_limit(wanted: int) -> int:
 
 
 worker_class = "gevent"
-# A Stop is a connection of its own. It must find a place beside the streams.
-worker_connections = 2 * _settings.max_sessions + 200
+# A Stop is a connection of its own. It must find a place beside the answers, as many readers who
+# have come back, and a third of all that may be on the way (``gunicorn_worker``).
+worker_connections = 3 * _settings.max_sessions + 300
 # Beside the clients' sockets: DeepSeek's, each twice while it connects, and the worker's own.
 _WANTED_DESCRIPTORS = worker_connections + 2 * _settings.max_sessions + 100
 _descriptors = _raise_descriptor_limit(_WANTED_DESCRIPTORS)

@@ -80,7 +80,7 @@ class Worker(GeventWorker):
 
     def begin(self, timeout: float, rotation: Rotation) -> None:
         """Set up what a worker of gunicorn's lacks."""
-        most = max(1, self.worker_connections // 2)
+        most = max(1, self.worker_connections // 3)
         self.guard = Guard(timeout, self.cfg.keepalive, most)
         self.rotation = rotation
         # gunicorn itself would accept nothing more once it has served so many.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .errors import EventsGone, InvalidRequest, PeersUnavailable, SessionNotFound
@@ -28,7 +29,12 @@ class Library:
         self._registry = registry
         self._arbitration = registry.arbitration
         #: The readers here of other workers.
-        self.visits = Visits(registry.find, registry.sender, reader_timeout + _PATIENCE)
+        self.visits = Visits(
+            registry.find,
+            registry.sender,
+            reader_timeout + _PATIENCE,
+            registry.arbitration.has_ended,
+        )
 
     def open(self, session_id: str, owner: str, after: int) -> Reading | None:
         """Begin to read an answer, from the event after number ``after``.
@@ -52,7 +58,8 @@ class Library:
         holder = self._arbitration.find(id_key(key))
         if holder is None:
             raise _not_found()
-        reading = PeerReading(lambda question: self._arbitration.ask(holder, question), key, after)
+        ask = partial(self._arbitration.ask, holder)
+        reading = PeerReading(ask, self._arbitration.name, key, after)
         state, data = reading.begin()
         if state == "over" and not data:
             return None

@@ -15,7 +15,6 @@ what to tell the operators if the step fails.
 
 from __future__ import annotations
 
-import _socket
 import os
 import socket
 import threading
@@ -25,6 +24,7 @@ from enum import Enum
 
 from .body import Body
 from .errors import Aborted
+from .sockets import shut_down
 
 
 class Step(str, Enum):
@@ -69,7 +69,7 @@ class Line:
         with self._lock:
             self.aborted = True
             for descriptor in self._descriptors():
-                _shut_down(descriptor)
+                shut_down(descriptor)
             if self._wake is not None:
                 self._wake()
 
@@ -165,21 +165,3 @@ class Line:
         if self._duplicate is not None:
             os.close(self._duplicate)
         self._duplicate = self._socket = None
-
-
-def _shut_down(descriptor: int) -> None:
-    plain = plain_socket(descriptor)
-    try:
-        plain.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
-    finally:
-        plain.detach()
-
-
-def plain_socket(descriptor: int) -> _socket.socket:
-    """A socket of the plain type, not gevent's: each call is a system call and nothing more.
-
-    What family it has does not matter to these calls. It has to be detached.
-    """
-    return _socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)

@@ -6,12 +6,14 @@ Rules:
 * Only what this proxy needs is decoded. Every other field is kept as the JSON text that came and
   leaves as that text: ``1e9`` stays ``1e9``, and DeepSeek's new fields work the day they appear.
 * All of it is checked to be JSON (RFC 8259) in UTF-8, nested no deeper than the parser can follow,
-  at a few milliseconds a megabyte, because anybody may send a megabyte.
+  at a few milliseconds a megabyte, because anybody may send a megabyte. A field costs more than
+  what is in it, so their number is bounded.
 * Of two fields of one name the last counts, and is the only one that goes on.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -40,11 +42,20 @@ class _Message(msgspec.Struct, gc=False):
     role: str
 
 
+class _Name(str):
+    """The name of a field."""
+
+    __slots__ = ()
+
+
 _DOCUMENT = msgspec.json.Decoder(msgspec.Raw)
-_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MESSAGES = msgspec.json.Decoder(list[_Message])
 _NAME = msgspec.json.Decoder(Annotated[str, msgspec.Meta(min_length=1)])
 _COUNT = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=1)])
+
+_FIELDS = dict[_Name, msgspec.Raw]
+#: The most fields of a request. DeepSeek knows some thirty.
+MOST_FIELDS = 1000
 
 _BOM = b"\xef\xbb\xbf"
 #: Half a surrogate pair can be written in JSON (RFC 8259, section 8.2), as by a program that cut a
@@ -135,15 +146,27 @@ def parse(body: bytes) -> Payload:
 
 def _fields_of(body: bytes) -> Payload:
     try:
-        return dict(_FIELDS.decode(body))
+        return _decode_fields(body)
     except msgspec.ValidationError:
         _DOCUMENT.decode(body)  # it may be no JSON at all, which goes first
         raise
     except msgspec.DecodeError:
         if not _has_surrogates(body):
             raise
-        found = _FIELDS.decode(_hidden(body))
+        found = _decode_fields(_hidden(body))
     return {_shown_name(name): msgspec.Raw(_shown(bytes(text))) for name, text in found.items()}
+
+
+def _decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
+    numbers = itertools.count(1)
+
+    def take(_type: type, name: str) -> _Name:
+        if next(numbers) > MOST_FIELDS:
+            raise InvalidRequest(f"The body has more than {MOST_FIELDS} fields.")
+        return _Name(name)
+
+    found: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=_FIELDS, dec_hook=take)
+    return found
 
 
 def _has_surrogates(text: bytes) -> bool:

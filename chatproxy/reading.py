@@ -115,19 +115,25 @@ class PeerReading:
     """Reads a session of another worker.
 
     :param ask: asks that worker; returns the state of the reading, and all that it says.
+    :param worker: the name of this worker, at which that one can see whether it is still there.
     :param key: the session's owner and id.
     """
 
     refusal: Refusal | None = None  # it would not have been kept
 
     def __init__(
-        self, ask: Callable[[Message], tuple[str, Message]], key: tuple[str, str], after: int
+        self,
+        ask: Callable[[Message], tuple[str, Message]],
+        worker: str,
+        key: tuple[str, str],
+        after: int,
     ) -> None:
         self._ask = ask
         self._question: Message = {
             "owner": key[0],
             "id": key[1],
             "visit": secrets.token_hex(16),
+            "worker": worker,
         }
         self._after = after
         self._ready = b""

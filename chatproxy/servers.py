@@ -4,7 +4,7 @@ docs/servers.md has a row for each server that was tried. Two things can be mend
 
 * A server that answers each request in one of a few threads (gunicorn's gthread worker, waitress)
   could have all of them taken by streams, and a Stop would wait for one to end. So one thread is
-  left to Stops: ``ThreadPool`` refuses a stream that would take the last.
+  left to Stops: a stream that would take the last is refused.
 * Granian looks at the status as soon as it is called, not when there is an item.
 
 The rest is a warning: a server that takes one request at a time, gevent that patched too late,
@@ -14,7 +14,6 @@ there.
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
 import os
@@ -22,12 +21,11 @@ import signal
 import socket
 import ssl
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from .config import Settings
-from .errors import TooManySessions
+from .places import Places
 
 logger = logging.getLogger("chatproxy")
 
@@ -65,7 +63,7 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._process: int | None = None
-        self._pool: ThreadPool | None = None
+        self._pool: Places | None = None
 
     def meet(self, environ: Environ) -> None:
         """Look at the server, once in each process, and say what can't work."""
@@ -73,7 +71,7 @@ class Server:
             return
         self._process = os.getpid()
         threads = threads_of(environ)
-        self._pool = ThreadPool(threads) if threads else None
+        self._pool = Places(threads - 1) if threads else None
         for sentence in shortcomings(environ, self._settings):
             logger.warning(sentence + _SEE)
         if threads and threads <= self._settings.max_sessions:
@@ -90,28 +88,6 @@ class Server:
 
 def _nothing() -> None:
     pass
-
-
-class ThreadPool:
-    """The threads of a server that has a few, one of which is left to Stops."""
-
-    def __init__(self, threads: int) -> None:
-        self._most = threads - 1
-        self._lock = threading.Lock()
-        self._taken: set[object] = set()
-
-    def take(self) -> Callable[[], None]:
-        """See ``Server.take_thread``."""
-        place = object()
-        with self._lock:
-            if len(self._taken) >= self._most:
-                raise TooManySessions("Too many answers are running.", retry_after=1)
-            self._taken.add(place)
-        return functools.partial(self._leave, place)
-
-    def _leave(self, place: object) -> None:
-        with self._lock:
-            self._taken.discard(place)
 
 
 def reads_status_at_once(environ: Environ) -> bool:

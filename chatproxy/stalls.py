@@ -12,7 +12,6 @@ more when the stream has ended, and may be blocked in that too.
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import os
 import socket
@@ -20,8 +19,9 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+
+from .sockets import plain_socket
 
 #: The longest time between two looks at what the clients take, in seconds.
 _LONGEST_PERIOD = 5.0
@@ -31,16 +31,6 @@ _AT_ONCE = 200
 _ACKED = struct.Struct("=120xQ")
 
 
-@contextmanager
-def plain_socket(descriptor: int) -> Iterator[_socket.socket]:
-    """The system's own view of a socket that is somebody else's: not gevent's, and not closed."""
-    plain = _socket.socket(fileno=descriptor)
-    try:
-        yield plain
-    finally:
-        plain.detach()
-
-
 def _sent_and_taken(descriptor: int) -> tuple[int, int]:
     """How many bytes wait to be taken by the peer of a socket, and how many it has taken so far.
 
@@ -48,10 +38,9 @@ def _sent_and_taken(descriptor: int) -> tuple[int, int]:
     peer takes, though in steps of up to some 32 KiB.
     """
     waiting = fcntl.ioctl(descriptor, termios.TIOCOUTQ, struct.pack("i", 0))
-    with plain_socket(descriptor) as sock:
-        info = b""
-        if sock.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_INFO"):
-            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.size)
+    info = b""
+    with suppress(OSError, AttributeError), plain_socket(descriptor) as plain:
+        info = plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.size)
     acked = _ACKED.unpack(info)[0] if len(info) == _ACKED.size else 0
     return struct.unpack("i", waiting)[0], acked
 
@@ -89,11 +78,11 @@ class _Flow:
             ours = os.dup(self._descriptor)  # from here on it can't become another one
         except OSError:
             return
-        with plain_socket(ours) as sock, suppress(OSError):
+        with suppress(OSError), plain_socket(ours) as plain:
             if os.fstat(ours).st_ino == self._inode:
                 # The close throws away what waits, so that it need not be held for the peer.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                sock.shutdown(socket.SHUT_RDWR)
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                plain.shutdown(socket.SHUT_RDWR)
         os.close(ours)
 
 

@@ -1,8 +1,9 @@
 """Visits: the places of other workers' readers in the sessions of this one.
 
 Such a reader asks for what comes next, and with that says what it has got. What got lost on the way
-is asked for again, and told again. A reader that has not asked for a while has gone: it does not
-ask while its client takes nothing, so that while is a little longer than a client may do so.
+is asked for again, and told again. A reader that has not asked for a while has gone. It does not
+ask while its client takes nothing, so that while is a little longer than a client may do so; but if
+its worker has ended, which is looked at much sooner, it has gone too.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from .peers import Message
 from .reading import WAIT_SECONDS, SessionReading
 from .session import StreamSession
 
+#: Seconds without a question after which it is looked at whether the reader's worker has ended.
+#: And seconds until the second look: one that was only missing for a moment is there again.
+_SILENCE_SECONDS = 2 * WAIT_SECONDS
+
 
 class Visits:
     """The places of other workers' readers in the sessions of this one.
 
     :param find: finds a session, live or retained, by owner and id.
     :param patience: seconds without a question after which a reader has gone.
+    :param has_ended: tells whether a worker has; may take its time.
     """
 
     def __init__(
@@ -30,10 +36,13 @@ class Visits:
         find: Callable[[tuple[str, str]], StreamSession | None],
         sender: object,
         patience: float,
+        has_ended: Callable[[str], bool],
     ) -> None:
         self._find = find
         self._sender = sender
         self._patience = patience
+        self._has_ended = has_ended
+        self._looks = threading.Lock()  # held while a thread does
         self._lock = threading.Lock()
         self._visits: dict[str, _Visit] = {}
 
@@ -72,8 +81,30 @@ class Visits:
     def sweep(self) -> None:
         """Let those go who have not asked for long. To be called now and then."""
         now = time.monotonic()
+        self._let_go(lambda visit: now - visit.asked_at > self._patience)
+        silent = {
+            visit.worker
+            for visit in list(self._visits.values())
+            if now - visit.asked_at > _SILENCE_SECONDS
+        }
+        if silent and self._looks.acquire(blocking=False):
+            threading.Thread(
+                target=self._look, args=(silent,), name="chatproxy-visits", daemon=True
+            ).start()
+
+    def _look(self, workers: set[str]) -> None:
+        try:
+            ended = set(filter(self._has_ended, workers))
+            if ended:
+                time.sleep(_SILENCE_SECONDS)
+                ended = set(filter(self._has_ended, ended))
+            self._let_go(lambda visit: visit.worker in ended)
+        finally:
+            self._looks.release()
+
+    def _let_go(self, is_gone: Callable[[_Visit], bool]) -> None:
         with self._lock:
-            gone = [name for name, visit in self._visits.items() if visit.until < now]
+            gone = [name for name, visit in self._visits.items() if is_gone(visit)]
             visits = [self._visits.pop(name) for name in gone]
         for visit in visits:
             visit.reading.close()
@@ -87,24 +118,25 @@ class Visits:
                 if session is None:
                     return None
                 reading = SessionReading(session, after, self._sender)
-                visit = self._visits[name] = _Visit(key, reading, self._patience)
+                worker = str(question.get("worker"))
+                visit = self._visits[name] = _Visit(key, reading, worker)
         return visit if visit.key == key else None
 
 
 class _Visit:
     """One reader of another worker."""
 
-    def __init__(self, key: tuple[str, str], reading: SessionReading, patience: float) -> None:
+    def __init__(self, key: tuple[str, str], reading: SessionReading, worker: str) -> None:
         self.key = key
         self.reading = reading
-        self._patience = patience
-        self.until = time.monotonic() + patience
+        self.worker = worker
+        self.asked_at = time.monotonic()
         self._turn = threading.Lock()
 
     def read(self, after: int, seconds: float) -> Message:
         # One after the other: a question that nobody waits for any more may still be answered.
         with self._turn:
-            self.until = time.monotonic() + self._patience
+            self.asked_at = time.monotonic()
             self.reading.go_back(after)
             data = self.reading.read(seconds)
             return {

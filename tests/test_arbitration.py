@@ -276,3 +276,22 @@ def test_of_many_that_wait_for_one_key_all_go_on_or_are_told() -> None:
     wait_for(lambda: len(results) == 20)
     assert set(results) == {"in", "told"}
     assert not arbitration.is_busy(A)
+
+
+# ---- workers that have ended --------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_worker_has_ended_if_its_peers_do_not_know_it_and_not_if_it_is_only_silent() -> None:
+    table = Table()
+    here, there = TablePeers(table), TablePeers(table)
+    there.serve(lambda _question: {"state": "ready"}, lambda _key: None)
+    arbitration = Arbitration(here, object(), runs_alone=False)
+    assert not arbitration.has_ended(there.name)
+    table.mute.add(there.name)
+    assert not arbitration.has_ended(there.name)
+    table.mute.clear()
+    there.serve(lambda _question: {"state": "nothing"}, lambda _key: None)
+    assert arbitration.has_ended(there.name)
+    del table.members[there.name]
+    assert arbitration.has_ended(there.name)

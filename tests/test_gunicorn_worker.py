@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import ssl
 import statistics
@@ -9,18 +10,19 @@ import subprocess
 import sys
 import time
 
+import gevent
 import pytest
 import requests
 from gunicorn.config import Config
 from gunicorn.http import wsgi
 from gunicorn.http.message import Message
 
-from chatproxy import wire
-from chatproxy.gunicorn_client import MOST_HEAD_BYTES, MOST_UNREAD_BYTES
+from chatproxy import gunicorn_client, wire
+from chatproxy.gunicorn_client import MOST_HEAD_BYTES, MOST_UNREAD_BYTES, Guard
 from chatproxy.gunicorn_worker import fits
 
 from .attackers import ATTACKS, Bystander
-from .servers import ROOT, Client, Proxy, new_id, wait_for
+from .servers import ROOT, Client, Proxy, chat, new_id, wait_for
 
 #: Seconds: generous, as the machine of a test is busy. Unguarded, each attack costs many.
 LONGEST_GAP = 1.0
@@ -165,6 +167,18 @@ def test_a_client_that_is_still_sending_gets_its_answer_and_then_the_end(server)
     assert b"connection: close" in client.received.lower()
 
 
+def test_a_client_that_sends_no_more_is_waited_for_without_a_turn_of_the_loop(monkeypatch):
+    """A thousand of them, looked at again and again, would take a whole core."""
+    monkeypatch.setattr(gunicorn_client, "_LINGER_SECONDS", 0.2)
+    loop = gevent.get_hub().loop
+    peer, accepted = socket.socketpair()
+    with peer, accepted:
+        connection = gunicorn_client.Connection(Guard(1, 1, 1), accepted.fileno())
+        before = loop.iteration
+        connection.linger()
+    assert loop.iteration - before < 5
+
+
 def test_the_connection_is_kept_if_little_was_left_unread(server):
     client = Client(server.port)
     for _ in range(2):
@@ -296,6 +310,68 @@ def test_connections_that_take_no_more_than_a_part_shut_nobody_out(logs, deepsee
             client.send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % script * 20)
         assert stop_seconds(server) < LONGEST_STOP
         assert unfinished(server)["answer", "room"] >= 4
+
+
+def test_many_readers_of_a_silent_answer_shut_nobody_out(logs, deepseek):
+    """Each holds a connection, and neither sends nor has anything to take."""
+    settings = {"CHATPROXY_MAX_SESSIONS": 3, "CHATPROXY_MAX_SESSIONS_PER_OWNER": 2}
+    options = ["--worker-connections", "9"]
+    with Proxy("gunicorn", deepseek.url, logs("readers"), options, **settings) as server:
+        session_id = new_id()
+        server.start(session_id, simulate={"first_token_delay": 60})
+        server.wait_for_phase(session_id, "waiting")
+        get = f"GET /api/chat/stream/{session_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        readers = []
+        for _ in range(10):
+            readers.append(reader := Client(server.port))
+            reader.send(get)
+            reader.read_until(b"\r\n\r\n")
+        refused = [reader for reader in readers if b" 429 " in reader.received[:20]]
+        assert refused == readers[32:]
+        assert b"Retry-After: 1" in refused[0].received
+        readers[0].leave()
+
+        def reads_again():
+            again = Client(server.port)
+            again.send(get)
+            return b" 200 " in again.read_until(b"\r\n\r\n")[:20]
+
+        wait_for(reads_again, message="the place of the one that left")
+        assert server.cancel(session_id)[0] == 200
+
+
+def test_many_that_send_nothing_push_out_nobody_who_is_slow(logs, deepseek):
+    """Nor who is answered while a small body of theirs is left unread."""
+    with Proxy("gunicorn", deepseek.url, logs("slow"), ["--worker-connections", "20"]) as server:
+        running = server.start(new_id(), simulate={"rate": 50, "tokens": 100_000})
+        running.read_until(b"data:")
+        session_id = re.search(rb"X-Session-Id: (\S+)", running.received, re.IGNORECASE)[1]
+        again = Client(server.port)
+        again.send(
+            b"GET /api/chat/stream/%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+            % session_id
+        )
+        again.read_until(b"data:")
+        reader = Client(server.port, receive_buffer=4096)
+        reader.post_stream(new_id(), simulate={"rate": 0, "text": "x" * 10_000, "tokens": 800})
+        body = json.dumps(chat(unread="x" * 20_000, simulate={"tokens": 3})).encode()
+        sender = Client(server.port)
+        sender.send(
+            b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nX-Session-Id: %b\r\n"
+            b"Content-Length: %d\r\n\r\n" % (new_id().encode(), len(body))
+        )
+        for begin in range(0, len(body), 1000):
+            for _ in range(2):
+                Client(server.port)  # which sends nothing
+            sender.send(body[begin : begin + 1000])
+            reader.received += reader.socket.recv(4096)
+            assert requests.get(f"{server.url}/healthz", timeout=10).ok
+        sender.read_until(b"[DONE]")
+        reader.read_until(b"[DONE]")
+        for each in (running, again):
+            each.received = b""
+            each.read_until(b"data:")
+        assert set(unfinished(server).values()) == {0}
 
 
 def test_a_body_that_does_not_come_is_answered_with_408_and_counted(server):

@@ -17,12 +17,12 @@ PACKAGE = Path(chatproxy.__file__).parent
 
 #: From the bottom up. A module imports only from its own layer and those below.
 LAYERS = [
-    {"errors", "hosts"},
+    {"errors", "hosts", "sockets"},
     {"scopes"},
     {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
     | {"measures", "tally", "wire", "shares", "stalls", "arrivals", "pacing", "rotation"},
     {"receipt", "refusals", "ended", "early_stops", "reservations"}
-    | {"arbitration", "access", "drain", "exposure", "servers"},
+    | {"arbitration", "access", "drain", "exposure", "places", "servers"},
     {f"peers.{name}" for name in ("words", "run_dir", "door", "local")}
     | {f"peers.{name}" for name in ("redis", "inbox", "link", "table")},
     {

@@ -210,6 +210,15 @@ def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
     assert refusal.message == "The body must be a JSON object."
 
 
+def test_the_number_of_fields_is_bounded() -> None:
+    """Each is handled one by one, so a megabyte of them would hold everybody up."""
+    fields = [b'"%d":0' % number for number in range(payload.MOST_FIELDS + 1)]
+    assert len(payload.parse(b"{%b}" % b",".join(fields[1:]))) == payload.MOST_FIELDS
+    refusal = refusal_of(b"{%b}" % b",".join(fields))
+    assert refusal.code == "invalid_request"
+    assert refusal.message == "The body has more than 1000 fields."
+
+
 @given(st.binary(max_size=50))
 def test_no_body_does_more_than_be_refused(body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
@@ -312,6 +321,7 @@ LARGE = {
     "nested lists": b'{"a":%b' % (b"[" * MEGABYTE),
     "messages": b'{"messages":[%b]}' % b",".join([b'{"role":""}'] * (MEGABYTE // 12)),
     "messages without roles": b'{"messages":[%b]}' % b",".join([b"{}"] * (MEGABYTE // 3)),
+    "fields": b"{%b}" % b",".join(b'"%x":1' % number for number in range(MEGABYTE // 10)),
     "text": b'{"a":"%b"}' % ("\u00e9".encode() * (MEGABYTE // 2)),
 }
 

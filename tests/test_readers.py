@@ -4,6 +4,7 @@ are dropped when they take nothing at all."""
 import json
 import os
 import re
+import signal
 import socket
 import time
 
@@ -88,6 +89,26 @@ def test_a_stalled_reader_on_another_worker_is_told_too(deepseek, logs, tmp_path
         assert events(first.read_answer()[1])[-1]["data"] == "[DONE]"
         check_told_that_events_are_gone(stalled.read_answer()[1])
         assert "Traceback" not in maker.log() + other.log()
+
+
+def test_an_answer_whose_last_reader_was_on_a_worker_that_was_killed_is_stopped(
+    deepseek, logs, tmp_path
+):
+    """It does not go on, and cost, for as long as a reader may take nothing."""
+    settings = {"CHATPROXY_READER_TIMEOUT": 1000, "CHATPROXY_RUN_DIR": tmp_path / "run"}
+    with (
+        Proxy("gunicorn", deepseek.url, logs("maker"), **settings) as maker,
+        Proxy("gunicorn", deepseek.url, logs("other"), **settings) as other,
+    ):
+        session_id = new_id()
+        first = maker.start(session_id, simulate={"tag": session_id, "rate": 5, "tokens": 10_000})
+        first.read_until(b"data:")
+        read_again(other.port, session_id).read_until(b"data:")
+        first.leave()
+        wait_for(lambda: "client disconnected" in maker.log())
+        os.killpg(other.process.pid, signal.SIGKILL)
+        deepseek.gone(session_id, 20)
+        assert "outcome=stopped" in maker.closing_line(session_id)
 
 
 def read_from_the_earliest(port, session_id, newest):
@@ -175,7 +196,7 @@ def test_a_client_that_takes_little_at_a_time_stays(kind, start_proxy, deepseek)
     session_id = new_id()
     client = Client(proxy.port, receive_buffer=4096)
     client.post_stream(session_id, simulate=LONG)
-    end = time.monotonic() + 4 * TIMEOUT
+    end = time.monotonic() + 2.5 * TIMEOUT
     while time.monotonic() < end:
         client.received += client.socket.recv(4096)
         time.sleep(TIMEOUT / 10)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from chatproxy import reading as reading_module
 from chatproxy import signals, sse
+from chatproxy import visits as visits_module
 from chatproxy.answer_log import AnswerLog
 from chatproxy.errors import EventsGone, PeersUnavailable, Refusal
 from chatproxy.peers import Message
@@ -48,7 +49,13 @@ class Elsewhere:
 
     def __init__(self, session: StreamSession | None, patience: float = PATIENCE) -> None:
         self.session = session
-        self.visits = Visits(lambda key: self.session if key == KEY else None, self, patience)
+        self.ended = False
+        self.visits = Visits(
+            lambda key: self.session if key == KEY else None,
+            self,
+            patience,
+            lambda worker: worker == "reader's" and self.ended,
+        )
         self.losses: list[str] = []
         self.asked = 0
 
@@ -67,7 +74,7 @@ class Elsewhere:
         return answer["state"], answer
 
     def open(self, after: int = 0) -> PeerReading:
-        reading = PeerReading(self.ask, KEY, after)
+        reading = PeerReading(self.ask, "reader's", KEY, after)
         assert reading.begin()[0] == "reading"
         return reading
 
@@ -166,6 +173,28 @@ def test_a_reader_elsewhere_that_asks_no_more_has_gone() -> None:
     assert len(elsewhere.visits) == 0
 
 
+def test_a_reader_whose_worker_has_ended_has_gone_long_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An answer that nobody can read must not go on, and cost, for as long as a client may wait."""
+    monkeypatch.setattr(visits_module, "_SILENCE_SECONDS", 0.0)
+    session = new_session()
+    elsewhere = Elsewhere(session, patience=1000.0)
+    elsewhere.open()
+    elsewhere.visits.sweep()
+    wait_for(lambda: not threads_named("chatproxy-visits"))
+    assert not session.flag.is_set()
+    elsewhere.ended = True
+    elsewhere.visits.sweep()
+    wait_for(session.flag.is_set)
+    assert session.reason is Reason.DISCONNECT
+    assert len(elsewhere.visits) == 0
+
+
+def threads_named(name: str) -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == name]
+
+
 def test_a_reader_that_was_taken_for_gone_can_go_on() -> None:
     session = new_session(grace=10.0)
     elsewhere = Elsewhere(session, patience=-1.0)
@@ -199,7 +228,7 @@ def test_where_the_worker_is_gone_the_reader_is_told_after_which_event(gone: str
     assert reading.read(PATIENCE) == wire(1, 2)
     if gone == "ended":
         elsewhere.session = None
-        elsewhere.visits = Visits(lambda _key: None, None, PATIENCE)
+        elsewhere.visits = Visits(lambda _key: None, None, PATIENCE, lambda _worker: False)
     else:
         elsewhere.losses = ["question"] * 1_000_000
     with pytest.raises(Refusal, match="after event 2:") as told:
@@ -239,7 +268,8 @@ def test_when_only_readers_are_left_that_can_not_go_on_nobody_is_left() -> None:
 def test_events_that_are_gone_and_that_never_were_are_told_apart() -> None:
     session = new_session(limit=30)
     add(session, 10)
-    states = [PeerReading(Elsewhere(session).ask, KEY, after).begin()[0] for after in (0, 10, 11)]
+    readings = [PeerReading(Elsewhere(session).ask, "", KEY, after) for after in (0, 10, 11)]
+    states = [reading.begin()[0] for reading in readings]
     assert states == ["gone", "reading", "beyond"]
     with pytest.raises(EventsGone):
         SessionReading(session, 0, None)

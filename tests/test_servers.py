@@ -19,7 +19,8 @@ from werkzeug.test import create_environ
 from chatproxy import ChatProxy, servers
 from chatproxy.config import Settings
 from chatproxy.errors import TooManySessions
-from chatproxy.servers import Server, ThreadPool, shortcomings, threads_of
+from chatproxy.places import Places
+from chatproxy.servers import Server, shortcomings, threads_of
 
 from .servers import (
     ROOT,
@@ -170,8 +171,21 @@ def is_whole(proxy: Proxy) -> bool:
     return answer.status_code == 200 and answer.content.endswith(b"[DONE]\n\n")
 
 
-def test_of_many_at_once_no_more_get_in_than_leave_a_thread() -> None:
-    pool = ThreadPool(4)
+def test_one_takes_no_more_places_than_one_may_and_leaves_the_rest_to_others() -> None:
+    places = Places(3, 2)
+    leave = places.take("ada")
+    places.take("ada")
+    with pytest.raises(TooManySessions):
+        places.take("ada")
+    leave()
+    places.take("bob")
+    places.take("ada")
+    with pytest.raises(TooManySessions):
+        places.take("eve")
+
+
+def test_of_many_at_once_no_more_get_in_than_there_are_places() -> None:
+    pool = Places(3)
     leaves: list[Callable[[], None]] = []
     refused: list[TooManySessions] = []
 
@@ -204,7 +218,7 @@ def test_whoever_is_refused_for_another_reason_has_taken_no_thread(deepseek: Dee
         if payload.get("refused"):
             raise ValueError
 
-    pool = ThreadPool(2)
+    pool = Places(1)
     app.extensions["chatproxy"].server._pool = pool
     client, json = app.test_client(), {"messages": [{"role": "user"}], "simulate": {"tokens": 1}}
     for _ in range(2):
