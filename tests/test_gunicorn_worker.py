@@ -314,15 +314,16 @@ def test_connections_that_take_no_more_than_a_part_shut_nobody_out(logs, deepsee
 
 def test_many_readers_of_a_silent_answer_shut_nobody_out(logs, deepseek):
     """Each holds a connection, and neither sends nor has anything to take."""
-    settings = {"CHATPROXY_MAX_SESSIONS": 3, "CHATPROXY_MAX_SESSIONS_PER_OWNER": 2}
-    options = ["--worker-connections", "9"]
-    with Proxy("gunicorn", deepseek.url, logs("readers"), options, **settings) as server:
+    options = ["--worker-connections", "60"]
+    with Proxy(
+        "gunicorn", deepseek.url, logs("readers"), options, CHATPROXY_MAX_SESSIONS=3
+    ) as server:
         session_id = new_id()
         server.start(session_id, simulate={"first_token_delay": 60})
         server.wait_for_phase(session_id, "waiting")
         get = f"GET /api/chat/stream/{session_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         readers = []
-        for _ in range(10):
+        for _ in range(40):
             readers.append(reader := Client(server.port))
             reader.send(get)
             reader.read_until(b"\r\n\r\n")
