@@ -30,6 +30,7 @@ from gunicorn.http.errors import InvalidChunkSize, LimitRequestHeaders
 
 from . import signals
 from .arrivals import Arrival, Arrivals
+from .errors import BodyTimeout
 from .pacing import Pace, Toll
 from .sockets import plain_socket, shut_down
 
@@ -63,6 +64,8 @@ class Body(io.RawIOBase):
         self._body = body
         self._length = length
         self._delivered = 0
+        self._ahead = b""
+        self._failure: Exception | None = None
         #: Bytes that came for it, without those that came with its head.
         self.received = 0
         self.ended = False
@@ -74,14 +77,35 @@ class Body(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read the next piece into ``buffer``; return its size, which is 0 at the end."""
-        data = self._body.read(min(len(buffer), self.piece))
+        data = self._ahead[: len(buffer)] or self._next(len(buffer))
+        self._ahead = self._ahead[len(data) :]
         buffer[: len(data)] = data
+        return len(data)
+
+    def read_ahead(self, most: int) -> None:
+        """Wait for the first ``most`` bytes, or for all; what goes wrong is told to the reader."""
+        try:
+            while not self.ended and len(self._ahead) < most:
+                self._ahead += self._next(most)
+        except Exception as error:
+            self._failure = error
+
+    def fail(self, failure: Exception) -> None:
+        """Have the reader find this in the place of the end."""
+        self._failure = failure
+
+    def _next(self, size: int) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        if self.ended:
+            return b""
+        data: bytes = self._body.read(min(size, self.piece))
         self._delivered += len(data)
         if not data or self._delivered == self._length:
             self.ended = True
             if self.on_end is not None:
                 self.on_end()
-        return len(data)
+        return data
 
     @property
     def is_far_from_its_end(self) -> bool:
@@ -135,6 +159,19 @@ class Connection:
             request.must_close = True  # says so in the answer, unless all has come by then
             body.on_end = partial(setattr, request, "must_close", False)
         return body
+
+    def read_ahead(self, request: Any, body: Body) -> bool:
+        """Wait for a body, or for its beginning, before anybody works on the request.
+
+        :returns: False if the connection has made room for another.
+        """
+        self._body_until = time.monotonic() + self._guard.timeout
+        body.read_ahead(MOST_UNREAD_BYTES)
+        self._body_until = math.inf
+        if self._arrival.ended == "timeout":
+            request.must_close = True
+            body.fail(BodyTimeout(f"The body did not come within {self._guard.timeout:g} seconds."))
+        return self._arrival.ended != "room"
 
     def end_request(self) -> None:
         """Wait for the next request, now that this one is answered."""

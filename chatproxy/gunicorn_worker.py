@@ -27,6 +27,9 @@ from .rotation import Rotation
 #: A request with which to try gunicorn. One header only: there may be a limit on their number.
 _REQUEST = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
 
+#: Connections that are accepted in one turn of the event loop.
+_ACCEPTED_IN_A_TURN = 4
+
 
 def adopt(worker: Any, timeout: float, rotation: Rotation) -> bool:
     """Make a gevent worker of gunicorn's, which is about to serve, one of ours.
@@ -58,8 +61,8 @@ class Server(StreamServer):
     ) -> None:
         handle = partial(worker.admit, listener, ssl_context)
         super().__init__(listener, handle=handle, spawn=spawn)
-        if environ["wsgi.multiprocess"]:
-            self.max_accept = 1  # as gunicorn has it: leave some to the other workers
+        # As gunicorn has it, leave some to the other workers; and alone, give way to all else.
+        self.max_accept = 1 if environ["wsgi.multiprocess"] else _ACCEPTED_IN_A_TURN
 
     def do_read(self) -> tuple[Client, Any] | None:
         """Accept a connection, as gevent does."""
@@ -122,6 +125,8 @@ class Worker(GeventWorker):
         """Serve a request; read what it leaves behind, or have its connection closed."""
         connection: Connection = sock.connection
         body = connection.begin_request(req)
+        if body is not None and _is_sending(req) and not connection.read_ahead(req, body):
+            raise StopIteration
         try:
             kept = super().handle_request(listener_name, req, sock, addr)
             if body is not None and not body.ended and not connection.drain(body):
@@ -170,6 +175,12 @@ class Worker(GeventWorker):
         """Whether this worker was not told to stop: it goes on for a while if it was."""
         states = [app.extensions["chatproxy"] for app in scopes.applications()]
         return bool(self.alive) and not any(state.registry.drain.leaving for state in states)
+
+
+def _is_sending(request: Any) -> bool:
+    """Whether a body is to come, and without being asked for (RFC 9110, 10.1.1)."""
+    waits = any(name == "EXPECT" for name, _ in request.headers)
+    return request.method not in ("GET", "HEAD") and not waits
 
 
 def fits(config: Any) -> bool:

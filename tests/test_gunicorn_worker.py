@@ -375,6 +375,20 @@ def test_many_that_send_nothing_push_out_nobody_who_is_slow(logs, deepseek):
         assert set(unfinished(server).values()) == {0}
 
 
+def test_nobody_works_on_a_request_before_its_body_has_come(server):
+    """So one that never comes costs little."""
+    client = Client(server.port)
+    client.send(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab")
+    for _ in range(5):
+        assert requests.get(f"{server.url}/healthz", timeout=10).ok
+    client.socket.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        client.socket.recv(1)
+    client.socket.settimeout(10)
+    client.send(b"cd")
+    assert answer_to(client) == 404
+
+
 def test_a_body_that_does_not_come_is_answered_with_408_and_counted(server):
     before = unfinished(server)["body", "timeout"]
     client = Client(server.port)
