@@ -7,8 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
-from chatproxy.early_stops import EARLY_CANCEL_SECONDS
-from chatproxy.upstream import KEPT_CONNECTIONS
+from chatproxy.cluster.early_stops import EARLY_CANCEL_SECONDS
+from chatproxy.upstreams.endpoint import KEPT_CONNECTIONS
 
 from . import load
 from .fleet import Fleet

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from chatproxy.cluster.early_stops import EARLY_CANCEL_SECONDS
 from chatproxy.config import Settings
-from chatproxy.early_stops import EARLY_CANCEL_SECONDS
 
 from . import load
 from .fates import STOPPED

@@ -9,12 +9,14 @@ from typing import Any
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from . import exposure, logs, metrics, page
 from .config import Settings
 from .errors import ConfigError, Refusal, ShuttingDown
 from .extension import ChatProxy, State
 from .hosts import HostGuard
-from .tokens import owner_by_token
+from .observability import logs, metrics
+from .server import exposure
+from .web import page
+from .web.tokens import owner_by_token
 
 _SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
 

@@ -19,31 +19,34 @@ from typing import TypeVar
 from flask import Flask
 from flask_cors import CORS
 
-from . import exposure, logs, scopes, shutdown, signals, views
-from . import payload as payloads
-from .arrivals import BodyTimer
-from .call import UpstreamCall
-from .clock import Clock
+from . import scopes, signals
+from .answers.producer import Follower, produce
+from .answers.readers import SessionReading
+from .answers.receipt import Receipt
+from .answers.session import Outcome, StreamSession
+from .answers.transcript import Transcript
+from .answers.watchdog import Clock
+from .cluster.local.control_socket import Door
+from .cluster.local.peers import LocalPeers
+from .cluster.local.run_dir import RunDir
+from .cluster.peers import Peers
+from .cluster.places import Places
+from .cluster.registry import Registry
+from .cluster.rpc import Desk
 from .config import Settings, unknown_names
-from .desk import Desk
-from .disconnect import DisconnectWatcher
 from .errors import ConfigError, PeersUnavailable, Unauthorized
-from .library import Library
-from .metrics import Metrics
-from .peers import Peers
-from .peers.door import Door
-from .peers.local import LocalPeers
-from .peers.run_dir import RunDir
-from .places import Places
-from .readiness import Coroutine, Coroutines
-from .reading import SessionReading
-from .receipt import Receipt
-from .registry import Registry
-from .relay import Follower, produce
-from .servers import Server
-from .session import Outcome, StreamSession
-from .transcript import Transcript
-from .upstream import Upstream
+from .observability import logs
+from .observability.metrics import Metrics
+from .protocols import payload as payloads
+from .server import exposure, shutdown
+from .server.arrivals import BodyTimer
+from .server.capabilities import Server
+from .server.disconnect import DisconnectWatcher
+from .server.event_loop import Coroutine, Coroutines
+from .service import Library
+from .upstreams.chat_completions import UpstreamCall
+from .upstreams.endpoint import Upstream
+from .web import native
 
 logger = logs.logger
 
@@ -115,7 +118,7 @@ class ChatProxy:
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
         for sentence in exposure.of_the_key(settings):
             logger.warning(sentence)
-        routes = views.blueprint(self._url_prefix)
+        routes = native.blueprint(self._url_prefix)
         if settings.cors_origins:
             # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
             origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
@@ -328,6 +331,6 @@ def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:
     if settings.peers == "local":
         return LocalPeers(door, scope)
     # Not above: it takes 0.1 s and 8 MB.
-    from .peers.redis import RedisPeers  # noqa: PLC0415
+    from .cluster.redis.peers import RedisPeers  # noqa: PLC0415
 
     return RedisPeers(settings.peers, scope, settings.lease)

@@ -15,10 +15,10 @@ import sys
 from typing import Any
 
 from . import scopes
+from .cluster.local import run_dir
 from .config import Settings
 from .errors import ConfigError
-from .peers import run_dir
-from .rotation import Rotation
+from .server.gunicorn.rotation import Rotation
 
 try:
     # The key may as well be in the application's config, which is not known here.
@@ -39,7 +39,7 @@ def _raise_descriptor_limit(wanted: int) -> int:
 
 worker_class = "gevent"
 # A Stop is a connection of its own. It must find a place beside the answers, as many readers who
-# have come back, and a third of all that may be on the way (``gunicorn_worker``).
+# have come back, and a third of all that may be on the way (``server.gunicorn.worker``).
 worker_connections = 3 * _settings.max_sessions + 300
 # Beside the clients' sockets: DeepSeek's, each twice while it connects, and the worker's own.
 _WANTED_DESCRIPTORS = worker_connections + 2 * _settings.max_sessions + 100
@@ -67,13 +67,15 @@ def post_worker_init(worker: Any) -> None:
 
     A terminal sends that to both; told twice, a gevent worker ends with a traceback.
     """
-    from . import gunicorn_worker, wire  # noqa: PLC0415 - not before gevent has patched
+    # Not before gevent has patched.
+    from .server import direct_write  # noqa: PLC0415
+    from .server.gunicorn.worker import adopt  # noqa: PLC0415
 
-    if wire.fits(worker.cfg):
-        worker.wsgi = wire.lending(worker.wsgi)
+    if direct_write.fits(worker.cfg):
+        worker.wsgi = direct_write.lending(worker.wsgi)
     else:
         worker.log.warning("chatproxy: gunicorn is not as known; events take the way through it.")
-    if not gunicorn_worker.adopt(worker, _settings.body_timeout, _rotation):
+    if not adopt(worker, _settings.body_timeout, _rotation):
         worker.log.warning(
             "chatproxy: this worker is not gunicorn's gevent worker as known; a client that sends "
             "without pause can hold up the others."

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from chatproxy.readiness import Coroutine, Coroutines, Readable
+from chatproxy.server.event_loop import Coroutine, Coroutines, Readable
 
 from .servers import wait_for
 

@@ -3,9 +3,9 @@
 import gc
 import json
 
+from chatproxy.answers.session import Outcome
+from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
-from chatproxy.registry import Registry
-from chatproxy.session import Outcome
 
 from .table import TablePeers
 

@@ -6,11 +6,11 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable
 
-from chatproxy.desk import Desk
+from chatproxy.cluster.peers import Key, Message, Peers
+from chatproxy.cluster.registry import Registry
+from chatproxy.cluster.rpc import Desk
 from chatproxy.errors import PeersUnavailable
-from chatproxy.library import Library
-from chatproxy.peers import Key, Message, Peers
-from chatproxy.registry import Registry
+from chatproxy.service import Library
 
 _numbers = itertools.count(1)
 

@@ -9,8 +9,9 @@ import os
 from flask import Flask, jsonify, request
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from chatproxy import ChatProxy, metrics
+from chatproxy import ChatProxy
 from chatproxy.app import readyz
+from chatproxy.observability import metrics
 
 
 def create_app(tenant):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatproxy.access import Access, Seat
-from chatproxy.arbitration import Arbitration
+from chatproxy.cluster.coordinator import Arbitration
+from chatproxy.cluster.limits import Access, Seat
 from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable, TooManySessions
 

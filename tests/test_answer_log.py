@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chatproxy import sse
-from chatproxy.answer_log import AnswerLog, LogReader
+from chatproxy.answers.log import AnswerLog, LogReader
 from chatproxy.errors import EventsGone
 
 from .servers import wait_for

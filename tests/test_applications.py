@@ -26,7 +26,8 @@ from prometheus_flask_exporter import PrometheusMetrics
 from sentry_sdk.transport import Transport
 from werkzeug.test import TestResponse
 
-from chatproxy import ChatProxy, metrics, stream_ended
+from chatproxy import ChatProxy, stream_ended
+from chatproxy.observability import metrics
 
 from .servers import COMMANDS, ROOT, DeepSeek, Process, chat, clean_environment, new_id, wait_for
 

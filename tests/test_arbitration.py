@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatproxy import arbitration as arbitration_module
 from chatproxy import signals
-from chatproxy.arbitration import Arbitration
+from chatproxy.cluster import coordinator as arbitration_module
+from chatproxy.cluster.coordinator import Arbitration
+from chatproxy.cluster.peers import Key, Message
 from chatproxy.errors import PeersUnavailable
-from chatproxy.peers import Key, Message
 
 from .servers import wait_for
 from .table import Table, TablePeers

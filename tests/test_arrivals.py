@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from chatproxy.arrivals import Arrival, Arrivals, BodyTimer
 from chatproxy.errors import BodyTimeout
+from chatproxy.server.arrivals import Arrival, Arrivals, BodyTimer
 
 from .servers import wait_for
 

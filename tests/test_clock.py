@@ -9,12 +9,12 @@ from threading import Event
 
 import pytest
 
-from chatproxy.clock import Clock
+from chatproxy.answers.session import Outcome, Reason, StreamSession
+from chatproxy.answers.watchdog import Clock
+from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
-from chatproxy.library import Library
-from chatproxy.registry import Registry
-from chatproxy.session import Outcome, Reason, StreamSession
+from chatproxy.service import Library
 
 from .servers import wait_for
 from .table import TablePeers

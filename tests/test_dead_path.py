@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chatproxy import dialer
 from chatproxy.errors import UpstreamError
+from chatproxy.upstreams.transport import dialer
 
 from . import networks
 from .networks import Elsewhere

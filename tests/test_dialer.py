@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from chatproxy import dialer as dialer_module
-from chatproxy.dialer import DEAD_AFTER, Dialer, interleaved
+from chatproxy.answers.abort import Line, Step, Unreachable
 from chatproxy.errors import Aborted
-from chatproxy.line import Line, Step, Unreachable
+from chatproxy.upstreams.transport import dialer as dialer_module
+from chatproxy.upstreams.transport.dialer import DEAD_AFTER, Dialer, interleaved
 
 from .another import Another
 from .servers import black_hole, wait_for

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from chatproxy.disconnect import DisconnectWatcher
+from chatproxy.server.disconnect import DisconnectWatcher
 
 from .servers import new_id, wait_for
 

@@ -21,15 +21,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatproxy.cluster.local import messages as words_module
+from chatproxy.cluster.local.control_socket import Door
+from chatproxy.cluster.local.messages import Gone
+from chatproxy.cluster.local.peers import LocalPeers
+from chatproxy.cluster.local.run_dir import RunDir
+from chatproxy.cluster.peers import Message
+from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable
-from chatproxy.peers import Message
-from chatproxy.peers import words as words_module
-from chatproxy.peers.door import Door
-from chatproxy.peers.local import LocalPeers
-from chatproxy.peers.run_dir import RunDir
-from chatproxy.peers.words import Gone
-from chatproxy.registry import Registry
 
 from .another import PATIENCE, Another, several
 from .servers import wait_for
@@ -39,9 +39,9 @@ from .table import sit_down
 OPEN = """
 import os, signal, socket, sys, threading
 from chatproxy.errors import PeersUnavailable
-from chatproxy.peers.door import Door
-from chatproxy.peers.run_dir import RunDir
-from chatproxy.peers.words import Gone
+from chatproxy.cluster.local.control_socket import Door
+from chatproxy.cluster.local.run_dir import RunDir
+from chatproxy.cluster.local.messages import Gone
 
 class Worker:
     def answer(self, question):
@@ -458,7 +458,7 @@ def test_the_door_stays_open_when_threads_are_short(
 def test_without_descriptors_the_others_are_unavailable_and_that_is_all(place: Path) -> None:
     script = """
 import contextlib, os, resource
-from chatproxy.peers.local import LocalPeers
+from chatproxy.cluster.local.peers import LocalPeers
 peers, unopened = LocalPeers(door, "app"), Door(RunDir(sys.argv[1]))
 unopened.serve(worker.answer)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

@@ -7,12 +7,12 @@ import weakref
 
 import pytest
 
-from chatproxy.answer_log import AnswerLog
+from chatproxy.answers.drain import Drain
+from chatproxy.answers.log import AnswerLog
+from chatproxy.answers.session import StreamSession
+from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
-from chatproxy.drain import Drain
 from chatproxy.errors import ShuttingDown
-from chatproxy.registry import Registry
-from chatproxy.session import StreamSession
 
 from .table import Table, TablePeers
 

@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 import requests
 
-from chatproxy import failures, logs, signals
+from chatproxy import signals
+from chatproxy.answers.abort import Line, Step, Unreachable
+from chatproxy.answers.session import Phase, StreamSession
 from chatproxy.errors import UpstreamError
-from chatproxy.line import Line, Step, Unreachable
-from chatproxy.session import Phase, StreamSession
+from chatproxy.observability import logs
+from chatproxy.upstreams.transport import failures
 
 from .servers import DeepSeek as SimulatedDeepSeek
 from .servers import new_id, wait_for

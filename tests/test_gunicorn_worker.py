@@ -17,9 +17,10 @@ from gunicorn.config import Config
 from gunicorn.http import wsgi
 from gunicorn.http.message import Message
 
-from chatproxy import gunicorn_client, wire
-from chatproxy.gunicorn_client import MOST_HEAD_BYTES, MOST_UNREAD_BYTES, Guard
-from chatproxy.gunicorn_worker import fits
+from chatproxy.server import direct_write as wire
+from chatproxy.server.gunicorn import connections as gunicorn_client
+from chatproxy.server.gunicorn.connections import MOST_HEAD_BYTES, MOST_UNREAD_BYTES, Guard
+from chatproxy.server.gunicorn.worker import fits
 
 from .attackers import ATTACKS, Bystander
 from .servers import ROOT, Client, Proxy, chat, new_id, wait_for
@@ -469,7 +470,7 @@ def test_a_gunicorn_whose_requests_are_different_is_noticed(monkeypatch):
 
 
 def test_a_gunicorn_that_hides_the_body_is_noticed(monkeypatch):
-    monkeypatch.setattr("chatproxy.gunicorn_worker.default_environ", lambda *_: {})
+    monkeypatch.setattr("chatproxy.server.gunicorn.worker.default_environ", lambda *_: {})
     assert not fits(Config())
 
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from werkzeug.test import Client as WSGIClient
 from werkzeug.test import TestResponse, create_environ
 
-from chatproxy import ChatProxy, ConfigError, cli, create_app, exposure
+from chatproxy import ChatProxy, ConfigError, cli, create_app
 from chatproxy.config import Settings
 from chatproxy.hosts import LOOPBACK, HostGuard, Hosts, is_loopback
+from chatproxy.server import exposure
 
 from .servers import Client, DeepSeek, Proxy, new_id
 

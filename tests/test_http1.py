@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatproxy.http1 import MOST_HEAD_BYTES, ChunkDecoder, Framing, Head, HeadParser, Malformed
+from chatproxy.upstreams.transport.http1 import (
+    MOST_HEAD_BYTES,
+    ChunkDecoder,
+    Framing,
+    Head,
+    HeadParser,
+    Malformed,
+)
 
 LAST = b"0\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"

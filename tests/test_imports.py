@@ -15,60 +15,59 @@ import chatproxy
 
 PACKAGE = Path(chatproxy.__file__).parent
 
-#: From the bottom up. A module imports only from its own layer and those below.
-LAYERS = [
-    {"errors", "hosts", "sockets"},
-    {"scopes"},
-    {"sse", "config", "payload", "transcript", "answer_log", "session", "signals", "peers"}
-    | {"measures", "tally", "wire", "shares", "stalls", "arrivals", "pacing", "rotation"},
-    {"receipt", "refusals", "ended", "early_stops", "reservations"}
-    | {"arbitration", "access", "drain", "exposure", "places", "servers"},
-    {f"peers.{name}" for name in ("words", "run_dir", "door", "local")}
-    | {f"peers.{name}" for name in ("redis", "inbox", "link", "table")},
-    {
-        "body",
-        "http1",
-        "line",
-        "resolver",
-        "dialer",
-        "route",
-        "connection",
-        "failures",
-        "readiness",
-        "upstream",
-        "call",
-        "disconnect",
-        "logs",
-        "metrics",
-        "registry",
-        "reading",
-        "visits",
-    },
-    {"library", "clock", "shutdown"},
-    {"desk", "relay"},
-    {"views"},
-    {"extension"},
-    {"page", "tokens"},
+#: From the bottom up. A folder, or a module beside the folders, imports only from itself and from
+#: those further down; those side by side don't know each other.
+FLOORS = [
+    {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config"},
+    {"answers"},
+    {"upstreams", "server", "cluster", "protocols"},
+    {"service"},
+    {"web", "observability"},
+    {"extension", "metrics"},
     {"app"},
-    {"operators"},
-    {"cli", "gunicorn_config", "gunicorn_worker", "gunicorn_client", "__main__"},
+    {"gunicorn_config"},
+    {"cli"},
+    {"__main__"},
 ]
-LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
-TOP = len(LAYERS)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+GROUND = FLOORS[0]
 
-#: Modules that may name something of a higher layer in their annotations.
-ONLY_FOR_TYPES = {("views", "extension")}
+#: Still to be turned round.
+UPHILL = {
+    ("answers.abort", "upstreams.transport.body"),
+    ("answers.log", "server.direct_write"),
+    ("answers.producer", "cluster.registry"),
+    ("answers.producer", "server.direct_write"),
+    ("answers.producer", "server.disconnect"),
+    ("answers.producer", "server.event_loop"),
+    ("answers.producer", "upstreams.chat_completions"),
+    ("answers.producer", "upstreams.refusals"),
+    ("answers.readers", "cluster.peers"),
+    ("answers.readers", "server.direct_write"),
+    ("answers.watchdog", "cluster.registry"),
+    ("answers.watchdog", "cluster.remote_readers"),
+    ("cluster.rpc", "service"),
+    ("server.capabilities", "cluster.places"),
+    ("server.shutdown", "cluster.local.control_socket"),
+    ("server.shutdown", "cluster.registry"),
+    ("upstreams.chat_completions", "server.event_loop"),
+    ("upstreams.transport.dialer", "server.resolver"),
+    ("upstreams.transport.pool", "server.event_loop"),
+    ("web.native", "extension"),
+    ("web.page", "extension"),
+}
 
 #: What is imported by few modules alone.
 RESERVED = {
-    "requests": {"call", "connection", "failures", "route", "upstream"},
-    "urllib3": {"call", "connection"},
-    "gevent": {"disconnect", "gunicorn_client", "gunicorn_worker", "readiness", "resolver"},
-    "python_socks": {"route"},
-    "prometheus_client": {"metrics"},
-    "redis": {"peers.link"},
+    "requests": "upstreams",
+    "urllib3": "upstreams",
+    "python_socks": "upstreams",
+    "gevent": "server",
+    "gunicorn": "server cli",
+    "flask": "web observability extension app",
+    "prometheus_client": "observability",
+    "redis": "cluster.redis",
 }
-KEPT_OUT_OF_THE_LOWER_LAYERS = {"flask", "requests", "urllib3", "gevent", "redis"}
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -106,52 +105,59 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
 
+def name_of(path: Path) -> str:
+    """The dotted name of a module, without the package's own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+#: Every module but the package itself, whose public names are imported when they are used.
 MODULES = {
-    path.stem: tree_of(path) for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"
+    name_of(path): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if not {"client", "static", "simulated"} & set(path.relative_to(PACKAGE).parts)
+    and name_of(path)
 }
-MODULES["peers"] = tree_of(PACKAGE / "peers" / "__init__.py")
-for path in sorted((PACKAGE / "peers").glob("[!_]*.py")):
-    MODULES[f"peers.{path.stem}"] = tree_of(path)
 
 
 def home_of(module: str) -> str:
     """The package that a module is in."""
-    return "chatproxy.peers" if module.split(".", maxsplit=1)[0] == "peers" else "chatproxy"
+    return ".".join(["chatproxy", *MODULES[module].relative_to(PACKAGE).parts[:-1]])
+
+
+def room_of(module: str) -> str:
+    """The folder of a module, or the module itself if it is beside the folders."""
+    return module.split(".", maxsplit=1)[0]
 
 
 def ours(module: str, *, types: bool = False) -> set[str]:
     """The modules of the package that one of them imports."""
     found = set()
-    for name in imports(MODULES[module], home_of(module), types=types):
+    for name in imports(tree_of(MODULES[module]), home_of(module), types=types):
         package, *rest = name.split(".")
         if package == "chatproxy":
-            found |= {".".join(rest[:length]) for length in (1, 2)} & set(MODULES)
+            parts = [".".join(rest[:length]) for length in range(len(rest), 0, -1)]
+            found |= set(next(([part] for part in parts if part in MODULES), []))
     return found - {module}
-
-
-def higher(module: str, others: set[str]) -> set[str]:
-    """Those of the others that are in a layer above this module's."""
-    return {other for other in others if LAYER.get(other, TOP) > LAYER.get(module, TOP)}
 
 
 def foreign(module: str) -> set[str]:
     """The packages that a module imports, for whatever purpose."""
-    return {name.split(".")[0] for name in imports(MODULES[module], home_of(module), types=True)}
+    names = imports(tree_of(MODULES[module]), home_of(module), types=True)
+    return {name.split(".")[0] for name in names}
 
 
-def test_every_module_has_its_layer() -> None:
-    assert set(MODULES) == set(LAYER)
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_its_own_layer_and_those_below(module: str) -> None:
-    assert higher(module, ours(module)) == set()
+def test_every_room_has_its_floor() -> None:
+    assert {room_of(module) for module in MODULES} == set(FLOOR)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_for_annotations_keep_to_the_layers_too_but_for_one(module: str) -> None:
-    named = higher(module, ours(module, types=True))
-    assert {(module, other) for other in named} <= ONLY_FOR_TYPES
+def test_a_module_imports_only_from_its_own_room_and_the_floors_below(module: str) -> None:
+    room = room_of(module)
+    others = {other for other in ours(module, types=True) if room_of(other) != room}
+    above = {other for other in others if FLOOR[room_of(other)] >= FLOOR[room]}
+    assert {(module, other) for other in above if room not in GROUND} <= UPHILL
+    assert room not in GROUND or {room_of(other) for other in others} <= GROUND
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:
@@ -162,20 +168,20 @@ def test_no_module_imports_itself_by_a_detour() -> None:
     assert left == {}
 
 
-@pytest.mark.parametrize("module", sorted(LAYERS[0] | LAYERS[1]))
-def test_the_lower_layers_know_nothing_of_frameworks_and_transports(module: str) -> None:
-    assert foreign(module) & KEPT_OUT_OF_THE_LOWER_LAYERS == set()
-
-
 @pytest.mark.parametrize("package", RESERVED)
-def test_a_reserved_package_is_imported_only_where_it_belongs(package: str) -> None:
+def test_a_package_is_imported_only_by_the_rooms_that_it_is_for(package: str) -> None:
     importers = {module for module in MODULES if package in foreign(module)}
-    assert importers == RESERVED[package]
+    allowed = tuple(RESERVED[package].split())
+    assert importers
+    assert {
+        each for each in importers if not f"{each}.".startswith(tuple(f"{a}." for a in allowed))
+    } == set()
 
 
-def test_the_settings_for_gunicorn_need_little() -> None:
-    needed = {"config", "errors", "peers", "peers.run_dir", "rotation", "scopes"}
-    assert ours("gunicorn_config") <= needed | {"gunicorn_worker", "wire"}
+@pytest.mark.parametrize("module", [each for each in MODULES if room_of(each) in GROUND])
+def test_the_ground_needs_the_standard_library_and_blinker_alone(module: str) -> None:
+    ours_or_python = {"chatproxy", "blinker", "_typeshed", *sys.stdlib_module_names}
+    assert foreign(module) <= ours_or_python
 
 
 @pytest.mark.parametrize(

@@ -15,20 +15,20 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from chatproxy.cluster.local.control_socket import Door
+from chatproxy.cluster.local.peers import LocalPeers
+from chatproxy.cluster.local.run_dir import RunDir
+from chatproxy.cluster.peers import Key
 from chatproxy.errors import PeersUnavailable
-from chatproxy.peers import Key
-from chatproxy.peers.door import Door
-from chatproxy.peers.local import LocalPeers
-from chatproxy.peers.run_dir import RunDir
 
 from .another import PATIENCE, Another, several
 
 #: What makes a worker in another process.
 WORKER = """
 import itertools, sys
-from chatproxy.peers.door import Door
-from chatproxy.peers.local import LocalPeers
-from chatproxy.peers.run_dir import RunDir
+from chatproxy.cluster.local.control_socket import Door
+from chatproxy.cluster.local.peers import LocalPeers
+from chatproxy.cluster.local.run_dir import RunDir
 
 class Worker:
     def answer(self, question):

@@ -23,11 +23,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import chatproxy
 from chatproxy import signals
-from chatproxy.answer_log import AnswerLog
+from chatproxy.answers.log import AnswerLog
+from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 from chatproxy.errors import UpstreamError
-from chatproxy.measures import FAMILIES, UPSTREAM_CODES
-from chatproxy.metrics import Metrics, init_app
-from chatproxy.session import Outcome, Phase, Reason, StreamSession
+from chatproxy.observability.families import FAMILIES, UPSTREAM_CODES
+from chatproxy.observability.metrics import Metrics, init_app
 
 from .servers import ROOT
 
@@ -595,7 +595,7 @@ _COUNTING = """
 import sys
 from flask import Flask
 from chatproxy import signals
-from chatproxy.metrics import Metrics
+from chatproxy.observability.metrics import Metrics
 app = Flask("chat")
 metrics = Metrics(app)
 signals.cancel_forgotten.send(app)

@@ -1,6 +1,15 @@
 """A connection gives way when it has run for long, and pays for what it uses beyond its share."""
 
-from chatproxy.pacing import BURST, LONGEST, REFILL, SHARE, SLICE, TOLERANCE, Pace, Toll
+from chatproxy.server.gunicorn.pacing import (
+    BURST,
+    LONGEST,
+    REFILL,
+    SHARE,
+    SLICE,
+    TOLERANCE,
+    Pace,
+    Toll,
+)
 
 MS = 0.001
 

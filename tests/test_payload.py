@@ -15,8 +15,8 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatproxy import payload
 from chatproxy.errors import InvalidRequest
+from chatproxy.protocols import payload
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 

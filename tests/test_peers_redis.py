@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis.exceptions import RedisError
 
+from chatproxy.cluster.redis import leases as table_module
+from chatproxy.cluster.redis import peers as redis_module
+from chatproxy.cluster.redis.connection import Link, Uncertain
+from chatproxy.cluster.redis.leases import Hold, Table
+from chatproxy.cluster.redis.peers import RedisPeers
+from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import ConfigError, PeersUnavailable, SessionCancelled
-from chatproxy.peers import redis as redis_module
-from chatproxy.peers import table as table_module
-from chatproxy.peers.link import Link, Uncertain
-from chatproxy.peers.redis import RedisPeers
-from chatproxy.peers.table import Hold, Table
-from chatproxy.registry import Registry
 
 from .servers import ROOT, clean_environment, wait_for
 from .table import sit_down
@@ -254,7 +254,7 @@ def test_applications_are_not_in_the_way_of_each_other(server):
 
 TAKE_AND_WAIT = """
 import sys, time
-from chatproxy.peers.redis import RedisPeers
+from chatproxy.cluster.redis.peers import RedisPeers
 peers = RedisPeers(sys.argv[1], sys.argv[2], float(sys.argv[3]))
 print(peers.take(("id", "", "session_1")), peers.name, flush=True)
 time.sleep(600)
@@ -555,8 +555,8 @@ def test_garbage_in_the_inbox_does_no_harm(server, start, scope, caplog):
 
 
 def test_more_questions_than_can_be_answered_are_dropped(server, start, scope, monkeypatch):
-    monkeypatch.setattr("chatproxy.peers.inbox._ANSWERING", 3)
-    monkeypatch.setattr("chatproxy.peers.inbox._WAITING", 5)
+    monkeypatch.setattr("chatproxy.cluster.redis.mailbox._ANSWERING", 3)
+    monkeypatch.setattr("chatproxy.cluster.redis.mailbox._WAITING", 5)
     threads, asked, over = Counter(), [], threading.Event()
 
     def answer(message):
@@ -994,7 +994,7 @@ def test_the_close_does_not_wait_for_a_redis_that_is_away(own_server, start):
 
 FORK = """
 import os, sys
-from chatproxy.peers.redis import RedisPeers
+from chatproxy.cluster.redis.peers import RedisPeers
 peers = RedisPeers(sys.argv[1], sys.argv[2], 2.0)
 peers.serve(lambda question: {"pid": os.getpid()}, print)
 assert peers.name

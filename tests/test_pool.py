@@ -25,17 +25,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from urllib3.connection import HTTPConnection
 
-from chatproxy import call as call_module
-from chatproxy import connection as connection_module
-from chatproxy.answer_log import AnswerLog
-from chatproxy.call import UpstreamCall
+from chatproxy.answers.abort import Line
+from chatproxy.answers.log import AnswerLog
+from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.config import Settings
-from chatproxy.connection import current_line
 from chatproxy.errors import Aborted, UpstreamError
-from chatproxy.line import Line
-from chatproxy.readiness import run
-from chatproxy.session import Reason, StreamSession
-from chatproxy.upstream import Upstream
+from chatproxy.server.event_loop import run
+from chatproxy.upstreams import chat_completions as call_module
+from chatproxy.upstreams.chat_completions import UpstreamCall
+from chatproxy.upstreams.endpoint import Upstream
+from chatproxy.upstreams.transport import pool as connection_module
+from chatproxy.upstreams.transport.pool import current_line
 
 from .scripted import Scripted, chunk, requests_on, response
 from .servers import wait_for

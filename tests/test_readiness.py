@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import trustme
 
-from chatproxy.body import Body
-from chatproxy.readiness import Coroutine, Coroutines, Readable, run
+from chatproxy.server.event_loop import Coroutine, Coroutines, Readable, run
+from chatproxy.upstreams.transport.body import Body
 
 from .another import Another
 from .many import MANY, PATIENCE, Many, pair, wait

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatproxy import reading as reading_module
 from chatproxy import signals, sse
-from chatproxy import visits as visits_module
-from chatproxy.answer_log import AnswerLog
+from chatproxy.answers import readers as reading_module
+from chatproxy.answers.log import AnswerLog
+from chatproxy.answers.readers import PeerReading, SessionReading
+from chatproxy.answers.session import Outcome, Reason, StreamSession
+from chatproxy.cluster import remote_readers as visits_module
+from chatproxy.cluster.peers import Message
+from chatproxy.cluster.remote_readers import Visits
 from chatproxy.errors import EventsGone, PeersUnavailable, Refusal
-from chatproxy.peers import Message
-from chatproxy.reading import PeerReading, SessionReading
-from chatproxy.session import Outcome, Reason, StreamSession
-from chatproxy.visits import Visits
 
 from .servers import wait_for
 

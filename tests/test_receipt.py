@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatproxy.answers.receipt import Receipt, received, to_send
+from chatproxy.answers.session import Phase
 from chatproxy.errors import PeersUnavailable
-from chatproxy.receipt import Receipt, received, to_send
-from chatproxy.session import Phase
 
 RECEIPT = Receipt("session_1", Phase.STREAMING, upstream_closed=True, stop_ms=12.3, events=42)
 

@@ -18,10 +18,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chatproxy import arbitration, drain, signals
-from chatproxy import registry as registry_module
+from chatproxy import signals
+from chatproxy.answers import drain
+from chatproxy.answers.receipt import Receipt
+from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
+from chatproxy.cluster import coordinator as arbitration
+from chatproxy.cluster import registry as registry_module
+from chatproxy.cluster.local.control_socket import Door
+from chatproxy.cluster.local.peers import LocalPeers
+from chatproxy.cluster.local.run_dir import RunDir
+from chatproxy.cluster.peers import Key
+from chatproxy.cluster.registry import Registry
+from chatproxy.cluster.reservations import Reservations
+from chatproxy.cluster.rpc import Desk
 from chatproxy.config import Settings
-from chatproxy.desk import Desk
 from chatproxy.errors import (
     ChatProxyError,
     PeersUnavailable,
@@ -32,15 +42,7 @@ from chatproxy.errors import (
     TooManySessions,
     UpstreamError,
 )
-from chatproxy.library import Library
-from chatproxy.peers import Key
-from chatproxy.peers.door import Door
-from chatproxy.peers.local import LocalPeers
-from chatproxy.peers.run_dir import RunDir
-from chatproxy.receipt import Receipt
-from chatproxy.registry import Registry
-from chatproxy.reservations import Reservations
-from chatproxy.session import Outcome, Phase, Reason, StreamSession
+from chatproxy.service import Library
 
 from .another import Another
 from .servers import wait_for

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from chatproxy import early_stops
-from chatproxy.answer_log import AnswerLog, LogReader
-from chatproxy.early_stops import EARLY_CANCEL_SECONDS
+from chatproxy.answers.log import AnswerLog, LogReader
+from chatproxy.answers.session import StreamSession
+from chatproxy.cluster import early_stops
+from chatproxy.cluster.early_stops import EARLY_CANCEL_SECONDS
+from chatproxy.cluster.reservations import Reservations, SessionKey
 from chatproxy.errors import EventsGone
-from chatproxy.reservations import Reservations, SessionKey
-from chatproxy.session import StreamSession
 
 RETAIN = 60.0
 #: More than the time between two looks.

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from chatproxy.answers.abort import Line, Unreachable
 from chatproxy.errors import Aborted
-from chatproxy.line import Line, Unreachable
-from chatproxy.resolver import PLACES, Resolver
+from chatproxy.server.resolver import PLACES, Resolver
 
 from .another import Another
 from .servers import wait_for

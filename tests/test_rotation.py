@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from chatproxy.rotation import Rotation
+from chatproxy.server.gunicorn.rotation import Rotation
 
 from .servers import Client, Proxy, data_events, events, new_id, wait_for
 

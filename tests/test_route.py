@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import trustme
 
+from chatproxy.answers.session import Phase
 from chatproxy.errors import ConfigError, UpstreamError
-from chatproxy.session import Phase
 
 from .test_upstream import (
     DONE,

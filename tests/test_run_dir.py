@@ -19,9 +19,9 @@ from typing import NoReturn
 
 import pytest
 
+from chatproxy.cluster.local import run_dir as run_dir_module
+from chatproxy.cluster.local.run_dir import RunDir, of_master, remove_stale
 from chatproxy.errors import ConfigError, PeersUnavailable
-from chatproxy.peers import run_dir as run_dir_module
-from chatproxy.peers.run_dir import RunDir, of_master, remove_stale
 
 from .another import PATIENCE, Another, several
 from .servers import wait_for
@@ -245,7 +245,7 @@ def test_without_any_that_can_be_had_the_others_are_unavailable_and_soon_after_t
 
 MASTER = """
 import os, sys
-from chatproxy.peers.run_dir import RunDir, of_master
+from chatproxy.cluster.local.run_dir import RunDir, of_master
 os.environ["SERVER_SOFTWARE"] = "gunicorn/23.0.0"
 if sys.argv[1] == "told":
     print(of_master(os.getpid())[0], flush=True)
@@ -359,7 +359,7 @@ def test_it_is_in_memory_where_there_is_such_a_file_system(
 def test_a_fork_of_a_process_gets_its_own(temporary: Path) -> None:
     script = """
 import os, sys
-from chatproxy.peers.run_dir import RunDir
+from chatproxy.cluster.local.run_dir import RunDir
 run_dir = RunDir("")
 print(run_dir.path, flush=True)
 child = os.fork()
@@ -475,7 +475,7 @@ def test_names_that_are_no_process_stay_and_do_no_harm(
 
 INCREASE = """
 import pathlib, sys
-from chatproxy.peers.run_dir import RunDir
+from chatproxy.cluster.local.run_dir import RunDir
 run_dir, counter = RunDir(sys.argv[1]), pathlib.Path(sys.argv[2])
 print(flush=True)
 input()
@@ -488,7 +488,7 @@ for _ in range(50):
 REMOVE = """
 import os, pathlib, sys
 from contextlib import suppress
-from chatproxy.peers.run_dir import RunDir
+from chatproxy.cluster.local.run_dir import RunDir
 run_dir, inside = RunDir(sys.argv[1]), sys.argv[2]
 print(flush=True)
 input()
@@ -595,7 +595,7 @@ def test_what_fails_under_the_lock_unlocks(folder: Path) -> None:
 
 HOLD = """
 import sys
-from chatproxy.peers.run_dir import RunDir
+from chatproxy.cluster.local.run_dir import RunDir
 with RunDir(sys.argv[1]).locked():
     print("locked", flush=True)
     input()
@@ -613,7 +613,7 @@ def test_a_lock_ends_with_its_process(folder: Path) -> None:
 def test_a_process_that_is_forked_under_the_lock_does_not_keep_it(folder: Path) -> None:
     script = """
 import os, signal, sys
-from chatproxy.peers.run_dir import RunDir
+from chatproxy.cluster.local.run_dir import RunDir
 with RunDir(sys.argv[1]).locked():
     child = os.fork()
     if child == 0:

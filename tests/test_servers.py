@@ -16,11 +16,12 @@ import requests
 from flask import Flask
 from werkzeug.test import create_environ
 
-from chatproxy import ChatProxy, servers
+from chatproxy import ChatProxy
+from chatproxy.cluster.places import Places
 from chatproxy.config import Settings
 from chatproxy.errors import TooManySessions
-from chatproxy.places import Places
-from chatproxy.servers import Server, shortcomings, threads_of
+from chatproxy.server import capabilities as servers
+from chatproxy.server.capabilities import Server, shortcomings, threads_of
 
 from .servers import (
     ROOT,

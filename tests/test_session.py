@@ -10,8 +10,8 @@ from functools import partial
 
 import pytest
 
-from chatproxy.answer_log import AnswerLog
-from chatproxy.session import Outcome, Phase, Reason, StreamSession
+from chatproxy.answers.log import AnswerLog
+from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 
 PATIENCE = 10.0
 ROUNDS = 5

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from chatproxy.shares import Shares
+from chatproxy.answers.shares import Shares
 
 STEPS = st.lists(
     st.tuples(st.booleans(), st.integers(0, 9), st.sampled_from("abc"), st.integers(1, 5))

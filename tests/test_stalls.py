@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chatproxy.stalls import StallWatch
+from chatproxy.server.stalled_clients import StallWatch
 
 from .servers import wait_for
 

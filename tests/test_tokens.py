@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from chatproxy import ConfigError, create_app, tokens
+from chatproxy import ConfigError, create_app
 from chatproxy.errors import Unauthorized
-from chatproxy.tokens import owner_by_token
+from chatproxy.web import tokens
+from chatproxy.web.tokens import owner_by_token
 
 from .servers import chat, new_id, wait_for
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatproxy import sse
-from chatproxy.transcript import Transcript
+from chatproxy.answers.transcript import Transcript
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
 

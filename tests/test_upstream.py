@@ -27,17 +27,17 @@ import requests
 import trustme
 from responses import RequestsMock
 
-from chatproxy import call as call_module
-from chatproxy import upstream as upstream_module
-from chatproxy.answer_log import AnswerLog
-from chatproxy.call import LONGEST_PAUSE, UpstreamCall
+from chatproxy.answers.abort import Line
+from chatproxy.answers.log import AnswerLog
+from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.config import Settings
-from chatproxy.connection import current_line
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
-from chatproxy.line import Line
-from chatproxy.readiness import Coroutine, run
-from chatproxy.session import Phase, Reason, StreamSession
-from chatproxy.upstream import Upstream
+from chatproxy.server.event_loop import Coroutine, run
+from chatproxy.upstreams import chat_completions as call_module
+from chatproxy.upstreams import endpoint as upstream_module
+from chatproxy.upstreams.chat_completions import LONGEST_PAUSE, UpstreamCall
+from chatproxy.upstreams.endpoint import Upstream
+from chatproxy.upstreams.transport.pool import current_line
 
 from .another import Another
 from .many import MANY, Many

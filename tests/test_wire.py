@@ -27,11 +27,13 @@ from hypothesis import strategies as st
 from werkzeug.test import create_environ
 from werkzeug.wsgi import ClosingIterator
 
-from chatproxy import answer_log, sse, views
-from chatproxy.answer_log import AnswerLog
-from chatproxy.body import ChunkDecoder
-from chatproxy.relay import Follower
-from chatproxy.wire import Outlet, Wire, lending
+from chatproxy import sse
+from chatproxy.answers import log as answer_log
+from chatproxy.answers.log import AnswerLog
+from chatproxy.answers.producer import Follower
+from chatproxy.server.direct_write import Outlet, Wire, lending
+from chatproxy.upstreams.transport.body import ChunkDecoder
+from chatproxy.web import native as views
 
 from .servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id, wait_for
 

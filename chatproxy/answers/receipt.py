@@ -1,0 +1,71 @@
+"""The receipt of a Stop: as the client gets it, and as workers hand it to one another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import PeersUnavailable
+from .session import Phase
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a Stop did.
+
+    ``phase`` is where the answer was, ``stop_ms`` the milliseconds from the arrival of the Stop to
+    the close of the connection to DeepSeek, ``events`` the number of DeepSeek's events until then.
+    """
+
+    session_id: str
+    phase: Phase
+    upstream_closed: bool
+    stop_ms: float
+    events: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The receipt as the client gets it."""
+        return {
+            "sessionId": self.session_id,
+            "phase": self.phase,
+            "upstreamClosed": self.upstream_closed,
+            "stopMs": self.stop_ms,
+            "events": self.events,
+        }
+
+
+def to_send(receipt: Receipt, took_ms: float) -> dict[str, Any]:
+    """The receipt as a worker hands it to the one that asked.
+
+    :param took_ms: the milliseconds from the arrival of the question to this answer.
+    """
+    return {"state": "stopped", "tookMs": took_ms, **receipt.as_json()}
+
+
+def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:
+    """The receipt from another worker, with ``stop_ms`` counted from the arrival of the Stop here.
+
+    The clocks of two hosts can't be compared, so the way to the other worker and back counts in
+    full: ``stop_ms`` is rather too long than too short.
+
+    :param elapsed_ms: the milliseconds from the arrival of the Stop until now.
+    :raises PeersUnavailable: where this is no receipt.
+    """
+    try:
+        detour = max(0.0, elapsed_ms - float(fields["tookMs"]))
+        return Receipt(
+            session_id=str(fields["sessionId"]),
+            phase=Phase(fields["phase"]),
+            upstream_closed=fields["upstreamClosed"] is True,
+            stop_ms=_finite(round(float(fields["stopMs"]) + detour, 1)),
+            events=int(fields["events"]),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise PeersUnavailable("Another worker's answer could not be understood.") from None
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError(number)
+    return number

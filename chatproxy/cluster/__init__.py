@@ -1,0 +1,1 @@
+"""Who has what: on this worker, on this host, on all hosts."""

@@ -1,0 +1,1 @@
+"""The workers of several hosts: leases and mailboxes in Redis or Valkey."""

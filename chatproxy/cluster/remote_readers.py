@@ -1,0 +1,146 @@
+"""Visits: the places of other workers' readers in the sessions of this one.
+
+Such a reader asks for what comes next, and with that says what it has got. What got lost on the way
+is asked for again, and told again. A reader that has not asked for a while has gone. It does not
+ask while its client takes nothing, so that while is a little longer than a client may do so; but if
+its worker has ended, which is looked at much sooner, it has gone too.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Callable
+
+from ..answers.readers import WAIT_SECONDS, SessionReading
+from ..answers.session import StreamSession
+from ..errors import EventsGone
+from .peers import Message
+
+#: Seconds without a question after which it is looked at whether the reader's worker has ended.
+#: And seconds until the second look: one that was only missing for a moment is there again.
+_SILENCE_SECONDS = 2 * WAIT_SECONDS
+
+
+class Visits:
+    """The places of other workers' readers in the sessions of this one.
+
+    :param find: finds a session, live or retained, by owner and id.
+    :param patience: seconds without a question after which a reader has gone.
+    :param has_ended: tells whether a worker has; may take its time.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[tuple[str, str]], StreamSession | None],
+        sender: object,
+        patience: float,
+        has_ended: Callable[[str], bool],
+    ) -> None:
+        self._find = find
+        self._sender = sender
+        self._patience = patience
+        self._has_ended = has_ended
+        self._looks = threading.Lock()  # held while a thread does
+        self._lock = threading.Lock()
+        self._visits: dict[str, _Visit] = {}
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    def read(self, question: Message) -> Message:
+        """Answer what comes next: ``data`` (base64) up to event ``last``.
+
+        The ``state`` is "reading"; "over" where that is the end; "gone" where the events are no
+        longer held; "beyond" where there are not that many; "nothing" where there is no session.
+        """
+        name, after, wait = (question.get(part) for part in ("visit", "after", "wait"))
+        if not isinstance(name, str) or not isinstance(after, int) or after < 0:
+            return {"state": "nothing"}
+        seconds = min(float(wait), WAIT_SECONDS) if isinstance(wait, (int, float)) else 0.0
+        try:
+            visit = self._visit(name, question, after)
+            answer = visit.read(after, max(0.0, seconds)) if visit else {"state": "nothing"}
+        except EventsGone:
+            answer = {"state": "gone"}
+        except ValueError:
+            answer = {"state": "beyond"}
+        if answer["state"] in ("over", "gone"):
+            self.leave(question)
+        return answer
+
+    def leave(self, question: Message) -> Message:
+        """Let a reader go."""
+        with self._lock:
+            visit = self._visits.pop(str(question.get("visit")), None)
+        if visit is not None:
+            visit.reading.close()
+        return {"state": "left"}
+
+    def sweep(self) -> None:
+        """Let those go who have not asked for long. To be called now and then."""
+        now = time.monotonic()
+        self._let_go(lambda visit: now - visit.asked_at > self._patience)
+        silent = {
+            visit.worker
+            for visit in list(self._visits.values())
+            if now - visit.asked_at > _SILENCE_SECONDS
+        }
+        if silent and self._looks.acquire(blocking=False):
+            threading.Thread(
+                target=self._look, args=(silent,), name="chatproxy-visits", daemon=True
+            ).start()
+
+    def _look(self, workers: set[str]) -> None:
+        try:
+            ended = set(filter(self._has_ended, workers))
+            if ended:
+                time.sleep(_SILENCE_SECONDS)
+                ended = set(filter(self._has_ended, ended))
+            self._let_go(lambda visit: visit.worker in ended)
+        finally:
+            self._looks.release()
+
+    def _let_go(self, is_gone: Callable[[_Visit], bool]) -> None:
+        with self._lock:
+            gone = [name for name, visit in self._visits.items() if is_gone(visit)]
+            visits = [self._visits.pop(name) for name in gone]
+        for visit in visits:
+            visit.reading.close()
+
+    def _visit(self, name: str, question: Message, after: int) -> _Visit | None:
+        key = (question["owner"], question["id"])
+        with self._lock:
+            visit = self._visits.get(name)
+            if visit is None:
+                session = self._find(key)
+                if session is None:
+                    return None
+                reading = SessionReading(session, after, self._sender)
+                worker = str(question.get("worker"))
+                visit = self._visits[name] = _Visit(key, reading, worker)
+        return visit if visit.key == key else None
+
+
+class _Visit:
+    """One reader of another worker."""
+
+    def __init__(self, key: tuple[str, str], reading: SessionReading, worker: str) -> None:
+        self.key = key
+        self.reading = reading
+        self.worker = worker
+        self.asked_at = time.monotonic()
+        self._turn = threading.Lock()
+
+    def read(self, after: int, seconds: float) -> Message:
+        # One after the other: a question that nobody waits for any more may still be answered.
+        with self._turn:
+            self.asked_at = time.monotonic()
+            self.reading.go_back(after)
+            data = self.reading.read(seconds)
+            return {
+                "state": "over" if self.reading.over else "reading",
+                "data": base64.b64encode(data or b"").decode(),
+                "last": self.reading.last,
+            }

@@ -1,0 +1,143 @@
+"""Ended answers: what a worker still holds of them, in one account with two bounds.
+
+* An answer that has ended is retained for some time: found by its id, and read again. Then it is
+  held on for as long as a reader has yet to read some of it, and no longer.
+* All that is held counts, retained or not, for the worker and for the owner. Past a bound the
+  oldest go first: first of those that nobody reads, then of those that are read. If the worker has
+  too many, it is the owner with most that makes room; where owners are not known, all are one.
+* Whatever goes is emptied, so that its memory is free whoever still refers to it. A reader that has
+  not had all of it is told (``EventsGone``).
+* Those that are read go at a look only (once a second), not when another answer ends: a reader that
+  keeps up has had its last events by then. Until then they take no more than when they ran.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+from ..answers.session import StreamSession
+from ..answers.shares import Shares
+
+#: How many of the oldest are looked at for one that nobody reads, when another answer ends.
+_LOOKED_AT = 64
+
+_Key = tuple[str, str]
+
+
+class EndedAnswers:
+    """The ended answers of one worker.
+
+    :param retain: seconds for which each is retained.
+    :param most: the most bytes of all.
+    :param most_of_owner: the most bytes of one owner, where known.
+    :param timer: tells the time, in seconds.
+    :param give_up: called with the owner and id of each that is retained no longer.
+    """
+
+    def __init__(
+        self,
+        retain: float,
+        most: int,
+        most_of_owner: int,
+        timer: Callable[[], float],
+        give_up: Callable[[_Key], None],
+    ) -> None:
+        self._retain = retain
+        self._most = most
+        self._most_of_owner = most_of_owner
+        self._timer = timer
+        self._give_up = give_up
+        #: Until when each is retained; the oldest first.
+        self._retained: dict[_Key, tuple[StreamSession, float]] = {}
+        self._held = Shares[StreamSession, str]()
+        #: Those of them that are not retained any more.
+        self._held_on: dict[StreamSession, None] = {}
+
+    def __len__(self) -> int:
+        """How many are held, retained or not."""
+        return len(self._held)
+
+    def add(self, session: StreamSession) -> None:
+        """Retain an answer that has ended, if there is room for one of its size at all."""
+        self._expire()
+        key, size = (session.owner, session.id), session.log.footprint
+        if size > self._most and session.log.clear():
+            self._give_up(key)
+            return
+        replaced = self._retained.pop(key, None)
+        self._retained[key] = session, self._timer() + self._retain
+        self._held.put(session, session.owner, size)
+        if replaced is not None:
+            self._hold_on(replaced[0])
+        while (owner := self._overdrawn()) is not None:
+            oldest = next(self._unread(owner, _LOOKED_AT), None)
+            if oldest is None or not oldest.log.clear():
+                break
+            self._drop(oldest)
+
+    def get(self, key: _Key) -> StreamSession | None:
+        """The retained answer of this owner and id."""
+        session, until = self._retained.get(key, (None, 0.0))
+        return session if self._timer() < until else None
+
+    def retained(self) -> list[StreamSession]:
+        """All that are retained, the oldest first."""
+        now = self._timer()
+        return [session for session, until in self._retained.values() if now < until]
+
+    def look(self) -> None:
+        """Let go what need not be held any more, and keep the bounds. To be called now and then."""
+        self._expire()
+        for session in list(self._held_on):
+            self._hold_on(session)
+        going: dict[str, Iterator[StreamSession]] = {}
+        while (owner := self._overdrawn()) is not None:
+            if owner not in going:
+                going[owner] = self._going(owner)
+            session = next(going[owner])
+            session.log.clear(although_needed=True)
+            self._drop(session)
+
+    def _expire(self) -> None:
+        now = self._timer()
+        while self._retained:
+            key, (session, until) = next(iter(self._retained.items()))
+            if now < until:
+                break
+            del self._retained[key]
+            self._give_up(key)
+            self._hold_on(session)
+
+    def _hold_on(self, session: StreamSession) -> None:
+        """Hold an answer that is no longer retained, if it is needed."""
+        if session.log.clear():
+            self._drop(session)
+        else:
+            self._held_on[session] = None
+
+    def _drop(self, session: StreamSession) -> None:
+        self._held.remove(session)
+        self._held_on.pop(session, None)
+        key = session.owner, session.id
+        if self._retained.get(key, (None,))[0] is session:
+            del self._retained[key]
+            self._give_up(key)
+
+    def _overdrawn(self) -> str | None:
+        """The owner who has to make room; None if there is enough."""
+        if not self._held:
+            return None
+        owner = self._held.largest()
+        too_much = owner and self._held.size_of(owner) > self._most_of_owner
+        return owner if too_much or self._held.size > self._most else None
+
+    def _unread(self, owner: str, most: int | None = None) -> Iterator[StreamSession]:
+        held = list(itertools.islice(self._held.of(owner), most))
+        return (session for session in held if not session.log.needed)
+
+    def _going(self, owner: str) -> Iterator[StreamSession]:
+        """All of an owner, in the order in which they are to go."""
+        held = list(self._held.of(owner))
+        yield from self._unread(owner)
+        yield from (session for session in held if session in self._held)

@@ -1,0 +1,65 @@
+"""The desk: what this worker is asked by others, and by operators, and what it answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..answers import receipt as receipts
+from ..service import Library
+from .peers import Message
+from .registry import Registry
+from .reservations import SessionKey
+
+_ABOUT_AN_ID = frozenset({"state", "cancel", "read"})
+
+
+class Desk:
+    """Answers the questions to one worker. Whatever a question holds, none of this raises."""
+
+    def __init__(self, registry: Registry, library: Library, application: str = "") -> None:
+        self._application = application
+        self._registry = registry
+        self._answers: dict[str, Callable[[Message], Message]] = {
+            "ready": self._tell_readiness,
+            "state": self._tell_state,
+            "cancel": self._cancel,
+            "read": library.visits.read,
+            "leave": library.visits.leave,
+            "sessions": self._list,
+        }
+        self._library = library
+
+    def answer(self, question: Message) -> Message:
+        """Answer one question."""
+        asked = question.get("ask")
+        answer = self._answers.get(asked) if isinstance(asked, str) else None
+        if answer is None or (asked in _ABOUT_AN_ID and not _has_key(question)):
+            return {"state": "nothing"}
+        return answer(question)
+
+    def _tell_readiness(self, _question: Message) -> Message:
+        return {"state": "draining" if self._registry.drain.leaving else "ready"}
+
+    def _tell_state(self, question: Message) -> Message:
+        return {"state": self._registry.state_for_peer(_key(question))}
+
+    def _cancel(self, question: Message) -> Message:
+        arrived = time.monotonic()
+        state, receipt = self._registry.cancel_for_peer(_key(question))
+        if receipt is None:
+            return {"state": state}
+        return receipts.to_send(receipt, (time.monotonic() - arrived) * 1000)
+
+    def _list(self, question: Message) -> Message:
+        owner = question.get("owner")
+        listed = self._library.list_here(owner if isinstance(owner, str) else None)
+        return {"state": "listed", "application": self._application, "sessions": listed}
+
+
+def _has_key(question: Message) -> bool:
+    return isinstance(question.get("owner"), str) and isinstance(question.get("id"), str)
+
+
+def _key(question: Message) -> SessionKey:
+    return question["owner"], question["id"]

@@ -1,0 +1,1 @@
+"""Signals in; log lines and metrics out."""

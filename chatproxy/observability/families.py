@@ -1,0 +1,192 @@
+"""What is measured: each metric with its name, type, unit, help text and labels.
+
+No label has a value from a client: all series are known beforehand, and so each of their numbers
+has its place in a row (``places``, ``SIZE``) that workers can share.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ..answers.session import Outcome, Phase, Reason
+
+Labels = tuple[str, ...]
+
+#: The codes of ``UpstreamError``. Any other is counted as "other".
+UPSTREAM_CODES = (
+    "too_many_sessions",
+    "upstream_auth",
+    "upstream_balance",
+    "upstream_busy",
+    "upstream_failed",
+    "upstream_rejected",
+    "upstream_timeout",
+    "upstream_unreachable",
+)
+
+_STOP_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+_FIRST_EVENT_BOUNDS = (
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.0,
+    3.0,
+    5.0,
+    10.0,
+    20.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric: its name, type, help text and unit, and every combination of labels it has.
+
+    :param series: the labels' values that are there from the start.
+    :param bounds: the upper bounds of a histogram's buckets, without the infinite one.
+    """
+
+    name: str
+    type: str
+    help: str = field(repr=False)
+    labels: Labels = ()
+    series: tuple[Labels, ...] = ((),)
+    unit: str = ""
+    bounds: tuple[float, ...] = ()
+
+
+def _ways_to_end() -> Iterator[Labels]:
+    for phase in Phase:
+        yield Outcome.FAILED.value, phase.value, "none"
+        yield from ((Outcome.STOPPED.value, phase.value, reason.value) for reason in Reason)
+        if phase is not Phase.CONNECTING:
+            yield Outcome.FINISHED.value, phase.value, "none"
+
+
+SESSIONS_LIVE = Family("chatproxy_sessions_live", "gauge", "Answers that are running now.")
+SESSIONS = Family(
+    "chatproxy_sessions_total",
+    "counter",
+    "Answers that ended, by how, in which phase, and why they were stopped.",
+    ("outcome", "phase", "reason"),
+    tuple(sorted(_ways_to_end())),
+)
+STOP = Family(
+    "chatproxy_stop_seconds",
+    "histogram",
+    "Time from the arrival of a Stop to the close of the connection to DeepSeek.",
+    ("by",),
+    (("self",), ("peer",)),
+    "seconds",
+    _STOP_BOUNDS,
+)
+CANCELS = Family(
+    "chatproxy_cancels_total",
+    "counter",
+    "Stops that were answered, by what came of them and which worker had to be asked.",
+    ("result", "by"),
+    tuple(itertools.product(("stopped", "not_found", "unavailable"), ("self", "peer"))),
+)
+FIRST_EVENT = Family(
+    "chatproxy_first_event_seconds",
+    "histogram",
+    "Time from the start of an answer to DeepSeek's first event; counted when the answer ends.",
+    unit="seconds",
+    bounds=_FIRST_EVENT_BOUNDS,
+)
+EVENTS = Family(
+    "chatproxy_events_total",
+    "counter",
+    "Events received from DeepSeek; counted when the answer ends.",
+)
+RECEIVED = Family(
+    "chatproxy_received_bytes_total",
+    "counter",
+    "Bytes of events received from DeepSeek; counted when the answer ends.",
+    unit="bytes",
+)
+UPSTREAM_ERRORS = Family(
+    "chatproxy_upstream_errors_total",
+    "counter",
+    "Answers that DeepSeek refused, broke off or did not begin, by the code the client got.",
+    ("code",),
+    tuple((code,) for code in UPSTREAM_CODES),
+)
+PEER_REQUESTS = Family(
+    "chatproxy_peer_requests_total",
+    "counter",
+    "Requests to the table of the workers, and questions to one of them, by what came of them.",
+    ("operation", "result"),
+    tuple(itertools.product(("take", "ask"), ("ok", "unavailable"))),
+)
+FORGOTTEN = Family(
+    "chatproxy_early_cancels_forgotten_total",
+    "counter",
+    "Stops that came before their start and made room for others before their time.",
+)
+UNFINISHED = Family(
+    "chatproxy_requests_unfinished_total",
+    "counter",
+    "Requests that were not waited for any longer, by the part that was missing, and why.",
+    ("part", "why"),
+    (*itertools.product(("head", "body"), ("timeout", "room")), ("answer", "room")),
+)
+
+FAMILIES = (
+    SESSIONS_LIVE,
+    SESSIONS,
+    STOP,
+    CANCELS,
+    FIRST_EVENT,
+    EVENTS,
+    RECEIVED,
+    UPSTREAM_ERRORS,
+    PEER_REQUESTS,
+    FORGOTTEN,
+    UNFINISHED,
+)
+
+
+def _others(family: Family) -> Labels:
+    """The series of what nobody has foreseen; shown only where there is any."""
+    return ("other",) * len(family.labels)
+
+
+def _places() -> Iterator[tuple[tuple[str, Labels], range]]:
+    start = 0
+    for family in FAMILIES:
+        # Of a histogram: each bucket, the infinite one, and the sum.
+        width = len(family.bounds) + 2 if family.type == "histogram" else 1
+        for labels in dict.fromkeys((*family.series, _others(family))):
+            yield (family.name, labels), range(start, start + width)
+            start += width
+
+
+#: Where in the tally each series is.
+_PLACES = dict(_places())
+SIZE = max(places.stop for places in _PLACES.values())
+GAUGES = [_PLACES[family.name, ()].start for family in FAMILIES if family.type == "gauge"]
+#: Differs where the places do, as after an update of the package.
+LAYOUT = f"{zlib.crc32(repr(FAMILIES).encode()):08x}"
+
+
+def places(family: Family, labels: Labels) -> range:
+    """Where the numbers of a series are: of a histogram the buckets', and then the sum."""
+    return _PLACES.get((family.name, labels)) or _PLACES[family.name, _others(family)]
+
+
+def series(family: Family, numbers: Sequence[float]) -> Iterator[tuple[Labels, Sequence[float]]]:
+    """The series of a metric, each with its own numbers out of the whole row."""
+    others = _others(family)
+    for labels in dict.fromkeys((*family.series, others)):
+        found = [numbers[place] for place in _PLACES[family.name, labels]]
+        if labels in family.series or any(found):
+            yield labels, found

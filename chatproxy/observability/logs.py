@@ -1,0 +1,73 @@
+"""Signals in, log lines out (logger ``chatproxy``, INFO).
+
+The lines with ``[SSE]`` are fixed, so that they can be searched for. An id is checked before it
+gets here, and the reason of a failure is one printable line without the key, so that nothing from
+outside can forge a line.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from .. import signals
+from ..answers.session import StreamSession
+from ..errors import UpstreamError
+
+logger = logging.getLogger("chatproxy")
+
+
+def to_stderr() -> None:
+    """Show the lines on stderr, unless the process has set up logging by itself."""
+    if logger.hasHandlers():
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def _within_a_line(reason: str) -> str:
+    """A reason, which may quote DeepSeek, in which no search for our lines finds one."""
+    return reason.replace("[SSE]", "[sse]")
+
+
+@signals.cancel_requested.connect
+def _cancel_requested(_sender: object, session_id: str, **_: Any) -> None:
+    logger.info("[SSE] Cancel request received for %s", session_id)
+
+
+@signals.stream_aborted.connect
+def _stream_aborted(_sender: object, session: StreamSession, **_: Any) -> None:
+    logger.info("[SSE] %s aborted by client", session.id)
+
+
+@signals.client_disconnected.connect
+def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> None:
+    logger.info("[SSE] %s client disconnected", session.id)
+
+
+@signals.try_failed.connect
+def _try_failed(
+    _sender: object, session: StreamSession, reason: str, pause: float, **_: Any
+) -> None:
+    words = _within_a_line(reason)
+    logger.warning("DeepSeek failed %s, again in %.1f s: %s", session.id, pause, words)
+
+
+@signals.stream_closed.connect
+def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
+    if (refusal := session.refusal) is not None:
+        if isinstance(refusal, UpstreamError):
+            reason = _within_a_line(refusal.reason or refusal.message)
+            logger.warning("DeepSeek failed %s: %s", session.id, reason)
+        logger.warning("[SSE] %s failed code=%s", session.id, refusal.code)
+    logger.info(
+        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d",
+        session.id,
+        session.outcome and session.outcome.value,
+        session.phase.value,
+        session.events,
+        session.milliseconds(),
+    )

@@ -1,0 +1,216 @@
+"""Signals in, Prometheus metrics out: the numbers of one application, summed over its workers.
+
+A ``tally`` keeps the numbers, and ``prometheus_client`` writes them when they are scraped. Its own
+way to sum over processes has one place for all metrics of a process, which is fixed when it is
+first imported: two applications in one process would write over each other's numbers, and the
+application's own metrics would change their mode with ours. So it is imported as late as it is
+needed, and the application can still choose that mode for itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from flask import Flask, Response, current_app, request
+
+from .. import __version__, signals
+from ..answers.session import StreamSession
+from .families import (
+    CANCELS,
+    EVENTS,
+    FAMILIES,
+    FIRST_EVENT,
+    FORGOTTEN,
+    GAUGES,
+    LAYOUT,
+    PEER_REQUESTS,
+    RECEIVED,
+    SESSIONS,
+    SESSIONS_LIVE,
+    SIZE,
+    STOP,
+    UNFINISHED,
+    UPSTREAM_ERRORS,
+    Family,
+    Labels,
+    places,
+    series,
+)
+from .shared_counters import Directory, Tally
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+logger = logging.getLogger("chatproxy")
+
+#: To one series: one more in a histogram's bucket, or so much more.
+Addition = tuple[Family, Labels, float]
+
+
+def _amounts(additions: Iterator[Addition]) -> dict[int, float]:
+    """What has to be added, and where."""
+    amounts: dict[int, float] = {}
+    for family, labels, amount in additions:
+        found = places(family, labels)
+        amounts[found[-1]] = amount
+        if family.type == "histogram":
+            amounts[found[bisect_left(family.bounds, amount)]] = 1
+    return amounts
+
+
+def _harmless(
+    receive: Callable[..., Iterator[Addition]],
+) -> Callable[..., None]:
+    """A receiver that adds what ``receive`` yields, and does not fail those who sent the signal."""
+
+    @functools.wraps(receive)
+    def receiver(self: Metrics, _sender: object, **sent: Any) -> None:
+        try:
+            self._add(receive(self, **sent))
+        except Exception:
+            logger.exception("A signal could not be counted")
+
+    return receiver
+
+
+class Metrics:
+    """The metrics of one application. A collector, for a ``prometheus_client`` registry.
+
+    :param directory: a folder that its workers share. ``PROMETHEUS_MULTIPROC_DIR`` goes before it.
+    :param name: what the application is called among those that share it.
+    """
+
+    def __init__(self, app: Flask, directory: Directory = None, name: str = "") -> None:
+        folder = functools.partial(_folder, name or app.name, directory)
+        self._tally = Tally(folder, LAYOUT, SIZE, GAUGES)
+        for signal, receiver in (
+            (signals.stream_opened, self._stream_opened),
+            (signals.stream_closed, self._stream_closed),
+            (signals.cancel_answered, self._cancel_answered),
+            (signals.peer_asked, self._peer_asked),
+            (signals.cancel_forgotten, self._cancel_forgotten),
+            (signals.request_unfinished, self._request_unfinished),
+        ):
+            signal.connect(receiver, sender=app)
+        signals.request_unfinished.connect(self._request_unfinished, sender=None)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now, summed over the workers."""
+        return _metrics(self._tally.total())
+
+    def describe(self) -> Iterator[Metric]:
+        """The same metrics without their numbers."""
+        return _metrics([0.0] * SIZE)
+
+    def _add(self, additions: Iterator[Addition]) -> None:
+        self._tally.add(_amounts(additions))
+
+    @_harmless
+    def _stream_opened(self, **_: Any) -> Iterator[Addition]:
+        yield SESSIONS_LIVE, (), 1
+
+    @_harmless
+    def _stream_closed(self, session: StreamSession, **_: Any) -> Iterator[Addition]:
+        outcome = session.outcome.value if session.outcome else "other"
+        reason = session.reason.value if session.reason else "none"
+        yield SESSIONS_LIVE, (), -1
+        yield SESSIONS, (outcome, session.phase.value, reason), 1
+        yield EVENTS, (), session.events
+        yield RECEIVED, (), session.bytes
+        if session.first_event_at is not None:
+            yield FIRST_EVENT, (), session.first_event_at - session.started_at
+        if session.refusal is not None:
+            yield UPSTREAM_ERRORS, (session.refusal.code,), 1
+
+    @_harmless
+    def _cancel_answered(
+        self, result: str, by: str, seconds: float | None, **_: Any
+    ) -> Iterator[Addition]:
+        yield CANCELS, (result, by), 1
+        if seconds is not None:
+            yield STOP, (by,), seconds
+
+    @_harmless
+    def _peer_asked(self, operation: str, result: str, **_: Any) -> Iterator[Addition]:
+        yield PEER_REQUESTS, (operation, result), 1
+
+    @_harmless
+    def _cancel_forgotten(self, **_: Any) -> Iterator[Addition]:
+        yield FORGOTTEN, (), 1
+
+    @_harmless
+    def _request_unfinished(self, part: str, why: str, **_: Any) -> Iterator[Addition]:
+        yield UNFINISHED, (part, why), 1
+
+
+def _folder(name: str, directory: Directory) -> Path | None:
+    """The folder for one application's files."""
+    given = directory() if callable(directory) else directory
+    chosen = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or given
+    return Path(chosen, f"chatproxy-{quote(name, safe='%')}") if chosen else None
+
+
+def _metrics(numbers: Sequence[float]) -> Iterator[Metric]:
+    import prometheus_client.core as prometheus  # noqa: PLC0415
+
+    yield prometheus.InfoMetricFamily("chatproxy", "What runs here.", {"version": __version__})
+    for family in FAMILIES:
+        yield _metric(family, numbers)
+
+
+def _metric(family: Family, numbers: Sequence[float]) -> Metric:
+    import prometheus_client.core as prometheus  # noqa: PLC0415
+
+    name, text, labels, unit = family.name, family.help, family.labels, family.unit
+    if family.type == "histogram":
+        histogram = prometheus.HistogramMetricFamily(name, text, labels=labels, unit=unit)
+        bounds = [*map(str, family.bounds), "+Inf"]
+        for values, (*counts, total) in series(family, numbers):
+            buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
+            histogram.add_metric(values, buckets, total)
+        return histogram
+    kind = (
+        prometheus.CounterMetricFamily if family.type == "counter" else prometheus.GaugeMetricFamily
+    )
+    metric = kind(name, text, labels=labels, unit=unit)
+    for values, (number,) in series(family, numbers):
+        metric.add_metric(values, number)
+    return metric
+
+
+def init_app(app: Flask, path: str = "/metrics") -> None:
+    """Add a route for Prometheus to an application that has ``ChatProxy``.
+
+    It runs inside the application's own ``before_request``.
+
+    :raises RuntimeError: if the application has no ``ChatProxy`` yet, or if the path is taken, by
+        another exporter, say, whose route would be the one that is served.
+    """
+    if "chatproxy" not in app.extensions:
+        raise RuntimeError("ChatProxy must be set up on this application first.")
+    taken = [rule.endpoint for rule in app.url_map.iter_rules() if rule.rule == path]
+    if taken:
+        raise RuntimeError(f"{path} is taken by {taken[0]!r} already; give another path.")
+    app.add_url_rule(path, "chatproxy_metrics", scrape)
+
+
+def scrape() -> Response:
+    """The metrics of the present application, in the form that the scraper asks for."""
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+
+    try:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    except (TypeError, ValueError):  # a version that is no number
+        encode, content_type = choose_encoder("")
+    metrics: Metrics = current_app.extensions["chatproxy"].metrics
+    return Response(
+        encode(metrics), content_type=content_type, headers={"Cache-Control": "no-store"}
+    )

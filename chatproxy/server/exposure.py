@@ -1,0 +1,33 @@
+"""What is open to strangers: one plain sentence each, said at the start.
+
+``CHATPROXY_INSECURE`` (or ``chatproxy serve --insecure``) silences them, and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from ..config import Settings
+
+_ANYBODY = (
+    "Anybody who can reach this server can spend its key: give tokens to those who may "
+    "(CHATPROXY_TOKENS), or let a proxy in front ask for a login."
+)
+_ANY_HOST = (
+    "This server answers to any host name: name its own in CHATPROXY_HOSTS, so that a stranger's "
+    "page can't reach it by another."
+)
+_PLAIN_KEY = (
+    "The key goes to DEEPSEEK_BASE_URL over plain HTTP, where others can read it: use https://."
+)
+
+
+def of_the_key(settings: Settings) -> list[str]:
+    """What is said of the way to the upstream."""
+    return [_PLAIN_KEY] if settings.shows_its_key and not settings.insecure else []
+
+
+def on_a_public_address(settings: Settings) -> list[str]:
+    """What is said of the standalone server if it listens on more than a loopback address."""
+    if settings.insecure:
+        return []
+    sentences = [] if settings.tokens or not settings.api_key else [_ANYBODY]
+    return sentences if settings.hosts else [*sentences, _ANY_HOST]

@@ -1,0 +1,1 @@
+"""gunicorn's gevent worker, made fair: no client holds up the others."""

@@ -1,0 +1,211 @@
+"""gunicorn's gevent worker, made fair: no client keeps the loop, or a place, to itself.
+
+``Worker`` gives each connection a socket of ``gunicorn_client``, sees to what a request leaves
+behind, and is replaced before it ends (``rotation``). It needs little of gunicorn's internals, and
+``fits`` tries that when a worker begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+from functools import partial
+from typing import Any
+
+import gevent
+import gevent.socket
+from gevent.server import StreamServer
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.wsgi import default_environ
+from gunicorn.workers.ggevent import GeventWorker
+
+from ... import scopes
+from .connections import Client, Connection, Guard, dress
+from .rotation import Rotation
+
+#: A request with which to try gunicorn. One header only: there may be a limit on their number.
+_REQUEST = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+
+#: Connections that are accepted in one turn of the event loop.
+_ACCEPTED_IN_A_TURN = 4
+
+
+def adopt(worker: Any, timeout: float, rotation: Rotation) -> bool:
+    """Make a gevent worker of gunicorn's, which is about to serve, one of ours.
+
+    So it does not matter that ``-k gevent`` goes before the ``worker_class`` of a configuration.
+
+    :param timeout: seconds in which the head of a request must come.
+    :returns: False if it is of another kind, or gunicorn's internals are not as known here.
+    """
+    if type(worker) is not GeventWorker or not fits(worker.cfg):
+        return False
+    worker.__class__ = Worker
+    worker.begin(timeout, rotation)
+    return True
+
+
+class Server(StreamServer):
+    """A listener of gunicorn's, whose sockets are ours, and which leaves TLS to the worker."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        listener: Any,
+        *,
+        spawn: Any,
+        environ: dict[str, Any],
+        ssl_context: Any = None,
+        **_: Any,
+    ) -> None:
+        handle = partial(worker.admit, listener, ssl_context)
+        super().__init__(listener, handle=handle, spawn=spawn)
+        # As gunicorn has it, leave some to the other workers; and alone, give way to all else.
+        self.max_accept = 1 if environ["wsgi.multiprocess"] else _ACCEPTED_IN_A_TURN
+
+    def do_read(self) -> tuple[Client, Any] | None:
+        """Accept a connection, as gevent does."""
+        listener = self.socket
+        try:
+            descriptor, address = listener._accept()
+        except BlockingIOError:
+            return None
+        return Client(listener.family, listener.type, listener.proto, fileno=descriptor), address
+
+
+class Worker(GeventWorker):
+    """gunicorn's gevent worker with a ``Guard`` over its connections."""
+
+    guard: Guard
+    rotation: Rotation
+    max_requests: int
+
+    def begin(self, timeout: float, rotation: Rotation) -> None:
+        """Set up what a worker of gunicorn's lacks."""
+        most = max(1, self.worker_connections // 3)
+        self.guard = Guard(timeout, self.cfg.keepalive, most)
+        self.rotation = rotation
+        # gunicorn itself would accept nothing more once it has served so many.
+        self._rotate_after = self._rotate_at = self.max_requests
+        self.max_requests = sys.maxsize
+
+    @property
+    def server_class(self) -> Any:
+        """What gunicorn makes for each of its listeners."""
+        return partial(Server, self)
+
+    def run(self) -> None:
+        """Serve until told to stop, as gunicorn does."""
+        gevent.spawn(self._look)
+        self.rotation.note_ready()
+        super().run()
+
+    def timeout_ctx(self) -> Any:
+        """gunicorn's own timer for a head: not needed, as ``arrivals`` has one."""
+        return contextlib.nullcontext()
+
+    def admit(self, listener: Any, context: Any, accepted: Any, address: Any) -> None:
+        """Serve a connection that was just accepted."""
+        connection = Connection(self.guard, accepted.fileno())
+        try:
+            client = dress(accepted, context, connection)
+            try:
+                if context is not None:
+                    client.do_handshake()
+            except OSError as error:
+                self.log.debug("The TLS handshake failed: %s", error)
+                client.close()
+            else:
+                self.handle(listener, client, address)
+        finally:
+            connection.leave()
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        """Serve a request; read what it leaves behind, or have its connection closed."""
+        connection: Connection = sock.connection
+        body = connection.begin_request(req)
+        if body is not None and _is_sending(req) and not connection.read_ahead(req, body):
+            raise StopIteration
+        try:
+            kept = super().handle_request(listener_name, req, sock, addr)
+            if body is not None and not body.ended and not connection.drain(body):
+                raise StopIteration
+        except BaseException:
+            if body is not None and not body.ended and sock.fileno() >= 0:
+                connection.linger()
+            raise
+        finally:
+            if body is not None:
+                body.on_end = None  # it leads back to the request
+        connection.end_request()
+        return kept
+
+    def handle_http2(self, listener: Any, client: Any, *args: Any, **kwargs: Any) -> None:
+        """Serve an HTTP/2 connection, without the bounds on how requests arrive."""
+        client.connection.leave()  # it carries several requests, and may wait for long
+        super().handle_http2(listener, client, *args, **kwargs)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Refuse what is no request, in such a way that the client can learn of it."""
+        super().handle_error(req, client, addr, exc)
+        if client.fileno() >= 0:
+            client.connection.linger()
+
+    def _look(self) -> None:
+        """Look, again and again, for clients that are late and for the time to be replaced."""
+        replacing = None
+        while True:
+            gevent.sleep(self.guard.period)
+            self.guard.arrivals.sweep()
+            if self.nr >= self._rotate_at and self.alive and not replacing:
+                replacing = gevent.spawn(self._be_replaced)
+
+    def _be_replaced(self) -> None:
+        self.log.info("Worker %s has served %d requests; it is to be replaced.", self.pid, self.nr)
+        while self._stays() and not self.rotation.replace(self.ppid, self._may_wait):
+            gevent.sleep(0.5)
+        self._rotate_at = self.nr + self._rotate_after
+
+    def _may_wait(self) -> bool:
+        gevent.sleep(0.05)
+        return self._stays()
+
+    def _stays(self) -> bool:
+        """Whether this worker was not told to stop: it goes on for a while if it was."""
+        states = [app.extensions["chatproxy"] for app in scopes.applications()]
+        return bool(self.alive) and not any(state.registry.drain.leaving for state in states)
+
+
+def _is_sending(request: Any) -> bool:
+    """Whether a body is to come, and without being asked for (RFC 9110, 10.1.1)."""
+    waits = any(name == "EXPECT" for name, _ in request.headers)
+    return request.method not in ("GET", "HEAD") and not waits
+
+
+def fits(config: Any) -> bool:
+    """Whether gunicorn reads requests as ``Connection`` expects; tried on one of our own."""
+    peer, accepted = gevent.socket.socketpair()
+    with peer, Client(accepted.family, accepted.type, fileno=accepted.detach()) as client:
+        guard = Guard(timeout=1, keepalive=1, most=1)
+        client.connection = Connection(guard, client.fileno())
+        peer.sendall(_REQUEST)
+        try:
+            return _is_read_as_expected(client, config)
+        except Exception:
+            return False
+
+
+def _is_read_as_expected(client: Any, config: Any) -> bool:
+    request = next(RequestParser(config, client, ("127.0.0.1", 0)))
+    body = client.connection.begin_request(request)
+    closes = request.should_close()
+    parameters = list(inspect.signature(GeventWorker.handle_request).parameters)
+    return (
+        request.body is default_environ(request, client, config)["wsgi.input"]
+        and request.body.read() == b"ab"
+        and body.ended
+        and (closes, request.should_close()) == (True, False)
+        and parameters == ["self", "listener_name", "req", "sock", "addr"]
+        and GeventWorker.server_class is None
+    )

@@ -1,0 +1,138 @@
+"""Stalls: clients that take nothing of what is sent to them, or whose network is gone.
+
+Such a client is dropped after a while: its socket is shut. That ends whoever is blocked in writing
+to it, and from then on it is a client that has gone. One look at all sockets every few seconds asks
+the system how much of what was sent each has still to take, and has taken; so it makes no
+difference who writes, and under which server. (TCP_USER_TIMEOUT would do the same, but not for Unix
+sockets.)
+
+A socket is looked at from its first stream until its server closes it: the server writes to it once
+more when the stream has ended, and may be blocked in that too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+import termios
+import threading
+import time
+from contextlib import suppress
+
+from ..sockets import plain_socket
+
+#: The longest time between two looks at what the clients take, in seconds.
+_LONGEST_PERIOD = 5.0
+#: How many clients are looked at before all else has its turn.
+_AT_ONCE = 200
+#: ``tcpi_bytes_acked`` in Linux's ``struct tcp_info`` (linux/tcp.h), after 120 bytes of others.
+_ACKED = struct.Struct("=120xQ")
+
+
+def _sent_and_taken(descriptor: int) -> tuple[int, int]:
+    """How many bytes wait to be taken by the peer of a socket, and how many it has taken so far.
+
+    The second is 0 if the system does not tell, as for a Unix socket. The first shows what such a
+    peer takes, though in steps of up to some 32 KiB.
+    """
+    waiting = fcntl.ioctl(descriptor, termios.TIOCOUTQ, struct.pack("i", 0))
+    info = b""
+    with suppress(OSError, AttributeError), plain_socket(descriptor) as plain:
+        info = plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.size)
+    acked = _ACKED.unpack(info)[0] if len(info) == _ACKED.size else 0
+    return struct.unpack("i", waiting)[0], acked
+
+
+class _Flow:
+    """What goes out by the socket that is behind a descriptor now."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._inode = os.fstat(descriptor).st_ino
+        self._state = (0, 0)
+        self._since = 0.0
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server has closed the socket."""
+        try:
+            return os.fstat(self._descriptor).st_ino != self._inode
+        except OSError:
+            return True
+
+    def stands_since(self, now: float) -> float:
+        """Since when something waits to be taken, and nothing was taken; ``now`` if it flows."""
+        try:
+            state = _sent_and_taken(self._descriptor)
+        except OSError:  # closed just now
+            return now
+        if not state[0] or state != self._state:
+            self._state, self._since = state, now
+        return self._since
+
+    def shut(self) -> None:
+        """Shut the socket down, unless the server has closed it."""
+        try:
+            ours = os.dup(self._descriptor)  # from here on it can't become another one
+        except OSError:
+            return
+        with suppress(OSError), plain_socket(ours) as plain:
+            if os.fstat(ours).st_ino == self._inode:
+                # The close throws away what waits, so that it need not be held for the peer.
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                plain.shutdown(socket.SHUT_RDWR)
+        os.close(ours)
+
+
+class StallWatch:
+    """Drops the clients that take nothing, by one thread, which lives while there are any clients.
+
+    :param timeout: seconds for which a client may take nothing.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._period = min(timeout / 4, _LONGEST_PERIOD)
+        self._lock = threading.Lock()
+        self._flows: dict[int, _Flow] = {}
+        self._runs = False
+
+    def watch(self, descriptor: int) -> None:
+        """Look at the client behind this descriptor from now on."""
+        with self._lock:
+            known = self._flows.get(descriptor)
+            if known is None or known.closed:
+                self._flows[descriptor] = _Flow(descriptor)
+            if not self._runs:
+                threading.Thread(target=self._run, name="chatproxy-stalls", daemon=True).start()
+                self._runs = True
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self._period)
+            with self._lock:
+                if not self._flows:
+                    self._runs = False
+                    return
+                flows = list(self._flows.items())
+            for number, (descriptor, flow) in enumerate(flows, 1):
+                if not self._goes_on(flow):
+                    self._forget(descriptor, flow)
+                if number % _AT_ONCE == 0:
+                    time.sleep(0)  # all else has its turn
+
+    def _goes_on(self, flow: _Flow) -> bool:
+        if flow.closed:
+            return False
+        now = time.monotonic()
+        stalled = now - flow.stands_since(now) >= self._timeout
+        if stalled:
+            flow.shut()
+        return not stalled
+
+    def _forget(self, descriptor: int, flow: _Flow) -> None:
+        with self._lock:
+            if self._flows.get(descriptor) is flow:
+                del self._flows[descriptor]

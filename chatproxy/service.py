@@ -1,0 +1,113 @@
+"""The library: where answers are found again, to be read or listed, on whichever worker."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from .answers.readers import PeerReading, Reading, SessionReading
+from .answers.session import StreamSession
+from .cluster.registry import Registry, id_key
+from .cluster.remote_readers import Visits
+from .errors import EventsGone, InvalidRequest, PeersUnavailable, SessionNotFound
+
+#: The most sessions that are listed of one worker; the latest ones.
+_MOST_LISTED = 1000
+#: Seconds without a question, beyond those in which a client may take nothing, after which a
+#: reader on another worker has gone.
+_PATIENCE = 5.0
+
+
+class Library:
+    """All answers of an application that can be read, as one worker sees them.
+
+    :param reader_timeout: seconds for which a client may take nothing before it is dropped.
+    """
+
+    def __init__(self, registry: Registry, reader_timeout: float = 60.0) -> None:
+        self._registry = registry
+        self._arbitration = registry.arbitration
+        #: The readers here of other workers.
+        self.visits = Visits(
+            registry.find,
+            registry.sender,
+            reader_timeout + _PATIENCE,
+            registry.arbitration.has_ended,
+        )
+
+    def open(self, session_id: str, owner: str, after: int) -> Reading | None:
+        """Begin to read an answer, from the event after number ``after``.
+
+        :returns: None where it has ended and there is nothing left to read.
+        :raises SessionNotFound: where nothing that lives or is retained has this id.
+        :raises EventsGone: where these events are no longer held.
+        :raises InvalidRequest: where the answer has not so many events.
+        :raises PeersUnavailable: where the worker that has it can't be asked.
+        """
+        session = self._registry.find((owner, session_id))
+        if session is None:
+            return self._open_elsewhere((owner, session_id), after)
+        try:
+            reading = SessionReading(session, after, self._registry.sender)
+        except ValueError:
+            raise _too_high() from None
+        return None if reading.over else reading
+
+    def _open_elsewhere(self, key: tuple[str, str], after: int) -> Reading | None:
+        holder = self._arbitration.find(id_key(key))
+        if holder is None:
+            raise _not_found()
+        ask = partial(self._arbitration.ask, holder)
+        reading = PeerReading(ask, self._arbitration.name, key, after)
+        state, data = reading.begin()
+        if state == "over" and not data:
+            return None
+        if state == "gone":
+            raise EventsGone(f"The events after number {after} are no longer held.")
+        if state == "beyond":
+            raise _too_high()
+        if state not in ("reading", "over"):
+            raise _not_found()
+        return reading
+
+    def list_of(self, owner: str) -> list[dict[str, Any]]:
+        """The owner's sessions, live and retained, of all workers that answer; latest first.
+
+        Each has ``sessionId``, ``phase``, ``outcome`` and ``reason`` (None while it lives),
+        ``events`` and ``ageSeconds``.
+        """
+        found = self.list_here(owner)
+        for name in self._arbitration.others():
+            with suppress(PeersUnavailable):
+                _, answer = self._arbitration.ask(name, {"ask": "sessions", "owner": owner})
+                listed = answer.get("sessions")
+                found += listed if isinstance(listed, list) else []
+        return sorted(found, key=lambda each: float(each["ageSeconds"]))
+
+    def list_here(self, owner: str | None) -> list[dict[str, Any]]:
+        """Those of this worker; all of them, with their owners, where no owner is given."""
+        found = [each for each in self._registry.all() if owner is None or each.owner == owner]
+        return [
+            {**_as_json(session), **({"owner": session.owner} if owner is None else {})}
+            for session in found[-_MOST_LISTED:]
+        ]
+
+
+def _as_json(session: StreamSession) -> dict[str, Any]:
+    return {
+        "sessionId": session.id,
+        "phase": session.phase,
+        "outcome": session.outcome,
+        "reason": session.reason,
+        "events": session.events,
+        "ageSeconds": round(session.age(), 1),
+    }
+
+
+def _not_found() -> SessionNotFound:
+    return SessionNotFound("Nothing that can be read has this session id.")
+
+
+def _too_high() -> InvalidRequest:
+    return InvalidRequest("Last-Event-ID is higher than the number of any event.")

@@ -1,0 +1,154 @@
+"""What DeepSeek's refusals become: a status and its words in, an ``UpstreamError`` out. No I/O.
+
+DeepSeek's words are passed on only if the request was at fault (400, 422), or if they are all there
+is to know: of an error that it reports with the status 200, within an answer or in place of one.
+
+Statuses and advice on retrying: https://api-docs.deepseek.com/quick_start/error_codes
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import UpstreamError
+
+#: What other words of an error tell as plainly as a status does.
+_STATUS_BY_WORD = {
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+}
+_PLAIN = frozenset({400, 401, 402, 422, 429, 503})
+_ABOUT_THE_ACCOUNT = frozenset({401, 402})
+#: A key of which a part is blotted out already.
+_PART_OF_A_KEY = re.compile(r"[\w-]*\*{3,}[\w*-]*")
+#: What servers call a stream, and what they say if they don't know.
+_MAY_BE_A_STREAM = ("text/event-stream", "", "text/plain", "application/octet-stream")
+
+
+def refusal(status: int, message: str, retry_after: int | None) -> UpstreamError:
+    """The error for a status.
+
+    :param message: DeepSeek's own sentence, without the key, on one line.
+    :param retry_after: seconds.
+    """
+    error = _kind_of(status, message, retry_after)
+    error.reason = f"status {status}: {message}" if message else f"status {status}"
+    return error
+
+
+def _kind_of(status: int, message: str, retry_after: int | None) -> UpstreamError:
+    if status in (400, 422):
+        sentence = message or "DeepSeek rejected the request."
+        return UpstreamError(sentence, status=status, code="upstream_rejected")
+    if status == 401:
+        return UpstreamError("DeepSeek did not accept the server's key.", code="upstream_auth")
+    if status == 402:
+        return UpstreamError("The balance at DeepSeek is used up.", code="upstream_balance")
+    if status in (429, 503):
+        return UpstreamError(
+            "DeepSeek is busy; try again later.",
+            status=status,
+            code="upstream_busy",
+            retry_after=retry_after,
+        )
+    return UpstreamError(f"DeepSeek answered with status {status}.")
+
+
+def message_in(body: bytes) -> str:
+    """DeepSeek's own sentence in the body of a refusal; empty if there is none."""
+    try:
+        error = error_in(json.loads(body))
+    except (ValueError, RecursionError):
+        return ""
+    return _message_of(error)
+
+
+def _message_of(error: Any) -> str:
+    """The sentence of an error that is one, or has one in ``message``."""
+    message = error.get("message") if isinstance(error, dict) else error
+    return message if isinstance(message, str) else ""
+
+
+def error_in(said: object) -> Any:
+    """The error that an event or a document reports, decoded from JSON; None if there is none.
+
+    It is in ``error``, at the top or in a choice, or is all of ``{"object": "error", …}``.
+    """
+    if not isinstance(said, dict):
+        return None
+    if said.get("error"):
+        return said["error"]
+    if said.get("object") == "error":
+        return said
+    choices = said.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("error"):
+            return choice["error"]
+    return None
+
+
+def reported(error: Any, clean: Callable[[str], str], *, begun: bool) -> UpstreamError:
+    """The error for what DeepSeek reports by ``error_in``.
+
+    :param clean: makes a text one short line without the key.
+    :param begun: whether the client has got a part of the answer already, and so a status.
+    """
+    sentence = _PART_OF_A_KEY.sub("***", clean(_message_of(error)))
+    status = _status_of(error if isinstance(error, dict) else {})
+    if status in _PLAIN and not begun:
+        found = refusal(status, sentence, None)
+    elif status in _ABOUT_THE_ACCOUNT:
+        found = UpstreamError(refusal(status, "", None).message)
+    else:
+        found = UpstreamError(sentence or "DeepSeek reported an error.")
+    found.reason = f"reported an error: {_PART_OF_A_KEY.sub('***', clean(_text_of(error)))}"
+    return found
+
+
+def _text_of(error: Any) -> str:
+    try:
+        return error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
+    except RecursionError:
+        return "it is nested too deeply"
+
+
+def _status_of(fields: dict[str, Any]) -> int:
+    for value in (fields.get("code"), fields.get("status"), fields.get("type")):
+        text = str(value)
+        if text in _STATUS_BY_WORD:
+            return _STATUS_BY_WORD[text]
+        if text.isascii() and text.isdigit() and len(text) == 3:
+            return int(text)
+    return 0
+
+
+def compressed(coding: str) -> UpstreamError:
+    """The error for an answer with a content coding that can't be taken off."""
+    error = UpstreamError("DeepSeek's answer is compressed in a way that was not asked for.")
+    error.reason = f"Content-Encoding {coding!r}"
+    return error
+
+
+def may_be_a_stream(content_type: str) -> bool:
+    """Whether a body of this ``Content-Type`` may be an event stream; its content then decides."""
+    return content_type.partition(";")[0].strip().lower() in _MAY_BE_A_STREAM
+
+
+def seconds_of(value: str | None) -> int | None:
+    """The seconds that a ``Retry-After`` header asks for (RFC 9110, section 10.2.3)."""
+    if value is None:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        return min(int(value.strip()[:9]), 86_400)
+    try:
+        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0, round(seconds)), 86_400)

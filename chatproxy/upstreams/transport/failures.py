@@ -1,0 +1,111 @@
+"""What fails on the way to DeepSeek: an exception and a step in, an ``UpstreamError`` out. No I/O.
+
+A request is a POST that may cost money, so it is sent again only if DeepSeek can't have got it
+whole: no byte of an answer came, and the failure was in a step before ``Step.ANSWER``. What another
+try can't help is not tried again either: a certificate that is refused stays refused.
+
+The client is told one short sentence. Operators are told the reason: the step, with whom, and the
+words of the system, of the resolver, of TLS or of the proxy.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import ssl
+from collections.abc import Iterator
+
+import requests
+
+from ...answers.abort import Line, Step, Unreachable
+from ...errors import UpstreamError
+
+#: What says only that a read or write had to wait.
+_WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+#: TLS's words for a connection that was closed or reset; a certificate is not at fault.
+_TLS_CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
+
+def unanswered(error: BaseException, line: Line) -> UpstreamError:
+    """The error for a request that got no answer."""
+    failure = _kind_of(error, line.step)
+    # Without a peer no step has begun: a mock stands in DeepSeek's place.
+    step = f"{line.step.value} {line.peer}: " if line.peer else ""
+    failure.reason = step + words_of(error)
+    return failure
+
+
+def broken_off(error: BaseException) -> UpstreamError:
+    """The error for an answer that had begun."""
+    failure = UpstreamError("The connection to DeepSeek broke off.")
+    failure.reason = f"amid the answer: {words_of(error)}"
+    return failure
+
+
+def words_of(error: BaseException) -> str:
+    """Why it happened, in the words of whoever noticed it."""
+    *_, root = _causes(error)
+    for each in _causes(error):
+        if isinstance(each, Unreachable):
+            return str(each)
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {root.verify_message}"
+    if isinstance(root, ssl.SSLError) and (reason := getattr(root, "reason", None)):
+        return str(reason).replace("_", " ").lower()
+    if isinstance(root, TimeoutError) and root.errno is None:
+        return "timed out"
+    if isinstance(root, OSError) and root.strerror:
+        return root.strerror
+    return str(root) or type(root).__name__
+
+
+def _kind_of(error: BaseException, step: Step) -> UpstreamError:
+    if _out_of_descriptors(error):
+        return UpstreamError(
+            "Too many answers are running.",
+            status=429,
+            code="too_many_sessions",
+            retry_after=1,
+            should_retry=True,
+        )
+    if _not_http(error) and step is Step.ANSWER:
+        return UpstreamError("DeepSeek's answer is not HTTP.")
+    if step is Step.ANSWER:
+        return UpstreamError("DeepSeek broke the connection off before it answered.")
+    if _tls_refused(error):
+        sentence = "DeepSeek could not be reached: the TLS connection could not be made."
+        return UpstreamError(sentence, code="upstream_unreachable")
+    unreachable = UpstreamError("DeepSeek could not be reached.", code="upstream_unreachable")
+    unreachable.transient = True
+    return unreachable
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and what led to it, the first cause last."""
+    while error is not None:
+        yield error
+        context = None if error.__suppress_context__ else error.__context__
+        error = error.__cause__ or (None if isinstance(context, _WAITS) else context)
+
+
+def _out_of_descriptors(error: BaseException) -> bool:
+    """Whether this process may not open another socket."""
+    numbers = (errno.EMFILE, errno.ENFILE)
+    return any(isinstance(each, OSError) and each.errno in numbers for each in _causes(error))
+
+
+def _not_http(error: BaseException) -> bool:
+    """Whether an answer came that could not be read, and not none at all."""
+    for each in _causes(error):
+        if isinstance(each, http.client.HTTPException):
+            return not isinstance(each, http.client.RemoteDisconnected)
+    return False
+
+
+def _tls_refused(error: BaseException) -> bool:
+    """Whether TLS was refused by one of the two sides, and not only cut short."""
+    causes = list(_causes(error))
+    kinds = (ssl.SSLError, requests.exceptions.SSLError)
+    return any(isinstance(each, kinds) for each in causes) and not any(
+        isinstance(each, _TLS_CLOSED) for each in causes
+    )

@@ -1,0 +1,1 @@
+"""Flask: the routes of each protocol, the chat page, access tokens."""

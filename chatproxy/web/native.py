@@ -1,0 +1,219 @@
+"""The routes of the blueprint: an answer as a stream, the Stop for it, and the way back to it.
+
+They run inside the application's own ``before_request``, so that its login and its limits apply.
+An answer is awaited outside of the request, after the application's teardown: a connection to a
+database that the login took is given back by then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from .. import signals
+from ..errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
+from ..protocols import payload as payloads
+from ..server.capabilities import reads_status_at_once
+from ..server.direct_write import Outlet
+from ..server.disconnect import client_socket
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from ..answers.producer import Follower
+    from ..extension import State
+
+_STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # nginx passes the events on as they come
+}
+
+
+class _Routes(Blueprint):
+    """A blueprint that APIFlask leaves out of its OpenAPI document; with a plain one it fails."""
+
+    enable_openapi = False
+
+
+def blueprint(url_prefix: str) -> Blueprint:
+    """The routes, for one application. The names of the endpoints are part of the interface."""
+    routes = _Routes("chatproxy", __name__, url_prefix=url_prefix)
+    routes.post("/stream")(stream)
+    routes.get("/stream/<path:session_id>")(stream_again)
+    routes.get("/sessions")(sessions)
+    routes.post("/cancel/<path:session_id>")(cancel)
+    routes.before_request(attend)
+    routes.teardown_request(forget)
+    routes.errorhandler(Refusal)(refuse)
+    routes.errorhandler(RequestEntityTooLarge)(refuse_large_body)
+    return routes
+
+
+def stream() -> Response:
+    """Ask DeepSeek for an answer and relay it as server-sent events."""
+    state = _state()
+    owner = state.establish_owner()
+    session_id = payloads.check_session_id(request.headers.get("X-Session-Id"))
+    grace = payloads.check_grace(
+        request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
+    )
+    # Before the body is read and parsed: what is refused costs nothing else.
+    state.registry.check_claim(session_id, owner)
+    question = state.prepare(_read_payload())
+    follower = state.begin(session_id, owner, question, grace)
+    with _closed_if_it_fails(follower):
+        signals.stream_started.send(state.app, session_id=session_id, owner=owner)
+        follower.watch = state.watcher.watch(request.environ, follower.close)
+    return _respond(session_id, follower)
+
+
+def stream_again(session_id: str) -> Response | tuple[str, int]:
+    """Relay an answer that runs or is retained, from the event after ``Last-Event-ID``."""
+    state = _state()
+    owner = state.establish_owner()
+    after = payloads.check_event_id(request.headers.get("Last-Event-ID"))
+    follower = state.follow(session_id, owner, after)
+    if follower is None:
+        return "", 204
+    with _closed_if_it_fails(follower):
+        follower.watch = state.watcher.watch(request.environ, follower.close)
+        follower.begin_at_once()
+    return _respond(session_id, follower)
+
+
+@contextmanager
+def _closed_if_it_fails(follower: Follower) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        follower.close()
+        raise
+
+
+def _respond(session_id: str, follower: Follower) -> Response:
+    g.chatproxy_follower = follower
+    return _Answer(_state().app, follower, {**_STREAM_HEADERS, "X-Session-Id": session_id})
+
+
+class _Answer(Response):
+    """A response that begins when the server asks for its first item.
+
+    Only then is it known whether there is an answer: one that failed by then gets the status of
+    the failure, with the headers that the application has added. If the application replaces the
+    body, the status is 200, and a failure is an event.
+    """
+
+    def __init__(self, app: Flask, follower: Follower, headers: dict[str, str]) -> None:
+        super().__init__(follower, headers=headers)
+        self._app = app
+        self._follower = follower
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self.response is not self._follower:
+            return super().__call__(environ, start_response)
+        outlet = Outlet(lambda: self._begin(environ, start_response), self.close)
+        if reads_status_at_once(environ):
+            outlet.begin()
+        return outlet
+
+    def _begin(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            self._follower.begin()
+        except Refusal as refusal:
+            return self._refused(refusal)(environ, start_response)
+        items, status, headers = self.get_wsgi_response(environ)
+        start_response(status, headers)
+        return items if environ["REQUEST_METHOD"] == "HEAD" else self._follower
+
+    def _refused(self, refusal: Refusal) -> Response:
+        text = self._app.json.dumps(_body_of(refusal))
+        response = Response(text, refusal.status, content_type="application/json")
+        for name, value in self.headers:
+            if _STREAM_HEADERS.get(name) != value:
+                response.headers.add(name, value)
+        response.headers.update(refusal.headers())
+        return response
+
+
+def sessions() -> tuple[Response, int]:
+    """List the owner's answers that run or are retained."""
+    state = _state()
+    owner = state.establish_owner()
+    if not owner:
+        message = "Sessions are listed only where their owners are known."
+        return jsonify(error=message, code="owners_unknown"), 403
+    return jsonify(sessions=state.library.list_of(owner)), 200
+
+
+def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
+    """Stop an answer, and hand back the receipt."""
+    arrived = time.monotonic()
+    state = _state()
+    owner = state.establish_owner()
+    receipt = None
+    if payloads.is_session_id(session_id):
+        signals.cancel_requested.send(state.app, session_id=session_id)
+        try:
+            receipt = state.cancel(session_id, owner, arrived, request.remote_addr or "")
+        except PeersUnavailable as unavailable:
+            body = jsonify(success=False, message=unavailable.message)
+            return body, unavailable.status, unavailable.headers()
+    if receipt is None:
+        return jsonify(success=False, message="Session not found"), 404, {}
+    return jsonify(success=True, **receipt.as_json()), 200, {}
+
+
+def attend() -> None:
+    """Say what this server can't do, and see that this worker can be asked and told to stop."""
+    state = _state()
+    state.server.meet(request.environ)
+    state.attend()
+
+
+def forget(error: BaseException | None) -> None:
+    """Stop following where the request failed after its view: nobody will read the answer."""
+    follower: Follower | None = g.pop("chatproxy_follower", None)
+    if follower is not None and error is not None:
+        follower.close()
+
+
+def refuse(refusal: Refusal) -> tuple[Response, int, dict[str, str]]:
+    """The answer where there is none: one sentence, a status, a code."""
+    return jsonify(_body_of(refusal)), refusal.status, refusal.headers()
+
+
+def _body_of(refusal: Refusal) -> dict[str, Any]:
+    return {"error": refusal.message, "code": refusal.code}
+
+
+def refuse_large_body(_error: RequestEntityTooLarge) -> tuple[Response, int, dict[str, str]]:
+    """The answer to a body over the limit."""
+    limit = _state().settings.max_body_bytes
+    return refuse(BodyTooLarge(f"The body is larger than {limit} bytes."))
+
+
+def _state() -> State:
+    state: State = current_app.extensions["chatproxy"]
+    return state
+
+
+def _read_payload() -> payloads.Payload:
+    limit = _state().settings.max_body_bytes
+    # One byte more: Werkzeug cuts a body without Content-Length off at the limit, and is silent.
+    request.max_content_length = limit + 1
+    try:
+        with _state().bodies.limit(client_socket(request.environ)):
+            body = request.get_data(cache=False)
+    except (HTTPException, Refusal):
+        raise
+    except Exception:  # each server has one of its own for a body that is not HTTP
+        raise InvalidRequest("The body could not be read.") from None
+    if len(body) > limit:
+        raise RequestEntityTooLarge
+    return payloads.parse(body)
