@@ -240,7 +240,7 @@ def test_no_id_and_no_owner_gets_out() -> None:
 
 def test_each_code_of_an_upstream_error_has_its_series() -> None:
     codes = {UpstreamError.code}
-    for path in Path(chatproxy.__file__).parent.glob("*.py"):
+    for path in Path(chatproxy.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "UpstreamError":
                 given = {each.arg: each.value for each in node.keywords}
