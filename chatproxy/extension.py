@@ -20,6 +20,7 @@ from flask import Flask
 from flask_cors import CORS
 
 from . import scopes, signals
+from .answers.coroutines import Coroutine
 from .answers.producer import Follower, produce
 from .answers.readers import SessionReading
 from .answers.receipt import Receipt
@@ -42,7 +43,7 @@ from .server import exposure, shutdown
 from .server.arrivals import BodyTimer
 from .server.capabilities import Server
 from .server.disconnect import DisconnectWatcher
-from .server.event_loop import Coroutine, Coroutines
+from .server.event_loop import Coroutines
 from .service import Library
 from .upstreams.chat_completions import UpstreamCall
 from .upstreams.endpoint import Upstream

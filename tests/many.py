@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from chatproxy.server.event_loop import Coroutine, Coroutines, Readable
+from chatproxy.answers.coroutines import Coroutine, Readable
+from chatproxy.server.event_loop import Coroutines
 
 from .servers import wait_for
 

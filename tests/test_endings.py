@@ -14,13 +14,13 @@ import pytest
 import requests
 
 import chatproxy.observability.logs  # noqa: F401 - it listens from then on
+from chatproxy.answers.coroutines import run
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.producer import produce
 from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 from chatproxy.answers.watchdog import WHOLE_SECONDS, Clock
 from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
-from chatproxy.server.event_loop import run
 
 from .servers import chat, events, mute_listener, new_id, wait_for
 

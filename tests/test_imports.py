@@ -39,7 +39,6 @@ UPHILL = {
     ("answers.producer", "cluster.registry"),
     ("answers.producer", "server.direct_write"),
     ("answers.producer", "server.disconnect"),
-    ("answers.producer", "server.event_loop"),
     ("answers.producer", "upstreams.chat_completions"),
     ("answers.producer", "upstreams.refusals"),
     ("answers.readers", "cluster.peers"),
@@ -50,9 +49,7 @@ UPHILL = {
     ("server.capabilities", "cluster.places"),
     ("server.shutdown", "cluster.local.control_socket"),
     ("server.shutdown", "cluster.registry"),
-    ("upstreams.chat_completions", "server.event_loop"),
     ("upstreams.transport.dialer", "server.resolver"),
-    ("upstreams.transport.pool", "server.event_loop"),
     ("web.native", "extension"),
     ("web.page", "extension"),
 }

@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 from urllib3.connection import HTTPConnection
 
 from chatproxy.answers.abort import Line
+from chatproxy.answers.coroutines import run
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
-from chatproxy.server.event_loop import run
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams.chat_completions import UpstreamCall
 from chatproxy.upstreams.endpoint import Upstream

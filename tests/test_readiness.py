@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 import trustme
 
-from chatproxy.server.event_loop import Coroutine, Coroutines, Readable, run
+from chatproxy.answers.coroutines import Coroutine, Readable, run
+from chatproxy.server.event_loop import Coroutines
 from chatproxy.upstreams.transport.body import Body
 
 from .another import Another

@@ -28,11 +28,11 @@ import trustme
 from responses import RequestsMock
 
 from chatproxy.answers.abort import Line
+from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
-from chatproxy.server.event_loop import Coroutine, run
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams import endpoint as upstream_module
 from chatproxy.upstreams.chat_completions import LONGEST_PAUSE, UpstreamCall

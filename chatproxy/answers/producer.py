@@ -19,9 +19,9 @@ from .. import signals, sse
 from ..cluster.registry import Registry
 from ..errors import Aborted, Refusal, UpstreamError
 from ..server.disconnect import Watch
-from ..server.event_loop import Coroutine
 from ..upstreams import refusals
 from ..upstreams.chat_completions import UpstreamCall
+from .coroutines import Coroutine
 from .readers import Reading
 from .session import Outcome, Phase, Reason, StreamSession
 from .transcript import chunk_of, finished_in

@@ -21,56 +21,19 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import gevent
 from gevent import monkey
 from greenlet import greenlet
 
+from ..answers.coroutines import NOTHING_YET, Coroutine, Readable, resume, run
+
 #: Sockets that are read in one turn of the event loop.
 _MOST_IN_A_TURN = 32
 #: Seconds after which no further step is taken in a turn.
 _TURN_SECONDS = 0.004
-#: What a socket that does not block says if it has nothing.
-NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-class Readable:
-    """What to wait for: ``step`` is called, now and each time that there is something to read.
-
-    It reads from ``sock``, once, and must not wait for anything else, nor take more than a few
-    milliseconds. When it returns False the coroutine goes on; what it raises is raised there.
-    Meanwhile, under gevent, ``sock`` does not block.
-
-    :param has_more: tells after a step whether another can be taken without a read from ``sock``.
-    """
-
-    __slots__ = ("has_more", "sock", "step", "wait")
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        step: Callable[[], bool],
-        has_more: Callable[[], bool] | None = None,
-    ) -> None:
-        self.sock = sock
-        self.step = step
-        self.has_more = has_more
-        #: What the event loop has of it, while it is the event loop's.
-        self.wait: _Wait | None = None
-
-    def hurry(self) -> None:
-        """Have the next step taken before those of others; for a socket that was shut.
-
-        May be called by any thread, and also where nobody waits any more.
-        """
-        if (wait := self.wait) is not None:
-            wait.hurry()
-
-
-_T = TypeVar("_T")
-Coroutine = Generator[Readable, None, _T]
 
 
 class Coroutines:
@@ -99,29 +62,6 @@ class Coroutines:
         return self._poller
 
 
-def run(coroutine: Coroutine[_T]) -> _T:
-    """Run a coroutine in this thread, which waits; return its value."""
-    error: BaseException | None = None
-    try:
-        while True:
-            awaited = _resume(coroutine, error)
-            error = None
-            try:
-                while awaited.step():
-                    pass
-            except BaseException as raised:  # it is the coroutine's
-                error = raised
-    except StopIteration as end:
-        value: _T = end.value
-        return value
-    finally:
-        error = None  # it refers to this frame
-
-
-def _resume(coroutine: Coroutine[object], error: BaseException | None) -> Readable:
-    return next(coroutine) if error is None else coroutine.throw(error)
-
-
 def _go_on(
     coroutine: Coroutine[object],
     poller: _Poller,
@@ -134,7 +74,7 @@ def _go_on(
     """
     try:
         while True:
-            wait = _Wait(coroutine, poller, context, _resume(coroutine, error))
+            wait = _Wait(coroutine, poller, context, resume(coroutine, error))
             error = None
             try:
                 if wait.step():

@@ -28,9 +28,9 @@ from urllib3.util import wait_for_read
 
 from .. import signals
 from ..answers.abort import Line
+from ..answers.coroutines import NOTHING_YET, Coroutine, Readable
 from ..answers.session import Phase, StreamSession
 from ..errors import Aborted, UpstreamError
-from ..server.event_loop import NOTHING_YET, Coroutine, Readable
 from . import refusals
 from .endpoint import Upstream
 from .transport import failures

@@ -25,7 +25,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ...answers.abort import Line, Step, Unreachable
-from ...server.event_loop import NOTHING_YET
+from ...answers.coroutines import NOTHING_YET
 from ...sockets import plain_socket
 from .body import Body
 from .http1 import Malformed
