@@ -4,7 +4,7 @@ import os
 import pytest
 import trustme
 
-from .servers import Client, DeepSeek, Proxy
+from .support.servers import Client, DeepSeek, Proxy
 
 _numbers = itertools.count(1)
 

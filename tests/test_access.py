@@ -14,7 +14,7 @@ from chatproxy.cluster.limits import Access, Seat
 from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable, TooManySessions
 
-from .table import Table, TablePeers
+from .support.table import Table, TablePeers
 
 PATIENCE = 20.0
 

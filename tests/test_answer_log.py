@@ -18,7 +18,7 @@ from chatproxy import sse
 from chatproxy.answers.log import AnswerLog, LogReader
 from chatproxy.errors import EventsGone
 
-from .servers import wait_for
+from .support.servers import wait_for
 
 PATIENCE = 10.0
 #: Long enough to catch what does not block. What blocks passes however slow the machine is.

@@ -17,8 +17,8 @@ from chatproxy.cluster.coordinator import Arbitration
 from chatproxy.cluster.peers import Key, Message
 from chatproxy.errors import PeersUnavailable
 
-from .servers import wait_for
-from .table import Table, TablePeers
+from .support.servers import wait_for
+from .support.table import Table, TablePeers
 
 PATIENCE = 10.0
 A, B = ("id", "", "a"), ("id", "", "b")

@@ -11,7 +11,7 @@ import requests
 
 from chatproxy.config import describe
 
-from .servers import (
+from .support.servers import (
     GUNICORN,
     ROOT,
     Client,

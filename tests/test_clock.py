@@ -16,8 +16,8 @@ from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
 from chatproxy.service import Library
 
-from .servers import wait_for
-from .table import TablePeers
+from .support.servers import wait_for
+from .support.table import TablePeers
 
 PATIENCE = 10.0
 LONG = 1000.0

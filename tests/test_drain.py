@@ -14,7 +14,7 @@ from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import ShuttingDown
 
-from .table import Table, TablePeers
+from .support.table import Table, TablePeers
 
 
 def new_session() -> StreamSession:

@@ -22,7 +22,7 @@ from chatproxy.answers.watchdog import WHOLE_SECONDS, Clock
 from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
 
-from .servers import chat, events, mute_listener, new_id, wait_for
+from .support.servers import chat, events, mute_listener, new_id, wait_for
 
 KEY = "sk-0123456789abcdef"
 

@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 from chatproxy import ChatProxy, ConfigError, Refusal, stream_ended, stream_started
 from chatproxy.config import describe
 
-from .servers import wait_for
+from .support.servers import wait_for
 
 PATIENCE = 10.0
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}

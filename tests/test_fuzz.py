@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .servers import Proxy, chat, events, new_id
+from .support.servers import Proxy, chat, events, new_id
 
 #: Nothing may take as long as this.
 PATIENCE = 15.0

@@ -21,7 +21,7 @@ from chatproxy.cluster.local.run_dir import RunDir
 from chatproxy.cluster.peers import Key
 from chatproxy.errors import PeersUnavailable
 
-from .another import PATIENCE, Another, several
+from .support.another import PATIENCE, Another, several
 
 #: What makes a worker in another process.
 WORKER = """

@@ -29,7 +29,7 @@ from chatproxy.errors import UpstreamError
 from chatproxy.observability.families import FAMILIES, UPSTREAM_CODES
 from chatproxy.observability.metrics import Metrics, init_app
 
-from .servers import ROOT
+from .support.servers import ROOT
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

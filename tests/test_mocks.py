@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from chatproxy import ChatProxy, stream_ended
 
-from .servers import wait_for
+from .support.servers import wait_for
 
 PATIENCE = 10.0
 URL = "https://deepseek.example/chat/completions"

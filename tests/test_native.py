@@ -14,7 +14,7 @@ from benchmarks.load import LoadError
 from benchmarks.native import Load, Upstream
 from benchmarks.processes import Cores
 
-from .servers import wait_for
+from .support.servers import wait_for
 
 CORES = Cores.all_for_all()
 BODY = b'{"messages":[{"role":"user","content":"@SPEC@ tag=@TAG@ Hello"}]}'

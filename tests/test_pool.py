@@ -37,8 +37,8 @@ from chatproxy.upstreams.endpoint import Upstream
 from chatproxy.upstreams.transport import pool as connection_module
 from chatproxy.upstreams.transport.pool import current_line
 
-from .scripted import Scripted, chunk, requests_on, response
-from .servers import wait_for
+from .support.scripted import Scripted, chunk, requests_on, response
+from .support.servers import wait_for
 
 PATIENCE = 10.0
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"

@@ -5,9 +5,9 @@ import time
 import pytest
 import requests
 
-from . import cluster
-from .servers import Proxy, new_id, wait_for
-from .valkey import Valkey
+from .support import cluster
+from .support.servers import Proxy, new_id, wait_for
+from .support.valkey import Valkey
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from chatproxy.cluster.peers import Message
 from chatproxy.cluster.remote_readers import Visits
 from chatproxy.errors import EventsGone, PeersUnavailable, Refusal
 
-from .servers import wait_for
+from .support.servers import wait_for
 
 PATIENCE = 10.0
 KEY = ("ada", "session_1")

@@ -44,9 +44,9 @@ from chatproxy.errors import (
 )
 from chatproxy.service import Library
 
-from .another import Another
-from .servers import wait_for
-from .table import Table, TablePeers, sit_down
+from .support.another import Another
+from .support.servers import wait_for
+from .support.table import Table, TablePeers, sit_down
 
 PATIENCE = 10.0
 SENDER = object()

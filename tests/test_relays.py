@@ -17,8 +17,8 @@ from benchmarks import native, relays
 from benchmarks.processes import Cores, Group, reserved_port
 from benchmarks.relays import __main__ as command
 
-from .nginx import NGINX
-from .servers import ROOT, new_id, wait_for
+from .support.nginx import NGINX
+from .support.servers import ROOT, new_id, wait_for
 
 FOLDER = ROOT / "benchmarks" / "relays"
 

@@ -23,7 +23,7 @@ from chatproxy.errors import TooManySessions
 from chatproxy.server import capabilities as servers
 from chatproxy.server.capabilities import Server, shortcomings, threads_of
 
-from .servers import (
+from .support.servers import (
     ROOT,
     Client,
     DeepSeek,

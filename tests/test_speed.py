@@ -22,8 +22,8 @@ from benchmarks.speed.rounds import Rounds
 from benchmarks.speed.search import most_streams
 from benchmarks.speed.subject import NotHeld, Subject
 
-from .nginx import NGINX
-from .servers import ROOT
+from .support.nginx import NGINX
+from .support.servers import ROOT
 
 CORES = Cores.all_for_all()
 

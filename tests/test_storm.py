@@ -5,8 +5,8 @@ from collections import defaultdict
 
 import pytest
 
-from . import storm
-from .servers import DeepSeek, Proxy, new_id, wait_for
+from .support import storm
+from .support.servers import DeepSeek, Proxy, new_id, wait_for
 
 
 @pytest.mark.parametrize("seed", [1])

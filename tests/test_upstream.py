@@ -39,9 +39,9 @@ from chatproxy.upstreams.chat_completions import LONGEST_PAUSE, UpstreamCall
 from chatproxy.upstreams.endpoint import Upstream
 from chatproxy.upstreams.transport.pool import current_line
 
-from .another import Another
-from .many import MANY, Many
-from .servers import black_hole, wait_for
+from .support.another import Another
+from .support.many import MANY, Many
+from .support.servers import black_hole, wait_for
 
 PATIENCE = 10.0
 KEY = "sk-0123456789abcdef"

@@ -35,7 +35,15 @@ from chatproxy.server.direct_write import Outlet, Wire, lending
 from chatproxy.upstreams.transport.body import ChunkDecoder
 from chatproxy.web import native as views
 
-from .servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id, wait_for
+from .support.servers import (
+    GUNICORN,
+    Client,
+    DeepSeek,
+    Process,
+    clean_environment,
+    new_id,
+    wait_for,
+)
 
 PATIENCE = 10.0
 #: Longer than any test waits for a thread.
@@ -606,7 +614,7 @@ def test_an_answer_whose_body_was_replaced_cannot() -> None:
 
 def counting() -> Any:
     """The application of the tests, with a route that tells how often a wire was written to."""
-    from tests.serving import app
+    from tests.support.serving import app
 
     count = itertools.count()
     write = Wire.write

@@ -17,7 +17,7 @@ from typing import ClassVar
 import requests
 from gunicorn.config import make_settings
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 _numbers = itertools.count(1)
 
@@ -28,14 +28,14 @@ COMMANDS = {
     "gunicorn": [*GUNICORN, "-k", "gevent", "-c", "python:chatproxy.gunicorn_config"],
     "gunicorn-pywsgi": [*GUNICORN, "-k", "gevent_pywsgi"],
     "gunicorn-threads": [*GUNICORN, "-k", "gthread", "--threads", "64"],
-    "pywsgi": [sys.executable, "-m", "tests.serving", "pywsgi"],
-    "werkzeug": [sys.executable, "-m", "tests.serving", "werkzeug"],
+    "pywsgi": [sys.executable, "-m", "tests.support.serving", "pywsgi"],
+    "werkzeug": [sys.executable, "-m", "tests.support.serving", "werkzeug"],
     # With none of the package's settings, not even those that gunicorn finds by itself.
     "gunicorn-plain": [*GUNICORN, "-k", "gevent", "-c", os.devnull],
     "gunicorn-sync": [*GUNICORN, "-k", "sync", "-c", os.devnull],
     "gunicorn-preload": [*GUNICORN, "-k", "gevent", "--preload", "-c", os.devnull],
     **{
-        name: [sys.executable, "-m", "tests.serving", name]
+        name: [sys.executable, "-m", "tests.support.serving", name]
         for name in ("a2wsgi", "cheroot", "hypercorn", "uvicorn", "waitress")
     },
 }
@@ -165,7 +165,7 @@ class Proxy(Process):
         self.kind = kind
         command = [*COMMANDS[kind], *options]
         if kind.startswith("gunicorn"):
-            command.append("tests.serving:app")
+            command.append("tests.support.serving:app")
         environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)
         super().__init__(command, log_path, environment)
 
