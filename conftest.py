@@ -1,10 +1,12 @@
+"""What the tests of the package share with those of the benchmarks."""
+
 import itertools
 import os
 
 import pytest
 import trustme
 
-from .support.servers import Client, DeepSeek, Proxy
+from tests.support.servers import Client, DeepSeek, Proxy
 
 _numbers = itertools.count(1)
 
@@ -31,6 +33,7 @@ def authority():
 
 @pytest.fixture(scope="session")
 def ca_file(authority, tmp_path_factory):
+    """The certificate of that authority, as a file."""
     path = tmp_path_factory.mktemp("tls") / "ca.pem"
     authority.cert_pem.write_to_path(path)
     return str(path)
