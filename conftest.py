@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 
 import pytest
 import trustme
@@ -74,6 +75,15 @@ def start_proxy(logs):
 def kind(request):
     """The two ways to run: under gunicorn's gevent worker, and under plain threads."""
     return request.param
+
+
+@pytest.fixture
+def _close_races():
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,7 @@ from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable, TooManySessions
 
 from .support.table import Table, TablePeers
-
-PATIENCE = 20.0
+from .support.waiting import PATIENCE
 
 
 def new_access(

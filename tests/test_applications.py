@@ -29,16 +29,8 @@ from werkzeug.test import TestResponse
 from chatproxy import ChatProxy, stream_ended
 from chatproxy.observability import metrics
 
-from .support.servers import (
-    COMMANDS,
-    ROOT,
-    DeepSeek,
-    Process,
-    chat,
-    clean_environment,
-    new_id,
-    wait_for,
-)
+from .support.servers import COMMANDS, ROOT, DeepSeek, Process, chat, clean_environment, new_id
+from .support.waiting import wait_for
 
 MakeApp = Callable[..., Flask]
 

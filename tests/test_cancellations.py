@@ -10,7 +10,8 @@ import pytest
 
 from .support.attackers import ATTACKS, Attackers
 from .support.phases import PHASES, reach
-from .support.servers import Client, events, new_id, wait_for
+from .support.servers import Client, events, new_id
+from .support.waiting import wait_for
 
 
 @pytest.fixture(params=PHASES)

@@ -20,8 +20,8 @@ from .support.servers import (
     clean_environment,
     events,
     new_id,
-    wait_for,
 )
+from .support.waiting import wait_for
 
 CHATPROXY = [sys.executable, "-m", "chatproxy"]
 

@@ -13,7 +13,7 @@ from chatproxy.upstreams.transport import dialer
 
 from .support import networks
 from .support.networks import Elsewhere
-from .support.servers import wait_for
+from .support.waiting import wait_for
 from .test_upstream import (
     EVENT,
     Calling,

@@ -17,7 +17,8 @@ import yaml
 from chatproxy.config import Settings, describe, unknown_names
 
 from .support.nginx import NGINX, SITE
-from .support.servers import ROOT, Process, clean_environment, wait_for
+from .support.servers import ROOT, Process, clean_environment
+from .support.waiting import wait_for
 
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "chatproxy.service"

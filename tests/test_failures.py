@@ -26,7 +26,8 @@ from chatproxy.observability import logs
 from chatproxy.upstreams.transport import failures
 
 from .support.servers import DeepSeek as SimulatedDeepSeek
-from .support.servers import new_id, wait_for
+from .support.servers import new_id
+from .support.waiting import wait_for
 from .test_upstream import (
     EVENT,
     FAR,

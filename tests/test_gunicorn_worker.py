@@ -23,7 +23,8 @@ from chatproxy.server.gunicorn.connections import MOST_HEAD_BYTES, MOST_UNREAD_B
 from chatproxy.server.gunicorn.worker import fits
 
 from .support.attackers import ATTACKS, Bystander
-from .support.servers import ROOT, Client, Proxy, chat, new_id, wait_for
+from .support.servers import ROOT, Client, Proxy, chat, new_id
+from .support.waiting import wait_for
 
 #: Seconds: generous, as the machine of a test is busy. Unguarded, each attack costs many.
 LONGEST_GAP = 1.0

@@ -13,7 +13,8 @@ import requests
 from chatproxy.config import Settings
 
 from .support.nginx import NGINX, SITE, Http2Client, Nginx, TlsClient, tls_context
-from .support.servers import ROOT, black_hole, chat, data_events, events, new_id, wait_for
+from .support.servers import ROOT, black_hole, chat, data_events, events, new_id
+from .support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not NGINX, reason="nginx is not installed")
 

@@ -25,8 +25,8 @@ from chatproxy.server.event_loop import Coroutines
 from chatproxy.upstreams.transport.body import Body
 
 from .support.another import Another
-from .support.many import MANY, PATIENCE, Many, pair, wait
-from .support.servers import wait_for
+from .support.many import MANY, Many, pair, wait
+from .support.waiting import PATIENCE, wait_for
 
 UNDER_GEVENT = """
 from gevent import monkey

@@ -6,8 +6,9 @@ import pytest
 import requests
 
 from .support import cluster
-from .support.servers import Proxy, new_id, wait_for
+from .support.servers import Proxy, new_id
 from .support.valkey import Valkey
+from .support.waiting import wait_for
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ from chatproxy.errors import Aborted
 from chatproxy.server.resolver import PLACES, Resolver
 
 from .support.another import Another
-from .support.servers import wait_for
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
 
 

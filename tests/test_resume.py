@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from .support import cluster
-from .support.servers import events, new_id, wait_for
+from .support.servers import events, new_id
 from .support.valkey import Valkey
+from .support.waiting import wait_for
 
 TEXT = "".join(f"w{number} " for number in range(150))
 #: One that has not ended when it is stopped, however busy the machine is.

@@ -6,7 +6,8 @@ import sys
 import pytest
 import requests
 
-from .support.servers import ROOT, Proxy, new_id, wait_for
+from .support.servers import ROOT, Proxy, new_id
+from .support.waiting import wait_for
 
 ENDLESS = {"rate": 100, "tokens": 1_000_000}
 

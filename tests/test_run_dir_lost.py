@@ -16,7 +16,8 @@ import pytest
 import requests
 
 from .support import cluster
-from .support.servers import COMMANDS, Process, Proxy, clean_environment, new_id, wait_for
+from .support.servers import COMMANDS, Process, Proxy, clean_environment, new_id
+from .support.waiting import wait_for
 
 ENDLESS = {"rate": 20, "tokens": 1_000_000}
 

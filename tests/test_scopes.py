@@ -15,17 +15,9 @@ from chatproxy import ChatProxy, ConfigError, scopes
 
 from .support import cluster
 from .support.another import Another
-from .support.servers import (
-    COMMANDS,
-    ROOT,
-    Process,
-    Proxy,
-    chat,
-    clean_environment,
-    new_id,
-    wait_for,
-)
+from .support.servers import COMMANDS, ROOT, Process, Proxy, chat, clean_environment, new_id
 from .support.valkey import Valkey
+from .support.waiting import wait_for
 
 # ---- what an application is called --------------------------------------------------------------
 

@@ -35,17 +35,9 @@ from chatproxy.server.direct_write import Outlet, Wire, lending
 from chatproxy.upstreams.transport.body import ChunkDecoder
 from chatproxy.web import native as views
 
-from .support.servers import (
-    GUNICORN,
-    Client,
-    DeepSeek,
-    Process,
-    clean_environment,
-    new_id,
-    wait_for,
-)
+from .support.servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 #: Longer than any test waits for a thread.
 LONG = 6 * PATIENCE
 #: More than a socket takes at once in these tests.

@@ -11,7 +11,8 @@ import re
 from functools import partial
 from pathlib import Path
 
-from .servers import Client, Proxy, chat, wait_for
+from .servers import Client, Proxy, chat
+from .waiting import wait_for
 
 #: Of a server whose workers can be reached one by one.
 OPTIONS = ("-c", "python:tests.support.worker_ports", "--keep-alive", "60")

@@ -17,6 +17,8 @@ from typing import ClassVar
 import requests
 from gunicorn.config import make_settings
 
+from .waiting import wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
 
 _numbers = itertools.count(1)
@@ -44,15 +46,6 @@ COMMANDS = {
 def new_id():
     """A session id of the form that the page makes."""
     return f"session_{time.time_ns() // 1_000_000}_{next(_numbers)}"
-
-
-def wait_for(condition, seconds=10.0, message="the condition"):
-    """Call ``condition`` until it returns something true, and return that."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, f"{message} did not come true within {seconds} s"
-        time.sleep(0.005)
-    return result
 
 
 def clean_environment(**settings):
