@@ -925,7 +925,7 @@ def test_a_stop_that_asks_while_its_session_begins_is_not_told_that_it_is_not_th
 ) -> None:
     table, begun = Table(), list[StreamSession]()
     here, there = new_registry(table=table), new_registry(table=table)
-    here._peers.take(("id", "", "session_1"))
+    table.holders["id", "", "session_1"] = next(iter(table.members))  # here
 
     def begin() -> None:
         monkeypatch.setattr(here.arbitration, "take", lambda *_args, **_options: None)
