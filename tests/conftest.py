@@ -1,4 +1,4 @@
-"""Fixtures for the tests of what is between here and an upstream."""
+"""Fixtures that tests of several modules share; :mod:`conftest` has those of the servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from chatproxy.config import Settings
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams.endpoint import Upstream
 
+from .support.phases import Phases
 from .support.played import FAR, KEY, Connect, DeepSeek, Resolver
+
+
+@pytest.fixture(scope="session")
+def reach(start_proxy: Any, deepseek: Any) -> Iterator[Callable[..., Any]]:
+    """Begins streams that stay in a phase (:mod:`tests.support.phases`)."""
+    with contextlib.closing(Phases(start_proxy, deepseek)) as phases:
+        yield phases.reach
 
 
 @pytest.fixture
