@@ -157,7 +157,7 @@ def test_an_upstream_that_took_the_request_and_left_is_not_asked_again(
     connect: Connect, deepseek: DeepSeek, leave: Callable[[Peer], None]
 ) -> None:
     """It may have worked on it; a second request would be a second bill."""
-    calling = Calling(connect(deepseek.url), LARGE)
+    calling = Calling(connect(deepseek.url))
     peer = deepseek.accept()
     peer.request()
     wait_for(lambda: calling.session.phase is Phase.WAITING)
@@ -174,7 +174,7 @@ def test_a_request_that_was_not_written_whole_is_sent_again(
     connect: Connect, deepseek: DeepSeek
 ) -> None:
     """The first peer takes some of it, and resets the connection."""
-    calling = Calling(connect(deepseek.url))
+    calling = Calling(connect(deepseek.url), LARGE)
     first = deepseek.accept()
     first.socket.recv(1000)
     assert calling.session.phase is Phase.CONNECTING
