@@ -67,7 +67,14 @@ if os.environ.get("TEST_WITHOUT_COLLECTOR"):
 def answers():
     """What there is of answers, without having garbage collected."""
     parts = {
-        *("StreamSession", "AnswerLog", "LogReader", "SessionReading", "Follower", "UpstreamCall"),
+        *(
+            "StreamSession",
+            "AnswerLog",
+            "LogReader",
+            "SessionReading",
+            "Follower",
+            "ChatCompletionCall",
+        ),
         *("Line", "Wire", "Outlet", "HTTPResponse", "_GeventWatch", "_SelectorWatch"),
     }
     return jsonify(sorted(parts.intersection(type(each).__name__ for each in gc.get_objects())))

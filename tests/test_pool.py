@@ -32,11 +32,11 @@ from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
 from chatproxy.upstreams import chat_completions as call_module
-from chatproxy.upstreams.chat_completions import UpstreamCall
-from chatproxy.upstreams.endpoint import Upstream
+from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.transport import pool as connection_module
 from chatproxy.upstreams.transport.pool import current_line
 
+from .pieces import call_for_pieces, whole
 from .scripted import Scripted, chunk, requests_on, response
 from .servers import wait_for
 
@@ -50,8 +50,8 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def pool_for(url: str) -> Iterator[Upstream]:
-    with contextlib.closing(Upstream(Settings(base_url=url, api_key="sk-test"))) as upstream:
+def pool_for(url: str) -> Iterator[ChatCompletions]:
+    with contextlib.closing(ChatCompletions(Settings(base_url=url, api_key="sk-test"))) as upstream:
         yield upstream
 
 
@@ -59,14 +59,13 @@ def new_session() -> StreamSession:
     return StreamSession("session_1", "", AnswerLog(1 << 20))
 
 
-def ask(upstream: Upstream, user: bytes, session: StreamSession | None = None) -> bytes:
+def ask(upstream: ChatCompletions, user: bytes, session: StreamSession | None = None) -> bytes:
     """All that this user is told, be it an answer or why there is none."""
     session = session or new_session()
-    call = UpstreamCall(upstream, user, session)
-    session.on_cancel(call.abort)
     told: list[bytes] = []
+    call = call_for_pieces(upstream, session, lambda piece: told.append(piece) is None, user)
     try:
-        run(call.receive(lambda piece: told.append(piece) is None))
+        run(whole(call))
     except UpstreamError as error:
         told.append(error.message.encode())
     except Aborted:
@@ -76,7 +75,7 @@ def ask(upstream: Upstream, user: bytes, session: StreamSession | None = None) -
     return b"".join(told)
 
 
-def ask_for(seconds: float, upstream: Upstream, user: bytes) -> bytes:
+def ask_for(seconds: float, upstream: ChatCompletions, user: bytes) -> bytes:
     """The same, stopped after so many seconds, as the idle timer does."""
     session = new_session()
     timer = threading.Timer(seconds, session.cancel, [Reason.IDLE])

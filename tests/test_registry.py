@@ -42,11 +42,10 @@ from chatproxy.errors import (
     TooManySessions,
     UpstreamError,
 )
-from chatproxy.service import Library
 
 from .another import Another
 from .servers import wait_for
-from .table import Table, TablePeers, sit_down
+from .table import Table, TablePeers, service_of, sit_down
 
 PATIENCE = 10.0
 SENDER = object()
@@ -817,7 +816,7 @@ def test_any_question_has_an_answer(question: dict[str, object]) -> None:
     registry = new_registry()
     session = registry.claim("session_1", "ada")
     finish_when_cancelled(registry, session)
-    answer = Desk(registry, Library(registry)).answer(question)
+    answer = Desk(registry, service_of(registry)).answer(question)
     assert isinstance(json.loads(json.dumps(answer))["state"], str)
     meant = (question.get("ask"), question.get("owner"), question.get("id"))
     assert session.flag.is_set() == (meant == ("cancel", "ada", "session_1"))

@@ -30,17 +30,22 @@ from responses import RequestsMock
 from chatproxy.answers.abort import Line
 from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.answers.log import AnswerLog
+from chatproxy.answers.question import Question
 from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams import endpoint as upstream_module
-from chatproxy.upstreams.chat_completions import LONGEST_PAUSE, UpstreamCall
-from chatproxy.upstreams.endpoint import Upstream
+from chatproxy.upstreams.chat_completions import (
+    LONGEST_PAUSE,
+    ChatCompletionCall,
+    ChatCompletions,
+)
 from chatproxy.upstreams.transport.pool import current_line
 
 from .another import Another
 from .many import MANY, Many
+from .pieces import call_for_pieces, whole
 from .servers import black_hole, wait_for
 
 PATIENCE = 10.0
@@ -50,7 +55,7 @@ TRIES = 3
 BODY = b'{"messages": [{"role": "user", "content": "Hello"}], "stream": true}'
 EVENT = b'data: {"n": 1}\n\n'
 DONE = b"data: [DONE]\n\n"
-Connect = Callable[..., Upstream]
+Connect = Callable[..., ChatCompletions]
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +72,8 @@ def connect() -> Iterator[Connect]:
     """Makes upstreams that are closed after the test."""
     with contextlib.ExitStack() as stack:
 
-        def connect(base_url: str = FAR, **settings: Any) -> Upstream:
-            upstream = Upstream(Settings(api_key=KEY, base_url=base_url, **settings))
+        def connect(base_url: str = FAR, **settings: Any) -> ChatCompletions:
+            upstream = ChatCompletions(Settings(api_key=KEY, base_url=base_url, **settings))
             stack.callback(upstream.close)
             return upstream
 
@@ -79,37 +84,45 @@ def new_session() -> StreamSession:
     return StreamSession("session_1", "", AnswerLog(1 << 20))
 
 
-def new_call(upstream: Upstream, session: StreamSession | None = None) -> UpstreamCall:
-    session = session or new_session()
-    call = UpstreamCall(upstream, BODY, session)
-    session.on_cancel(call.abort)
-    return call
+def ignore(_piece: bytes) -> bool:
+    return True
 
 
-def failure_of(call: UpstreamCall) -> UpstreamError:
+def new_call(
+    upstream: ChatCompletions,
+    session: StreamSession | None = None,
+    take: Callable[[bytes], bool] = ignore,
+) -> ChatCompletionCall:
+    return call_for_pieces(upstream, session or new_session(), take, BODY)
+
+
+def failure_of(call: ChatCompletionCall) -> UpstreamError:
     with pytest.raises(UpstreamError) as caught:
-        pieces_of(call)
+        run(whole(call))
     call.close()
     return caught.value
 
 
-def pieces_of(call: UpstreamCall) -> list[bytes]:
-    """All that comes."""
-    pieces: list[bytes] = []
+class FirstPiece:
+    """Takes one piece at a time; the rest is left."""
 
-    def take(piece: bytes) -> bool:
-        pieces.append(piece)
-        return True
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
 
-    assert run(call.receive(take))
-    return pieces
+    def __call__(self, piece: bytes) -> bool:
+        self.pieces.append(piece)
+        return False
 
 
-def one_piece_of(call: UpstreamCall) -> bytes:
-    """What comes first; the rest is left."""
-    pieces: list[bytes] = []
-    run(call.receive(lambda piece: pieces.append(piece) is not None))
-    return pieces[0]
+def begun_call(
+    upstream: ChatCompletions, session: StreamSession | None = None
+) -> ChatCompletionCall:
+    """A call of which the first piece has come."""
+    first = FirstPiece()
+    call = new_call(upstream, session, first)
+    assert not run(whole(call))
+    assert first.pieces == [EVENT]
+    return call
 
 
 # --- what DeepSeek's answers become
@@ -329,7 +342,9 @@ def test_a_later_try_may_succeed(connect: Connect, mocked: RequestsMock) -> None
     answer_with(mocked, 503)
     answer_with(mocked, 200, body=requests.ConnectionError())
     answer_with(mocked, 200, body=EVENT + DONE)
-    assert b"".join(pieces_of(new_call(connect()))) == EVENT + DONE
+    pieces: list[bytes] = []
+    assert run(whole(new_call(connect(), take=lambda piece: pieces.append(piece) is None)))
+    assert b"".join(pieces) == EVENT + DONE
     assert [call.request.body for call in mocked.calls] == [BODY] * 3
 
 
@@ -340,7 +355,7 @@ def pauses_after(
     session.flag = noted = PausesNoted()
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     answer_with(mocked, 503, headers=headers)
-    failure_of(UpstreamCall(connect(), BODY, session))
+    failure_of(new_call(connect(), session))
     return noted.pauses
 
 
@@ -489,17 +504,17 @@ class DeepSeek:
 class Calling:
     """A call that runs in a thread, as a producer's does."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: ChatCompletions) -> None:
         self.session = new_session()
-        self.call = new_call(upstream, self.session)
         self.pieces: queue.Queue[bytes] = queue.Queue()
+        self.call = new_call(upstream, self.session, lambda piece: self.pieces.put(piece) is None)
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            run(self.call.receive(lambda piece: self.pieces.put(piece) is None))
+            run(whole(self.call))
         except Exception as error:
             self.error = error
         finally:
@@ -541,7 +556,7 @@ def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSe
 
 
 def test_without_a_key_no_authorization_is_sent(deepseek: DeepSeek) -> None:
-    with contextlib.closing(Upstream(Settings(base_url=deepseek.url))) as upstream:
+    with contextlib.closing(ChatCompletions(Settings(base_url=deepseek.url))) as upstream:
         calling = Calling(upstream)
         head, _ = deepseek.accept().request()
         calling.stop()
@@ -666,16 +681,22 @@ def aside() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def test_the_rest_of_an_answer_is_not_waited_for_any_longer_than_is_said(
+def fall_silent_after_done(deepseek: DeepSeek) -> Peer:
+    peer = begin_and_fall_silent(deepseek)
+    peer.chunk(DONE)
+    return peer
+
+
+def test_the_end_of_the_body_is_not_waited_for_without_end(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
-    call = new_call(connect(deepseek.url))
-    aside.submit(begin_and_fall_silent, deepseek)
-    assert one_piece_of(call) == EVENT
+    call = connect(deepseek.url).call(Question(BODY), new_session())
+    peer = aside.submit(fall_silent_after_done, deepseek)
+    assert run(whole(call))
     begun = time.monotonic()
-    call.drain(0.05)
-    assert time.monotonic() - begun < PATIENCE
     call.close()
+    assert time.monotonic() - begun < PATIENCE
+    assert peer.result(PATIENCE).sees_the_end()
 
 
 # --- the pool
@@ -743,9 +764,8 @@ def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
 def test_a_call_that_is_closed_amid_its_answer_closes_the_connection(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
-    call = new_call(connect(deepseek.url))
     peer = aside.submit(begin_and_fall_silent, deepseek)
-    assert one_piece_of(call) == EVENT
+    call = begun_call(connect(deepseek.url))
     call.close()
     assert peer.result(PATIENCE).sees_the_end()
 
@@ -843,13 +863,12 @@ def test_what_came_before_the_abort_and_was_not_read_is_not_given_any_more(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
     session = new_session()
-    call = new_call(connect(deepseek.url), session)
     peer = aside.submit(begin_and_fall_silent, deepseek)
-    assert one_piece_of(call) == EVENT
+    call = begun_call(connect(deepseek.url), session)
     peer.result(PATIENCE).chunk(EVENT)
     session.cancel(Reason.USER)
     with pytest.raises(Aborted):
-        one_piece_of(call)
+        run(call.receive())
     call.close()
 
 
@@ -964,7 +983,7 @@ def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
     call = new_call(connect(deepseek.url), session)
     session.cancel(Reason.USER)
     with pytest.raises(Aborted):
-        pieces_of(call)
+        run(whole(call))
     call.close()
     assert deepseek.is_left_alone()
 
@@ -972,12 +991,12 @@ def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
 def the_abort_of_one_beside_many() -> None:
     many, session, ended = Many(), new_session(), list[int]()
     with DeepSeek() as deepseek:
-        upstream = Upstream(Settings(api_key=KEY, base_url=deepseek.url))
+        upstream = ChatCompletions(Settings(api_key=KEY, base_url=deepseek.url))
         call = new_call(upstream, session)
 
         def receive() -> Coroutine[None]:
             with pytest.raises(Aborted):
-                yield from call.receive(lambda _piece: True)
+                yield from whole(call)
             ended.append(len(many.steps))
             call.close()
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from ..answers import receipt as receipts
-from ..service import Library
+from ..service import AnswerService
 from .peers import Message
 from .registry import Registry
 from .reservations import SessionKey
@@ -17,18 +17,18 @@ _ABOUT_AN_ID = frozenset({"state", "cancel", "read"})
 class Desk:
     """Answers the questions to one worker. Whatever a question holds, none of this raises."""
 
-    def __init__(self, registry: Registry, library: Library, application: str = "") -> None:
+    def __init__(self, registry: Registry, service: AnswerService, application: str = "") -> None:
         self._application = application
         self._registry = registry
         self._answers: dict[str, Callable[[Message], Message]] = {
             "ready": self._tell_readiness,
             "state": self._tell_state,
             "cancel": self._cancel,
-            "read": library.visits.read,
-            "leave": library.visits.leave,
+            "read": service.remote_readers.read,
+            "leave": service.remote_readers.leave,
             "sessions": self._list,
         }
-        self._library = library
+        self._service = service
 
     def answer(self, question: Message) -> Message:
         """Answer one question."""
@@ -53,7 +53,7 @@ class Desk:
 
     def _list(self, question: Message) -> Message:
         owner = question.get("owner")
-        listed = self._library.list_here(owner if isinstance(owner, str) else None)
+        listed = self._service.list_here(owner if isinstance(owner, str) else None)
         return {"state": "listed", "application": self._application, "sessions": listed}
 
 

@@ -1,4 +1,4 @@
-"""DeepSeek as one application uses it: its address, its key, its pool of connections.
+"""Where an upstream answers: its address, its key, its pool of connections.
 
 Rules:
 
@@ -53,7 +53,7 @@ class _Session(requests.Session):
         """Where a redirect leads is not even looked at; else its body would be read here."""
 
 
-class Upstream:
+class Endpoint:
     """DeepSeek, as one application uses it: its address, its key, its pool of connections.
 
     :raises ConfigError: if the environment names certificates or a proxy that can't be used.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Blueprint, Response, current_app, jsonify, send_from_directory
+from flask import Blueprint, Response, jsonify, send_from_directory
 
-from ..extension import State
+from .state import current_state
 
 _STATIC = Path(__file__).parent.with_name("static")
 
@@ -57,7 +57,7 @@ def asset(name: str) -> Response:
 
 def settings() -> Response:
     """What the page shows and offers."""
-    state: State = current_app.extensions["chatproxy"]
+    state = current_state()
     default = state.settings.model
     response = jsonify(
         notice=state.settings.notice,
