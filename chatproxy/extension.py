@@ -38,7 +38,7 @@ from .config import Settings, unknown_names
 from .errors import ConfigError, PeersUnavailable, Unauthorized
 from .observability import logs
 from .observability.metrics import Metrics
-from .protocols import payload as payloads
+from .protocols import chat_request as payloads
 from .server import exposure, shutdown
 from .server.arrivals import BodyTimer
 from .server.capabilities import Server

@@ -34,7 +34,7 @@ GROUND = FLOORS[0]
 
 #: Still to be turned round.
 UPHILL = {
-    ("answers.abort", "upstreams.transport.body"),
+    ("answers.abort", "upstreams.transport.response"),
     ("answers.log", "server.direct_write"),
     ("answers.producer", "cluster.registry"),
     ("answers.producer", "server.direct_write"),

@@ -34,8 +34,8 @@ from chatproxy.errors import Aborted, UpstreamError
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams.chat_completions import UpstreamCall
 from chatproxy.upstreams.endpoint import Upstream
-from chatproxy.upstreams.transport import pool as connection_module
-from chatproxy.upstreams.transport.pool import current_line
+from chatproxy.upstreams.transport import connection as connection_module
+from chatproxy.upstreams.transport.connection import current_line
 
 from .scripted import Scripted, chunk, requests_on, response
 from .servers import wait_for

@@ -22,7 +22,7 @@ import trustme
 
 from chatproxy.answers.coroutines import Coroutine, Readable, run
 from chatproxy.server.event_loop import Coroutines
-from chatproxy.upstreams.transport.body import Body
+from chatproxy.upstreams.transport.response import Body
 
 from .another import Another
 from .many import MANY, PATIENCE, Many, pair, wait

@@ -37,7 +37,7 @@ from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams import endpoint as upstream_module
 from chatproxy.upstreams.chat_completions import LONGEST_PAUSE, UpstreamCall
 from chatproxy.upstreams.endpoint import Upstream
-from chatproxy.upstreams.transport.pool import current_line
+from chatproxy.upstreams.transport.connection import current_line
 
 from .another import Another
 from .many import MANY, Many

@@ -24,7 +24,7 @@ from enum import Enum
 
 from ..errors import Aborted
 from ..sockets import shut_down
-from ..upstreams.transport.body import Body
+from ..upstreams.transport.response import Body
 
 
 class Step(str, Enum):

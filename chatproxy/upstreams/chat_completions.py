@@ -34,9 +34,9 @@ from ..errors import Aborted, UpstreamError
 from . import refusals
 from .endpoint import Upstream
 from .transport import failures
-from .transport.body import A_TURN, Body
+from .transport.connection import current_line
 from .transport.http1 import Malformed
-from .transport.pool import current_line
+from .transport.response import A_TURN, Body
 
 #: The first pause between two tries, in seconds; each further one is twice as long.
 FIRST_PAUSE = 0.25

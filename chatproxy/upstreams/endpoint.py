@@ -21,8 +21,8 @@ from requests.cookies import RequestsCookieJar
 
 from ..config import Settings
 from ..errors import ConfigError
-from .transport.pool import AbortableAdapter
-from .transport.route import Route, SocksRoute, is_socks, proxy_for
+from .transport.connection import AbortableAdapter
+from .transport.proxies import Route, SocksRoute, is_socks, proxy_for
 
 #: How many connections without an answer are kept for the next ones.
 KEPT_CONNECTIONS = 100

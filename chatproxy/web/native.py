@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import signals
 from ..errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
-from ..protocols import payload as payloads
+from ..protocols import chat_request as payloads
 from ..server.capabilities import reads_status_at_once
 from ..server.direct_write import Outlet
 from ..server.disconnect import client_socket

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatproxy.upstreams.transport.body import PIECE_BYTES, Body, Inflater
 from chatproxy.upstreams.transport.http1 import Malformed
+from chatproxy.upstreams.transport.response import PIECE_BYTES, Body, Inflater
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

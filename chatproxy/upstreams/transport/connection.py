@@ -27,9 +27,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from ...answers.abort import Line, Step, Unreachable
 from ...answers.coroutines import NOTHING_YET
 from ...sockets import plain_socket
-from .body import Body
 from .http1 import Malformed
-from .route import Route
+from .proxies import Route
+from .response import Body
 
 #: For how many seconds a connection is kept without an answer. Servers close one after a minute, as
 #: a rule, and what lies between may forget it without a word. A request that is sent just then may

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatproxy.errors import InvalidRequest
-from chatproxy.protocols import payload
+from chatproxy.protocols import chat_request as payload
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
