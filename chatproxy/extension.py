@@ -44,6 +44,7 @@ from .server.arrivals import BodyTimer
 from .server.capabilities import Server
 from .server.disconnect import DisconnectWatcher
 from .server.event_loop import Coroutines
+from .server.resolver import ThreadedResolver
 from .service import Library
 from .upstreams.chat_completions import UpstreamCall
 from .upstreams.endpoint import Upstream
@@ -167,7 +168,7 @@ class State:
         if settings.peers != "local":  # whose door closes by itself
             weakref.finalize(self, _leave, peers).atexit = False
         self._door.serve(desk.answer)
-        self.upstream = Upstream(settings)
+        self.upstream = Upstream(settings, ThreadedResolver())
         self.server = Server(settings)
         self._coroutines = Coroutines()
         self.bodies = BodyTimer(settings.body_timeout, partial(_tell_unfinished, app))

@@ -34,7 +34,6 @@ GROUND = FLOORS[0]
 
 #: Still to be turned round.
 UPHILL = {
-    ("answers.abort", "upstreams.transport.response"),
     ("answers.log", "server.direct_write"),
     ("answers.producer", "cluster.registry"),
     ("answers.producer", "server.direct_write"),
@@ -49,7 +48,6 @@ UPHILL = {
     ("server.capabilities", "cluster.places"),
     ("server.shutdown", "cluster.local.control_socket"),
     ("server.shutdown", "cluster.registry"),
-    ("upstreams.transport.dialer", "server.resolver"),
     ("web.native", "extension"),
     ("web.page", "extension"),
 }

@@ -27,17 +27,17 @@ import requests
 import trustme
 from responses import RequestsMock
 
-from chatproxy.answers.abort import Line
 from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
+from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams import endpoint as upstream_module
 from chatproxy.upstreams.chat_completions import LONGEST_PAUSE, UpstreamCall
 from chatproxy.upstreams.endpoint import Upstream
-from chatproxy.upstreams.transport.connection import current_line
+from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 
 from .another import Another
 from .many import MANY, Many
@@ -68,7 +68,9 @@ def connect() -> Iterator[Connect]:
     with contextlib.ExitStack() as stack:
 
         def connect(base_url: str = FAR, **settings: Any) -> Upstream:
-            upstream = Upstream(Settings(api_key=KEY, base_url=base_url, **settings))
+            upstream = Upstream(
+                Settings(api_key=KEY, base_url=base_url, **settings), ThreadedResolver()
+            )
             stack.callback(upstream.close)
             return upstream
 
@@ -541,7 +543,9 @@ def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSe
 
 
 def test_without_a_key_no_authorization_is_sent(deepseek: DeepSeek) -> None:
-    with contextlib.closing(Upstream(Settings(base_url=deepseek.url))) as upstream:
+    with contextlib.closing(
+        Upstream(Settings(base_url=deepseek.url), ThreadedResolver())
+    ) as upstream:
         calling = Calling(upstream)
         head, _ = deepseek.accept().request()
         calling.stop()
@@ -729,13 +733,13 @@ def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
 ) -> None:
     """The bytes that had come before are read; the socket under them is shut."""
     upstream = connect(deepseek.url)
-    line = Line(on_sent=lambda: None)
-    current_line.set(line)
+    exchange = Exchange()
+    current_exchange.set(exchange)
     answered = aside.submit(lambda: deepseek.accept().answer())
     response = upstream.send(upstream.prepare(b"{}"))
     used = response.raw.connection
     answered.result(PATIENCE)
-    line.abort()
+    exchange.abort()
     assert response.content.endswith(DONE)
     assert used.sock is None
 
@@ -972,7 +976,7 @@ def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
 def the_abort_of_one_beside_many() -> None:
     many, session, ended = Many(), new_session(), list[int]()
     with DeepSeek() as deepseek:
-        upstream = Upstream(Settings(api_key=KEY, base_url=deepseek.url))
+        upstream = Upstream(Settings(api_key=KEY, base_url=deepseek.url), ThreadedResolver())
         call = new_call(upstream, session)
 
         def receive() -> Coroutine[None]:

@@ -32,7 +32,7 @@ from chatproxy.answers import log as answer_log
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.producer import Follower
 from chatproxy.server.direct_write import Outlet, Wire, lending
-from chatproxy.upstreams.transport.response import ChunkDecoder
+from chatproxy.upstreams.transport.http1 import ChunkDecoder
 from chatproxy.web import native as views
 
 from .servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id, wait_for

@@ -1,18 +1,18 @@
-"""Look-ups of names: bounded in number, and left behind when nobody waits for them any more.
+"""Look-ups of names: bounded in number, and left behind if nobody waits for them any more.
 
 ``getaddrinfo`` can't be interrupted, and waits for as long as the system's resolver likes. So it
-runs in a thread of its own, and what is waited for is its answer.
+runs in a thread of its own, and its answer comes through a queue. That is all that is waited for.
 
 Rules:
 
 * At most ``PLACES`` look-ups run at once, counting those that nobody waits for any more. Another
   one waits for a place, first come, first served.
-* The wait for a place and the look-up take no longer together than the time that is given. A Stop
-  ends both at once.
+* The wait for a place and the look-up together take no longer than the time that is given. An
+  abort ends both at once.
 * Under gevent the threads are native ones. gevent's own look-ups share ten threads with all else
   that gevent leaves to threads, and ten names that hang would hold up everybody.
-* If somebody has put another function in the place of ``socket.getaddrinfo``, that is called, as
-  any other code would call it; so is a resolver of gevent's that needs no threads.
+* If somebody has replaced ``socket.getaddrinfo``, the replacement is called, as by any other code;
+  so is a resolver of gevent's that needs no threads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import gevent.socket
 from gevent import monkey
 from gevent.resolver.thread import Resolver as ThreadResolver
 
-from ..answers.abort import Line, Unreachable
+from ..answers.abort import AbortHandle
 
 #: How many look-ups run at once.
 PLACES = 64
@@ -43,7 +43,7 @@ Address = tuple[typing.Any, ...]
 _Answer = list[Address] | OSError
 
 
-class Resolver:
+class ThreadedResolver:
     """Finds the addresses of names, for all calls of one application.
 
     :param places: how many look-ups run at once.
@@ -54,12 +54,15 @@ class Resolver:
         self._waiting: deque[_LookUp] = deque()
         self._lock = threading.Lock()
 
-    def resolve(self, line: Line, host: str, port: int, timeout: float | None) -> list[Address]:
+    def resolve(
+        self, handle: AbortHandle, host: str, port: int, timeout: float | None
+    ) -> list[Address]:
         """The addresses of a host, in the system's order of preference (RFC 6724).
 
-        :param timeout: seconds.
-        :raises Aborted: if the line's ``abort`` comes first.
-        :raises Unreachable: if the name can't be resolved, or not in time.
+        :param handle: ends the wait for them.
+        :param timeout: seconds; None to wait for as long as it takes.
+        :raises Aborted: if the handle's ``abort`` comes first.
+        :raises OSError: if the name can't be resolved, or not in time. Its text says why.
         """
         with suppress(ValueError):
             family = socket.AF_INET if ipaddress.ip_address(host).version == 4 else socket.AF_INET6
@@ -67,13 +70,13 @@ class Resolver:
         try:
             host.encode("idna")  # as getaddrinfo does; here it also loads the codec
         except UnicodeError as error:
-            raise Unreachable(str(error)) from error
+            raise OSError(str(error)) from None
         look_up = _LookUp(host, port)
-        with line.waiting(look_up.abandon):
+        with handle.waiting(look_up.abandon):
             self._begin(look_up)
             answer = look_up.wait(timeout)
         if isinstance(answer, OSError):
-            raise Unreachable(answer.strerror or str(answer)) from answer
+            raise answer
         return answer
 
     def _begin(self, look_up: _LookUp) -> None:

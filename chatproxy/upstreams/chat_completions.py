@@ -27,16 +27,15 @@ import urllib3.exceptions
 from urllib3.util import wait_for_read
 
 from .. import signals
-from ..answers.abort import Line
 from ..answers.coroutines import NOTHING_YET, Coroutine, Readable
 from ..answers.session import Phase, StreamSession
 from ..errors import Aborted, UpstreamError
 from . import refusals
 from .endpoint import Upstream
 from .transport import failures
-from .transport.connection import current_line
+from .transport.exchange import Exchange, current_exchange
 from .transport.http1 import Malformed
-from .transport.response import A_TURN, Body
+from .transport.response import A_TURN, Response
 
 #: The first pause between two tries, in seconds; each further one is twice as long.
 FIRST_PAUSE = 0.25
@@ -70,14 +69,14 @@ class UpstreamCall:
         self._content = body
         self._session = session
         self._flag = session.flag
-        self._line = Line(on_sent=lambda: session.enter(Phase.WAITING))
+        self._exchange = Exchange(on_sent=lambda: session.enter(Phase.WAITING))
         #: What this call waits for, where it waits for more of an answer.
         self._awaited: Readable | None = None
         #: The answer as urllib3 has it. That of requests has the request too, which may be large,
         #: and is not kept.
         self._raw: Any = None
         #: The body of the answer, where it can be read straight from the socket.
-        self._body: Body | None = None
+        self._body: Response | None = None
         self._content_type = ""
 
     def abort(self) -> None:
@@ -86,7 +85,7 @@ class UpstreamCall:
         If the flag was not set before, what has come is still given, and then the connection
         counts as broken off.
         """
-        self._line.abort()
+        self._exchange.abort()
         if (awaited := self._awaited) is not None:
             awaited.hurry()
 
@@ -121,7 +120,7 @@ class UpstreamCall:
 
     def close(self) -> None:
         """Close the connection, or give it back to the pool if the answer was read to its end."""
-        self._line.close()
+        self._exchange.close()
         if self._raw is not None:
             self._raw.release_conn()  # the pool decides; see connection
             self._raw.close()
@@ -149,24 +148,24 @@ class UpstreamCall:
                 raise Aborted
 
     def _try(self, request: requests.PreparedRequest) -> None:
-        token = current_line.set(self._line)
-        self._line.begin()
+        token = current_exchange.set(self._exchange)
+        self._exchange.begin()
         try:
             response = self._upstream.send(request)
         except (*_TRANSPORT_ERRORS, Aborted) as error:
-            failure = self._told(failures.unanswered(error, self._line))
-            self._line.close()
+            failure = self._told(failures.unanswered(error, self._exchange))
+            self._exchange.close()
             if self._flag.is_set():
                 raise Aborted from None
             raise failure from error
         finally:
-            current_line.reset(token)
+            current_exchange.reset(token)
         # A mock of requests sends nothing, and an upstream may answer before all of it is sent.
         self._session.enter(Phase.WAITING)
         self._raw = response.raw
         if response.status_code != 200:
             raise self._refusal(response)
-        self._body = self._line.body
+        self._body = self._exchange.response
         if self._body is not None and self._body.unknown_coding:
             raise self._told(refusals.compressed(self._body.unknown_coding))
         self._content_type = response.headers.get("Content-Type", "")
@@ -219,7 +218,7 @@ class UpstreamCall:
                 return False
         return True
 
-    def _step(self, body: Body, take: Callable[[bytes], bool]) -> bool:
+    def _step(self, body: Response, take: Callable[[bytes], bool]) -> bool:
         piece = body.receive()
         if self._flag.is_set():
             raise Aborted
@@ -246,9 +245,13 @@ class UpstreamCall:
         return error
 
     def _said(self) -> bytes:
-        return self._read() if self._line.body is None else self._words_of(self._line.body)
+        return (
+            self._read()
+            if self._exchange.response is None
+            else self._words_of(self._exchange.response)
+        )
 
-    def _words_of(self, body: Body) -> bytes:
+    def _words_of(self, body: Response) -> bytes:
         """What comes soon of the body of an error; its status is told in any case."""
         said = _rest_of(body, _ERROR_SECONDS)
         if self._flag.is_set():
@@ -258,7 +261,7 @@ class UpstreamCall:
         return b""
 
 
-def _rest_of(body: Body, seconds: float) -> bytes:
+def _rest_of(body: Response, seconds: float) -> bytes:
     """What comes of a body within so many seconds, all told, without its transfer coding.
 
     It may not be all: not what comes later, or after a fault, or is more than ``_REST_BYTES``.

@@ -1,63 +1,78 @@
-"""Connections to DeepSeek that can be aborted from any thread, in every phase, by their ``Line``.
+"""A connection to an upstream: made, used for a request, and kept for another or closed.
 
-The classes below are urllib3's own, but for three steps: connecting (``route``), sending the
-request, and making the object for the answer, which is read without urllib3. They find the line of
-the present call in a context variable.
+The classes are urllib3's, but for three things: how they connect, how they send a request, and what
+they make of a response. This is the way of a connection, from top to bottom:
 
-A connection that is used again could give one user what was sent for another. So it goes back to
-the pool only if the answer to the request that was sent on it was read to its end, and nothing came
-after that; and it is taken from there only if nothing has come since (``release`` and
-``is_connected``). Whatever else there is on it, and whoever gives it back, it is closed.
+1. ``pool`` takes one that was kept, if ``is_connected`` finds it still good, or a new object.
+2. A new one connects (``_new_conn``): ``dialer`` finds an address that answers. If there is an
+   HTTP proxy, ``_tunnel`` asks it for a tunnel; then urllib3 puts TLS on the socket. Meanwhile the
+   exchange holds a duplicate of the descriptor.
+3. ``request`` ties the socket to the exchange (``use``), gathers what ``http.client`` writes, and
+   sends it in one piece. From then on the connection has no timeout: the watchdog ends what takes
+   too long, in the same way as a Stop.
+4. ``http.client`` makes the response by ``response_class``, and has it read the head. The body is
+   read from the socket by its owner, without urllib3 (``response``).
+5. Whoever has read it gives the connection back: ``UpstreamCall.close``, or urllib3 when a body
+   has been read by way of it. That ends in ``release``, which lets go of the exchange, and keeps
+   the connection or closes it.
+
+Steps 1 to 5 are all taken by the coroutine that owns the exchange. Others may only abort it, which
+shuts the socket down and closes nothing. In the pool nobody touches a connection.
+
+A connection that is used again could give one user what was sent for another. So these hold:
+
+* A connection is kept only if the response to its last request was read to its end, nothing came
+  after it, and it was not aborted (``release``).
+* A connection that was kept is used only if nothing has come since (``is_connected``), also while
+  the next request was made (``request``). It is kept for ``KEPT_SECONDS`` at the most.
+* Whatever else there is on it, and whoever gives it back, it is closed.
+* No byte of a request is sent once the exchange is aborted.
+* A connection that is closed is tied to no exchange: its descriptor may be another's by then.
 """
 
 from __future__ import annotations
 
 import socket
-import ssl
 import time
 import typing
 from collections.abc import Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 
-import requests.adapters
-import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from ...answers.abort import Line, Step, Unreachable
 from ...answers.coroutines import NOTHING_YET
 from ...sockets import plain_socket
+from .dialer import Dialer
+from .exchange import Exchange, Step, Unreachable, current_exchange
 from .http1 import Malformed
-from .proxies import Route
-from .response import Body
+from .response import Response
 
-#: For how many seconds a connection is kept without an answer. Servers close one after a minute, as
-#: a rule, and what lies between may forget it without a word. A request that is sent just then may
-#: be lost, and must not be sent again; another connection costs a few round trips.
+#: For how many seconds a connection is kept without a request. As a rule servers close one after a
+#: minute, and what lies between may forget it without a word. A request that is sent just then may
+#: be lost, and must not be sent again. Another connection costs a few round trips.
 KEPT_SECONDS = 30.0
 
-#: The line of the call that runs in this thread (or greenlet).
-current_line: ContextVar[Line] = ContextVar("chatproxy_current_line")
 
+class AbortableConnection(HTTPConnection):
+    """A connection that the exchange which uses it can abort, in every phase."""
 
-class _AbortableMixin(HTTPConnection):
-    #: How the other end is reached; its pool sets this.
-    route: Route
-    #: The line of the call that uses this connection now.
-    line: Line | None = None
-    #: What came in answer to the latest request, from its head on.
-    answer: Body | None = None
-    #: Since when it has been kept without an answer, by the monotonic clock; None before.
+    #: What connects it; its pool sets this.
+    dialer: Dialer
+    #: The exchange that uses it now.
+    exchange: Exchange | None = None
+    #: What came in response to the latest request, from its head on.
+    response: Response | None = None
+    #: Since when it has been kept without a request, by the monotonic clock; None before.
     _kept_since: float | None = None
     #: The parts of the request that is being made.
     _unsent: list[bytes] | None = None
 
     def _new_conn(self) -> socket.socket:
         """Connect to the upstream, or to the HTTP proxy before it; urllib3 goes on from there."""
-        line = current_line.get()
+        exchange = current_exchange.get()
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
-        sock = self.route.open(line, self._dns_host.strip("[]"), self.port, timeout)
-        line.enter(Step.TLS, f"{self.host}:{self.port}")  # if there is any
+        sock = self.dialer.dial(exchange, self._dns_host.strip("[]"), self.port, timeout)
+        exchange.enter(Step.TLS, f"{self.host}:{self.port}")  # if there is any
         return sock
 
     def set_tunnel(
@@ -74,46 +89,46 @@ class _AbortableMixin(HTTPConnection):
 
     def _tunnel(self) -> None:
         """Ask for it (RFC 9110, section 9.3.6)."""
-        line = current_line.get()
-        line.enter(Step.PROXY, f"{self.host}:{self.port}")
+        exchange = current_exchange.get()
+        exchange.enter(Step.PROXY, f"{self.host}:{self.port}")
         lines = [f"{name}: {value}" for name, value in self._tunnel_fields.items()]
         request = [f"CONNECT {self._tunnel_authority} HTTP/1.1", *lines, "", ""]
         self.send("\r\n".join(request).encode("latin-1"))
-        answer = Body(self.sock, method="CONNECT")
-        answer.begin()
-        if not 200 <= answer.status < 300:
+        response = Response(self.sock, method="CONNECT")
+        response.begin()
+        if not 200 <= response.status < 300:
             self.close()
-            raise OSError(f"Tunnel connection failed: {answer.status} {answer.reason}")
-        if answer.exceeded:
+            raise OSError(f"Tunnel connection failed: {response.status} {response.reason}")
+        if response.exceeded:
             raise Malformed("Something came through a tunnel before anything was asked for.")
-        line.enter(Step.TLS, self._tunnel_authority)
+        exchange.enter(Step.TLS, self._tunnel_authority)
 
     @property
     def is_connected(self) -> bool:
-        """Whether it may be used again; for the pool, which closes it if not."""
+        """Whether it may be used again. The pool closes it if not."""
         if self._kept_since is None or time.monotonic() - self._kept_since > KEPT_SECONDS:
             return False
         return _is_quiet(self.sock)
 
     def release(self) -> None:
-        """Let go of the call; close the connection unless another may use it."""
-        line, answer = self.line, self.answer
-        self.line = self.answer = None
-        if line is not None:
-            line.close()
-        aborted = line is None or line.aborted
-        if answer is not None and answer.reusable and not aborted and self._is_at_rest():
-            answer.close()
+        """Let go of the exchange; close the connection unless another may use it."""
+        exchange, response = self.exchange, self.response
+        self.exchange = self.response = None
+        if exchange is not None:
+            exchange.close()
+        aborted = exchange is None or exchange.aborted
+        if response is not None and response.reusable and not aborted and self._is_at_rest():
+            response.close()
             self._kept_since = time.monotonic()
         else:
             self.close()
 
     def _is_at_rest(self) -> bool:
-        """Whether nothing comes after an answer, as far as can be told.
+        """Whether nothing comes after the response, as far as can be told.
 
         By Nagle's algorithm the other side may hold back what it has written since, until what came
-        before is acknowledged; by default that waits for the next request, with which what was held
-        back would come, as its answer.
+        before is acknowledged. By default that waits for the next request, and what was held back
+        would come as the response to it. So it is acknowledged now.
         """
         if self.sock is not None and (descriptor := self.sock.fileno()) >= 0:
             # The option is Linux's, and TCP's.
@@ -123,18 +138,23 @@ class _AbortableMixin(HTTPConnection):
 
     def close(self) -> None:
         """Close the connection; it can be connected again."""
+        if self.exchange is not None:
+            self.exchange.close()
         self._kept_since = None
         super().close()
 
     def request(self, *args: typing.Any, **kwargs: typing.Any) -> None:
-        line = current_line.get()
+        """Connect if need be, and send a request in one piece.
+
+        :raises Aborted: if the exchange is aborted; then no byte is sent.
+        """
+        exchange = current_exchange.get()
         if self.sock is None:
             self.connect()
-        # Also checks the flag: once aborted, no byte of a request is sent.
         host, port = self._tunnel_host or self.host, self._tunnel_port or self.port
-        line.connected(self.sock, f"{host}:{port}")
-        self.line = line
-        self.answer = None
+        exchange.use(self.sock, f"{host}:{port}")
+        self.exchange = exchange
+        self.response = None
         self._unsent = []
         try:
             super().request(*args, **kwargs)
@@ -142,13 +162,12 @@ class _AbortableMixin(HTTPConnection):
             request, self._unsent = b"".join(self._unsent), None
         if self._kept_since is not None and not _is_quiet(self.sock):
             raise Unreachable("something came that was not asked for")
-        # Whatever takes too long from here on is ended by the clock, as if by a Stop.
         self.sock.settimeout(None)
         super().send(request)
-        line.sent()
+        exchange.sent()
 
     def send(self, data: typing.Any) -> None:
-        """Send the head and the body of a request together, not one after the other."""
+        """Send this, or gather it if it is a part of the request that is being made."""
         if self._unsent is None:
             super().send(data)
         else:
@@ -156,18 +175,22 @@ class _AbortableMixin(HTTPConnection):
 
     def response_class(  # type: ignore[override]
         self, sock: socket.socket, **kwargs: typing.Any
-    ) -> Body:
-        """Make the object for an answer, as ``http.client`` does by this attribute."""
-        self.answer = Body(sock, **kwargs)
-        if self.line is not None:
-            self.line.body = self.answer
-        return self.answer
+    ) -> Response:
+        """Make the object for a response, as ``http.client`` does by this attribute."""
+        self.response = Response(sock, **kwargs)
+        if self.exchange is not None:
+            self.exchange.response = self.response
+        return self.response
+
+
+class AbortableTLSConnection(AbortableConnection, HTTPSConnection):
+    """The same with TLS."""
 
 
 def _is_quiet(sock: socket.socket | None) -> bool:
-    """Whether a connection is open and nothing has come; if something has, it must be closed.
+    """Whether a connection is open and nothing has come. If something has, it must be closed.
 
-    A byte is read, not looked at, as only so TLS tells what it holds, be it a goodbye.
+    A byte is read, not looked at, because only so TLS tells what it holds, such as a goodbye.
     """
     if sock is None:
         return False
@@ -181,80 +204,3 @@ def _is_quiet(sock: socket.socket | None) -> bool:
     except (OSError, ValueError):  # it is closed, or TLS on it has ended
         pass
     return False
-
-
-class _AbortableHTTPConnection(_AbortableMixin, HTTPConnection):
-    pass
-
-
-class _AbortableHTTPSConnection(_AbortableMixin, HTTPSConnection):
-    pass
-
-
-class _PoolMixin(urllib3.HTTPConnectionPool):
-    route: Route
-
-    def _new_conn(self) -> typing.Any:
-        conn: typing.Any = super()._new_conn()
-        conn.route = self.route
-        return conn
-
-    def _put_conn(self, conn: typing.Any) -> None:
-        """Take a connection back. From here on another call may have it, so the last lets go."""
-        if conn is not None:
-            conn.release()
-        if conn is not None and self.pool is not None and self.pool.full():
-            conn.close()  # one too many to keep; urllib3 would warn of each
-            return
-        super()._put_conn(conn)
-
-
-class _HTTPPool(_PoolMixin, urllib3.HTTPConnectionPool):
-    ConnectionCls = _AbortableHTTPConnection
-
-
-class _HTTPSPool(_PoolMixin, urllib3.HTTPSConnectionPool):
-    ConnectionCls = _AbortableHTTPSConnection
-
-
-class AbortableAdapter(requests.adapters.HTTPAdapter):
-    """The transport of ``requests``, with connections that a ``Line`` can abort.
-
-    :param route: how to reach a host.
-    :param tls: the context for TLS, with the certificates that are trusted; None without TLS.
-    """
-
-    def __init__(self, route: Route, tls: ssl.SSLContext | None, pool_maxsize: int) -> None:
-        self._route = route
-        self._tls = tls
-        self._pool: typing.Any = None
-        super().__init__(pool_maxsize=pool_maxsize)
-
-    def get_connection_with_tls_context(
-        self, *args: typing.Any, **kwargs: typing.Any
-    ) -> typing.Any:
-        """The pool of connections. It is found once, as all requests go to the same address."""
-        if self._pool is None:
-            pool: typing.Any = super().get_connection_with_tls_context(*args, **kwargs)
-            pool.route = self._route
-            self._pool = pool
-        return self._pool
-
-    def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:
-        """Make the pools of connections to DeepSeek."""
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._tls)
-        self._use_our_pools(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: typing.Any) -> typing.Any:
-        """Make the pools of connections through a proxy."""
-        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._tls)
-        self._use_our_pools(manager)
-        return manager
-
-    def cert_verify(self, conn: typing.Any, *_: typing.Any) -> None:
-        """Leave the certificates to the context; requests would load them for each connection."""
-        conn.cert_reqs = "CERT_REQUIRED"
-
-    @staticmethod
-    def _use_our_pools(manager: typing.Any) -> None:
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

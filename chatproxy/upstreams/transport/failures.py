@@ -17,8 +17,8 @@ from collections.abc import Iterator
 
 import requests
 
-from ...answers.abort import Line, Step, Unreachable
 from ...errors import UpstreamError
+from .exchange import Exchange, Step, Unreachable
 
 #: What says only that a read or write had to wait.
 _WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -26,11 +26,11 @@ _WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TLS_CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
-def unanswered(error: BaseException, line: Line) -> UpstreamError:
+def unanswered(error: BaseException, exchange: Exchange) -> UpstreamError:
     """The error for a request that got no answer."""
-    failure = _kind_of(error, line.step)
+    failure = _kind_of(error, exchange.step)
     # Without a peer no step has begun: a mock stands in DeepSeek's place.
-    step = f"{line.step.value} {line.peer}: " if line.peer else ""
+    step = f"{exchange.step.value} {exchange.peer}: " if exchange.peer else ""
     failure.reason = step + words_of(error)
     return failure
 

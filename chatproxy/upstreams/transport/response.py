@@ -18,76 +18,19 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-import zlib
 
+from .content_coding import PIECE_BYTES, Inflater
 from .http1 import ChunkDecoder, HeadParser, Malformed
 
-#: What is read from a socket, and inflated, at once. Chunks of a byte each fill 2 ms with that.
-PIECE_BYTES = 16 * 1024
 #: About as many lines are given out at once, as each may be an event.
 _MOST_LINES = 500
 #: Up to this size a piece can't hold too many.
 _SMALL = 1024
-#: How much more may come out of a compressed body than is in it, beyond the first megabyte. JSON
-#: in events shrinks to a twentieth; what shrinks to a hundredth is made to keep its reader busy.
-_MOST_INFLATION = 100
-_INFLATED_FREELY = 1 << 20
 #: Seconds that end with a turn of gevent's event loop; ``sleep(0)`` does not always.
 A_TURN = 1e-6
 
 
-class Inflater:
-    """Takes the content coding off a stream of bytes, one bounded piece at a time.
-
-    :param coding: gzip or deflate (RFC 9110, section 8.4.1).
-    """
-
-    def __init__(self, coding: str) -> None:
-        self._gzip = coding != "deflate"
-        self._stream: zlib._Decompress | None = None
-        self._rest = b""  # what has come and is not inflated
-        self._came = 0
-        self._made = 0
-        #: Whether there may be another piece without further input.
-        self.has_more = False
-
-    @property
-    def open(self) -> bool:
-        """Whether something has begun and not ended."""
-        return self._stream is not None and not self._stream.eof
-
-    def feed(self, data: bytes) -> bytes:
-        """Take the next bytes, which may be none; return the next piece, which may be empty.
-
-        :raises Malformed: if this is not the coding, or grows beyond reason.
-        """
-        self._came += len(data)
-        data = self._rest + data
-        if not (data or self.has_more):
-            return b""
-        if not self.open:
-            self._stream = self._stream_of(data)  # in gzip there may be several, one by one
-        assert self._stream is not None
-        try:
-            piece = self._stream.decompress(data, PIECE_BYTES)
-        except zlib.error:
-            raise Malformed("The body of the response can't be inflated.") from None
-        self._rest = self._stream.unused_data or self._stream.unconsumed_tail
-        self.has_more = bool(self._rest) or (self.open and len(piece) == PIECE_BYTES)
-        self._made += len(piece)
-        if self._made > _INFLATED_FREELY + _MOST_INFLATION * self._came:
-            raise Malformed("The body of the response inflates beyond reason.")
-        return piece
-
-    def _stream_of(self, data: bytes) -> zlib._Decompress:
-        if self._gzip:
-            return zlib.decompressobj(16 + zlib.MAX_WBITS)
-        # "deflate" is zlib's format, but is often sent without its header. In that, the lower
-        # half of the first byte is 8 (RFC 1950, section 2.2), with which no block begins.
-        return zlib.decompressobj(zlib.MAX_WBITS if data[0] & 15 == 8 else -zlib.MAX_WBITS)
-
-
-class Body:
+class Response:
     """A response, as ``http.client`` and urllib3 expect it of their own class.
 
     Its attributes are those of ``http.client.HTTPResponse`` as far as they are read.
