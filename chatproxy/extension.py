@@ -38,7 +38,8 @@ from .config import Settings, unknown_names
 from .errors import ConfigError, PeersUnavailable, Unauthorized
 from .observability import logs
 from .observability.metrics import Metrics
-from .protocols import chat_request as payloads
+from .protocols import chat_request
+from .protocols.chat_request import Payload, Question
 from .server import exposure, shutdown
 from .server.arrivals import BodyTimer
 from .server.capabilities import Server
@@ -59,7 +60,7 @@ _EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
 _FEWEST_READERS = 64
 
 Owner = Callable[[], "str | None"]
-Prepare = Callable[[payloads.Payload], "payloads.Payload | None"]
+Prepare = Callable[[Payload], "Payload | None"]
 _P = TypeVar("_P", bound=Prepare)
 _A = TypeVar("_A")
 _R = TypeVar("_R")
@@ -198,16 +199,16 @@ class State:
             raise Unauthorized("This request needs somebody who is logged in.")
         return str(owner)
 
-    def prepare(self, payload: payloads.Payload) -> payloads.Question:
+    def prepare(self, payload: Payload) -> Question:
         """The question for DeepSeek, after the application has had its say.
 
         :raises Refusal: where it can't be used.
         """
-        payloads.check(payload)
+        chat_request.check(payload)
         if self._preparers:
-            payload = payloads.change(payload, self._preparers)
-        body = payloads.complete(payload, self.settings.model)
-        return payloads.Question(body, payloads.choices_of(payload))
+            payload = chat_request.change(payload, self._preparers)
+        body = chat_request.complete(payload, self.settings.model)
+        return Question(body, chat_request.choices_of(payload))
 
     def cancel(
         self, session_id: str, owner: str, arrived: float, client: str = ""
@@ -232,9 +233,7 @@ class State:
                 return None
             return Follower(reading, self.settings.heartbeat, places.pop_all().close)
 
-    def begin(
-        self, session_id: str, owner: str, question: payloads.Question, grace: float
-    ) -> Follower:
+    def begin(self, session_id: str, owner: str, question: Question, grace: float) -> Follower:
         """Claim the id and start to produce the answer; return the client's reader of it.
 
         :param grace: see ``StreamSession``.
@@ -248,7 +247,7 @@ class State:
             raise
 
     def _begin(
-        self, session: StreamSession, question: payloads.Question, leave: Callable[[], None]
+        self, session: StreamSession, question: Question, leave: Callable[[], None]
     ) -> Follower:
         try:
             self._clock.start()
@@ -266,7 +265,7 @@ class State:
             raise
         return follower
 
-    def _produce(self, session: StreamSession, question: payloads.Question) -> Coroutine[None]:
+    def _produce(self, session: StreamSession, question: Question) -> Coroutine[None]:
         try:
             call = UpstreamCall(self.upstream, question.body, session)
             yield from produce(session, call, self.registry, question.choices)

@@ -17,7 +17,13 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import signals
 from ..errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
-from ..protocols import chat_request as payloads
+from ..protocols import chat_request
+from ..protocols.headers import (
+    check_event_id,
+    check_reconnect_seconds,
+    check_session_id,
+    is_session_id,
+)
 from ..server.capabilities import reads_status_at_once
 from ..server.direct_write import Outlet
 from ..server.disconnect import client_socket
@@ -59,8 +65,8 @@ def stream() -> Response:
     """Ask DeepSeek for an answer and relay it as server-sent events."""
     state = _state()
     owner = state.establish_owner()
-    session_id = payloads.check_session_id(request.headers.get("X-Session-Id"))
-    grace = payloads.check_grace(
+    session_id = check_session_id(request.headers.get("X-Session-Id"))
+    grace = check_reconnect_seconds(
         request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
     )
     # Before the body is read and parsed: what is refused costs nothing else.
@@ -77,7 +83,7 @@ def stream_again(session_id: str) -> Response | tuple[str, int]:
     """Relay an answer that runs or is retained, from the event after ``Last-Event-ID``."""
     state = _state()
     owner = state.establish_owner()
-    after = payloads.check_event_id(request.headers.get("Last-Event-ID"))
+    after = check_event_id(request.headers.get("Last-Event-ID"))
     follower = state.follow(session_id, owner, after)
     if follower is None:
         return "", 204
@@ -157,7 +163,7 @@ def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
     state = _state()
     owner = state.establish_owner()
     receipt = None
-    if payloads.is_session_id(session_id):
+    if is_session_id(session_id):
         signals.cancel_requested.send(state.app, session_id=session_id)
         try:
             receipt = state.cancel(session_id, owner, arrived, request.remote_addr or "")
@@ -203,7 +209,7 @@ def _state() -> State:
     return state
 
 
-def _read_payload() -> payloads.Payload:
+def _read_payload() -> chat_request.Payload:
     limit = _state().settings.max_body_bytes
     # One byte more: Werkzeug cuts a body without Content-Length off at the limit, and is silent.
     request.max_content_length = limit + 1
@@ -216,4 +222,4 @@ def _read_payload() -> payloads.Payload:
         raise InvalidRequest("The body could not be read.") from None
     if len(body) > limit:
         raise RequestEntityTooLarge
-    return payloads.parse(body)
+    return chat_request.parse(body)
