@@ -59,7 +59,7 @@ _BOM = b"\xef\xbb\xbf"
 #: a text amid an emoji, but msgspec refuses it. So before msgspec sees a text, each escape of a
 #: surrogate is marked and turned into that of an ordinary character. Pairs of backslashes are
 #: hidden first, since after one of them ``ud83d`` is no escape. Mark and pair are noncharacters,
-#: which Unicode keeps out of texts; if they come all the same, the text is refused.
+#: which Unicode keeps out of texts. A text that has one of them and such an escape is refused.
 _MARK, _PAIR = "\U0010ffff", "\U0010fffe"
 _HIDDEN = (
     (rb"\\", _PAIR.encode()),

@@ -70,8 +70,6 @@ class UpstreamCall:
         self._session = session
         self._flag = session.flag
         self._exchange = Exchange(on_sent=lambda: session.enter(Phase.WAITING))
-        #: What this call waits for, where it waits for more of an answer.
-        self._awaited: Readable | None = None
         #: The answer as urllib3 has it. That of requests has the request too, which may be large,
         #: and is not kept.
         self._raw: Any = None
@@ -80,14 +78,15 @@ class UpstreamCall:
         self._content_type = ""
 
     def abort(self) -> None:
-        """Shut the connection and end every wait.
+        """Shut the connection down, and end whatever this call waits for.
 
         If the flag was not set before, what has come is still given, and then the connection
         counts as broken off.
         """
-        self._exchange.abort()
-        if (awaited := self._awaited) is not None:
-            awaited.hurry()
+        if self._flag.is_set():
+            self._exchange.abort()
+        else:
+            self._exchange.interrupt()
 
     def receive(self, take: Callable[[bytes], bool]) -> Coroutine[bool]:
         """Open the call, and have ``take`` called with what comes, in pieces as they arrive.
@@ -106,7 +105,7 @@ class UpstreamCall:
         except Aborted:
             raise
         except _TRANSPORT_ERRORS as error:
-            if self._flag.is_set():
+            if self._exchange.aborted:
                 raise Aborted from None
             raise self._told(failures.broken_off(error)) from error
 
@@ -144,8 +143,7 @@ class UpstreamCall:
             else:
                 return
             self._session.enter(Phase.CONNECTING)
-            if self._flag.wait(pause):
-                raise Aborted
+            self._exchange.sleep(pause)
 
     def _try(self, request: requests.PreparedRequest) -> None:
         token = current_exchange.set(self._exchange)
@@ -155,7 +153,7 @@ class UpstreamCall:
         except (*_TRANSPORT_ERRORS, Aborted) as error:
             failure = self._told(failures.unanswered(error, self._exchange))
             self._exchange.close()
-            if self._flag.is_set():
+            if self._exchange.aborted:
                 raise Aborted from None
             raise failure from error
         finally:
@@ -207,11 +205,9 @@ class UpstreamCall:
     def _receive(self, take: Callable[[bytes], bool]) -> Coroutine[bool]:
         if self._body is not None:
             step = functools.partial(self._step, self._body, take)
-            self._awaited = Readable(self._body.socket, step, self._body.holds_some)
-            try:
-                yield self._awaited
-            finally:
-                self._awaited = None  # it refers to this
+            awaited = Readable(self._body.socket, step, self._body.holds_some)
+            with self._exchange.waiting(awaited.hurry):
+                yield awaited
             return self._body.complete
         while piece := self._read():
             if not take(piece):
@@ -220,16 +216,14 @@ class UpstreamCall:
 
     def _step(self, body: Response, take: Callable[[bytes], bool]) -> bool:
         piece = body.receive()
-        if self._flag.is_set():
-            raise Aborted
+        self._exchange.check()
         goes_on = not piece or take(piece)
         return goes_on and not body.complete
 
     def _read(self) -> bytes:
         """The next piece from what has no socket, such as a mock."""
         piece: bytes = self._raw.read1(_READ_BYTES, decode_content=True)
-        if self._flag.is_set():
-            raise Aborted
+        self._exchange.check()
         return piece
 
     def _refusal(self, response: requests.Response) -> UpstreamError:
@@ -254,8 +248,7 @@ class UpstreamCall:
     def _words_of(self, body: Response) -> bytes:
         """What comes soon of the body of an error; its status is told in any case."""
         said = _rest_of(body, _ERROR_SECONDS)
-        if self._flag.is_set():
-            raise Aborted
+        self._exchange.check()
         with suppress(Malformed):
             return body.decoded(said)
         return b""
