@@ -44,7 +44,7 @@ _Answer = list[Address] | OSError
 
 
 class ThreadedResolver:
-    """Finds the addresses of names, for all calls of one application.
+    """Finds the addresses of hosts, for all calls of one application.
 
     :param places: how many look-ups run at once.
     """
@@ -74,10 +74,7 @@ class ThreadedResolver:
         look_up = _LookUp(host, port)
         with handle.waiting(look_up.abandon):
             self._begin(look_up)
-            answer = look_up.wait(timeout)
-        if isinstance(answer, OSError):
-            raise answer
-        return answer
+            return look_up.wait(timeout)
 
     def _begin(self, look_up: _LookUp) -> None:
         with self._lock:
@@ -91,7 +88,7 @@ class ThreadedResolver:
         while look_up is not None:
             look_up.begun = True
             try:
-                _call(look_up, functools.partial(self._ended, look_up))
+                _start(look_up, functools.partial(self._ended, look_up))
             except RuntimeError as error:  # no thread can be started
                 look_up.tell(OSError(str(error)))
                 look_up = self._next()
@@ -103,7 +100,7 @@ class ThreadedResolver:
         self._run(self._next())
 
     def _next(self) -> _LookUp | None:
-        """The one that gets the place of a look-up that has ended."""
+        """The next look-up in line, which gets the place of one that has ended."""
         with self._lock:
             while self._waiting:
                 look_up = self._waiting.popleft()
@@ -131,20 +128,23 @@ class _LookUp:
         self.wanted = False
         self.tell(OSError("aborted"))
 
-    def wait(self, timeout: float | None) -> _Answer:
+    def wait(self, timeout: float | None) -> list[Address]:
         try:
-            return self._answers.get(timeout=timeout)
+            answer = self._answers.get(timeout=timeout)
         except queue.Empty:
             self.wanted = False
-            if self.begun:
-                return OSError(f"timed out after {timeout:g} s")
-            return OSError(f"no place within {timeout:g} s, as other look-ups hang")
+            late = f"timed out after {timeout:g} s"
+            full = f"no place within {timeout:g} s, because other look-ups hang"
+            raise OSError(late if self.begun else full) from None
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
 
 
-def _call(look_up: _LookUp, ended: Callable[[_Answer], None]) -> None:
-    """Look up in a thread that may be left behind; tell how it ended.
+def _start(look_up: _LookUp, ended: Callable[[_Answer], None]) -> None:
+    """Look a host up in a thread of its own, and call ``ended`` with what came of it.
 
-    Under gevent, the event loop does the telling.
+    Under gevent the event loop calls it, else the thread.
 
     :raises RuntimeError: if no thread can be started.
     """
@@ -171,7 +171,7 @@ def _call(look_up: _LookUp, ended: Callable[[_Answer], None]) -> None:
 
 
 def _needs_native_threads() -> bool:
-    """Whether a look-up would hold up other greenlets, or wait for one of gevent's threads."""
+    """Whether ``socket.getaddrinfo`` would block other greenlets, or take a thread of gevent's."""
     if not monkey.is_module_patched("socket"):
         return False
     if socket.getaddrinfo is gevent.socket.getaddrinfo:

@@ -19,7 +19,7 @@ _INFLATED_FREELY = 1 << 20
 
 
 class Inflater:
-    """Takes the content coding off a stream of bytes, one bounded piece at a time.
+    """Takes gzip or deflate off a stream of bytes.
 
     :param coding: gzip or deflate (RFC 9110, section 8.4.1).
     """
@@ -27,7 +27,7 @@ class Inflater:
     def __init__(self, coding: str) -> None:
         self._gzip = coding != "deflate"
         self._stream: zlib._Decompress | None = None
-        self._rest = b""  # what has come and is not inflated
+        self._rest = b""  # has come and is not inflated yet
         self._came = 0
         self._made = 0
         #: Whether there may be another piece without further input.
@@ -48,7 +48,7 @@ class Inflater:
         if not (data or self.has_more):
             return b""
         if not self.open:
-            self._stream = self._stream_of(data)  # in gzip there may be several, one by one
+            self._stream = self._stream_of(data)  # gzip may have several, one after the other
         assert self._stream is not None
         try:
             piece = self._stream.decompress(data, PIECE_BYTES)
