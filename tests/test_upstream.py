@@ -27,6 +27,7 @@ import requests
 import trustme
 from responses import RequestsMock
 
+from chatproxy.answers.abort import AbortHandle
 from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.session import Phase, Reason, StreamSession
@@ -122,18 +123,6 @@ def mocked() -> Iterator[RequestsMock]:
     """Answers in DeepSeek's place without a network."""
     with RequestsMock() as mock:
         yield mock
-
-
-class PausesNoted(threading.Event):
-    """A flag that is not waited for; the pauses are only written down."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pauses: list[float | None] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.pauses.append(timeout)
-        return False
 
 
 def answer_with(mocked: RequestsMock, status: int, **details: Any) -> None:
@@ -335,15 +324,15 @@ def test_a_later_try_may_succeed(connect: Connect, mocked: RequestsMock) -> None
     assert [call.request.body for call in mocked.calls] == [BODY] * 3
 
 
-def pauses_after(
-    connect: Connect, mocked: RequestsMock, retry_after: str | None
-) -> list[float | None]:
-    session = new_session()
-    session.flag = noted = PausesNoted()
+def pauses_after(connect: Connect, mocked: RequestsMock, retry_after: str | None) -> list[float]:
+    """The pauses between all tries, none of which is taken."""
+    pauses = list[float]()
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     answer_with(mocked, 503, headers=headers)
-    failure_of(UpstreamCall(connect(), BODY, session))
-    return noted.pauses
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(AbortHandle, "sleep", lambda _handle, pause: pauses.append(pause))
+        failure_of(new_call(connect()))
+    return pauses
 
 
 @pytest.mark.parametrize("seconds", ["7", " 20 "])
@@ -357,7 +346,7 @@ def test_the_pause_may_be_given_as_a_date(connect: Connect, mocked: RequestsMock
     date = email.utils.formatdate(time.time() + 10, usegmt=True)
     pauses = pauses_after(connect, mocked, date)
     assert len(pauses) == TRIES - 1
-    assert all(pause is not None and 5 <= pause <= 10 for pause in pauses)
+    assert all(5 <= pause <= 10 for pause in pauses)
 
 
 @pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5", "٣", "0"])
@@ -369,7 +358,7 @@ def test_without_a_usable_wish_the_pauses_grow(
 ) -> None:
     monkeypatch.setattr(call_module, "FIRST_PAUSE", 4.0)
     first, second = pauses_after(connect, mocked, retry_after)
-    assert 2.0 <= (first or 0) <= 4.0 <= (second or 0) <= 8.0
+    assert 2.0 <= first <= 4.0 <= second <= 8.0
 
 
 def test_who_asks_for_too_long_a_pause_is_not_waited_for(
