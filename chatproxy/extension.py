@@ -37,6 +37,7 @@ from .server.arrivals import BodyTimer
 from .server.capabilities import Server
 from .server.disconnect import DisconnectWatcher
 from .server.event_loop import Coroutines
+from .server.resolver import ThreadedResolver
 from .server.shutdown import Shutdown
 from .service import AnswerService
 from .upstreams.chat_completions import ChatCompletions
@@ -135,7 +136,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
     door = Door(run_dir, scope)
     peers = _find_peers(settings, door, scope)
     registry = Registry(settings, app, peers)
-    upstream = ChatCompletions(settings)
+    upstream = ChatCompletions(settings, ThreadedResolver())
     runner = Coroutines()
     service = AnswerService(
         settings,

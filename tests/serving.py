@@ -75,7 +75,7 @@ def answers():
             "Follower",
             "ChatCompletionCall",
         ),
-        *("Line", "Wire", "Outlet", "HTTPResponse", "_GeventWatch", "_SelectorWatch"),
+        *("Exchange", "Wire", "Outlet", "HTTPResponse", "_GeventWatch", "_SelectorWatch"),
     }
     return jsonify(sorted(parts.intersection(type(each).__name__ for each in gc.get_objects())))
 

@@ -19,11 +19,11 @@ import pytest
 import requests
 
 from chatproxy import signals
-from chatproxy.answers.abort import Line, Step, Unreachable
 from chatproxy.answers.session import Phase, StreamSession
 from chatproxy.errors import UpstreamError
 from chatproxy.observability import logs
 from chatproxy.upstreams.transport import failures
+from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
 from .servers import DeepSeek as SimulatedDeepSeek
 from .servers import new_id, wait_for
@@ -61,9 +61,9 @@ def untrusted() -> ssl.SSLError:
 
 
 def failure(error: BaseException, step: Step) -> UpstreamError:
-    line = Line(on_sent=lambda: None)
-    line.enter(step, "deepseek.example:443")
-    return failures.unanswered(error, line)
+    exchange = Exchange()
+    exchange.enter(step, "deepseek.example:443")
+    return failures.unanswered(error, exchange)
 
 
 BEFORE_THE_ANSWER = [step for step in Step if step is not Step.ANSWER]
@@ -230,7 +230,6 @@ def test_a_stop_ends_the_sending_of_the_request(
     calling = Calling(connect(deepseek.url))
     peer = deepseek.accept()
     peer.socket.recv(1000)
-    wait_for(lambda: calling.call._line.step is Step.SEND)
     calling.stop()
     assert peer.sees_the_end()
 

@@ -34,14 +34,12 @@ GROUND = FLOORS[0]
 
 #: Still to be turned round.
 UPHILL = {
-    ("answers.abort", "upstreams.transport.body"),
     ("answers.log", "server.direct_write"),
     ("answers.readers", "cluster.peers"),
     ("answers.readers", "server.direct_write"),
     ("cluster.rpc", "service"),
     ("server.shutdown", "cluster.local.control_socket"),
     ("server.shutdown", "cluster.registry"),
-    ("upstreams.transport.dialer", "server.resolver"),
 }
 
 #: What is imported by few modules alone.

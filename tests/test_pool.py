@@ -25,16 +25,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from urllib3.connection import HTTPConnection
 
-from chatproxy.answers.abort import Line
 from chatproxy.answers.coroutines import run
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
+from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams.chat_completions import ChatCompletions
-from chatproxy.upstreams.transport import pool as connection_module
-from chatproxy.upstreams.transport.pool import current_line
+from chatproxy.upstreams.transport import connection as connection_module
+from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 
 from .pieces import call_for_pieces, whole
 from .scripted import Scripted, chunk, requests_on, response
@@ -51,7 +51,9 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def pool_for(url: str) -> Iterator[ChatCompletions]:
-    with contextlib.closing(ChatCompletions(Settings(base_url=url, api_key="sk-test"))) as upstream:
+    with contextlib.closing(
+        ChatCompletions(Settings(base_url=url, api_key="sk-test"), ThreadedResolver())
+    ) as upstream:
         yield upstream
 
 
@@ -440,7 +442,7 @@ def test_who_reads_by_way_of_urllib3_keeps_the_rule_too(
     played: Played, answer: str, over: bytes, read: str
 ) -> None:
     def ask_by_urllib3() -> bytes:
-        current_line.set(Line(on_sent=lambda: None))
+        current_exchange.set(Exchange())
         found = played.upstream.send(played.upstream.prepare(b"user 1"))
         if read == "content":
             return bytes(found.content)

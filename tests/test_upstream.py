@@ -27,13 +27,14 @@ import requests
 import trustme
 from responses import RequestsMock
 
-from chatproxy.answers.abort import Line
+from chatproxy.answers.abort import AbortHandle
 from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.question import Question
 from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
+from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams import endpoint as upstream_module
 from chatproxy.upstreams.chat_completions import (
@@ -41,7 +42,7 @@ from chatproxy.upstreams.chat_completions import (
     ChatCompletionCall,
     ChatCompletions,
 )
-from chatproxy.upstreams.transport.pool import current_line
+from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 
 from .another import Another
 from .many import MANY, Many
@@ -73,7 +74,9 @@ def connect() -> Iterator[Connect]:
     with contextlib.ExitStack() as stack:
 
         def connect(base_url: str = FAR, **settings: Any) -> ChatCompletions:
-            upstream = ChatCompletions(Settings(api_key=KEY, base_url=base_url, **settings))
+            upstream = ChatCompletions(
+                Settings(api_key=KEY, base_url=base_url, **settings), ThreadedResolver()
+            )
             stack.callback(upstream.close)
             return upstream
 
@@ -133,18 +136,6 @@ def mocked() -> Iterator[RequestsMock]:
     """Answers in DeepSeek's place without a network."""
     with RequestsMock() as mock:
         yield mock
-
-
-class PausesNoted(threading.Event):
-    """A flag that is not waited for; the pauses are only written down."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pauses: list[float | None] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.pauses.append(timeout)
-        return False
 
 
 def answer_with(mocked: RequestsMock, status: int, **details: Any) -> None:
@@ -348,15 +339,15 @@ def test_a_later_try_may_succeed(connect: Connect, mocked: RequestsMock) -> None
     assert [call.request.body for call in mocked.calls] == [BODY] * 3
 
 
-def pauses_after(
-    connect: Connect, mocked: RequestsMock, retry_after: str | None
-) -> list[float | None]:
-    session = new_session()
-    session.flag = noted = PausesNoted()
+def pauses_after(connect: Connect, mocked: RequestsMock, retry_after: str | None) -> list[float]:
+    """The pauses between all tries, none of which is taken."""
+    pauses = list[float]()
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     answer_with(mocked, 503, headers=headers)
-    failure_of(new_call(connect(), session))
-    return noted.pauses
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(AbortHandle, "sleep", lambda _handle, pause: pauses.append(pause))
+        failure_of(new_call(connect()))
+    return pauses
 
 
 @pytest.mark.parametrize("seconds", ["7", " 20 "])
@@ -370,7 +361,7 @@ def test_the_pause_may_be_given_as_a_date(connect: Connect, mocked: RequestsMock
     date = email.utils.formatdate(time.time() + 10, usegmt=True)
     pauses = pauses_after(connect, mocked, date)
     assert len(pauses) == TRIES - 1
-    assert all(pause is not None and 5 <= pause <= 10 for pause in pauses)
+    assert all(5 <= pause <= 10 for pause in pauses)
 
 
 @pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5", "٣", "0"])
@@ -382,7 +373,7 @@ def test_without_a_usable_wish_the_pauses_grow(
 ) -> None:
     monkeypatch.setattr(call_module, "FIRST_PAUSE", 4.0)
     first, second = pauses_after(connect, mocked, retry_after)
-    assert 2.0 <= (first or 0) <= 4.0 <= (second or 0) <= 8.0
+    assert 2.0 <= first <= 4.0 <= second <= 8.0
 
 
 def test_who_asks_for_too_long_a_pause_is_not_waited_for(
@@ -556,7 +547,9 @@ def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSe
 
 
 def test_without_a_key_no_authorization_is_sent(deepseek: DeepSeek) -> None:
-    with contextlib.closing(ChatCompletions(Settings(base_url=deepseek.url))) as upstream:
+    with contextlib.closing(
+        ChatCompletions(Settings(base_url=deepseek.url), ThreadedResolver())
+    ) as upstream:
         calling = Calling(upstream)
         head, _ = deepseek.accept().request()
         calling.stop()
@@ -750,13 +743,13 @@ def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
 ) -> None:
     """The bytes that had come before are read; the socket under them is shut."""
     upstream = connect(deepseek.url)
-    line = Line(on_sent=lambda: None)
-    current_line.set(line)
+    exchange = Exchange()
+    current_exchange.set(exchange)
     answered = aside.submit(lambda: deepseek.accept().answer())
     response = upstream.send(upstream.prepare(b"{}"))
     used = response.raw.connection
     answered.result(PATIENCE)
-    line.abort()
+    exchange.abort()
     assert response.content.endswith(DONE)
     assert used.sock is None
 
@@ -991,7 +984,7 @@ def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
 def the_abort_of_one_beside_many() -> None:
     many, session, ended = Many(), new_session(), list[int]()
     with DeepSeek() as deepseek:
-        upstream = ChatCompletions(Settings(api_key=KEY, base_url=deepseek.url))
+        upstream = ChatCompletions(Settings(api_key=KEY, base_url=deepseek.url), ThreadedResolver())
         call = new_call(upstream, session)
 
         def receive() -> Coroutine[None]:

@@ -31,7 +31,7 @@ from chatproxy import sse
 from chatproxy.answers import log as answer_log
 from chatproxy.answers.log import AnswerLog
 from chatproxy.server.direct_write import Outlet, Wire, lending
-from chatproxy.upstreams.transport.body import ChunkDecoder
+from chatproxy.upstreams.transport.http1 import ChunkDecoder
 from chatproxy.web import native as views
 from chatproxy.web.event_stream import Follower
 

@@ -28,7 +28,6 @@ import urllib3.exceptions
 from urllib3.util import wait_for_read
 
 from .. import signals
-from ..answers.abort import Line
 from ..answers.coroutines import NOTHING_YET, Coroutine, Readable
 from ..answers.question import Question
 from ..answers.session import Phase, StreamSession
@@ -37,9 +36,9 @@ from . import refusals
 from .chunks import ChunkReader
 from .endpoint import Endpoint
 from .transport import failures
-from .transport.body import A_TURN, Body
+from .transport.exchange import Exchange, current_exchange
 from .transport.http1 import Malformed
-from .transport.pool import current_line
+from .transport.response import A_TURN, Response
 
 #: The first pause between two tries, in seconds; each further one is twice as long.
 FIRST_PAUSE = 0.25
@@ -87,21 +86,23 @@ class ChatCompletionCall:
         self._session = session
         self._flag = session.flag
         self._chunks = chunks
-        self._line = Line(on_sent=lambda: session.enter(Phase.WAITING))
-        #: What this call waits for, if it waits for more of an answer.
-        self._awaited: Readable | None = None
+        self._exchange = Exchange(on_sent=lambda: session.enter(Phase.WAITING))
         #: The answer as urllib3 has it. That of requests has the request too, which may be large,
         #: and is not kept.
         self._raw: Any = None
         #: The body of the answer, if it can be read straight from the socket.
-        self._body: Body | None = None
+        self._body: Response | None = None
         self._content_type = ""
 
     def abort(self) -> None:
-        """Shut the connection and end every wait."""
-        self._line.abort()
-        if (awaited := self._awaited) is not None:
-            awaited.hurry()
+        """Shut the connection down, and end whatever this call waits for.
+
+        If the flag is not set, what has come by then is still taken.
+        """
+        if self._flag.is_set():
+            self._exchange.abort()
+        else:
+            self._exchange.interrupt()
 
     def open(self) -> None:
         """Send the request, again if need be, until an answer begins; see ``Call``."""
@@ -121,7 +122,7 @@ class ChatCompletionCall:
             raise
         except (*_TRANSPORT_ERRORS, UpstreamError) as error:
             concluded = chunks.seems_whole and self._session.concluded
-            if self._flag.is_set() or not (chunks.whole or concluded):
+            if self._exchange.aborted or not (chunks.whole or concluded):
                 raise self._failure(error) from error
             if not chunks.whole:
                 self._take_end()
@@ -132,11 +133,11 @@ class ChatCompletionCall:
 
     def close(self) -> None:
         """Close the connection, or give it back to the pool if the answer was read to its end."""
-        if self._chunks.done and self._body is not None and not self._flag.is_set():
+        if self._chunks.done and self._body is not None and not self._exchange.aborted:
             _rest_of(self._body, _TAIL_SECONDS)
-        self._line.close()
+        self._exchange.close()
         if self._raw is not None:
-            self._raw.release_conn()  # the pool decides; see transport.pool
+            self._raw.release_conn()  # the pool decides; see transport.connection
             self._raw.close()
 
     def _take(self, piece: bytes) -> bool:
@@ -177,28 +178,27 @@ class ChatCompletionCall:
             else:
                 return
             self._session.enter(Phase.CONNECTING)
-            if self._flag.wait(pause):
-                raise Aborted
+            self._exchange.sleep(pause)
 
     def _try(self, request: requests.PreparedRequest) -> None:
-        token = current_line.set(self._line)
-        self._line.begin()
+        token = current_exchange.set(self._exchange)
+        self._exchange.begin()
         try:
             response = self._endpoint.send(request)
         except (*_TRANSPORT_ERRORS, Aborted) as error:
-            failure = self._told(failures.unanswered(error, self._line))
-            self._line.close()
-            if self._flag.is_set():
+            failure = self._told(failures.unanswered(error, self._exchange))
+            self._exchange.close()
+            if self._exchange.aborted:
                 raise Aborted from None
             raise failure from error
         finally:
-            current_line.reset(token)
+            current_exchange.reset(token)
         # A mock of requests sends nothing, and an upstream may answer before all of it is sent.
         self._session.enter(Phase.WAITING)
         self._raw = response.raw
         if response.status_code != 200:
             raise self._refusal(response)
-        self._body = self._line.body
+        self._body = self._exchange.response
         if self._body is not None and self._body.unknown_coding:
             raise self._told(refusals.compressed(self._body.unknown_coding))
         self._content_type = response.headers.get("Content-Type", "")
@@ -234,7 +234,7 @@ class ChatCompletionCall:
 
     def _failure(self, error: Exception) -> Exception:
         """What is raised for an error of the transport amid an answer."""
-        if self._flag.is_set():
+        if self._exchange.aborted:
             return Aborted()
         return error if isinstance(error, UpstreamError) else self._told(failures.broken_off(error))
 
@@ -247,29 +247,25 @@ class ChatCompletionCall:
         """Read the body until it ends, or ``_take`` wants no more; return whether it has ended."""
         if self._body is not None:
             step = functools.partial(self._step, self._body)
-            self._awaited = Readable(self._body.socket, step, self._body.holds_some)
-            try:
-                yield self._awaited
-            finally:
-                self._awaited = None  # it refers to this
+            awaited = Readable(self._body.socket, step, self._body.holds_some)
+            with self._exchange.waiting(awaited.hurry):
+                yield awaited
             return self._body.complete
         while piece := self._read():
             if not self._take(piece):
                 return False
         return True
 
-    def _step(self, body: Body) -> bool:
+    def _step(self, body: Response) -> bool:
         piece = body.receive()
-        if self._flag.is_set():
-            raise Aborted
+        self._exchange.check()
         goes_on = not piece or self._take(piece)
         return goes_on and not body.complete
 
     def _read(self) -> bytes:
         """Read from what has no socket, such as a mock."""
         piece: bytes = self._raw.read1(_READ_BYTES, decode_content=True)
-        if self._flag.is_set():
-            raise Aborted
+        self._exchange.check()
         return piece
 
     def _refusal(self, response: requests.Response) -> UpstreamError:
@@ -285,19 +281,19 @@ class ChatCompletionCall:
         return error
 
     def _said(self) -> bytes:
-        return self._read() if self._line.body is None else self._words_of(self._line.body)
+        response = self._exchange.response
+        return self._read() if response is None else self._words_of(response)
 
-    def _words_of(self, body: Body) -> bytes:
+    def _words_of(self, body: Response) -> bytes:
         """What comes soon of the body of an error; its status is told in any case."""
         said = _rest_of(body, _ERROR_SECONDS)
-        if self._flag.is_set():
-            raise Aborted
+        self._exchange.check()
         with suppress(Malformed):
             return body.decoded(said)
         return b""
 
 
-def _rest_of(body: Body, seconds: float) -> bytes:
+def _rest_of(body: Response, seconds: float) -> bytes:
     """What comes of a body within so many seconds, all told, without its transfer coding.
 
     It may not be all: not what comes later, or after a fault, or is more than ``_REST_BYTES``.

@@ -17,7 +17,13 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import signals
 from ..errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
-from ..protocols import payload as payloads
+from ..protocols import chat_request
+from ..protocols.headers import (
+    check_event_id,
+    check_reconnect_seconds,
+    check_session_id,
+    is_session_id,
+)
 from ..server.capabilities import reads_status_at_once
 from ..server.direct_write import Outlet
 from ..server.disconnect import client_socket
@@ -58,8 +64,8 @@ def stream() -> Response:
     """Ask DeepSeek for an answer and relay it as server-sent events."""
     state = current_state()
     owner = state.establish_owner()
-    session_id = payloads.check_session_id(request.headers.get("X-Session-Id"))
-    reconnect_seconds = payloads.check_grace(
+    session_id = check_session_id(request.headers.get("X-Session-Id"))
+    reconnect_seconds = check_reconnect_seconds(
         request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
     )
     # Before the body is read and parsed: what is refused costs nothing else.
@@ -79,7 +85,7 @@ def stream_again(session_id: str) -> Response | tuple[str, int]:
     """Relay an answer that runs or is retained, from the event after ``Last-Event-ID``."""
     state = current_state()
     owner = state.establish_owner()
-    after = payloads.check_event_id(request.headers.get("Last-Event-ID"))
+    after = check_event_id(request.headers.get("Last-Event-ID"))
     with ExitStack() as slots:
         slots.callback(state.server.take_thread())
         # Without owners it is the answer that has so many readers, and no more.
@@ -164,7 +170,7 @@ def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
     state = current_state()
     owner = state.establish_owner()
     receipt = None
-    if payloads.is_session_id(session_id):
+    if is_session_id(session_id):
         signals.cancel_requested.send(state.app, session_id=session_id)
         try:
             receipt = state.service.cancel(session_id, owner, arrived, request.remote_addr or "")
@@ -205,7 +211,7 @@ def refuse_large_body(_error: RequestEntityTooLarge) -> tuple[Response, int, dic
     return refuse(BodyTooLarge(f"The body is larger than {limit} bytes."))
 
 
-def _read_payload(state: State) -> payloads.Payload:
+def _read_payload(state: State) -> chat_request.Payload:
     limit = state.settings.max_body_bytes
     # One byte more: Werkzeug cuts a body without Content-Length off at the limit, and is silent.
     request.max_content_length = limit + 1
@@ -218,4 +224,4 @@ def _read_payload(state: State) -> payloads.Payload:
         raise InvalidRequest("The body could not be read.") from None
     if len(body) > limit:
         raise RequestEntityTooLarge
-    return payloads.parse(body)
+    return chat_request.parse(body)

@@ -12,7 +12,8 @@ from ..cluster.registry import Registry
 from ..config import Settings
 from ..errors import Unauthorized
 from ..observability.metrics import Metrics
-from ..protocols import payload as payloads
+from ..protocols import chat_request
+from ..protocols.chat_request import Payload
 from ..server.arrivals import BodyTimer
 from ..server.capabilities import Server
 from ..server.disconnect import DisconnectWatcher
@@ -20,7 +21,7 @@ from ..service import AnswerService
 from ..upstreams.base import Upstream
 
 Owner = Callable[[], "str | None"]
-Prepare = Callable[[payloads.Payload], "payloads.Payload | None"]
+Prepare = Callable[[Payload], "Payload | None"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +58,16 @@ class State:
             raise Unauthorized("This request needs somebody who is logged in.")
         return str(owner)
 
-    def prepare(self, payload: payloads.Payload) -> Question:
+    def prepare(self, payload: Payload) -> Question:
         """The question for the upstream, after the application has had its say.
 
         :raises Refusal: if the payload can't be used.
         """
-        payloads.check(payload)
+        chat_request.check(payload)
         if self.preparers:
-            payload = payloads.change(payload, self.preparers)
-        body = payloads.complete(payload, self.settings.model)
-        return Question(body, payloads.choices_of(payload))
+            payload = chat_request.change(payload, self.preparers)
+        body = chat_request.complete(payload, self.settings.model)
+        return Question(body, chat_request.choices_of(payload))
 
 
 def current_state() -> State:
