@@ -39,11 +39,12 @@ from .errors import ConfigError, PeersUnavailable, Unauthorized
 from .observability import logs
 from .observability.metrics import Metrics
 from .protocols import payload as payloads
-from .server import exposure, shutdown
+from .server import exposure
 from .server.arrivals import BodyTimer
 from .server.capabilities import Server
 from .server.disconnect import DisconnectWatcher
 from .server.event_loop import Coroutines
+from .server.shutdown import Shutdown
 from .service import Library
 from .upstreams.chat_completions import UpstreamCall
 from .upstreams.endpoint import Upstream
@@ -175,7 +176,13 @@ class State:
         self._clock = Clock(settings, self.registry, self.library.visits)
         self._owner = owner
         self._preparers = preparers
-        self._shutdown = shutdown.Shutdown(self.registry, self._door, settings.grace)
+        self._shutdown = Shutdown(
+            self.registry.drain,
+            others=self._door.others,
+            is_another_ready=partial(self._door.is_anyone, "ready"),
+            close=(self.registry.close, self._door.close),
+            grace=settings.grace,
+        )
         self._shutdown.listen()
 
     def attend(self) -> None:
