@@ -63,7 +63,7 @@ def healthz() -> Response:
 def readyz() -> tuple[Response, int]:
     """Whether a stream would be accepted now; if not, the reason."""
     state: State = current_app.extensions["chatproxy"]
-    state.server.meet(request.environ)
+    state.server.inspect(request.environ)
     state.attend()
     try:
         state.registry.check()

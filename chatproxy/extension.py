@@ -41,7 +41,7 @@ from .observability.metrics import Metrics
 from .protocols import payload as payloads
 from .server import exposure
 from .server.arrivals import BodyTimer
-from .server.capabilities import Server
+from .server.capabilities import ServerCapabilities
 from .server.disconnect import DisconnectWatcher
 from .server.event_loop import Coroutines
 from .server.shutdown import Shutdown
@@ -169,7 +169,7 @@ class State:
             weakref.finalize(self, _leave, peers).atexit = False
         self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
-        self.server = Server(settings)
+        self.server = ServerCapabilities(settings)
         self._coroutines = Coroutines()
         self.bodies = BodyTimer(settings.body_timeout, partial(_tell_unfinished, app))
         self.watcher = DisconnectWatcher(settings.reader_timeout)

@@ -156,7 +156,7 @@ def test_a_worker_that_is_replaced_already_drains_when_the_server_has_closed_its
     assert told == ["server", "drain"]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_server_hears_of_the_signal_though_the_drain_fails(told):
     _kept = listen(told, error=RuntimeError("drain"))
     os.kill(os.getpid(), signal.SIGTERM)
