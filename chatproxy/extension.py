@@ -43,7 +43,7 @@ from .server import exposure
 from .server.arrivals import BodyTimer
 from .server.capabilities import ServerCapabilities
 from .server.disconnect import DisconnectWatcher
-from .server.event_loop import Coroutines
+from .server.event_loop import CoroutineRunner
 from .server.shutdown import Shutdown
 from .service import Library
 from .upstreams.chat_completions import UpstreamCall
@@ -170,7 +170,7 @@ class State:
         self._door.serve(desk.answer)
         self.upstream = Upstream(settings)
         self.server = ServerCapabilities(settings)
-        self._coroutines = Coroutines()
+        self._coroutines = CoroutineRunner()
         self.bodies = BodyTimer(settings.body_timeout, partial(_tell_unfinished, app))
         self.watcher = DisconnectWatcher(settings.reader_timeout)
         self._clock = Clock(settings, self.registry, self.library.visits)
