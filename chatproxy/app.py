@@ -38,7 +38,10 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     app.register_blueprint(page.blueprint())
     app.add_url_rule("/healthz", view_func=healthz)
     app.add_url_rule("/readyz", view_func=readyz)
-    metrics.init_app(app)
+    try:
+        metrics.init_app(app)
+    except ConfigError as missing:  # a server without metrics is still one
+        logs.logger.warning("There is no /metrics: %s", missing)
     app.register_error_handler(HTTPException, _as_json)
     exposed = exposure.on_a_public_address(settings)
     app.wsgi_app = HostGuard(app.wsgi_app, settings.hosts, exposed)  # type: ignore[method-assign]

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
+from importlib.util import find_spec
 from typing import TypeVar
 
 from flask import Flask
@@ -338,6 +339,8 @@ def _tell_unfinished(app: Flask, part: str, why: str) -> None:
 def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:
     if settings.peers == "local":
         return LocalPeers(door, scope)
+    if find_spec("redis") is None:
+        raise ConfigError("CHATPROXY_PEERS needs redis: pip install 'chatproxy[redis]'.")
     # Not above: it takes 0.1 s and 8 MB.
     from .cluster.redis.peers import RedisPeers  # noqa: PLC0415
 

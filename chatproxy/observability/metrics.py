@@ -15,6 +15,7 @@ import logging
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -23,6 +24,7 @@ from flask import Flask, Response, current_app, request
 
 from .. import __version__, signals
 from ..answers.session import StreamSession
+from ..errors import ConfigError
 from .families import (
     CANCELS,
     EVENTS,
@@ -191,9 +193,12 @@ def init_app(app: Flask, path: str = "/metrics") -> None:
 
     It runs inside the application's own ``before_request``.
 
-    :raises RuntimeError: if the application has no ``ChatProxy`` yet, or if the path is taken, by
-        another exporter, say, whose route would be the one that is served.
+    :raises ConfigError: if ``prometheus_client`` is not installed.
+    :raises RuntimeError: if the application has no ``ChatProxy`` yet, or if the path is taken (by
+        another exporter, for example: its route is the one that would be served).
     """
+    if find_spec("prometheus_client") is None:
+        raise ConfigError("Metrics need prometheus_client: pip install 'chatproxy[metrics]'.")
     if "chatproxy" not in app.extensions:
         raise RuntimeError("ChatProxy must be set up on this application first.")
     taken = [rule.endpoint for rule in app.url_map.iter_rules() if rule.rule == path]
