@@ -35,7 +35,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     app.config.from_mapping(config)
     settings = Settings.load(app.config, os.environ)
     ChatProxy(app, owner=owner_by_token(settings.tokens) if settings.tokens else None)
-    app.register_blueprint(page.blueprint())
+    app.register_blueprint(page.blueprint(settings))
     app.add_url_rule("/healthz", view_func=healthz)
     app.add_url_rule("/readyz", view_func=readyz)
     try:

@@ -48,7 +48,6 @@ UPHILL = {
     ("cluster.rpc", "service"),
     ("upstreams.transport.dialer", "server.resolver"),
     ("web.native", "extension"),
-    ("web.page", "extension"),
 }
 
 #: What is imported by few modules alone.

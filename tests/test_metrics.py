@@ -576,14 +576,14 @@ def test_an_application_without_chatproxy_has_no_metrics() -> None:
 def test_without_prometheus_client_it_counts_and_the_route_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
     app = Flask("chat")
-    app.extensions["chatproxy"] = SimpleNamespace(metrics=Metrics(app))
-    answer(app)
-    assert caplog.text == ""
-    with pytest.raises(ConfigError, match=r"pip install 'chatproxy\[metrics\]'"):
-        init_app(app)
-    monkeypatch.undo()
+    with monkeypatch.context() as hidden:
+        hidden.setitem(sys.modules, "prometheus_client", None)
+        app.extensions["chatproxy"] = SimpleNamespace(metrics=Metrics(app))
+        answer(app)
+        assert caplog.text == ""
+        with pytest.raises(ConfigError, match=r"pip install 'chatproxy\[metrics\]'"):
+            init_app(app)
     init_app(app)
     assert value(app, "events_total") == 3
 
