@@ -77,7 +77,7 @@ class ChatProxy:
         A-Z a-z 0-9 . _ - . Several applications need names of their own if they are in one
         process, or share a run directory or a Redis. Left out, it is ``CHATPROXY_NAME`` or the
         application's import name; a further one of that name in a process has a number,
-        and one that is made amid a request is not shared with other processes.
+        and one that is made during a request is not shared with other processes.
     :raises ConfigError: if the name can't be one; and see ``init_app``.
     """
 
