@@ -208,7 +208,7 @@ class Settings:
         "CHATPROXY_IDLE_TIMEOUT",
         _seconds,
         300.0,
-        "seconds without an event; keep-alives count as none",
+        "seconds without an event; keep-alives do not count",
     )
     deadline: float = _option(
         "CHATPROXY_DEADLINE", _seconds, 1800.0, "seconds that a whole answer may take"
