@@ -36,10 +36,13 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     app.config.from_mapping(config)
     settings = Settings.load(app.config, os.environ)
     ChatProxy(app, owner=owner_by_token(settings.tokens) if settings.tokens else None)
-    app.register_blueprint(page.blueprint())
+    app.register_blueprint(page.blueprint(settings))
     app.add_url_rule("/healthz", view_func=healthz)
     app.add_url_rule("/readyz", view_func=readyz)
-    metrics.init_app(app)
+    try:
+        metrics.init_app(app)
+    except ConfigError as missing:  # a server without metrics is still one
+        logs.logger.warning("There is no /metrics: %s", missing)
     app.register_error_handler(HTTPException, _as_json)
     exposed = exposure.on_a_public_address(settings)
     app.wsgi_app = HostGuard(app.wsgi_app, settings.hosts, exposed)  # type: ignore[method-assign]
@@ -64,7 +67,7 @@ def healthz() -> Response:
 def readyz() -> tuple[Response, int]:
     """Whether a stream would be accepted now; if not, the reason."""
     state = current_state()
-    state.server.meet(request.environ)
+    state.server.inspect(request.environ)
     state.attend()
     try:
         state.registry.check()

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from typing import TypeVar
 
 from flask import Flask
@@ -34,9 +35,9 @@ from .observability import logs
 from .observability.metrics import Metrics
 from .server import exposure
 from .server.arrivals import BodyTimer
-from .server.capabilities import Server
+from .server.capabilities import ServerCapabilities
 from .server.disconnect import DisconnectWatcher
-from .server.event_loop import Coroutines
+from .server.event_loop import CoroutineRunner
 from .server.resolver import ThreadedResolver
 from .server.shutdown import Shutdown
 from .service import AnswerService
@@ -65,7 +66,7 @@ class ChatProxy:
         A-Z a-z 0-9 . _ - . Several applications need names of their own if they are in one
         process, or share a run directory or a Redis. Left out, it is ``CHATPROXY_NAME`` or the
         application's import name; a further one of that name in a process has a number,
-        and one that is made amid a request is not shared with other processes.
+        and one that is made during a request is not shared with other processes.
     :raises ConfigError: if the name can't be one; and see ``init_app``.
     """
 
@@ -137,7 +138,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
     peers = _find_peers(settings, door, scope)
     registry = Registry(settings, app, peers)
     upstream = ChatCompletions(settings, ThreadedResolver())
-    runner = Coroutines()
+    runner = CoroutineRunner()
     service = AnswerService(
         settings,
         app,
@@ -149,7 +150,14 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
     dispatcher = Desk(registry, service, scope)
     peers.serve(_weakly(dispatcher.answer, {"state": "nothing"}), _weakly(registry.lose, None))
     door.serve(dispatcher.answer)
-    presence = _Presence(registry, peers, door, settings.grace)
+    shutdown = Shutdown(
+        registry.drain,
+        others=door.others,
+        is_another_ready=partial(door.is_anyone, "ready"),
+        close=(registry.close, door.close),
+        grace=settings.grace,
+    )
+    presence = _Presence(shutdown, peers, door)
     state = State(
         app=app,
         settings=settings,
@@ -158,7 +166,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         service=service,
         upstream=upstream,
         metrics=metrics,
-        server=Server(settings),
+        server=ServerCapabilities(settings),
         bodies=BodyTimer(settings.body_timeout, partial(_tell_unfinished, app)),
         watcher=DisconnectWatcher(settings.reader_timeout),
         attend=presence.attend,
@@ -173,11 +181,11 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
 class _Presence:
     """This worker among the others, and for the signals of its process."""
 
-    def __init__(self, registry: Registry, peers: Peers, door: Door, grace: float) -> None:
+    def __init__(self, shutdown: Shutdown, peers: Peers, door: Door) -> None:
+        self._shutdown = shutdown
         self._peers = peers
         self._door = door
-        self._shutdown = Shutdown(registry, door, grace)
-        self._shutdown.listen()
+        shutdown.listen()
 
     def attend(self) -> None:
         """Be there for the other workers and for signals, from the first request on."""
@@ -245,6 +253,8 @@ def _tell_unfinished(app: Flask, part: str, why: str) -> None:
 def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:
     if settings.peers == "local":
         return LocalPeers(door, scope)
+    if find_spec("redis") is None:
+        raise ConfigError("CHATPROXY_PEERS needs redis: pip install 'chatproxy[redis]'.")
     # Not above: it takes 0.1 s and 8 MB.
     from .cluster.redis.peers import RedisPeers  # noqa: PLC0415
 

@@ -38,8 +38,6 @@ UPHILL = {
     ("answers.readers", "cluster.peers"),
     ("answers.readers", "server.direct_write"),
     ("cluster.rpc", "service"),
-    ("server.shutdown", "cluster.local.control_socket"),
-    ("server.shutdown", "cluster.registry"),
 }
 
 #: What is imported by few modules alone.

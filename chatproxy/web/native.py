@@ -185,7 +185,7 @@ def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
 def attend() -> None:
     """Say what this server can't do, and see that this worker can be asked and told to stop."""
     state = current_state()
-    state.server.meet(request.environ)
+    state.server.inspect(request.environ)
     state.attend()
 
 

@@ -15,7 +15,7 @@ from ..observability.metrics import Metrics
 from ..protocols import chat_request
 from ..protocols.chat_request import Payload
 from ..server.arrivals import BodyTimer
-from ..server.capabilities import Server
+from ..server.capabilities import ServerCapabilities
 from ..server.disconnect import DisconnectWatcher
 from ..service import AnswerService
 from ..upstreams.base import Upstream
@@ -39,7 +39,7 @@ class State:
     service: AnswerService
     upstream: Upstream
     metrics: Metrics
-    server: Server
+    server: ServerCapabilities
     bodies: BodyTimer
     watcher: DisconnectWatcher
     attend: Callable[[], None]
