@@ -25,13 +25,13 @@ from .answers.producer import Follower, produce
 from .answers.readers import SessionReading
 from .answers.receipt import Receipt
 from .answers.session import Outcome, StreamSession
+from .answers.shares import SlotPool
 from .answers.transcript import Transcript
 from .answers.watchdog import Clock
 from .cluster.local.control_socket import Door
 from .cluster.local.peers import LocalPeers
 from .cluster.local.run_dir import RunDir
 from .cluster.peers import Peers
-from .cluster.places import Places
 from .cluster.registry import Registry
 from .cluster.rpc import Desk
 from .config import Settings, unknown_names
@@ -161,7 +161,7 @@ class State:
         self.library = Library(self.registry, settings.reader_timeout)
         # Each has a connection, of which there are as many as for answers.
         readers = max(settings.max_sessions, _FEWEST_READERS)
-        self._readers = Places(readers, readers // 2)
+        self._readers = SlotPool(readers, readers // 2)
         desk = Desk(self.registry, self.library, self.scope)
         peers.serve(_weakly(desk.answer, {"state": "nothing"}), _weakly(self.registry.lose, None))
         if settings.peers != "local":  # whose door closes by itself

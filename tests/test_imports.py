@@ -46,7 +46,6 @@ UPHILL = {
     ("answers.watchdog", "cluster.registry"),
     ("answers.watchdog", "cluster.remote_readers"),
     ("cluster.rpc", "service"),
-    ("server.capabilities", "cluster.places"),
     ("server.shutdown", "cluster.local.control_socket"),
     ("server.shutdown", "cluster.registry"),
     ("upstreams.transport.dialer", "server.resolver"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import ssl
 import sys
-import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,9 +16,8 @@ from flask import Flask
 from werkzeug.test import create_environ
 
 from chatproxy import ChatProxy
-from chatproxy.cluster.places import Places
+from chatproxy.answers.shares import SlotPool
 from chatproxy.config import Settings
-from chatproxy.errors import TooManySessions
 from chatproxy.server import capabilities as servers
 from chatproxy.server.capabilities import Server, shortcomings, threads_of
 
@@ -172,43 +170,6 @@ def is_whole(proxy: Proxy) -> bool:
     return answer.status_code == 200 and answer.content.endswith(b"[DONE]\n\n")
 
 
-def test_one_takes_no_more_places_than_one_may_and_leaves_the_rest_to_others() -> None:
-    places = Places(3, 2)
-    leave = places.take("ada")
-    places.take("ada")
-    with pytest.raises(TooManySessions):
-        places.take("ada")
-    leave()
-    places.take("bob")
-    places.take("ada")
-    with pytest.raises(TooManySessions):
-        places.take("eve")
-
-
-def test_of_many_at_once_no_more_get_in_than_there_are_places() -> None:
-    pool = Places(3)
-    leaves: list[Callable[[], None]] = []
-    refused: list[TooManySessions] = []
-
-    def take() -> None:
-        try:
-            leaves.append(pool.take())
-        except TooManySessions as refusal:
-            refused.append(refusal)
-
-    threads = [threading.Thread(target=take) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert (len(leaves), len(refused)) == (3, 17)
-    leaves[0]()
-    leaves[0]()  # a second time frees no second thread
-    take()
-    take()
-    assert (len(leaves), len(refused)) == (4, 18)
-
-
 def test_whoever_is_refused_for_another_reason_has_taken_no_thread(deepseek: DeepSeek) -> None:
     app = Flask("refusing")
     app.config["DEEPSEEK_BASE_URL"] = deepseek.url
@@ -219,7 +180,7 @@ def test_whoever_is_refused_for_another_reason_has_taken_no_thread(deepseek: Dee
         if payload.get("refused"):
             raise ValueError
 
-    pool = Places(1)
+    pool = SlotPool(1)
     app.extensions["chatproxy"].server._pool = pool
     client, json = app.test_client(), {"messages": [{"role": "user"}], "simulate": {"tokens": 1}}
     for _ in range(2):

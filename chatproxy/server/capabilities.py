@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..cluster.places import Places
+from ..answers.shares import SlotPool
 from ..config import Settings
 
 logger = logging.getLogger("chatproxy")
@@ -63,7 +63,7 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._process: int | None = None
-        self._pool: Places | None = None
+        self._pool: SlotPool | None = None
 
     def meet(self, environ: Environ) -> None:
         """Look at the server, once in each process, and say what can't work."""
@@ -71,7 +71,7 @@ class Server:
             return
         self._process = os.getpid()
         threads = threads_of(environ)
-        self._pool = Places(threads - 1) if threads else None
+        self._pool = SlotPool(threads - 1) if threads else None
         for sentence in shortcomings(environ, self._settings):
             logger.warning(sentence + _SEE)
         if threads and threads <= self._settings.max_sessions:
