@@ -24,7 +24,7 @@ from .answers.coroutines import Coroutine
 from .answers.producer import Follower, produce
 from .answers.readers import SessionReading
 from .answers.receipt import Receipt
-from .answers.session import Outcome, StreamSession
+from .answers.session import Outcome, SessionKey, StreamSession
 from .answers.shares import SlotPool
 from .answers.transcript import Transcript
 from .answers.watchdog import Clock
@@ -208,16 +208,14 @@ class State:
         body = payloads.complete(payload, self.settings.model)
         return payloads.Question(body, payloads.choices_of(payload))
 
-    def cancel(
-        self, session_id: str, owner: str, arrived: float, client: str = ""
-    ) -> Receipt | None:
+    def cancel(self, key: SessionKey, arrived: float, client: str = "") -> Receipt | None:
         """Stop an answer, as ``Registry.cancel`` does."""
         try:
-            return self.registry.cancel(session_id, owner, arrived, client)
+            return self.registry.cancel(key, arrived, client)
         finally:
             self._clock.start()
 
-    def follow(self, session_id: str, owner: str, after: int) -> Follower | None:
+    def follow(self, key: SessionKey, after: int) -> Follower | None:
         """Follow an answer, as ``Library.open`` does.
 
         :raises TooManySessions: if too many are followed already.
@@ -225,15 +223,13 @@ class State:
         with ExitStack() as places:
             places.callback(self.server.take_thread())
             # Without owners it is the answer that has so many readers, and no more.
-            places.callback(self._readers.take(owner or session_id))
-            reading = self.library.open(session_id, owner, after)
+            places.callback(self._readers.take(key.owner or key.id))
+            reading = self.library.open(key, after)
             if reading is None:
                 return None
             return Follower(reading, self.settings.heartbeat, places.pop_all().close)
 
-    def begin(
-        self, session_id: str, owner: str, question: payloads.Question, grace: float
-    ) -> Follower:
+    def begin(self, key: SessionKey, question: payloads.Question, grace: float) -> Follower:
         """Claim the id and start to produce the answer; return the client's reader of it.
 
         :param grace: see ``StreamSession``.
@@ -241,7 +237,7 @@ class State:
         """
         leave = self.server.take_thread()
         try:
-            return self._begin(self.registry.claim(session_id, owner, grace), question, leave)
+            return self._begin(self.registry.claim(key, grace), question, leave)
         except BaseException:
             leave()
             raise

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from .answers.readers import PeerReading, Reading, SessionReading
-from .answers.session import StreamSession
+from .answers.session import SessionKey, StreamSession
 from .cluster.registry import Registry, id_key
 from .cluster.remote_readers import Visits
 from .errors import EventsGone, InvalidRequest, PeersUnavailable, SessionNotFound
@@ -36,25 +36,25 @@ class Library:
             registry.arbitration.has_ended,
         )
 
-    def open(self, session_id: str, owner: str, after: int) -> Reading | None:
+    def open(self, key: SessionKey, after: int) -> Reading | None:
         """Begin to read an answer, from the event after number ``after``.
 
         :returns: None where it has ended and there is nothing left to read.
-        :raises SessionNotFound: where nothing that lives or is retained has this id.
+        :raises SessionNotFound: where nothing that lives or is retained has this key.
         :raises EventsGone: where these events are no longer held.
         :raises InvalidRequest: where the answer has not so many events.
         :raises PeersUnavailable: where the worker that has it can't be asked.
         """
-        session = self._registry.find((owner, session_id))
+        session = self._registry.find(key)
         if session is None:
-            return self._open_elsewhere((owner, session_id), after)
+            return self._open_elsewhere(key, after)
         try:
             reading = SessionReading(session, after, self._registry.sender)
         except ValueError:
             raise _too_high() from None
         return None if reading.over else reading
 
-    def _open_elsewhere(self, key: tuple[str, str], after: int) -> Reading | None:
+    def _open_elsewhere(self, key: SessionKey, after: int) -> Reading | None:
         holder = self._arbitration.find(id_key(key))
         if holder is None:
             raise _not_found()

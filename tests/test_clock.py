@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from chatproxy.answers.session import Outcome, Reason, StreamSession
+from chatproxy.answers.session import Outcome, Reason, SessionKey, StreamSession
 from chatproxy.answers.watchdog import Clock
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
@@ -33,7 +33,7 @@ class Watched:
         self.clock = Clock(settings, self.registry, Library(self.registry).visits)
 
     def claim(self, session_id: str) -> StreamSession:
-        return self.registry.claim(session_id, "")
+        return self.registry.claim(SessionKey("", session_id))
 
     def begin(self, session_id: str = "session_1") -> StreamSession:
         session = self.claim(session_id)

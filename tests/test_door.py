@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatproxy.answers.session import SessionKey
 from chatproxy.cluster.local import messages as words_module
 from chatproxy.cluster.local.control_socket import Door
 from chatproxy.cluster.local.messages import Gone
@@ -359,7 +360,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registr
     door = Door(RunDir(str(place)))
     peers = LocalPeers(door, "app")
     registry = sit_down(Registry(Settings(), object(), peers), peers)
-    registry.claim("session_1", "ada")
+    registry.claim(SessionKey("ada", "session_1"))
     yield registry, door, place / door.name
     door.close()
 
@@ -620,7 +621,7 @@ def test_an_application_that_nobody_needs_leaves_nothing(place: Path) -> None:
         door = Door(RunDir(str(place)))
         peers = LocalPeers(door, "app")
         registry = sit_down(Registry(Settings(), object(), peers), peers)
-        registry.claim(session_id, "")
+        registry.claim(SessionKey("", session_id))
         assert door.ask(door.name, {"ask": "ready"}, PATIENCE) == {"state": "ready"}
 
     gc.collect()

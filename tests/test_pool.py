@@ -28,7 +28,7 @@ from urllib3.connection import HTTPConnection
 from chatproxy.answers.abort import Line
 from chatproxy.answers.coroutines import run
 from chatproxy.answers.log import AnswerLog
-from chatproxy.answers.session import Reason, StreamSession
+from chatproxy.answers.session import Reason, SessionKey, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
 from chatproxy.upstreams import chat_completions as call_module
@@ -56,7 +56,7 @@ def pool_for(url: str) -> Iterator[Upstream]:
 
 
 def new_session() -> StreamSession:
-    return StreamSession("session_1", "", AnswerLog(1 << 20))
+    return StreamSession(SessionKey("", "session_1"), AnswerLog(1 << 20))
 
 
 def ask(upstream: Upstream, user: bytes, session: StreamSession | None = None) -> bytes:

@@ -14,7 +14,7 @@ from chatproxy import signals, sse
 from chatproxy.answers import readers as reading_module
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.readers import PeerReading, SessionReading
-from chatproxy.answers.session import Outcome, Reason, StreamSession
+from chatproxy.answers.session import Outcome, Reason, SessionKey, StreamSession
 from chatproxy.cluster import remote_readers as visits_module
 from chatproxy.cluster.peers import Message
 from chatproxy.cluster.remote_readers import Visits
@@ -23,11 +23,11 @@ from chatproxy.errors import EventsGone, PeersUnavailable, Refusal
 from .servers import wait_for
 
 PATIENCE = 10.0
-KEY = ("ada", "session_1")
+KEY = SessionKey("ada", "session_1")
 
 
 def new_session(grace: float = 0.0, limit: int = 1 << 20) -> StreamSession:
-    return StreamSession(KEY[1], KEY[0], AnswerLog(limit), grace)
+    return StreamSession(KEY, AnswerLog(limit), grace)
 
 
 def add(session: StreamSession, count: int) -> None:

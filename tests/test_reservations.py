@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from chatproxy.answers.log import AnswerLog, LogReader
-from chatproxy.answers.session import StreamSession
+from chatproxy.answers.session import SessionKey, StreamSession
 from chatproxy.cluster import early_stops
 from chatproxy.cluster.early_stops import EARLY_CANCEL_SECONDS
-from chatproxy.cluster.reservations import Reservations, SessionKey
+from chatproxy.cluster.reservations import Reservations
 from chatproxy.errors import EventsGone
 
 RETAIN = 60.0
@@ -21,12 +21,11 @@ LOOK = 1.5
 
 def session_of(key: SessionKey, size: int = 0) -> StreamSession:
     """A session that has ended, with one event of some bytes, if any."""
-    owner, session_id = key
     log = AnswerLog(1 << 20)
     if size:
         log.append([b"data: " + b"x" * size])
     log.end()
-    return StreamSession(session_id, owner, log)
+    return StreamSession(key, log)
 
 
 FOOTPRINT = AnswerLog(1000).footprint
@@ -53,31 +52,31 @@ def reservations(clock: HandClock) -> Reservations:
 
 
 def test_an_id_is_reserved_for_one_reason_and_one_owner(reservations: Reservations) -> None:
-    reservations.end(session_of(("ada", "ended")))
-    reservations.cancel(("ada", "cancelled"))
-    assert reservations.ended(("ada", "ended"))
-    assert not reservations.is_cancelled(("ada", "ended"))
-    assert reservations.is_cancelled(("ada", "cancelled"))
-    assert not reservations.ended(("ada", "cancelled"))
+    reservations.end(session_of(SessionKey("ada", "ended")))
+    reservations.cancel(SessionKey("ada", "cancelled"))
+    assert reservations.ended(SessionKey("ada", "ended"))
+    assert not reservations.is_cancelled(SessionKey("ada", "ended"))
+    assert reservations.is_cancelled(SessionKey("ada", "cancelled"))
+    assert not reservations.ended(SessionKey("ada", "cancelled"))
     for session_id in ("ended", "cancelled"):
-        assert not reservations.ended(("bob", session_id))
-        assert not reservations.is_cancelled(("bob", session_id))
+        assert not reservations.ended(SessionKey("bob", session_id))
+        assert not reservations.is_cancelled(SessionKey("bob", session_id))
 
 
 def test_each_is_given_up_in_its_time_and_told_once(
     reservations: Reservations, clock: HandClock
 ) -> None:
-    reservations.end(session_of(("ada", "ended")))
-    reservations.cancel(("ada", "cancelled"))
+    reservations.end(session_of(SessionKey("ada", "ended")))
+    reservations.cancel(SessionKey("ada", "cancelled"))
     assert reservations.given_up() == []
     clock.now += EARLY_CANCEL_SECONDS - 0.01
-    assert reservations.is_cancelled(("ada", "cancelled"))
+    assert reservations.is_cancelled(SessionKey("ada", "cancelled"))
     assert reservations.given_up() == []
     clock.now += LOOK
-    assert not reservations.is_cancelled(("ada", "cancelled"))
+    assert not reservations.is_cancelled(SessionKey("ada", "cancelled"))
     assert reservations.given_up() == [("ada", "cancelled")]
     clock.now += RETAIN - EARLY_CANCEL_SECONDS
-    assert not reservations.ended(("ada", "ended"))
+    assert not reservations.ended(SessionKey("ada", "ended"))
     assert reservations.given_up() == [("ada", "ended")]
     clock.now += RETAIN
     assert reservations.given_up() == []
@@ -89,21 +88,21 @@ def test_what_is_given_up_counts_until_it_is_told(
 ) -> None:
     """Else whoever sweeps would stop before the ids are free."""
     for number in range(3):
-        reservations.cancel(("", str(number)))
-        reservations.end(session_of(("", f"ended {number}")))
+        reservations.cancel(SessionKey("", str(number)))
+        reservations.end(session_of(SessionKey("", f"ended {number}")))
     clock.now += 2 * RETAIN
-    reservations.cancel(("bob", "new"))
+    reservations.cancel(SessionKey("bob", "new"))
     assert len(reservations) >= 7
     assert len(reservations.given_up()) == 6
     assert len(reservations) == 1
 
 
 def test_a_second_stop_keeps_the_first_alive(reservations: Reservations, clock: HandClock) -> None:
-    reservations.cancel(("ada", "a"))
+    reservations.cancel(SessionKey("ada", "a"))
     clock.now += 20
-    reservations.cancel(("ada", "a"))
+    reservations.cancel(SessionKey("ada", "a"))
     clock.now += 20
-    assert reservations.is_cancelled(("ada", "a"))
+    assert reservations.is_cancelled(SessionKey("ada", "a"))
     assert reservations.given_up() == []
     clock.now += 10 + LOOK
     assert reservations.given_up() == [("ada", "a")]
@@ -112,19 +111,21 @@ def test_a_second_stop_keeps_the_first_alive(reservations: Reservations, clock: 
 def test_a_later_stop_of_an_owner_does_not_keep_the_earlier_ones(
     reservations: Reservations, clock: HandClock
 ) -> None:
-    reservations.cancel(("ada", "a"))
+    reservations.cancel(SessionKey("ada", "a"))
     clock.now += 20
-    reservations.cancel(("ada", "b"))
+    reservations.cancel(SessionKey("ada", "b"))
     clock.now += 10
-    assert not reservations.is_cancelled(("ada", "a"))
-    assert reservations.is_cancelled(("ada", "b"))
+    assert not reservations.is_cancelled(SessionKey("ada", "a"))
+    assert reservations.is_cancelled(SessionKey("ada", "b"))
 
 
 def test_the_ended_are_bounded_and_the_least_recent_are_told(reservations: Reservations) -> None:
     room = (1 << 20) // FOOTPRINT
     for number in range(room + 3):
-        reservations.end(session_of(("ada", str(number))))
-        assert reservations.ended(("ada", "0")) is None or number < room  # it is looked at
+        reservations.end(session_of(SessionKey("ada", str(number))))
+        assert (
+            reservations.ended(SessionKey("ada", "0")) is None or number < room
+        )  # it is looked at
     assert reservations.given_up() == [("ada", "0"), ("ada", "1"), ("ada", "2")]
     assert len(reservations) == room
     # An ended id makes room without a loss: it is no Stop that is forgotten.
@@ -136,15 +137,15 @@ def test_the_stops_of_an_owner_are_bounded_and_the_least_recent_are_told(
     reservations: Reservations, owner: str, most: int
 ) -> None:
     for number in range(most + 2):
-        reservations.cancel((owner, str(number)))
+        reservations.cancel(SessionKey(owner, str(number)))
     assert reservations.given_up() == [(owner, "0"), (owner, "1")]
     assert reservations.forgotten == 2
-    assert reservations.is_cancelled((owner, "2"))
+    assert reservations.is_cancelled(SessionKey(owner, "2"))
 
 
 def stop_from(reservations: Reservations, client: str, count: int) -> None:
     for number in range(count):
-        reservations.cancel(("", f"{client} {number}"), client)
+        reservations.cancel(SessionKey("", f"{client} {number}"), client)
 
 
 @pytest.mark.parametrize("victim", ["192.0.2.7", "2001:db8:1::1", "2001:db8:0:2::1", ""])
@@ -155,22 +156,22 @@ def test_no_client_can_push_out_the_early_stops_of_another(
     reservations: Reservations, attacker: str, victim: str
 ) -> None:
     """Also not with the many addresses that every client of IPv6 has."""
-    reservations.cancel(("", "victim's"), victim)
+    reservations.cancel(SessionKey("", "victim's"), victim)
     one = "198.51.100" in attacker
     for number in range(12_000):
         address = attacker.format(1 if one else number)
-        reservations.cancel(("", f"session_{number}"), address)
-    assert reservations.is_cancelled(("", "victim's"))
+        reservations.cancel(SessionKey("", f"session_{number}"), address)
+    assert reservations.is_cancelled(SessionKey("", "victim's"))
     assert len(reservations.given_up()) == reservations.forgotten == 2_001
 
 
 def test_a_site_with_many_networks_can_not_push_out_the_early_stops_of_another(
     reservations: Reservations,
 ) -> None:
-    reservations.cancel(("", "victim's"), "2001:db8:1::1")
+    reservations.cancel(SessionKey("", "victim's"), "2001:db8:1::1")
     for number in range(12_000):
-        reservations.cancel(("", str(number)), f"2001:db8:2:{number:x}::1")
-    assert reservations.is_cancelled(("", "victim's"))
+        reservations.cancel(SessionKey("", str(number)), f"2001:db8:2:{number:x}::1")
+    assert reservations.is_cancelled(SessionKey("", "victim's"))
 
 
 def test_many_clients_have_a_place_each(reservations: Reservations) -> None:
@@ -178,25 +179,27 @@ def test_many_clients_have_a_place_each(reservations: Reservations) -> None:
     for number in range(1, 101):
         stop_from(reservations, f"198.51.100.{number}", 10)
     for number in range(1, 101):
-        assert reservations.is_cancelled(("", f"198.51.100.{number} 0"))
-    assert reservations.is_cancelled(("", "192.0.2.1 19999")), "the newest of the largest stay"
+        assert reservations.is_cancelled(SessionKey("", f"198.51.100.{number} 0"))
+    assert reservations.is_cancelled(SessionKey("", "192.0.2.1 19999")), (
+        "the newest of the largest stay"
+    )
 
 
 def test_a_stop_that_comes_again_from_elsewhere_stays_with_whoever_came_first(
     reservations: Reservations,
 ) -> None:
     """Else an attacker who knows an id could push it out with their own."""
-    reservations.cancel(("", "victim's"), "192.0.2.7")
-    reservations.cancel(("", "victim's"), "198.51.100.1")
+    reservations.cancel(SessionKey("", "victim's"), "192.0.2.7")
+    reservations.cancel(SessionKey("", "victim's"), "198.51.100.1")
     stop_from(reservations, "198.51.100.1", 12_000)
-    assert reservations.is_cancelled(("", "victim's"))
+    assert reservations.is_cancelled(SessionKey("", "victim's"))
 
 
 def test_to_make_room_by_age_is_no_loss(reservations: Reservations, clock: HandClock) -> None:
     for number in range(100):
-        reservations.cancel(("ada", str(number)))
+        reservations.cancel(SessionKey("ada", str(number)))
     clock.now += EARLY_CANCEL_SECONDS
-    reservations.cancel(("ada", "new"))
+    reservations.cancel(SessionKey("ada", "new"))
     assert reservations.forgotten == 0
     assert len(reservations.given_up()) == 100
 
@@ -206,7 +209,7 @@ def test_to_make_room_by_age_is_no_loss(reservations: Reservations, clock: HandC
 
 def end_read(reservations: Reservations, owner: str, name: str) -> LogReader:
     """Retain an answer that is read; return its reader."""
-    session = session_of((owner, name), 10_000)
+    session = session_of(SessionKey(owner, name), 10_000)
     reader = session.log.reader()
     reservations.end(session)
     return reader
@@ -218,7 +221,7 @@ def small(clock: HandClock, share: int = 1 << 20) -> Reservations:
 
 
 def end(reservations: Reservations, owner: str, name: str) -> StreamSession:
-    session = session_of((owner, name), 10_000)
+    session = session_of(SessionKey(owner, name), 10_000)
     reservations.end(session)
     return session
 
@@ -250,13 +253,13 @@ def test_those_that_nobody_reads_go_first_then_the_oldest_that_are_read(clock: H
     unread = end(reservations, "", "unread")
     others = [end_read(reservations, "", f"read {number}") for number in range(2)]
     assert unread.log.size == 0
-    assert reservations.ended(("", "unread")) is None
+    assert reservations.ended(SessionKey("", "unread")) is None
     others.append(end_read(reservations, "", "one too many"))
     look(reservations, clock)
     with pytest.raises(EventsGone):
         first.read(0)
     assert all(other.read(0) for other in others)
-    assert reservations.ended(("", "first")) is None
+    assert reservations.ended(SessionKey("", "first")) is None
     assert reservations.forgotten == 0
 
 
@@ -292,7 +295,7 @@ def test_an_owner_that_holds_most_makes_room_and_no_other(clock: HandClock) -> N
     bobs = end(reservations, "bob", "bob's")
     mallorys = [end_read(reservations, "mallory", str(number)) for number in range(9)]
     look(reservations, clock)
-    assert reservations.ended(("bob", "bob's")) is bobs
+    assert reservations.ended(SessionKey("bob", "bob's")) is bobs
     kept = [reader for reader in mallorys if reader._log.size]
     assert kept == mallorys[-2:]
 
@@ -319,7 +322,7 @@ def test_without_owners_nobody_has_a_share(clock: HandClock) -> None:
 def test_an_answer_that_there_is_no_room_for_pushes_out_no_other(clock: HandClock) -> None:
     reservations = small(clock)
     first = end(reservations, "", "first")
-    reservations.end(session_of(("", "huge"), 50_000))
+    reservations.end(session_of(SessionKey("", "huge"), 50_000))
     assert reservations.given_up() == [("", "huge")]
     assert reservations.retained() == [first]
 
@@ -374,18 +377,18 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(owner=OWNERS, session_id=IDS)
     def end(self, owner: str, session_id: str) -> None:
-        self.reservations.end(session_of((owner, session_id)))
+        self.reservations.end(session_of(SessionKey(owner, session_id)))
         self.ended[owner, session_id] = self.clock.now + self.retain
         self.held.add((owner, session_id))
-        assert self.reservations.ended((owner, session_id))
+        assert self.reservations.ended(SessionKey(owner, session_id))
 
     @rule(owner=OWNERS, session_id=IDS)
     def cancel(self, owner: str, session_id: str) -> None:
         before = self.reservations.forgotten
-        self.reservations.cancel((owner, session_id))
+        self.reservations.cancel(SessionKey(owner, session_id))
         self.stopped[owner, session_id] = self.clock.now + EARLY_CANCEL_SECONDS
         self.held.add((owner, session_id))
-        assert self.reservations.is_cancelled((owner, session_id))
+        assert self.reservations.is_cancelled(SessionKey(owner, session_id))
         assert self.reservations.forgotten >= before
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.9, 5.0, 29.9, 30.0]))
@@ -431,8 +434,8 @@ TestAnyOrder.settings = settings(
 def test_names_of_any_kind_are_told_apart(names: list[str]) -> None:
     reservations = Reservations(RETAIN, 1 << 20, 1 << 20, HandClock())
     for name in names[::2]:
-        reservations.cancel((name, name))
-        reservations.end(session_of(("x", name)))
+        reservations.cancel(SessionKey(name, name))
+        reservations.end(session_of(SessionKey("x", name)))
     for number, name in enumerate(names):
-        assert reservations.is_cancelled((name, name)) == (number % 2 == 0)
-        assert (reservations.ended(("x", name)) is not None) == (number % 2 == 0)
+        assert reservations.is_cancelled(SessionKey(name, name)) == (number % 2 == 0)
+        assert (reservations.ended(SessionKey("x", name)) is not None) == (number % 2 == 0)

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from chatproxy.answers.log import AnswerLog
-from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
+from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey, StreamSession
 
 PATIENCE = 10.0
 ROUNDS = 5
@@ -41,7 +41,7 @@ class SlowFlag(threading.Event):
 
 
 def new_session(phase: Phase = Phase.CONNECTING, log: AnswerLog | None = None) -> StreamSession:
-    session = StreamSession("session_1", "", log or AnswerLog(1000))
+    session = StreamSession(SessionKey("", "session_1"), log or AnswerLog(1000))
     for step in PATHS[phase]:
         session.enter(step)
     return session
@@ -258,7 +258,7 @@ def test_a_closed_answer_took_the_time_from_its_start_to_its_close() -> None:
 
 
 def test_the_last_reader_that_leaves_stops_an_answer_but_not_a_whole_one() -> None:
-    whole, half = (StreamSession("session", "", AnswerLog(1000)) for _ in range(2))
+    whole, half = (StreamSession(SessionKey("", "session"), AnswerLog(1000)) for _ in range(2))
     whole.whole = True
     for session in (whole, half):
         session.leave()

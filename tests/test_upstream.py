@@ -30,7 +30,7 @@ from responses import RequestsMock
 from chatproxy.answers.abort import Line
 from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.answers.log import AnswerLog
-from chatproxy.answers.session import Phase, Reason, StreamSession
+from chatproxy.answers.session import Phase, Reason, SessionKey, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
 from chatproxy.upstreams import chat_completions as call_module
@@ -76,7 +76,7 @@ def connect() -> Iterator[Connect]:
 
 
 def new_session() -> StreamSession:
-    return StreamSession("session_1", "", AnswerLog(1 << 20))
+    return StreamSession(SessionKey("", "session_1"), AnswerLog(1 << 20))
 
 
 def new_call(upstream: Upstream, session: StreamSession | None = None) -> UpstreamCall:

@@ -29,10 +29,21 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum
+from typing import NamedTuple
 
 from ..errors import Refusal
 from .log import AnswerLog
 from .transcript import Transcript
+
+
+class SessionKey(NamedTuple):
+    """What a session is found by: the same id of two owners is two sessions.
+
+    ``owner`` is an opaque string, "" if owners are not known; ``id`` is the client's own.
+    """
+
+    owner: str
+    id: str
 
 
 class Phase(str, Enum):
@@ -72,16 +83,15 @@ _NEXT = {
 class StreamSession:
     """One answer. Safe to use from any thread.
 
-    :param session_id: the client's own id, already checked.
-    :param owner: whoever started it, as an opaque string; "" where owners are not known.
+    :param key: its owner, and the client's own id, already checked.
     :param log: where the events of the answer go.
     :param grace: seconds in which a reader may come back when the last one has left; 0 stops the
         answer then.
     """
 
-    def __init__(self, session_id: str, owner: str, log: AnswerLog, grace: float = 0.0) -> None:
-        self.id = session_id
-        self.owner = owner
+    def __init__(self, key: SessionKey, log: AnswerLog, grace: float = 0.0) -> None:
+        self.key = key
+        self.owner, self.id = key
         self.log = log
         self.grace = grace
         #: Since when nobody reads, where that has not stopped it.

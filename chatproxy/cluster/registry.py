@@ -29,13 +29,13 @@ from ..answers import receipt as receipts
 from ..answers.drain import Drain
 from ..answers.log import AnswerLog
 from ..answers.receipt import Receipt
-from ..answers.session import Reason, StreamSession
+from ..answers.session import Reason, SessionKey, StreamSession
 from ..config import Settings
 from ..errors import PeersUnavailable, SessionActive, SessionCancelled
 from .coordinator import Arbitration
 from .limits import Access, Seat
 from .peers import Key, Message, Peers
-from .reservations import Reservations, SessionKey
+from .reservations import Reservations
 
 #: Seconds for which a cancel waits for the upstream's close before it says that it could not
 #: confirm it.
@@ -99,15 +99,15 @@ class Registry:
         self.drain.check()
         self.arbitration.check()
 
-    def check_claim(self, session_id: str, owner: str) -> None:
+    def check_claim(self, key: SessionKey) -> None:
         """See whether this worker would refuse a claim, without asking the others.
 
         :raises Refusal: as ``claim`` does.
         """
-        self._refuse_known((owner, session_id))
-        self._access.check(owner)
+        self._refuse_known(key)
+        self._access.check(key.owner)
 
-    def claim(self, session_id: str, owner: str, grace: float = 0.0) -> StreamSession:
+    def claim(self, key: SessionKey, grace: float = 0.0) -> StreamSession:
         """Take an id for a new session.
 
         :param grace: see ``StreamSession``.
@@ -117,10 +117,9 @@ class Registry:
         :raises TooManySessions: where the worker's or the owner's limit is reached.
         :raises PeersUnavailable: where the other workers can't be asked.
         """
-        key = (owner, session_id)
         with self.arbitration.alone_with(id_key(key)):
             self._refuse_known(key)
-            seat = self._access.enter(owner)
+            seat = self._access.enter(key.owner)
             try:
                 self._take_id(key)
                 session = self._enter(key, seat, grace)
@@ -144,8 +143,7 @@ class Registry:
             _refuse_if(state)
 
     def _enter(self, key: SessionKey, seat: Seat, grace: float) -> StreamSession:
-        owner, session_id = key
-        session = StreamSession(session_id, owner, AnswerLog(self._settings.log_bytes), grace)
+        session = StreamSession(key, AnswerLog(self._settings.log_bytes), grace)
         try:
             self.drain.admit(session)
         except BaseException:
@@ -156,9 +154,7 @@ class Registry:
             self._seats[session] = seat
         return session
 
-    def cancel(
-        self, session_id: str, owner: str, arrived: float, client: str = ""
-    ) -> Receipt | None:
+    def cancel(self, key: SessionKey, arrived: float, client: str = "") -> Receipt | None:
         """Stop a session, on whichever worker; wait for the close of its upstream; tell of it.
 
         A Stop for an id that no worker knows is remembered, and refuses the session that comes
@@ -170,7 +166,6 @@ class Registry:
         :returns: None where nothing live has that id.
         :raises PeersUnavailable: where the other workers can't be asked.
         """
-        key = (owner, session_id)
         by, result, receipt = "self", "unavailable", None
         try:
             if not self._is_known(key):
@@ -261,15 +256,14 @@ class Registry:
     def lose(self, key: Key) -> None:
         """Stop the session whose id another worker holds by now: no Stop would reach it here."""
         with self._lock:
-            session = self._live.get((key[1], key[2])) if key[0] == "id" else None
+            session = self._live.get(SessionKey(key[1], key[2])) if key[0] == "id" else None
         if session is not None:
             session.cancel(Reason.LOST)
 
     def discard(self, session: StreamSession) -> None:
         """Take an ended session out. Its id stays taken for a while, unless it was refused."""
-        key = (session.owner, session.id)
         with self._lock:
-            if self._live.pop(key, None) is not None and not _was_refused(session):
+            if self._live.pop(session.key, None) is not None and not _was_refused(session):
                 self._reserved.end(session)
 
     def release(self, session: StreamSession) -> None:
@@ -280,7 +274,7 @@ class Registry:
             return
         self._access.leave(seat)
         if _was_refused(session):
-            self._free((session.owner, session.id))
+            self._free(session.key)
 
     def sweep(self) -> None:
         """Free the ids that are no longer reserved. To be called now and then.
@@ -311,8 +305,7 @@ def id_key(key: SessionKey) -> Key:
 
 
 def _question(ask: str, key: SessionKey) -> Message:
-    owner, session_id = key
-    return {"ask": ask, "owner": owner, "id": session_id}
+    return {"ask": ask, "owner": key.owner, "id": key.id}
 
 
 def _was_refused(session: StreamSession) -> bool:

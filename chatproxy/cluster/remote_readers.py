@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from ..answers.readers import WAIT_SECONDS, SessionReading
-from ..answers.session import StreamSession
+from ..answers.session import SessionKey, StreamSession
 from ..errors import EventsGone
 from .peers import Message
 
@@ -26,14 +26,14 @@ _SILENCE_SECONDS = 2 * WAIT_SECONDS
 class Visits:
     """The places of other workers' readers in the sessions of this one.
 
-    :param find: finds a session, live or retained, by owner and id.
+    :param find: finds a session, live or retained.
     :param patience: seconds without a question after which a reader has gone.
     :param has_ended: tells whether a worker has; may take its time.
     """
 
     def __init__(
         self,
-        find: Callable[[tuple[str, str]], StreamSession | None],
+        find: Callable[[SessionKey], StreamSession | None],
         sender: object,
         patience: float,
         has_ended: Callable[[str], bool],
@@ -110,7 +110,7 @@ class Visits:
             visit.reading.close()
 
     def _visit(self, name: str, question: Message, after: int) -> _Visit | None:
-        key = (question["owner"], question["id"])
+        key = SessionKey(question["owner"], question["id"])
         with self._lock:
             visit = self._visits.get(name)
             if visit is None:
@@ -126,7 +126,7 @@ class Visits:
 class _Visit:
     """One reader of another worker."""
 
-    def __init__(self, key: tuple[str, str], reading: SessionReading, worker: str) -> None:
+    def __init__(self, key: SessionKey, reading: SessionReading, worker: str) -> None:
         self.key = key
         self.reading = reading
         self.worker = worker

@@ -14,18 +14,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..answers.session import StreamSession
+from ..answers.session import SessionKey, StreamSession
 from .early_stops import EarlyStops
 from .retention import EndedAnswers
 
 #: Seconds between two looks at what is too old.
 _LOOK_SECONDS = 1.0
 
-SessionKey = tuple[str, str]
-
 
 class Reservations:
-    """The reserved ids of one worker, each as ``(owner, session id)``.
+    """The reserved ids of one worker.
 
     :param retain: seconds for which an ended session is retained.
     :param retain_bytes: the most bytes of all that are held; see ``EndedAnswers``.

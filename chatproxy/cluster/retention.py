@@ -16,13 +16,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
-from ..answers.session import StreamSession
+from ..answers.session import SessionKey, StreamSession
 from ..answers.shares import Shares
 
 #: How many of the oldest are looked at for one that nobody reads, when another answer ends.
 _LOOKED_AT = 64
-
-_Key = tuple[str, str]
 
 
 class EndedAnswers:
@@ -32,7 +30,7 @@ class EndedAnswers:
     :param most: the most bytes of all.
     :param most_of_owner: the most bytes of one owner, where known.
     :param timer: tells the time, in seconds.
-    :param give_up: called with the owner and id of each that is retained no longer.
+    :param give_up: called with the key of each that is retained no longer.
     """
 
     def __init__(
@@ -41,7 +39,7 @@ class EndedAnswers:
         most: int,
         most_of_owner: int,
         timer: Callable[[], float],
-        give_up: Callable[[_Key], None],
+        give_up: Callable[[SessionKey], None],
     ) -> None:
         self._retain = retain
         self._most = most
@@ -49,7 +47,7 @@ class EndedAnswers:
         self._timer = timer
         self._give_up = give_up
         #: Until when each is retained; the oldest first.
-        self._retained: dict[_Key, tuple[StreamSession, float]] = {}
+        self._retained: dict[SessionKey, tuple[StreamSession, float]] = {}
         self._held = Shares[StreamSession, str]()
         #: Those of them that are not retained any more.
         self._held_on: dict[StreamSession, None] = {}
@@ -61,7 +59,7 @@ class EndedAnswers:
     def add(self, session: StreamSession) -> None:
         """Retain an answer that has ended, if there is room for one of its size at all."""
         self._expire()
-        key, size = (session.owner, session.id), session.log.footprint
+        key, size = session.key, session.log.footprint
         if size > self._most and session.log.clear():
             self._give_up(key)
             return
@@ -76,7 +74,7 @@ class EndedAnswers:
                 break
             self._drop(oldest)
 
-    def get(self, key: _Key) -> StreamSession | None:
+    def get(self, key: SessionKey) -> StreamSession | None:
         """The retained answer of this owner and id."""
         session, until = self._retained.get(key, (None, 0.0))
         return session if self._timer() < until else None
@@ -119,7 +117,7 @@ class EndedAnswers:
     def _drop(self, session: StreamSession) -> None:
         self._held.remove(session)
         self._held_on.pop(session, None)
-        key = session.owner, session.id
+        key = session.key
         if self._retained.get(key, (None,))[0] is session:
             del self._retained[key]
             self._give_up(key)

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 from ..answers import receipt as receipts
+from ..answers.session import SessionKey
 from ..service import Library
 from .peers import Message
 from .registry import Registry
-from .reservations import SessionKey
 
 _ABOUT_AN_ID = frozenset({"state", "cancel", "read"})
 
@@ -62,4 +62,4 @@ def _has_key(question: Message) -> bool:
 
 
 def _key(question: Message) -> SessionKey:
-    return question["owner"], question["id"]
+    return SessionKey(question["owner"], question["id"])

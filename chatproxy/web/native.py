@@ -16,6 +16,7 @@ from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import signals
+from ..answers.session import SessionKey
 from ..errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
 from ..protocols import payload as payloads
 from ..server.capabilities import reads_status_at_once
@@ -64,9 +65,10 @@ def stream() -> Response:
         request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
     )
     # Before the body is read and parsed: what is refused costs nothing else.
-    state.registry.check_claim(session_id, owner)
+    key = SessionKey(owner, session_id)
+    state.registry.check_claim(key)
     question = state.prepare(_read_payload())
-    follower = state.begin(session_id, owner, question, grace)
+    follower = state.begin(key, question, grace)
     with _closed_if_it_fails(follower):
         signals.stream_started.send(state.app, session_id=session_id, owner=owner)
         follower.watch = state.watcher.watch(request.environ, follower.close)
@@ -78,7 +80,7 @@ def stream_again(session_id: str) -> Response | tuple[str, int]:
     state = _state()
     owner = state.establish_owner()
     after = payloads.check_event_id(request.headers.get("Last-Event-ID"))
-    follower = state.follow(session_id, owner, after)
+    follower = state.follow(SessionKey(owner, session_id), after)
     if follower is None:
         return "", 204
     with _closed_if_it_fails(follower):
@@ -160,7 +162,8 @@ def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
     if payloads.is_session_id(session_id):
         signals.cancel_requested.send(state.app, session_id=session_id)
         try:
-            receipt = state.cancel(session_id, owner, arrived, request.remote_addr or "")
+            key = SessionKey(owner, session_id)
+            receipt = state.cancel(key, arrived, request.remote_addr or "")
         except PeersUnavailable as unavailable:
             body = jsonify(success=False, message=unavailable.message)
             return body, unavailable.status, unavailable.headers()
