@@ -31,7 +31,7 @@ from .answers.watchdog import Clock
 from .cluster.local.control_socket import Door
 from .cluster.local.peers import LocalPeers
 from .cluster.local.run_dir import RunDir
-from .cluster.peers import Peers
+from .cluster.peers import Peers, PeerState
 from .cluster.registry import Registry
 from .cluster.rpc import Desk
 from .config import Settings, unknown_names
@@ -163,7 +163,8 @@ class State:
         readers = max(settings.max_sessions, _FEWEST_READERS)
         self._readers = SlotPool(readers, readers // 2)
         desk = Desk(self.registry, self.library, self.scope)
-        peers.serve(_weakly(desk.answer, {"state": "nothing"}), _weakly(self.registry.lose, None))
+        unknown = {"state": PeerState.UNKNOWN}
+        peers.serve(_weakly(desk.answer, unknown), _weakly(self.registry.lose, None))
         if settings.peers != "local":  # whose door closes by itself
             weakref.finalize(self, _leave, peers).atexit = False
         self._door.serve(desk.answer)

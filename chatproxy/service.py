@@ -8,6 +8,7 @@ from typing import Any
 
 from .answers.readers import PeerReading, Reading, SessionReading
 from .answers.session import SessionKey, StreamSession
+from .cluster.peers import PeerState
 from .cluster.registry import Registry, id_key
 from .cluster.remote_readers import Visits
 from .errors import EventsGone, InvalidRequest, PeersUnavailable, SessionNotFound
@@ -61,13 +62,13 @@ class Library:
         ask = partial(self._arbitration.ask, holder)
         reading = PeerReading(ask, self._arbitration.name, key, after)
         state, data = reading.begin()
-        if state == "over" and not data:
+        if state is PeerState.OVER and not data:
             return None
-        if state == "gone":
+        if state is PeerState.GONE:
             raise EventsGone(f"The events after number {after} are no longer held.")
-        if state == "beyond":
+        if state is PeerState.BEYOND:
             raise _too_high()
-        if state not in ("reading", "over"):
+        if state not in (PeerState.READING, PeerState.OVER):
             raise _not_found()
         return reading
 

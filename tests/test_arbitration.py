@@ -233,6 +233,11 @@ def test_an_answer_without_a_state_is_none(answer: Message) -> None:
         asked(answer)
 
 
+def test_a_state_that_is_not_known_says_nothing() -> None:
+    with pytest.raises(PeersUnavailable):
+        asked({"state": "of a later version"})
+
+
 def test_of_an_answer_without_a_state_it_is_told_too(told: list[tuple[str, str]]) -> None:
     with pytest.raises(PeersUnavailable):
         asked({"state": None})
@@ -252,7 +257,9 @@ def test_the_holder_has_a_limited_time_to_answer(monkeypatch: pytest.MonkeyPatch
     given: list[float] = []
     peers = TablePeers()
     monkeypatch.setattr(
-        peers, "ask", lambda _holder, _question, seconds: given.append(seconds) or {"state": "a"}
+        peers,
+        "ask",
+        lambda _holder, _question, seconds: given.append(seconds) or {"state": "ready"},
     )
     Arbitration(peers, object(), runs_alone=False).ask("x", {})
     assert given == [arbitration_module.ASK_SECONDS]

@@ -47,6 +47,7 @@ UPHILL = {
     ("answers.watchdog", "cluster.remote_readers"),
     ("cluster.rpc", "service"),
     ("server.shutdown", "cluster.local.control_socket"),
+    ("server.shutdown", "cluster.peers"),
     ("server.shutdown", "cluster.registry"),
     ("upstreams.transport.dialer", "server.resolver"),
     ("web.native", "extension"),

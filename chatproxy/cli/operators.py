@@ -14,7 +14,7 @@ from typing import Any
 from ..cluster.local.control_socket import SUFFIX, prefix_of
 from ..cluster.local.messages import Gone, ask
 from ..cluster.local.run_dir import of_this_user
-from ..cluster.peers import Message
+from ..cluster.peers import Message, PeerState
 from ..errors import PeersUnavailable
 
 #: Seconds for a worker to answer in.
@@ -43,7 +43,7 @@ def cancel(run_dir: str, application: str, owner: str, session_id: str) -> dict[
     """
     question = {"ask": "cancel", "owner": owner, "id": session_id}
     for answer in _answers(Path(run_dir), prefix_of(application), question):
-        if answer.get("state") == "stopped":
+        if answer.get("state") == PeerState.STOPPED:
             return {name: answer[name] for name in answer if name not in ("state", "tookMs")}
     return None
 

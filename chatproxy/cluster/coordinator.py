@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 from .. import signals
 from ..errors import PeersUnavailable
-from .peers import Key, Message, Peers
+from .peers import Key, Message, Peers, PeerState
 
 #: Seconds in which the peers have to answer.
 ASK_SECONDS = 1.9
@@ -126,20 +126,20 @@ class Arbitration:
             if worker not in self._peers.others():
                 return True
             answer = self._peers.ask(worker, {"ask": "ready"}, ASK_SECONDS)
-            return answer.get("state") == "nothing"
+            return answer.get("state") == PeerState.UNKNOWN
         return False
 
-    def ask(self, holder: str, question: Message) -> tuple[str, Message]:
+    def ask(self, holder: str, question: Message) -> tuple[PeerState, Message]:
         """Ask the holder of a key; return what state it says that key is in, and all it says.
 
-        :raises PeersUnavailable: where no answer came in time.
+        :raises PeersUnavailable: where no answer came in time, or one that can't be understood.
         """
         with self._told("ask"):
             answer = self._peers.ask(holder, question, ASK_SECONDS)
-            state = answer.get("state")
-            if not isinstance(state, str):
-                raise _unavailable()
-            return state, answer
+            try:
+                return PeerState(answer.get("state")), answer
+            except ValueError:
+                raise _unavailable() from None
 
     def free(self, *keys: Key) -> None:
         """Hold these keys no more. To be called alone with them, or by whoever took them."""

@@ -16,10 +16,37 @@ Everything here may be called from any thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Any, Protocol
 
 Key = tuple[str, ...]
 Message = dict[str, Any]
+
+
+class PeerState(str, Enum):
+    """What a worker replies first of all: the state of what it was asked about.
+
+    The values go from worker to worker. Two versions may meet while a server is reloaded, so no
+    value ever changes its meaning.
+    """
+
+    # Of an id:
+    ACTIVE = "active"  #: its answer runs here, or is retained here
+    CANCELLED = "cancelled"  #: its Stop came first, and is remembered here
+    UNKNOWN = "nothing"  #: it stands for nothing here
+    STOPPED = "stopped"  #: this very request has stopped it; the receipt is in the reply
+
+    # Of a reader:
+    READING = "reading"  #: more is to come
+    OVER = "over"  #: all of the answer has been read
+    GONE = "gone"  #: the events that come next are no longer held
+    BEYOND = "beyond"  #: the answer has not so many events
+    LEFT = "left"  #: it was let go
+
+    # Of a worker:
+    READY = "ready"  #: it takes new answers
+    DRAINING = "draining"  #: it is about to end
+    LISTED = "listed"  #: its sessions are in the reply
 
 
 class Peers(Protocol):

@@ -34,7 +34,7 @@ from ..config import Settings
 from ..errors import PeersUnavailable, SessionActive, SessionCancelled
 from .coordinator import Arbitration
 from .limits import Access, Seat
-from .peers import Key, Message, Peers
+from .peers import Key, Message, Peers, PeerState
 from .reservations import Reservations
 
 #: Seconds for which a cancel waits for the upstream's close before it says that it could not
@@ -183,13 +183,14 @@ class Registry:
 
     def _is_known(self, key: SessionKey) -> bool:
         with self._lock:
-            return self._state(key) != "nothing"
+            return self._state(key) is not PeerState.UNKNOWN
 
-    def _state(self, key: SessionKey) -> str:
+    def _state(self, key: SessionKey) -> PeerState:
         """What an id stands for in this worker, as the peers are told. With the lock held."""
         if key in self._live or self._reserved.ended(key):
-            return "active"
-        return "cancelled" if self._reserved.is_cancelled(key) else "nothing"
+            return PeerState.ACTIVE
+        is_cancelled = self._reserved.is_cancelled(key)
+        return PeerState.CANCELLED if is_cancelled else PeerState.UNKNOWN
 
     def _cancel_here(self, key: SessionKey, seconds: float, arrived: float) -> Receipt | None:
         with self._lock:
@@ -215,10 +216,10 @@ class Registry:
                 self._remember_cancel(key, client)
                 return None
             state, answer = self.arbitration.ask(holder, _question("cancel", key))
-            if state == "stopped":
+            if state is PeerState.STOPPED:
                 elapsed = (time.monotonic() - arrived) * 1000
                 return receipts.received(answer, elapsed)
-            if state != "nothing":
+            if state is not PeerState.UNKNOWN:
                 return None
         raise AssertionError("tries raises at its end")
 
@@ -230,7 +231,7 @@ class Registry:
         for _ in range(forgotten):
             signals.cancel_forgotten.send(self.sender)
 
-    def cancel_for_peer(self, key: SessionKey) -> tuple[str, Receipt | None]:
+    def cancel_for_peer(self, key: SessionKey) -> tuple[PeerState, Receipt | None]:
         """Stop a session of this worker, which another worker asks for.
 
         :returns: what the id stood for before, as ``state_for_peer`` has it, and the receipt, if
@@ -238,18 +239,18 @@ class Registry:
             id stood for nothing, and the other asks again.
         """
         state = self.state_for_peer(key)
-        if state == "nothing":
+        if state is PeerState.UNKNOWN:
             return state, None
         return state, self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic())
 
-    def state_for_peer(self, key: SessionKey) -> str:
-        """What an id stands for here: "active", "cancelled" or "nothing".
+    def state_for_peer(self, key: SessionKey) -> PeerState:
+        """What an id stands for here.
 
         Where it is nothing, nobody needs to hold it any more.
         """
         with self._lock:
             state = self._state(key)
-        if state == "nothing" and not self.arbitration.is_busy(id_key(key)):
+        if state is PeerState.UNKNOWN and not self.arbitration.is_busy(id_key(key)):
             self._free(key)
         return state
 
@@ -312,8 +313,8 @@ def _was_refused(session: StreamSession) -> bool:
     return session.refusal is not None and not session.events
 
 
-def _refuse_if(state: str) -> None:
-    if state == "cancelled":
+def _refuse_if(state: PeerState) -> None:
+    if state is PeerState.CANCELLED:
         raise SessionCancelled("This session was cancelled before it started.")
-    if state == "active":
+    if state is PeerState.ACTIVE:
         raise SessionActive("This session id is already in use.")

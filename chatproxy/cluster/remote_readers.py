@@ -16,7 +16,7 @@ from collections.abc import Callable
 from ..answers.readers import WAIT_SECONDS, SessionReading
 from ..answers.session import SessionKey, StreamSession
 from ..errors import EventsGone
-from .peers import Message
+from .peers import Message, PeerState
 
 #: Seconds without a question after which it is looked at whether the reader's worker has ended.
 #: And seconds until the second look: one that was only missing for a moment is there again.
@@ -57,16 +57,16 @@ class Visits:
         """
         name, after, wait = (question.get(part) for part in ("visit", "after", "wait"))
         if not isinstance(name, str) or not isinstance(after, int) or after < 0:
-            return {"state": "nothing"}
+            return {"state": PeerState.UNKNOWN}
         seconds = min(float(wait), WAIT_SECONDS) if isinstance(wait, (int, float)) else 0.0
         try:
             visit = self._visit(name, question, after)
-            answer = visit.read(after, max(0.0, seconds)) if visit else {"state": "nothing"}
+            answer = visit.read(after, max(0.0, seconds)) if visit else {"state": PeerState.UNKNOWN}
         except EventsGone:
-            answer = {"state": "gone"}
+            answer = {"state": PeerState.GONE}
         except ValueError:
-            answer = {"state": "beyond"}
-        if answer["state"] in ("over", "gone"):
+            answer = {"state": PeerState.BEYOND}
+        if answer["state"] in (PeerState.OVER, PeerState.GONE):
             self.leave(question)
         return answer
 
@@ -76,7 +76,7 @@ class Visits:
             visit = self._visits.pop(str(question.get("visit")), None)
         if visit is not None:
             visit.reading.close()
-        return {"state": "left"}
+        return {"state": PeerState.LEFT}
 
     def sweep(self) -> None:
         """Let those go who have not asked for long. To be called now and then."""
@@ -140,7 +140,7 @@ class _Visit:
             self.reading.go_back(after)
             data = self.reading.read(seconds)
             return {
-                "state": "over" if self.reading.over else "reading",
+                "state": PeerState.OVER if self.reading.over else PeerState.READING,
                 "data": base64.b64encode(data or b"").decode(),
                 "last": self.reading.last,
             }

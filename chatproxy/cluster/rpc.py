@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..answers import receipt as receipts
 from ..answers.session import SessionKey
 from ..service import Library
-from .peers import Message
+from .peers import Message, PeerState
 from .registry import Registry
 
 _ABOUT_AN_ID = frozenset({"state", "cancel", "read"})
@@ -35,11 +35,12 @@ class Desk:
         asked = question.get("ask")
         answer = self._answers.get(asked) if isinstance(asked, str) else None
         if answer is None or (asked in _ABOUT_AN_ID and not _has_key(question)):
-            return {"state": "nothing"}
+            return {"state": PeerState.UNKNOWN}
         return answer(question)
 
     def _tell_readiness(self, _question: Message) -> Message:
-        return {"state": "draining" if self._registry.drain.leaving else "ready"}
+        leaving = self._registry.drain.leaving
+        return {"state": PeerState.DRAINING if leaving else PeerState.READY}
 
     def _tell_state(self, question: Message) -> Message:
         return {"state": self._registry.state_for_peer(_key(question))}
@@ -49,12 +50,13 @@ class Desk:
         state, receipt = self._registry.cancel_for_peer(_key(question))
         if receipt is None:
             return {"state": state}
-        return receipts.to_send(receipt, (time.monotonic() - arrived) * 1000)
+        took_ms = (time.monotonic() - arrived) * 1000
+        return {"state": PeerState.STOPPED, **receipts.to_send(receipt, took_ms)}
 
     def _list(self, question: Message) -> Message:
         owner = question.get("owner")
         listed = self._library.list_here(owner if isinstance(owner, str) else None)
-        return {"state": "listed", "application": self._application, "sessions": listed}
+        return {"state": PeerState.LISTED, "application": self._application, "sessions": listed}
 
 
 def _has_key(question: Message) -> bool:

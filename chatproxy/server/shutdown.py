@@ -28,6 +28,7 @@ from types import FrameType
 from typing import Any
 
 from ..cluster.local.control_socket import Door
+from ..cluster.peers import PeerState
 from ..cluster.registry import Registry
 
 #: Seconds between two looks for a worker that is ready.
@@ -88,13 +89,13 @@ class Shutdown:
             return False
         # First a pause: where the whole server is told to stop, the others are as well.
         time.sleep(_LOOK_SECONDS)
-        return self._door.is_anyone("ready")
+        return self._door.is_anyone(PeerState.READY)
 
     def _hand_over(self, go_on: Callable[[], Any], end: float) -> None:
         """Go on as soon as another worker can take what comes."""
         while time.monotonic() < end:
             time.sleep(_LOOK_SECONDS)
-            if self._door.is_anyone("ready"):
+            if self._door.is_anyone(PeerState.READY):
                 go_on()
                 return
 

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import PeersUnavailable
-from ..peers import Message
+from ..peers import Message, PeerState
 from .messages import Answer, Gone, accept, ask, is_open, listen, shut_down
 from .run_dir import RunDir, unusable
 
@@ -154,7 +154,7 @@ class Door:
         """Ask another worker; see ``ask``."""
         return ask(self._run_dir.path / name, question, seconds)
 
-    def is_anyone(self, state: str) -> bool:
+    def is_anyone(self, state: PeerState) -> bool:
         """Whether any other worker says that it is in this state."""
         for name in self.others():
             with suppress(Gone, PeersUnavailable):

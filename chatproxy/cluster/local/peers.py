@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from ...errors import PeersUnavailable
-from ..peers import Key, Message
+from ..peers import Key, Message, PeerState
 from .control_socket import SETTLING_SECONDS, Door
 from .messages import Gone
 from .run_dir import unusable
@@ -116,7 +116,7 @@ class LocalPeers:
         try:
             return self._door.ask(holder, question, seconds)
         except Gone:
-            return {"state": "nothing"}
+            return {"state": PeerState.UNKNOWN}
 
     def close(self) -> None:
         """Take the socket away, and all links to it."""
