@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from chatproxy.cluster.redis import leases as table_module
 from chatproxy.cluster.redis import peers as redis_module
-from chatproxy.cluster.redis.connection import Link, Uncertain
+from chatproxy.cluster.redis.client import Link, Uncertain
 from chatproxy.cluster.redis.leases import Hold, Table
 from chatproxy.cluster.redis.peers import RedisPeers
 from chatproxy.cluster.registry import Registry

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from ...errors import PeersUnavailable
 from ..peers import Key
-from .connection import Link, unreachable
+from .client import Link, unreachable
 
 #: Seconds after which a script that could make a key does nothing any more: longer than whoever has
 #: sent it waits for its turn and its answer.

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from ...errors import PeersUnavailable
 from ..peers import Message
-from .connection import Link
+from .client import Link
 
 logger = logging.getLogger("chatproxy")
 

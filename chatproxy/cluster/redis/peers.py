@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 
 from ...errors import ConfigError, PeersUnavailable
 from ..peers import Key, Message
-from .connection import Link, Uncertain
+from .client import Link, Uncertain
 from .leases import LATEST, Hold, Table
 from .mailbox import Inbox
 
