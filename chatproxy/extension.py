@@ -162,7 +162,7 @@ class State:
         # Each has a connection, of which there are as many as for answers.
         readers = max(settings.max_sessions, _FEWEST_READERS)
         self._readers = SlotPool(readers, readers // 2)
-        desk = Desk(self.registry, self.library, self.scope)
+        desk = Desk(self.registry, self.library.visits, self.scope)
         unknown = {"state": PeerState.UNKNOWN}
         peers.serve(_weakly(desk.answer, unknown), _weakly(self.registry.lose, None))
         if settings.peers != "local":  # whose door closes by itself

@@ -7,14 +7,12 @@ from functools import partial
 from typing import Any
 
 from .answers.readers import PeerReading, Reading, SessionReading
-from .answers.session import SessionKey, StreamSession
+from .answers.session import SessionKey
 from .cluster.peers import PeerState
 from .cluster.registry import Registry, id_key
 from .cluster.remote_readers import Visits
 from .errors import EventsGone, InvalidRequest, PeersUnavailable, SessionNotFound
 
-#: The most sessions that are listed of one worker; the latest ones.
-_MOST_LISTED = 1000
 #: Seconds without a question, beyond those in which a client may take nothing, after which a
 #: reader on another worker has gone.
 _PATIENCE = 5.0
@@ -75,35 +73,15 @@ class Library:
     def list_of(self, owner: str) -> list[dict[str, Any]]:
         """The owner's sessions, live and retained, of all workers that answer; latest first.
 
-        Each has ``sessionId``, ``phase``, ``outcome`` and ``reason`` (None while it lives),
-        ``events`` and ``ageSeconds``.
+        Each is as ``Registry.list_sessions`` has it.
         """
-        found = self.list_here(owner)
+        found = self._registry.list_sessions(owner)
         for name in self._arbitration.others():
             with suppress(PeersUnavailable):
                 _, answer = self._arbitration.ask(name, {"ask": "sessions", "owner": owner})
                 listed = answer.get("sessions")
                 found += listed if isinstance(listed, list) else []
         return sorted(found, key=lambda each: float(each["ageSeconds"]))
-
-    def list_here(self, owner: str | None) -> list[dict[str, Any]]:
-        """Those of this worker; all of them, with their owners, where no owner is given."""
-        found = [each for each in self._registry.all() if owner is None or each.owner == owner]
-        return [
-            {**_as_json(session), **({"owner": session.owner} if owner is None else {})}
-            for session in found[-_MOST_LISTED:]
-        ]
-
-
-def _as_json(session: StreamSession) -> dict[str, Any]:
-    return {
-        "sessionId": session.id,
-        "phase": session.phase,
-        "outcome": session.outcome,
-        "reason": session.reason,
-        "events": session.events,
-        "ageSeconds": round(session.age(), 1),
-    }
 
 
 def _not_found() -> SessionNotFound:

@@ -45,7 +45,6 @@ UPHILL = {
     ("answers.readers", "server.direct_write"),
     ("answers.watchdog", "cluster.registry"),
     ("answers.watchdog", "cluster.remote_readers"),
-    ("cluster.rpc", "service"),
     ("server.shutdown", "cluster.local.control_socket"),
     ("server.shutdown", "cluster.peers"),
     ("server.shutdown", "cluster.registry"),

@@ -807,7 +807,7 @@ def test_any_question_has_an_answer(question: dict[str, object]) -> None:
     registry = new_registry()
     session = registry.claim(SessionKey("ada", "session_1"))
     finish_when_cancelled(registry, session)
-    answer = Desk(registry, Library(registry)).answer(question)
+    answer = Desk(registry, Library(registry).visits).answer(question)
     assert isinstance(json.loads(json.dumps(answer))["state"], str)
     meant = (question.get("ask"), question.get("owner"), question.get("id"))
     assert session.flag.is_set() == (meant == ("cancel", "ada", "session_1"))

@@ -24,7 +24,7 @@ _SECONDS = 3.0
 def sessions(run_dir: str) -> list[dict[str, Any]]:
     """The sessions of all workers, live and retained, the oldest first.
 
-    Each has ``owner``, ``application`` and ``runDir`` beside what ``Library.list_of`` tells.
+    Each has ``owner``, ``application`` and ``runDir`` beside what ``Registry.list_sessions`` tells.
 
     :param run_dir: the servers' run directory; "" for all of this user's that are not named.
     """

@@ -23,6 +23,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 from .. import signals
 from ..answers import receipt as receipts
@@ -42,6 +43,8 @@ from .reservations import Reservations
 CONFIRM_SECONDS = 2.0
 #: The same where a peer asks for the cancel, who does not wait longer than that for its answer.
 PEER_CONFIRM_SECONDS = 1.6
+#: The most sessions that are listed; the latest ones.
+_MOST_LISTED = 1000
 
 
 class Registry:
@@ -84,6 +87,18 @@ class Registry:
         """The sessions whose answers can be read: the retained ones, then those that live."""
         with self._lock:
             return [*self._reserved.retained(), *self._live.values()]
+
+    def list_sessions(self, owner: str | None) -> list[dict[str, Any]]:
+        """The latest of these sessions; all of them, with their owners, if no owner is given.
+
+        Each has ``sessionId``, ``phase``, ``outcome`` and ``reason`` (None while it lives),
+        ``events`` and ``ageSeconds``.
+        """
+        found = [each for each in self.all() if owner is None or each.owner == owner]
+        return [
+            {**_as_json(session), **({"owner": session.owner} if owner is None else {})}
+            for session in found[-_MOST_LISTED:]
+        ]
 
     def find(self, key: SessionKey) -> StreamSession | None:
         """The session of this worker, live or retained, with this owner and id."""
@@ -307,6 +322,17 @@ def id_key(key: SessionKey) -> Key:
 
 def _question(ask: str, key: SessionKey) -> Message:
     return {"ask": ask, "owner": key.owner, "id": key.id}
+
+
+def _as_json(session: StreamSession) -> dict[str, Any]:
+    return {
+        "sessionId": session.id,
+        "phase": session.phase,
+        "outcome": session.outcome,
+        "reason": session.reason,
+        "events": session.events,
+        "ageSeconds": round(session.age(), 1),
+    }
 
 
 def _was_refused(session: StreamSession) -> bool:

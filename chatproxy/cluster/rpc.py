@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from ..answers import receipt as receipts
 from ..answers.session import SessionKey
-from ..service import Library
 from .peers import Message, PeerState
 from .registry import Registry
+from .remote_readers import Visits
 
 _ABOUT_AN_ID = frozenset({"state", "cancel", "read"})
 
@@ -17,18 +17,17 @@ _ABOUT_AN_ID = frozenset({"state", "cancel", "read"})
 class Desk:
     """Answers the questions to one worker. Whatever a question holds, none of this raises."""
 
-    def __init__(self, registry: Registry, library: Library, application: str = "") -> None:
+    def __init__(self, registry: Registry, visits: Visits, application: str = "") -> None:
         self._application = application
         self._registry = registry
         self._answers: dict[str, Callable[[Message], Message]] = {
             "ready": self._tell_readiness,
             "state": self._tell_state,
             "cancel": self._cancel,
-            "read": library.visits.read,
-            "leave": library.visits.leave,
+            "read": visits.read,
+            "leave": visits.leave,
             "sessions": self._list,
         }
-        self._library = library
 
     def answer(self, question: Message) -> Message:
         """Answer one question."""
@@ -55,7 +54,7 @@ class Desk:
 
     def _list(self, question: Message) -> Message:
         owner = question.get("owner")
-        listed = self._library.list_here(owner if isinstance(owner, str) else None)
+        listed = self._registry.list_sessions(owner if isinstance(owner, str) else None)
         return {"state": PeerState.LISTED, "application": self._application, "sessions": listed}
 
 

@@ -31,7 +31,7 @@ class Table:
 
 def sit_down(registry: Registry, peers: Peers) -> Registry:
     """Have a registry answer the questions of its peers."""
-    peers.serve(Desk(registry, Library(registry)).answer, registry.lose)
+    peers.serve(Desk(registry, Library(registry).visits).answer, registry.lose)
     return registry
 
 
