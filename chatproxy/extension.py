@@ -28,12 +28,12 @@ from .answers.session import Outcome, SessionKey, StreamSession
 from .answers.shares import SlotPool
 from .answers.transcript import Transcript
 from .answers.watchdog import Clock
-from .cluster.local.control_socket import Door
+from .cluster.local.control_socket import ControlSocket
 from .cluster.local.peers import LocalPeers
 from .cluster.local.run_dir import RunDir
 from .cluster.peers import Peers, PeerState
 from .cluster.registry import Registry
-from .cluster.rpc import Desk
+from .cluster.rpc import RpcDispatcher
 from .config import Settings, unknown_names
 from .errors import ConfigError, PeersUnavailable, Unauthorized
 from .observability import logs
@@ -155,28 +155,28 @@ class State:
         self.scope = scopes.claim(app, name, settings.name or app.name)
         alone = scopes.is_alone(self.scope)  # with files of its own, which nobody would take over
         self.metrics = Metrics(app, None if alone else lambda: run_dir.path / "metrics", self.scope)
-        self._door = Door(run_dir, self.scope)
-        self._peers = peers = _find_peers(settings, self._door, self.scope)
+        self._control_socket = ControlSocket(run_dir, self.scope)
+        self._peers = peers = _find_peers(settings, self._control_socket, self.scope)
         self.registry = Registry(settings, app, peers)
         self.library = Library(self.registry, settings.reader_timeout)
         # Each has a connection, of which there are as many as for answers.
         readers = max(settings.max_sessions, _FEWEST_READERS)
         self._readers = SlotPool(readers, readers // 2)
-        desk = Desk(self.registry, self.library.visits, self.scope)
+        dispatcher = RpcDispatcher(self.registry, self.library.remote_readers, self.scope)
         unknown = {"state": PeerState.UNKNOWN}
-        peers.serve(_weakly(desk.answer, unknown), _weakly(self.registry.lose, None))
-        if settings.peers != "local":  # whose door closes by itself
+        peers.serve(_weakly(dispatcher.dispatch, unknown), _weakly(self.registry.lose, None))
+        if settings.peers != "local":  # whose control_socket closes by itself
             weakref.finalize(self, _leave, peers).atexit = False
-        self._door.serve(desk.answer)
+        self._control_socket.serve(dispatcher.dispatch)
         self.upstream = Upstream(settings)
         self.server = Server(settings)
         self._coroutines = Coroutines()
         self.bodies = BodyTimer(settings.body_timeout, partial(_tell_unfinished, app))
         self.watcher = DisconnectWatcher(settings.reader_timeout)
-        self._clock = Clock(settings, self.registry, self.library.visits)
+        self._clock = Clock(settings, self.registry, self.library.remote_readers)
         self._owner = owner
         self._preparers = preparers
-        self._shutdown = shutdown.Shutdown(self.registry, self._door, settings.grace)
+        self._shutdown = shutdown.Shutdown(self.registry, self._control_socket, settings.grace)
         self._shutdown.listen()
 
     def attend(self) -> None:
@@ -184,7 +184,7 @@ class State:
         self._shutdown.listen()
         with suppress(PeersUnavailable):
             self._peers.open()
-            self._door.open()
+            self._control_socket.open()
 
     def establish_owner(self) -> str:
         """Who makes the present request; "" where there are no owners.
@@ -325,9 +325,9 @@ def _tell_unfinished(app: Flask, part: str, why: str) -> None:
     signals.request_unfinished.send(app, part=part, why=why)
 
 
-def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:
+def _find_peers(settings: Settings, control_socket: ControlSocket, scope: str) -> Peers:
     if settings.peers == "local":
-        return LocalPeers(door, scope)
+        return LocalPeers(control_socket, scope)
     # Not above: it takes 0.1 s and 8 MB.
     from .cluster.redis.peers import RedisPeers  # noqa: PLC0415
 

@@ -9,8 +9,8 @@ from typing import Any
 from .answers.readers import PeerReading, Reading, SessionReading
 from .answers.session import SessionKey
 from .cluster.peers import PeerState
-from .cluster.registry import Registry, id_key
-from .cluster.remote_readers import Visits
+from .cluster.registry import Registry, lease_key
+from .cluster.remote_readers import RemoteReaders
 from .errors import EventsGone, InvalidRequest, PeersUnavailable, SessionNotFound
 
 #: Seconds without a question, beyond those in which a client may take nothing, after which a
@@ -26,13 +26,13 @@ class Library:
 
     def __init__(self, registry: Registry, reader_timeout: float = 60.0) -> None:
         self._registry = registry
-        self._arbitration = registry.arbitration
+        self._coordinator = registry.coordinator
         #: The readers here of other workers.
-        self.visits = Visits(
+        self.remote_readers = RemoteReaders(
             registry.find,
             registry.sender,
             reader_timeout + _PATIENCE,
-            registry.arbitration.has_ended,
+            registry.coordinator.has_ended,
         )
 
     def open(self, key: SessionKey, after: int) -> Reading | None:
@@ -54,11 +54,11 @@ class Library:
         return None if reading.over else reading
 
     def _open_elsewhere(self, key: SessionKey, after: int) -> Reading | None:
-        holder = self._arbitration.find(id_key(key))
+        holder = self._coordinator.find(lease_key(key))
         if holder is None:
             raise _not_found()
-        ask = partial(self._arbitration.ask, holder)
-        reading = PeerReading(ask, self._arbitration.name, key, after)
+        ask = partial(self._coordinator.ask, holder)
+        reading = PeerReading(ask, self._coordinator.name, key, after)
         state, data = reading.begin()
         if state is PeerState.OVER and not data:
             return None
@@ -76,9 +76,9 @@ class Library:
         Each is as ``Registry.list_sessions`` has it.
         """
         found = self._registry.list_sessions(owner)
-        for name in self._arbitration.others():
+        for name in self._coordinator.others():
             with suppress(PeersUnavailable):
-                _, answer = self._arbitration.ask(name, {"ask": "sessions", "owner": owner})
+                _, answer = self._coordinator.ask(name, {"ask": "sessions", "owner": owner})
                 listed = answer.get("sessions")
                 found += listed if isinstance(listed, list) else []
         return sorted(found, key=lambda each: float(each["ageSeconds"]))

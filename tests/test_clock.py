@@ -29,7 +29,7 @@ class Watched:
         settings = Settings(base_url="http://127.0.0.1:1", idle_timeout=idle, deadline=deadline)
         self.others = set(threading.enumerate())
         self.registry = Registry(settings, self, TablePeers())
-        self.clock = Clock(settings, self.registry, Library(self.registry).visits)
+        self.clock = Clock(settings, self.registry, Library(self.registry).remote_readers)
 
     def claim(self, session_id: str) -> StreamSession:
         return self.registry.claim(SessionKey("", session_id))

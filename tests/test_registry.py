@@ -21,15 +21,15 @@ from chatproxy import signals
 from chatproxy.answers import drain
 from chatproxy.answers.receipt import Receipt
 from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey, StreamSession
-from chatproxy.cluster import coordinator as arbitration
+from chatproxy.cluster import coordinator as coordinator_module
 from chatproxy.cluster import registry as registry_module
-from chatproxy.cluster.local.control_socket import Door
+from chatproxy.cluster.local.control_socket import ControlSocket
 from chatproxy.cluster.local.peers import LocalPeers
 from chatproxy.cluster.local.run_dir import RunDir
-from chatproxy.cluster.peers import Key
+from chatproxy.cluster.peers import LeaseKey
 from chatproxy.cluster.registry import Registry
 from chatproxy.cluster.reservations import Reservations
-from chatproxy.cluster.rpc import Desk
+from chatproxy.cluster.rpc import RpcDispatcher
 from chatproxy.config import Settings
 from chatproxy.errors import (
     ChatProxyError,
@@ -550,7 +550,7 @@ def test_a_close_that_a_peer_cannot_confirm_is_not_claimed(monkeypatch: pytest.M
 
 
 def test_a_peer_confirms_before_it_is_given_up() -> None:
-    assert registry_module.PEER_CONFIRM_SECONDS + 0.2 <= arbitration.ASK_SECONDS < 2
+    assert registry_module.PEER_CONFIRM_SECONDS + 0.2 <= coordinator_module.ASK_SECONDS < 2
 
 
 def test_an_id_that_was_refused_is_free_on_every_worker() -> None:
@@ -697,7 +697,7 @@ def test_a_holder_that_does_not_answer_makes_starts_and_stops_unavailable() -> N
 def test_a_key_that_never_gets_a_meaning_is_given_up_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(arbitration, "ASK_SECONDS", 0.1)
+    monkeypatch.setattr(coordinator_module, "ASK_SECONDS", 0.1)
     one, two = new_registries(2)
     peers_of(one).take(("id", "ada", "session_1"))
     peers_of(one).answer = lambda _question: {"state": "nothing"}
@@ -807,7 +807,7 @@ def test_any_question_has_an_answer(question: dict[str, object]) -> None:
     registry = new_registry()
     session = registry.claim(SessionKey("ada", "session_1"))
     finish_when_cancelled(registry, session)
-    answer = Desk(registry, Library(registry).visits).answer(question)
+    answer = RpcDispatcher(registry, Library(registry).remote_readers).dispatch(question)
     assert isinstance(json.loads(json.dumps(answer))["state"], str)
     meant = (question.get("ask"), question.get("owner"), question.get("id"))
     assert session.flag.is_set() == (meant == ("cancel", "ada", "session_1"))
@@ -824,8 +824,8 @@ class HesitantPeers(TablePeers):
         self.taken = threading.Event()
         self.go_on = threading.Event()
 
-    def take(self, key: Key, *, alone: bool = False) -> str | None:
-        holder = super().take(key, alone=alone)
+    def take(self, key: LeaseKey, *, allow_offline: bool = False) -> str | None:
+        holder = super().take(key, allow_offline=allow_offline)
         if key[0] == "id":
             self.taken.set()
             assert self.go_on.wait(PATIENCE)
@@ -904,10 +904,10 @@ def meet_at_table(_: object) -> Callable[[], tuple[Registry, Callable[[], None]]
 
 def meet_in_directory(folder: Path) -> Callable[[], tuple[Registry, Callable[[], None]]]:
     def make() -> tuple[Registry, Callable[[], None]]:
-        door = Door(RunDir(str(folder / "run")))
+        control_socket = ControlSocket(RunDir(str(folder / "run")))
         chosen = Settings(base_url=LOCAL, max_sessions_per_owner=1000)
-        peers = LocalPeers(door, "app")
-        return sit_down(Registry(chosen, SENDER, peers), peers), door.close
+        peers = LocalPeers(control_socket, "app")
+        return sit_down(Registry(chosen, SENDER, peers), peers), control_socket.close
 
     return make
 
@@ -949,11 +949,11 @@ def test_a_stop_that_asks_while_its_session_begins_is_not_told_that_it_is_not_th
     here._peers.take(("id", "", "session_1"))
 
     def begin() -> None:
-        monkeypatch.setattr(here.arbitration, "take", lambda *_args, **_options: None)
+        monkeypatch.setattr(here.coordinator, "take", lambda *_args, **_options: None)
         begun.append(here.claim(SessionKey("", "session_1")))
         finish_when_cancelled(here, begun[0])
 
-    monkeypatch.setattr(here.arbitration, "is_busy", lambda _key: True)
+    monkeypatch.setattr(here.coordinator, "is_busy", lambda _key: True)
     monkeypatch.setattr(here, "_lock", LockWithAGap(here._lock, begin))
     receipt = there.cancel(SessionKey("", "session_1"), time.monotonic())
     assert begun[0].flag.is_set()
@@ -1020,7 +1020,7 @@ def test_no_stop_is_lost_in_a_race_with_its_start(workers: list[Registry], meeti
 def test_a_frozen_holder_costs_the_time_of_a_question(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, attempt: str
 ) -> None:
-    monkeypatch.setattr(arbitration, "ASK_SECONDS", 0.3)
+    monkeypatch.setattr(coordinator_module, "ASK_SECONDS", 0.3)
     folder = tmp_path_factory.mktemp("d")
     thawed = threading.Event()
 
@@ -1029,7 +1029,7 @@ def test_a_frozen_holder_costs_the_time_of_a_question(
             thawed.wait(PATIENCE)
             return {"state": "nothing"}
 
-    frozen, peers = Frozen(), LocalPeers(Door(RunDir(str(folder / "run"))), "app")
+    frozen, peers = Frozen(), LocalPeers(ControlSocket(RunDir(str(folder / "run"))), "app")
     peers.serve(frozen.answer, lambda _key: None)
     assert peers.take(("id", "ada", "session_1")) is None
     registry, close = meet_in_directory(folder)()

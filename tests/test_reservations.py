@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from chatproxy.answers.log import AnswerLog, LogReader
 from chatproxy.answers.session import SessionKey, StreamSession
 from chatproxy.cluster import early_stops
-from chatproxy.cluster.early_stops import EARLY_CANCEL_SECONDS
+from chatproxy.cluster.early_stops import EARLY_STOP_SECONDS
 from chatproxy.cluster.reservations import Reservations
 from chatproxy.errors import EventsGone
 
@@ -63,13 +63,13 @@ def test_each_is_given_up_in_its_time_and_told_once(
     reservations.end(session_of(SessionKey("ada", "ended")))
     reservations.cancel(SessionKey("ada", "cancelled"))
     assert reservations.given_up() == []
-    clock.now += EARLY_CANCEL_SECONDS - 0.01
+    clock.now += EARLY_STOP_SECONDS - 0.01
     assert reservations.is_cancelled(SessionKey("ada", "cancelled"))
     assert reservations.given_up() == []
     clock.now += LOOK
     assert not reservations.is_cancelled(SessionKey("ada", "cancelled"))
     assert reservations.given_up() == [("ada", "cancelled")]
-    clock.now += RETAIN - EARLY_CANCEL_SECONDS
+    clock.now += RETAIN - EARLY_STOP_SECONDS
     assert not reservations.ended(SessionKey("ada", "ended"))
     assert reservations.given_up() == [("ada", "ended")]
     clock.now += RETAIN
@@ -192,7 +192,7 @@ def test_a_stop_that_comes_again_from_elsewhere_stays_with_whoever_came_first(
 def test_to_make_room_by_age_is_no_loss(reservations: Reservations, clock: HandClock) -> None:
     for number in range(100):
         reservations.cancel(SessionKey("ada", str(number)))
-    clock.now += EARLY_CANCEL_SECONDS
+    clock.now += EARLY_STOP_SECONDS
     reservations.cancel(SessionKey("ada", "new"))
     assert reservations.forgotten == 0
     assert len(reservations.given_up()) == 100
@@ -380,7 +380,7 @@ class AnyOrder(RuleBasedStateMachine):
     def cancel(self, owner: str, session_id: str) -> None:
         before = self.reservations.forgotten
         self.reservations.cancel(SessionKey(owner, session_id))
-        self.stopped[owner, session_id] = self.clock.now + EARLY_CANCEL_SECONDS
+        self.stopped[owner, session_id] = self.clock.now + EARLY_STOP_SECONDS
         self.held.add((owner, session_id))
         assert self.reservations.is_cancelled(SessionKey(owner, session_id))
         assert self.reservations.forgotten >= before

@@ -16,7 +16,7 @@ import time
 import weakref
 
 from ..cluster.registry import Registry
-from ..cluster.remote_readers import Visits
+from ..cluster.remote_readers import RemoteReaders
 from ..config import Settings
 from .session import Reason, StreamSession
 
@@ -32,13 +32,15 @@ WHOLE_SECONDS = 3.0
 class Clock:
     """Watches the live sessions of one registry, and the visits of readers on other workers."""
 
-    def __init__(self, settings: Settings, registry: Registry, visits: Visits) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, remote_readers: RemoteReaders
+    ) -> None:
         self._idle = settings.idle_timeout
         self._whole = min(WHOLE_SECONDS, self._idle)
         self._deadline = settings.deadline
         self._period = min(1.0, self._idle / 10, self._deadline / 10)
         self._registry = registry
-        self._visits = visits
+        self._remote_readers = remote_readers
         self._lock = threading.Lock()
         self._runs = False
 
@@ -55,7 +57,7 @@ class Clock:
     def _tick(self) -> float | None:
         """Look once; return the seconds until the next look, or None if there is nothing left."""
         with self._lock:
-            if self._registry.idle and not self._visits:
+            if self._registry.idle and not self._remote_readers:
                 self._runs = False
                 return None
         for session in self._registry.live():
@@ -64,7 +66,7 @@ class Clock:
             except Exception:  # the clock is there for all the others too
                 logger.exception("An answer that took too long could not be stopped")
         self._registry.sweep()
-        self._visits.sweep()
+        self._remote_readers.sweep()
         return self._period
 
     def _check(self, session: StreamSession, now: float) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cluster.local.control_socket import SUFFIX, prefix_of
-from ..cluster.local.messages import Gone, ask
+from ..cluster.local.messages import WorkerEnded, ask
 from ..cluster.local.run_dir import of_this_user
 from ..cluster.peers import Message, PeerState
 from ..errors import PeersUnavailable
@@ -51,5 +51,5 @@ def cancel(run_dir: str, application: str, owner: str, session_id: str) -> dict[
 def _answers(directory: Path, prefix: str, question: Message) -> Iterator[Message]:
     for name in sorted(os.listdir(directory)):
         if name.startswith(prefix) and name.endswith(SUFFIX):
-            with suppress(Gone, PeersUnavailable):
+            with suppress(WorkerEnded, PeersUnavailable):
                 yield ask(directory / name, question, _SECONDS)

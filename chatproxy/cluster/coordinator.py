@@ -1,4 +1,4 @@
-"""Arbitration: how this worker takes, frees and asks about keys, one at a time for each key.
+"""Coordinator: how this worker takes, frees and asks about keys, one at a time for each key.
 
 All that is done with the peers about one key happens alone within this worker. So a key that this
 worker turns out to hold already, while nobody here knows why, is a leftover of its own, and counts
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 from .. import signals
 from ..errors import PeersUnavailable
-from .peers import Key, Message, Peers, PeerState
+from .peers import LeaseKey, Message, Peers, PeerState
 
 #: Seconds in which the peers have to answer.
 ASK_SECONDS = 1.9
@@ -22,19 +22,19 @@ ASK_SECONDS = 1.9
 _PAUSE_SECONDS = 0.005
 
 
-class Arbitration:
+class Coordinator:
     """This worker's dealings with its peers.
 
     :param sender: the sender of the signals.
-    :param runs_alone: whether a session may begin while the peers can't be asked.
+    :param allow_offline: whether a session may begin while the peers can't be asked.
     """
 
-    def __init__(self, peers: Peers, sender: object, *, runs_alone: bool) -> None:
+    def __init__(self, peers: Peers, sender: object, *, allow_offline: bool) -> None:
         self._peers = peers
         self._sender = sender
-        self._runs_alone = runs_alone
+        self._runs_alone = allow_offline
         self._lock = threading.Lock()
-        self._busy: dict[Key, threading.Event] = {}
+        self._busy: dict[LeaseKey, threading.Event] = {}
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class Arbitration:
         return self._peers.name
 
     @contextmanager
-    def alone_with(self, key: Key) -> Iterator[None]:
+    def exclusive(self, key: LeaseKey) -> Iterator[None]:
         """Let no other thread of this worker deal with this key meanwhile.
 
         :raises PeersUnavailable: where another thread's dealings with it take too long.
@@ -59,11 +59,11 @@ class Arbitration:
                 del self._busy[key]
             mine.set()
 
-    def _enter(self, key: Key, mine: threading.Event) -> threading.Event:
+    def _enter(self, key: LeaseKey, mine: threading.Event) -> threading.Event:
         with self._lock:
             return self._busy.setdefault(key, mine)
 
-    def is_busy(self, key: Key) -> bool:
+    def is_busy(self, key: LeaseKey) -> bool:
         """Whether a thread of this worker deals with this key now."""
         with self._lock:
             return key in self._busy
@@ -80,21 +80,21 @@ class Arbitration:
             time.sleep(_PAUSE_SECONDS)
         raise _unavailable()
 
-    def take(self, key: Key, *, to_begin: bool = False) -> str | None:
+    def take(self, key: LeaseKey, *, to_begin: bool = False) -> str | None:
         """Hold a key; return None, or who holds it instead. To be called alone with the key.
 
         :param to_begin: for a session that is about to begin.
         :raises PeersUnavailable: where that can't be found out.
         """
         with self._told("take"):
-            holder = self._peers.take(key, alone=to_begin and self._runs_alone)
+            holder = self._peers.take(key, allow_offline=to_begin and self._runs_alone)
         return None if holder == self._peers.name else holder
 
-    def take_any(self, keys: Iterator[Key]) -> Key | None:
+    def take_any(self, keys: Iterator[LeaseKey]) -> LeaseKey | None:
         """Hold the first of some keys that nobody holds, not even this worker."""
         with self._told("take"):
             for key in keys:
-                if self._peers.take(key, alone=self._runs_alone) is None:
+                if self._peers.take(key, allow_offline=self._runs_alone) is None:
                     return key
         return None
 
@@ -103,9 +103,9 @@ class Arbitration:
 
         :raises PeersUnavailable: if none could, with the reason.
         """
-        self._peers.check(alone=self._runs_alone)
+        self._peers.check(allow_offline=self._runs_alone)
 
-    def find(self, key: Key) -> str | None:
+    def find(self, key: LeaseKey) -> str | None:
         """The name of the other worker that holds a key, if any does.
 
         :raises PeersUnavailable: where that can't be found out.
@@ -141,7 +141,7 @@ class Arbitration:
             except ValueError:
                 raise _unavailable() from None
 
-    def free(self, *keys: Key) -> None:
+    def free(self, *keys: LeaseKey) -> None:
         """Hold these keys no more. To be called alone with them, or by whoever took them."""
         self._peers.free(keys)
 

@@ -15,7 +15,7 @@ from ..answers.session import SessionKey
 from ..answers.shares import Shares
 
 #: Seconds for which a Stop for an id that has not started yet is remembered.
-EARLY_CANCEL_SECONDS = 30.0
+EARLY_STOP_SECONDS = 30.0
 #: The most early Stops that a worker remembers, and the most of one owner.
 _MOST = 10_000
 _MOST_OF_OWNER = 100
@@ -51,7 +51,7 @@ class EarlyStops:
         site, network = self._networks.get(key) or _networks(key.owner, client)
         if key in self._until:
             self._remove(key)
-        self._until[key] = self._timer() + EARLY_CANCEL_SECONDS
+        self._until[key] = self._timer() + EARLY_STOP_SECONDS
         self._networks[key] = site, network
         self._sites.put(key, site)
         self._in_site.setdefault(site, Shares()).put(key, network)

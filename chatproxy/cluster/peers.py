@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Protocol
 
-Key = tuple[str, ...]
+LeaseKey = tuple[str, ...]
 Message = dict[str, Any]
 
 
@@ -56,7 +56,7 @@ class Peers(Protocol):
     def name(self) -> str:
         """The name of this worker among them."""
 
-    def serve(self, answer: Callable[[Message], Message], lost: Callable[[Key], None]) -> None:
+    def serve(self, answer: Callable[[Message], Message], lost: Callable[[LeaseKey], None]) -> None:
         """Have questions to this worker answered by ``answer``.
 
         :param answer: called in a thread of its own; may take its time, and must not raise.
@@ -70,24 +70,24 @@ class Peers(Protocol):
         :raises PeersUnavailable: if that is not possible now.
         """
 
-    def check(self, *, alone: bool = False) -> None:
+    def check(self, *, allow_offline: bool = False) -> None:
         """See that a key could be taken now. Takes about a second at the most.
 
-        :param alone: see ``take``.
+        :param allow_offline: see ``take``.
         :raises PeersUnavailable: if none could be, with the reason.
         """
 
-    def take(self, key: Key, *, alone: bool = False) -> str | None:
+    def take(self, key: LeaseKey, *, allow_offline: bool = False) -> str | None:
         """Hold a key, unless a worker holds it already.
 
-        :param alone: where the table can't be reached, go ahead, and take the key as soon as it
-            can be, if these peers are able to.
+        :param allow_offline: if the table can't be reached, go ahead, and take the key as
+            soon as it can be, if these peers are able to.
         :returns: None where this worker holds it from now on, else the name of its holder, which
             may be this worker itself.
         :raises PeersUnavailable: where the table can't be reached.
         """
 
-    def holder(self, key: Key) -> str | None:
+    def holder(self, key: LeaseKey) -> str | None:
         """The name of the worker that holds a key, if any does.
 
         :raises PeersUnavailable: where the table can't be reached.
@@ -99,7 +99,7 @@ class Peers(Protocol):
         :raises PeersUnavailable: where they can't be found out.
         """
 
-    def free(self, keys: Iterable[Key]) -> None:
+    def free(self, keys: Iterable[LeaseKey]) -> None:
         """Hold these keys no more. Never raises; keys that are held by others stay theirs."""
 
     def ask(self, holder: str, question: Message, seconds: float) -> Message:

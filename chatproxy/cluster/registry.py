@@ -33,9 +33,9 @@ from ..answers.receipt import Receipt
 from ..answers.session import Reason, SessionKey, StreamSession
 from ..config import Settings
 from ..errors import PeersUnavailable, SessionActive, SessionCancelled
-from .coordinator import Arbitration
-from .limits import Access, Seat
-from .peers import Key, Message, Peers, PeerState
+from .coordinator import Coordinator
+from .limits import Slot, SlotLimiter
+from .peers import LeaseKey, Message, Peers, PeerState
 from .reservations import Reservations
 
 #: Seconds for which a cancel waits for the upstream's close before it says that it could not
@@ -57,15 +57,15 @@ class Registry:
         self.sender = sender
         self._settings = settings
         self._peers = peers
-        runs_alone = settings.without_peers == "run"
+        allow_offline = settings.without_peers == "run"
         #: Its dealings with the other workers.
-        self.arbitration = Arbitration(peers, sender, runs_alone=runs_alone)
+        self.coordinator = Coordinator(peers, sender, allow_offline=allow_offline)
         #: Its end.
         self.drain = Drain()
         self._lock = threading.Lock()
         self._live: dict[SessionKey, StreamSession] = {}
-        self._access = Access(settings, self.arbitration)
-        self._seats: dict[StreamSession, Seat] = {}
+        self._limiter = SlotLimiter(settings, self.coordinator)
+        self._slots: dict[StreamSession, Slot] = {}
         self._reserved = Reservations(
             settings.retain,
             settings.retain_bytes,
@@ -112,7 +112,7 @@ class Registry:
         :raises PeersUnavailable: if the other workers can't be asked, with the reason.
         """
         self.drain.check()
-        self.arbitration.check()
+        self.coordinator.check()
 
     def check_claim(self, key: SessionKey) -> None:
         """See whether this worker would refuse a claim, without asking the others.
@@ -120,7 +120,7 @@ class Registry:
         :raises Refusal: as ``claim`` does.
         """
         self._refuse_known(key)
-        self._access.check(key.owner)
+        self._limiter.check(key.owner)
 
     def claim(self, key: SessionKey, grace: float = 0.0) -> StreamSession:
         """Take an id for a new session.
@@ -132,14 +132,14 @@ class Registry:
         :raises TooManySessions: where the worker's or the owner's limit is reached.
         :raises PeersUnavailable: where the other workers can't be asked.
         """
-        with self.arbitration.alone_with(id_key(key)):
+        with self.coordinator.exclusive(lease_key(key)):
             self._refuse_known(key)
-            seat = self._access.enter(key.owner)
+            slot = self._limiter.take(key.owner)
             try:
                 self._take_id(key)
-                session = self._enter(key, seat, grace)
+                session = self._enter(key, slot, grace)
             except BaseException:
-                self._access.leave(seat)
+                self._limiter.free(slot)
                 raise
         signals.stream_opened.send(self.sender, session=session)
         return session
@@ -150,23 +150,23 @@ class Registry:
             _refuse_if(self._state(key))
 
     def _take_id(self, key: SessionKey) -> None:
-        for _ in self.arbitration.tries():
-            holder = self.arbitration.take(id_key(key), to_begin=True)
+        for _ in self.coordinator.tries():
+            holder = self.coordinator.take(lease_key(key), to_begin=True)
             if holder is None:
                 return
-            state, _answer = self.arbitration.ask(holder, _question("state", key))
+            state, _answer = self.coordinator.ask(holder, _question("state", key))
             _refuse_if(state)
 
-    def _enter(self, key: SessionKey, seat: Seat, grace: float) -> StreamSession:
+    def _enter(self, key: SessionKey, slot: Slot, grace: float) -> StreamSession:
         session = StreamSession(key, AnswerLog(self._settings.log_bytes), grace)
         try:
             self.drain.admit(session)
         except BaseException:
-            self.arbitration.free(id_key(key))
+            self.coordinator.free(lease_key(key))
             raise
         with self._lock:
             self._live[key] = session
-            self._seats[session] = seat
+            self._slots[session] = slot
         return session
 
     def cancel(self, key: SessionKey, arrived: float, client: str = "") -> Receipt | None:
@@ -184,7 +184,7 @@ class Registry:
         by, result, receipt = "self", "unavailable", None
         try:
             if not self._is_known(key):
-                with self.arbitration.alone_with(id_key(key)):
+                with self.coordinator.exclusive(lease_key(key)):
                     if not self._is_known(key):
                         by = "peer"
                         receipt = self._cancel_elsewhere(key, arrived, client)
@@ -225,12 +225,12 @@ class Registry:
         )
 
     def _cancel_elsewhere(self, key: SessionKey, arrived: float, client: str) -> Receipt | None:
-        for _ in self.arbitration.tries():
-            holder = self.arbitration.take(id_key(key))
+        for _ in self.coordinator.tries():
+            holder = self.coordinator.take(lease_key(key))
             if holder is None:
                 self._remember_cancel(key, client)
                 return None
-            state, answer = self.arbitration.ask(holder, _question("cancel", key))
+            state, answer = self.coordinator.ask(holder, _question("cancel", key))
             if state is PeerState.STOPPED:
                 elapsed = (time.monotonic() - arrived) * 1000
                 return receipts.received(answer, elapsed)
@@ -265,11 +265,11 @@ class Registry:
         """
         with self._lock:
             state = self._state(key)
-        if state is PeerState.UNKNOWN and not self.arbitration.is_busy(id_key(key)):
+        if state is PeerState.UNKNOWN and not self.coordinator.is_busy(lease_key(key)):
             self._free(key)
         return state
 
-    def lose(self, key: Key) -> None:
+    def lose(self, key: LeaseKey) -> None:
         """Stop the session whose id another worker holds by now: no Stop would reach it here."""
         with self._lock:
             session = self._live.get(SessionKey(key[1], key[2])) if key[0] == "id" else None
@@ -285,10 +285,10 @@ class Registry:
     def release(self, session: StreamSession) -> None:
         """Give back, after ``discard``, what the session had taken from others' reach."""
         with self._lock:
-            seat = self._seats.pop(session, None)
-        if seat is None:
+            slot = self._slots.pop(session, None)
+        if slot is None:
             return
-        self._access.leave(seat)
+        self._limiter.free(slot)
         if _was_refused(session):
             self._free(session.key)
 
@@ -305,9 +305,9 @@ class Registry:
             time.sleep(0)
 
     def _free(self, key: SessionKey) -> None:
-        with suppress(PeersUnavailable), self.arbitration.alone_with(id_key(key)):
+        with suppress(PeersUnavailable), self.coordinator.exclusive(lease_key(key)):
             if not self._is_known(key):
-                self.arbitration.free(id_key(key))
+                self.coordinator.free(lease_key(key))
 
     def close(self) -> None:
         """Stop all at once and leave the peers; for the end of the process."""
@@ -315,7 +315,7 @@ class Registry:
         self._peers.close()
 
 
-def id_key(key: SessionKey) -> Key:
+def lease_key(key: SessionKey) -> LeaseKey:
     """What stands for an owner's id in the table of the peers."""
     return ("id", *key)
 

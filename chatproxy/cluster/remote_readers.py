@@ -1,4 +1,4 @@
-"""Visits: the places of other workers' readers in the sessions of this one.
+"""RemoteReaders: the places of other workers' readers in the sessions of this one.
 
 Such a reader asks for what comes next, and with that says what it has got. What got lost on the way
 is asked for again, and told again. A reader that has not asked for a while has gone. It does not
@@ -23,7 +23,7 @@ from .peers import Message, PeerState
 _SILENCE_SECONDS = 2 * WAIT_SECONDS
 
 
-class Visits:
+class RemoteReaders:
     """The places of other workers' readers in the sessions of this one.
 
     :param find: finds a session, live or retained.
@@ -44,10 +44,10 @@ class Visits:
         self._has_ended = has_ended
         self._looks = threading.Lock()  # held while a thread does
         self._lock = threading.Lock()
-        self._visits: dict[str, _Visit] = {}
+        self._readers: dict[str, _RemoteReader] = {}
 
     def __len__(self) -> int:
-        return len(self._visits)
+        return len(self._readers)
 
     def read(self, question: Message) -> Message:
         """Answer what comes next: ``data`` (base64) up to event ``last``.
@@ -60,8 +60,10 @@ class Visits:
             return {"state": PeerState.UNKNOWN}
         seconds = min(float(wait), WAIT_SECONDS) if isinstance(wait, (int, float)) else 0.0
         try:
-            visit = self._visit(name, question, after)
-            answer = visit.read(after, max(0.0, seconds)) if visit else {"state": PeerState.UNKNOWN}
+            reader = self._reader(name, question, after)
+            answer = (
+                reader.read(after, max(0.0, seconds)) if reader else {"state": PeerState.UNKNOWN}
+            )
         except EventsGone:
             answer = {"state": PeerState.GONE}
         except ValueError:
@@ -73,23 +75,23 @@ class Visits:
     def leave(self, question: Message) -> Message:
         """Let a reader go."""
         with self._lock:
-            visit = self._visits.pop(str(question.get("visit")), None)
-        if visit is not None:
-            visit.reading.close()
+            reader = self._readers.pop(str(question.get("visit")), None)
+        if reader is not None:
+            reader.reading.close()
         return {"state": PeerState.LEFT}
 
     def sweep(self) -> None:
         """Let those go who have not asked for long. To be called now and then."""
         now = time.monotonic()
-        self._let_go(lambda visit: now - visit.asked_at > self._patience)
+        self._let_go(lambda reader: now - reader.asked_at > self._patience)
         silent = {
-            visit.worker
-            for visit in list(self._visits.values())
-            if now - visit.asked_at > _SILENCE_SECONDS
+            reader.worker
+            for reader in list(self._readers.values())
+            if now - reader.asked_at > _SILENCE_SECONDS
         }
         if silent and self._looks.acquire(blocking=False):
             threading.Thread(
-                target=self._look, args=(silent,), name="chatproxy-visits", daemon=True
+                target=self._look, args=(silent,), name="chatproxy-remote-readers", daemon=True
             ).start()
 
     def _look(self, workers: set[str]) -> None:
@@ -98,32 +100,32 @@ class Visits:
             if ended:
                 time.sleep(_SILENCE_SECONDS)
                 ended = set(filter(self._has_ended, ended))
-            self._let_go(lambda visit: visit.worker in ended)
+            self._let_go(lambda reader: reader.worker in ended)
         finally:
             self._looks.release()
 
-    def _let_go(self, is_gone: Callable[[_Visit], bool]) -> None:
+    def _let_go(self, is_gone: Callable[[_RemoteReader], bool]) -> None:
         with self._lock:
-            gone = [name for name, visit in self._visits.items() if is_gone(visit)]
-            visits = [self._visits.pop(name) for name in gone]
-        for visit in visits:
-            visit.reading.close()
+            gone = [name for name, reader in self._readers.items() if is_gone(reader)]
+            remote_readers = [self._readers.pop(name) for name in gone]
+        for reader in remote_readers:
+            reader.reading.close()
 
-    def _visit(self, name: str, question: Message, after: int) -> _Visit | None:
+    def _reader(self, name: str, question: Message, after: int) -> _RemoteReader | None:
         key = SessionKey(question["owner"], question["id"])
         with self._lock:
-            visit = self._visits.get(name)
-            if visit is None:
+            reader = self._readers.get(name)
+            if reader is None:
                 session = self._find(key)
                 if session is None:
                     return None
                 reading = SessionReading(session, after, self._sender)
                 worker = str(question.get("worker"))
-                visit = self._visits[name] = _Visit(key, reading, worker)
-        return visit if visit.key == key else None
+                reader = self._readers[name] = _RemoteReader(key, reading, worker)
+        return reader if reader.key == key else None
 
 
-class _Visit:
+class _RemoteReader:
     """One reader of another worker."""
 
     def __init__(self, key: SessionKey, reading: SessionReading, worker: str) -> None:

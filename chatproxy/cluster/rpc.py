@@ -9,27 +9,29 @@ from ..answers import receipt as receipts
 from ..answers.session import SessionKey
 from .peers import Message, PeerState
 from .registry import Registry
-from .remote_readers import Visits
+from .remote_readers import RemoteReaders
 
 _ABOUT_AN_ID = frozenset({"state", "cancel", "read"})
 
 
-class Desk:
+class RpcDispatcher:
     """Answers the questions to one worker. Whatever a question holds, none of this raises."""
 
-    def __init__(self, registry: Registry, visits: Visits, application: str = "") -> None:
+    def __init__(
+        self, registry: Registry, remote_readers: RemoteReaders, application: str = ""
+    ) -> None:
         self._application = application
         self._registry = registry
         self._answers: dict[str, Callable[[Message], Message]] = {
             "ready": self._tell_readiness,
             "state": self._tell_state,
             "cancel": self._cancel,
-            "read": visits.read,
-            "leave": visits.leave,
+            "read": remote_readers.read,
+            "leave": remote_readers.leave,
             "sessions": self._list,
         }
 
-    def answer(self, question: Message) -> Message:
+    def dispatch(self, question: Message) -> Message:
         """Answer one question."""
         asked = question.get("ask")
         answer = self._answers.get(asked) if isinstance(asked, str) else None

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from ..cluster.local.control_socket import Door
+from ..cluster.local.control_socket import ControlSocket
 from ..cluster.peers import PeerState
 from ..cluster.registry import Registry
 
@@ -41,13 +41,13 @@ _CLOSING_SECONDS = 2.0
 class Shutdown:
     """The end of one registry's process.
 
-    :param door: where this worker is asked, and asks the others.
+    :param control_socket: where this worker is asked, and asks the others.
     :param grace: seconds that running answers may take after a SIGTERM.
     """
 
-    def __init__(self, registry: Registry, door: Door, grace: float) -> None:
+    def __init__(self, registry: Registry, control_socket: ControlSocket, grace: float) -> None:
         self._registry = registry
-        self._door = door
+        self._control_socket = control_socket
         self._grace = grace
         self._process: int | None = None  # in which the handler is in place
         self._exits_in: int | None = None  # in which the exit is
@@ -61,7 +61,7 @@ class Shutdown:
             self._process = os.getpid()
         if self._exits_in != os.getpid():
             self._exits_in = os.getpid()
-            references = weakref.ref(self._registry), weakref.ref(self._door)
+            references = weakref.ref(self._registry), weakref.ref(self._control_socket)
             atexit.register(_stop_all, *references)
 
     def _handle(self, go_on: Callable[[], Any]) -> None:
@@ -85,17 +85,17 @@ class Shutdown:
 
     def _is_replaced(self) -> bool:
         """Whether another worker takes what comes."""
-        if not self._door.others():
+        if not self._control_socket.others():
             return False
         # First a pause: where the whole server is told to stop, the others are as well.
         time.sleep(_LOOK_SECONDS)
-        return self._door.is_anyone(PeerState.READY)
+        return self._control_socket.is_anyone(PeerState.READY)
 
     def _hand_over(self, go_on: Callable[[], Any], end: float) -> None:
         """Go on as soon as another worker can take what comes."""
         while time.monotonic() < end:
             time.sleep(_LOOK_SECONDS)
-            if self._door.is_anyone(PeerState.READY):
+            if self._control_socket.is_anyone(PeerState.READY):
                 go_on()
                 return
 
@@ -113,7 +113,7 @@ def _chain(handle: Callable[[Callable[[], Any]], None], previous: Callable[..., 
     return True
 
 
-def _stop_all(registry: weakref.ref[Registry], door: weakref.ref[Door]) -> None:
-    for reference in (registry, door):
+def _stop_all(registry: weakref.ref[Registry], control_socket: weakref.ref[ControlSocket]) -> None:
+    for reference in (registry, control_socket):
         if (found := reference()) is not None:
             found.close()

@@ -1,4 +1,4 @@
-"""The door: this worker's Unix socket in the run directory, at which it can be asked.
+"""The control_socket: this worker's Unix socket in the run directory, at which it can be asked.
 
 Whoever can reach the socket may ask: the directory is what keeps others out. How it is done to ask
 and to answer is in ``words``.
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from ...errors import PeersUnavailable
 from ..peers import Message, PeerState
-from .messages import Answer, Gone, accept, ask, is_open, listen, shut_down
+from .messages import Answer, WorkerEnded, accept, ask, is_open, listen, shut_down
 from .run_dir import RunDir, unusable
 
 SUFFIX = ".sock"
@@ -42,7 +42,7 @@ _SHORT_SECONDS = 0.5
 _Identity = tuple[int, int]
 
 
-class Door:
+class ControlSocket:
     """The socket of one worker. Nothing is opened before the first use, in each process.
 
     :param scope: the name of the application.
@@ -66,7 +66,7 @@ class Door:
         self.directory = ""
         self._identity: _Identity | None = None
         self._trusted_at = 0.0
-        self._close: weakref.finalize[..., Door] | None = None
+        self._close: weakref.finalize[..., ControlSocket] | None = None
 
     def serve(self, answer: Answer) -> None:
         """Have questions answered by ``answer``, a method, in a thread each."""
@@ -74,7 +74,7 @@ class Door:
 
     @property
     def name(self) -> str:
-        """The name of the socket, which is this worker's among its peers. Opens the door.
+        """The name of the socket, which is this worker's among its peers. Opens the control_socket.
 
         :raises PeersUnavailable: where it can't be opened.
         """
@@ -87,7 +87,7 @@ class Door:
         return time.monotonic() < self._trusted_at
 
     def open(self) -> None:
-        """Open the door, once in each process, and again if its socket was removed.
+        """Open the control_socket, once in each process, and again if its socket was removed.
 
         :raises PeersUnavailable: where it can't be opened.
         """
@@ -137,7 +137,7 @@ class Door:
         threading.Thread(
             target=accept,
             args=(listener, weakref.WeakMethod(self._answer), look, _LOOK_SECONDS),
-            name="chatproxy-door",
+            name="chatproxy-control",
             daemon=True,
         ).start()
 
@@ -157,7 +157,7 @@ class Door:
     def is_anyone(self, state: PeerState) -> bool:
         """Whether any other worker says that it is in this state."""
         for name in self.others():
-            with suppress(Gone, PeersUnavailable):
+            with suppress(WorkerEnded, PeersUnavailable):
                 if self.ask(name, {"ask": "ready"}, _SHORT_SECONDS).get("state") == state:
                     return True
         return False
@@ -210,11 +210,11 @@ def _nothing(_name: str) -> None:
     """Nothing is to be done."""
 
 
-def _look_after(reference: weakref.ref[Door]) -> None:
-    door = reference()
-    if door is not None:
+def _look_after(reference: weakref.ref[ControlSocket]) -> None:
+    control_socket = reference()
+    if control_socket is not None:
         with suppress(PeersUnavailable):  # it is tried again
-            door.open()
+            control_socket.open()
 
 
 def _shut(listener: socket.socket, run_dir: RunDir, process: int) -> None:

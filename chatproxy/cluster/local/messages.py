@@ -33,7 +33,7 @@ _SHORTAGES = frozenset(
 Answer = Callable[[Message], Message]
 
 
-class Gone(Exception):
+class WorkerEnded(Exception):
     """Nobody is behind a socket any more: its worker has ended."""
 
 
@@ -43,7 +43,7 @@ class Gone(Exception):
 def ask(path: Path, question: Message, seconds: float) -> Message:
     """Ask the worker behind a socket.
 
-    :raises Gone: where it has ended.
+    :raises WorkerEnded: where it has ended.
     :raises PeersUnavailable: where no answer came within ``seconds``.
     """
     end = time.monotonic() + seconds
@@ -60,7 +60,7 @@ def is_open(path: Path) -> bool:
     try:
         with _connect(path, time.monotonic()):
             return True
-    except Gone:
+    except WorkerEnded:
         return False
     except PeersUnavailable:
         return True
@@ -84,7 +84,7 @@ def _connect(path: Path, end: float) -> socket.socket:
         if connection is not None:
             connection.close()
         if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
-            raise Gone from None
+            raise WorkerEnded from None
         raise PeersUnavailable("Another worker could not be asked.", retry_after=1) from None
 
 
