@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -184,6 +185,21 @@ def test_a_reader_whose_worker_has_ended_has_gone_long_before(
     wait_for(session.flag.is_set)
     assert session.reason is Reason.DISCONNECT
     assert len(elsewhere.remote_readers) == 0
+
+
+def test_a_look_that_no_thread_can_be_had_for_is_made_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote_readers_module, "_SILENCE_SECONDS", 0.0)
+    elsewhere = Elsewhere(new_session(), patience=1000.0)
+    elsewhere.open()
+    elsewhere.ended = True
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", mock.Mock(side_effect=RuntimeError))
+        elsewhere.remote_readers.sweep()
+    assert len(elsewhere.remote_readers) == 1
+    elsewhere.remote_readers.sweep()
+    wait_for(lambda: len(elsewhere.remote_readers) == 0)
 
 
 def threads_named(name: str) -> list[threading.Thread]:
