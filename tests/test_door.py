@@ -451,7 +451,7 @@ def test_the_door_stays_open_when_threads_are_short(
     shortages = [1, 1]
 
     def start_if_possible(self: threading.Thread) -> None:
-        if self.name == "chatproxy-answer" and shortages:
+        if self.name == "chatproxy-reply" and shortages:
             shortages.pop()
             raise RuntimeError("can't start new thread")
         start(self)

@@ -1,12 +1,12 @@
-"""The workers of one host: a directory in which each has a socket, and each key is a link to one.
+"""The workers of one host: a directory in which each has a socket, and each lease is a link to one.
 
-A key is held by whoever made the symbolic link of its name, which the system lets only one do. The
-link leads to the holder's socket, at which it can be asked. A worker that has died leaves a socket
-behind which nobody is; whoever meets it removes it with all that leads there.
+A worker holds a key if it has made the symbolic link of that key's name: the system lets only one
+do so. The link leads to the holder's socket, where it can be asked. A worker that dies leaves a
+socket at which nobody listens; whoever meets it removes it, with all links to it.
 
 A link whose socket is missing is another matter: somebody may have tidied up, and the worker will
-make it again. So will it make the links, if the whole directory was removed. Whoever needs a key
-meanwhile waits a little, rather than take it for free.
+make its socket again, and its links too if the whole directory was removed. Whoever needs such a
+key meanwhile waits a little, and does not take it for free.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .control_socket import SETTLING_SECONDS, ControlSocket
 from .messages import WorkerEnded
 from .run_dir import unusable
 
-#: How often a key is tried whose holders die or let go in just that moment.
-_TRIES = 100
+#: How often a key is tried if its holders die or free it just then.
+_ATTEMPTS = 100
 #: Seconds between two looks for what was removed.
 _LOOK_SECONDS = 0.02
 
 
 class LocalPeers:
-    """Peers on this host, which meet in a run directory.
+    """Peers on this host, which meet in a run directory; see ``Peers``.
 
     :param control_socket: this worker's, in that directory.
     :param scope: the name of the application; those of other names are not in the way.
@@ -41,9 +41,9 @@ class LocalPeers:
     def __init__(self, control_socket: ControlSocket, scope: str) -> None:
         self._control_socket = control_socket
         self._scope = scope
-        #: What this worker holds or takes, for a directory that has to be made again.
+        #: What this worker holds or is taking, so that the links can be made again.
         self._held: set[LeaseKey] = set()
-        self._on_lost: Callable[[LeaseKey], None] = _keep
+        self._on_lost: Callable[[LeaseKey], None] = _ignore
         control_socket.on_return = self._link_again
 
     @property
@@ -51,13 +51,15 @@ class LocalPeers:
         """The name of this worker's socket."""
         return self._control_socket.name
 
-    def serve(self, answer: Callable[[Message], Message], lost: Callable[[LeaseKey], None]) -> None:
-        """Have questions answered."""
-        self._control_socket.serve(answer)
-        self._on_lost = lost
+    def serve(
+        self, handler: Callable[[Message], Message], on_lost: Callable[[LeaseKey], None]
+    ) -> None:
+        """Have requests answered."""
+        self._control_socket.serve(handler)
+        self._on_lost = on_lost
 
     def open(self) -> None:
-        """Open the control_socket."""
+        """Open the control socket."""
         self._control_socket.open()
 
     def check(self, *, allow_offline: bool = False) -> None:
@@ -70,11 +72,11 @@ class LocalPeers:
         """Make the link, unless it is there and leads to a worker that lives."""
         me = self._control_socket.name
         is_new = key not in self._held
-        self._held.add(key)  # now, so that no directory that is made again is without it
+        self._held.add(key)  # now, so that a directory that is made again has it
         holder = None
         try:
             holder = self._take(key, me)
-            self._control_socket.open()  # or else what was made there is gone
+            self._control_socket.open()  # if it was removed meanwhile, so was the link
             if holder is None and self._control_socket.settling:
                 raise PeersUnavailable("The run directory was removed; try again.", retry_after=1)
         except (OSError, PeersUnavailable) as error:
@@ -111,15 +113,15 @@ class LocalPeers:
                 if self._control_socket.is_me(os.readlink(path)):
                     os.unlink(path)
 
-    def ask(self, holder: str, question: Message, seconds: float) -> Message:
-        """Ask at the holder's socket."""
+    def ask(self, holder: str, request: Message, seconds: float) -> Message:
+        """Send a request to the holder's socket. One that has ended knows nothing."""
         try:
-            return self._control_socket.ask(holder, question, seconds)
+            return self._control_socket.ask(holder, request, seconds)
         except WorkerEnded:
             return {"state": PeerState.UNKNOWN}
 
     def close(self) -> None:
-        """Take the socket away, and all links to it."""
+        """Remove the socket, and all links to it."""
         self._control_socket.close()
 
     def _path(self, key: LeaseKey) -> str:
@@ -130,12 +132,12 @@ class LocalPeers:
     def _take(self, key: LeaseKey, me: str) -> str | None:
         path = self._path(key)
         self._wait_for(path)
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             holder = _link(path, me)
             if holder is None or self._lives(holder, path):
                 return holder
             self._control_socket.sweep()
-        raise PeersUnavailable("The id could not be had; try again.", retry_after=1)
+        raise PeersUnavailable("Could not reserve the session id; try again.", retry_after=1)
 
     def _wait_for(self, path: str) -> None:
         """Give the others the time to make a link again that was removed with the directory."""
@@ -145,7 +147,7 @@ class LocalPeers:
     def _lives(self, holder: str, path: str) -> bool:
         """Whether the worker to which a link leads has not ended.
 
-        One whose socket was removed has the time to make it again.
+        If its socket was removed, it has the time to make it again.
         """
         end = time.monotonic() + SETTLING_SECONDS
         while not self._control_socket.lives(holder):
@@ -156,7 +158,7 @@ class LocalPeers:
         return True
 
     def _link_again(self, me: str) -> None:
-        """Make all links anew."""
+        """Make all links anew. With the directory locked."""
         lost = []
         for key in self._held.copy():
             path = self._path(key)
@@ -186,5 +188,5 @@ def _link(path: str, me: str) -> str | None:
             return None
 
 
-def _keep(_key: LeaseKey) -> None:
-    """Nothing is done about a key that is lost."""
+def _ignore(_key: LeaseKey) -> None:
+    """Do nothing."""
