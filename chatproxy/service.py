@@ -54,7 +54,7 @@ class Library:
         return None if reading.over else reading
 
     def _open_elsewhere(self, key: SessionKey, after: int) -> Reading | None:
-        holder = self._coordinator.find(lease_key(key))
+        holder = self._coordinator.holder(lease_key(key))
         if holder is None:
             raise _not_found()
         ask = partial(self._coordinator.ask, holder)

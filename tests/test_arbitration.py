@@ -136,7 +136,7 @@ def test_whoever_waits_too_long_is_told_so_and_is_not_in_the_way() -> None:
 def test_tries_come_to_an_end() -> None:
     begun = time.monotonic()
     with pytest.raises(PeersUnavailable) as caught:
-        list(Coordinator.tries())
+        list(Coordinator.attempts())
     assert caught.value.retry_after == 1
     assert 0.1 <= time.monotonic() - begun < PATIENCE
 
@@ -169,7 +169,7 @@ def test_without_the_table_nothing_is_taken(told: list[tuple[str, str]]) -> None
         with pytest.raises(PeersUnavailable):
             coordinator.take(A, to_begin=to_begin)
     with pytest.raises(PeersUnavailable):
-        coordinator.take_any(iter([A, B]))
+        coordinator.take_first(iter([A, B]))
     assert told == [("take", "unavailable")] * 3
 
 
@@ -179,7 +179,7 @@ def test_who_may_run_alone_takes_what_begins_and_nothing_else() -> None:
     coordinator = new_coordinator(table, allow_offline=True)
     table.away = True
     assert coordinator.take(A, to_begin=True) is None
-    assert coordinator.take_any(iter([A])) == A
+    assert coordinator.take_first(iter([A])) == A
     with pytest.raises(PeersUnavailable):
         coordinator.take(A)
 
@@ -189,12 +189,12 @@ def test_of_several_keys_the_first_is_taken_that_nobody_holds() -> None:
     one, two = new_coordinator(table), new_coordinator(table)
     keys: list[LeaseKey] = [("place", "ada", str(number)) for number in range(3)]
     one.take(keys[0])
-    assert two.take_any(iter(keys)) == keys[1]
+    assert two.take_first(iter(keys)) == keys[1]
     # What this worker holds itself is somebody's place, too.
-    assert two.take_any(iter(keys)) == keys[2]
-    assert two.take_any(iter(keys)) is None
+    assert two.take_first(iter(keys)) == keys[2]
+    assert two.take_first(iter(keys)) is None
     one.free(keys[0], keys[1])
-    assert two.take_any(iter(keys)) == keys[0]
+    assert two.take_first(iter(keys)) == keys[0]
 
 
 # ---- to ask -------------------------------------------------------------------------------------

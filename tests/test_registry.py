@@ -28,8 +28,8 @@ from chatproxy.cluster.local.peers import LocalPeers
 from chatproxy.cluster.local.run_dir import RunDir
 from chatproxy.cluster.peers import LeaseKey
 from chatproxy.cluster.registry import Registry
-from chatproxy.cluster.reservations import Reservations
 from chatproxy.cluster.rpc import RpcDispatcher
+from chatproxy.cluster.session_table import SessionTable
 from chatproxy.config import Settings
 from chatproxy.errors import (
     ChatProxyError,
@@ -56,7 +56,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
     """Moves only by hand, for the registries that are made from here on."""
     clock = HandClock()
     monkeypatch.setattr(
-        registry_module, "Reservations", lambda *limits: Reservations(*limits, clock)
+        registry_module, "SessionTable", lambda *limits: SessionTable(*limits, clock)
     )
     return clock
 
@@ -954,7 +954,8 @@ def test_a_stop_that_asks_while_its_session_begins_is_not_told_that_it_is_not_th
         finish_when_cancelled(here, begun[0])
 
     monkeypatch.setattr(here.coordinator, "is_busy", lambda _key: True)
-    monkeypatch.setattr(here, "_lock", LockWithAGap(here._lock, begin))
+    sessions = here._sessions
+    monkeypatch.setattr(sessions, "_lock", LockWithAGap(sessions._lock, begin))
     receipt = there.cancel(SessionKey("", "session_1"), time.monotonic())
     assert begun[0].flag.is_set()
     assert receipt is not None
@@ -1069,7 +1070,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.clock = HandClock()
         self.patch.setattr(
-            registry_module, "Reservations", lambda *limits: Reservations(*limits, self.clock)
+            registry_module, "SessionTable", lambda *limits: SessionTable(*limits, self.clock)
         )
         self.table = Table()
         self.workers = [self.new_worker() for _ in range(3)]

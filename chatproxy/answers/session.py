@@ -200,6 +200,11 @@ class StreamSession:
                 self._abort_hooks.clear()
             return self.outcome
 
+    @property
+    def was_refused(self) -> bool:
+        """Whether there is no answer at all: it failed before its first event."""
+        return self.refusal is not None and not self.events
+
     def age(self) -> float:
         """Seconds since it was started."""
         return time.monotonic() - self.started_at

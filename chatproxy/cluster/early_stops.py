@@ -1,9 +1,11 @@
 """Early Stops: the ids whose Stop came before their start, remembered for half a minute.
 
-No client can push out those of others. Each belongs to its owner, or where owners are not known to
-the address that it came from; if there are too many, whoever has most makes room, the oldest first.
-Of IPv6 a client has many addresses: a network of 64 bits at the least, often a site of 48 (RFC
-6177). So the site that has most makes room, and in it the network that has most.
+No client can push out those of others. Each early Stop belongs to its owner or, if owners are not
+known, to the address that it came from. If there are too many, whoever has most makes room, the
+oldest first. One client has many IPv6 addresses: at least a network of 64 bits, often a site of 48
+(RFC 6177). So the site that has most makes room, and in it the network that has most.
+
+Not safe to use from several threads at once.
 """
 
 from __future__ import annotations
@@ -31,8 +33,6 @@ class EarlyStops:
     def __init__(self, timer: Callable[[], float], give_up: Callable[[SessionKey], None]) -> None:
         self._timer = timer
         self._give_up = give_up
-        #: How many had to make room for others, in all.
-        self.forgotten = 0
         self._until: dict[SessionKey, float] = {}  # the oldest first
         #: The client of each: its site, and its network.
         self._networks: dict[SessionKey, tuple[str, str]] = {}
@@ -45,8 +45,12 @@ class EarlyStops:
     def __contains__(self, key: SessionKey) -> bool:
         return self._timer() < self._until.get(key, 0.0)
 
-    def add(self, key: SessionKey, client: str) -> None:
-        """Remember one, or do so for longer; then it still belongs to whoever came first."""
+    def add(self, key: SessionKey, client: str = "") -> bool:
+        """Remember one, or remember it for longer: then it still belongs to whoever came first.
+
+        :param client: the address that it came from.
+        :returns: whether another one had to make room.
+        """
         self.expire()
         site, network = self._networks.get(key) or _networks(key.owner, client)
         if key in self._until:
@@ -59,6 +63,9 @@ class EarlyStops:
             self._make_room(site)
         elif len(self._until) > _MOST:
             self._make_room(self._sites.largest())
+        else:
+            return False
+        return True
 
     def expire(self) -> None:
         """Give up those that are too old."""
@@ -74,7 +81,6 @@ class EarlyStops:
         networks = self._in_site[site]
         key = next(networks.of(networks.largest()))
         self._remove(key)
-        self.forgotten += 1
         self._give_up(key)
 
     def _remove(self, key: SessionKey) -> None:
@@ -87,7 +93,7 @@ class EarlyStops:
 
 
 def _networks(owner: str, client: str) -> tuple[str, str]:
-    """The site and the network that a Stop counts for; an owner is both, whatever the address."""
+    """The site and the network that a Stop counts for. An owner is both, whatever the address."""
     if owner:
         return f"owner {owner}", ""
     try:
