@@ -23,12 +23,12 @@ from flask_cors import CORS
 from . import scopes, signals
 from .answers.session import StreamSession
 from .answers.transcript import Transcript
-from .cluster.local.control_socket import Door
+from .cluster.local.control_socket import ControlSocket
 from .cluster.local.peers import LocalPeers
 from .cluster.local.run_dir import RunDir
-from .cluster.peers import Peers
+from .cluster.peers import Peers, PeerState
 from .cluster.registry import Registry
-from .cluster.rpc import Desk
+from .cluster.rpc import RpcDispatcher
 from .config import Settings, unknown_names
 from .errors import ConfigError, PeersUnavailable
 from .observability import logs
@@ -134,8 +134,8 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
     scope = scopes.claim(app, extension.name, settings.name or app.name)
     alone = scopes.is_alone(scope)  # with files of its own, which nobody would take over
     metrics = Metrics(app, None if alone else lambda: run_dir.path / "metrics", scope)
-    door = Door(run_dir, scope)
-    peers = _find_peers(settings, door, scope)
+    control_socket = ControlSocket(run_dir, scope)
+    peers = _find_peers(settings, control_socket, scope)
     registry = Registry(settings, app, peers)
     upstream = ChatCompletions(settings, ThreadedResolver())
     runner = CoroutineRunner()
@@ -147,17 +147,18 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         spawn=lambda coroutine: _own_context().run(runner.spawn, coroutine),
         tell=partial(_tell, app),
     )
-    dispatcher = Desk(registry, service, scope)
-    peers.serve(_weakly(dispatcher.answer, {"state": "nothing"}), _weakly(registry.lose, None))
-    door.serve(dispatcher.answer)
+    dispatcher = RpcDispatcher(registry, service.remote_readers, scope)
+    unknown = {"state": PeerState.UNKNOWN}
+    peers.serve(_weakly(dispatcher.dispatch, unknown), _weakly(registry.lose, None))
+    control_socket.serve(dispatcher.dispatch)
     shutdown = Shutdown(
         registry.drain,
-        others=door.others,
-        is_another_ready=partial(door.is_anyone, "ready"),
-        close=(registry.close, door.close),
+        others=control_socket.others,
+        is_another_ready=partial(control_socket.is_anyone, PeerState.READY),
+        close=(registry.close, control_socket.close),
         grace=settings.grace,
     )
-    presence = _Presence(shutdown, peers, door)
+    presence = _Presence(shutdown, peers, control_socket)
     state = State(
         app=app,
         settings=settings,
@@ -173,7 +174,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         owner=extension.owner,
         preparers=extension.preparers,
     )
-    if settings.peers != "local":  # whose door closes by itself
+    if settings.peers != "local":  # whose control socket closes by itself
         weakref.finalize(state, _leave, peers).atexit = False
     return state
 
@@ -181,10 +182,10 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
 class _Presence:
     """This worker among the others, and for the signals of its process."""
 
-    def __init__(self, shutdown: Shutdown, peers: Peers, door: Door) -> None:
+    def __init__(self, shutdown: Shutdown, peers: Peers, control_socket: ControlSocket) -> None:
         self._shutdown = shutdown
         self._peers = peers
-        self._door = door
+        self._control_socket = control_socket
         shutdown.listen()
 
     def attend(self) -> None:
@@ -192,7 +193,7 @@ class _Presence:
         self._shutdown.listen()
         with suppress(PeersUnavailable):
             self._peers.open()
-            self._door.open()
+            self._control_socket.open()
 
 
 def _tell(app: Flask, session: StreamSession) -> None:
@@ -250,9 +251,9 @@ def _tell_unfinished(app: Flask, part: str, why: str) -> None:
     signals.request_unfinished.send(app, part=part, why=why)
 
 
-def _find_peers(settings: Settings, door: Door, scope: str) -> Peers:
+def _find_peers(settings: Settings, control_socket: ControlSocket, scope: str) -> Peers:
     if settings.peers == "local":
-        return LocalPeers(door, scope)
+        return LocalPeers(control_socket, scope)
     if find_spec("redis") is None:
         raise ConfigError("CHATPROXY_PEERS needs redis: pip install 'chatproxy[redis]'.")
     # Not above: it takes 0.1 s and 8 MB.

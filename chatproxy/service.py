@@ -32,12 +32,13 @@ from .answers.producer import Call, produce
 from .answers.question import Question
 from .answers.readers import PeerReading, Reading, SessionReading
 from .answers.receipt import Receipt
-from .answers.session import Outcome, Reason, StreamSession
+from .answers.session import Outcome, Reason, SessionKey, StreamSession
 from .answers.shares import SlotPool
 from .answers.transcript import Transcript
 from .answers.watchdog import Watchdog
-from .cluster.registry import Registry, id_key
-from .cluster.remote_readers import Visits
+from .cluster.peers import PeerState
+from .cluster.registry import Registry, lease_key
+from .cluster.remote_readers import RemoteReaders
 from .config import Settings
 from .errors import (
     EventsGone,
@@ -50,8 +51,6 @@ from .errors import (
 from .protocols import native
 from .upstreams.base import Upstream
 
-#: How many sessions of one worker are listed at most; the latest ones.
-_MOST_LISTED = 1000
 #: Seconds without a question, beyond those in which a client may take nothing, after which a
 #: reader on another worker has gone.
 _PATIENCE = 5.0
@@ -82,16 +81,16 @@ class AnswerService:
     ) -> None:
         self._sender = sender
         self._registry = registry
-        self._coordinator = registry.arbitration
+        self._coordinator = registry.coordinator
         self._upstream = upstream
         self._spawn = spawn
         self._tell = tell
         #: The readers here of other workers.
-        self.remote_readers = Visits(
+        self.remote_readers = RemoteReaders(
             registry.find,
             sender,
             settings.reader_timeout + _PATIENCE,
-            registry.arbitration.has_ended,
+            registry.coordinator.has_ended,
         )
         #: Each reader has a connection, of which there are as many as for answers.
         readers = max(settings.max_sessions, _FEWEST_READERS)
@@ -104,15 +103,13 @@ class AnswerService:
             lambda: registry.idle and not self.remote_readers,
         )
 
-    def begin(
-        self, session_id: str, owner: str, question: Question, reconnect_seconds: float
-    ) -> Reading:
+    def begin(self, key: SessionKey, question: Question, reconnect_seconds: float) -> Reading:
         """Claim the id and have the answer made; return a reader of it.
 
         :param reconnect_seconds: see ``StreamSession``.
         :raises Refusal: if the id can't be had.
         """
-        session = self._registry.claim(session_id, owner, reconnect_seconds)
+        session = self._registry.claim(key, reconnect_seconds)
         try:
             self._watchdog.start()
             reading = SessionReading(session, 0, self._sender)
@@ -126,7 +123,7 @@ class AnswerService:
             raise
         return reading
 
-    def follow(self, session_id: str, owner: str, after: int) -> Reading | None:
+    def follow(self, key: SessionKey, after: int) -> Reading | None:
         """Read an answer, from the event after number ``after``.
 
         :returns: None if it has ended and there is nothing left to read.
@@ -135,62 +132,51 @@ class AnswerService:
         :raises InvalidRequest: if the answer has not so many events.
         :raises PeersUnavailable: if the worker that has it can't be asked.
         """
-        session = self._registry.find((owner, session_id))
+        session = self._registry.find(key)
         if session is None:
-            return self._follow_elsewhere((owner, session_id), after)
+            return self._follow_elsewhere(key, after)
         try:
             reading = SessionReading(session, after, self._sender)
         except ValueError:
             raise _too_high() from None
         return None if reading.over else reading
 
-    def _follow_elsewhere(self, key: tuple[str, str], after: int) -> Reading | None:
-        holder = self._coordinator.find(id_key(key))
+    def _follow_elsewhere(self, key: SessionKey, after: int) -> Reading | None:
+        holder = self._coordinator.holder(lease_key(key))
         if holder is None:
             raise _not_found()
         ask = partial(self._coordinator.ask, holder)
         reading = PeerReading(ask, self._coordinator.name, key, after)
         state, data = reading.begin()
-        if state == "over" and not data:
+        if state is PeerState.OVER and not data:
             return None
-        if state == "gone":
+        if state is PeerState.GONE:
             raise EventsGone(f"The events after number {after} are no longer held.")
-        if state == "beyond":
+        if state is PeerState.BEYOND:
             raise _too_high()
-        if state not in ("reading", "over"):
+        if state not in (PeerState.READING, PeerState.OVER):
             raise _not_found()
         return reading
 
-    def cancel(
-        self, session_id: str, owner: str, arrived: float, client: str = ""
-    ) -> Receipt | None:
+    def cancel(self, key: SessionKey, arrived: float, client: str = "") -> Receipt | None:
         """Stop an answer, as ``Registry.cancel`` does."""
         try:
-            return self._registry.cancel(session_id, owner, arrived, client)
+            return self._registry.cancel(key, arrived, client)
         finally:
             self._watchdog.start()
 
     def list_of(self, owner: str) -> list[dict[str, Any]]:
         """The owner's sessions, live and retained, of all workers that answer; latest first.
 
-        Each has ``sessionId``, ``phase``, ``outcome`` and ``reason`` (None while it lives),
-        ``events`` and ``ageSeconds``.
+        Each is as ``Registry.list_sessions`` has it.
         """
-        found = self.list_here(owner)
+        found = self._registry.list_sessions(owner)
         for name in self._coordinator.others():
             with suppress(PeersUnavailable):
                 _, answer = self._coordinator.ask(name, {"ask": "sessions", "owner": owner})
                 listed = answer.get("sessions")
                 found += listed if isinstance(listed, list) else []
         return sorted(found, key=lambda each: float(each["ageSeconds"]))
-
-    def list_here(self, owner: str | None) -> list[dict[str, Any]]:
-        """Those of this worker; all of them, with their owners, if no owner is given."""
-        found = [each for each in self._registry.all() if owner is None or each.owner == owner]
-        return [
-            {**_as_json(session), **({"owner": session.owner} if owner is None else {})}
-            for session in found[-_MOST_LISTED:]
-        ]
 
     def _end(
         self, session: StreamSession, call: Call | None, outcome: Outcome, refusal: Refusal | None
@@ -244,17 +230,6 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | N
         session.refusal = refusal
         session.log.append(native.failed(refusal))
     session.log.end()
-
-
-def _as_json(session: StreamSession) -> dict[str, Any]:
-    return {
-        "sessionId": session.id,
-        "phase": session.phase,
-        "outcome": session.outcome,
-        "reason": session.reason,
-        "events": session.events,
-        "ageSeconds": round(session.age(), 1),
-    }
 
 
 def _not_found() -> SessionNotFound:

@@ -9,16 +9,15 @@ from threading import Event
 
 import pytest
 
-from chatproxy.answers.session import Outcome, Reason, StreamSession
+from chatproxy.answers.session import Outcome, Reason, SessionKey, StreamSession
 from chatproxy.answers.watchdog import Watchdog
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
 
-from .servers import wait_for
-from .table import TablePeers
+from .support.table import TablePeers
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 LONG = 1000.0
 
 
@@ -38,7 +37,7 @@ class Watched:
         )
 
     def claim(self, session_id: str) -> StreamSession:
-        return self.registry.claim(session_id, "")
+        return self.registry.claim(SessionKey("", session_id))
 
     def begin(self, session_id: str = "session_1") -> StreamSession:
         session = self.claim(session_id)

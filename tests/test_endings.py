@@ -14,15 +14,16 @@ import requests
 
 import chatproxy.observability.logs  # noqa: F401 - it listens from then on
 from chatproxy.answers.question import Question
-from chatproxy.answers.session import Outcome, Phase, Reason
+from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey
 from chatproxy.answers.watchdog import WHOLE_SECONDS, Watchdog
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted
 from chatproxy.upstreams.chunks import ChunkReader
 
-from .servers import chat, events, mute_listener, new_id, wait_for
-from .table import TablePeers, service_of
+from .support.servers import chat, events, mute_listener, new_id
+from .support.table import TablePeers, service_of
+from .support.waiting import wait_for
 
 KEY = "sk-0123456789abcdef"
 
@@ -415,11 +416,14 @@ class Pieces:
         pass
 
 
+KEY_OF_IT = SessionKey("", "session")
+
+
 def begin(*pieces, log_bytes=1000):
     """An answer of these pieces: its session, and a reader of it."""
     registry = Registry(Settings(log_bytes=log_bytes), object(), TablePeers())
-    reader = service_of(registry, Pieces(*pieces)).begin("session", "", Question(b"{}"), 0.0)
-    return registry.find(("", "session")), reader
+    reader = service_of(registry, Pieces(*pieces)).begin(KEY_OF_IT, Question(b"{}"), 0.0)
+    return registry.find(KEY_OF_IT), reader
 
 
 def test_a_reader_that_lags_behind_a_whole_answer_loses_nothing():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 
-from .servers import ROOT
+from .support.servers import ROOT
 
 
 def floors_of_the_package() -> dict[str, str]:

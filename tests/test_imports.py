@@ -37,7 +37,6 @@ UPHILL = {
     ("answers.log", "server.direct_write"),
     ("answers.readers", "cluster.peers"),
     ("answers.readers", "server.direct_write"),
-    ("cluster.rpc", "service"),
 }
 
 #: What is imported by few modules alone.

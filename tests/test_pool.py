@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 from urllib3.connection import HTTPConnection
 
 from chatproxy.answers.coroutines import run
-from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
@@ -36,11 +35,11 @@ from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.transport import connection as connection_module
 from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 
-from .pieces import call_for_pieces, whole
-from .scripted import Scripted, chunk, requests_on, response
-from .servers import wait_for
+from .support.pieces import call_for_pieces, whole
+from .support.scripted import Scripted, chunk, requests_on, response
+from .support.sessions import new_session
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 
@@ -55,10 +54,6 @@ def pool_for(url: str) -> Iterator[ChatCompletions]:
         ChatCompletions(Settings(base_url=url, api_key="sk-test"), ThreadedResolver())
     ) as upstream:
         yield upstream
-
-
-def new_session() -> StreamSession:
-    return StreamSession("session_1", "", AnswerLog(1 << 20))
 
 
 def ask(upstream: ChatCompletions, user: bytes, session: StreamSession | None = None) -> bytes:

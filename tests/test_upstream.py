@@ -29,7 +29,6 @@ from responses import RequestsMock
 
 from chatproxy.answers.abort import AbortHandle
 from chatproxy.answers.coroutines import Coroutine, run
-from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.question import Question
 from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.config import Settings
@@ -44,12 +43,13 @@ from chatproxy.upstreams.chat_completions import (
 )
 from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 
-from .another import Another
-from .many import MANY, Many
-from .pieces import call_for_pieces, whole
-from .servers import black_hole, wait_for
+from .support.another import Another
+from .support.many import MANY, Many
+from .support.pieces import call_for_pieces, whole
+from .support.servers import black_hole
+from .support.sessions import new_session
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 KEY = "sk-0123456789abcdef"
 FAR = "http://deepseek.example"
 TRIES = 3
@@ -81,10 +81,6 @@ def connect() -> Iterator[Connect]:
             return upstream
 
         yield connect
-
-
-def new_session() -> StreamSession:
-    return StreamSession("session_1", "", AnswerLog(1 << 20))
 
 
 def ignore(_piece: bytes) -> bool:

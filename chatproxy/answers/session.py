@@ -29,10 +29,21 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum
+from typing import NamedTuple
 
 from ..errors import Refusal
 from .log import AnswerLog
 from .transcript import Transcript
+
+
+class SessionKey(NamedTuple):
+    """What a session is found by: the same id of two owners is two sessions.
+
+    ``owner`` is an opaque string, "" if owners are not known; ``id`` is the client's own.
+    """
+
+    owner: str
+    id: str
 
 
 class Phase(str, Enum):
@@ -72,18 +83,15 @@ _NEXT = {
 class StreamSession:
     """One answer. Safe to use from any thread.
 
-    :param session_id: the client's own id, already checked.
-    :param owner: whoever started it, as an opaque string; "" if owners are not known.
+    :param key: its owner, and the client's own id, already checked.
     :param log: takes the events of the answer.
     :param reconnect_seconds: how long a reader may take to come back after the last one has left;
         0 stops the answer as soon as it leaves.
     """
 
-    def __init__(
-        self, session_id: str, owner: str, log: AnswerLog, reconnect_seconds: float = 0.0
-    ) -> None:
-        self.id = session_id
-        self.owner = owner
+    def __init__(self, key: SessionKey, log: AnswerLog, reconnect_seconds: float = 0.0) -> None:
+        self.key = key
+        self.owner, self.id = key
         self.log = log
         self.reconnect_seconds = reconnect_seconds
         #: Since when nobody reads; None while somebody does.
@@ -214,6 +222,11 @@ class StreamSession:
                 self.outcome = Outcome.STOPPED if self.flag.is_set() else outcome
                 self._abort_hooks.clear()
             return self.outcome
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether there is no answer at all: it failed before its first event."""
+        return self.refusal is not None and not self.events
 
     def age(self) -> float:
         """Seconds since it was started."""

@@ -16,6 +16,7 @@ from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import signals
+from ..answers.session import SessionKey
 from ..errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
 from ..protocols import chat_request
 from ..protocols.headers import (
@@ -69,11 +70,12 @@ def stream() -> Response:
         request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
     )
     # Before the body is read and parsed: what is refused costs nothing else.
-    state.registry.check_claim(session_id, owner)
+    key = SessionKey(owner, session_id)
+    state.registry.check_claim(key)
     question = state.prepare(_read_payload(state))
     with ExitStack() as slots:
         slots.callback(state.server.take_thread())
-        reading = state.service.begin(session_id, owner, question, reconnect_seconds)
+        reading = state.service.begin(key, question, reconnect_seconds)
         follower = Follower(reading, state.settings.heartbeat, slots.pop_all().close)
     with _closed_if_it_fails(follower):
         signals.stream_started.send(state.app, session_id=session_id, owner=owner)
@@ -90,7 +92,7 @@ def stream_again(session_id: str) -> Response | tuple[str, int]:
         slots.callback(state.server.take_thread())
         # Without owners it is the answer that has so many readers, and no more.
         slots.callback(state.service.reader_slots.take(owner or session_id))
-        reading = state.service.follow(session_id, owner, after)
+        reading = state.service.follow(SessionKey(owner, session_id), after)
         if reading is None:
             return "", 204
         follower = Follower(reading, state.settings.heartbeat, slots.pop_all().close)
@@ -173,7 +175,8 @@ def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
     if is_session_id(session_id):
         signals.cancel_requested.send(state.app, session_id=session_id)
         try:
-            receipt = state.service.cancel(session_id, owner, arrived, request.remote_addr or "")
+            key = SessionKey(owner, session_id)
+            receipt = state.service.cancel(key, arrived, request.remote_addr or "")
         except PeersUnavailable as unavailable:
             body = jsonify(success=False, message=unavailable.message)
             return body, unavailable.status, unavailable.headers()

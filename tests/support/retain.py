@@ -3,7 +3,7 @@
 import gc
 import json
 
-from chatproxy.answers.session import Outcome
+from chatproxy.answers.session import Outcome, SessionKey
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 
@@ -25,7 +25,7 @@ def main():
     gc.collect()
     before = resident()
     for number in range(5000):
-        session = registry.claim(f"session_{number}", "")
+        session = registry.claim(SessionKey("", f"session_{number}"))
         for _ in range(20):
             session.log.append(blocks)
         session.events = 1000
@@ -38,7 +38,10 @@ def main():
         if number % 100 == 0:
             registry.sweep()
     kept = registry.all()
-    first, last = registry.find(("", "session_0")), registry.find(("", "session_4999"))
+    first, last = (
+        registry.find(SessionKey("", "session_0")),
+        registry.find(SessionKey("", "session_4999")),
+    )
     grown = resident() - before
     print(ALLOWED, grown, len(kept), int(first is not None), int(last is not None))
 
