@@ -59,7 +59,7 @@ tests-of-page: .venv/client
 floors: .venv/floors
 	$(FLOORS)/bin/python -m pytest -n 1 -p no:cacheprovider \
 	  tests/test_dialer.py tests/test_extension.py tests/test_failures.py tests/test_mocks.py \
-	  tests/test_route.py tests/test_upstream.py \
+	  tests/test_proxies.py tests/test_upstream.py \
 	  tests/test_cancellations.py::test_stop_hands_back_a_receipt_after_the_close \
 	  tests/test_peers_redis.py::test_it_runs_under_gevent
 

@@ -13,8 +13,9 @@ import pytest
 import trustme
 
 from chatproxy.config import Settings
+from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import chat_completions as call_module
-from chatproxy.upstreams.endpoint import Upstream
+from chatproxy.upstreams.chat_completions import ChatCompletions
 
 from .support.phases import Phases
 from .support.played import FAR, KEY, Connect, DeepSeek, Resolver
@@ -41,8 +42,10 @@ def connect() -> Iterator[Connect]:
     """Makes upstreams that are closed after the test."""
     with contextlib.ExitStack() as stack:
 
-        def connect(base_url: str = FAR, **settings: Any) -> Upstream:
-            upstream = Upstream(Settings(api_key=KEY, base_url=base_url, **settings))
+        def connect(base_url: str = FAR, **settings: Any) -> ChatCompletions:
+            upstream = ChatCompletions(
+                Settings(api_key=KEY, base_url=base_url, **settings), ThreadedResolver()
+            )
             stack.callback(upstream.close)
             return upstream
 

@@ -7,7 +7,7 @@ import requests
 
 from .support.servers import Client, chat, new_id
 
-#: One of each kind; :mod:`tests.test_payload` has them all.
+#: One of each kind; :mod:`tests.test_chat_request` has them all.
 BODIES = {
     b"": (400, "invalid_json"),
     b'{"messages": "\xff\xfe"}': (400, "invalid_json"),

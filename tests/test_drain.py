@@ -8,6 +8,7 @@ import weakref
 import pytest
 
 from chatproxy.answers.drain import Drain
+from chatproxy.answers.session import SessionKey
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import ShuttingDown
@@ -41,4 +42,4 @@ def test_a_start_that_comes_too_late_is_refused_without_asking_the_other_workers
     registry.drain.run(0.0)
     table.away = True
     with pytest.raises(ShuttingDown):
-        registry.claim("session_1", "")
+        registry.claim(SessionKey("", "session_1"))

@@ -8,6 +8,7 @@ import json
 import logging
 import queue
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -984,6 +985,16 @@ def test_a_worker_that_is_full_or_drains_does_not_read_the_body(
     site.app.extensions["chatproxy"].registry.drain.run(0.0)
     assert error_of(site.stream("session_2", data=b"{")) == (503, "shutting_down")
     assert silent.left.get(timeout=PATIENCE) == b""
+
+
+def test_without_the_package_for_redis_the_start_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    app = Flask("chat")
+    app.config.update(DEEPSEEK_BASE_URL="http://127.0.0.1:1", CHATPROXY_PEERS="redis://127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"pip install 'chatproxy\[redis\]'"):
+        ChatProxy(app)
 
 
 def test_an_owner_with_too_many_answers_is_refused_before_the_body_is_read(

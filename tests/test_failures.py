@@ -19,11 +19,11 @@ import pytest
 import requests
 
 from chatproxy import signals
-from chatproxy.answers.abort import Line, Step, Unreachable
 from chatproxy.answers.session import Phase, StreamSession
 from chatproxy.errors import UpstreamError
 from chatproxy.observability import logs
 from chatproxy.upstreams.transport import failures
+from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
 from .support.played import (
     EVENT,
@@ -66,9 +66,9 @@ def untrusted() -> ssl.SSLError:
 
 
 def failure(error: BaseException, step: Step) -> UpstreamError:
-    line = Line(on_sent=lambda: None)
-    line.enter(step, "deepseek.example:443")
-    return failures.unanswered(error, line)
+    exchange = Exchange()
+    exchange.enter(step, "deepseek.example:443")
+    return failures.unanswered(error, exchange)
 
 
 BEFORE_THE_ANSWER = [step for step in Step if step is not Step.ANSWER]

@@ -315,7 +315,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
         assert result.stdout == "started\n"
         return result
 
-    monkeypatch.setattr(cli, "_Server", Server)
+    monkeypatch.setattr("chatproxy.cli.gunicorn_server.GunicornServer", Server)
     return call
 
 

@@ -24,17 +24,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from urllib3.connection import HTTPConnection
 
-from chatproxy.answers.abort import Line
 from chatproxy.answers.coroutines import run
 from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
+from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import chat_completions as call_module
-from chatproxy.upstreams.chat_completions import UpstreamCall
-from chatproxy.upstreams.endpoint import Upstream
-from chatproxy.upstreams.transport import pool as connection_module
-from chatproxy.upstreams.transport.pool import current_line
+from chatproxy.upstreams.chat_completions import ChatCompletions
+from chatproxy.upstreams.transport import connection as connection_module
+from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 
+from .support.pieces import call_for_pieces, whole
 from .support.played import DeepSeek, Peer, certificate
 from .support.scripted import Scripted, chunk, response
 from .support.sessions import new_session
@@ -46,19 +46,20 @@ EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 
 @contextlib.contextmanager
-def pool_for(url: str) -> Iterator[Upstream]:
-    with contextlib.closing(Upstream(Settings(base_url=url, api_key="sk-test"))) as upstream:
+def pool_for(url: str) -> Iterator[ChatCompletions]:
+    with contextlib.closing(
+        ChatCompletions(Settings(base_url=url, api_key="sk-test"), ThreadedResolver())
+    ) as upstream:
         yield upstream
 
 
-def ask(upstream: Upstream, user: bytes, session: StreamSession | None = None) -> bytes:
+def ask(upstream: ChatCompletions, user: bytes, session: StreamSession | None = None) -> bytes:
     """All that this user is told, be it an answer or why there is none."""
     session = session or new_session()
-    call = UpstreamCall(upstream, user, session)
-    session.on_cancel(call.abort)
     told: list[bytes] = []
+    call = call_for_pieces(upstream, session, lambda piece: told.append(piece) is None, user)
     try:
-        run(call.receive(lambda piece: told.append(piece) is None))
+        run(whole(call))
     except UpstreamError as error:
         told.append(error.message.encode())
     except Aborted:
@@ -68,7 +69,7 @@ def ask(upstream: Upstream, user: bytes, session: StreamSession | None = None) -
     return b"".join(told)
 
 
-def ask_for(seconds: float, upstream: Upstream, user: bytes) -> bytes:
+def ask_for(seconds: float, upstream: ChatCompletions, user: bytes) -> bytes:
     """The same, stopped after so many seconds, as the idle timer does."""
     session = new_session()
     timer = threading.Timer(seconds, session.cancel, [Reason.IDLE])
@@ -382,7 +383,7 @@ def test_who_reads_by_way_of_urllib3_keeps_the_rule_too(
     played: Played, answer: str, over: bytes, read: str
 ) -> None:
     def ask_by_urllib3() -> bytes:
-        current_line.set(Line(on_sent=lambda: None))
+        current_exchange.set(Exchange())
         found = played.upstream.send(played.upstream.prepare(b"user 1"))
         if read == "content":
             return bytes(found.content)

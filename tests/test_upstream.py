@@ -26,19 +26,25 @@ import requests
 import trustme
 from responses import RequestsMock
 
-from chatproxy.answers.abort import Line
+from chatproxy.answers.abort import AbortHandle
 from chatproxy.answers.coroutines import Coroutine, run
-from chatproxy.answers.session import Phase, Reason
+from chatproxy.answers.question import Question
+from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
+from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams import endpoint as upstream_module
-from chatproxy.upstreams.chat_completions import LONGEST_PAUSE, UpstreamCall
-from chatproxy.upstreams.endpoint import Upstream
-from chatproxy.upstreams.transport.pool import current_line
+from chatproxy.upstreams.chat_completions import (
+    LONGEST_PAUSE,
+    ChatCompletionCall,
+    ChatCompletions,
+)
+from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 
 from .support.another import Another
 from .support.many import MANY, Many
+from .support.pieces import whole
 from .support.played import (
     BODY,
     DONE,
@@ -70,30 +76,33 @@ def deepseek(played: DeepSeek) -> DeepSeek:
     return played
 
 
-def failure_of(call: UpstreamCall) -> UpstreamError:
+def failure_of(call: ChatCompletionCall) -> UpstreamError:
     with pytest.raises(UpstreamError) as caught:
-        pieces_of(call)
+        run(whole(call))
     call.close()
     return caught.value
 
 
-def pieces_of(call: UpstreamCall) -> list[bytes]:
-    """All that comes."""
-    pieces: list[bytes] = []
+class FirstPiece:
+    """Takes one piece at a time; the rest is left."""
 
-    def take(piece: bytes) -> bool:
-        pieces.append(piece)
-        return True
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
 
-    assert run(call.receive(take))
-    return pieces
+    def __call__(self, piece: bytes) -> bool:
+        self.pieces.append(piece)
+        return False
 
 
-def one_piece_of(call: UpstreamCall) -> bytes:
-    """What comes first; the rest is left."""
-    pieces: list[bytes] = []
-    run(call.receive(lambda piece: pieces.append(piece) is not None))
-    return pieces[0]
+def begun_call(
+    upstream: ChatCompletions, session: StreamSession | None = None
+) -> ChatCompletionCall:
+    """A call of which the first piece has come."""
+    first = FirstPiece()
+    call = new_call(upstream, session, first)
+    assert not run(whole(call))
+    assert first.pieces == [EVENT]
+    return call
 
 
 # --- what DeepSeek's answers become
@@ -104,18 +113,6 @@ def mocked() -> Iterator[RequestsMock]:
     """Answers in DeepSeek's place without a network."""
     with RequestsMock() as mock:
         yield mock
-
-
-class PausesNoted(threading.Event):
-    """A flag that is not waited for; the pauses are only written down."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pauses: list[float | None] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.pauses.append(timeout)
-        return False
 
 
 def answer_with(mocked: RequestsMock, status: int, **details: Any) -> None:
@@ -313,19 +310,21 @@ def test_a_later_try_may_succeed(connect: Connect, mocked: RequestsMock) -> None
     answer_with(mocked, 503)
     answer_with(mocked, 200, body=requests.ConnectionError())
     answer_with(mocked, 200, body=EVENT + DONE)
-    assert b"".join(pieces_of(new_call(connect()))) == EVENT + DONE
+    pieces: list[bytes] = []
+    assert run(whole(new_call(connect(), take=lambda piece: pieces.append(piece) is None)))
+    assert b"".join(pieces) == EVENT + DONE
     assert [call.request.body for call in mocked.calls] == [BODY] * 3
 
 
-def pauses_after(
-    connect: Connect, mocked: RequestsMock, retry_after: str | None
-) -> list[float | None]:
-    session = new_session()
-    session.flag = noted = PausesNoted()
+def pauses_after(connect: Connect, mocked: RequestsMock, retry_after: str | None) -> list[float]:
+    """The pauses between all tries, none of which is taken."""
+    pauses = list[float]()
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     answer_with(mocked, 503, headers=headers)
-    failure_of(UpstreamCall(connect(), BODY, session))
-    return noted.pauses
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(AbortHandle, "sleep", lambda _handle, pause: pauses.append(pause))
+        failure_of(new_call(connect()))
+    return pauses
 
 
 @pytest.mark.parametrize("seconds", ["7", " 20 "])
@@ -339,7 +338,7 @@ def test_the_pause_may_be_given_as_a_date(connect: Connect, mocked: RequestsMock
     date = email.utils.formatdate(time.time() + 10, usegmt=True)
     pauses = pauses_after(connect, mocked, date)
     assert len(pauses) == TRIES - 1
-    assert all(pause is not None and 5 <= pause <= 10 for pause in pauses)
+    assert all(5 <= pause <= 10 for pause in pauses)
 
 
 @pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5", "٣", "0"])
@@ -351,7 +350,7 @@ def test_without_a_usable_wish_the_pauses_grow(
 ) -> None:
     monkeypatch.setattr(call_module, "FIRST_PAUSE", 4.0)
     first, second = pauses_after(connect, mocked, retry_after)
-    assert 2.0 <= (first or 0) <= 4.0 <= (second or 0) <= 8.0
+    assert 2.0 <= first <= 4.0 <= second <= 8.0
 
 
 def test_who_asks_for_too_long_a_pause_is_not_waited_for(
@@ -389,7 +388,9 @@ def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSe
 
 
 def test_without_a_key_no_authorization_is_sent(deepseek: DeepSeek) -> None:
-    with contextlib.closing(Upstream(Settings(base_url=deepseek.url))) as upstream:
+    with contextlib.closing(
+        ChatCompletions(Settings(base_url=deepseek.url), ThreadedResolver())
+    ) as upstream:
         calling = Calling(upstream)
         head, _ = deepseek.accept().request()
         calling.stop()
@@ -514,16 +515,22 @@ def aside() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def test_the_rest_of_an_answer_is_not_waited_for_any_longer_than_is_said(
+def fall_silent_after_done(deepseek: DeepSeek) -> Peer:
+    peer = begin_and_fall_silent(deepseek)
+    peer.chunk(DONE)
+    return peer
+
+
+def test_the_end_of_the_body_is_not_waited_for_without_end(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
-    call = new_call(connect(deepseek.url))
-    aside.submit(begin_and_fall_silent, deepseek)
-    assert one_piece_of(call) == EVENT
+    call = connect(deepseek.url).call(Question(BODY), new_session())
+    peer = aside.submit(fall_silent_after_done, deepseek)
+    assert run(whole(call))
     begun = time.monotonic()
-    call.drain(0.05)
-    assert time.monotonic() - begun < PATIENCE
     call.close()
+    assert time.monotonic() - begun < PATIENCE
+    assert peer.result(PATIENCE).sees_the_end()
 
 
 # --- the pool
@@ -577,13 +584,13 @@ def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
 ) -> None:
     """The bytes that had come before are read; the socket under them is shut."""
     upstream = connect(deepseek.url)
-    line = Line(on_sent=lambda: None)
-    current_line.set(line)
+    exchange = Exchange()
+    current_exchange.set(exchange)
     answered = aside.submit(lambda: deepseek.accept().answer())
     response = upstream.send(upstream.prepare(b"{}"))
     used = response.raw.connection
     answered.result(PATIENCE)
-    line.abort()
+    exchange.abort()
     assert response.content.endswith(DONE)
     assert used.sock is None
 
@@ -591,9 +598,8 @@ def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
 def test_a_call_that_is_closed_amid_its_answer_closes_the_connection(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
-    call = new_call(connect(deepseek.url))
     peer = aside.submit(begin_and_fall_silent, deepseek)
-    assert one_piece_of(call) == EVENT
+    call = begun_call(connect(deepseek.url))
     call.close()
     assert peer.result(PATIENCE).sees_the_end()
 
@@ -657,13 +663,12 @@ def test_what_came_before_the_abort_and_was_not_read_is_not_given_any_more(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
     session = new_session()
-    call = new_call(connect(deepseek.url), session)
     peer = aside.submit(begin_and_fall_silent, deepseek)
-    assert one_piece_of(call) == EVENT
+    call = begun_call(connect(deepseek.url), session)
     peer.result(PATIENCE).chunk(EVENT)
     session.cancel(Reason.USER)
     with pytest.raises(Aborted):
-        one_piece_of(call)
+        run(call.receive())
     call.close()
 
 
@@ -746,7 +751,7 @@ def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
     call = new_call(connect(deepseek.url), session)
     session.cancel(Reason.USER)
     with pytest.raises(Aborted):
-        pieces_of(call)
+        run(whole(call))
     call.close()
     assert deepseek.is_left_alone()
 
@@ -754,12 +759,12 @@ def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
 def the_abort_of_one_beside_many() -> None:
     many, session, ended = Many(), new_session(), list[int]()
     with DeepSeek() as deepseek:
-        upstream = Upstream(Settings(api_key=KEY, base_url=deepseek.url))
+        upstream = ChatCompletions(Settings(api_key=KEY, base_url=deepseek.url), ThreadedResolver())
         call = new_call(upstream, session)
 
         def receive() -> Coroutine[None]:
             with pytest.raises(Aborted):
-                yield from call.receive(lambda _piece: True)
+                yield from whole(call)
             ended.append(len(many.steps))
             call.close()
 

@@ -40,7 +40,7 @@ def to_send(receipt: Receipt, took_ms: float) -> dict[str, Any]:
 
     :param took_ms: the milliseconds from the arrival of the question to this answer.
     """
-    return {"state": "stopped", "tookMs": took_ms, **receipt.as_json()}
+    return {"tookMs": took_ms, **receipt.as_json()}
 
 
 def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:

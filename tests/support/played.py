@@ -15,9 +15,9 @@ import trustme
 from chatproxy.answers.coroutines import run
 from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.errors import Aborted
-from chatproxy.upstreams.chat_completions import UpstreamCall
-from chatproxy.upstreams.endpoint import Upstream
+from chatproxy.upstreams.chat_completions import ChatCompletionCall, ChatCompletions
 
+from .pieces import call_for_pieces, whole
 from .sessions import new_session
 from .waiting import PATIENCE, wait_for
 
@@ -27,17 +27,21 @@ BODY = b'{"messages": [{"role": "user", "content": "Hello"}], "stream": true}'
 EVENT = b'data: {"n": 1}\n\n'
 DONE = b"data: [DONE]\n\n"
 #: Makes an upstream of a base URL and settings; it is closed after the test.
-Connect = Callable[..., Upstream]
+Connect = Callable[..., ChatCompletions]
+
+
+def ignore(_piece: bytes) -> bool:
+    return True
 
 
 def new_call(
-    upstream: Upstream, session: StreamSession | None = None, body: bytes = BODY
-) -> UpstreamCall:
+    upstream: ChatCompletions,
+    session: StreamSession | None = None,
+    take: Callable[[bytes], bool] = ignore,
+    body: bytes = BODY,
+) -> ChatCompletionCall:
     """A call that a Stop of the session aborts."""
-    session = session or new_session()
-    call = UpstreamCall(upstream, body, session)
-    session.on_cancel(call.abort)
-    return call
+    return call_for_pieces(upstream, session or new_session(), take, body)
 
 
 class Peer:
@@ -139,17 +143,18 @@ class DeepSeek:
 class Calling:
     """A call that runs in a thread, as a producer's does."""
 
-    def __init__(self, upstream: Upstream, body: bytes = BODY) -> None:
+    def __init__(self, upstream: ChatCompletions, body: bytes = BODY) -> None:
         self.session = new_session()
-        self.call = new_call(upstream, self.session, body)
         self.pieces: queue.Queue[bytes] = queue.Queue()
+        take = self.pieces.put
+        self.call = new_call(upstream, self.session, lambda piece: take(piece) is None, body)
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            run(self.call.receive(lambda piece: self.pieces.put(piece) is None))
+            run(whole(self.call))
         except Exception as error:
             self.error = error
         finally:

@@ -3,7 +3,7 @@
 import gc
 import json
 
-from chatproxy.answers.session import Outcome
+from chatproxy.answers.session import Outcome, SessionKey
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 
@@ -27,7 +27,7 @@ def main():
     gc.collect()
     before = resident()
     for number in range(NUMBER):
-        session = registry.claim(f"session_{number}", "")
+        session = registry.claim(SessionKey("", f"session_{number}"))
         for _ in range(20):
             session.log.append(blocks)
         session.events = 1000
@@ -40,7 +40,7 @@ def main():
         if number % 100 == 0:
             registry.sweep()
     kept = registry.all()
-    first, last = registry.find(("", "session_0")), registry.find(("", f"session_{NUMBER - 1}"))
+    first, last = (registry.find(SessionKey("", f"session_{number}")) for number in (0, NUMBER - 1))
     grown = resident() - before
     print(ALLOWED, NUMBER, grown, len(kept), int(first is not None), int(last is not None))
 

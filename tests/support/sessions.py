@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from chatproxy.answers.log import AnswerLog
-from chatproxy.answers.session import StreamSession
+from chatproxy.answers.session import SessionKey, StreamSession
 
 
 def new_session(
     session_id: str = "session_1", owner: str = "", *, log_bytes: int = 1 << 20, grace: float = 0.0
 ) -> StreamSession:
     """One that has just begun, in the registry of nobody."""
-    return StreamSession(session_id, owner, AnswerLog(log_bytes), grace)
+    return StreamSession(SessionKey(owner, session_id), AnswerLog(log_bytes), grace)

@@ -1,4 +1,4 @@
-"""The link to Redis or Valkey: whether it is there, and one script at a time.
+"""The redis to Redis or Valkey: whether it is there, and one script at a time.
 
 A request must not wait for a Redis that is away. So every operation has its timeout, nothing is
 tried twice, and after a failure all others fail at once, until the one thread that keeps trying
@@ -50,7 +50,7 @@ class Uncertain(PeersUnavailable):
     """An operation was begun and not answered: Redis may have done it all the same."""
 
 
-class Link:
+class RedisClient:
     """Redis, by a URL as redis-py knows them, or one of Sentinels.
 
     ``redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]``, where user and
@@ -60,7 +60,7 @@ class Link:
     Nothing is opened before it is needed.
 
     :ivar slowest: the seconds that one try to reach Redis may ordinarily take.
-    :ivar stirred: set where it seems to have gone away, for the thread that keeps trying.
+    :ivar wake: set where it seems to have gone away, for the thread that keeps trying.
     :raises ConfigError: where the URL is none of these.
     """
 
@@ -75,7 +75,7 @@ class Link:
                 "/ ? # @ must be written as %2F %3F %23 %40."
             ) from None
         self.slowest = TIMEOUT + _SENTINEL_TIMEOUT * len(_sentinels(self._client))
-        self.stirred = threading.Event()
+        self.wake = threading.Event()
         self._places = threading.BoundedSemaphore(_AT_ONCE)
         self._lock = threading.Lock()
         self._away = False
@@ -155,13 +155,13 @@ class Link:
         # server that was made the first in the meantime.
         self._client.connection_pool.disconnect(inuse_connections=False)
         if new:
-            self.stirred.set()
+            self.wake.set()
             logger.warning(
                 "Redis is away: the other workers cannot be reached (%s)", self._text_of(error)
             )
 
     def _tell_deafness(self, error: Exception) -> None:
-        # Any other failure of the ear is one of the whole link as well, and told there.
+        # Any other failure of the ear is one of the whole redis as well, and told there.
         if isinstance(error, ResponseError) and not self._deaf:
             self._deaf = True
             logger.warning("The other workers cannot be heard (%s)", self._text_of(error))
