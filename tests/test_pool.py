@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import trustme
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from urllib3.connection import HTTPConnection
 
@@ -154,7 +154,7 @@ class Following:
             self.followed += 1
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(st.lists(SCRIPTS, min_size=2, max_size=6))
 def test_no_answer_contains_a_byte_of_anothers(scripts: list[Script]) -> None:
     following = Following(scripts)
@@ -165,7 +165,7 @@ def test_no_answer_contains_a_byte_of_anothers(scripts: list[Script]) -> None:
             wait_for(lambda: following.followed == len(scripted.asked))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(
     st.lists(st.sampled_from([b"100 Continue", b"102 Processing", b"103 Early Hints"]), max_size=4)
 )

@@ -800,7 +800,7 @@ QUESTIONS = st.dictionaries(
 )
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@settings(max_examples=300)
 @given(QUESTIONS)
 def test_any_question_has_an_answer(question: dict[str, object]) -> None:
     registry = new_registry()

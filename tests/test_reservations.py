@@ -426,7 +426,6 @@ TestAnyOrder.settings = settings(
 )
 
 
-@settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.text(st.characters(exclude_categories=()), max_size=8), unique=True))
 def test_names_of_any_kind_are_told_apart(names: list[str]) -> None:
     table = SessionTable(RETAIN, 1 << 20, 1 << 20, HandClock())
