@@ -1,8 +1,8 @@
 """Which mistakes in the core its tests would miss: ``python -m benchmarks.mutants``.
 
 Cosmic Ray (``make mutants`` installs it) makes one small change to a module after another, such as
-``<`` for ``<=``, and runs the tests of that module. A change that they do not notice has *survived*:
-a claim is missing or is made elsewhere, or the change makes no difference. Of all the changes that
+``<`` for ``<=``, and runs the tests of that module. If they do not notice, the change *survived*: a
+claim is missing or is made elsewhere, or the change makes no difference. Of all the changes that
 are possible a sample is tried, the same for the same seed: at most one at each place, and none of
 annotations. All of it happens in a copy of the tree.
 """
