@@ -1,4 +1,4 @@
-"""The wire of server-sent events: bytes in, blocks out; blocks in, bytes out. No I/O.
+"""Server-sent events: bytes in, blocks out; blocks in, bytes out. No I/O.
 
 The format is the WHATWG HTML standard, section 9.2 (Server-sent events):
 
@@ -68,7 +68,7 @@ class Decoder:
     def feed(self, piece: bytes) -> list[bytes]:
         """Take the next bytes; return the blocks that they complete, in order.
 
-        :raises UpstreamError: where an event grows beyond ``MAX_EVENT_BYTES``.
+        :raises UpstreamError: if an event grows beyond ``MAX_EVENT_BYTES``.
         """
         if self.is_between_events and piece.startswith(b"data:") and piece.endswith(b"\n\n"):
             blocks = piece[:-2].split(b"\n\n")

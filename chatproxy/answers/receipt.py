@@ -14,7 +14,7 @@ from .session import Phase
 class Receipt:
     """What a Stop did.
 
-    ``phase`` is where the answer was, ``stop_ms`` the milliseconds from the arrival of the Stop to
+    ``phase`` is the answer's phase at the Stop, ``stop_ms`` the milliseconds from the arrival of the Stop to
     the close of the connection to DeepSeek, ``events`` the number of DeepSeek's events until then.
     """
 
@@ -50,7 +50,7 @@ def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:
     full: ``stop_ms`` is rather too long than too short.
 
     :param elapsed_ms: the milliseconds from the arrival of the Stop until now.
-    :raises PeersUnavailable: where this is no receipt.
+    :raises PeersUnavailable: if this is no receipt.
     """
     try:
         detour = max(0.0, elapsed_ms - float(fields["tookMs"]))

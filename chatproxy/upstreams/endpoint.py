@@ -1,4 +1,4 @@
-"""Where an upstream answers: its address, its key, its pool of connections.
+"""The endpoint of an upstream: its address, its key, its pool of connections.
 
 Rules:
 
@@ -55,7 +55,7 @@ class _Session(requests.Session):
 
 
 class Endpoint:
-    """DeepSeek, as one application uses it: its address, its key, its pool of connections.
+    """The address, the key and the connections of one application's upstream.
 
     :param resolver: finds the addresses of its host.
     :raises ConfigError: if the environment names certificates or a proxy that can't be used.
