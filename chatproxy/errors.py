@@ -23,7 +23,8 @@ of them into a response.
 
 from __future__ import annotations
 
-#: The statuses of failures that may pass by themselves (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4; RFC 8470, 5.2).
+#: The statuses of failures that may pass by themselves (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4;
+#: RFC 8470, 5.2).
 PASSING = frozenset({408, 425, 429, *range(500, 600)})
 
 

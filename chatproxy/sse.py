@@ -5,9 +5,9 @@ The format is the WHATWG HTML standard, section 9.2 (Server-sent events):
 * Lines end with LF, CR or CRLF, and a CRLF may be split between two reads.
 * A byte-order mark at the very start is dropped.
 * A line that begins with a colon is a comment.
-* An empty line ends an event. An event without a ``data`` field is no event at all, and one
-  that is cut off by the end of the stream is discarded: whoever knows that it is whole all the same
-  feeds the line ends that it lacks.
+* An empty line ends an event. An event without a ``data`` field is no event at all. An event that
+  the end of the stream cuts off is discarded; a caller that knows it to be whole feeds the line
+  ends that it lacks.
 
 A *block* is what is left of an event or a comment: its lines as they came, joined with LF, without
 the empty line. ``b"data: {}"`` is an event, ``b": keep-alive"`` is a comment. Of an event the

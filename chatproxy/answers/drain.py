@@ -12,7 +12,7 @@ import time
 from ..errors import ShuttingDown
 from .session import Reason, StreamSession
 
-#: Seconds in which the application may store what it wants to keep of the answers that were stopped.
+#: Seconds in which the application may store what it wants to keep of stopped answers.
 TELL_SECONDS = 4.0
 
 

@@ -14,8 +14,9 @@ from .session import Phase
 class Receipt:
     """What a Stop did.
 
-    ``phase`` is the answer's phase at the Stop, ``stop_ms`` the milliseconds from the arrival of the Stop to
-    the close of the connection to DeepSeek, ``events`` the number of DeepSeek's events until then.
+    ``phase`` is the phase of the answer at the Stop. ``stop_ms`` are the milliseconds from the
+    arrival of the Stop to the close of the connection to DeepSeek, ``events`` the number of
+    DeepSeek's events until then.
     """
 
     session_id: str
