@@ -11,7 +11,6 @@ import email.utils
 import errno
 import gzip
 import os
-import queue
 import socket
 import ssl
 import threading
@@ -45,54 +44,36 @@ from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 
 from .support.another import Another
 from .support.many import MANY, Many
-from .support.pieces import call_for_pieces, whole
+from .support.pieces import whole
+from .support.played import (
+    BODY,
+    DONE,
+    EVENT,
+    FAR,
+    KEY,
+    Calling,
+    Connect,
+    DeepSeek,
+    Peer,
+    Resolver,
+    before_the_headers,
+    certificate,
+    mid_stream,
+    new_call,
+    silent,
+)
 from .support.servers import black_hole
 from .support.sessions import new_session
 from .support.waiting import PATIENCE, wait_for
 
-KEY = "sk-0123456789abcdef"
-FAR = "http://deepseek.example"
+pytestmark = pytest.mark.usefixtures("_plain_environment")
+
 TRIES = 3
-BODY = b'{"messages": [{"role": "user", "content": "Hello"}], "stream": true}'
-EVENT = b'data: {"n": 1}\n\n'
-DONE = b"data: [DONE]\n\n"
-Connect = Callable[..., ChatCompletions]
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that the machine sets for its proxies and certificates; short pauses."""
-    for name in os.environ:
-        if name.upper().endswith(("_PROXY", "_CA_BUNDLE")) or name == "NETRC":
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(call_module, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Makes upstreams that are closed after the test."""
-    with contextlib.ExitStack() as stack:
-
-        def connect(base_url: str = FAR, **settings: Any) -> ChatCompletions:
-            upstream = ChatCompletions(
-                Settings(api_key=KEY, base_url=base_url, **settings), ThreadedResolver()
-            )
-            stack.callback(upstream.close)
-            return upstream
-
-        yield connect
-
-
-def ignore(_piece: bytes) -> bool:
-    return True
-
-
-def new_call(
-    upstream: ChatCompletions,
-    session: StreamSession | None = None,
-    take: Callable[[bytes], bool] = ignore,
-) -> ChatCompletionCall:
-    return call_for_pieces(upstream, session or new_session(), take, BODY)
+def deepseek(played: DeepSeek) -> DeepSeek:
+    return played
 
 
 def failure_of(call: ChatCompletionCall) -> UpstreamError:
@@ -392,142 +373,6 @@ def test_a_stop_ends_the_pause_between_two_tries(connect: Connect, mocked: Reque
 # --- a real peer
 
 
-class Peer:
-    """One accepted connection, seen from DeepSeek's end."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-
-    def request(self) -> tuple[str, bytes]:
-        """The head and the body of the next request."""
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            byte = self.socket.recv(1)
-            assert byte, f"the peer left amid {head!r}"
-            head += byte
-        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
-        body = b""
-        while len(body) < int(fields.get("Content-Length", 0)):
-            piece = self.socket.recv(1 << 20)
-            assert piece, "the peer left amid the body"
-            body += piece
-        return head.decode(), body
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def begin(self, *fields: str) -> None:
-        lines = ["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *fields]
-        self.send("\r\n".join([*lines, "", ""]).encode())
-
-    def chunk(self, data: bytes) -> None:
-        self.send(b"%x\r\n%b\r\n" % (len(data), data))
-
-    def answer(self, *fields: str) -> None:
-        """A whole answer, after which the connection can be used again."""
-        self.request()
-        self.begin(*fields)
-        self.chunk(EVENT + DONE)
-        self.send(b"0\r\n\r\n")
-
-    def sees_the_end(self) -> bool:
-        """Whether the other side has closed; waits for it."""
-        try:
-            while self.socket.recv(65536):
-                continue
-        except ConnectionError:
-            return True
-        except ssl.SSLError:  # closed without TLS's goodbye
-            return True
-        return True
-
-
-class DeepSeek:
-    """A listening socket whose connections the test itself serves."""
-
-    def __init__(
-        self, tls: ssl.SSLContext | None = None, listener: socket.socket | None = None
-    ) -> None:
-        self._stack = contextlib.ExitStack()
-        self._tls = tls
-        self._listener = self._stack.enter_context(
-            listener or socket.create_server(("127.0.0.1", 0))
-        )
-        self._listener.settimeout(PATIENCE)
-        scheme = "https" if tls else "http"
-        self.url = "{}://{}:{}".format(scheme, *self._listener.getsockname())
-
-    def accept(self) -> Peer:
-        return Peer(self.secured(self.accept_plain()) if self._tls else self.accept_plain())
-
-    def accept_plain(self) -> socket.socket:
-        sock = self._stack.enter_context(self._listener.accept()[0])
-        sock.settimeout(PATIENCE)
-        return sock
-
-    def secured(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> socket.socket:
-        context = tls or self._tls
-        assert context is not None
-        return self._stack.enter_context(context.wrap_socket(sock, server_side=True))
-
-    def is_left_alone(self) -> bool:
-        """Whether no connection waits to be accepted."""
-        self._listener.setblocking(False)
-        try:
-            self._listener.accept()[0].close()
-        except BlockingIOError:
-            return True
-        finally:
-            self._listener.settimeout(PATIENCE)
-        return False
-
-    def __enter__(self) -> DeepSeek:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-
-class Calling:
-    """A call that runs in a thread, as a producer's does."""
-
-    def __init__(self, upstream: ChatCompletions) -> None:
-        self.session = new_session()
-        self.pieces: queue.Queue[bytes] = queue.Queue()
-        self.call = new_call(upstream, self.session, lambda piece: self.pieces.put(piece) is None)
-        self.error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            run(whole(self.call))
-        except Exception as error:
-            self.error = error
-        finally:
-            self.call.close()
-
-    def piece(self) -> bytes:
-        return self.pieces.get(timeout=PATIENCE)
-
-    def join(self) -> Exception | None:
-        """What the call ended with; None for an answer that was read to its end."""
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
-        return self.error
-
-    def stop(self) -> None:
-        """Cancel, and see that the call ends by that."""
-        assert self.session.cancel(Reason.USER)
-        assert isinstance(self.join(), Aborted)
-
-
-@pytest.fixture
-def deepseek() -> Iterator[DeepSeek]:
-    with DeepSeek() as deepseek:
-        yield deepseek
-
-
 def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSeek) -> None:
     calling = Calling(connect(deepseek.url + "/v1"))
     peer = deepseek.accept()
@@ -774,26 +619,6 @@ def test_cookies_are_not_kept(connect: Connect, deepseek: DeepSeek) -> None:
 # --- an abort in every phase
 
 
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def trusted(ca: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """An authority that the environment names."""
-    path = tmp_path / "ca.pem"
-    ca.cert_pem.write_to_path(path)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
-    return ca
-
-
-def certificate(ca: trustme.CA, host: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(host).configure_cert(context)
-    return context
-
-
 @pytest.fixture(params=["plain", "tls"])
 def either(request: pytest.FixtureRequest) -> Iterator[DeepSeek]:
     """DeepSeek without and with TLS."""
@@ -804,22 +629,8 @@ def either(request: pytest.FixtureRequest) -> Iterator[DeepSeek]:
         yield deepseek
 
 
-def before_the_headers(peer: Peer, calling: Calling) -> None:
-    wait_for(lambda: calling.session.phase is Phase.WAITING)
-
-
 def amid_the_headers(peer: Peer, calling: Calling) -> None:
     peer.send(b"HTTP/1.1 200 OK\r\nX-Field: ")
-
-
-def silent(peer: Peer, calling: Calling) -> None:
-    peer.begin()
-
-
-def mid_stream(peer: Peer, calling: Calling) -> None:
-    peer.begin()
-    peer.chunk(EVENT)
-    assert calling.piece() == EVENT
 
 
 def amid_a_chunk(peer: Peer, calling: Calling) -> None:
@@ -885,38 +696,6 @@ def test_an_abort_amid_the_connecting(connect: Connect, monkeypatch: pytest.Monk
         assert connecting.wait(PATIENCE)
         calling.stop()
     assert calling.session.phase is Phase.CONNECTING
-
-
-class Resolver:
-    """A look-up of names that takes as long as the test wants."""
-
-    def __init__(self, found: list[Any] | Exception) -> None:
-        self.asked: queue.Queue[str] = queue.Queue()
-        self.go_on = threading.Event()
-        self._found = found
-
-    def __call__(self, host: str, *_: Any, **__: Any) -> list[Any]:
-        self.asked.put(host)
-        self.go_on.wait(PATIENCE * 6)
-        if isinstance(self._found, Exception):
-            raise self._found
-        return self._found
-
-
-@pytest.fixture
-def resolve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Resolver]]:
-    """Puts a resolver in place; it lets go of everybody at the end."""
-    resolvers: list[Resolver] = []
-
-    def put(*addresses: tuple[str, int], error: Exception | None = None) -> Resolver:
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", each) for each in addresses]
-        resolvers.append(Resolver(error or found))
-        monkeypatch.setattr(socket, "getaddrinfo", resolvers[-1])
-        return resolvers[-1]
-
-    yield put
-    for resolver in resolvers:
-        resolver.go_on.set()
 
 
 def test_an_abort_amid_the_look_up_of_the_name(
@@ -1053,12 +832,12 @@ def test_a_certificate_of_an_authority_from_the_environment_is_accepted(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "another.example"])
 def test_a_certificate_that_cannot_be_verified_is_refused(
-    connect: Connect, request: pytest.FixtureRequest, ca: trustme.CA, host: str
+    connect: Connect, request: pytest.FixtureRequest, authority: trustme.CA, host: str
 ) -> None:
     """Neither one of an unknown authority, nor a known one's for another host."""
     if host != "127.0.0.1":
         request.getfixturevalue("trusted")
-    with DeepSeek(certificate(ca, host)) as deepseek:
+    with DeepSeek(certificate(authority, host)) as deepseek:
         calling = Calling(connect(deepseek.url))
         with contextlib.suppress(ssl.SSLError, ConnectionError):
             deepseek.accept()

@@ -347,7 +347,7 @@ appended = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     appended,
     st.lists(st.sampled_from([1, 7, 1000, 65536]), min_size=1, max_size=4).map(
