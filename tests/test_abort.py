@@ -96,9 +96,13 @@ def test_a_wait_that_is_over_is_not_ended_any_more() -> None:
 
 def test_the_error_that_an_abort_causes_counts_as_the_abort() -> None:
     handle = AbortHandle()
-    with pytest.raises(Aborted), handle.waiting(lambda: None):
+
+    def read() -> None:
         handle.abort()
         raise ConnectionResetError("the socket was shut down")
+
+    with pytest.raises(Aborted), handle.waiting(lambda: None):
+        read()
 
 
 def test_any_other_error_stays_what_it_is() -> None:
