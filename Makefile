@@ -3,6 +3,7 @@
 # make floors  tests with the oldest versions of what the package requires
 # make page    build the chat page anew
 # make bench   the measurements
+# make shape   the sizes of functions and folders, and who imports whom; COMMITS=v1 beside it
 # make clean   take away what these made
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ CLIENT := chatproxy/client
 FLOORS := $(CURDIR)/.venv/floors
 NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
 
-.PHONY: demo test checks lint types tests tests-of-page floors page page-is-built bench clean
+.PHONY: demo test checks lint types tests tests-of-page floors page page-is-built bench shape clean
 
 demo: .venv/runtime
 	$(BIN)/chatproxy demo --bind $(BIND)
@@ -71,6 +72,9 @@ bench: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.storm --minutes 1
 	$(BIN)/python -m benchmarks.page
+
+shape: .venv/runtime
+	$(BIN)/python -m benchmarks.shape $(COMMITS)
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
