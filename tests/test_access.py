@@ -14,9 +14,8 @@ from chatproxy.cluster.limits import Access, Seat
 from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable, TooManySessions
 
-from .table import Table, TablePeers
-
-PATIENCE = 20.0
+from .support.table import Table, TablePeers
+from .support.waiting import PATIENCE
 
 
 def new_access(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,10 +17,9 @@ from chatproxy.cluster.coordinator import Arbitration
 from chatproxy.cluster.peers import Key, Message
 from chatproxy.errors import PeersUnavailable
 
-from .servers import wait_for
-from .table import Table, TablePeers
+from .support.table import Table, TablePeers
+from .support.waiting import PATIENCE, in_a_thread, wait_for
 
-PATIENCE = 10.0
 A, B = ("id", "", "a"), ("id", "", "b")
 
 
@@ -43,12 +42,6 @@ def told() -> Iterator[list[tuple[str, str]]]:
 
     with signals.peer_asked.connected_to(note):
         yield found
-
-
-def in_a_thread(function: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=function, daemon=True)
-    thread.start()
-    return thread
 
 
 # ---- alone --------------------------------------------------------------------------------------

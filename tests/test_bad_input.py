@@ -5,7 +5,7 @@ import json
 import pytest
 import requests
 
-from .servers import Client, chat, new_id
+from .support.servers import Client, chat, new_id
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 

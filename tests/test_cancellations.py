@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from .attackers import ATTACKS, Attackers
-from .phases import PHASES, reach
-from .servers import Client, events, new_id, wait_for
+from .support.attackers import ATTACKS, Attackers
+from .support.phases import PHASES, reach
+from .support.servers import Client, events, new_id
+from .support.waiting import wait_for
 
 
 @pytest.fixture(params=PHASES)

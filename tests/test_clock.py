@@ -16,10 +16,9 @@ from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
 from chatproxy.service import Library
 
-from .servers import wait_for
-from .table import TablePeers
+from .support.table import TablePeers
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 LONG = 1000.0
 
 

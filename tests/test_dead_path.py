@@ -11,9 +11,9 @@ import pytest
 from chatproxy.errors import UpstreamError
 from chatproxy.upstreams.transport import dialer
 
-from . import networks
-from .networks import Elsewhere
-from .servers import wait_for
+from .support import networks
+from .support.networks import Elsewhere
+from .support.waiting import wait_for
 from .test_upstream import (
     EVENT,
     Calling,

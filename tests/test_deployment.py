@@ -16,8 +16,9 @@ import yaml
 
 from chatproxy.config import Settings, describe, unknown_names
 
-from .nginx import NGINX, SITE
-from .servers import ROOT, Process, clean_environment, wait_for
+from .support.nginx import NGINX, SITE
+from .support.servers import ROOT, Process, clean_environment
+from .support.waiting import wait_for
 
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "chatproxy.service"

@@ -19,10 +19,10 @@ from chatproxy.errors import Aborted
 from chatproxy.upstreams.transport import dialer as dialer_module
 from chatproxy.upstreams.transport.dialer import DEAD_AFTER, Dialer, interleaved
 
-from .another import Another
-from .servers import black_hole, wait_for
+from .support.another import Another
+from .support.servers import black_hole
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 HOST = "several.test"
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from chatproxy.server.disconnect import DisconnectWatcher
 
-from .servers import new_id, wait_for
+from .support.servers import new_id
+from .support.waiting import wait_for
 
 SCENARIOS = {
     "before_headers": {"never": "headers"},

@@ -31,9 +31,9 @@ from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable
 
-from .another import PATIENCE, Another, several
-from .servers import wait_for
-from .table import sit_down
+from .support.another import Another, several
+from .support.table import sit_down
+from .support.waiting import PATIENCE, wait_for
 
 #: What opens a door in another process, and prints its name.
 OPEN = """

@@ -15,14 +15,15 @@ import requests
 
 import chatproxy.observability.logs  # noqa: F401 - it listens from then on
 from chatproxy.answers.coroutines import run
-from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.producer import produce
-from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
+from chatproxy.answers.session import Outcome, Phase, Reason
 from chatproxy.answers.watchdog import WHOLE_SECONDS, Clock
 from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
 
-from .servers import chat, events, mute_listener, new_id, wait_for
+from .support.servers import chat, events, mute_listener, new_id
+from .support.sessions import new_session
+from .support.waiting import wait_for
 
 KEY = "sk-0123456789abcdef"
 
@@ -397,7 +398,7 @@ class Call:
 
 def test_a_reader_that_lags_behind_a_whole_answer_loses_nothing():
     """While it is waited for, the silence is not DeepSeek's."""
-    session = StreamSession("session", "", AnswerLog(10))
+    session = new_session(log_bytes=10)
     session.enter(Phase.WAITING)
     reader, call = session.log.reader(), Call(HI + STOP, USAGE)
     clock = Clock(Settings.load({}, {}), mock.Mock(), mock.Mock())
@@ -421,7 +422,7 @@ def test_a_reader_that_lags_behind_a_whole_answer_loses_nothing():
 
 
 def test_an_answer_whose_id_was_lost_says_so_and_is_not_called_aborted_by_its_client(caplog):
-    session = StreamSession("session", "", AnswerLog(1000))
+    session = new_session()
     session.enter(Phase.WAITING)
     call, registry = Call(HI), mock.Mock()
     producer = threading.Thread(target=run, args=(produce(session, call, registry),))

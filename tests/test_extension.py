@@ -20,9 +20,8 @@ from werkzeug.test import TestResponse
 from chatproxy import ChatProxy, ConfigError, Refusal, stream_ended, stream_started
 from chatproxy.config import describe
 
-from .servers import wait_for
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 USAGE = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
 NOT_FOUND = {"success": False, "message": "Session not found"}

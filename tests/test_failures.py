@@ -25,8 +25,9 @@ from chatproxy.errors import UpstreamError
 from chatproxy.observability import logs
 from chatproxy.upstreams.transport import failures
 
-from .servers import DeepSeek as SimulatedDeepSeek
-from .servers import new_id, wait_for
+from .support.servers import DeepSeek as SimulatedDeepSeek
+from .support.servers import new_id
+from .support.waiting import wait_for
 from .test_upstream import (
     EVENT,
     FAR,

@@ -13,8 +13,9 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from . import cluster
-from .servers import COMMANDS, Proxy, clean_environment, events, new_id, wait_for
+from .support import cluster
+from .support.servers import COMMANDS, Proxy, clean_environment, events, new_id
+from .support.waiting import wait_for
 
 ENDLESS = {"rate": 20, "tokens": 1_000_000}
 #: What a Stop may take that can't be answered: two seconds, and what a loaded machine adds.

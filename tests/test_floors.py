@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 
-from .servers import ROOT
+from .support.servers import ROOT
 
 EXTRAS = {"server", "redis", "metrics", "simulate"}
 

@@ -22,7 +22,7 @@ from chatproxy.config import Settings
 from chatproxy.hosts import LOOPBACK, HostGuard, Hosts, is_loopback
 from chatproxy.server import exposure
 
-from .servers import Client, DeepSeek, Proxy, new_id
+from .support.servers import Client, DeepSeek, Proxy, new_id
 
 LOCAL = {"DEEPSEEK_BASE_URL": "http://127.0.0.1:1"}
 KEY = {"DEEPSEEK_API_KEY": "sk-1"}

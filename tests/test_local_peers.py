@@ -21,7 +21,8 @@ from chatproxy.cluster.local.run_dir import RunDir
 from chatproxy.cluster.peers import Key
 from chatproxy.errors import PeersUnavailable
 
-from .another import PATIENCE, Another, several
+from .support.another import Another, several
+from .support.waiting import PATIENCE
 
 #: What makes a worker in another process.
 WORKER = """

@@ -9,7 +9,7 @@ import time
 import pytest
 import requests
 
-from .servers import black_hole, chat, data_events, events, mute_listener, new_id
+from .support.servers import black_hole, chat, data_events, events, mute_listener, new_id
 
 
 def ask(proxy, session_id=None, **fields):

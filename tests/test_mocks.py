@@ -17,9 +17,8 @@ from werkzeug.test import TestResponse
 
 from chatproxy import ChatProxy, stream_ended
 
-from .servers import wait_for
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 URL = "https://deepseek.example/chat/completions"
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 EVENT = b'data: {"choices": [{"index": 0, "delta": {"content": "Hello"}}]}\n\n'

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from . import cluster
-from .servers import data_events, events, new_id, wait_for
-from .valkey import Valkey
+from .support import cluster
+from .support.servers import data_events, events, new_id
+from .support.valkey import Valkey
+from .support.waiting import wait_for
 
 OWNERS = ["ada", "bob", "eve", *(f"owner{number}" for number in range(10))]
 MOST_OF_OWNER = 25

@@ -24,9 +24,10 @@ from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import ConfigError, PeersUnavailable, SessionCancelled
 
-from .servers import ROOT, clean_environment, wait_for
-from .table import sit_down
-from .valkey import Forwarder, Sentinel, Valkey
+from .support.servers import ROOT, clean_environment
+from .support.table import sit_down
+from .support.valkey import Forwarder, Sentinel, Valkey
+from .support.waiting import wait_for
 
 LEASE = 2.0
 #: A lease that no test lives to see the end of.
@@ -1023,7 +1024,7 @@ import sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from chatproxy.errors import PeersUnavailable
 from tests.test_peers_redis import KEY, Worker
-from tests.servers import wait_for
+from tests.support.waiting import wait_for
 url, scope, pid = sys.argv[1], sys.argv[2], int(sys.argv[3])
 one, other = Worker(url, scope), Worker(url, scope)
 with ThreadPoolExecutor(300) as pool:

@@ -27,7 +27,6 @@ from urllib3.connection import HTTPConnection
 
 from chatproxy.answers.abort import Line
 from chatproxy.answers.coroutines import run
-from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
@@ -37,10 +36,10 @@ from chatproxy.upstreams.endpoint import Upstream
 from chatproxy.upstreams.transport import pool as connection_module
 from chatproxy.upstreams.transport.pool import current_line
 
-from .scripted import Scripted, chunk, requests_on, response
-from .servers import wait_for
+from .support.scripted import Scripted, chunk, requests_on, response
+from .support.sessions import new_session
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 
@@ -53,10 +52,6 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def pool_for(url: str) -> Iterator[Upstream]:
     with contextlib.closing(Upstream(Settings(base_url=url, api_key="sk-test"))) as upstream:
         yield upstream
-
-
-def new_session() -> StreamSession:
-    return StreamSession("session_1", "", AnswerLog(1 << 20))
 
 
 def ask(upstream: Upstream, user: bytes, session: StreamSession | None = None) -> bytes:

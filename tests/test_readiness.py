@@ -24,9 +24,9 @@ from chatproxy.answers.coroutines import Coroutine, Readable, run
 from chatproxy.server.event_loop import Coroutines
 from chatproxy.upstreams.transport.body import Body
 
-from .another import Another
-from .many import MANY, PATIENCE, Many, pair, wait
-from .servers import wait_for
+from .support.another import Another
+from .support.many import MANY, Many, pair, wait
+from .support.waiting import PATIENCE, wait_for
 
 UNDER_GEVENT = """
 from gevent import monkey

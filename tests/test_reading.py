@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from chatproxy import signals, sse
 from chatproxy.answers import readers as reading_module
-from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.readers import PeerReading, SessionReading
 from chatproxy.answers.session import Outcome, Reason, StreamSession
 from chatproxy.cluster import remote_readers as visits_module
@@ -20,14 +19,10 @@ from chatproxy.cluster.peers import Message
 from chatproxy.cluster.remote_readers import Visits
 from chatproxy.errors import EventsGone, PeersUnavailable, Refusal
 
-from .servers import wait_for
+from .support.sessions import new_session
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
-KEY = ("ada", "session_1")
-
-
-def new_session(grace: float = 0.0, limit: int = 1 << 20) -> StreamSession:
-    return StreamSession(KEY[1], KEY[0], AnswerLog(limit), grace)
+KEY = ("", "session_1")
 
 
 def add(session: StreamSession, count: int) -> None:
@@ -239,7 +234,7 @@ def test_where_the_worker_is_gone_the_reader_is_told_after_which_event(gone: str
 
 
 def test_a_reader_elsewhere_that_falls_too_far_behind_is_told_and_is_gone() -> None:
-    session = new_session(limit=100)
+    session = new_session(log_bytes=100)
     elsewhere = Elsewhere(session)
     here, there = SessionReading(session, 0, None), elsewhere.open()
     for _ in range(20):
@@ -255,7 +250,7 @@ def test_a_reader_elsewhere_that_falls_too_far_behind_is_told_and_is_gone() -> N
 
 
 def test_when_only_readers_are_left_that_can_not_go_on_nobody_is_left() -> None:
-    session = new_session(limit=100)
+    session = new_session(log_bytes=100)
     here, _stalled = SessionReading(session, 0, None), SessionReading(session, 0, None)
     for _ in range(20):
         add(session, 1)
@@ -266,7 +261,7 @@ def test_when_only_readers_are_left_that_can_not_go_on_nobody_is_left() -> None:
 
 
 def test_events_that_are_gone_and_that_never_were_are_told_apart() -> None:
-    session = new_session(limit=30)
+    session = new_session(log_bytes=30)
     add(session, 10)
     readings = [PeerReading(Elsewhere(session).ask, "", KEY, after) for after in (0, 10, 11)]
     states = [reading.begin()[0] for reading in readings]
@@ -280,7 +275,7 @@ def test_another_key_finds_nothing_with_the_name_of_a_visit() -> None:
     add(session, 1)
     visits = Elsewhere(session).visits
     question = {"visit": "v", "after": 0, "wait": 0}
-    assert visits.read({**question, "owner": "ada", "id": "session_1"})["state"] == "reading"
+    assert visits.read({**question, "owner": "", "id": "session_1"})["state"] == "reading"
     assert visits.read({**question, "owner": "bob", "id": "session_1"})["state"] == "nothing"
 
 
@@ -290,7 +285,7 @@ def test_another_key_finds_nothing_with_the_name_of_a_visit() -> None:
 )
 def test_a_question_that_makes_no_sense_finds_nothing(question: Message) -> None:
     visits = Elsewhere(new_session()).visits
-    assert visits.read({"owner": "ada", "id": "session_1", **question})["state"] == "nothing"
+    assert visits.read({"owner": "", "id": "session_1", **question})["state"] == "nothing"
     assert visits.leave(question) == {"state": "left"}
     assert len(visits) == 0
 

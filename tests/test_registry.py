@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,29 +43,18 @@ from chatproxy.errors import (
 )
 from chatproxy.service import Library
 
-from .another import Another
-from .servers import wait_for
-from .table import Table, TablePeers, sit_down
+from .support.another import Another
+from .support.table import Table, TablePeers, sit_down
+from .support.waiting import PATIENCE, HandClock, in_a_thread, wait_for
 
-PATIENCE = 10.0
 SENDER = object()
 LOCAL = "http://127.0.0.1:1"
 
 
-class FakeClock:
-    """The clock by which a registry forgets."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
     """Moves only by hand, for the registries that are made from here on."""
-    clock = FakeClock()
+    clock = HandClock()
     monkeypatch.setattr(
         registry_module, "Reservations", lambda *limits: Reservations(*limits, clock)
     )
@@ -143,12 +131,6 @@ test_registry.a_sweep_of_many_leaves_all_else_its_turn()
     assert Another(script).rest() == ""
 
 
-def in_a_thread(function: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=function, daemon=True)
-    thread.start()
-    return thread
-
-
 def test_a_claim_gives_a_live_session_with_the_clients_own_id() -> None:
     registry = new_registry()
     session = registry.claim("session_1", "ada")
@@ -162,15 +144,6 @@ def test_a_live_id_is_taken() -> None:
     with pytest.raises(SessionActive):
         registry.claim("session_1", "")
     assert len(registry.live()) == 1
-
-
-@pytest.fixture
-def _close_races() -> Iterator[None]:
-    """Threads take turns as often as they can."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
 
 
 @pytest.mark.usefixtures("_close_races")
@@ -233,7 +206,7 @@ def test_a_stop_that_comes_first_is_for_its_own_owner_and_id_alone() -> None:
     assert claimable(registry, "session_2", "ada")
 
 
-def test_a_stop_that_comes_first_is_remembered_for_half_a_minute(clock: FakeClock) -> None:
+def test_a_stop_that_comes_first_is_remembered_for_half_a_minute(clock: HandClock) -> None:
     registry = new_registry()
     registry.cancel("session_1", "", 0.0)
     clock.now += 29.9
@@ -251,7 +224,7 @@ def test_the_stops_that_come_first_are_bounded_in_number() -> None:
     assert not claimable(registry, "session_19999")
 
 
-def test_an_ended_id_stays_taken_for_as_long_as_it_is_retained(clock: FakeClock) -> None:
+def test_an_ended_id_stays_taken_for_as_long_as_it_is_retained(clock: HandClock) -> None:
     registry = new_registry(retain=60.0)
     finish(registry, registry.claim("session_1", ""))
     assert registry.live() == []
@@ -268,7 +241,7 @@ def test_an_ended_session_is_not_found_by_a_stop() -> None:
     assert registry.cancel("session_1", "", time.monotonic()) is None
 
 
-def test_a_late_stop_does_not_refuse_the_next_answer_with_that_id(clock: FakeClock) -> None:
+def test_a_late_stop_does_not_refuse_the_next_answer_with_that_id(clock: HandClock) -> None:
     registry = new_registry(retain=10.0)
     finish(registry, registry.claim("session_1", ""))
     registry.cancel("session_1", "", 0.0)
@@ -502,7 +475,7 @@ def test_a_stop_that_comes_first_holds_on_every_worker() -> None:
 
 
 def test_a_second_stop_that_comes_first_keeps_the_first_alive_wherever_it_lands(
-    clock: FakeClock,
+    clock: HandClock,
 ) -> None:
     one, two = new_registries(2)
     for registry in (one, two, one, two):
@@ -513,7 +486,7 @@ def test_a_second_stop_that_comes_first_keeps_the_first_alive_wherever_it_lands(
     assert claimable(two, "session_1")
 
 
-def test_a_live_or_retained_id_is_taken_on_every_worker(clock: FakeClock) -> None:
+def test_a_live_or_retained_id_is_taken_on_every_worker(clock: HandClock) -> None:
     one, two = new_registries(2, retain=60.0)
     session = one.claim("session_1", "ada")
     for _ in range(2):
@@ -659,7 +632,7 @@ def test_what_another_worker_has_taken_is_lost_here() -> None:
     assert not kept.flag.is_set()
 
 
-def test_when_all_is_over_nothing_is_left_at_the_table(clock: FakeClock) -> None:
+def test_when_all_is_over_nothing_is_left_at_the_table(clock: HandClock) -> None:
     registries = new_registries(3)
     for number in range(30):
         one, two = registries[number % 3], registries[number % 2]
@@ -1073,7 +1046,7 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.clock = FakeClock()
+        self.clock = HandClock()
         self.patch.setattr(
             registry_module, "Reservations", lambda *limits: Reservations(*limits, self.clock)
         )

@@ -14,6 +14,9 @@ from chatproxy.cluster.early_stops import EARLY_CANCEL_SECONDS
 from chatproxy.cluster.reservations import Reservations, SessionKey
 from chatproxy.errors import EventsGone
 
+from .support.sessions import new_session
+from .support.waiting import HandClock
+
 RETAIN = 60.0
 #: More than the time between two looks.
 LOOK = 1.5
@@ -22,24 +25,14 @@ LOOK = 1.5
 def session_of(key: SessionKey, size: int = 0) -> StreamSession:
     """A session that has ended, with one event of some bytes, if any."""
     owner, session_id = key
-    log = AnswerLog(1 << 20)
+    session = new_session(session_id, owner)
     if size:
-        log.append([b"data: " + b"x" * size])
-    log.end()
-    return StreamSession(session_id, owner, log)
+        session.log.append([b"data: " + b"x" * size])
+    session.log.end()
+    return session
 
 
 FOOTPRINT = AnswerLog(1000).footprint
-
-
-class HandClock:
-    """Moves only by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from . import cluster
-from .servers import events, new_id, wait_for
-from .valkey import Valkey
+from .support import cluster
+from .support.servers import events, new_id
+from .support.valkey import Valkey
+from .support.waiting import wait_for
 
 TEXT = "".join(f"w{number} " for number in range(150))
 #: One that has not ended when it is stopped, however busy the machine is.

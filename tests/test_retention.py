@@ -6,7 +6,8 @@ import sys
 import pytest
 import requests
 
-from .servers import ROOT, Proxy, new_id, wait_for
+from .support.servers import ROOT, Proxy, new_id
+from .support.waiting import wait_for
 
 ENDLESS = {"rate": 100, "tokens": 1_000_000}
 
@@ -14,7 +15,7 @@ ENDLESS = {"rate": 100, "tokens": 1_000_000}
 def test_5000_ended_answers_of_200_kb_take_no_more_memory_than_they_may():
     """In a process of its own, as a worker keeps them."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.retain"],
+        [sys.executable, "-m", "tests.support.retain"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -23,8 +23,8 @@ from chatproxy.cluster.local import run_dir as run_dir_module
 from chatproxy.cluster.local.run_dir import RunDir, of_master, remove_stale
 from chatproxy.errors import ConfigError, PeersUnavailable
 
-from .another import PATIENCE, Another, several
-from .servers import wait_for
+from .support.another import Another, several
+from .support.waiting import PATIENCE, wait_for
 
 NOBODY = 65534
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from . import cluster
-from .servers import COMMANDS, Process, Proxy, clean_environment, new_id, wait_for
+from .support import cluster
+from .support.servers import COMMANDS, Process, Proxy, clean_environment, new_id
+from .support.waiting import wait_for
 
 ENDLESS = {"rate": 20, "tokens": 1_000_000}
 
@@ -194,8 +195,12 @@ def run_dirs(shared):
 
 
 def start_in(shared, deepseek, logs, *options, config=True):
-    doors = cluster.OPTIONS if config else ("-c", "python:tests.plain_doors", "--keep-alive", "60")
-    command = [*COMMANDS["gunicorn"], *options, *doors, "tests.serving:app"]
+    ports = (
+        cluster.OPTIONS
+        if config
+        else ("-c", "python:tests.support.plain_worker_ports", "--keep-alive", "60")
+    )
+    command = [*COMMANDS["gunicorn"], *options, *ports, "tests.support.serving:app"]
     environment = clean_environment(
         DEEPSEEK_BASE_URL=deepseek.url,
         CHATPROXY_TOKENS=cluster.tokens("ada"),

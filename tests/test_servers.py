@@ -23,14 +23,8 @@ from chatproxy.errors import TooManySessions
 from chatproxy.server import capabilities as servers
 from chatproxy.server.capabilities import Server, shortcomings, threads_of
 
-from .servers import (
-    ROOT,
-    Client,
-    DeepSeek,
-    Proxy,
-    new_id,
-    wait_for,
-)
+from .support.servers import ROOT, Client, DeepSeek, Proxy, new_id
+from .support.waiting import wait_for
 
 StartProxy = Callable[..., Proxy]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from .servers import Proxy, chat, events, new_id, wait_for
+from .support.servers import Proxy, chat, events, new_id
+from .support.waiting import wait_for
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from collections import defaultdict
 
 import pytest
 
-from . import storm
-from .servers import DeepSeek, Proxy, new_id, wait_for
+from .support import storm
+from .support.servers import DeepSeek, Proxy, new_id
+from .support.waiting import wait_for
 
 
 @pytest.mark.parametrize("seed", [1])

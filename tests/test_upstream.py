@@ -29,7 +29,6 @@ from responses import RequestsMock
 
 from chatproxy.answers.abort import Line
 from chatproxy.answers.coroutines import Coroutine, run
-from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
@@ -39,11 +38,12 @@ from chatproxy.upstreams.chat_completions import LONGEST_PAUSE, UpstreamCall
 from chatproxy.upstreams.endpoint import Upstream
 from chatproxy.upstreams.transport.pool import current_line
 
-from .another import Another
-from .many import MANY, Many
-from .servers import black_hole, wait_for
+from .support.another import Another
+from .support.many import MANY, Many
+from .support.servers import black_hole
+from .support.sessions import new_session
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 KEY = "sk-0123456789abcdef"
 FAR = "http://deepseek.example"
 TRIES = 3
@@ -73,10 +73,6 @@ def connect() -> Iterator[Connect]:
             return upstream
 
         yield connect
-
-
-def new_session() -> StreamSession:
-    return StreamSession("session_1", "", AnswerLog(1 << 20))
 
 
 def new_call(upstream: Upstream, session: StreamSession | None = None) -> UpstreamCall:

@@ -35,9 +35,9 @@ from chatproxy.server.direct_write import Outlet, Wire, lending
 from chatproxy.upstreams.transport.body import ChunkDecoder
 from chatproxy.web import native as views
 
-from .servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id, wait_for
+from .support.servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 #: Longer than any test waits for a thread.
 LONG = 6 * PATIENCE
 #: More than a socket takes at once in these tests.
@@ -606,7 +606,7 @@ def test_an_answer_whose_body_was_replaced_cannot() -> None:
 
 def counting() -> Any:
     """The application of the tests, with a route that tells how often a wire was written to."""
-    from tests.serving import app
+    from tests.support.serving import app
 
     count = itertools.count()
     write = Wire.write

@@ -11,13 +11,13 @@ from chatproxy import gunicorn_config
 from chatproxy.gunicorn_config import *  # noqa: F403
 
 
-def open_door(worker):
+def open_port(worker):
     """Have a worker listen at a port of its own, and say which."""
-    door = socket.create_server(("127.0.0.1", 0), backlog=worker.cfg.backlog)
-    worker.sockets.append(door)
-    worker.log.info("Worker %d listens at port %d too.", os.getpid(), door.getsockname()[1])
+    listener = socket.create_server(("127.0.0.1", 0), backlog=worker.cfg.backlog)
+    worker.sockets.append(listener)
+    worker.log.info("Worker %d listens at port %d too.", os.getpid(), listener.getsockname()[1])
 
 
 def post_worker_init(worker):
     gunicorn_config.post_worker_init(worker)
-    open_door(worker)
+    open_port(worker)

@@ -1,10 +1,13 @@
+"""What the tests of the package share with those of the benchmarks."""
+
 import itertools
 import os
+import sys
 
 import pytest
 import trustme
 
-from .servers import Client, DeepSeek, Proxy
+from tests.support.servers import Client, DeepSeek, Proxy
 
 _numbers = itertools.count(1)
 
@@ -31,6 +34,7 @@ def authority():
 
 @pytest.fixture(scope="session")
 def ca_file(authority, tmp_path_factory):
+    """The certificate of that authority, as a file."""
     path = tmp_path_factory.mktemp("tls") / "ca.pem"
     authority.cert_pem.write_to_path(path)
     return str(path)
@@ -71,6 +75,15 @@ def start_proxy(logs):
 def kind(request):
     """The two ways to run: under gunicorn's gevent worker, and under plain threads."""
     return request.param
+
+
+@pytest.fixture
+def _close_races():
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """An application as there are many: a login from a database with a small pool, and tracing.
 
-``python -m tests.neighbours`` runs it under plain threads; gunicorn takes ``tests.neighbours:app``.
+``python -m tests.support.neighbours`` runs it under plain threads; gunicorn takes
+``tests.support.neighbours:app``.
 """
 
 import contextvars

@@ -9,8 +9,7 @@ import pytest
 
 from benchmarks import plot
 from benchmarks.record import Event, Record, Sample, Stop
-
-from .servers import ROOT
+from tests.support.servers import ROOT
 
 
 @pytest.mark.timeout(150)

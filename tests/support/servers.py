@@ -17,7 +17,9 @@ from typing import ClassVar
 import requests
 from gunicorn.config import make_settings
 
-ROOT = Path(__file__).resolve().parent.parent
+from .waiting import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
 
 _numbers = itertools.count(1)
 
@@ -28,14 +30,14 @@ COMMANDS = {
     "gunicorn": [*GUNICORN, "-k", "gevent", "-c", "python:chatproxy.gunicorn_config"],
     "gunicorn-pywsgi": [*GUNICORN, "-k", "gevent_pywsgi"],
     "gunicorn-threads": [*GUNICORN, "-k", "gthread", "--threads", "64"],
-    "pywsgi": [sys.executable, "-m", "tests.serving", "pywsgi"],
-    "werkzeug": [sys.executable, "-m", "tests.serving", "werkzeug"],
+    "pywsgi": [sys.executable, "-m", "tests.support.serving", "pywsgi"],
+    "werkzeug": [sys.executable, "-m", "tests.support.serving", "werkzeug"],
     # With none of the package's settings, not even those that gunicorn finds by itself.
     "gunicorn-plain": [*GUNICORN, "-k", "gevent", "-c", os.devnull],
     "gunicorn-sync": [*GUNICORN, "-k", "sync", "-c", os.devnull],
     "gunicorn-preload": [*GUNICORN, "-k", "gevent", "--preload", "-c", os.devnull],
     **{
-        name: [sys.executable, "-m", "tests.serving", name]
+        name: [sys.executable, "-m", "tests.support.serving", name]
         for name in ("a2wsgi", "cheroot", "hypercorn", "uvicorn", "waitress")
     },
 }
@@ -44,15 +46,6 @@ COMMANDS = {
 def new_id():
     """A session id of the form that the page makes."""
     return f"session_{time.time_ns() // 1_000_000}_{next(_numbers)}"
-
-
-def wait_for(condition, seconds=10.0, message="the condition"):
-    """Call ``condition`` until it returns something true, and return that."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, f"{message} did not come true within {seconds} s"
-        time.sleep(0.005)
-    return result
 
 
 def clean_environment(**settings):
@@ -165,7 +158,7 @@ class Proxy(Process):
         self.kind = kind
         command = [*COMMANDS[kind], *options]
         if kind.startswith("gunicorn"):
-            command.append("tests.serving:app")
+            command.append("tests.support.serving:app")
         environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)
         super().__init__(command, log_path, environment)
 

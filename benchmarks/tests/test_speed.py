@@ -21,9 +21,8 @@ from benchmarks.speed.results import TABLES, Results
 from benchmarks.speed.rounds import Rounds
 from benchmarks.speed.search import most_streams
 from benchmarks.speed.subject import NotHeld, Subject
-
-from .nginx import NGINX
-from .servers import ROOT
+from tests.support.nginx import NGINX
+from tests.support.servers import ROOT
 
 CORES = Cores.all_for_all()
 

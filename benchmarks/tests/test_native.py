@@ -13,8 +13,7 @@ import pytest
 from benchmarks.load import LoadError
 from benchmarks.native import Load, Upstream
 from benchmarks.processes import Cores
-
-from .servers import wait_for
+from tests.support.waiting import wait_for
 
 CORES = Cores.all_for_all()
 BODY = b'{"messages":[{"role":"user","content":"@SPEC@ tag=@TAG@ Hello"}]}'

@@ -7,7 +7,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from .servers import Client, Proxy, black_hole, mute_listener, new_id, wait_for
+from .servers import Client, Proxy, black_hole, mute_listener, new_id
+from .waiting import wait_for
 
 #: The name of each phase, and what a receipt calls it.
 PHASES = {

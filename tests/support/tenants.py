@@ -1,6 +1,7 @@
-"""Two applications of one process, made by one function, for gunicorn: ``tests.tenants:app``.
+"""Two applications of one process, made by one function.
 
-With ``TEST_LAZY`` each is made when somebody first asks for it.
+gunicorn takes ``tests.support.tenants:app``. With ``TEST_LAZY`` each is made when somebody first
+asks for it.
 """
 
 import functools

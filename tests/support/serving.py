@@ -1,7 +1,7 @@
 """The standalone application, with a window into its process for the tests.
 
-``python -m tests.serving werkzeug`` runs it under plain threads, ``… pywsgi`` under gevent's own
-server, and so on; gunicorn takes ``tests.serving:app``.
+``python -m tests.support.serving werkzeug`` runs it under plain threads, ``… pywsgi`` under
+gevent's own server, and so on; gunicorn takes ``tests.support.serving:app``.
 """
 
 import sys

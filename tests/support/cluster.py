@@ -1,6 +1,6 @@
 """Several workers that serve the same users, each of which can be spoken to on purpose.
 
-A worker is reached at a port of its own (:mod:`tests.doors`).
+A worker is reached at a port of its own (:mod:`tests.support.worker_ports`).
 """
 
 import contextlib
@@ -11,10 +11,11 @@ import re
 from functools import partial
 from pathlib import Path
 
-from .servers import Client, Proxy, chat, wait_for
+from .servers import Client, Proxy, chat
+from .waiting import wait_for
 
 #: Of a server whose workers can be reached one by one.
-OPTIONS = ("-c", "python:tests.doors", "--keep-alive", "60")
+OPTIONS = ("-c", "python:tests.support.worker_ports", "--keep-alive", "60")
 
 
 def token_of(owner):

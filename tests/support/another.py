@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from .servers import ROOT, clean_environment
-
-PATIENCE = 30.0
+from .waiting import PATIENCE
 
 
 class Another:
