@@ -39,6 +39,9 @@ MOST_HEAD_BYTES = 64 * 1024
 #: The most that is read at once: of a body, and of one in the chunked coding, which is parsed.
 _PIECE = 64 * 1024
 _CHUNKED_PIECE = 4 * 1024
+#: What is read ahead for an application that reads less at once. A request keeps the buffer, and so
+#: a stream does to its end.
+_BUFFER_BYTES = 512
 #: What a chunked body may have beside twice its data: sizes, extensions and trailers.
 _MOST_OVERHEAD = 16 * 1024
 #: What is read of a body that the application left unread, to keep the connection.
@@ -154,7 +157,7 @@ class Connection:
         self._body = body = _body_of(request)
         if body is None:
             return None
-        request.body = io.BufferedReader(body)
+        request.body = io.BufferedReader(body, _BUFFER_BYTES)
         if body.is_far_from_its_end and not request.must_close:
             request.must_close = True  # says so in the answer, unless all has come by then
             body.on_end = partial(setattr, request, "must_close", False)
