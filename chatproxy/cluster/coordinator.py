@@ -88,7 +88,7 @@ class Arbitration:
         """
         with self._told("take"):
             holder = self._peers.take(key, alone=to_begin and self._runs_alone)
-        return None if holder == self._peers.name else holder
+        return None if holder is None or holder == self._peers.name else holder
 
     def take_any(self, keys: Iterator[Key]) -> Key | None:
         """Hold the first of some keys that nobody holds, not even this worker."""
