@@ -11,7 +11,7 @@ import requests
 
 from chatproxy.config import describe
 
-from .servers import (
+from .support.servers import (
     GUNICORN,
     ROOT,
     Client,
@@ -20,8 +20,8 @@ from .servers import (
     clean_environment,
     events,
     new_id,
-    wait_for,
 )
+from .support.waiting import wait_for
 
 CHATPROXY = [sys.executable, "-m", "chatproxy"]
 

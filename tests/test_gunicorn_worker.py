@@ -23,8 +23,9 @@ from chatproxy.server.gunicorn.body import MOST_UNREAD_BYTES
 from chatproxy.server.gunicorn.connections import MOST_HEAD_BYTES, Guard
 from chatproxy.server.gunicorn.worker import fits
 
-from .attackers import ATTACKS, Bystander
-from .servers import ROOT, Client, Proxy, chat, new_id, wait_for
+from .support.attackers import ATTACKS, Bystander
+from .support.servers import ROOT, Client, Proxy, chat, new_id
+from .support.waiting import wait_for
 
 #: Seconds: generous, as the machine of a test is busy. Unguarded, each attack costs many.
 LONGEST_GAP = 1.0
@@ -53,7 +54,7 @@ def bystander(server):
 @contextlib.contextmanager
 def attacked(port, name, count):
     """Attack from another process, so that the test has its own time."""
-    command = [sys.executable, "-m", "tests.attackers", str(port), name, str(count)]
+    command = [sys.executable, "-m", "tests.support.attackers", str(port), name, str(count)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:

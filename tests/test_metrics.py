@@ -23,13 +23,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import chatproxy
 from chatproxy import ConfigError, create_app, signals
-from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 from chatproxy.errors import UpstreamError
 from chatproxy.observability.families import FAMILIES, UPSTREAM_CODES
 from chatproxy.observability.metrics import Metrics, init_app
 
-from .servers import ROOT
+from .support.servers import ROOT
+from .support.sessions import new_session
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -48,7 +48,7 @@ def new_app(name: str = "chat", directory: Any = None) -> Flask:
 
 
 def open_session(app: Flask) -> StreamSession:
-    session = StreamSession("session_of_ada", "ada", AnswerLog(1000))
+    session = new_session("session_of_ada", "ada")
     signals.stream_opened.send(app, session=session)
     return session
 

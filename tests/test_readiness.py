@@ -22,11 +22,11 @@ import trustme
 
 from chatproxy.answers.coroutines import Coroutine, Readable, run
 from chatproxy.server.event_loop import CoroutineRunner
-from chatproxy.upstreams.transport.body import Body
+from chatproxy.upstreams.transport.response import Response
 
-from .another import Another
-from .many import MANY, PATIENCE, Many, pair, wait
-from .servers import wait_for
+from .support.another import Another
+from .support.many import MANY, Many, pair, wait
+from .support.waiting import PATIENCE, wait_for
 
 UNDER_GEVENT = """
 from gevent import monkey
@@ -517,7 +517,7 @@ def what_tls_within_tls_has_decoded_already_is_taken() -> None:
 def a_body_in_one_record_with_its_head_is_taken() -> None:
     with tls_pair(as_usual) as (tls, peer):
         peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 12000\r\n\r\n" + b"x" * 12_000)
-        body, pieces = Body(tls), []
+        body, pieces = Response(tls), []
         body.begin()
 
         def step() -> bool:

@@ -21,14 +21,8 @@ from chatproxy.config import Settings
 from chatproxy.server import capabilities as servers
 from chatproxy.server.capabilities import ServerCapabilities, shortcomings, threads_of
 
-from .servers import (
-    ROOT,
-    Client,
-    DeepSeek,
-    Proxy,
-    new_id,
-    wait_for,
-)
+from .support.servers import ROOT, Client, DeepSeek, Proxy, new_id
+from .support.waiting import wait_for
 
 StartProxy = Callable[..., Proxy]
 

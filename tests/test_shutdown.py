@@ -13,7 +13,8 @@ import requests
 from chatproxy.answers.drain import Drain
 from chatproxy.server.shutdown import Shutdown
 
-from .servers import Proxy, chat, events, new_id, wait_for
+from .support.servers import Proxy, chat, events, new_id
+from .support.waiting import wait_for
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from chatproxy.server.stalled_clients import StalledClients
 
-from .servers import wait_for
+from .support.waiting import wait_for
 
 TIMEOUT = 0.4
 

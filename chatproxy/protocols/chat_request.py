@@ -1,0 +1,213 @@
+"""A request for a chat completion: the client's body in, DeepSeek's body out. No I/O.
+
+The form is DeepSeek's (https://api-docs.deepseek.com/api/create-chat-completion). The way of a
+body: ``parse`` splits it into its fields, ``check`` looks at those that must be there, ``change``
+lets the application have its say, and ``complete`` makes the body that is sent. Rules:
+
+* Only what this proxy needs is decoded. Every other field is kept as the JSON text that came, and
+  leaves as that text: ``1e9`` stays ``1e9``, and DeepSeek's new fields work the day they appear.
+* All of it is checked to be JSON (RFC 8259) in UTF-8, nested no deeper than the parser can follow.
+  Anybody may send a megabyte, so that must take no more than a few milliseconds. A field costs more
+  than what is in it, so their number is bounded.
+* Of two fields of one name the last counts, and only that one goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+import msgspec
+
+from ..errors import InvalidRequest
+
+#: The fields of a request: each a ``msgspec.Raw``, the JSON text that came, or a value that the
+#: application has put in its place.
+Payload = dict[str, Any]
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str
+
+
+class _Name(str):
+    """The name of a field."""
+
+    __slots__ = ()
+
+
+_DOCUMENT = msgspec.json.Decoder(msgspec.Raw)
+_MESSAGES = msgspec.json.Decoder(list[_Message])
+_NAME = msgspec.json.Decoder(Annotated[str, msgspec.Meta(min_length=1)])
+_COUNT = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=1)])
+
+_FIELDS = dict[_Name, msgspec.Raw]
+#: The most fields of a request. DeepSeek knows some thirty.
+MOST_FIELDS = 1000
+
+_BOM = b"\xef\xbb\xbf"
+#: JSON can have half a surrogate pair (RFC 8259, section 8.2), for example from a program that cut
+#: a text amid an emoji, but msgspec refuses it. So before msgspec sees a text, each escape of a
+#: surrogate is marked and turned into that of an ordinary character. Pairs of backslashes are
+#: hidden first, since after one of them ``ud83d`` is no escape. Mark and pair are noncharacters,
+#: which Unicode keeps out of texts. A text that has one of them and such an escape is refused.
+_MARK, _PAIR = "\U0010ffff", "\U0010fffe"
+_HIDDEN = (
+    (rb"\\", _PAIR.encode()),
+    (rb"\ud", _MARK.encode() + rb"\ue"),
+    (rb"\uD", _MARK.encode() + rb"\uE"),
+)
+_SHIFT = 0x1000  # between \ud… and \ue…
+
+
+def parse(body: bytes) -> Payload:
+    """The fields of the JSON object that a body is.
+
+    :raises InvalidRequest: if it is not one.
+    """
+    body = body.removeprefix(_BOM)
+    try:
+        body.decode()  # msgspec does not look at the characters of what it leaves undecoded
+        return _fields_of(body)
+    except RecursionError:
+        raise _invalid_json("The body is nested too deeply.") from None
+    except msgspec.ValidationError:
+        raise InvalidRequest("The body must be a JSON object.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise _invalid_json("The body is not valid JSON.") from None
+
+
+def _fields_of(body: bytes) -> Payload:
+    try:
+        return _decode_fields(body)
+    except msgspec.ValidationError:
+        _DOCUMENT.decode(body)  # that it is no JSON at all is the better thing to say
+        raise
+    except msgspec.DecodeError:
+        if not _has_surrogates(body):
+            raise
+        found = _decode_fields(_hidden(body))
+    return {_shown_name(name): msgspec.Raw(_shown(bytes(text))) for name, text in found.items()}
+
+
+def _decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
+    numbers = itertools.count(1)
+
+    def take(_type: type, name: str) -> _Name:
+        if next(numbers) > MOST_FIELDS:
+            raise InvalidRequest(f"The body has more than {MOST_FIELDS} fields.")
+        return _Name(name)
+
+    found: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=_FIELDS, dec_hook=take)
+    return found
+
+
+def _has_surrogates(text: bytes) -> bool:
+    return rb"\ud" in text or rb"\uD" in text
+
+
+def _hidden(text: bytes) -> bytes:
+    if _MARK.encode() in text or _PAIR.encode() in text:
+        raise msgspec.DecodeError
+    for shown, hidden in _HIDDEN:
+        text = text.replace(shown, hidden)
+    return text
+
+
+def _shown(text: bytes) -> bytes:
+    for shown, hidden in reversed(_HIDDEN):
+        text = text.replace(hidden, shown)
+    return text
+
+
+def _shown_name(name: str) -> str:
+    first, *parts = name.replace(_PAIR, "\\").split(_MARK)
+    return first + "".join(chr(ord(part[0]) - _SHIFT) + part[1:] for part in parts)
+
+
+def check(payload: Payload) -> None:
+    """See that this can be sent to DeepSeek.
+
+    :raises InvalidRequest: if it can't.
+    """
+    _check_messages(_text_of(payload.get("messages")))
+    try:
+        if "model" in payload:
+            _NAME.decode(_text_of(payload["model"]))
+    except msgspec.DecodeError:
+        raise InvalidRequest("'model' must be a name.") from None
+
+
+def _check_messages(text: bytes) -> None:
+    try:
+        if _has_surrogates(text):
+            text = _hidden(text)
+        if _MESSAGES.decode(text):
+            return
+    except msgspec.DecodeError:
+        if text.startswith(b"["):
+            sentence = "Each of 'messages' must be an object with a 'role'."
+            raise InvalidRequest(sentence) from None
+    raise InvalidRequest("'messages' must be a list with at least one message.")
+
+
+def change(payload: Payload, preparers: Iterable[Callable[[Payload], Payload | None]]) -> Payload:
+    """The payload as the application's preparers want it.
+
+    They get it decoded. A field that they leave as it was keeps its text.
+
+    :raises InvalidRequest: if a number in it is beyond what Python can decode and write again.
+    """
+    try:
+        decoded = {name: json.loads(_text_of(value)) for name, value in payload.items()}
+        before = {name: _text_of(value) for name, value in decoded.items()}
+    except RecursionError:
+        raise _invalid_json("The body is nested too deeply.") from None
+    except ValueError:
+        raise _invalid_json("The body has a number that is too large.") from None
+    for preparer in preparers:
+        changed = preparer(decoded)
+        decoded = decoded if changed is None else changed
+    return {
+        name: payload[name] if before.get(name) == _text_of(value) else value
+        for name, value in decoded.items()
+    }
+
+
+def complete(payload: Payload, model: str) -> bytes:
+    """The body of the request to DeepSeek: streamed, and with a model.
+
+    :raises InvalidRequest: if the payload is nested too deeply.
+    :raises TypeError, ValueError: if it can't be written as JSON, because of what a preparer did.
+    """
+    whole = {"model": model, **payload, "stream": True}
+    try:
+        fields = [b"%b:%b" % (_text_of(name), _text_of(value)) for name, value in whole.items()]
+    except RecursionError:
+        raise _invalid_json("The body is nested too deeply.") from None
+    return b"{%b}" % b",".join(fields)
+
+
+def choices_of(payload: Payload) -> int:
+    """How many choices the answer will have: ``n``, which is 1 if it is left out or is no number.
+
+    A wrong ``n`` is for DeepSeek to refuse.
+    """
+    try:
+        count: int = _COUNT.decode(_text_of(payload.get("n")))
+    except msgspec.DecodeError:
+        return 1
+    return count
+
+
+def _text_of(value: object) -> bytes:
+    """A value as JSON text."""
+    if isinstance(value, msgspec.Raw):
+        return bytes(value)
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def _invalid_json(sentence: str) -> InvalidRequest:
+    return InvalidRequest(sentence, code="invalid_json")

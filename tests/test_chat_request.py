@@ -1,0 +1,291 @@
+"""The body of a request: what of it is refused, and what of it goes to DeepSeek."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import timeit
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatproxy.errors import InvalidRequest
+from chatproxy.protocols import chat_request
+
+MESSAGES = [{"role": "user", "content": "Hello"}]
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    # Lone surrogates too: JSON can write them, and they must not become something else.
+    | st.text(st.characters(), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+def refusal_of(body: bytes) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        chat_request.parse(body)
+    return caught.value
+
+
+def sent(body: bytes, *preparers: Callable[[dict[str, Any]], Any]) -> bytes:
+    """What of a client's body goes to DeepSeek, without the fields that are added to it."""
+    fields = chat_request.parse(body)
+    if preparers:
+        fields = chat_request.change(fields, preparers)
+    whole = chat_request.complete(fields, "m")
+    assert whole.startswith(b'{"model":"m",')
+    assert whole.endswith(b',"stream":true}')
+    return b"{%b}" % whole[len(b'{"model":"m",') : -len(b',"stream":true}')]
+
+
+TEXTS = [
+    b"1e9",
+    b"1E+9",
+    b"1.10",
+    b"-0.0",
+    b"1e999",
+    b"0.30000000000000000000000001",
+    b"12345678901234567890123456789",
+    b"9" * 5000,
+    rb'"\u00e9\/\u0000\ud83d\ude00"',
+    '"é😀\x7f"'.encode(),
+    rb'"half of an emoji: \ud83d"',
+    rb'{"\udc00": ["\\ud83d", "\\\ud83d", "C:\\\\ud83d"]}',
+    b'{"z": 1, "a": [ ], "z": 2}',
+    b"[1 , 2,\t{ } ]",
+    "\U0010ffff".join('""').encode(),
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text[:20]))
+def test_a_field_that_nobody_changes_leaves_as_the_same_json_text(text: bytes) -> None:
+    assert sent(b'{ "messages" : [] , "field" :%b}' % text) == b'{"messages":[],"field":%b}' % text
+
+
+@pytest.mark.parametrize("text", [t for t in TEXTS if t != b"1e999" and len(t) < 5000])
+def test_a_preparer_gets_values_and_what_it_leaves_alone_keeps_its_text(text: bytes) -> None:
+    seen: list[Any] = []
+
+    def add_user(fields: dict[str, Any]) -> None:
+        seen.append(fields["field"])
+        fields["user"] = "u"
+
+    assert sent(b'{"field":%b,"n":1}' % text, add_user) == b'{"field":%b,"n":1,"user":"u"}' % text
+    assert seen == [json.loads(text)]
+
+
+def test_what_a_preparer_changes_within_a_field_is_sent() -> None:
+    def double(fields: dict[str, Any]) -> dict[str, Any]:
+        fields["a"][0]["b"] *= 2
+        return {**fields, "c": 1}
+
+    assert (
+        sent(b'{"a":[{"b":1e2}],"c":1.0,"d":1e2}', double) == b'{"a":[{"b":200.0}],"c":1,"d":1e2}'
+    )
+
+
+@pytest.mark.parametrize("text", [b"1e999", b"9" * 5000])
+def test_a_number_that_no_preparer_could_be_given_is_refused_if_there_is_one(text: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="too large"):
+        chat_request.change(chat_request.parse(b'{"a": [%b]}' % text), [lambda fields: None])
+
+
+def test_of_two_fields_of_one_name_the_last_is_checked_and_sent() -> None:
+    body = rb'{"a": 1, "messages": [], "b": 2, "\u0061": 3}'
+    assert sent(body) == b'{"a":3,"messages":[],"b":2}'
+
+
+def test_a_byte_order_mark_is_no_part_of_a_body() -> None:
+    assert sent(b'\xef\xbb\xbf{"a": 1}') == b'{"a":1}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"{'a': 1}",
+        b"\xff\xfe\xfd",
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": -Infinity}',
+        b"[" * 200_000,
+        b'{"a":%b}' % (b"[" * 2000 + b"]" * 2000),
+        b'{"a": {"b": [01]}}',
+        b'{"a": ["\\q"]}',
+        b'{"a": "\\ud83d", "b": "\\ud8"}',
+        b'{"a": "\n"}',
+        b'{"a": 1} {}',
+        b'{"a": ["\xff"]}',
+        b'{"a": "\xed\xa0\x80"}',
+        '{"a": 1}'.encode("utf-16"),
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_what_is_not_json_is_refused(body: bytes) -> None:
+    refusal = refusal_of(body)
+    assert (refusal.status, refusal.code) == (400, "invalid_json")
+    assert refusal.message.startswith("The body is ")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b"1", b"true"])
+def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
+    refusal = refusal_of(body)
+    assert refusal.code == "invalid_request"
+    assert refusal.message == "The body must be a JSON object."
+
+
+def test_the_number_of_fields_is_bounded() -> None:
+    """Each is handled one by one, so a megabyte of them would hold everybody up."""
+    fields = [b'"%d":0' % number for number in range(chat_request.MOST_FIELDS + 1)]
+    assert len(chat_request.parse(b"{%b}" % b",".join(fields[1:]))) == chat_request.MOST_FIELDS
+    refusal = refusal_of(b"{%b}" % b",".join(fields))
+    assert refusal.code == "invalid_request"
+    assert refusal.message == "The body has more than 1000 fields."
+
+
+@given(st.binary(max_size=50))
+def test_no_body_does_more_than_be_refused(body: bytes) -> None:
+    with contextlib.suppress(InvalidRequest):
+        assert isinstance(chat_request.parse(body), dict)
+
+
+def test_messages_with_roles_are_enough() -> None:
+    chat_request.check({"messages": [{"role": "user"}, {"role": "assistant", "content": None}]})
+
+
+@pytest.mark.parametrize("text", [rb"half an emoji: \ud83d", rb"both: \ud83d\ude00 \\ud83d"])
+def test_messages_may_have_half_a_surrogate_pair(text: bytes) -> None:
+    chat_request.check(
+        chat_request.parse(b'{"messages": [{"role": "user", "content": "%b"}]}' % text)
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({}, r"\A'messages' must"),
+        ({"messages": []}, r"\A'messages' must"),
+        ({"messages": "Hello"}, r"\A'messages' must"),
+        ({"messages": {"role": "user"}}, r"\A'messages' must"),
+        ({"messages": None}, r"\A'messages' must"),
+        ({"messages": ["Hello"]}, "Each of 'messages'"),
+        ({"messages": [{"content": "Hello"}]}, "Each of 'messages'"),
+        ({"messages": [{"role": 1}]}, "Each of 'messages'"),
+        ({"messages": [*MESSAGES, None]}, "Each of 'messages'"),
+        ({"messages": MESSAGES, "model": ""}, "'model'"),
+        ({"messages": MESSAGES, "model": None}, "'model'"),
+        ({"messages": MESSAGES, "model": 4}, "'model'"),
+    ],
+)
+def test_a_payload_that_cannot_be_sent_is_refused_by_the_name_of_the_field(
+    wrong: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=named) as caught:
+        chat_request.check(chat_request.parse(json.dumps(wrong).encode()))
+    assert caught.value.code == "invalid_request"
+
+
+def test_a_payload_without_a_model_gets_the_default_one() -> None:
+    assert json.loads(chat_request.complete({"messages": MESSAGES}, "m")) == {
+        "model": "m",
+        "messages": MESSAGES,
+        "stream": True,
+    }
+
+
+def test_the_model_of_the_request_stays() -> None:
+    assert json.loads(chat_request.complete({"model": "pro"}, "m"))["model"] == "pro"
+
+
+@pytest.mark.parametrize("said", [False, None, "no", 0])
+def test_an_answer_is_always_streamed(said: object) -> None:
+    assert json.loads(chat_request.complete({"stream": said}, "m"))["stream"] is True
+
+
+@given(st.dictionaries(st.text(max_size=8), values, max_size=5))
+def test_every_other_field_goes_on_untouched(fields: dict[str, Any]) -> None:
+    body = json.dumps({**fields, "model": "m", "stream": True}).encode()
+    assert json.loads(chat_request.complete(chat_request.parse(body), "other")) == json.loads(body)
+
+
+def test_completing_leaves_the_payload_as_it_is() -> None:
+    given_payload = {"messages": MESSAGES}
+    chat_request.complete(given_payload, "m")
+    assert given_payload == {"messages": MESSAGES}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
+def test_what_only_an_application_can_have_put_in_is_not_blamed_on_the_client(
+    value: object,
+) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        chat_request.complete({"messages": MESSAGES, "temperature": value}, "m")
+
+
+@pytest.mark.parametrize(
+    ("said", "choices"),
+    [
+        (b"2", 2),
+        (b"1", 1),
+        (b"0", 1),
+        (b"-1", 1),
+        (b"null", 1),
+        (b'"2"', 1),
+        (b"2.5", 1),
+        (b"{", 1),
+    ],
+)
+def test_an_answer_has_as_many_choices_as_are_asked_for(said: bytes, choices: int) -> None:
+    assert chat_request.choices_of({"n": msgspec.Raw(said)}) == choices
+    assert chat_request.choices_of({}) == 1
+
+
+MEGABYTE = 1 << 20
+LARGE = {
+    "floats": b'{"a":[%b]}' % b",".join([b"1.25"] * (MEGABYTE // 5)),
+    "objects": b'{"a":[%b]}' % b",".join([b"{}"] * (MEGABYTE // 3)),
+    "nested lists": b'{"a":%b' % (b"[" * MEGABYTE),
+    "messages": b'{"messages":[%b]}' % b",".join([b'{"role":""}'] * (MEGABYTE // 12)),
+    "messages without roles": b'{"messages":[%b]}' % b",".join([b"{}"] * (MEGABYTE // 3)),
+    "fields": b"{%b}" % b",".join(b'"%x":1' % number for number in range(MEGABYTE // 10)),
+    "text": b'{"a":"%b"}' % ("\u00e9".encode() * (MEGABYTE // 2)),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_megabyte_is_looked_through_in_a_fraction_of_the_time_to_decode_numbers(
+    name: str,
+) -> None:
+    """Anybody may send it, and nothing else runs meanwhile."""
+
+    def look_through() -> None:
+        with contextlib.suppress(InvalidRequest):
+            chat_request.check(chat_request.parse(LARGE[name]))
+
+    def decode_floats() -> None:
+        json.loads(LARGE["floats"], parse_float=float)
+
+    took = min(timeit.repeat(look_through, number=1, repeat=5))
+    assert took < min(timeit.repeat(decode_floats, number=1, repeat=5)) / 2
+
+
+def test_what_is_nested_too_deeply_to_be_written_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(200_000):
+        deep = [deep]
+    try:
+        with pytest.raises(InvalidRequest, match="nested too deeply"):
+            chat_request.complete({"messages": deep}, "m")
+    finally:
+        while deep:  # one by one: to free them at once takes a deep stack
+            deep = deep.pop()
