@@ -490,7 +490,7 @@ def test_a_gunicorn_whose_responses_are_different_is_noticed(monkeypatch, name, 
     assert not wire.fits(Config())
 
 
-@pytest.mark.parametrize("module", ["gunicorn_worker", "wire"])
+@pytest.mark.parametrize("module", ["gunicorn.worker", "direct_write"])
 def test_with_an_unknown_gunicorn_the_server_works_and_says_so_once(
     logs, deepseek, tmp_path, module
 ):
@@ -499,8 +499,8 @@ def test_with_an_unknown_gunicorn_the_server_works_and_says_so_once(
         "from chatproxy.gunicorn_config import *\n"
         "from chatproxy.gunicorn_config import post_worker_init as begin\n"
         "def post_worker_init(worker):\n"
-        "    from chatproxy import gunicorn_worker, wire\n"
-        f"    {module}.fits = lambda config: False\n"
+        f"    import chatproxy.server.{module}\n"
+        f"    chatproxy.server.{module}.fits = lambda config: False\n"
         "    begin(worker)\n"
     )
     with Proxy("gunicorn", deepseek.url, logs("unknown"), ["-c", str(config)]) as server:
