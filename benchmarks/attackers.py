@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
-from tests.servers import ROOT, chat, clean_environment
+from tests.support.servers import ROOT, chat, clean_environment
 
 from .load import TOKEN, new_id
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import children
+from tests.support.cluster import children
 
 from .processes import Server
 

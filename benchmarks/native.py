@@ -21,7 +21,7 @@ from typing import Any
 
 import requests
 
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 from .load import LoadError
 from .processes import Cores, Server, on

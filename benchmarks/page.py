@@ -18,7 +18,7 @@ from urllib.parse import quote
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.conftest import ARGUMENTS
-from tests.servers import ROOT, DeepSeek, Proxy
+from tests.support.servers import ROOT, DeepSeek, Proxy
 
 SECONDS = 8
 HISTORY = 20_000

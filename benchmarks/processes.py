@@ -22,7 +22,8 @@ from pathlib import Path
 import requests
 from gunicorn.config import Config
 
-from tests.servers import Process, clean_environment, wait_for
+from tests.support.servers import Process, clean_environment
+from tests.support.waiting import wait_for
 
 _SECONDS_TO_START = 120
 _SECONDS_TO_END = 8

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
-from chatproxy.cluster.early_stops import EARLY_CANCEL_SECONDS
+from chatproxy.cluster.early_stops import EARLY_STOP_SECONDS
 from chatproxy.upstreams.endpoint import KEPT_CONNECTIONS
 
 from . import load
@@ -71,7 +71,7 @@ class Quiet:
         async def ids_free() -> bool:
             return self._fleet.links() <= (0 if to_the_end else judge.remembered())
 
-        if not await _comes(ids_free, (EARLY_CANCEL_SECONDS if to_the_end else retain) + _LATE):
+        if not await _comes(ids_free, (EARLY_STOP_SECONDS if to_the_end else retain) + _LATE):
             held = f"{self._fleet.links()} ids are held, {judge.remembered()} may be"
             found.append(f"{held}; by {self._fleet.holders()}")
         metrics = await load.fetch_text(self._server.port, "/metrics")

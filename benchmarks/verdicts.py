@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from chatproxy.cluster.early_stops import EARLY_CANCEL_SECONDS
+from chatproxy.cluster.early_stops import EARLY_STOP_SECONDS
 from chatproxy.config import Settings
 
 from . import load
@@ -53,7 +53,7 @@ class Judge:
 
     def remembered(self) -> int:
         """How many Stops that found nothing the workers may remember, at the most."""
-        since = time.monotonic() - EARLY_CANCEL_SECONDS - _SECONDS_TO_FORGET
+        since = time.monotonic() - EARLY_STOP_SECONDS - _SECONDS_TO_FORGET
         return sum(each > since for each in self._not_found)
 
     async def press(self, visit: Visit, press: Press) -> None:

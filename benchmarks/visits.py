@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.servers import chat
+from tests.support.servers import chat
 
 from .fates import STOPPED, Fate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.valkey import Valkey
+from tests.support.valkey import Valkey
 
 from .processes import Cores, Upstream, Worker
 

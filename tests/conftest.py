@@ -1,94 +1,95 @@
-import itertools
-import os
+"""Fixtures that tests of several modules share; :mod:`conftest` has those of the servers."""
 
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
 import pytest
 import trustme
 
-from .servers import Client, DeepSeek, Proxy
+from chatproxy.config import Settings
+from chatproxy.server.resolver import ThreadedResolver
+from chatproxy.upstreams import chat_completions as call_module
+from chatproxy.upstreams.chat_completions import ChatCompletions
 
-_numbers = itertools.count(1)
+from .support.phases import Phases
+from .support.played import FAR, KEY, Connect, DeepSeek, Resolver
 
-
-@pytest.fixture(scope="session")
-def logs(tmp_path_factory):
-    """Makes a new file for a process's log."""
-    folder = tmp_path_factory.mktemp("logs")
-    return lambda name: folder / f"{next(_numbers):03}-{name}.log"
-
-
-@pytest.fixture(scope="session")
-def deepseek(logs):
-    """The simulated DeepSeek."""
-    with DeepSeek(logs("deepseek")) as process:
-        yield process
-
-
-@pytest.fixture(scope="session")
-def authority():
-    """An authority for the certificates of the tests."""
-    return trustme.CA()
+# The same examples in every run, however slow the machine is.
+hypothesis.settings.register_profile(
+    "tests",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
-def ca_file(authority, tmp_path_factory):
-    path = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(path)
-    return str(path)
-
-
-@pytest.fixture(scope="session")
-def deepseek_tls(authority, ca_file, logs, tmp_path_factory):
-    """The simulated DeepSeek behind TLS."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    for blob in certificate.cert_chain_pems:
-        blob.write_to_path(folder / "cert.pem", append=True)
-    with DeepSeek(
-        logs("deepseek-tls"), str(folder / "cert.pem"), str(folder / "key.pem"), ca_file
-    ) as process:
-        yield process
-
-
-@pytest.fixture(scope="session")
-def start_proxy(logs):
-    """Starts servers that live until the end of the tests, one for each set of arguments."""
-    running = {}
-
-    def start(kind, upstream, **settings):
-        key = (kind, upstream, *sorted(settings.items()))
-        if key not in running:
-            running[key] = Proxy(kind, upstream, logs(kind), **settings)
-        return running[key]
-
-    yield start
-    for proxy in running.values():
-        with proxy:
-            pass
-
-
-@pytest.fixture(scope="session", params=["gunicorn", "werkzeug"])
-def kind(request):
-    """The two ways to run: under gunicorn's gevent worker, and under plain threads."""
-    return request.param
-
-
-@pytest.fixture(autouse=True)
-def _close_clients():
-    yield
-    while Client.opened:
-        Client.opened.pop().leave()
+def reach(start_proxy: Any, deepseek: Any) -> Iterator[Callable[..., Any]]:
+    """Begins streams that stay in a phase (:mod:`tests.support.phases`)."""
+    with contextlib.closing(Phases(start_proxy, deepseek)) as phases:
+        yield phases.reach
 
 
 @pytest.fixture
-def proxy(kind, start_proxy, deepseek):
-    """chatproxy in front of the simulated DeepSeek."""
-    return start_proxy(kind, deepseek.url)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that the machine sets for its proxies and certificates; short pauses."""
+    for name in os.environ:
+        if name.upper().endswith(("_PROXY", "_CA_BUNDLE")) or name == "NETRC":
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(call_module, "FIRST_PAUSE", 0.001)
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    """With CI set, a skipped test is a failure."""
-    report = (yield).get_result()
-    if report.skipped and os.environ.get("CI"):
-        report.outcome = "failed"
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Makes upstreams that are closed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(base_url: str = FAR, **settings: Any) -> ChatCompletions:
+            upstream = ChatCompletions(
+                Settings(api_key=KEY, base_url=base_url, **settings), ThreadedResolver()
+            )
+            stack.callback(upstream.close)
+            return upstream
+
+        yield connect
+
+
+@pytest.fixture
+def played() -> Iterator[DeepSeek]:
+    """A DeepSeek that the test plays."""
+    with DeepSeek() as played:
+        yield played
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """An authority that the environment names."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    return authority
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Resolver]]:
+    """Puts a resolver in place; it lets go of everybody at the end."""
+    resolvers: list[Resolver] = []
+
+    def put(*addresses: tuple[str, int], error: Exception | None = None) -> Resolver:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", each) for each in addresses]
+        resolvers.append(Resolver(error or found))
+        monkeypatch.setattr(socket, "getaddrinfo", resolvers[-1])
+        return resolvers[-1]
+
+    yield put
+    for resolver in resolvers:
+        resolver.go_on.set()

@@ -97,12 +97,12 @@ def test_a_wait_that_is_over_is_not_ended_any_more() -> None:
 def test_the_error_that_an_abort_causes_counts_as_the_abort() -> None:
     handle = AbortHandle()
 
-    def read() -> None:
+    def fail() -> None:
         handle.abort()
         raise ConnectionResetError("the socket was shut down")
 
     with pytest.raises(Aborted), handle.waiting(lambda: None):
-        read()
+        fail()
 
 
 def test_any_other_error_stays_what_it_is() -> None:

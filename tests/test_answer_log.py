@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -18,9 +17,8 @@ from chatproxy import sse
 from chatproxy.answers.log import AnswerLog, LogReader
 from chatproxy.errors import EventsGone
 
-from .servers import wait_for
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 #: Long enough to catch what does not block. What blocks passes however slow the machine is.
 MOMENT = 0.03
 #: Longer than any test waits for a thread: a reader that is not woken fails its test.
@@ -125,15 +123,6 @@ def test_the_numbers_go_on_from_one_append_to_the_next() -> None:
 
 def test_an_empty_log_has_no_last_event() -> None:
     assert AnswerLog(ROOMY).last == 0
-
-
-@pytest.fixture
-def _close_races() -> Iterator[None]:
-    """Threads take turns as often as they can."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
 
 
 @pytest.mark.usefixtures("_close_races")
@@ -622,5 +611,5 @@ class AnyInterleaving(RuleBasedStateMachine):
             assert self.held_from() in self.read_by.values()
 
 
-AnyInterleaving.TestCase.settings = settings(deadline=None, max_examples=60)
+AnyInterleaving.TestCase.settings = settings(max_examples=60)
 TestAnyInterleaving = AnyInterleaving.TestCase

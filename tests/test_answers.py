@@ -6,7 +6,7 @@ import re
 import pytest
 import requests
 
-from .servers import Client, chat, data_events, events, new_id
+from .support.servers import Client, chat, data_events, events, new_id
 
 
 @pytest.fixture

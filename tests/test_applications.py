@@ -29,7 +29,8 @@ from werkzeug.test import TestResponse
 from chatproxy import ChatProxy, stream_ended
 from chatproxy.observability import metrics
 
-from .servers import COMMANDS, ROOT, DeepSeek, Process, chat, clean_environment, new_id, wait_for
+from .support.servers import COMMANDS, ROOT, DeepSeek, Process, chat, clean_environment, new_id
+from .support.waiting import wait_for
 
 MakeApp = Callable[..., Flask]
 
@@ -235,8 +236,8 @@ def test_sentry_is_told_of_no_answer_that_was_stopped(make_app: MakeApp, sentry:
 # ---- Flask-Login, Flask-SQLAlchemy, OpenTelemetry: a whole application in a process of its own
 
 NEIGHBOURS = {
-    "gunicorn": [*COMMANDS["gunicorn"], "tests.neighbours:app"],
-    "werkzeug": [sys.executable, "-m", "tests.neighbours"],
+    "gunicorn": [*COMMANDS["gunicorn"], "tests.support.neighbours:app"],
+    "werkzeug": [sys.executable, "-m", "tests.support.neighbours"],
 }
 
 

@@ -1,36 +1,35 @@
-"""Arbitration: one thread at a time for each key, bounded waits, and what the peers' words mean."""
+"""Coordinator: one thread at a time for each key, bounded waits, and what the peers' words mean."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatproxy import signals
-from chatproxy.cluster import coordinator as arbitration_module
-from chatproxy.cluster.coordinator import Arbitration
-from chatproxy.cluster.peers import Key, Message
+from chatproxy.cluster import coordinator as coordinator_module
+from chatproxy.cluster.coordinator import Coordinator
+from chatproxy.cluster.peers import LeaseKey, Message
 from chatproxy.errors import PeersUnavailable
 
-from .servers import wait_for
-from .table import Table, TablePeers
+from .support.table import Table, TablePeers
+from .support.waiting import PATIENCE, in_a_thread, wait_for
 
-PATIENCE = 10.0
 A, B = ("id", "", "a"), ("id", "", "b")
 
 
-def new_arbitration(table: Table | None = None, *, runs_alone: bool = False) -> Arbitration:
-    return Arbitration(TablePeers(table), object(), runs_alone=runs_alone)
+def new_coordinator(table: Table | None = None, *, allow_offline: bool = False) -> Coordinator:
+    return Coordinator(TablePeers(table), object(), allow_offline=allow_offline)
 
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arbitration_module, "ASK_SECONDS", 0.1)
+    monkeypatch.setattr(coordinator_module, "ASK_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -45,30 +44,24 @@ def told() -> Iterator[list[tuple[str, str]]]:
         yield found
 
 
-def in_a_thread(function: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=function, daemon=True)
-    thread.start()
-    return thread
-
-
 # ---- alone --------------------------------------------------------------------------------------
 
 
 def test_the_peers_have_less_than_the_two_seconds_of_a_stop() -> None:
-    assert arbitration_module.ASK_SECONDS < 2
+    assert coordinator_module.ASK_SECONDS < 2
 
 
 def test_many_threads_deal_with_one_key_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(arbitration_module, "ASK_SECONDS", PATIENCE)
-    arbitration = new_arbitration()
+    monkeypatch.setattr(coordinator_module, "ASK_SECONDS", PATIENCE)
+    coordinator = new_coordinator()
     inside: list[int] = []
     most: list[int] = []
 
     def deal() -> None:
         for _ in range(100):
-            with arbitration.alone_with(A):
+            with coordinator.exclusive(A):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0)
@@ -77,62 +70,62 @@ def test_many_threads_deal_with_one_key_one_after_the_other(
     for thread in [in_a_thread(deal) for _ in range(8)]:
         thread.join(PATIENCE)
     assert most == [1] * 800
-    assert not arbitration.is_busy(A)
+    assert not coordinator.is_busy(A)
 
 
 def test_keys_are_not_in_each_others_way() -> None:
-    arbitration = new_arbitration()
-    with arbitration.alone_with(A):
-        assert arbitration.is_busy(A)
-        assert not arbitration.is_busy(B)
-        with arbitration.alone_with(B):
-            assert arbitration.is_busy(B)
-    assert not arbitration.is_busy(A)
+    coordinator = new_coordinator()
+    with coordinator.exclusive(A):
+        assert coordinator.is_busy(A)
+        assert not coordinator.is_busy(B)
+        with coordinator.exclusive(B):
+            assert coordinator.is_busy(B)
+    assert not coordinator.is_busy(A)
 
 
 def test_what_fails_alone_lets_the_next_one_in() -> None:
-    arbitration = new_arbitration()
-    with pytest.raises(KeyError), arbitration.alone_with(A):
+    coordinator = new_coordinator()
+    with pytest.raises(KeyError), coordinator.exclusive(A):
         raise KeyError
-    with arbitration.alone_with(A):
+    with coordinator.exclusive(A):
         pass
 
 
 def test_whoever_waits_goes_on_as_soon_as_the_other_is_done() -> None:
-    arbitration = new_arbitration()
+    coordinator = new_coordinator()
     entered = threading.Event()
 
     def enter() -> None:
-        with arbitration.alone_with(A):
+        with coordinator.exclusive(A):
             entered.set()
 
-    with arbitration.alone_with(A):
+    with coordinator.exclusive(A):
         thread = in_a_thread(enter)
         assert not entered.wait(0.05)
     assert entered.wait(PATIENCE)
     thread.join(PATIENCE)
-    assert not arbitration.is_busy(A)
+    assert not coordinator.is_busy(A)
 
 
 @pytest.mark.usefixtures("_impatient")
 def test_whoever_waits_too_long_is_told_so_and_is_not_in_the_way() -> None:
-    arbitration = new_arbitration()
+    coordinator = new_coordinator()
     failures: list[BaseException] = []
 
     def enter() -> None:
         try:
-            with arbitration.alone_with(A):
+            with coordinator.exclusive(A):
                 pytest.fail("two are alone")
         except PeersUnavailable as unavailable:
             failures.append(unavailable)
 
-    with arbitration.alone_with(A):
+    with coordinator.exclusive(A):
         in_a_thread(enter).join(PATIENCE)
-        assert arbitration.is_busy(A)
+        assert coordinator.is_busy(A)
     (failure,) = failures
     assert isinstance(failure, PeersUnavailable)
     assert failure.retry_after == 1
-    with arbitration.alone_with(A):
+    with coordinator.exclusive(A):
         pass
 
 
@@ -143,7 +136,7 @@ def test_whoever_waits_too_long_is_told_so_and_is_not_in_the_way() -> None:
 def test_tries_come_to_an_end() -> None:
     begun = time.monotonic()
     with pytest.raises(PeersUnavailable) as caught:
-        list(Arbitration.tries())
+        list(Coordinator.attempts())
     assert caught.value.retry_after == 1
     assert 0.1 <= time.monotonic() - begun < PATIENCE
 
@@ -153,7 +146,7 @@ def test_tries_come_to_an_end() -> None:
 
 def test_a_key_is_held_or_its_holder_is_named(told: list[tuple[str, str]]) -> None:
     table = Table()
-    one, two = new_arbitration(table), new_arbitration(table)
+    one, two = new_coordinator(table), new_coordinator(table)
     assert one.take(A) is None
     assert two.take(A) == table.holders[A]
     one.free(A)
@@ -163,45 +156,45 @@ def test_a_key_is_held_or_its_holder_is_named(told: list[tuple[str, str]]) -> No
 
 def test_a_leftover_of_this_worker_counts_as_taken() -> None:
     table = Table()
-    arbitration = new_arbitration(table)
-    assert arbitration.take(A) is None
-    assert arbitration.take(A) is None
+    coordinator = new_coordinator(table)
+    assert coordinator.take(A) is None
+    assert coordinator.take(A) is None
 
 
 def test_without_the_table_nothing_is_taken(told: list[tuple[str, str]]) -> None:
     table = Table()
-    arbitration = new_arbitration(table)
+    coordinator = new_coordinator(table)
     table.away = True
     for to_begin in (False, True):
         with pytest.raises(PeersUnavailable):
-            arbitration.take(A, to_begin=to_begin)
+            coordinator.take(A, to_begin=to_begin)
     with pytest.raises(PeersUnavailable):
-        arbitration.take_any(iter([A, B]))
+        coordinator.take_first(iter([A, B]))
     assert told == [("take", "unavailable")] * 3
 
 
 def test_who_may_run_alone_takes_what_begins_and_nothing_else() -> None:
     """What a Stop takes must be known to all, or the start may be anywhere."""
     table = Table()
-    arbitration = new_arbitration(table, runs_alone=True)
+    coordinator = new_coordinator(table, allow_offline=True)
     table.away = True
-    assert arbitration.take(A, to_begin=True) is None
-    assert arbitration.take_any(iter([A])) == A
+    assert coordinator.take(A, to_begin=True) is None
+    assert coordinator.take_first(iter([A])) == A
     with pytest.raises(PeersUnavailable):
-        arbitration.take(A)
+        coordinator.take(A)
 
 
 def test_of_several_keys_the_first_is_taken_that_nobody_holds() -> None:
     table = Table()
-    one, two = new_arbitration(table), new_arbitration(table)
-    keys: list[Key] = [("place", "ada", str(number)) for number in range(3)]
+    one, two = new_coordinator(table), new_coordinator(table)
+    keys: list[LeaseKey] = [("place", "ada", str(number)) for number in range(3)]
     one.take(keys[0])
-    assert two.take_any(iter(keys)) == keys[1]
+    assert two.take_first(iter(keys)) == keys[1]
     # What this worker holds itself is somebody's place, too.
-    assert two.take_any(iter(keys)) == keys[2]
-    assert two.take_any(iter(keys)) is None
+    assert two.take_first(iter(keys)) == keys[2]
+    assert two.take_first(iter(keys)) is None
     one.free(keys[0], keys[1])
-    assert two.take_any(iter(keys)) == keys[0]
+    assert two.take_first(iter(keys)) == keys[0]
 
 
 # ---- to ask -------------------------------------------------------------------------------------
@@ -212,7 +205,7 @@ def asked(answer: Any) -> tuple[str, Message]:
     table = Table()
     holder = TablePeers(table)
     holder.answer = lambda _question: answer
-    return new_arbitration(table).ask(holder.name, {"ask": "state"})
+    return new_coordinator(table).ask(holder.name, {"ask": "state"})
 
 
 def test_a_state_comes_with_all_that_was_said(told: list[tuple[str, str]]) -> None:
@@ -221,7 +214,6 @@ def test_a_state_comes_with_all_that_was_said(told: list[tuple[str, str]]) -> No
     assert told == [("ask", "ok")]
 
 
-@settings(derandomize=True, deadline=None, database=None)
 @given(
     st.dictionaries(
         st.sampled_from(["state", "x"]),
@@ -231,6 +223,11 @@ def test_a_state_comes_with_all_that_was_said(told: list[tuple[str, str]]) -> No
 def test_an_answer_without_a_state_is_none(answer: Message) -> None:
     with pytest.raises(PeersUnavailable):
         asked(answer)
+
+
+def test_a_state_that_is_not_known_says_nothing() -> None:
+    with pytest.raises(PeersUnavailable):
+        asked({"state": "of a later version"})
 
 
 def test_of_an_answer_without_a_state_it_is_told_too(told: list[tuple[str, str]]) -> None:
@@ -244,7 +241,7 @@ def test_a_holder_that_does_not_answer_is_unavailable(told: list[tuple[str, str]
     holder = TablePeers(table)
     table.mute.add(holder.name)
     with pytest.raises(PeersUnavailable):
-        new_arbitration(table).ask(holder.name, {"ask": "state"})
+        new_coordinator(table).ask(holder.name, {"ask": "state"})
     assert told == [("ask", "unavailable")]
 
 
@@ -252,20 +249,22 @@ def test_the_holder_has_a_limited_time_to_answer(monkeypatch: pytest.MonkeyPatch
     given: list[float] = []
     peers = TablePeers()
     monkeypatch.setattr(
-        peers, "ask", lambda _holder, _question, seconds: given.append(seconds) or {"state": "a"}
+        peers,
+        "ask",
+        lambda _holder, _question, seconds: given.append(seconds) or {"state": "ready"},
     )
-    Arbitration(peers, object(), runs_alone=False).ask("x", {})
-    assert given == [arbitration_module.ASK_SECONDS]
+    Coordinator(peers, object(), allow_offline=False).ask("x", {})
+    assert given == [coordinator_module.ASK_SECONDS]
 
 
 @pytest.mark.usefixtures("_impatient")
 def test_of_many_that_wait_for_one_key_all_go_on_or_are_told() -> None:
-    arbitration = new_arbitration()
+    coordinator = new_coordinator()
     results: list[str] = []
 
     def enter() -> None:
         try:
-            with arbitration.alone_with(A):
+            with coordinator.exclusive(A):
                 time.sleep(0.02)
                 results.append("in")
         except PeersUnavailable:
@@ -275,7 +274,7 @@ def test_of_many_that_wait_for_one_key_all_go_on_or_are_told() -> None:
         in_a_thread(enter)
     wait_for(lambda: len(results) == 20)
     assert set(results) == {"in", "told"}
-    assert not arbitration.is_busy(A)
+    assert not coordinator.is_busy(A)
 
 
 # ---- workers that have ended --------------------------------------------------------------------
@@ -286,12 +285,12 @@ def test_a_worker_has_ended_if_its_peers_do_not_know_it_and_not_if_it_is_only_si
     table = Table()
     here, there = TablePeers(table), TablePeers(table)
     there.serve(lambda _question: {"state": "ready"}, lambda _key: None)
-    arbitration = Arbitration(here, object(), runs_alone=False)
-    assert not arbitration.has_ended(there.name)
+    coordinator = Coordinator(here, object(), allow_offline=False)
+    assert not coordinator.has_ended(there.name)
     table.mute.add(there.name)
-    assert not arbitration.has_ended(there.name)
+    assert not coordinator.has_ended(there.name)
     table.mute.clear()
     there.serve(lambda _question: {"state": "nothing"}, lambda _key: None)
-    assert arbitration.has_ended(there.name)
+    assert coordinator.has_ended(there.name)
     del table.members[there.name]
-    assert arbitration.has_ended(there.name)
+    assert coordinator.has_ended(there.name)

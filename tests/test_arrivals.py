@@ -10,7 +10,7 @@ import pytest
 from chatproxy.errors import BodyTimeout
 from chatproxy.server.arrivals import Arrival, Arrivals, BodyTimer
 
-from .servers import wait_for
+from .support.waiting import wait_for
 
 
 @pytest.fixture

@@ -11,22 +11,19 @@ import pytest
 from chatproxy.errors import UpstreamError
 from chatproxy.upstreams.transport import dialer
 
-from . import networks
-from .networks import Elsewhere
-from .servers import wait_for
-from .test_upstream import (
+from .support import networks
+from .support.networks import Elsewhere
+from .support.played import (
     EVENT,
     Calling,
     Connect,
     DeepSeek,
     Peer,
     before_the_headers,
-    connect,
     mid_stream,
     silent,
 )
-
-__all__ = ["connect"]
+from .support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not networks.can_be_made(), reason="needs root and iproute2")
 

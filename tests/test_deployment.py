@@ -16,13 +16,14 @@ import yaml
 
 from chatproxy.config import Settings, describe, unknown_names
 
-from .nginx import NGINX, SITE
-from .servers import ROOT, Process, clean_environment, wait_for
+from .support.nginx import NGINX, SITE
+from .support.servers import ROOT, Process, clean_environment
+from .support.waiting import wait_for
 
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "chatproxy.service"
 DEPLOYED = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
-DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: Where the unit expects the clone.
 HOME = "/opt/chatproxy"

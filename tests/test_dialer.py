@@ -20,10 +20,10 @@ from chatproxy.upstreams.transport import dialer as dialer_module
 from chatproxy.upstreams.transport.dialer import DEAD_AFTER, Address, Dialer, interleaved
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
-from .another import Another
-from .servers import black_hole, wait_for
+from .support.another import Another
+from .support.servers import black_hole
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 HOST = "several.test"
 
 
@@ -246,14 +246,13 @@ def test_a_stop_at_any_moment_leaves_no_connection(
     """Either it comes first and the call ends, or the connection is there and it shuts that."""
     monkeypatch.setattr(dialer_module, "ATTEMPT_DELAY", 0.0005)
     net.leads_to(net.silent(), net.refusing(), net.listening().getsockname())
-    dice, dialer, before = random.Random(11), Dialer(net), open_descriptors()
+    dice, before = random.Random(11), open_descriptors()
     for _ in range(60):
         exchange = Exchange()
         timer = threading.Timer(dice.uniform(0, 0.003), exchange.abort)
         timer.start()
-        dialer._winners.clear()
         try:
-            sock = dialer.dial(exchange, HOST, 443, PATIENCE)
+            sock = Dialer(net).dial(exchange, HOST, 443, PATIENCE)
         except Aborted:
             pass
         else:

@@ -1,4 +1,4 @@
-"""The door: questions and answers, the dead and the frozen, and whatever else comes to a socket."""
+"""The control socket: requests and replies, the dead and the frozen, whatever else comes to it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatproxy.cluster.local import messages as words_module
-from chatproxy.cluster.local.control_socket import Door
-from chatproxy.cluster.local.messages import Gone
+from chatproxy.answers.session import SessionKey
+from chatproxy.cluster.local import messages as messages_module
+from chatproxy.cluster.local.control_socket import ControlSocket
+from chatproxy.cluster.local.messages import WorkerEnded
 from chatproxy.cluster.local.peers import LocalPeers
 from chatproxy.cluster.local.run_dir import RunDir
 from chatproxy.cluster.peers import Message
@@ -31,25 +32,25 @@ from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable
 
-from .another import PATIENCE, Another, several
-from .servers import wait_for
-from .table import sit_down
+from .support.another import Another, several
+from .support.table import sit_down
+from .support.waiting import PATIENCE, wait_for
 
 #: What opens a door in another process, and prints its name.
 OPEN = """
 import os, signal, socket, sys, threading
 from chatproxy.errors import PeersUnavailable
-from chatproxy.cluster.local.control_socket import Door
+from chatproxy.cluster.local.control_socket import ControlSocket
 from chatproxy.cluster.local.run_dir import RunDir
-from chatproxy.cluster.local.messages import Gone
+from chatproxy.cluster.local.messages import WorkerEnded
 
 class Worker:
     def answer(self, question):
         return {"state": "ready", "pid": os.getpid()}
 
-worker, door = Worker(), Door(RunDir(sys.argv[1]))
-door.serve(worker.answer)
-print(door.name, flush=True)
+worker, control = Worker(), ControlSocket(RunDir(sys.argv[1]))
+control.serve(worker.answer)
+print(control.name, flush=True)
 """
 
 
@@ -58,8 +59,8 @@ class Worker:
 
     def __init__(self, place: Path, state: str = "ready") -> None:
         self.state = state
-        self.door = Door(RunDir(str(place)))
-        self.door.serve(self.answer)
+        self.control = ControlSocket(RunDir(str(place)))
+        self.control.serve(self.answer)
 
     def answer(self, question: Message) -> Message:
         return {"state": self.state, "asked": question}
@@ -77,7 +78,7 @@ def new_worker(place: Path) -> Iterator[Callable[..., Worker]]:
 
         def make(state: str = "ready") -> Worker:
             worker = Worker(place, state)
-            stack.callback(worker.door.close)
+            stack.callback(worker.control.close)
             return worker
 
         yield make
@@ -95,11 +96,11 @@ def sockets(place: Path) -> set[str]:
     return {each.name for each in place.iterdir() if each.is_socket()}
 
 
-def unavailable(door: Door, name: str, seconds: float) -> float:
+def unavailable(control: ControlSocket, name: str, seconds: float) -> float:
     """How long it takes to be told that there is no answer."""
     begun = time.monotonic()
     with pytest.raises(PeersUnavailable) as caught:
-        door.ask(name, {"ask": "ready"}, seconds)
+        control.ask(name, {"ask": "ready"}, seconds)
     assert caught.value.retry_after == 1
     return time.monotonic() - begun
 
@@ -110,17 +111,23 @@ def unavailable(door: Door, name: str, seconds: float) -> float:
 def test_a_worker_is_asked_by_its_name(new_worker: Callable[..., Worker]) -> None:
     one, two = new_worker("one"), new_worker("two")
     question = {"ask": "state", "owner": "", "id": "a"}
-    assert one.door.ask(two.door.name, question, 5) == {"state": "two", "asked": question}
-    assert two.door.ask(one.door.name, question, 5) == {"state": "one", "asked": question}
-    assert one.door.ask(one.door.name, question, 5)["state"] == "one"
-    assert one.door.name != two.door.name
+    assert one.control.ask(two.control.name, question, 5) == {
+        "state": "two",
+        "asked": question,
+    }
+    assert two.control.ask(one.control.name, question, 5) == {
+        "state": "one",
+        "asked": question,
+    }
+    assert one.control.ask(one.control.name, question, 5)["state"] == "one"
+    assert one.control.name != two.control.name
 
 
 @pytest.mark.parametrize("text", ["\xf6\u2028\n\r\0", "\ud800", "\U0001f600", "x" * 50_000, '"\\'])
 def test_any_text_arrives_as_it_was(new_worker: Callable[..., Worker], text: str) -> None:
     one, two = new_worker(), new_worker()
     question = {"ask": "state", "owner": text, "id": "a"}
-    assert one.door.ask(two.door.name, question, 5)["asked"] == question
+    assert one.control.ask(two.control.name, question, 5)["asked"] == question
 
 
 def test_many_questions_at_once_have_their_own_answers(new_worker: Callable[..., Worker]) -> None:
@@ -128,7 +135,7 @@ def test_many_questions_at_once_have_their_own_answers(new_worker: Callable[...,
     answers: dict[int, Message] = {}
 
     def ask(number: int) -> None:
-        answers[number] = one.door.ask(two.door.name, {"number": number}, PATIENCE)["asked"]
+        answers[number] = one.control.ask(two.control.name, {"number": number}, PATIENCE)["asked"]
 
     threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(100)]
     for thread in threads:
@@ -143,7 +150,7 @@ def test_a_door_opens_once_and_only_when_it_is_used(
 ) -> None:
     worker = new_worker()
     assert sockets(place) == set()
-    names = {worker.door.name for _ in range(3)}
+    names = {worker.control.name for _ in range(3)}
     assert sockets(place) == names
     assert len(names) == 1
 
@@ -151,28 +158,28 @@ def test_a_door_opens_once_and_only_when_it_is_used(
 def test_a_door_opens_in_the_longest_directory_that_is_allowed(place: Path) -> None:
     place = place.parent / ("x" * (80 - len(os.fsencode(place.parent)) - 1))
     worker = Worker(place)
-    assert worker.door.ask(worker.door.name, {}, 5)["state"] == "ready"
-    worker.door.close()
+    assert worker.control.ask(worker.control.name, {}, 5)["state"] == "ready"
+    worker.control.close()
 
 
 def test_somebody_is_in_a_state_where_another_says_so(new_worker: Callable[..., Worker]) -> None:
     one = new_worker("ready")
-    assert not one.door.is_anyone("ready")
+    assert not one.control.is_anyone("ready")
     two = new_worker("draining")
-    two.door.open()
-    assert not one.door.is_anyone("ready")
-    assert one.door.is_anyone("draining")
+    two.control.open()
+    assert not one.control.is_anyone("ready")
+    assert one.control.is_anyone("draining")
     two.state = "ready"
-    assert one.door.is_anyone("ready")
-    two.door.close()
-    assert not one.door.is_anyone("ready")
+    assert one.control.is_anyone("ready")
+    two.control.close()
+    assert not one.control.is_anyone("ready")
 
 
 def test_who_is_frozen_is_in_no_state(new_worker: Callable[..., Worker], place: Path) -> None:
     one = new_worker("ready")
-    one.door.open()
+    one.control.open()
     with frozen(place):
-        assert not one.door.is_anyone("ready")
+        assert not one.control.is_anyone("ready")
 
 
 # ---- the dead, the frozen, the confused ---------------------------------------------------------
@@ -217,32 +224,32 @@ def answering(place: Path, answer: Callable[[socket.socket], None]) -> Iterator[
 
 def test_who_was_never_there_is_gone(new_worker: Callable[..., Worker]) -> None:
     worker = new_worker()
-    with pytest.raises(Gone):
-        worker.door.ask("0123.sock", {}, 5)
-    assert not worker.door.lives("0123.sock")
-    assert worker.door.lives(worker.door.name)
+    with pytest.raises(WorkerEnded):
+        worker.control.ask("0123.sock", {}, 5)
+    assert not worker.control.lives("0123.sock")
+    assert worker.control.lives(worker.control.name)
 
 
 def test_who_has_closed_is_gone(new_worker: Callable[..., Worker]) -> None:
     one, two = new_worker(), new_worker()
-    name = two.door.name
-    assert one.door.lives(name)
-    two.door.close()
-    assert not one.door.lives(name)
-    with pytest.raises(Gone):
-        one.door.ask(name, {}, 5)
+    name = two.control.name
+    assert one.control.lives(name)
+    two.control.close()
+    assert not one.control.lives(name)
+    with pytest.raises(WorkerEnded):
+        one.control.ask(name, {}, 5)
 
 
 def test_who_was_killed_is_gone_at_once(new_worker: Callable[..., Worker], place: Path) -> None:
     worker = new_worker()
     process = Another(OPEN + "input()", place)
     name = process.read()
-    assert worker.door.ask(name, {}, 5)["pid"] == process.process.pid
+    assert worker.control.ask(name, {}, 5)["pid"] == process.process.pid
     process.kill()
     assert name in sockets(place)
-    assert not worker.door.lives(name)
-    with pytest.raises(Gone):
-        worker.door.ask(name, {}, 5)
+    assert not worker.control.lives(name)
+    with pytest.raises(WorkerEnded):
+        worker.control.ask(name, {}, 5)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -250,11 +257,11 @@ def test_who_is_frozen_costs_the_time_that_was_given_and_no_more(
     new_worker: Callable[..., Worker], place: Path, full: bool
 ) -> None:
     worker = new_worker()
-    worker.door.open()
+    worker.control.open()
     with frozen(place, full=full) as name:
-        assert 0.29 < unavailable(worker.door, name, 0.3) < 5
-        assert worker.door.lives(name)
-        worker.door.sweep()
+        assert 0.29 < unavailable(worker.control, name, 0.3) < 5
+        assert worker.control.lives(name)
+        worker.control.sweep()
         assert name in sockets(place)
 
 
@@ -262,7 +269,7 @@ def test_a_queue_that_has_room_again_is_entered(
     new_worker: Callable[..., Worker], place: Path
 ) -> None:
     worker = new_worker()
-    worker.door.open()
+    worker.control.open()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place / "busy.sock"))
         listener.listen(0)
@@ -270,7 +277,8 @@ def test_a_queue_that_has_room_again_is_entered(
         filler.connect(str(place / "busy.sock"))
         answers: list[Message] = []
         thread = threading.Thread(
-            target=lambda: answers.append(worker.door.ask("busy.sock", {}, PATIENCE)), daemon=True
+            target=lambda: answers.append(worker.control.ask("busy.sock", {}, PATIENCE)),
+            daemon=True,
         )
         thread.start()
         thread.join(0.05)
@@ -304,9 +312,9 @@ def test_an_answer_that_is_none_counts_as_no_answer(
     new_worker: Callable[..., Worker], place: Path, name: str
 ) -> None:
     worker = new_worker()
-    worker.door.open()
+    worker.control.open()
     with answering(place, lambda connection: connection.sendall(STRANGE[name])) as strange:
-        assert unavailable(worker.door, strange, PATIENCE) < PATIENCE / 2
+        assert unavailable(worker.control, strange, PATIENCE) < PATIENCE / 2
 
 
 def test_an_answer_in_drops_is_not_waited_for_longer_than_any_other(
@@ -317,10 +325,10 @@ def test_an_answer_in_drops_is_not_waited_for_longer_than_any_other(
         return b" "
 
     worker = new_worker()
-    worker.door.open()
+    worker.control.open()
     with frozen(place) as name:
         monkeypatch.setattr(socket.socket, "recv", receive_a_drop)
-        assert unavailable(worker.door, name, 0.2) < 10
+        assert unavailable(worker.control, name, 0.2) < 10
 
 
 # ---- whatever comes -----------------------------------------------------------------------------
@@ -352,27 +360,29 @@ LINES = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registry, Door, Path]]:
-    """A whole worker with one session, its door, and its address."""
+def registry(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Registry, ControlSocket, Path]]:
+    """A whole worker with one session, its control, and its address."""
     place = tmp_path_factory.mktemp("d")
     place.chmod(0o700)
-    door = Door(RunDir(str(place)))
-    peers = LocalPeers(door, "app")
+    control = ControlSocket(RunDir(str(place)))
+    peers = LocalPeers(control, "app")
     registry = sit_down(Registry(Settings(), object(), peers), peers)
-    registry.claim("session_1", "ada")
-    yield registry, door, place / door.name
-    door.close()
+    registry.claim(SessionKey("ada", "session_1"))
+    yield registry, control, place / control.name
+    control.close()
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=250)
+@settings(max_examples=250)
 @given(data=LINES, politely=st.booleans())
 def test_whatever_comes_to_the_socket_is_answered_or_dropped(
-    registry: tuple[Registry, Door, Path], data: bytes, politely: bool
+    registry: tuple[Registry, ControlSocket, Path], data: bytes, politely: bool
 ) -> None:
     found: list[object] = []
     usual, threading.excepthook = threading.excepthook, found.append
     try:
-        _, door, address = registry
+        _, control, address = registry
         with socket.socket(socket.AF_UNIX) as visitor:
             visitor.settimeout(PATIENCE)
             visitor.connect(str(address))
@@ -382,13 +392,13 @@ def test_whatever_comes_to_the_socket_is_answered_or_dropped(
                     visitor.shutdown(socket.SHUT_WR)
                     received = b"".join(iter(lambda: visitor.recv(65536), b""))
                     assert not received or isinstance(json.loads(received)["state"], str)
-        assert door.ask(door.name, {"ask": "ready"}, PATIENCE) == {"state": "ready"}
+        assert control.ask(control.name, {"ask": "ready"}, PATIENCE) == {"state": "ready"}
     finally:
         threading.excepthook = usual
     assert found == []
 
 
-def test_nothing_of_that_harms_a_session(registry: tuple[Registry, Door, Path]) -> None:
+def test_nothing_of_that_harms_a_session(registry: tuple[Registry, ControlSocket, Path]) -> None:
     (session,) = registry[0].live()
     assert not session.flag.is_set()
 
@@ -399,15 +409,15 @@ def test_who_comes_and_says_nothing_holds_nobody_up_and_is_sent_away(
     monkeypatch: pytest.MonkeyPatch,
     crashes: list[object],
 ) -> None:
-    monkeypatch.setattr(words_module, "_PATIENCE", 0.3)
+    monkeypatch.setattr(messages_module, "_PATIENCE", 0.3)
     one, two = new_worker(), new_worker()
     with ExitStack() as stack:
         visitors = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(20)]
         for visitor in visitors:
             visitor.settimeout(PATIENCE)
-            visitor.connect(str(place / one.door.name))
+            visitor.connect(str(place / one.control.name))
             visitor.sendall(b'{"ask": ')
-        assert two.door.ask(one.door.name, {}, PATIENCE)["state"] == "ready"
+        assert two.control.ask(one.control.name, {}, PATIENCE)["state"] == "ready"
         assert {visitor.recv(1) for visitor in visitors} == {b""}
     assert crashes == []
 
@@ -429,8 +439,8 @@ def test_the_door_stays_open_when_descriptors_are_short(
 
     monkeypatch.setattr(socket.socket, "accept", accept_if_possible)
     one, two = new_worker(), new_worker()
-    one.door.open()
-    assert two.door.ask(one.door.name, {}, PATIENCE)["state"] == "ready"
+    one.control.open()
+    assert two.control.ask(one.control.name, {}, PATIENCE)["state"] == "ready"
     assert (shortages, crashes) == ([], [])
 
 
@@ -441,17 +451,17 @@ def test_the_door_stays_open_when_threads_are_short(
     shortages = [1, 1]
 
     def start_if_possible(self: threading.Thread) -> None:
-        if self.name == "chatproxy-answer" and shortages:
+        if self.name == "chatproxy-reply" and shortages:
             shortages.pop()
             raise RuntimeError("can't start new thread")
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", start_if_possible)
     one, two = new_worker(), new_worker()
-    one.door.open()
+    one.control.open()
     for _ in range(2):
-        unavailable(two.door, one.door.name, PATIENCE)
-    assert two.door.ask(one.door.name, {}, PATIENCE)["state"] == "ready"
+        unavailable(two.control, one.control.name, PATIENCE)
+    assert two.control.ask(one.control.name, {}, PATIENCE)["state"] == "ready"
     assert (shortages, crashes) == ([], [])
 
 
@@ -459,7 +469,7 @@ def test_without_descriptors_the_others_are_unavailable_and_that_is_all(place: P
     script = """
 import contextlib, os, resource
 from chatproxy.cluster.local.peers import LocalPeers
-peers, unopened = LocalPeers(door, "app"), Door(RunDir(sys.argv[1]))
+peers, unopened = LocalPeers(control, "app"), ControlSocket(RunDir(sys.argv[1]))
 unopened.serve(worker.answer)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 taken = []
@@ -467,8 +477,8 @@ with contextlib.suppress(OSError):
     while True:
         taken.append(os.dup(0))
 for attempt in (
-    lambda: door.ask(door.name, {}, 1),
-    lambda: peers.ask(door.name, {}, 1),
+    lambda: control.ask(control.name, {}, 1),
+    lambda: peers.ask(control.name, {}, 1),
     lambda: unopened.name,
     lambda: LocalPeers(unopened, "app").take(("a",)),
 ):
@@ -479,8 +489,8 @@ for attempt in (
 print(peers.free([("a",)]))
 for descriptor in taken:
     os.close(descriptor)
-print(peers.ask(door.name, {}, 20)["state"], peers.take(("a",)))
-door.close()
+print(peers.ask(control.name, {}, 20)["state"], peers.take(("a",)))
+control.close()
 unopened.close()
 """
     process = Another(OPEN + script, place)
@@ -501,14 +511,14 @@ def test_what_the_dead_have_left_is_swept_and_nothing_else(
     (place / "of-dead").symlink_to(dead)
     (place / "of-nobody").symlink_to("0123.sock")
     (place / "no-socket.sock").touch()
-    (place / "of-living").symlink_to(worker.door.name)
+    (place / "of-living").symlink_to(worker.control.name)
     (place / "note").touch()
     (place / "aside").symlink_to("note")
     with frozen(place) as name:
         (place / "of-frozen").symlink_to(name)
-        worker.door.sweep()
+        worker.control.sweep()
         assert {each.name for each in place.iterdir()} == {
-            *(worker.door.name, "of-living", name, "of-frozen", "note", "aside")
+            *(worker.control.name, "of-living", name, "of-frozen", "note", "aside")
         }
 
 
@@ -519,26 +529,26 @@ def test_whoever_opens_sweeps(new_worker: Callable[..., Worker], place: Path) ->
     (place / "key").symlink_to(dead)
     assert {each.name for each in place.iterdir()} == {dead, "key"}
     worker = new_worker()
-    assert {worker.door.name} == {each.name for each in place.iterdir()}
+    assert {worker.control.name} == {each.name for each in place.iterdir()}
 
 
 def test_no_door_is_swept_while_it_opens(place: Path, crashes: list[object]) -> None:
     """A socket that is there but does not listen yet looks like that of the dead."""
     over = threading.Event()
     sweeper = Worker(place)
-    sweeper.door.open()
+    sweeper.control.open()
 
     def sweep() -> None:
         while not over.wait(0.001):
             with suppress(PeersUnavailable):
-                sweeper.door.sweep()
+                sweeper.control.sweep()
 
     opened: list[Worker] = []
 
     def open_some() -> None:
         for _ in range(10):
             worker = Worker(place)
-            wait_for(lambda worker=worker: is_opened(worker.door), PATIENCE)
+            wait_for(lambda worker=worker: is_opened(worker.control), PATIENCE)
             opened.append(worker)
 
     threads = [threading.Thread(target=each, daemon=True) for each in [sweep, *[open_some] * 4]]
@@ -548,19 +558,19 @@ def test_no_door_is_swept_while_it_opens(place: Path, crashes: list[object]) -> 
         thread.join(PATIENCE)
     over.set()
     threads[0].join(PATIENCE)
-    assert sockets(place) == {each.door.name for each in [sweeper, *opened]}
+    assert sockets(place) == {each.control.name for each in [sweeper, *opened]}
     for worker in opened:
-        assert sweeper.door.ask(worker.door.name, {}, PATIENCE)["state"] == "ready"
-        worker.door.close()
+        assert sweeper.control.ask(worker.control.name, {}, PATIENCE)["state"] == "ready"
+        worker.control.close()
     assert crashes == []
-    sweeper.door.close()
+    sweeper.control.close()
     assert list(place.iterdir()) == []
 
 
-def is_opened(door: Door) -> bool:
+def is_opened(control: ControlSocket) -> bool:
     """Open a door; False where the directory is locked for too long by now."""
     try:
-        door.open()
+        control.open()
     except PeersUnavailable:
         return False
     return True
@@ -569,17 +579,17 @@ def is_opened(door: Door) -> bool:
 def test_no_process_sweeps_the_door_that_another_opens(place: Path) -> None:
     script = """
 input()
-doors = [Door(RunDir(sys.argv[1])) for _ in range(15)]
+doors = [ControlSocket(RunDir(sys.argv[1])) for _ in range(15)]
 for each in doors:
     each.serve(worker.answer)
-    door.ask(each.name, {}, 20)
-    door.sweep()
+    control.ask(each.name, {}, 20)
+    control.sweep()
 for each in doors:
     assert each.name in os.listdir(sys.argv[1])
-    assert door.ask(each.name, {}, 20)["pid"] == os.getpid()
+    assert control.ask(each.name, {}, 20)["pid"] == os.getpid()
 for each in doors:
     each.close()
-door.close()
+control.close()
 """
     with several(4, OPEN + script, place) as processes:
         for process in processes:
@@ -597,31 +607,34 @@ def test_to_close_removes_the_socket_and_what_leads_there(
 ) -> None:
     one, two = new_worker(), new_worker()
     for worker in (one, two):
-        (place / f"of-{worker.door.name}").symlink_to(worker.door.name)
-    one.door.close()
-    one.door.close()
-    assert {each.name for each in place.iterdir()} == {two.door.name, f"of-{two.door.name}"}
+        (place / f"of-{worker.control.name}").symlink_to(worker.control.name)
+    one.control.close()
+    one.control.close()
+    assert {each.name for each in place.iterdir()} == {
+        two.control.name,
+        f"of-{two.control.name}",
+    }
 
 
 def test_to_close_what_was_never_opened_makes_nothing(place: Path) -> None:
-    Worker(place).door.close()
+    Worker(place).control.close()
     assert list(place.iterdir()) == []
 
 
 def test_to_close_what_has_vanished_does_no_harm(place: Path) -> None:
     worker = Worker(place)
-    worker.door.open()
+    worker.control.open()
     shutil.rmtree(place)
-    worker.door.close()
+    worker.control.close()
 
 
 def test_an_application_that_nobody_needs_leaves_nothing(place: Path) -> None:
     def use(session_id: str) -> None:
-        door = Door(RunDir(str(place)))
-        peers = LocalPeers(door, "app")
+        control = ControlSocket(RunDir(str(place)))
+        peers = LocalPeers(control, "app")
         registry = sit_down(Registry(Settings(), object(), peers), peers)
-        registry.claim(session_id, "")
-        assert door.ask(door.name, {"ask": "ready"}, PATIENCE) == {"state": "ready"}
+        registry.claim(SessionKey("", session_id))
+        assert control.ask(control.name, {"ask": "ready"}, PATIENCE) == {"state": "ready"}
 
     gc.collect()
     threads = set(threading.enumerate())
@@ -644,12 +657,12 @@ def test_a_socket_that_cannot_listen_is_closed(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(PeersUnavailable):
-            worker.door.open()
+            worker.control.open()
         gc.collect()
     assert [each for each in caught if each.category is ResourceWarning] == []
     monkeypatch.undo()
-    assert worker.door.ask(worker.door.name, {}, PATIENCE)["state"] == "ready"
-    worker.door.close()
+    assert worker.control.ask(worker.control.name, {}, PATIENCE)["state"] == "ready"
+    worker.control.close()
     assert list(place.iterdir()) == []
 
 
@@ -657,15 +670,15 @@ def test_a_door_that_cannot_be_opened_leaves_nothing_open(place: Path) -> None:
     worker, another = Worker(place), RunDir(str(place))
     before = os.listdir("/proc/self/fd")
     with another.locked(), pytest.raises(PeersUnavailable):
-        worker.door.open()
+        worker.control.open()
     place.rmdir()
     place.touch()
     with pytest.raises(PeersUnavailable):
-        worker.door.open()
+        worker.control.open()
     place.unlink()
     assert len(os.listdir("/proc/self/fd")) == len(before)
-    assert worker.door.ask(worker.door.name, {}, PATIENCE)["state"] == "ready"
-    worker.door.close()
+    assert worker.control.ask(worker.control.name, {}, PATIENCE)["state"] == "ready"
+    worker.control.close()
 
 
 # ---- forks --------------------------------------------------------------------------------------
@@ -675,10 +688,10 @@ def test_a_fork_has_a_door_of_its_own_and_leaves_that_of_its_parent(place: Path)
     script = """
 child = os.fork()
 if child == 0:
-    door.close()
-    print(door.name, flush=True)
+    control.close()
+    print(control.name, flush=True)
     input()
-    door.close()
+    control.close()
     os._exit(0)
 os.waitpid(child, 0)
 print("over", flush=True)
@@ -688,15 +701,15 @@ input()
     worker = Worker(place)
     try:
         of_parent, of_child = process.read(), process.read()
-        asked = [worker.door.ask(name, {}, PATIENCE)["pid"] for name in (of_parent, of_child)]
+        asked = [worker.control.ask(name, {}, PATIENCE)["pid"] for name in (of_parent, of_child)]
         assert asked[0] == process.process.pid != asked[1]
         process.tell()
         assert process.read() == "over"
-        assert not worker.door.lives(of_child)
-        assert worker.door.ask(of_parent, {}, PATIENCE)["pid"] == process.process.pid
+        assert not worker.control.lives(of_child)
+        assert worker.control.ask(of_parent, {}, PATIENCE)["pid"] == process.process.pid
     finally:
         process.kill()
-        worker.door.close()
+        worker.control.close()
 
 
 def test_a_fork_that_outlives_a_worker_does_not_seem_to_be_it(place: Path) -> None:
@@ -714,12 +727,12 @@ input()
     worker = Worker(place)
     name, child = process.read(), int(process.read())
     try:
-        assert worker.door.lives(name)
+        assert worker.control.lives(name)
         process.kill()
-        wait_for(lambda: not worker.door.lives(name))
+        wait_for(lambda: not worker.control.lives(name))
     finally:
         os.kill(child, 9)
-        worker.door.close()
+        worker.control.close()
 
 
 def test_names_are_not_used_twice(place: Path) -> None:
@@ -727,8 +740,8 @@ def test_names_are_not_used_twice(place: Path) -> None:
     names = set()
     for number in itertools.count(1):
         worker = Worker(place)
-        names.add(worker.door.name)
-        worker.door.close()
+        names.add(worker.control.name)
+        worker.control.close()
         assert len(names) == number
         if number == 20:
             return

@@ -8,17 +8,13 @@ import weakref
 import pytest
 
 from chatproxy.answers.drain import Drain
-from chatproxy.answers.log import AnswerLog
-from chatproxy.answers.session import StreamSession
+from chatproxy.answers.session import SessionKey
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import ShuttingDown
 
-from .table import Table, TablePeers
-
-
-def new_session() -> StreamSession:
-    return StreamSession("session_1", "", AnswerLog(1000))
+from .support.sessions import new_session
+from .support.table import Table, TablePeers
 
 
 def test_nobody_is_admitted_once_it_has_begun() -> None:
@@ -46,4 +42,4 @@ def test_a_start_that_comes_too_late_is_refused_without_asking_the_other_workers
     registry.drain.run(0.0)
     table.away = True
     with pytest.raises(ShuttingDown):
-        registry.claim("session_1", "")
+        registry.claim(SessionKey("", "session_1"))

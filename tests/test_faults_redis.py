@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from . import cluster
-from .servers import data_events, new_id, wait_for
-from .valkey import Forwarder, Valkey
+from .support import cluster
+from .support.servers import data_events, new_id
+from .support.valkey import Forwarder, Valkey
+from .support.waiting import wait_for
 
 ENDLESS = {"rate": 20, "tokens": 1_000_000}
 #: Seconds in which all must be well again after Valkey's return, on a loaded machine.

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .servers import Proxy, chat, events, new_id
+from .support.servers import Proxy, chat, events, new_id
+from .support.waiting import PATIENCE
 
 #: Nothing may take as long as this.
-PATIENCE = 15.0
 STREAM, CANCEL = b"/api/chat/stream", b"/api/chat/cancel/"
 
 #: The words by which programs tell refusals apart.

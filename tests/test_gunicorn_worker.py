@@ -18,12 +18,14 @@ from gunicorn.http import wsgi
 from gunicorn.http.message import Message
 
 from chatproxy.server import direct_write as wire
-from chatproxy.server.gunicorn import connections as gunicorn_client
-from chatproxy.server.gunicorn.connections import MOST_HEAD_BYTES, MOST_UNREAD_BYTES, Guard
+from chatproxy.server.gunicorn import connections
+from chatproxy.server.gunicorn.body import MOST_UNREAD_BYTES
+from chatproxy.server.gunicorn.connections import MOST_HEAD_BYTES, Guard
 from chatproxy.server.gunicorn.worker import fits
 
-from .attackers import ATTACKS, Bystander
-from .servers import ROOT, Client, Proxy, chat, new_id, wait_for
+from .support.attackers import ATTACKS, Bystander
+from .support.servers import ROOT, Client, Proxy, chat, new_id
+from .support.waiting import wait_for
 
 #: Seconds: generous, as the machine of a test is busy. Unguarded, each attack costs many.
 LONGEST_GAP = 1.0
@@ -52,7 +54,7 @@ def bystander(server):
 @contextlib.contextmanager
 def attacked(port, name, count):
     """Attack from another process, so that the test has its own time."""
-    command = [sys.executable, "-m", "tests.attackers", str(port), name, str(count)]
+    command = [sys.executable, "-m", "tests.support.attackers", str(port), name, str(count)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
@@ -170,11 +172,11 @@ def test_a_client_that_is_still_sending_gets_its_answer_and_then_the_end(server)
 
 def test_a_client_that_sends_no_more_is_waited_for_without_a_turn_of_the_loop(monkeypatch):
     """A thousand of them, looked at again and again, would take a whole core."""
-    monkeypatch.setattr(gunicorn_client, "_LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "_LINGER_SECONDS", 0.2)
     loop = gevent.get_hub().loop
     peer, accepted = socket.socketpair()
     with peer, accepted:
-        connection = gunicorn_client.Connection(Guard(1, 1, 1), accepted.fileno())
+        connection = connections.Connection(Guard(1, 1, 1), accepted.fileno())
         before = loop.iteration
         connection.linger()
     assert loop.iteration - before < 5

@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 import pytest
 import requests
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatproxy.errors import InvalidRequest
@@ -60,7 +60,6 @@ def test_any_other_id_is_refused(session_id: str) -> None:
 
 
 @given(st.from_regex(r"[A-Za-z0-9._:-]{1,128}", fullmatch=True) | st.from_regex(r"[.:-]{1,4}\Z"))
-@settings(deadline=None, derandomize=True, database=None)
 def test_every_id_arrives_in_the_path_of_its_stop_as_it_is(session_id: str) -> None:
     """Clients take the segments . and .. away, and nothing else of what an id may have."""
     if headers.is_session_id(session_id):

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from .scripted import Scripted, chunk, response
-from .servers import data_events, events, new_id, wait_for
+from .support.scripted import Scripted, chunk, response
+from .support.servers import data_events, events, new_id
+from .support.waiting import wait_for
 
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

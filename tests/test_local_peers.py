@@ -15,18 +15,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from chatproxy.cluster.local.control_socket import Door
+from chatproxy.cluster.local.control_socket import ControlSocket
 from chatproxy.cluster.local.peers import LocalPeers
 from chatproxy.cluster.local.run_dir import RunDir
-from chatproxy.cluster.peers import Key
+from chatproxy.cluster.peers import LeaseKey
 from chatproxy.errors import PeersUnavailable
 
-from .another import PATIENCE, Another, several
+from .support.another import Another, several
+from .support.waiting import PATIENCE
 
 #: What makes a worker in another process.
 WORKER = """
 import itertools, sys
-from chatproxy.cluster.local.control_socket import Door
+from chatproxy.cluster.local.control_socket import ControlSocket
 from chatproxy.cluster.local.peers import LocalPeers
 from chatproxy.cluster.local.run_dir import RunDir
 
@@ -34,8 +35,8 @@ class Worker:
     def answer(self, question):
         return {"state": "active"}
 
-worker, door = Worker(), Door(RunDir(sys.argv[1]))
-peers = LocalPeers(door, "app")
+worker, control_socket = Worker(), ControlSocket(RunDir(sys.argv[1]))
+peers = LocalPeers(control_socket, "app")
 peers.serve(worker.answer, None)
 """
 NewPeers = Callable[..., LocalPeers]
@@ -43,7 +44,7 @@ NewPeers = Callable[..., LocalPeers]
 
 class Worker:
     def __init__(self, place: Path, scope: str) -> None:
-        self.peers = LocalPeers(Door(RunDir(str(place))), scope)
+        self.peers = LocalPeers(ControlSocket(RunDir(str(place))), scope)
         self.peers.serve(self.answer, lambda _key: None)
 
     def answer(self, question: dict[str, object]) -> dict[str, object]:
@@ -114,9 +115,11 @@ TEXTS = st.text(st.characters(exclude_categories=()), max_size=300)
 KEYS = st.tuples(st.sampled_from(["id", "place"]), TEXTS, TEXTS)
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=100)
+@settings(max_examples=100)
 @given(one=KEYS, two=KEYS)
-def test_keys_of_any_strings_are_told_apart(shared: LocalPeers, one: Key, two: Key) -> None:
+def test_keys_of_any_strings_are_told_apart(
+    shared: LocalPeers, one: LeaseKey, two: LeaseKey
+) -> None:
     assume(one != two)
     assert shared.take(one) is None
     assert shared.take(two) is None
@@ -147,7 +150,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPeers]:
         (("id", "x" * 100_000, ""), ("id", "x" * 100_001, "")),
     ],
 )
-def test_keys_that_look_alike_are_two(shared: LocalPeers, one: Key, two: Key) -> None:
+def test_keys_that_look_alike_are_two(shared: LocalPeers, one: LeaseKey, two: LeaseKey) -> None:
     assert shared.take(one) is shared.take(two) is None
     shared.free([one, two])
 
@@ -305,7 +308,7 @@ def test_where_no_link_can_be_made_the_table_is_unavailable(
     monkeypatch.setattr(os, "symlink", refuse)
     for alone in (False, True):
         with pytest.raises(PeersUnavailable) as caught:
-            two.take(("b",), alone=alone)
+            two.take(("b",), allow_offline=alone)
     assert os.strerror(number) in caught.value.message
     assert caught.value.retry_after == 1
     monkeypatch.undo()

@@ -17,9 +17,8 @@ from werkzeug.test import TestResponse
 
 from chatproxy import ChatProxy, stream_ended
 
-from .servers import wait_for
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 URL = "https://deepseek.example/chat/completions"
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 EVENT = b'data: {"choices": [{"index": 0, "delta": {"content": "Hello"}}]}\n\n'
@@ -113,14 +112,6 @@ def test_a_mocked_redirect_is_not_followed(app: Flask, answer: Answer) -> None:
     asked = answer(307, Location="http://elsewhere.example/")
     assert ask(app).status_code == 502
     assert asked() == 1
-
-
-def test_a_cookie_of_one_answer_is_not_sent_with_the_next_question(
-    app: Flask, answer: Answer
-) -> None:
-    answer(body=EVENT + DONE, **{"Set-Cookie": "a=b; Path=/"})
-    assert ask(app).data.endswith(DONE)
-    assert not list(app.extensions["chatproxy"].upstream._session.cookies)
 
 
 class Pausing(io.RawIOBase):

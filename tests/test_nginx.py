@@ -12,8 +12,9 @@ import requests
 
 from chatproxy.config import Settings
 
-from .nginx import NGINX, SITE, Http2Client, Nginx, TlsClient, tls_context
-from .servers import ROOT, black_hole, chat, data_events, events, new_id, wait_for
+from .support.nginx import NGINX, SITE, Http2Client, Nginx, TlsClient, tls_context
+from .support.servers import ROOT, black_hole, chat, data_events, events, new_id
+from .support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not NGINX, reason="nginx is not installed")
 

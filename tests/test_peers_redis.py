@@ -15,18 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis.exceptions import RedisError
 
-from chatproxy.cluster.redis import leases as table_module
+from chatproxy.cluster.redis import leases as leases_module
 from chatproxy.cluster.redis import peers as redis_module
-from chatproxy.cluster.redis.connection import Link, Uncertain
-from chatproxy.cluster.redis.leases import Hold, Table
+from chatproxy.cluster.redis.client import RedisClient, Uncertain
+from chatproxy.cluster.redis.leases import Lease, LeaseStore
 from chatproxy.cluster.redis.peers import RedisPeers
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import ConfigError, PeersUnavailable, SessionCancelled
 
-from .servers import ROOT, clean_environment, wait_for
-from .table import sit_down
-from .valkey import Forwarder, Sentinel, Valkey
+from .support.servers import ROOT, clean_environment
+from .support.table import sit_down
+from .support.valkey import Forwarder, Sentinel, Valkey
+from .support.waiting import wait_for
 
 LEASE = 2.0
 #: A lease that no test lives to see the end of.
@@ -195,23 +196,25 @@ def test_what_is_left_of_a_worker_is_not_in_its_own_way(server, start, scope):
 
 
 def test_a_renewal_that_comes_late_does_not_undo_a_later_take(server, scope):
-    link = Link(server.url)
-    table = Table(link, f"chatproxy:{scope}:", LONG, 3.0)
-    name = table.name(KEY)
+    redis = RedisClient(server.url)
+    store = LeaseStore(redis, f"chatproxy:{scope}:", LONG, 3.0)
+    name = store.name(KEY)
     with server.client() as client:
         for before, after in [("one/7", "one/7"), ("one/3", "one/5"), (None, "one/5")]:
             client.delete(name)
             if before:
                 client.set(name, before)
-            assert list(table.renew("one", [Hold(name, "one/5")])) == [(Hold(name, "one/5"), True)]
+            assert list(store.renew("one", [Lease(name, "one/5")])) == [
+                (Lease(name, "one/5"), True)
+            ]
             assert client.get(name).decode() == after
         client.set(name, "other/7")
-        assert list(table.renew("one", [Hold(name, "one/5")])) == [(Hold(name, "one/5"), False)]
+        assert list(store.renew("one", [Lease(name, "one/5")])) == [(Lease(name, "one/5"), False)]
         assert client.get(name) == b"other/7"
         client.set(name, "one/7")
-        assert table.free([Hold(name, "one/5")]) == []
+        assert store.free([Lease(name, "one/5")]) == []
         assert client.get(name) == b"one/7"
-    link.close()
+    redis.close()
 
 
 def names_of_keys(server, scope):
@@ -291,14 +294,14 @@ def test_another_that_holds_a_key_by_now_is_noticed(server, start, scope):
 
 def test_what_is_freed_while_it_is_renewed_stays_free(server, start, scope, monkeypatch):
     one = start(server, LONG)
-    renew = one._table.renew
+    renew = one._store.renew
 
-    def free_before(name, holds):
+    def free_before(name, leases):
         one.free([KEY])
-        return renew(name, holds)
+        return renew(name, leases)
 
     one.take(KEY)
-    monkeypatch.setattr(one._table, "renew", free_before)
+    monkeypatch.setattr(one._store, "renew", free_before)
     one._due = 0.0
     wait_for(lambda: not one._held, message="the renewal")
     wait_for(lambda: not names_of_keys(server, scope), message="the key")
@@ -309,10 +312,10 @@ def between(monkeypatch):
     """Calls something just before a worker's next renewal reaches Redis, and then looks there."""
 
     def between(worker, act, look, *, makes):
-        reach, seen = worker._link.reach, []
+        reach, seen = worker._redis.reach, []
 
         def act_before(script, keys, args):
-            due = script == table_module._RENEW and keys and (args[2] != "0") == makes and not seen
+            due = script == leases_module._RENEW and keys and (args[2] != "0") == makes and not seen
             if due:
                 act()
             answer = reach(script, keys, args)
@@ -320,7 +323,7 @@ def between(monkeypatch):
                 seen.append(look())
             return answer
 
-        monkeypatch.setattr(worker._link, "reach", act_before)
+        monkeypatch.setattr(worker._redis, "reach", act_before)
         worker._due = 0.0
         return wait_for(lambda: seen, message="the renewal")
 
@@ -354,18 +357,18 @@ def test_what_would_make_a_key_does_nothing_when_it_comes_too_late(
 ):
     """As after an outage of the network, when whoever has sent it has long given up and freed."""
     server.settle(scope)
-    link = Link(server.url)
-    table = Table(link, f"chatproxy:{scope}:", LONG, 3.0)
-    hold = Hold(table.name(KEY), "one/1")
-    assert abs(float(table._until()) - 9e15) < 1  # nothing is known of the clock yet
-    table.look()
-    assert 0 < float(table._until()) - time.time() * 1000 <= 5100
-    monkeypatch.setattr(table, "_until", lambda: "1")
+    redis = RedisClient(server.url)
+    store = LeaseStore(redis, f"chatproxy:{scope}:", LONG, 3.0)
+    lease = Lease(store.name(KEY), "one/1")
+    assert abs(float(store._until()) - 9e15) < 1  # nothing is known of the clock yet
+    store.look()
+    assert 0 < float(store._until()) - time.time() * 1000 <= 5100
+    monkeypatch.setattr(store, "_until", lambda: "1")
     with pytest.raises(PeersUnavailable):
-        table.take(hold)
-    assert list(table.renew("one", [hold])) == [(hold, True)]
+        store.take(lease)
+    assert list(store.renew("one", [lease])) == [(lease, True)]
     assert names_of_keys(server, scope) == set()
-    link.close()
+    redis.close()
 
 
 def test_what_is_left_of_an_uncertain_take_is_freed_again_and_again_until_nothing_is_late(
@@ -373,22 +376,22 @@ def test_what_is_left_of_an_uncertain_take_is_freed_again_and_again_until_nothin
 ):
     monkeypatch.setattr(redis_module, "LATEST", 1.0)
     one = start(server)
-    run = one._link.run
+    run = one._redis.run
 
     def lose_the_answer(script, keys, args):
         answer = run(script, keys, args)
-        if script == table_module._TAKE:
+        if script == leases_module._TAKE:
             raise Uncertain("lost")
         return answer
 
-    monkeypatch.setattr(one._link, "run", lose_the_answer)
+    monkeypatch.setattr(one._redis, "run", lose_the_answer)
     assert one.try_take() == "away"
-    ((name, token),) = one._leftovers
+    ((name, token),) = one._stale
     wait_for(lambda: not names_of_keys(server, scope), message="the end of the key")
     with server.client() as client:
         client.set(name, token)  # as if the network had kept it
     wait_for(lambda: not names_of_keys(server, scope), message="the end of the key")
-    wait_for(lambda: not one._leftovers, message="the end of the leftovers")
+    wait_for(lambda: not one._stale, message="the end of the leftovers")
 
 
 @pytest.fixture
@@ -399,7 +402,7 @@ def left_behind(server, start, scope):
     for each in peers:
         each.take(("any",))
     with server.client() as client:
-        client.set(peers[0]._table.name(("id", "", "session_1")), f"{peers[0].name}/0")
+        client.set(peers[0]._store.name(("id", "", "session_1")), f"{peers[0].name}/0")
     return one, other
 
 
@@ -490,7 +493,7 @@ def test_no_answer_is_unavailable_and_never_a_guess(server, start, scope):
         assert refusal.value.retry_after == 1
     over.set()
     assert one.try_ask(mute.name, {}, 5) == {"late": True}
-    assert one._inbox._asked == {}
+    assert one._mailbox._asked == {}
     with server.client() as client:
         assert 0 < client.pttl(f"chatproxy:{scope}:inbox:nobody") < 30_000
 
@@ -516,7 +519,7 @@ def test_a_question_that_nobody_waits_for_any_more_is_not_answered(server, start
     asked = []
     worker = start(server, answer=lambda message: asked.append(message["n"]) or {})
     worker.take(KEY)
-    wait_for(lambda: worker._table.time() is not None, message="the first look")
+    wait_for(lambda: worker._store.time() is not None, message="the first look")
     push(server, scope, worker, question(1, "1700000000000"), question(2))
     wait_for(lambda: asked == [2], message="the answer")
 
@@ -569,8 +572,8 @@ def test_more_questions_than_can_be_answered_are_dropped(server, start, scope, m
     worker.take(KEY)
     push(server, scope, worker, *(question(number) for number in range(20)))
     with server.client() as client:
-        inbox = f"chatproxy:{scope}:inbox:{worker.name}"
-        wait_for(lambda: not client.exists(inbox) and len(asked) == 3, message="the questions")
+        mailbox = f"chatproxy:{scope}:inbox:{worker.name}"
+        wait_for(lambda: not client.exists(mailbox) and len(asked) == 3, message="the questions")
     over.set()
     wait_for(lambda: asked[-1] == 7 or len(asked) == 8, message="the answers")
     assert len(threads) <= 3
@@ -628,7 +631,7 @@ def test_a_memory_that_is_lost_without_a_word_is_noticed(own_server, start):
     one, other = start(own_server, LONG), start(own_server, LONG)
     one.take(KEY)
     with hammering(other) as answers:
-        wait_for(lambda: other._known_marker and one._known_marker, message="the first look")
+        wait_for(lambda: other._known_epoch and one._known_epoch, message="the first look")
         with own_server.client() as client:
             client.flushall()
         wait_for(lambda: answers[-1] == "away", message="the loss")
@@ -666,13 +669,13 @@ def test_while_redis_is_away_all_fails_at_once_and_soon_after_it_is_back_all_wor
 
 
 def test_a_failure_that_began_before_an_outage_that_is_over_is_no_new_one(server, start, caplog):
-    link = start(server)._link
+    redis = start(server)._redis
     for _ in range(2):
-        link._lose(0, RedisError("late"))
-        link.mend()
-        assert not link._away
-        link._lose(0, RedisError("later"))
-        assert not link._away
+        redis._lose(0, RedisError("late"))
+        redis.mend()
+        assert not redis._away
+        redis._lose(0, RedisError("later"))
+        assert not redis._away
     assert caplog.text.count("Redis is away") == 1
 
 
@@ -719,8 +722,8 @@ def test_a_key_is_adopted_while_redis_is_away_and_taken_when_it_is_back(own_serv
     one.take(("before",))
     own_server.kill()
     wait_for(lambda: one.try_take() == "away", message="the outage")
-    assert one.take(KEY, alone=True) is None
-    assert one.take(KEY) == one.take(KEY, alone=True) == one.name
+    assert one.take(KEY, allow_offline=True) is None
+    assert one.take(KEY) == one.take(KEY, allow_offline=True) == one.name
     own_server.start()
     with hammering(other) as answers:
         wait_for(lambda: answers[-1] == one.name, message="the claim")
@@ -732,7 +735,7 @@ def test_of_two_that_adopted_a_key_one_loses_it(own_server, start, scope):
     own_server.kill()
     for worker in workers:
         wait_for(lambda worker=worker: worker.try_take() == "away", message="the outage")
-        assert worker.take(KEY, alone=True) is None
+        assert worker.take(KEY, allow_offline=True) is None
     own_server.start()
     wait_for(lambda: workers[0].lost + workers[1].lost == [KEY], message="the loss")
     loser, holder = sorted(workers, key=lambda worker: not worker.lost)
@@ -745,7 +748,7 @@ def test_what_was_freed_while_redis_was_away_is_free_when_it_is_back(own_server,
     one.take(("adopted",))
     own_server.freeze()
     wait_for(lambda: one.try_take(("any",)) == "away", message="the outage")
-    one.take(("alone",), alone=True)
+    one.take(("alone",), allow_offline=True)
     one.free([KEY, ("alone",)])
     own_server.thaw()
     wait_for(lambda: other.try_take() is None, message="the key")
@@ -785,7 +788,7 @@ def test_a_password_is_given_and_never_told(start, caplog):
         with pytest.raises(PeersUnavailable) as refusal:
             bad.take(KEY)
         wait_for(lambda: "AuthenticationError" in caplog.text, message="the warning")
-        told = [caplog.text, repr(good), repr(bad), repr(bad._link), repr(refusal.value)]
+        told = [caplog.text, repr(good), repr(bad), repr(bad._redis), repr(refusal.value)]
         assert not [text for text in told if "s3cr3tw0rd" in text or "wr0ngw0rd" in text]
         good.close()
 
@@ -798,7 +801,7 @@ def test_no_password_is_told_where_the_error_holds_it(monkeypatch, caplog):
         raise RedisError("password=s3cr3t\n,password=s3cr3t!")
 
     worker = Worker(url, "scope")
-    monkeypatch.setattr(worker._link._client, "register_script", fail)
+    monkeypatch.setattr(worker._redis._client, "register_script", fail)
     assert worker.try_take() == "away"
     told = "RedisError: password=*** ,password=***"
     wait_for(lambda: told in caplog.text, message="the warning")
@@ -851,7 +854,7 @@ def test_a_failover_by_a_sentinel_keeps_what_is_held(start, scope):
             wait_for(lambda: client.sentinel_slaves("main"), 30, "the replica")
         url = f"redis+sentinel://:s3cr3tw0rd@127.0.0.1:1,127.0.0.1:{sentinel.port}/main/0"
         one, other = start(first, url=url), start(first, url=url)
-        manager = one._link._client.connection_pool.sentinel_manager
+        manager = one._redis._client.connection_pool.sentinel_manager
         asked = list(before := manager.sentinels)
         assert one.take(KEY) is None
         assert before == asked  # others may be reading it
@@ -938,7 +941,7 @@ def test_nothing_is_opened_before_the_first_use(own_server, start):
         assert len(client.client_list()) == 1
     worker.take(KEY)
     new = {thread.name for thread in set(threading.enumerate()) - threads}
-    assert new == {"chatproxy-peers-inbox", "chatproxy-peers-keeper"}
+    assert new == {"chatproxy-peers-mailbox", "chatproxy-peers-keeper"}
     assert all(thread.daemon for thread in set(threading.enumerate()) - threads)
 
 
@@ -968,7 +971,7 @@ def test_a_closed_worker_takes_and_asks_nothing(server, start):
     worker.take(KEY)
     worker.close()
     worker.free([KEY])
-    for use in (lambda: worker.take(KEY, alone=True), lambda: worker.ask("nobody", {}, 1)):
+    for use in (lambda: worker.take(KEY, allow_offline=True), lambda: worker.ask("nobody", {}, 1)):
         with pytest.raises(PeersUnavailable, match="shutting down"):
             use()
 
@@ -977,7 +980,7 @@ def test_whoever_waits_for_an_answer_at_the_close_is_told_at_once(server, start)
     worker = start(server)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(worker.try_ask, "nobody", {}, 60)
-        wait_for(lambda: worker._inbox and worker._inbox._asked, message="the question")
+        wait_for(lambda: worker._mailbox and worker._mailbox._asked, message="the question")
         worker.close()
         assert waiting.result(10) == "away"
 
@@ -1023,7 +1026,7 @@ import sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from chatproxy.errors import PeersUnavailable
 from tests.test_peers_redis import KEY, Worker
-from tests.servers import wait_for
+from tests.support.waiting import wait_for
 url, scope, pid = sys.argv[1], sys.argv[2], int(sys.argv[3])
 one, other = Worker(url, scope), Worker(url, scope)
 with ThreadPoolExecutor(300) as pool:

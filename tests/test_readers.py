@@ -11,7 +11,8 @@ import time
 import pytest
 import requests
 
-from .servers import Client, Proxy, events, new_id, wait_for
+from .support.servers import Client, Proxy, events, new_id
+from .support.waiting import wait_for
 
 #: Each event is about that large, so that a few fill the system's buffers too.
 EVENT = 10_000

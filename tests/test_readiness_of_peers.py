@@ -5,9 +5,10 @@ import time
 import pytest
 import requests
 
-from . import cluster
-from .servers import Proxy, new_id, wait_for
-from .valkey import Valkey
+from .support import cluster
+from .support.servers import Proxy, new_id
+from .support.valkey import Valkey
+from .support.waiting import wait_for
 
 
 @pytest.fixture

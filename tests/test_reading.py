@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -12,22 +13,17 @@ from hypothesis import strategies as st
 
 from chatproxy import signals, sse
 from chatproxy.answers import readers as reading_module
-from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.readers import PeerReading, SessionReading
-from chatproxy.answers.session import Outcome, Reason, StreamSession
-from chatproxy.cluster import remote_readers as visits_module
+from chatproxy.answers.session import Outcome, Reason, SessionKey, StreamSession
+from chatproxy.cluster import remote_readers as remote_readers_module
 from chatproxy.cluster.peers import Message
-from chatproxy.cluster.remote_readers import Visits
+from chatproxy.cluster.remote_readers import RemoteReaders
 from chatproxy.errors import EventsGone, PeersUnavailable, Refusal
 
-from .servers import wait_for
+from .support.sessions import new_session
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
-KEY = ("ada", "session_1")
-
-
-def new_session(grace: float = 0.0, limit: int = 1 << 20) -> StreamSession:
-    return StreamSession(KEY[1], KEY[0], AnswerLog(limit), grace)
+KEY = SessionKey("", "session_1")
 
 
 def add(session: StreamSession, count: int) -> None:
@@ -50,7 +46,7 @@ class Elsewhere:
     def __init__(self, session: StreamSession | None, patience: float = PATIENCE) -> None:
         self.session = session
         self.ended = False
-        self.visits = Visits(
+        self.remote_readers = RemoteReaders(
             lambda key: self.session if key == KEY else None,
             self,
             patience,
@@ -65,8 +61,8 @@ class Elsewhere:
         if loss == "question":
             raise PeersUnavailable("Lost.")
         answers: dict[str, Callable[[Message], Message]] = {
-            "read": self.visits.read,
-            "leave": self.visits.leave,
+            "read": self.remote_readers.read,
+            "leave": self.remote_readers.leave,
         }
         answer = answers[question["ask"]](question)
         if loss == "answer":
@@ -155,40 +151,55 @@ def test_a_reader_elsewhere_counts_as_a_reader_until_it_leaves() -> None:
     there.close()
     wait_for(session.flag.is_set)
     assert session.reason is Reason.DISCONNECT
-    assert len(elsewhere.visits) == 0
+    assert len(elsewhere.remote_readers) == 0
 
 
 def test_a_reader_elsewhere_that_asks_no_more_has_gone() -> None:
     session = new_session()
     elsewhere = Elsewhere(session, patience=0.05)
     elsewhere.open()
-    elsewhere.visits.sweep()
+    elsewhere.remote_readers.sweep()
     assert not session.flag.is_set()
 
     def swept() -> bool:
-        elsewhere.visits.sweep()
+        elsewhere.remote_readers.sweep()
         return session.flag.is_set()
 
     wait_for(swept)
-    assert len(elsewhere.visits) == 0
+    assert len(elsewhere.remote_readers) == 0
 
 
 def test_a_reader_whose_worker_has_ended_has_gone_long_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An answer that nobody can read must not go on, and cost, for as long as a client may wait."""
-    monkeypatch.setattr(visits_module, "_SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(remote_readers_module, "_SILENCE_SECONDS", 0.0)
     session = new_session()
     elsewhere = Elsewhere(session, patience=1000.0)
     elsewhere.open()
-    elsewhere.visits.sweep()
-    wait_for(lambda: not threads_named("chatproxy-visits"))
+    elsewhere.remote_readers.sweep()
+    wait_for(lambda: not threads_named("chatproxy-remote-readers"))
     assert not session.flag.is_set()
     elsewhere.ended = True
-    elsewhere.visits.sweep()
+    elsewhere.remote_readers.sweep()
     wait_for(session.flag.is_set)
     assert session.reason is Reason.DISCONNECT
-    assert len(elsewhere.visits) == 0
+    assert len(elsewhere.remote_readers) == 0
+
+
+def test_a_look_that_no_thread_can_be_had_for_is_made_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote_readers_module, "_SILENCE_SECONDS", 0.0)
+    elsewhere = Elsewhere(new_session(), patience=1000.0)
+    elsewhere.open()
+    elsewhere.ended = True
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", mock.Mock(side_effect=RuntimeError))
+        elsewhere.remote_readers.sweep()
+    assert len(elsewhere.remote_readers) == 1
+    elsewhere.remote_readers.sweep()
+    wait_for(lambda: len(elsewhere.remote_readers) == 0)
 
 
 def threads_named(name: str) -> list[threading.Thread]:
@@ -200,7 +211,7 @@ def test_a_reader_that_was_taken_for_gone_can_go_on() -> None:
     elsewhere = Elsewhere(session, patience=-1.0)
     reading = elsewhere.open()
     add(session, 3)
-    elsewhere.visits.sweep()
+    elsewhere.remote_readers.sweep()
     assert reading.read(PATIENCE) == wire(1, 3)
 
 
@@ -212,7 +223,7 @@ def test_the_end_of_a_visit_that_was_swept_is_not_the_end_of_the_answer() -> Non
     reader = threading.Thread(target=lambda: got.append(reading.read(PATIENCE)), daemon=True)
     reader.start()
     for _ in range(20):
-        elsewhere.visits.sweep()
+        elsewhere.remote_readers.sweep()
         time.sleep(0.001)
     add(session, 1)
     reader.join(PATIENCE)
@@ -228,7 +239,9 @@ def test_where_the_worker_is_gone_the_reader_is_told_after_which_event(gone: str
     assert reading.read(PATIENCE) == wire(1, 2)
     if gone == "ended":
         elsewhere.session = None
-        elsewhere.visits = Visits(lambda _key: None, None, PATIENCE, lambda _worker: False)
+        elsewhere.remote_readers = RemoteReaders(
+            lambda _key: None, None, PATIENCE, lambda _worker: False
+        )
     else:
         elsewhere.losses = ["question"] * 1_000_000
     with pytest.raises(Refusal, match="after event 2:") as told:
@@ -239,7 +252,7 @@ def test_where_the_worker_is_gone_the_reader_is_told_after_which_event(gone: str
 
 
 def test_a_reader_elsewhere_that_falls_too_far_behind_is_told_and_is_gone() -> None:
-    session = new_session(limit=100)
+    session = new_session(log_bytes=100)
     elsewhere = Elsewhere(session)
     here, there = SessionReading(session, 0, None), elsewhere.open()
     for _ in range(20):
@@ -248,14 +261,14 @@ def test_a_reader_elsewhere_that_falls_too_far_behind_is_told_and_is_gone() -> N
         session.log.wait_for_room()
     with pytest.raises(EventsGone):
         there.read(PATIENCE)
-    assert len(elsewhere.visits) == 0
+    assert len(elsewhere.remote_readers) == 0
     assert not session.flag.is_set()
     here.close()
     assert session.reason is Reason.DISCONNECT
 
 
 def test_when_only_readers_are_left_that_can_not_go_on_nobody_is_left() -> None:
-    session = new_session(limit=100)
+    session = new_session(log_bytes=100)
     here, _stalled = SessionReading(session, 0, None), SessionReading(session, 0, None)
     for _ in range(20):
         add(session, 1)
@@ -266,7 +279,7 @@ def test_when_only_readers_are_left_that_can_not_go_on_nobody_is_left() -> None:
 
 
 def test_events_that_are_gone_and_that_never_were_are_told_apart() -> None:
-    session = new_session(limit=30)
+    session = new_session(log_bytes=30)
     add(session, 10)
     readings = [PeerReading(Elsewhere(session).ask, "", KEY, after) for after in (0, 10, 11)]
     states = [reading.begin()[0] for reading in readings]
@@ -278,10 +291,12 @@ def test_events_that_are_gone_and_that_never_were_are_told_apart() -> None:
 def test_another_key_finds_nothing_with_the_name_of_a_visit() -> None:
     session = new_session()
     add(session, 1)
-    visits = Elsewhere(session).visits
+    remote_readers = Elsewhere(session).remote_readers
     question = {"visit": "v", "after": 0, "wait": 0}
-    assert visits.read({**question, "owner": "ada", "id": "session_1"})["state"] == "reading"
-    assert visits.read({**question, "owner": "bob", "id": "session_1"})["state"] == "nothing"
+    assert remote_readers.read({**question, "owner": "", "id": "session_1"})["state"] == "reading"
+    assert (
+        remote_readers.read({**question, "owner": "bob", "id": "session_1"})["state"] == "nothing"
+    )
 
 
 @pytest.mark.parametrize(
@@ -289,10 +304,10 @@ def test_another_key_finds_nothing_with_the_name_of_a_visit() -> None:
     [{}, {"visit": 1}, {"visit": "v", "after": "x"}, {"visit": "v", "after": -1}, {"visit": []}],
 )
 def test_a_question_that_makes_no_sense_finds_nothing(question: Message) -> None:
-    visits = Elsewhere(new_session()).visits
-    assert visits.read({"owner": "ada", "id": "session_1", **question})["state"] == "nothing"
-    assert visits.leave(question) == {"state": "left"}
-    assert len(visits) == 0
+    remote_readers = Elsewhere(new_session()).remote_readers
+    assert remote_readers.read({"owner": "", "id": "session_1", **question})["state"] == "nothing"
+    assert remote_readers.leave(question) == {"state": "left"}
+    assert len(remote_readers) == 0
 
 
 @given(
@@ -300,7 +315,7 @@ def test_a_question_that_makes_no_sense_finds_nothing(question: Message) -> None
     losses=st.lists(st.sampled_from(["", "question", "answer"]), max_size=40),
     after=st.integers(0, 3),
 )
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 def test_whatever_is_lost_on_the_way_a_reader_sees_exactly_the_log(
     steps: list[str], losses: list[str], after: int
 ) -> None:

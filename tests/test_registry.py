@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,16 +20,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from chatproxy import signals
 from chatproxy.answers import drain
 from chatproxy.answers.receipt import Receipt
-from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
-from chatproxy.cluster import coordinator as arbitration
+from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey, StreamSession
+from chatproxy.cluster import coordinator as coordinator_module
 from chatproxy.cluster import registry as registry_module
-from chatproxy.cluster.local.control_socket import Door
+from chatproxy.cluster.local.control_socket import ControlSocket
 from chatproxy.cluster.local.peers import LocalPeers
 from chatproxy.cluster.local.run_dir import RunDir
-from chatproxy.cluster.peers import Key
+from chatproxy.cluster.peers import LeaseKey
 from chatproxy.cluster.registry import Registry
-from chatproxy.cluster.reservations import Reservations
-from chatproxy.cluster.rpc import Desk
+from chatproxy.cluster.rpc import RpcDispatcher
+from chatproxy.cluster.session_table import SessionTable
 from chatproxy.config import Settings
 from chatproxy.errors import (
     ChatProxyError,
@@ -42,33 +41,21 @@ from chatproxy.errors import (
     TooManySessions,
     UpstreamError,
 )
-from chatproxy.service import Library
 
-from .another import Another
-from .servers import wait_for
-from .table import Table, TablePeers, sit_down
+from .support.another import Another
+from .support.table import Table, TablePeers, service_of, sit_down
+from .support.waiting import PATIENCE, HandClock, in_a_thread, wait_for
 
-PATIENCE = 10.0
 SENDER = object()
 LOCAL = "http://127.0.0.1:1"
 
 
-class FakeClock:
-    """The clock by which a registry forgets."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
     """Moves only by hand, for the registries that are made from here on."""
-    clock = FakeClock()
+    clock = HandClock()
     monkeypatch.setattr(
-        registry_module, "Reservations", lambda *limits: Reservations(*limits, clock)
+        registry_module, "SessionTable", lambda *limits: SessionTable(*limits, clock)
     )
     return clock
 
@@ -110,7 +97,7 @@ def finish_when_cancelled(registry: Registry, session: StreamSession) -> None:
 def claimable(registry: Registry, session_id: str, owner: str = "") -> bool:
     """Whether an id is free now. Where it is, this takes it and gives it back."""
     try:
-        session = registry.claim(session_id, owner)
+        session = registry.claim(SessionKey(owner, session_id))
     except ChatProxyError:
         return False
     finish(registry, session, refusal=UpstreamError("No."))
@@ -123,7 +110,7 @@ def a_sweep_of_many_leaves_all_else_its_turn() -> None:
     many = 200
     registry = new_registry(retain=0.001)
     for number in range(many):
-        finish(registry, registry.claim(f"session_{number}", ""))
+        finish(registry, registry.claim(SessionKey("", f"session_{number}")))
     time.sleep(0.01)
     sweep, turns = gevent.spawn(registry.sweep), 0
     while not sweep.ready():
@@ -143,34 +130,19 @@ test_registry.a_sweep_of_many_leaves_all_else_its_turn()
     assert Another(script).rest() == ""
 
 
-def in_a_thread(function: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=function, daemon=True)
-    thread.start()
-    return thread
-
-
 def test_a_claim_gives_a_live_session_with_the_clients_own_id() -> None:
     registry = new_registry()
-    session = registry.claim("session_1", "ada")
+    session = registry.claim(SessionKey("ada", "session_1"))
     assert (session.id, session.owner) == ("session_1", "ada")
     assert registry.live() == [session]
 
 
 def test_a_live_id_is_taken() -> None:
     registry = new_registry()
-    registry.claim("session_1", "")
+    registry.claim(SessionKey("", "session_1"))
     with pytest.raises(SessionActive):
-        registry.claim("session_1", "")
+        registry.claim(SessionKey("", "session_1"))
     assert len(registry.live()) == 1
-
-
-@pytest.fixture
-def _close_races() -> Iterator[None]:
-    """Threads take turns as often as they can."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
 
 
 @pytest.mark.usefixtures("_close_races")
@@ -183,7 +155,7 @@ def test_of_many_claims_at_once_exactly_one_gets_the_id() -> None:
         for number in range(50):
             barrier.wait(PATIENCE)
             try:
-                got.append(registry.claim(f"session_{number}", "").id)
+                got.append(registry.claim(SessionKey("", f"session_{number}")).id)
             except SessionActive:
                 continue
 
@@ -197,45 +169,48 @@ def test_of_many_claims_at_once_exactly_one_gets_the_id() -> None:
 
 def test_the_same_id_of_two_owners_is_two_sessions() -> None:
     registry = new_registry()
-    of_ada, of_bob = registry.claim("session_1", "ada"), registry.claim("session_1", "bob")
+    of_ada, of_bob = (
+        registry.claim(SessionKey("ada", "session_1")),
+        registry.claim(SessionKey("bob", "session_1")),
+    )
     assert of_ada is not of_bob
     finish_when_cancelled(registry, of_ada)
-    assert registry.cancel("session_1", "ada", time.monotonic())
+    assert registry.cancel(SessionKey("ada", "session_1"), time.monotonic())
     assert registry.live() == [of_bob]
     assert not of_bob.flag.is_set()
 
 
 def test_another_owners_session_is_not_found() -> None:
     registry = new_registry()
-    session = registry.claim("session_1", "ada")
-    assert registry.cancel("session_1", "bob", time.monotonic()) is None
+    session = registry.claim(SessionKey("ada", "session_1"))
+    assert registry.cancel(SessionKey("bob", "session_1"), time.monotonic()) is None
     assert not session.flag.is_set()
 
 
 def test_owner_and_id_are_not_run_together() -> None:
     registry = new_registry()
-    registry.claim("b:c", "a")
+    registry.claim(SessionKey("a", "b:c"))
     assert claimable(registry, "c", "a:b")
 
 
 def test_a_stop_that_comes_first_refuses_the_start() -> None:
     registry = new_registry()
-    assert registry.cancel("session_1", "ada", time.monotonic()) is None
+    assert registry.cancel(SessionKey("ada", "session_1"), time.monotonic()) is None
     with pytest.raises(SessionCancelled):
-        registry.claim("session_1", "ada")
+        registry.claim(SessionKey("ada", "session_1"))
     assert registry.live() == []
 
 
 def test_a_stop_that_comes_first_is_for_its_own_owner_and_id_alone() -> None:
     registry = new_registry()
-    registry.cancel("session_1", "ada", time.monotonic())
+    registry.cancel(SessionKey("ada", "session_1"), time.monotonic())
     assert claimable(registry, "session_1", "bob")
     assert claimable(registry, "session_2", "ada")
 
 
-def test_a_stop_that_comes_first_is_remembered_for_half_a_minute(clock: FakeClock) -> None:
+def test_a_stop_that_comes_first_is_remembered_for_half_a_minute(clock: HandClock) -> None:
     registry = new_registry()
-    registry.cancel("session_1", "", 0.0)
+    registry.cancel(SessionKey("", "session_1"), 0.0)
     clock.now += 29.9
     assert not claimable(registry, "session_1")
     clock.now += 0.1
@@ -246,55 +221,55 @@ def test_the_stops_that_come_first_are_bounded_in_number() -> None:
     """Somebody who stops at random can't fill the memory; the least recent are forgotten."""
     registry = new_registry()
     for number in range(20_000):
-        registry.cancel(f"session_{number}", "", 0.0)
+        registry.cancel(SessionKey("", f"session_{number}"), 0.0)
     assert claimable(registry, "session_0")
     assert not claimable(registry, "session_19999")
 
 
-def test_an_ended_id_stays_taken_for_as_long_as_it_is_retained(clock: FakeClock) -> None:
+def test_an_ended_id_stays_taken_for_as_long_as_it_is_retained(clock: HandClock) -> None:
     registry = new_registry(retain=60.0)
-    finish(registry, registry.claim("session_1", ""))
+    finish(registry, registry.claim(SessionKey("", "session_1")))
     assert registry.live() == []
     clock.now += 59.9
     with pytest.raises(SessionActive):
-        registry.claim("session_1", "")
+        registry.claim(SessionKey("", "session_1"))
     clock.now += 0.1
     assert claimable(registry, "session_1")
 
 
 def test_an_ended_session_is_not_found_by_a_stop() -> None:
     registry = new_registry()
-    finish(registry, registry.claim("session_1", ""))
-    assert registry.cancel("session_1", "", time.monotonic()) is None
+    finish(registry, registry.claim(SessionKey("", "session_1")))
+    assert registry.cancel(SessionKey("", "session_1"), time.monotonic()) is None
 
 
-def test_a_late_stop_does_not_refuse_the_next_answer_with_that_id(clock: FakeClock) -> None:
+def test_a_late_stop_does_not_refuse_the_next_answer_with_that_id(clock: HandClock) -> None:
     registry = new_registry(retain=10.0)
-    finish(registry, registry.claim("session_1", ""))
-    registry.cancel("session_1", "", 0.0)
+    finish(registry, registry.claim(SessionKey("", "session_1")))
+    registry.cancel(SessionKey("", "session_1"), 0.0)
     clock.now += 10.0
     assert claimable(registry, "session_1")
 
 
 def test_a_refused_session_frees_its_id() -> None:
     registry = new_registry()
-    finish(registry, registry.claim("session_1", ""), refusal=UpstreamError("No."))
+    finish(registry, registry.claim(SessionKey("", "session_1")), refusal=UpstreamError("No."))
     assert claimable(registry, "session_1")
 
 
 def test_an_answer_that_failed_after_it_began_keeps_its_id() -> None:
     registry = new_registry()
-    session = registry.claim("session_1", "")
+    session = registry.claim(SessionKey("", "session_1"))
     finish(registry, session, refusal=UpstreamError("It broke off."), events=1)
     assert not claimable(registry, "session_1")
 
 
 def test_the_worker_takes_no_more_sessions_than_its_limit() -> None:
     registry = new_registry(max_sessions=2)
-    first = registry.claim("session_1", "ada")
-    registry.claim("session_2", "bob")
+    first = registry.claim(SessionKey("ada", "session_1"))
+    registry.claim(SessionKey("bob", "session_2"))
     with pytest.raises(TooManySessions) as caught:
-        registry.claim("session_3", "eve")
+        registry.claim(SessionKey("eve", "session_3"))
     assert "Retry-After" in caught.value.headers()
     finish(registry, first)
     assert claimable(registry, "session_3", "eve")
@@ -302,9 +277,12 @@ def test_the_worker_takes_no_more_sessions_than_its_limit() -> None:
 
 def test_an_owner_gets_no_more_sessions_than_the_limit() -> None:
     registry = new_registry(max_sessions_per_owner=2)
-    first, _ = registry.claim("session_1", "ada"), registry.claim("session_2", "ada")
+    first, _ = (
+        registry.claim(SessionKey("ada", "session_1")),
+        registry.claim(SessionKey("ada", "session_2")),
+    )
     with pytest.raises(TooManySessions) as caught:
-        registry.claim("session_3", "ada")
+        registry.claim(SessionKey("ada", "session_3"))
     assert "Retry-After" in caught.value.headers()
     assert claimable(registry, "session_3", "bob")
     finish(registry, first)
@@ -313,23 +291,26 @@ def test_an_owner_gets_no_more_sessions_than_the_limit() -> None:
 
 def test_without_owners_there_is_no_limit_for_one() -> None:
     registry = new_registry(max_sessions_per_owner=1)
-    registry.claim("session_1", "")
+    registry.claim(SessionKey("", "session_1"))
     assert claimable(registry, "session_2")
 
 
 def test_to_discard_twice_frees_one_place_only() -> None:
     registry = new_registry(max_sessions_per_owner=2)
-    first, _ = registry.claim("session_1", "ada"), registry.claim("session_2", "ada")
+    first, _ = (
+        registry.claim(SessionKey("ada", "session_1")),
+        registry.claim(SessionKey("ada", "session_2")),
+    )
     finish(registry, first)
     registry.discard(first)
     registry.release(first)
-    registry.claim("session_3", "ada")
+    registry.claim(SessionKey("ada", "session_3"))
     assert not claimable(registry, "session_4", "ada")
 
 
 def test_a_refused_claim_leaves_no_trace() -> None:
     registry = new_registry(max_sessions_per_owner=1)
-    first = registry.claim("session_1", "ada")
+    first = registry.claim(SessionKey("ada", "session_1"))
     assert not claimable(registry, "session_2", "ada")
     finish(registry, first)
     assert claimable(registry, "session_2", "ada")
@@ -338,7 +319,7 @@ def test_a_refused_claim_leaves_no_trace() -> None:
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.CONNECTING])
 def test_the_receipt_tells_what_was_stopped_and_how_fast(phase: Phase) -> None:
     registry = new_registry()
-    session = registry.claim("session_1", "ada")
+    session = registry.claim(SessionKey("ada", "session_1"))
     session.enter(phase)
     arrived = time.monotonic()
     session.events = 42
@@ -348,7 +329,7 @@ def test_the_receipt_tells_what_was_stopped_and_how_fast(phase: Phase) -> None:
         session.closed.set()
 
     session.on_cancel(close)
-    assert registry.cancel("session_1", "ada", arrived) == Receipt(
+    assert registry.cancel(SessionKey("ada", "session_1"), arrived) == Receipt(
         session_id="session_1", phase=phase, upstream_closed=True, stop_ms=1.7, events=42
     )
     assert session.reason is Reason.USER
@@ -357,9 +338,11 @@ def test_the_receipt_tells_what_was_stopped_and_how_fast(phase: Phase) -> None:
 def test_a_stop_waits_for_the_close() -> None:
     """The receipt is given once the connection is closed, however long that takes."""
     registry = new_registry()
-    session = registry.claim("session_1", "")
+    session = registry.claim(SessionKey("", "session_1"))
     receipts: list[Receipt | None] = []
-    stop = in_a_thread(lambda: receipts.append(registry.cancel("session_1", "", time.monotonic())))
+    stop = in_a_thread(
+        lambda: receipts.append(registry.cancel(SessionKey("", "session_1"), time.monotonic()))
+    )
     assert session.flag.wait(PATIENCE)
     assert not receipts
     finish(registry, session)
@@ -372,8 +355,8 @@ def test_a_stop_waits_for_the_close() -> None:
 def test_a_close_that_cannot_be_confirmed_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "CONFIRM_SECONDS", 0.02)
     registry = new_registry()
-    registry.claim("session_1", "")
-    receipt = registry.cancel("session_1", "", time.monotonic())
+    registry.claim(SessionKey("", "session_1"))
+    receipt = registry.cancel(SessionKey("", "session_1"), time.monotonic())
     assert receipt is not None
     assert not receipt.upstream_closed
     assert receipt.stop_ms >= 19
@@ -385,19 +368,19 @@ def test_a_close_is_confirmed_within_two_seconds_or_not_at_all() -> None:
 
 def test_the_second_stop_of_a_session_finds_nothing() -> None:
     registry = new_registry()
-    session = registry.claim("session_1", "")
+    session = registry.claim(SessionKey("", "session_1"))
     session.on_cancel(session.closed.set)
-    assert registry.cancel("session_1", "", time.monotonic())
-    assert registry.cancel("session_1", "", time.monotonic()) is None
+    assert registry.cancel(SessionKey("", "session_1"), time.monotonic())
+    assert registry.cancel(SessionKey("", "session_1"), time.monotonic()) is None
 
 
 def test_a_stopped_id_does_not_count_as_stopped_before_its_start() -> None:
     registry = new_registry()
-    finish_when_cancelled(registry, registry.claim("session_1", ""))
-    registry.cancel("session_1", "", time.monotonic())
-    registry.cancel("session_1", "", time.monotonic())
+    finish_when_cancelled(registry, registry.claim(SessionKey("", "session_1")))
+    registry.cancel(SessionKey("", "session_1"), time.monotonic())
+    registry.cancel(SessionKey("", "session_1"), time.monotonic())
     with pytest.raises(SessionActive):
-        registry.claim("session_1", "")
+        registry.claim(SessionKey("", "session_1"))
 
 
 def test_a_draining_registry_takes_nothing_new() -> None:
@@ -405,13 +388,13 @@ def test_a_draining_registry_takes_nothing_new() -> None:
     registry.drain.run(0.0)
     assert registry.drain.begun
     with pytest.raises(ShuttingDown) as caught:
-        registry.claim("session_1", "")
+        registry.claim(SessionKey("", "session_1"))
     assert "Retry-After" in caught.value.headers()
 
 
 def test_a_drain_lets_the_running_answers_end() -> None:
     registry = new_registry()
-    session = registry.claim("session_1", "")
+    session = registry.claim(SessionKey("", "session_1"))
     draining = in_a_thread(lambda: registry.drain.run(PATIENCE))
     wait_for(lambda: registry.drain.begun)
     assert draining.is_alive()
@@ -422,17 +405,17 @@ def test_a_drain_lets_the_running_answers_end() -> None:
 
 def test_a_running_answer_can_be_stopped_during_a_drain() -> None:
     registry = new_registry()
-    finish_when_cancelled(registry, registry.claim("session_1", ""))
+    finish_when_cancelled(registry, registry.claim(SessionKey("", "session_1")))
     draining = in_a_thread(lambda: registry.drain.run(PATIENCE))
     wait_for(lambda: registry.drain.begun)
-    assert registry.cancel("session_1", "", time.monotonic())
+    assert registry.cancel(SessionKey("", "session_1"), time.monotonic())
     draining.join(PATIENCE)
     assert not draining.is_alive()
 
 
 def test_a_drain_stops_what_still_runs_after_the_grace_time() -> None:
     registry = new_registry()
-    sessions = [registry.claim(f"session_{number}", "") for number in range(3)]
+    sessions = [registry.claim(SessionKey("", f"session_{number}")) for number in range(3)]
     for session in sessions:
         finish_when_cancelled(registry, session)
     begun = time.monotonic()
@@ -444,7 +427,7 @@ def test_a_drain_stops_what_still_runs_after_the_grace_time() -> None:
 
 def test_a_drain_waits_until_the_application_has_been_told() -> None:
     registry = new_registry()
-    session = registry.claim("session_1", "")
+    session = registry.claim(SessionKey("", "session_1"))
     session.end(Outcome.FINISHED)
     registry.discard(session)
     draining = in_a_thread(lambda: registry.drain.run(PATIENCE))
@@ -457,18 +440,18 @@ def test_a_drain_waits_until_the_application_has_been_told() -> None:
 
 def test_no_owner_can_push_out_the_early_stops_of_another() -> None:
     registry = new_registry()
-    registry.cancel("session_1", "ada", time.monotonic())
+    registry.cancel(SessionKey("ada", "session_1"), time.monotonic())
     for number in range(20_000):
-        registry.cancel(f"other_{number}", "mallory", time.monotonic())
+        registry.cancel(SessionKey("mallory", f"other_{number}"), time.monotonic())
     with pytest.raises(SessionCancelled):
-        registry.claim("session_1", "ada")
+        registry.claim(SessionKey("ada", "session_1"))
     assert claimable(registry, "other_0", "mallory")
 
 
 def test_a_drain_does_not_wait_forever_for_a_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "TELL_SECONDS", 0.02)
     registry = new_registry()
-    stuck = registry.claim("session_1", "")
+    stuck = registry.claim(SessionKey("", "session_1"))
     registry.drain.run(0.0)
     assert stuck.reason is Reason.SHUTDOWN
 
@@ -494,33 +477,33 @@ def table_of(registry: Registry) -> Table:
 
 def test_a_stop_that_comes_first_holds_on_every_worker() -> None:
     one, two, three = new_registries(3)
-    assert one.cancel("session_1", "ada", time.monotonic()) is None
+    assert one.cancel(SessionKey("ada", "session_1"), time.monotonic()) is None
     for registry in (two, three, one):
         with pytest.raises(SessionCancelled):
-            registry.claim("session_1", "ada")
+            registry.claim(SessionKey("ada", "session_1"))
     assert claimable(two, "session_1", "bob")
 
 
 def test_a_second_stop_that_comes_first_keeps_the_first_alive_wherever_it_lands(
-    clock: FakeClock,
+    clock: HandClock,
 ) -> None:
     one, two = new_registries(2)
     for registry in (one, two, one, two):
-        assert registry.cancel("session_1", "", 0.0) is None
+        assert registry.cancel(SessionKey("", "session_1"), 0.0) is None
         clock.now += 20
     assert not claimable(two, "session_1")
     clock.now += 10
     assert claimable(two, "session_1")
 
 
-def test_a_live_or_retained_id_is_taken_on_every_worker(clock: FakeClock) -> None:
+def test_a_live_or_retained_id_is_taken_on_every_worker(clock: HandClock) -> None:
     one, two = new_registries(2, retain=60.0)
-    session = one.claim("session_1", "ada")
+    session = one.claim(SessionKey("ada", "session_1"))
     for _ in range(2):
         with pytest.raises(SessionActive):
-            two.claim("session_1", "ada")
+            two.claim(SessionKey("ada", "session_1"))
         finish(one, session)
-    assert two.cancel("session_1", "ada", time.monotonic()) is None
+    assert two.cancel(SessionKey("ada", "session_1"), time.monotonic()) is None
     clock.now += 60.0
     assert claimable(two, "session_1", "ada")
 
@@ -529,7 +512,10 @@ def test_an_answer_whose_id_another_worker_holds_by_now_is_lost_and_not_stopped_
     None
 ):
     (one,) = new_registries(1)
-    session, other = one.claim("session_1", "ada"), one.claim("session_2", "ada")
+    session, other = (
+        one.claim(SessionKey("ada", "session_1")),
+        one.claim(SessionKey("ada", "session_2")),
+    )
     one.lose(("id", "ada", "session_1"))
     assert session.reason is Reason.LOST
     assert other.reason is None
@@ -537,47 +523,47 @@ def test_an_answer_whose_id_another_worker_holds_by_now_is_lost_and_not_stopped_
 
 def test_a_stop_on_another_worker_brings_the_receipt_back() -> None:
     one, two = new_registries(2)
-    session = one.claim("session_1", "ada")
+    session = one.claim(SessionKey("ada", "session_1"))
     session.enter(Phase.WAITING)
     session.enter(Phase.STREAMING)
     session.on_cancel(lambda: finish(one, session, events=42))
     arrived = time.monotonic()
-    receipt = two.cancel("session_1", "ada", arrived)
+    receipt = two.cancel(SessionKey("ada", "session_1"), arrived)
     passed = (time.monotonic() - arrived) * 1000
     assert receipt is not None
     assert (receipt.session_id, receipt.phase, receipt.events) == ("session_1", "streaming", 42)
     assert receipt.upstream_closed
     assert 0 <= receipt.stop_ms <= passed + 0.1
     assert session.reason is Reason.USER
-    assert two.cancel("session_1", "ada", time.monotonic()) is None
+    assert two.cancel(SessionKey("ada", "session_1"), time.monotonic()) is None
 
 
 def test_a_close_that_a_peer_cannot_confirm_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "PEER_CONFIRM_SECONDS", 0.02)
     one, two = new_registries(2)
-    one.claim("session_1", "")
-    receipt = two.cancel("session_1", "", time.monotonic())
+    one.claim(SessionKey("", "session_1"))
+    receipt = two.cancel(SessionKey("", "session_1"), time.monotonic())
     assert receipt is not None
     assert not receipt.upstream_closed
     assert receipt.stop_ms >= 19
 
 
 def test_a_peer_confirms_before_it_is_given_up() -> None:
-    assert registry_module.PEER_CONFIRM_SECONDS + 0.2 <= arbitration.ASK_SECONDS < 2
+    assert registry_module.PEER_CONFIRM_SECONDS + 0.2 <= coordinator_module.ASK_SECONDS < 2
 
 
 def test_an_id_that_was_refused_is_free_on_every_worker() -> None:
     one, two = new_registries(2)
     for registry in (one, two, one):
-        session = registry.claim("session_1", "ada")
+        session = registry.claim(SessionKey("ada", "session_1"))
         finish(registry, session, refusal=UpstreamError("No."))
     assert table_of(one).holders == {}
 
 
 def test_refused_starts_leave_nothing_at_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = new_registries(2, max_sessions_per_owner=2)
-    one.claim("session_1", "ada")
-    two.cancel("session_2", "ada", time.monotonic())
+    one.claim(SessionKey("ada", "session_1"))
+    two.cancel(SessionKey("ada", "session_2"), time.monotonic())
     before = dict(table_of(one).holders)
     for session_id in ("session_1", "session_2"):
         assert not claimable(one, session_id, "ada")
@@ -587,14 +573,14 @@ def test_refused_starts_leave_nothing_at_the_table(monkeypatch: pytest.MonkeyPat
     assert table_of(one).holders == before
     monkeypatch.setattr(two, "_refuse_known", lambda _key: None)
     with pytest.raises(ShuttingDown):  # the drain began when the id was taken already
-        two.claim("session_3", "ada")
+        two.claim(SessionKey("ada", "session_3"))
     assert table_of(one).holders == before
     two.drain.begun = False
-    one.claim("session_4", "ada")
+    one.claim(SessionKey("ada", "session_4"))
     before = dict(table_of(one).holders)
     for registry in (one, two):
         with pytest.raises(TooManySessions):
-            registry.claim("session_5", "ada")
+            registry.claim(SessionKey("ada", "session_5"))
     assert table_of(one).holders == before
 
 
@@ -609,7 +595,7 @@ def test_a_claim_that_fails_half_way_costs_neither_id_nor_place(
     monkeypatch.setattr(registry_module, "AnswerLog", fail)
     for _ in range(3):
         with pytest.raises(MemoryError):
-            one.claim("session_1", owner)
+            one.claim(SessionKey(owner, "session_1"))
     monkeypatch.undo()
     assert claimable(two, "session_1", owner)
     assert claimable(one, "session_1", owner)
@@ -619,7 +605,7 @@ def test_a_claim_that_fails_half_way_costs_neither_id_nor_place(
 @pytest.mark.parametrize("steps", ["discard release", "release discard", "discard discard release"])
 def test_in_any_order_a_session_gives_back_what_it_had(steps: str) -> None:
     one, two = new_registries(2, max_sessions=1, max_sessions_per_owner=1)
-    session = one.claim("session_1", "ada")
+    session = one.claim(SessionKey("ada", "session_1"))
     session.refusal = UpstreamError("No.")
     session.end(Outcome.FAILED)
     for step in steps.split():
@@ -633,7 +619,7 @@ def test_a_leftover_that_this_worker_holds_is_adopted_by_a_start_and_by_a_stop()
     peers_of(registry).take(("id", "ada", "session_1"))
     peers_of(registry).take(("id", "ada", "session_2"))
     assert claimable(registry, "session_1", "ada")
-    assert registry.cancel("session_2", "ada", time.monotonic()) is None
+    assert registry.cancel(SessionKey("ada", "session_2"), time.monotonic()) is None
     assert not claimable(registry, "session_2", "ada")
 
 
@@ -642,7 +628,7 @@ def test_a_leftover_that_another_worker_holds_is_given_up_when_it_is_asked() -> 
     peers_of(one).take(("id", "ada", "session_1"))
     peers_of(one).take(("id", "ada", "session_2"))
     assert claimable(two, "session_1", "ada")
-    assert two.cancel("session_2", "ada", time.monotonic()) is None
+    assert two.cancel(SessionKey("ada", "session_2"), time.monotonic()) is None
     assert not claimable(one, "session_2", "ada")
     assert table_of(one).holders == {("id", "ada", "session_2"): peers_of(two).name}
 
@@ -650,7 +636,10 @@ def test_a_leftover_that_another_worker_holds_is_given_up_when_it_is_asked() -> 
 def test_what_another_worker_has_taken_is_lost_here() -> None:
     """The two could not hear of each other for a while: no Stop would reach this one."""
     (registry,) = new_registries(1)
-    lost, kept = registry.claim("session_1", "ada"), registry.claim("session_2", "ada")
+    lost, kept = (
+        registry.claim(SessionKey("ada", "session_1")),
+        registry.claim(SessionKey("ada", "session_2")),
+    )
     registry.lose(("place", "ada", "session_2"))
     registry.lose(("id", "bob", "session_2"))
     registry.lose(("id", "ada", "session_3"))
@@ -659,12 +648,12 @@ def test_what_another_worker_has_taken_is_lost_here() -> None:
     assert not kept.flag.is_set()
 
 
-def test_when_all_is_over_nothing_is_left_at_the_table(clock: FakeClock) -> None:
+def test_when_all_is_over_nothing_is_left_at_the_table(clock: HandClock) -> None:
     registries = new_registries(3)
     for number in range(30):
         one, two = registries[number % 3], registries[number % 2]
-        session = one.claim(f"session_{number}", "ada" if number % 4 else "")
-        two.cancel(f"other_{number}", "ada", 0.0)
+        session = one.claim(SessionKey("ada" if number % 4 else "", f"session_{number}"))
+        two.cancel(SessionKey("ada", f"other_{number}"), 0.0)
         finish(one, session, UpstreamError("No.") if number % 5 == 0 else None)
     clock.now += 200.0
     for registry in registries:
@@ -677,9 +666,9 @@ def test_when_all_is_over_nothing_is_left_at_the_table(clock: FakeClock) -> None
 def test_to_close_stops_all_and_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "TELL_SECONDS", 0.02)
     one, two = new_registries(2)
-    session = one.claim("session_1", "ada")
-    one.cancel("session_2", "ada", time.monotonic())
-    two.claim("session_3", "ada")
+    session = one.claim(SessionKey("ada", "session_1"))
+    one.cancel(SessionKey("ada", "session_2"), time.monotonic())
+    two.claim(SessionKey("ada", "session_3"))
     one.close()
     assert session.reason is Reason.SHUTDOWN
     assert set(table_of(two).holders.values()) == {peers_of(two).name}
@@ -690,31 +679,31 @@ def test_to_close_stops_all_and_leaves_the_table(monkeypatch: pytest.MonkeyPatch
 
 def test_a_holder_that_does_not_answer_makes_starts_and_stops_unavailable() -> None:
     one, two = new_registries(2)
-    session = one.claim("session_1", "ada")
+    session = one.claim(SessionKey("ada", "session_1"))
     table_of(one).mute.add(peers_of(one).name)
     before = dict(table_of(one).holders)
     for _ in range(2):
         with pytest.raises(PeersUnavailable):
-            two.cancel("session_1", "ada", time.monotonic())
+            two.cancel(SessionKey("ada", "session_1"), time.monotonic())
         with pytest.raises(PeersUnavailable):
-            two.claim("session_1", "ada")
+            two.claim(SessionKey("ada", "session_1"))
     assert table_of(one).holders == before
     assert not session.flag.is_set()
     finish_when_cancelled(one, session)
-    assert one.cancel("session_1", "ada", time.monotonic())
+    assert one.cancel(SessionKey("ada", "session_1"), time.monotonic())
 
 
 def test_a_key_that_never_gets_a_meaning_is_given_up_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(arbitration, "ASK_SECONDS", 0.1)
+    monkeypatch.setattr(coordinator_module, "ASK_SECONDS", 0.1)
     one, two = new_registries(2)
     peers_of(one).take(("id", "ada", "session_1"))
     peers_of(one).answer = lambda _question: {"state": "nothing"}
-    for attempt in (two.claim, lambda *key: two.cancel(*key, time.monotonic())):
+    for attempt in (two.claim, lambda key: two.cancel(key, time.monotonic())):
         begun = time.monotonic()
         with pytest.raises(PeersUnavailable):
-            attempt("session_1", "ada")
+            attempt(SessionKey("ada", "session_1"))
         assert 0.1 <= time.monotonic() - begun < PATIENCE / 2
     assert list(table_of(one).holders) == [("id", "ada", "session_1")]
 
@@ -731,27 +720,27 @@ def test_a_key_that_never_gets_a_meaning_is_given_up_in_time(
 )
 def test_an_answer_of_no_sense_is_no_receipt_and_no_404(said: dict[str, object]) -> None:
     one, two = new_registries(2)
-    one.claim("session_1", "ada")
+    one.claim(SessionKey("ada", "session_1"))
     peers_of(one).answer = lambda _question: said
     with pytest.raises(PeersUnavailable):
-        two.cancel("session_1", "ada", time.monotonic())
+        two.cancel(SessionKey("ada", "session_1"), time.monotonic())
 
 
 def test_without_the_table_nothing_begins_and_only_what_is_known_here_is_stopped() -> None:
     one, two = new_registries(2)
-    session = one.claim("session_1", "ada")
-    one.cancel("session_2", "ada", time.monotonic())
+    session = one.claim(SessionKey("ada", "session_1"))
+    one.cancel(SessionKey("ada", "session_2"), time.monotonic())
     finish_when_cancelled(one, session)
     table_of(one).away = True
     for owner in ("", "ada"):
         with pytest.raises(PeersUnavailable):
-            one.claim("session_3", owner)
+            one.claim(SessionKey(owner, "session_3"))
     with pytest.raises(PeersUnavailable):
-        one.cancel("session_3", "ada", time.monotonic())
+        one.cancel(SessionKey("ada", "session_3"), time.monotonic())
     with pytest.raises(PeersUnavailable):
-        two.cancel("session_1", "ada", time.monotonic())
-    assert one.cancel("session_1", "ada", time.monotonic())
-    assert one.cancel("session_2", "ada", time.monotonic()) is None
+        two.cancel(SessionKey("ada", "session_1"), time.monotonic())
+    assert one.cancel(SessionKey("ada", "session_1"), time.monotonic())
+    assert one.cancel(SessionKey("ada", "session_2"), time.monotonic()) is None
     table_of(one).away = False
     # A Stop that was answered with a 503 is not remembered.
     assert claimable(two, "session_3", "ada")
@@ -763,12 +752,12 @@ def test_where_it_is_allowed_sessions_begin_without_the_table() -> None:
     peers = TablePeers(table)
     registry = sit_down(Registry(settings, SENDER, peers), peers)
     table.away = True
-    session = registry.claim("session_1", "ada")
+    session = registry.claim(SessionKey("ada", "session_1"))
     assert not claimable(registry, "session_1", "ada")
     finish_when_cancelled(registry, session)
-    assert registry.cancel("session_1", "ada", time.monotonic())
+    assert registry.cancel(SessionKey("ada", "session_1"), time.monotonic())
     with pytest.raises(PeersUnavailable):
-        registry.cancel("session_2", "ada", time.monotonic())
+        registry.cancel(SessionKey("ada", "session_2"), time.monotonic())
 
 
 @pytest.mark.parametrize(
@@ -782,9 +771,9 @@ def test_where_it_is_allowed_sessions_begin_without_the_table() -> None:
 )
 def test_of_each_stop_it_is_told_how_it_went(session_id: str, told: tuple[str, str]) -> None:
     one, two, three = new_registries(3)
-    finish_when_cancelled(one, one.claim("here", ""))
-    finish_when_cancelled(two, two.claim("there", ""))
-    three.claim("mute", "")
+    finish_when_cancelled(one, one.claim(SessionKey("", "here")))
+    finish_when_cancelled(two, two.claim(SessionKey("", "there")))
+    three.claim(SessionKey("", "mute"))
     table_of(one).mute.add(peers_of(three).name)
     found: list[tuple[str, str]] = []
 
@@ -793,7 +782,7 @@ def test_of_each_stop_it_is_told_how_it_went(session_id: str, told: tuple[str, s
         found.append((result, by))
 
     with signals.cancel_answered.connected_to(note), suppress(PeersUnavailable):
-        one.cancel(session_id, "", time.monotonic())
+        one.cancel(SessionKey("", session_id), time.monotonic())
     assert found == [told]
 
 
@@ -811,13 +800,14 @@ QUESTIONS = st.dictionaries(
 )
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@settings(max_examples=300)
 @given(QUESTIONS)
 def test_any_question_has_an_answer(question: dict[str, object]) -> None:
     registry = new_registry()
-    session = registry.claim("session_1", "ada")
+    session = registry.claim(SessionKey("ada", "session_1"))
     finish_when_cancelled(registry, session)
-    answer = Desk(registry, Library(registry)).answer(question)
+    dispatcher = RpcDispatcher(registry, service_of(registry).remote_readers)
+    answer = dispatcher.dispatch(question)
     assert isinstance(json.loads(json.dumps(answer))["state"], str)
     meant = (question.get("ask"), question.get("owner"), question.get("id"))
     assert session.flag.is_set() == (meant == ("cancel", "ada", "session_1"))
@@ -834,8 +824,8 @@ class HesitantPeers(TablePeers):
         self.taken = threading.Event()
         self.go_on = threading.Event()
 
-    def take(self, key: Key, *, alone: bool = False) -> str | None:
-        holder = super().take(key, alone=alone)
+    def take(self, key: LeaseKey, *, allow_offline: bool = False) -> str | None:
+        holder = super().take(key, allow_offline=allow_offline)
         if key[0] == "id":
             self.taken.set()
             assert self.go_on.wait(PATIENCE)
@@ -861,9 +851,13 @@ def test_a_stop_that_meets_a_start_half_way_stops_what_comes_of_it(
 ) -> None:
     one, peers, two = hesitant
     receipts: list[Receipt | None] = []
-    start = in_a_thread(lambda: finish_when_cancelled(one, one.claim("session_1", "ada")))
+    start = in_a_thread(
+        lambda: finish_when_cancelled(one, one.claim(SessionKey("ada", "session_1")))
+    )
     assert peers.taken.wait(PATIENCE)
-    stop = in_a_thread(lambda: receipts.append(two.cancel("session_1", "ada", time.monotonic())))
+    stop = in_a_thread(
+        lambda: receipts.append(two.cancel(SessionKey("ada", "session_1"), time.monotonic()))
+    )
     stop.join(0.05)
     assert stop.is_alive()
     asked = time.monotonic()
@@ -883,13 +877,13 @@ def test_a_start_that_meets_a_stop_half_way_is_refused(
     hesitant: tuple[Registry, HesitantPeers, Registry],
 ) -> None:
     one, peers, two = hesitant
-    stop = in_a_thread(lambda: one.cancel("session_1", "ada", time.monotonic()))
+    stop = in_a_thread(lambda: one.cancel(SessionKey("ada", "session_1"), time.monotonic()))
     assert peers.taken.wait(PATIENCE)
     refusals: list[ChatProxyError] = []
 
     def begin() -> None:
         try:
-            two.claim("session_1", "ada")
+            two.claim(SessionKey("ada", "session_1"))
         except ChatProxyError as refusal:
             refusals.append(refusal)
 
@@ -910,10 +904,10 @@ def meet_at_table(_: object) -> Callable[[], tuple[Registry, Callable[[], None]]
 
 def meet_in_directory(folder: Path) -> Callable[[], tuple[Registry, Callable[[], None]]]:
     def make() -> tuple[Registry, Callable[[], None]]:
-        door = Door(RunDir(str(folder / "run")))
+        control_socket = ControlSocket(RunDir(str(folder / "run")))
         chosen = Settings(base_url=LOCAL, max_sessions_per_owner=1000)
-        peers = LocalPeers(door, "app")
-        return sit_down(Registry(chosen, SENDER, peers), peers), door.close
+        peers = LocalPeers(control_socket, "app")
+        return sit_down(Registry(chosen, SENDER, peers), peers), control_socket.close
 
     return make
 
@@ -952,16 +946,17 @@ def test_a_stop_that_asks_while_its_session_begins_is_not_told_that_it_is_not_th
 ) -> None:
     table, begun = Table(), list[StreamSession]()
     here, there = new_registry(table=table), new_registry(table=table)
-    here._peers.take(("id", "", "session_1"))
+    table.holders["id", "", "session_1"] = next(iter(table.members))  # here
 
     def begin() -> None:
-        monkeypatch.setattr(here.arbitration, "take", lambda *_args, **_options: None)
-        begun.append(here.claim("session_1", ""))
+        monkeypatch.setattr(here.coordinator, "take", lambda *_args, **_options: None)
+        begun.append(here.claim(SessionKey("", "session_1")))
         finish_when_cancelled(here, begun[0])
 
-    monkeypatch.setattr(here.arbitration, "is_busy", lambda _key: True)
-    monkeypatch.setattr(here, "_lock", LockWithAGap(here._lock, begin))
-    receipt = there.cancel("session_1", "", time.monotonic())
+    monkeypatch.setattr(here.coordinator, "is_busy", lambda _key: True)
+    sessions = here._sessions
+    monkeypatch.setattr(sessions, "_lock", LockWithAGap(sessions._lock, begin))
+    receipt = there.cancel(SessionKey("", "session_1"), time.monotonic())
     assert begun[0].flag.is_set()
     assert receipt is not None
     assert receipt.upstream_closed
@@ -992,7 +987,7 @@ def test_no_stop_is_lost_in_a_race_with_its_start(workers: list[Registry], meeti
         for number in range(count):
             barrier.wait(PATIENCE)
             try:
-                session = registry.claim(f"session_{number}", "")
+                session = registry.claim(SessionKey("", f"session_{number}"))
             except (SessionCancelled, SessionActive):
                 continue
             started.append(session)
@@ -1001,7 +996,7 @@ def test_no_stop_is_lost_in_a_race_with_its_start(workers: list[Registry], meeti
     def stop_all(registry: Registry) -> None:
         for number in range(count):
             barrier.wait(PATIENCE)
-            receipt = registry.cancel(f"session_{number}", "", time.monotonic())
+            receipt = registry.cancel(SessionKey("", f"session_{number}"), time.monotonic())
             if receipt is not None:
                 receipts.append(receipt)
 
@@ -1026,7 +1021,7 @@ def test_no_stop_is_lost_in_a_race_with_its_start(workers: list[Registry], meeti
 def test_a_frozen_holder_costs_the_time_of_a_question(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, attempt: str
 ) -> None:
-    monkeypatch.setattr(arbitration, "ASK_SECONDS", 0.3)
+    monkeypatch.setattr(coordinator_module, "ASK_SECONDS", 0.3)
     folder = tmp_path_factory.mktemp("d")
     thawed = threading.Event()
 
@@ -1035,14 +1030,14 @@ def test_a_frozen_holder_costs_the_time_of_a_question(
             thawed.wait(PATIENCE)
             return {"state": "nothing"}
 
-    frozen, peers = Frozen(), LocalPeers(Door(RunDir(str(folder / "run"))), "app")
+    frozen, peers = Frozen(), LocalPeers(ControlSocket(RunDir(str(folder / "run"))), "app")
     peers.serve(frozen.answer, lambda _key: None)
     assert peers.take(("id", "ada", "session_1")) is None
     registry, close = meet_in_directory(folder)()
     begun = time.monotonic()
     arguments = () if attempt == "claim" else (begun,)
     with pytest.raises(PeersUnavailable):
-        getattr(registry, attempt)("session_1", "ada", *arguments)
+        getattr(registry, attempt)(SessionKey("ada", "session_1"), *arguments)
     assert 0.29 < time.monotonic() - begun < 5
     thawed.set()
     peers.close()
@@ -1055,7 +1050,7 @@ EARLY = 30.0
 RETAINED = 60.0
 MOST_OF_OWNER = 2
 WORKERS = st.integers(0, 2)
-KEYS = st.tuples(st.sampled_from(["", "ada", "bob"]), st.sampled_from("abc"))
+KEYS = st.builds(SessionKey, st.sampled_from(["", "ada", "bob"]), st.sampled_from("abc"))
 
 
 class Meaning(NamedTuple):
@@ -1073,13 +1068,13 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.clock = FakeClock()
+        self.clock = HandClock()
         self.patch.setattr(
-            registry_module, "Reservations", lambda *limits: Reservations(*limits, self.clock)
+            registry_module, "SessionTable", lambda *limits: SessionTable(*limits, self.clock)
         )
         self.table = Table()
         self.workers = [self.new_worker() for _ in range(3)]
-        self.known: dict[tuple[str, str], Meaning] = {}
+        self.known: dict[SessionKey, Meaning] = {}
 
     def new_worker(self) -> Registry:
         return new_registry(RETAINED, 2000, MOST_OF_OWNER, self.table)
@@ -1087,11 +1082,11 @@ class AnyOrder(RuleBasedStateMachine):
     def live(self) -> list[Meaning]:
         return [meaning for meaning in self.known.values() if meaning.session is not None]
 
-    def end(self, key: tuple[str, str]) -> None:
+    def end(self, key: SessionKey) -> None:
         """Note that a session has ended."""
         self.known[key] = Meaning("ended", self.known[key].worker, self.clock.now + RETAINED)
 
-    def refusals(self, worker: int, key: tuple[str, str]) -> set[type[ChatProxyError]]:
+    def refusals(self, worker: int, key: SessionKey) -> set[type[ChatProxyError]]:
         """Why a start may be refused; it must not be where there is no reason."""
         reasons: set[type[ChatProxyError]] = set()
         meaning = self.known.get(key)
@@ -1104,21 +1099,20 @@ class AnyOrder(RuleBasedStateMachine):
         return reasons
 
     @rule(worker=WORKERS, key=KEYS)
-    def start(self, worker: int, key: tuple[str, str]) -> None:
-        reasons, (owner, session_id) = self.refusals(worker, key), key
+    def start(self, worker: int, key: SessionKey) -> None:
+        reasons = self.refusals(worker, key)
         registry = self.workers[worker]
         if reasons:
             with pytest.raises(tuple(reasons)):
-                registry.claim(session_id, owner)
+                registry.claim(key)
             return
-        session = registry.claim(session_id, owner)
+        session = registry.claim(key)
         finish_when_cancelled(registry, session)
         self.known[key] = Meaning("live", worker, math.inf, session)
 
     @rule(worker=WORKERS, key=KEYS)
-    def stop(self, worker: int, key: tuple[str, str]) -> None:
-        owner, session_id = key
-        receipt = self.workers[worker].cancel(session_id, owner, time.monotonic())
+    def stop(self, worker: int, key: SessionKey) -> None:
+        receipt = self.workers[worker].cancel(key, time.monotonic())
         meaning = self.known.get(key)
         if meaning is None or meaning.state == "cancelled":
             by = worker if meaning is None else meaning.worker
@@ -1127,7 +1121,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert receipt is None
             return
         assert receipt is not None
-        assert (receipt.session_id, receipt.upstream_closed) == (session_id, True)
+        assert (receipt.session_id, receipt.upstream_closed) == (key.id, True)
         assert meaning.session.outcome is Outcome.STOPPED
         self.end(key)
 
@@ -1136,7 +1130,7 @@ class AnyOrder(RuleBasedStateMachine):
     def come_to_an_end(self, data: st.DataObject, refused: bool) -> None:
         meaning = data.draw(st.sampled_from(self.live()))
         assert meaning.session is not None
-        key = (meaning.session.owner, meaning.session.id)
+        key = meaning.session.key
         refusal = UpstreamError("No.") if refused else None
         finish(self.workers[meaning.worker], meaning.session, refusal)
         self.end(key)
@@ -1144,22 +1138,21 @@ class AnyOrder(RuleBasedStateMachine):
             del self.known[key]
 
     @rule(worker=WORKERS, key=KEYS)
-    def start_without_the_table(self, worker: int, key: tuple[str, str]) -> None:
-        owner, session_id = key
+    def start_without_the_table(self, worker: int, key: SessionKey) -> None:
         self.table.away = True
         with pytest.raises((PeersUnavailable, *self.refusals(worker, key))):
-            self.workers[worker].claim(session_id, owner)
+            self.workers[worker].claim(key)
         self.table.away = False
 
     @rule(worker=WORKERS, key=KEYS)
-    def stop_without_the_table(self, worker: int, key: tuple[str, str]) -> None:
+    def stop_without_the_table(self, worker: int, key: SessionKey) -> None:
         meaning = self.known.get(key)
         self.table.away = True
         if meaning is not None and meaning.worker == worker:
             self.stop(worker, key)
         else:
             with pytest.raises(PeersUnavailable):
-                self.workers[worker].cancel(key[1], key[0], time.monotonic())
+                self.workers[worker].cancel(key, time.monotonic())
         self.table.away = False
 
     @rule(seconds=st.sampled_from([0.5, 10.0, EARLY, RETAINED]))

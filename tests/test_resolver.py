@@ -15,10 +15,9 @@ from chatproxy.answers.abort import AbortHandle
 from chatproxy.errors import Aborted
 from chatproxy.server.resolver import PLACES, ThreadedResolver
 
-from .another import Another
-from .servers import wait_for
+from .support.another import Another
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
 
 

@@ -9,7 +9,8 @@ import requests
 
 from chatproxy.server.gunicorn.rotation import Rotation
 
-from .servers import Client, Proxy, data_events, events, new_id, wait_for
+from .support.servers import Client, Proxy, data_events, events, new_id
+from .support.waiting import wait_for
 
 AFTER = 5
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from . import cluster
-from .servers import COMMANDS, Process, Proxy, clean_environment, new_id, wait_for
+from .support import cluster
+from .support.servers import COMMANDS, Process, Proxy, clean_environment, new_id
+from .support.waiting import wait_for
 
 ENDLESS = {"rate": 20, "tokens": 1_000_000}
 
@@ -194,8 +195,12 @@ def run_dirs(shared):
 
 
 def start_in(shared, deepseek, logs, *options, config=True):
-    doors = cluster.OPTIONS if config else ("-c", "python:tests.plain_doors", "--keep-alive", "60")
-    command = [*COMMANDS["gunicorn"], *options, *doors, "tests.serving:app"]
+    ports = (
+        cluster.OPTIONS
+        if config
+        else ("-c", "python:tests.support.plain_worker_ports", "--keep-alive", "60")
+    )
+    command = [*COMMANDS["gunicorn"], *options, *ports, "tests.support.serving:app"]
     environment = clean_environment(
         DEEPSEEK_BASE_URL=deepseek.url,
         CHATPROXY_TOKENS=cluster.tokens("ada"),
@@ -206,7 +211,7 @@ def start_in(shared, deepseek, logs, *options, config=True):
 
 def test_with_our_settings_the_workers_meet_before_the_first_request(shared, deepseek, logs):
     with start_in(shared, deepseek, logs, "--workers", "3") as server:
-        sockets = wait_for(lambda: len(found := list(shared.glob("*/*.sock"))) == 3 and found)
+        sockets = wait_for(lambda: len(found := list(shared.glob("[!.]*/*.sock"))) == 3 and found)
         (run_dir,) = run_dirs(shared)
         assert {path.parent for path in sockets} == {run_dir}
         # Nobody could have made it before.

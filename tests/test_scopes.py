@@ -13,10 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chatproxy import ChatProxy, ConfigError, scopes
 
-from . import cluster
-from .another import Another
-from .servers import COMMANDS, ROOT, Process, Proxy, chat, clean_environment, new_id, wait_for
-from .valkey import Valkey
+from .support import cluster
+from .support.another import Another
+from .support.servers import COMMANDS, ROOT, Process, Proxy, chat, clean_environment, new_id
+from .support.valkey import Valkey
+from .support.waiting import wait_for
 
 # ---- what an application is called --------------------------------------------------------------
 
@@ -121,11 +122,13 @@ def test_all_processes_agree_that_make_the_same_applications_in_the_same_order()
 import logging, os
 logging.disable()
 os.environ["DEEPSEEK_BASE_URL"] = "http://127.0.0.1:1"
-from tests.tenants import app
+from tests.support.tenants import app
 print(app.app.extensions["chatproxy"].scope)
 print(app.mounts["/globex"].extensions["chatproxy"].scope)
 """
-    assert {Another(script).rest() for _ in range(2)} == {"tests.tenants\ntests.tenants#2\n"}
+    assert {Another(script).rest() for _ in range(2)} == {
+        "tests.support.tenants\ntests.support.tenants#2\n"
+    }
 
 
 # ---- two applications of one server -------------------------------------------------------------
@@ -178,7 +181,7 @@ def site(request, deepseek, logs, tmp_path_factory):
     """A server of three workers with two applications, and its run directory."""
     run_dir = tmp_path_factory.mktemp("r") / "run"
     settings = {"CHATPROXY_RUN_DIR": str(run_dir), "CHATPROXY_MAX_SESSIONS_PER_OWNER": 2}
-    command = [*COMMANDS["gunicorn"], "-w", "3", *cluster.OPTIONS, "tests.tenants:app"]
+    command = [*COMMANDS["gunicorn"], "-w", "3", *cluster.OPTIONS, "tests.support.tenants:app"]
     with contextlib.ExitStack() as stack:
         if request.param != "unnamed":
             settings["TEST_NAMED"] = "yes"
@@ -235,7 +238,7 @@ def test_tenants_that_each_worker_makes_in_another_order_do_not_meet(
     settings = {"CHATPROXY_RUN_DIR": str(tmp_path / "r"), "TEST_LAZY": "yes"}
     if named:
         settings["TEST_NAMED"] = "yes"
-    command = [*COMMANDS["gunicorn"], "-w", "2", *cluster.OPTIONS, "tests.tenants:app"]
+    command = [*COMMANDS["gunicorn"], "-w", "2", *cluster.OPTIONS, "tests.support.tenants:app"]
     with contextlib.ExitStack() as stack:
         if peers == "redis":
             settings["CHATPROXY_PEERS"] = stack.enter_context(Valkey()).url
@@ -257,7 +260,7 @@ def test_tenants_that_each_worker_makes_in_another_order_do_not_meet(
         assert deepseek.entries(session_id)[-1]["peer_gone_at"] is None or named
         assert named or acme.stop(0, session_id) == 200
         deepseek.gone(session_id)
-        warnings = server.log().count("was made amid a request, and has no name")
+        warnings = server.log().count("was made during a request, and has no name")
         assert warnings == (0 if named else 2)
         assert acme.count("chatproxy_stop_seconds_count") == 1
         kept = {each.name for each in (tmp_path / "r" / "metrics").glob("*")}
@@ -289,7 +292,7 @@ def test_operators_see_whose_an_answer_is_and_stop_the_one_that_they_mean(site, 
     assert status == 1
     assert "Several applications have this id" in refusal
     assert "--application" in refusal
-    second = next(name for name in names if name in ("globex", "tests.tenants#2"))
+    second = next(name for name in names if name in ("globex", "tests.support.tenants#2"))
     chosen = ["--run-dir", str(run_dir), "--application", second]
     status, receipt = operate("cancel", session_id, *chosen)
     assert (status, json.loads(receipt)["upstreamClosed"]) == (0, True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import ssl
 import sys
-import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,20 +16,13 @@ from flask import Flask
 from werkzeug.test import create_environ
 
 from chatproxy import ChatProxy
-from chatproxy.cluster.places import Places
+from chatproxy.answers.shares import SlotPool
 from chatproxy.config import Settings
-from chatproxy.errors import TooManySessions
 from chatproxy.server import capabilities as servers
-from chatproxy.server.capabilities import Server, shortcomings, threads_of
+from chatproxy.server.capabilities import ServerCapabilities, shortcomings, threads_of
 
-from .servers import (
-    ROOT,
-    Client,
-    DeepSeek,
-    Proxy,
-    new_id,
-    wait_for,
-)
+from .support.servers import ROOT, Client, DeepSeek, Proxy, new_id
+from .support.waiting import wait_for
 
 StartProxy = Callable[..., Proxy]
 
@@ -172,43 +164,6 @@ def is_whole(proxy: Proxy) -> bool:
     return answer.status_code == 200 and answer.content.endswith(b"[DONE]\n\n")
 
 
-def test_one_takes_no_more_places_than_one_may_and_leaves_the_rest_to_others() -> None:
-    places = Places(3, 2)
-    leave = places.take("ada")
-    places.take("ada")
-    with pytest.raises(TooManySessions):
-        places.take("ada")
-    leave()
-    places.take("bob")
-    places.take("ada")
-    with pytest.raises(TooManySessions):
-        places.take("eve")
-
-
-def test_of_many_at_once_no_more_get_in_than_there_are_places() -> None:
-    pool = Places(3)
-    leaves: list[Callable[[], None]] = []
-    refused: list[TooManySessions] = []
-
-    def take() -> None:
-        try:
-            leaves.append(pool.take())
-        except TooManySessions as refusal:
-            refused.append(refusal)
-
-    threads = [threading.Thread(target=take) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert (len(leaves), len(refused)) == (3, 17)
-    leaves[0]()
-    leaves[0]()  # a second time frees no second thread
-    take()
-    take()
-    assert (len(leaves), len(refused)) == (4, 18)
-
-
 def test_whoever_is_refused_for_another_reason_has_taken_no_thread(deepseek: DeepSeek) -> None:
     app = Flask("refusing")
     app.config["DEEPSEEK_BASE_URL"] = deepseek.url
@@ -219,8 +174,8 @@ def test_whoever_is_refused_for_another_reason_has_taken_no_thread(deepseek: Dee
         if payload.get("refused"):
             raise ValueError
 
-    pool = Places(1)
-    app.extensions["chatproxy"].server._pool = pool
+    pool = SlotPool(1)
+    app.extensions["chatproxy"].server._threads = pool
     client, json = app.test_client(), {"messages": [{"role": "user"}], "simulate": {"tokens": 1}}
     for _ in range(2):
         assert client.get("/api/chat/stream/unknown").status_code == 404
@@ -292,12 +247,12 @@ def test_a_late_patch_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_is_looked_at_once_in_each_process(caplog: pytest.LogCaptureFixture) -> None:
-    server = Server(Settings())
+    server = ServerCapabilities(Settings())
     environ = {"SERVER_SOFTWARE": "other", "wsgi.multithread": False}
     for _ in range(3):
-        server.meet(environ)
+        server.inspect(environ)
     [record] = caplog.records
-    assert record.getMessage().endswith("docs/servers.md tells which servers can do it all.")
+    assert record.getMessage().endswith("See docs/servers.md for servers that can do it all.")
 
 
 def test_waitress_tells_its_threads() -> None:
@@ -315,7 +270,7 @@ def test_waitress_tells_its_threads() -> None:
     ("kind", "sentence"),
     [
         ("gunicorn-sync", "This server takes one request at a time"),
-        ("gunicorn-preload", "gevent has patched after requests was imported"),
+        ("gunicorn-preload", "gevent patched after requests had been imported"),
         ("gunicorn-plain", None),
         ("gunicorn", None),
         ("gunicorn-pywsgi", None),

@@ -10,10 +10,11 @@ from functools import partial
 
 import pytest
 
-from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 
-PATIENCE = 10.0
+from .support.sessions import new_session
+from .support.waiting import PATIENCE
+
 ROUNDS = 5
 PATHS = {
     Phase.CONNECTING: [],
@@ -40,8 +41,8 @@ class SlowFlag(threading.Event):
         return seen
 
 
-def new_session(phase: Phase = Phase.CONNECTING, log: AnswerLog | None = None) -> StreamSession:
-    session = StreamSession("session_1", "", log or AnswerLog(1000))
+def session_in(phase: Phase) -> StreamSession:
+    session = new_session()
     for step in PATHS[phase]:
         session.enter(step)
     return session
@@ -83,14 +84,14 @@ def test_a_session_begins_by_connecting_with_nothing_decided() -> None:
 
 @pytest.mark.parametrize(("start", "to"), LEGAL)
 def test_a_legal_step_is_taken(start: Phase, to: Phase) -> None:
-    session = new_session(start)
+    session = session_in(start)
     session.enter(to)
     assert session.phase is to
 
 
 @pytest.mark.parametrize(("start", "to"), ILLEGAL)
 def test_an_illegal_step_is_refused_and_changes_nothing(start: Phase, to: Phase) -> None:
-    session = new_session(start)
+    session = session_in(start)
     with pytest.raises(ValueError, match="->"):
         session.enter(to)
     assert session.phase is start
@@ -99,7 +100,7 @@ def test_an_illegal_step_is_refused_and_changes_nothing(start: Phase, to: Phase)
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize(("start", "to"), [step for step in LEGAL if step[0] is not step[1]])
 def test_an_ended_session_takes_no_further_step(outcome: Outcome, start: Phase, to: Phase) -> None:
-    session = new_session(start)
+    session = session_in(start)
     session.end(outcome)
     with pytest.raises(ValueError, match="->"):
         session.enter(to)
@@ -109,7 +110,7 @@ def test_an_ended_session_takes_no_further_step(outcome: Outcome, start: Phase, 
 @pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize("reason", Reason)
 def test_a_cancel_works_in_every_phase_and_tells_why(phase: Phase, reason: Reason) -> None:
-    session = new_session(phase)
+    session = session_in(phase)
     assert session.cancel(reason) is True
     assert session.flag.is_set()
     assert (session.reason, session.phase, session.outcome) == (reason, phase, None)
@@ -180,9 +181,9 @@ def test_a_hook_may_ask_the_session_again() -> None:
 
 
 def test_a_cancel_frees_the_producer_that_waits_for_a_slow_reader() -> None:
-    log = AnswerLog(1)
+    session = new_session(log_bytes=1)
+    log = session.log
     _lagging = log.reader()
-    session = new_session(log=log)
     log.append([b"data: more than there is room for"])
     waiting = threading.Thread(target=log.wait_for_room, daemon=True)
     waiting.start()
@@ -258,7 +259,7 @@ def test_a_closed_answer_took_the_time_from_its_start_to_its_close() -> None:
 
 
 def test_the_last_reader_that_leaves_stops_an_answer_but_not_a_whole_one() -> None:
-    whole, half = (StreamSession("session", "", AnswerLog(1000)) for _ in range(2))
+    whole, half = (new_session() for _ in range(2))
     whole.whole = True
     for session in (whole, half):
         session.leave()

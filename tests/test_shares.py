@@ -1,22 +1,24 @@
-"""Shares: what they hold in all and each, which is the largest, and what is oldest in it."""
+"""Shares: the size of each, the largest, the oldest key in it; and slots, bounded in number."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from chatproxy.answers.shares import Shares
+from chatproxy.answers.shares import Shares, SlotPool
+from chatproxy.errors import TooManySessions
 
 STEPS = st.lists(
     st.tuples(st.booleans(), st.integers(0, 9), st.sampled_from("abc"), st.integers(1, 5))
 )
 
 
-@hypothesis_settings(derandomize=True, deadline=None, database=None)
 @given(STEPS)
 def test_the_sizes_and_the_largest_are_right_after_any_steps(
     steps: list[tuple[bool, int, str, int]],
@@ -60,3 +62,40 @@ def test_it_takes_no_longer_with_many_shares() -> None:
         shares.put(number, number)
         shares.remove(next(shares.of(shares.largest())))
     assert time.process_time() - begin < 1.0, "a look at all of them each time takes 50 times that"
+
+
+def test_one_takes_no_more_slots_than_one_may_and_leaves_the_rest_to_others() -> None:
+    pool = SlotPool(3, 2)
+    give_back = pool.take("ada")
+    pool.take("ada")
+    with pytest.raises(TooManySessions):
+        pool.take("ada")
+    give_back()
+    pool.take("bob")
+    pool.take("ada")
+    with pytest.raises(TooManySessions):
+        pool.take("eve")
+
+
+def test_of_many_at_once_no_more_get_in_than_there_are_slots() -> None:
+    pool = SlotPool(3)
+    returns: list[Callable[[], None]] = []
+    refused: list[TooManySessions] = []
+
+    def take() -> None:
+        try:
+            returns.append(pool.take())
+        except TooManySessions as refusal:
+            refused.append(refusal)
+
+    threads = [threading.Thread(target=take) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert (len(returns), len(refused)) == (3, 17)
+    returns[0]()
+    returns[0]()  # a second time frees no second slot
+    take()
+    take()
+    assert (len(returns), len(refused)) == (4, 18)

@@ -32,19 +32,11 @@ from chatproxy.simulated import ledger as ledger_module
 from chatproxy.simulated.scenario import WrongScenario
 from chatproxy.simulated.script import ANSWER, THOUGHT
 
+from .support.servers import ROOT
+from .support.waiting import PATIENCE, wait_for
+
 T = TypeVar("T")
-PATIENCE = 10.0
-ROOT = Path(__file__).resolve().parent.parent
 RST_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-def eventually(look: Callable[[], T | None], *, within: float = PATIENCE) -> T:
-    """What ``look`` returns once that is true."""
-    deadline = time.monotonic() + within
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"not within {within} s: {look}"
-        time.sleep(0.002)
-    return seen
 
 
 class Running:
@@ -91,16 +83,16 @@ class Running:
 
     def entry(self, tag: str) -> dict[str, Any]:
         """The one request with this tag, once the ledger has it."""
-        (entry,) = eventually(lambda: self.ledger(tag)["requests"])
+        (entry,) = wait_for(lambda: self.ledger(tag)["requests"])
         return dict(entry)
 
     def over(self, tag: str) -> dict[str, Any]:
         """The one request with this tag, once it has ended."""
-        return eventually(lambda: None if (e := self.entry(tag))["open"] else e)
+        return wait_for(lambda: None if (e := self.entry(tag))["open"] else e)
 
     def gone(self, tag: str) -> dict[str, Any]:
         """The one request with this tag, once its peer has gone."""
-        return eventually(lambda: e if (e := self.entry(tag))["peer_gone_how"] else None)
+        return wait_for(lambda: e if (e := self.entry(tag))["peer_gone_how"] else None)
 
     def post(self, stream: bool = True, **simulate: Any) -> requests.Response:
         return requests.post(
@@ -216,11 +208,6 @@ def running() -> Iterator[Running]:
     running = Running()
     yield running
     running.stop()
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
 
 
 @pytest.fixture(scope="module")
@@ -549,7 +536,7 @@ def test_generation_waits_for_a_peer_that_does_not_read(running: Running) -> Non
     peer = Peer(running, receive_buffer=65536).ask(tokens=10_000_000, rate=0, tag="full")
     made = stalled(running, "full")
     assert running.entry("full")["open"]
-    eventually(lambda: peer.socket.recv(1 << 20) and running.entry("full")["tokens"] > made)
+    wait_for(lambda: peer.socket.recv(1 << 20) and running.entry("full")["tokens"] > made)
 
 
 def test_headers_delay_holds_the_headers_back(running: Running) -> None:
@@ -628,7 +615,7 @@ def test_disconnect_times_hangs_up_without_an_answer(running: Running) -> None:
         assert Peer(running).ask(tag="x", disconnect_times=2, tokens=1).rest() == b""
     answer = running.post(tag="x", disconnect_times=2, tokens=1, rate=0)
     assert answer.content.endswith(b"[DONE]\n\n")
-    first, _, third = eventually(
+    first, _, third = wait_for(
         lambda: e if (e := running.ledger("x")["requests"])[-1]["finished"] else None
     )
     assert (first["status"], first["open"], first["peer_gone_how"]) == (None, False, None)
@@ -835,18 +822,18 @@ def test_looking_over_a_connection_of_the_api_leaves_it_counted(running: Running
 
 def test_a_connection_that_never_sends_a_byte_is_counted(running: Running) -> None:
     peer = Peer(running)
-    eventually(lambda: running.ledger()["connections"] == {"accepted": 1, "open": 1})
+    wait_for(lambda: running.ledger()["connections"] == {"accepted": 1, "open": 1})
     peer.leave()
-    eventually(lambda: running.ledger()["connections"] == {"accepted": 1, "open": 0})
+    wait_for(lambda: running.ledger()["connections"] == {"accepted": 1, "open": 0})
 
 
 def test_an_open_connection_stays_counted_when_the_ledger_is_erased(running: Running) -> None:
     peer = Peer(running)
-    eventually(lambda: running.ledger()["connections"]["open"] == 1)
+    wait_for(lambda: running.ledger()["connections"]["open"] == 1)
     requests.delete(f"{running.url}/ledger", timeout=5)
     assert running.ledger()["connections"] == {"accepted": 0, "open": 1}
     peer.leave()
-    eventually(lambda: running.ledger()["connections"] == {"accepted": 0, "open": 0})
+    wait_for(lambda: running.ledger()["connections"] == {"accepted": 0, "open": 0})
 
 
 def test_a_look_that_began_before_an_erasure_does_not_make_a_count_negative() -> None:
@@ -901,9 +888,9 @@ def test_a_peer_that_goes_away_is_noticed_at_once(running: Running, phase: str, 
     assert abs(entry["peer_gone_at"] - time.time()) < PATIENCE
     assert (entry["open"], entry["finished"]) == (False, False)
     assert (entry["last_token_mono"] or 0) <= entry["peer_gone_mono"]
-    eventually(lambda: running.answering() == 0)
+    wait_for(lambda: running.answering() == 0)
     assert running.entry("leaver")["tokens"] == entry["tokens"]
-    eventually(lambda: running.ledger()["connections"]["open"] == 0)
+    wait_for(lambda: running.ledger()["connections"]["open"] == 0)
 
 
 @pytest.mark.parametrize("how", ["closed", "reset"])
@@ -930,16 +917,16 @@ def stalled(running: Running, tag: str) -> int:
         made.append(running.entry(tag)["tokens"])
         return made[-1] == made[-2] > 0
 
-    eventually(stands_still)
+    wait_for(stands_still)
     return made[-1]
 
 
 def test_a_peer_that_goes_away_in_the_middle_of_its_request_is_noticed(running: Running) -> None:
     peer = Peer(running)
     peer.socket.sendall(b"POST /chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
-    eventually(lambda: running.ledger()["requests"])
+    wait_for(lambda: running.ledger()["requests"])
     peer.leave()
-    (entry,) = eventually(
+    (entry,) = wait_for(
         lambda: [e for e in running.ledger()["requests"] if e["peer_gone_how"] == "closed"]
     )
     assert (entry["status"], entry["tag"], entry["open"]) == (None, None, False)
@@ -949,7 +936,7 @@ def test_a_peer_that_leaves_after_its_answer_has_not_gone_from_it(running: Runni
     peer = Peer(running).ask(tokens=1, rate=0, tag="polite")
     peer.until(b"\r\n0\r\n\r\n")
     peer.leave()
-    eventually(lambda: running.ledger()["connections"] == {"accepted": 1, "open": 0})
+    wait_for(lambda: running.ledger()["connections"] == {"accepted": 1, "open": 0})
     entry = running.over("polite")
     assert (entry["finished"], entry["peer_gone_how"]) == (True, None)
 
@@ -958,7 +945,7 @@ def test_an_answer_that_the_peer_has_not_taken_is_not_finished(running: Running)
     """Written means that the kernel has it all, and here it cannot have it all."""
     size = 32 * 1024 * 1024
     peer = Peer(running, receive_buffer=65536).ask(huge_event=size, tokens=0, tag="unread")
-    eventually(lambda: running.entry("unread")["status"] == 200)
+    wait_for(lambda: running.entry("unread")["status"] == 200)
     assert running.entry("unread")["finished"] is False
     peer.skip_to(b"[DONE]")
     assert running.over("unread")["finished"] is True
@@ -969,7 +956,7 @@ def test_too_much_sent_ahead_ends_the_connection(running: Running) -> None:
     running.entry("pushy")
     with contextlib.suppress(OSError):
         peer.socket.sendall(b"x" * 4_000_000)
-    eventually(lambda: not running.entry("pushy")["open"])
+    wait_for(lambda: not running.entry("pushy")["open"])
 
 
 def test_two_hundred_streams_at_once_each_have_their_entry(running: Running) -> None:
@@ -978,7 +965,7 @@ def test_two_hundred_streams_at_once_each_have_their_entry(running: Running) -> 
     for peer in peers:
         peer.until(b"[DONE]")
         peer.leave()
-    seen = eventually(lambda: (e := running.ledger()["requests"]) and all_finished(e) and e)
+    seen = wait_for(lambda: (e := running.ledger()["requests"]) and all_finished(e) and e)
     assert {entry["tokens"] for entry in seen} == {10}
     assert {entry["tag"] for entry in seen} == {f"crowd {n}" for n in range(200)}
 
@@ -1026,16 +1013,16 @@ def test_tls_serves_a_client_that_verifies(running_tls: Running) -> None:
 
 def test_a_handshake_that_never_ends_is_a_connection_too(running_tls: Running) -> None:
     peer = Peer(running_tls)
-    eventually(lambda: running_tls.ledger()["connections"] == {"accepted": 1, "open": 1})
+    wait_for(lambda: running_tls.ledger()["connections"] == {"accepted": 1, "open": 1})
     peer.leave()
-    eventually(lambda: running_tls.ledger()["connections"] == {"accepted": 1, "open": 0})
+    wait_for(lambda: running_tls.ledger()["connections"] == {"accepted": 1, "open": 0})
 
 
 def test_a_handshake_that_fails_leaves_no_connection_open(running_tls: Running) -> None:
     peer = Peer(running_tls)
     with contextlib.suppress(OSError):
         peer.ask(tokens=1).rest()
-    eventually(lambda: running_tls.ledger()["connections"] == {"accepted": 1, "open": 0})
+    wait_for(lambda: running_tls.ledger()["connections"] == {"accepted": 1, "open": 0})
 
 
 @pytest.mark.parametrize("how", ["close_notify", "fin", "rst"])
@@ -1055,8 +1042,8 @@ def test_with_tls_too_a_peer_that_goes_away_is_noticed_at_once(
         assert entry["peer_gone_how"] in ("closed", "reset")
     assert left <= entry["peer_gone_mono"] < left + 1
     assert (entry["last_token_mono"] or 0) <= entry["peer_gone_mono"]
-    eventually(lambda: running_tls.answering() == 0)
-    eventually(lambda: running_tls.ledger()["connections"]["open"] == 0)
+    wait_for(lambda: running_tls.answering() == 0)
+    wait_for(lambda: running_tls.ledger()["connections"]["open"] == 0)
 
 
 @pytest.mark.parametrize("how", ["close_notify", "fin", "rst"])
@@ -1123,7 +1110,7 @@ def test_stop_leaves_no_task_no_socket_and_no_open_entry(tmp_path: Path) -> None
 
 def test_stop_ends_a_handshake_under_way(running_tls: Running) -> None:
     peer = Peer(running_tls)
-    eventually(lambda: running_tls.ledger()["connections"]["open"] == 1)
+    wait_for(lambda: running_tls.ledger()["connections"]["open"] == 1)
     running_tls.run(running_tls.server.stop())
     assert running_tls.server.ledger.as_json()["connections"] == {"accepted": 1, "open": 0}
     assert peer.rest() == b""

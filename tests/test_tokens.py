@@ -13,7 +13,8 @@ from chatproxy.errors import Unauthorized
 from chatproxy.web import tokens
 from chatproxy.web.tokens import owner_by_token
 
-from .servers import chat, new_id, wait_for
+from .support.servers import chat, new_id
+from .support.waiting import wait_for
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef=="
 TOKENS = f"ann:{ANN},bob:{BOB}"

@@ -30,14 +30,14 @@ from werkzeug.wsgi import ClosingIterator
 from chatproxy import sse
 from chatproxy.answers import log as answer_log
 from chatproxy.answers.log import AnswerLog
-from chatproxy.answers.producer import Follower
 from chatproxy.server.direct_write import Outlet, Wire, lending
 from chatproxy.upstreams.transport.http1 import ChunkDecoder
 from chatproxy.web import native as views
+from chatproxy.web.event_stream import Follower
 
-from .servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id, wait_for
+from .support.servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id
+from .support.waiting import PATIENCE, wait_for
 
-PATIENCE = 10.0
 #: Longer than any test waits for a thread.
 LONG = 6 * PATIENCE
 #: More than a socket takes at once in these tests.
@@ -347,7 +347,7 @@ appended = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     appended,
     st.lists(st.sampled_from([1, 7, 1000, 65536]), min_size=1, max_size=4).map(
@@ -606,7 +606,7 @@ def test_an_answer_whose_body_was_replaced_cannot() -> None:
 
 def counting() -> Any:
     """The application of the tests, with a route that tells how often a wire was written to."""
-    from tests.serving import app
+    from tests.support.serving import app
 
     count = itertools.count()
     write = Wire.write

@@ -15,7 +15,7 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 _ENVIRONMENTS = ROOT / ".venv" / "relays"
 _SECONDS_TO_INSTALL = 900

@@ -1,8 +1,8 @@
 """Readings: one reader's way through an answer, made on this worker or on another.
 
 A ``SessionReading`` reads the log of a session of this worker. A ``PeerReading`` asks the worker
-that has the session for what comes next, again and again; there, ``Visits`` keeps its place. Both
-give the same bytes, whoever reads.
+that has the session for what comes next, again and again; there, ``RemoteReaders`` keeps its place.
+Both give the same bytes, whoever reads.
 
 The last reader that leaves a live answer stops it: at once, or after the time that its session
 allows for coming back. A reader that can't be given what comes next, because it is no longer held

@@ -1,18 +1,22 @@
-"""Shares: what is held for many, in the order in which it came, so that room is made fairly.
+"""Fair shares of a bounded whole: memory, threads, the right to be remembered.
 
-Every key has a size and belongs to somebody's share. When all of it is too much, the largest share
-makes room, and in it the oldest key goes first: so whoever fills the whole pushes out only what is
-their own. To find the largest takes no longer with many shares than with few.
+Every key has a size and belongs to somebody's share. When the whole is too large, the largest share
+makes room, its oldest key first. So whoever fills the whole pushes out only their own keys. Finding
+the largest share takes as long with many shares as with few.
 
-Not safe to use from several threads at once.
+``Shares`` is not safe to use from several threads at once; ``SlotPool`` is.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Hashable, Iterator
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from typing import Generic, TypeVar
+
+from ..errors import TooManySessions
 
 _K = TypeVar("_K", bound=Hashable)
 _S = TypeVar("_S", bound=Hashable)
@@ -27,8 +31,8 @@ class Shares(Generic[_K, _S]):
         self._sizes: dict[_S, int] = {}
         #: The size of all.
         self.size = 0
-        # A heap of every size that a share came to have, the largest first. Those that are not its
-        # last are passed over, and taken away when they are most of the heap.
+        # A heap of every size that a share came to have, the largest first. Sizes
+        # that are out of date are skipped, and removed when they are most of the heap.
         self._largest: list[tuple[int, int, _S]] = []
         self._last: dict[_S, int] = {}
         self._numbers = itertools.count()
@@ -87,3 +91,35 @@ class Shares(Generic[_K, _S]):
         if len(self._largest) > 4 * len(self._last) + 64:
             self._largest = [each for each in self._largest if self._last.get(each[2]) == each[1]]
             heapq.heapify(self._largest)
+
+
+class SlotPool:
+    """A bounded number of slots: a server's threads, say, or the readers who came back.
+
+    :param most: how many slots there are.
+    :param most_of_one: how many of them one user may have; all of them if left out.
+    """
+
+    def __init__(self, most: int, most_of_one: int | None = None) -> None:
+        self._most = most
+        self._most_of_one = most if most_of_one is None else most_of_one
+        self._lock = threading.Lock()
+        self._taken = Shares[object, str]()
+
+    def take(self, user: str = "") -> Callable[[], None]:
+        """Take a slot.
+
+        :returns: how to give it back; may be called twice.
+        :raises TooManySessions: if there is none left.
+        """
+        slot = object()
+        with self._lock:
+            if len(self._taken) >= self._most or self._taken.size_of(user) >= self._most_of_one:
+                raise TooManySessions("Too many answers are running.", retry_after=1)
+            self._taken.put(slot, user)
+        return partial(self._give_back, slot)
+
+    def _give_back(self, slot: object) -> None:
+        with self._lock:
+            if slot in self._taken:
+                self._taken.remove(slot)

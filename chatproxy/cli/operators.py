@@ -1,6 +1,6 @@
-"""For operators: the answers that run on this host, and a Stop for any of them.
+"""Asks the workers of this host's servers, for operators: what runs, and a Stop for it.
 
-The workers are asked at their doors, in the run directories of this user's servers.
+The workers are asked through their control sockets, in the run directories of this user's servers.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..cluster.local.control_socket import SUFFIX, prefix_of
-from ..cluster.local.messages import Gone, ask
-from ..cluster.local.run_dir import of_this_user
-from ..cluster.peers import Message
+from ..cluster.local.directories import of_this_user
+from ..cluster.local.messages import WorkerEnded, ask
+from ..cluster.peers import Message, PeerState
 from ..errors import PeersUnavailable
 
 #: Seconds for a worker to answer in.
@@ -24,9 +24,10 @@ _SECONDS = 3.0
 def sessions(run_dir: str) -> list[dict[str, Any]]:
     """The sessions of all workers, live and retained, the oldest first.
 
-    Each has ``owner``, ``application`` and ``runDir`` beside what ``Library.list_of`` tells.
+    Each has ``owner``, ``application`` and ``runDir`` beside what ``Registry.list_sessions`` tells.
 
-    :param run_dir: the servers' run directory; "" for all of this user's that are not named.
+    :param run_dir: the servers' run directory; "" for all directories that this user's servers
+        chose themselves.
     """
     found: list[dict[str, Any]] = []
     for directory in [Path(run_dir)] if run_dir else of_this_user():
@@ -39,11 +40,11 @@ def sessions(run_dir: str) -> list[dict[str, Any]]:
 def cancel(run_dir: str, application: str, owner: str, session_id: str) -> dict[str, Any] | None:
     """Stop a live session, whichever worker has it; return the receipt, as a client gets it.
 
-    :returns: None where nothing live has that id.
+    :returns: None if nothing live has that id.
     """
     question = {"ask": "cancel", "owner": owner, "id": session_id}
     for answer in _answers(Path(run_dir), prefix_of(application), question):
-        if answer.get("state") == "stopped":
+        if answer.get("state") == PeerState.STOPPED:
             return {name: answer[name] for name in answer if name not in ("state", "tookMs")}
     return None
 
@@ -51,5 +52,5 @@ def cancel(run_dir: str, application: str, owner: str, session_id: str) -> dict[
 def _answers(directory: Path, prefix: str, question: Message) -> Iterator[Message]:
     for name in sorted(os.listdir(directory)):
         if name.startswith(prefix) and name.endswith(SUFFIX):
-            with suppress(Gone, PeersUnavailable):
+            with suppress(WorkerEnded, PeersUnavailable):
                 yield ask(directory / name, question, _SECONDS)

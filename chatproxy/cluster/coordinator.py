@@ -1,8 +1,16 @@
-"""Arbitration: how this worker takes, frees and asks about keys, one at a time for each key.
+"""The coordinator: how this worker takes, frees and asks about lease keys.
 
-All that is done with the peers about one key happens alone within this worker. So a key that this
-worker turns out to hold already, while nobody here knows why, is a leftover of its own, and counts
-as taken.
+Workers agree by two operations: to take a key, which one of them wins, and to ask its holder. The
+coordinator makes these safe to use from many threads of one worker:
+
+* **One thread at a time deals with a key** (``exclusive``). If this worker turns out to hold a key
+  already, and nothing here says what for, then nobody is just taking it either: it is left over
+  from an earlier attempt, and counts as taken.
+* **A reply never waits for a key.** Two workers may ask each other about one key, each in the midst
+  of its own dealings with it. Whoever replies only looks whether the key is busy (``is_busy``).
+* **Every wait ends within ``ASK_SECONDS``**, which is less than the two seconds that a Stop may
+  take: for another thread, for a key that stands for nothing at present, for a reply.
+* The signal ``peer_asked`` tells of each operation, and whether it went well.
 """
 
 from __future__ import annotations
@@ -14,63 +22,64 @@ from contextlib import contextmanager, suppress
 
 from .. import signals
 from ..errors import PeersUnavailable
-from .peers import Key, Message, Peers
+from .peers import LeaseKey, Message, Peers, PeerState
 
-#: Seconds in which the peers have to answer.
+#: Seconds in which the peers have to reply.
 ASK_SECONDS = 1.9
-#: Seconds between two tries for a key that means nothing at present.
+#: Seconds between two attempts at a key that stands for nothing at present.
 _PAUSE_SECONDS = 0.005
 
 
-class Arbitration:
+class Coordinator:
     """This worker's dealings with its peers.
 
     :param sender: the sender of the signals.
-    :param runs_alone: whether a session may begin while the peers can't be asked.
+    :param allow_offline: whether a session may begin while the peers can't be asked.
     """
 
-    def __init__(self, peers: Peers, sender: object, *, runs_alone: bool) -> None:
+    def __init__(self, peers: Peers, sender: object, *, allow_offline: bool) -> None:
         self._peers = peers
         self._sender = sender
-        self._runs_alone = runs_alone
+        self._allow_offline = allow_offline
         self._lock = threading.Lock()
-        self._busy: dict[Key, threading.Event] = {}
+        #: The keys that a thread deals with; each event is set when that thread is done.
+        self._busy: dict[LeaseKey, threading.Event] = {}
 
     @property
     def name(self) -> str:
-        """What this worker is called by the others."""
+        """The name of this worker among its peers."""
         return self._peers.name
 
     @contextmanager
-    def alone_with(self, key: Key) -> Iterator[None]:
-        """Let no other thread of this worker deal with this key meanwhile.
+    def exclusive(self, key: LeaseKey) -> Iterator[None]:
+        """Keep all other threads of this worker from dealing with a key.
 
-        :raises PeersUnavailable: where another thread's dealings with it take too long.
+        :raises PeersUnavailable: if another thread deals with it for too long.
         """
-        mine = threading.Event()
+        done = threading.Event()
         end = time.monotonic() + ASK_SECONDS
-        while (other := self._enter(key, mine)) is not mine:
-            if not other.wait(max(0.0, end - time.monotonic())):
+        while (first := self._enter(key, done)) is not done:
+            if not first.wait(max(0.0, end - time.monotonic())):
                 raise _unavailable()
         try:
             yield
         finally:
             with self._lock:
                 del self._busy[key]
-            mine.set()
+            done.set()
 
-    def _enter(self, key: Key, mine: threading.Event) -> threading.Event:
+    def _enter(self, key: LeaseKey, done: threading.Event) -> threading.Event:
         with self._lock:
-            return self._busy.setdefault(key, mine)
+            return self._busy.setdefault(key, done)
 
-    def is_busy(self, key: Key) -> bool:
-        """Whether a thread of this worker deals with this key now."""
+    def is_busy(self, key: LeaseKey) -> bool:
+        """Whether a thread of this worker deals with a key now."""
         with self._lock:
             return key in self._busy
 
     @staticmethod
-    def tries() -> Iterator[None]:
-        """Turns for a loop that ends it by itself.
+    def attempts() -> Iterator[None]:
+        """Turns for a loop that leaves by itself, with a pause between any two.
 
         :raises PeersUnavailable: when the time is over.
         """
@@ -80,35 +89,43 @@ class Arbitration:
             time.sleep(_PAUSE_SECONDS)
         raise _unavailable()
 
-    def take(self, key: Key, *, to_begin: bool = False) -> str | None:
-        """Hold a key; return None, or who holds it instead. To be called alone with the key.
+    def take(self, key: LeaseKey, *, to_begin: bool = False) -> str | None:
+        """Take a key. To be called with the key to oneself (``exclusive``).
 
-        :param to_begin: for a session that is about to begin.
-        :raises PeersUnavailable: where that can't be found out.
+        :param to_begin: whether a session is about to begin with it.
+        :returns: None if this worker holds it now, otherwise the name of the worker that does.
+        :raises PeersUnavailable: if that can't be found out.
         """
-        with self._told("take"):
-            holder = self._peers.take(key, alone=to_begin and self._runs_alone)
+        with self._reported("take"):
+            holder = self._peers.take(key, allow_offline=to_begin and self._allow_offline)
         return None if holder == self._peers.name else holder
 
-    def take_any(self, keys: Iterator[Key]) -> Key | None:
-        """Hold the first of some keys that nobody holds, not even this worker."""
-        with self._told("take"):
+    def take_first(self, keys: Iterator[LeaseKey]) -> LeaseKey | None:
+        """Take the first of some keys that nobody holds, not even this worker.
+
+        :raises PeersUnavailable: if that can't be found out.
+        """
+        with self._reported("take"):
             for key in keys:
-                if self._peers.take(key, alone=self._runs_alone) is None:
+                if self._peers.take(key, allow_offline=self._allow_offline) is None:
                     return key
         return None
+
+    def free(self, *keys: LeaseKey) -> None:
+        """Hold these keys no longer. To be called with each to oneself, or by whoever took it."""
+        self._peers.free(keys)
 
     def check(self) -> None:
         """See that a session could begin, as far as the peers are concerned.
 
         :raises PeersUnavailable: if none could, with the reason.
         """
-        self._peers.check(alone=self._runs_alone)
+        self._peers.check(allow_offline=self._allow_offline)
 
-    def find(self, key: Key) -> str | None:
+    def holder(self, key: LeaseKey) -> str | None:
         """The name of the other worker that holds a key, if any does.
 
-        :raises PeersUnavailable: where that can't be found out.
+        :raises PeersUnavailable: if that can't be found out.
         """
         holder = self._peers.holder(key)
         return None if holder == self._peers.name else holder
@@ -116,37 +133,33 @@ class Arbitration:
     def others(self) -> list[str]:
         """The names of the other workers.
 
-        :raises PeersUnavailable: where they can't be found out.
+        :raises PeersUnavailable: if they can't be found out.
         """
         return self._peers.others()
 
     def has_ended(self, worker: str) -> bool:
-        """Whether another worker can't be found any more. May take as long as a question."""
+        """Whether another worker can't be found any more. May take as long as a request."""
         with suppress(PeersUnavailable):
             if worker not in self._peers.others():
                 return True
-            answer = self._peers.ask(worker, {"ask": "ready"}, ASK_SECONDS)
-            return answer.get("state") == "nothing"
+            reply = self._peers.ask(worker, {"ask": "ready"}, ASK_SECONDS)
+            return reply.get("state") == PeerState.UNKNOWN
         return False
 
-    def ask(self, holder: str, question: Message) -> tuple[str, Message]:
-        """Ask the holder of a key; return what state it says that key is in, and all it says.
+    def ask(self, holder: str, request: Message) -> tuple[PeerState, Message]:
+        """Send a request to the holder of a key; return the state in its reply, and all of it.
 
-        :raises PeersUnavailable: where no answer came in time.
+        :raises PeersUnavailable: if no reply came in time, or one that can't be understood.
         """
-        with self._told("ask"):
-            answer = self._peers.ask(holder, question, ASK_SECONDS)
-            state = answer.get("state")
-            if not isinstance(state, str):
-                raise _unavailable()
-            return state, answer
-
-    def free(self, *keys: Key) -> None:
-        """Hold these keys no more. To be called alone with them, or by whoever took them."""
-        self._peers.free(keys)
+        with self._reported("ask"):
+            reply = self._peers.ask(holder, request, ASK_SECONDS)
+            try:
+                return PeerState(reply.get("state")), reply
+            except ValueError:
+                raise _unavailable() from None
 
     @contextmanager
-    def _told(self, operation: str) -> Iterator[None]:
+    def _reported(self, operation: str) -> Iterator[None]:
         result = "unavailable"
         try:
             yield

@@ -1,9 +1,11 @@
 """Early Stops: the ids whose Stop came before their start, remembered for half a minute.
 
-No client can push out those of others. Each belongs to its owner, or where owners are not known to
-the address that it came from; if there are too many, whoever has most makes room, the oldest first.
-Of IPv6 a client has many addresses: a network of 64 bits at the least, often a site of 48 (RFC
-6177). So the site that has most makes room, and in it the network that has most.
+No client can push out those of others. Each early Stop belongs to its owner or, if owners are not
+known, to the address that it came from. If there are too many, whoever has most makes room, the
+oldest first. One client has many IPv6 addresses: at least a network of 64 bits, often a site of 48
+(RFC 6177). So the site that has most makes room, and in it the network that has most.
+
+Not safe to use from several threads at once.
 """
 
 from __future__ import annotations
@@ -11,54 +13,59 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
+from ..answers.session import SessionKey
 from ..answers.shares import Shares
 
 #: Seconds for which a Stop for an id that has not started yet is remembered.
-EARLY_CANCEL_SECONDS = 30.0
+EARLY_STOP_SECONDS = 30.0
 #: The most early Stops that a worker remembers, and the most of one owner.
 _MOST = 10_000
 _MOST_OF_OWNER = 100
 
-_Key = tuple[str, str]
-
 
 class EarlyStops:
-    """The early Stops of one worker, each as ``(owner, session id)``.
+    """The early Stops of one worker.
 
     :param timer: tells the time, in seconds.
     :param give_up: called with each that is remembered no longer.
     """
 
-    def __init__(self, timer: Callable[[], float], give_up: Callable[[_Key], None]) -> None:
+    def __init__(self, timer: Callable[[], float], give_up: Callable[[SessionKey], None]) -> None:
         self._timer = timer
         self._give_up = give_up
-        #: How many had to make room for others, in all.
-        self.forgotten = 0
-        self._until: dict[_Key, float] = {}  # the oldest first
-        self._networks: dict[_Key, tuple[str, str]] = {}  # the client: its site, and its network
-        self._sites = Shares[_Key, str]()
-        self._in_site: dict[str, Shares[_Key, str]] = {}
+        self._until: dict[SessionKey, float] = {}  # the oldest first
+        #: The client of each: its site, and its network.
+        self._networks: dict[SessionKey, tuple[str, str]] = {}
+        self._sites = Shares[SessionKey, str]()
+        self._in_site: dict[str, Shares[SessionKey, str]] = {}
 
     def __len__(self) -> int:
         return len(self._until)
 
-    def __contains__(self, key: _Key) -> bool:
+    def __contains__(self, key: SessionKey) -> bool:
         return self._timer() < self._until.get(key, 0.0)
 
-    def add(self, key: _Key, client: str) -> None:
-        """Remember one, or do so for longer; then it still belongs to whoever came first."""
+    def add(self, key: SessionKey, client: str = "") -> bool:
+        """Remember one, or remember it for longer: then it still belongs to whoever came first.
+
+        :param client: the address that it came from.
+        :returns: whether another one had to make room.
+        """
         self.expire()
-        site, network = self._networks.get(key) or _networks(key[0], client)
+        site, network = self._networks.get(key) or _networks(key.owner, client)
         if key in self._until:
             self._remove(key)
-        self._until[key] = self._timer() + EARLY_CANCEL_SECONDS
+        self._until[key] = self._timer() + EARLY_STOP_SECONDS
         self._networks[key] = site, network
         self._sites.put(key, site)
         self._in_site.setdefault(site, Shares()).put(key, network)
-        if key[0] and self._sites.size_of(site) > _MOST_OF_OWNER:
+        if key.owner and self._sites.size_of(site) > _MOST_OF_OWNER:
             self._make_room(site)
         elif len(self._until) > _MOST:
             self._make_room(self._sites.largest())
+        else:
+            return False
+        return True
 
     def expire(self) -> None:
         """Give up those that are too old."""
@@ -74,10 +81,9 @@ class EarlyStops:
         networks = self._in_site[site]
         key = next(networks.of(networks.largest()))
         self._remove(key)
-        self.forgotten += 1
         self._give_up(key)
 
-    def _remove(self, key: _Key) -> None:
+    def _remove(self, key: SessionKey) -> None:
         site, _ = self._networks.pop(key)
         del self._until[key]
         self._sites.remove(key)
@@ -87,7 +93,7 @@ class EarlyStops:
 
 
 def _networks(owner: str, client: str) -> tuple[str, str]:
-    """The site and the network that a Stop counts for; an owner is both, whatever the address."""
+    """The site and the network that a Stop counts for. An owner is both, whatever the address."""
     if owner:
         return f"owner {owner}", ""
     try:

@@ -1,93 +1,91 @@
-"""Access: how many sessions may run at once, in this worker, and of one owner on all workers.
+"""The limits: how many sessions may run at once, in this worker, and of one owner on all workers.
 
-An owner has as many places as it may have sessions. A place is a key among the peers as an id is,
-held by the worker whose session sits there; so the limit holds across workers, and the places of a
-worker that dies are free again.
+An owner has as many slots as it may have sessions. Each slot is a lease among the peers, held by
+the worker whose session has it. So the limit holds across workers, and the slots of a worker that
+dies are free again.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..config import Settings
 from ..errors import TooManySessions
-from .coordinator import Arbitration
-from .peers import Key
+from .coordinator import Coordinator
+from .peers import LeaseKey
 
 
-@dataclass(frozen=True)
-class Seat:
-    """What a session has, so that it may run."""
+class Slot(NamedTuple):
+    """What a session must have to run.
+
+    ``key`` is its lease among the owner's; None if owners are not known.
+    """
 
     owner: str
-    place: Key | None
+    key: LeaseKey | None
 
 
-class Access:
-    """The seats of one worker."""
+class SlotLimiter:
+    """The slots of one worker."""
 
-    def __init__(self, settings: Settings, arbitration: Arbitration) -> None:
+    def __init__(self, settings: Settings, coordinator: Coordinator) -> None:
         self._most = settings.max_sessions
         self._most_of_owner = settings.max_sessions_per_owner
-        self._arbitration = arbitration
+        self._coordinator = coordinator
         self._lock = threading.Lock()
-        self._seats = 0
-        self._owned: Counter[str] = Counter()
+        self._taken = 0
+        self._taken_by: Counter[str] = Counter()
 
     def check(self, owner: str) -> None:
-        """See whether there is a seat on this worker.
+        """See whether this worker has a slot for this owner.
 
         :raises TooManySessions: if the worker's or the owner's limit is reached.
         """
-        if self._seats >= self._most:
+        if self._taken >= self._most:
             raise TooManySessions("Too many answers are running.", retry_after=1)
-        if owner and self._owned[owner] >= self._most_of_owner:
+        if owner and self._taken_by[owner] >= self._most_of_owner:
             raise _too_many_of_owner()
 
-    def enter(self, owner: str) -> Seat:
-        """Take a seat for a new session.
+    def take(self, owner: str) -> Slot:
+        """Take a slot for a new session.
 
-        :raises TooManySessions: where the worker's or the owner's limit is reached.
-        :raises PeersUnavailable: where the other workers can't be asked.
+        :raises TooManySessions: if the worker's or the owner's limit is reached.
+        :raises PeersUnavailable: if the other workers can't be asked.
         """
-        taken_here = self._count(owner)
+        with self._lock:
+            self.check(owner)
+            taken_here = self._taken_by[owner]
+            self._taken += 1
+            self._taken_by[owner] += 1
         try:
-            return Seat(owner, self._take_place(owner, taken_here) if owner else None)
+            return Slot(owner, self._take_lease(owner, taken_here) if owner else None)
         except BaseException:
             self._uncount(owner)
             raise
 
-    def leave(self, seat: Seat) -> None:
-        """Give a seat back."""
-        if seat.place is not None:
-            self._arbitration.free(seat.place)
-        self._uncount(seat.owner)
-
-    def _count(self, owner: str) -> int:
-        with self._lock:
-            self.check(owner)
-            taken_here = self._owned[owner]
-            self._seats += 1
-            self._owned[owner] += 1
-            return taken_here
+    def free(self, slot: Slot) -> None:
+        """Give a slot back."""
+        if slot.key is not None:
+            self._coordinator.free(slot.key)
+        self._uncount(slot.owner)
 
     def _uncount(self, owner: str) -> None:
         with self._lock:
-            self._seats -= 1
-            self._owned[owner] -= 1
-            if not self._owned[owner]:
-                del self._owned[owner]
+            self._taken -= 1
+            self._taken_by[owner] -= 1
+            if not self._taken_by[owner]:
+                del self._taken_by[owner]
 
-    def _take_place(self, owner: str, taken_here: int) -> Key:
-        # From the first one that this worker is likely not to have taken itself.
+    def _take_lease(self, owner: str, taken_here: int) -> LeaseKey:
+        # From the first one that this worker has probably not taken itself.
         numbers = range(taken_here, taken_here + self._most_of_owner)
-        places = (("place", owner, str(number % self._most_of_owner)) for number in numbers)
-        place = self._arbitration.take_any(places)
-        if place is None:
+        keys = (("place", owner, str(number % self._most_of_owner)) for number in numbers)
+        key = self._coordinator.take_first(keys)
+        if key is None:
             raise _too_many_of_owner()
-        return place
+        return key
 
 
 def _too_many_of_owner() -> TooManySessions:

@@ -1,46 +1,66 @@
-"""The registry: the sessions that live in this worker, and how ids are agreed upon with the others.
+"""The registry: the sessions of this worker, and how the workers agree on who has an id.
 
-An id belongs to its owner: another owner's session is not found, and cannot be in the way of a
-claim either, because sessions are looked up by owner and id together.
+How a start and its Stop find each other
+========================================
 
-Every id that this worker has something to say about is a key that it holds in the table of the
-peers: while its answer runs, for a while after that, and for a while after a Stop that came before
-its start. A worker that wants a key which another holds asks that one what state it is in:
+Each may land on any worker, and either may come first. Every id that stands for something is a
+lease that one worker holds (``peers``), and both want that lease:
 
-* ``claim`` takes the key, or is refused by what its holder says.
-* ``cancel`` takes the key too, if it can: then no worker had it, and by holding it this worker
-  refuses the start that may still come. If it can't, the holder is told to stop the answer, and
-  its receipt is handed on.
+* A start (``claim``) takes the lease. If another worker holds it, the start asks it what the id
+  stands for: a session that lives or is retained (``SessionActive``), or a Stop that came first
+  (``SessionCancelled``). Either refuses the start.
+* A Stop (``cancel``) for an id that is known here ends that session here. For any other it takes
+  the lease too. If it gets it, no worker has such a session; from now on this worker remembers the
+  Stop, and refuses the start that may still come. If another worker holds it, that worker is asked
+  to cancel its session (``cancel_for_peer``). It waits for the close of the upstream, and its reply
+  has the receipt, which is handed on.
 
-So both agree on one order, whatever the workers on which they land. A key that means nothing to its
-holder is about to be free, or about to get its meaning, and is tried again.
+Whichever takes the lease first came first, for every worker: so all see one order, without a clock
+or a leader. A holder may also say that the id stands for nothing. Then it has taken the lease a
+moment ago, or is about to free it, or has failed to; the lease is tried again until the time is
+over (``PeersUnavailable``).
 
-The lock guards the dictionaries and is never held while anything waits.
+When the answer ends, ``end`` retains it under its lease, so that it can be read and its id is not
+used twice, and ``release`` gives the slot back. An answer that was refused before its first event
+gives its id back as well. ``sweep`` frees the ids that are reserved no longer.
+
+Invariants
+==========
+
+* This worker holds the lease of every id that stands for something here. Exceptions: a session that
+  was allowed to begin offline has its lease as soon as that is possible; and one whose lease
+  another worker has by now is stopped (``lose``), because no Stop would reach it.
+* A lease is taken before its id gets its meaning, and freed after that is gone, by a thread that
+  has the key to itself (``Coordinator.exclusive``).
+* A request of a peer never waits for a key, so that two workers can't wait for each other.
+* A Stop is told that there is no such session only if that is certain.
+* Sessions are found by owner and id together: another owner's is not found, and not in the way.
+* No lock is held while anything waits.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 from .. import signals
 from ..answers import receipt as receipts
 from ..answers.drain import Drain
 from ..answers.log import AnswerLog
 from ..answers.receipt import Receipt
-from ..answers.session import Reason, StreamSession
+from ..answers.session import Reason, SessionKey, StreamSession
 from ..config import Settings
 from ..errors import PeersUnavailable, SessionActive, SessionCancelled
-from .coordinator import Arbitration
-from .limits import Access, Seat
-from .peers import Key, Message, Peers
-from .reservations import Reservations, SessionKey
+from .coordinator import Coordinator
+from .limits import Slot, SlotLimiter
+from .peers import LeaseKey, Message, Peers, PeerState
+from .session_table import SessionTable
 
 #: Seconds for which a cancel waits for the upstream's close before it says that it could not
 #: confirm it.
 CONFIRM_SECONDS = 2.0
-#: The same where a peer asks for the cancel, who does not wait longer than that for its answer.
+#: The same if a peer asks for the cancel, which does not wait any longer for the reply.
 PEER_CONFIRM_SECONDS = 1.6
 
 
@@ -52,43 +72,46 @@ class Registry:
 
     def __init__(self, settings: Settings, sender: object, peers: Peers) -> None:
         self.sender = sender
-        self._settings = settings
         self._peers = peers
-        runs_alone = settings.without_peers == "run"
         #: Its dealings with the other workers.
-        self.arbitration = Arbitration(peers, sender, runs_alone=runs_alone)
+        self.coordinator = Coordinator(peers, sender, allow_offline=settings.without_peers == "run")
         #: Its end.
         self.drain = Drain()
-        self._lock = threading.Lock()
-        self._live: dict[SessionKey, StreamSession] = {}
-        self._access = Access(settings, self.arbitration)
-        self._seats: dict[StreamSession, Seat] = {}
-        self._reserved = Reservations(
+        self._log_bytes = settings.log_bytes
+        self._sessions = SessionTable(
             settings.retain,
             settings.retain_bytes,
             settings.max_sessions_per_owner * settings.log_bytes,
         )
-
-    def live(self) -> list[StreamSession]:
-        """The sessions that have not ended yet."""
-        with self._lock:
-            return list(self._live.values())
+        self._limiter = SlotLimiter(settings, self.coordinator)
+        #: The slots of the sessions that have not been released. Needs no lock: each is put in
+        #: before its session is known, and whoever pops it has it.
+        self._slots: dict[StreamSession, Slot] = {}
 
     @property
     def idle(self) -> bool:
         """Whether time would change nothing: there is no session, and no id is reserved."""
-        with self._lock:
-            return not self._live and not self._reserved
+        return not self._sessions
+
+    def live(self) -> list[StreamSession]:
+        """The sessions that have not ended yet."""
+        return self._sessions.live()
 
     def all(self) -> list[StreamSession]:
         """The sessions whose answers can be read: the retained ones, then those that live."""
-        with self._lock:
-            return [*self._reserved.retained(), *self._live.values()]
+        return self._sessions.all()
 
     def find(self, key: SessionKey) -> StreamSession | None:
-        """The session of this worker, live or retained, with this owner and id."""
-        with self._lock:
-            return self._live.get(key) or self._reserved.ended(key)
+        """The session of this worker, live or retained, with this key."""
+        return self._sessions.find(key)
+
+    def list_sessions(self, owner: str | None) -> list[dict[str, Any]]:
+        """The latest of an owner's sessions here; of all owners, each named, if that is None.
+
+        Each has ``sessionId``, ``phase``, ``outcome`` and ``reason`` (None while it lives),
+        ``events`` and ``ageSeconds``.
+        """
+        return self._sessions.describe(owner)
 
     def check(self) -> None:
         """See that a session could begin now, of whichever owner.
@@ -97,84 +120,81 @@ class Registry:
         :raises PeersUnavailable: if the other workers can't be asked, with the reason.
         """
         self.drain.check()
-        self.arbitration.check()
+        self.coordinator.check()
 
-    def check_claim(self, session_id: str, owner: str) -> None:
+    # ---- a start ---------------------------------------------------------------------------------
+
+    def check_claim(self, key: SessionKey) -> None:
         """See whether this worker would refuse a claim, without asking the others.
 
         :raises Refusal: as ``claim`` does.
         """
-        self._refuse_known((owner, session_id))
-        self._access.check(owner)
+        self._refuse_known(key)
+        self._limiter.check(key.owner)
 
-    def claim(self, session_id: str, owner: str, grace: float = 0.0) -> StreamSession:
+    def claim(self, key: SessionKey, reconnect_seconds: float = 0.0) -> StreamSession:
         """Take an id for a new session.
 
-        :param grace: see ``StreamSession``.
-        :raises ShuttingDown: where the server drains.
-        :raises SessionCancelled: where the Stop for this id came first.
-        :raises SessionActive: where the id belongs to a live or retained session of any worker.
-        :raises TooManySessions: where the worker's or the owner's limit is reached.
-        :raises PeersUnavailable: where the other workers can't be asked.
+        :param reconnect_seconds: see ``StreamSession``.
+        :raises ShuttingDown: if the server drains.
+        :raises SessionCancelled: if the Stop for this id came first.
+        :raises SessionActive: if the id belongs to a live or retained session of any worker.
+        :raises TooManySessions: if the worker's or the owner's limit is reached.
+        :raises PeersUnavailable: if the other workers can't be asked.
         """
-        key = (owner, session_id)
-        with self.arbitration.alone_with(id_key(key)):
+        with self.coordinator.exclusive(lease_key(key)):
             self._refuse_known(key)
-            seat = self._access.enter(owner)
+            slot = self._limiter.take(key.owner)
             try:
                 self._take_id(key)
-                session = self._enter(key, seat, grace)
+                session = self._enter(key, slot, reconnect_seconds)
             except BaseException:
-                self._access.leave(seat)
+                self._limiter.free(slot)
                 raise
         signals.stream_opened.send(self.sender, session=session)
         return session
 
     def _refuse_known(self, key: SessionKey) -> None:
         self.drain.check()
-        with self._lock:
-            _refuse_if(self._state(key))
+        _refuse_if(self._sessions.state(key))
 
     def _take_id(self, key: SessionKey) -> None:
-        for _ in self.arbitration.tries():
-            holder = self.arbitration.take(id_key(key), to_begin=True)
+        for _ in self.coordinator.attempts():
+            holder = self.coordinator.take(lease_key(key), to_begin=True)
             if holder is None:
                 return
-            state, _answer = self.arbitration.ask(holder, _question("state", key))
+            state, _reply = self.coordinator.ask(holder, _request("state", key))
             _refuse_if(state)
 
-    def _enter(self, key: SessionKey, seat: Seat, grace: float) -> StreamSession:
-        owner, session_id = key
-        session = StreamSession(session_id, owner, AnswerLog(self._settings.log_bytes), grace)
+    def _enter(self, key: SessionKey, slot: Slot, reconnect_seconds: float) -> StreamSession:
+        session = StreamSession(key, AnswerLog(self._log_bytes), reconnect_seconds)
         try:
             self.drain.admit(session)
         except BaseException:
-            self.arbitration.free(id_key(key))
+            self.coordinator.free(lease_key(key))
             raise
-        with self._lock:
-            self._live[key] = session
-            self._seats[session] = seat
+        self._slots[session] = slot
+        self._sessions.add(session)
         return session
 
-    def cancel(
-        self, session_id: str, owner: str, arrived: float, client: str = ""
-    ) -> Receipt | None:
-        """Stop a session, on whichever worker; wait for the close of its upstream; tell of it.
+    # ---- a Stop ----------------------------------------------------------------------------------
+
+    def cancel(self, key: SessionKey, arrived: float, client: str = "") -> Receipt | None:
+        """Stop a session, whichever worker has it, and wait for the close of its upstream.
 
         A Stop for an id that no worker knows is remembered, and refuses the session that comes
         with it.
 
         :param arrived: when the Stop came, in seconds of the monotonic clock.
-        :param client: the address that it came from. Where owners are not known, the early Stops
-            of one address can't push out those of others.
-        :returns: None where nothing live has that id.
-        :raises PeersUnavailable: where the other workers can't be asked.
+        :param client: the address that it came from. If owners are not known, the early Stops of
+            one address can't push out those of another.
+        :returns: None if nothing live has that id.
+        :raises PeersUnavailable: if the other workers can't be asked.
         """
-        key = (owner, session_id)
         by, result, receipt = "self", "unavailable", None
         try:
             if not self._is_known(key):
-                with self.arbitration.alone_with(id_key(key)):
+                with self.coordinator.exclusive(lease_key(key)):
                     if not self._is_known(key):
                         by = "peer"
                         receipt = self._cancel_elsewhere(key, arrived, client)
@@ -187,20 +207,12 @@ class Registry:
         return receipt
 
     def _is_known(self, key: SessionKey) -> bool:
-        with self._lock:
-            return self._state(key) != "nothing"
-
-    def _state(self, key: SessionKey) -> str:
-        """What an id stands for in this worker, as the peers are told. With the lock held."""
-        if key in self._live or self._reserved.ended(key):
-            return "active"
-        return "cancelled" if self._reserved.is_cancelled(key) else "nothing"
+        return self._sessions.state(key) is not PeerState.UNKNOWN
 
     def _cancel_here(self, key: SessionKey, seconds: float, arrived: float) -> Receipt | None:
-        with self._lock:
-            session = self._live.get(key)
-            if self._reserved.is_cancelled(key):
-                self._reserved.cancel(key)  # for longer
+        session = self._sessions.find_live(key)
+        if session is None:
+            self._sessions.extend_stop(key)
         if session is None or not session.cancel(Reason.USER):
             return None
         session.closed.wait(seconds)
@@ -214,90 +226,78 @@ class Registry:
         )
 
     def _cancel_elsewhere(self, key: SessionKey, arrived: float, client: str) -> Receipt | None:
-        for _ in self.arbitration.tries():
-            holder = self.arbitration.take(id_key(key))
+        for _ in self.coordinator.attempts():
+            holder = self.coordinator.take(lease_key(key))
             if holder is None:
-                self._remember_cancel(key, client)
+                if self._sessions.remember_stop(key, client):
+                    signals.cancel_forgotten.send(self.sender)
                 return None
-            state, answer = self.arbitration.ask(holder, _question("cancel", key))
-            if state == "stopped":
-                elapsed = (time.monotonic() - arrived) * 1000
-                return receipts.received(answer, elapsed)
-            if state != "nothing":
+            state, reply = self.coordinator.ask(holder, _request("cancel", key))
+            if state is PeerState.STOPPED:
+                return receipts.received(reply, (time.monotonic() - arrived) * 1000)
+            if state is not PeerState.UNKNOWN:
                 return None
-        raise AssertionError("tries raises at its end")
+        raise AssertionError("attempts raises at its end")
 
-    def _remember_cancel(self, key: SessionKey, client: str) -> None:
-        with self._lock:
-            before = self._reserved.forgotten
-            self._reserved.cancel(key, client)
-            forgotten = self._reserved.forgotten - before
-        for _ in range(forgotten):
-            signals.cancel_forgotten.send(self.sender)
+    # ---- what peers ask --------------------------------------------------------------------------
 
-    def cancel_for_peer(self, key: SessionKey) -> tuple[str, Receipt | None]:
-        """Stop a session of this worker, which another worker asks for.
+    def state_for_peer(self, key: SessionKey) -> PeerState:
+        """What an id stands for here: ``ACTIVE``, ``CANCELLED`` or ``UNKNOWN``.
 
-        :returns: what the id stood for before, as ``state_for_peer`` has it, and the receipt, if
-            there is one. A session that begins just now is not stopped, but nor is it told of: the
-            id stood for nothing, and the other asks again.
+        If that is nothing, and no thread is about to change it, the lease is freed.
         """
-        state = self.state_for_peer(key)
-        if state == "nothing":
-            return state, None
-        return state, self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic())
-
-    def state_for_peer(self, key: SessionKey) -> str:
-        """What an id stands for here: "active", "cancelled" or "nothing".
-
-        Where it is nothing, nobody needs to hold it any more.
-        """
-        with self._lock:
-            state = self._state(key)
-        if state == "nothing" and not self.arbitration.is_busy(id_key(key)):
+        state = self._sessions.state(key)
+        if state is PeerState.UNKNOWN and not self.coordinator.is_busy(lease_key(key)):
             self._free(key)
         return state
 
-    def lose(self, key: Key) -> None:
-        """Stop the session whose id another worker holds by now: no Stop would reach it here."""
-        with self._lock:
-            session = self._live.get((key[1], key[2])) if key[0] == "id" else None
-        if session is not None:
-            session.cancel(Reason.LOST)
+    def cancel_for_peer(self, key: SessionKey) -> tuple[PeerState, Receipt | None]:
+        """Stop a session of this worker for another worker, which got the Stop.
+
+        :returns: what the id stood for before, and the receipt, if there is one. A session that
+            begins in between is not stopped: the id stood for nothing, and the peer asks again.
+        """
+        state = self.state_for_peer(key)
+        if state is PeerState.UNKNOWN:
+            return state, None
+        return state, self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic())
+
+    def lose(self, key: LeaseKey) -> None:
+        """Stop the session whose lease another worker holds by now: no Stop would reach it here."""
+        if key[0] == "id":
+            session = self._sessions.find_live(SessionKey(key[1], key[2]))
+            if session is not None:
+                session.cancel(Reason.LOST)
+
+    # ---- the end ---------------------------------------------------------------------------------
 
     def discard(self, session: StreamSession) -> None:
         """Take an ended session out. Its id stays taken for a while, unless it was refused."""
-        key = (session.owner, session.id)
-        with self._lock:
-            if self._live.pop(key, None) is not None and not _was_refused(session):
-                self._reserved.end(session)
+        self._sessions.end(session)
 
     def release(self, session: StreamSession) -> None:
-        """Give back, after ``discard``, what the session had taken from others' reach."""
-        with self._lock:
-            seat = self._seats.pop(session, None)
-        if seat is None:
+        """Give back, after ``discard``, the slot of a session, and the id if it was refused."""
+        slot = self._slots.pop(session, None)
+        if slot is None:
             return
-        self._access.leave(seat)
-        if _was_refused(session):
-            self._free((session.owner, session.id))
+        self._limiter.free(slot)
+        if session.was_refused:
+            self._free(session.key)
 
     def sweep(self) -> None:
-        """Free the ids that are no longer reserved. To be called now and then.
+        """Free the ids that are reserved no longer. To be called now and then.
 
-        They may be thousands, for each of which the peers are told: all else has its turn between
-        any two.
+        There may be thousands, and each is an operation among the peers: all other threads have
+        their turn between any two.
         """
-        with self._lock:
-            given_up = self._reserved.given_up()
-        for key in given_up:
+        for key in self._sessions.given_up():
             self._free(key)
             time.sleep(0)
 
     def _free(self, key: SessionKey) -> None:
-        with suppress(PeersUnavailable), self.arbitration.alone_with(id_key(key)):
+        with suppress(PeersUnavailable), self.coordinator.exclusive(lease_key(key)):
             if not self._is_known(key):
-                self.arbitration.free(id_key(key))
+                self.coordinator.free(lease_key(key))
 
     def close(self) -> None:
         """Stop all at once and leave the peers; for the end of the process."""
@@ -305,22 +305,17 @@ class Registry:
         self._peers.close()
 
 
-def id_key(key: SessionKey) -> Key:
-    """What stands for an owner's id in the table of the peers."""
+def lease_key(key: SessionKey) -> LeaseKey:
+    """The lease that stands for an id."""
     return ("id", *key)
 
 
-def _question(ask: str, key: SessionKey) -> Message:
-    owner, session_id = key
-    return {"ask": ask, "owner": owner, "id": session_id}
+def _request(ask: str, key: SessionKey) -> Message:
+    return {"ask": ask, "owner": key.owner, "id": key.id}
 
 
-def _was_refused(session: StreamSession) -> bool:
-    return session.refusal is not None and not session.events
-
-
-def _refuse_if(state: str) -> None:
-    if state == "cancelled":
+def _refuse_if(state: PeerState) -> None:
+    if state is PeerState.CANCELLED:
         raise SessionCancelled("This session was cancelled before it started.")
-    if state == "active":
+    if state is PeerState.ACTIVE:
         raise SessionActive("This session id is already in use.")

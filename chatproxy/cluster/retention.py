@@ -1,14 +1,16 @@
 """Ended answers: what a worker still holds of them, in one account with two bounds.
 
-* An answer that has ended is retained for some time: found by its id, and read again. Then it is
-  held on for as long as a reader has yet to read some of it, and no longer.
+* An answer that has ended is retained for some time: it is found by its id, and can be read again.
+  After that it is held for as long as a reader has yet to read some of it, and no longer.
 * All that is held counts, retained or not, for the worker and for the owner. Past a bound the
-  oldest go first: first of those that nobody reads, then of those that are read. If the worker has
-  too many, it is the owner with most that makes room; where owners are not known, all are one.
+  oldest go first: those that nobody reads before those that are read. If the worker has too many,
+  the owner who has most makes room; if owners are not known, all are one.
 * Whatever goes is emptied, so that its memory is free whoever still refers to it. A reader that has
   not had all of it is told (``EventsGone``).
-* Those that are read go at a look only (once a second), not when another answer ends: a reader that
-  keeps up has had its last events by then. Until then they take no more than when they ran.
+* Those that are read go only at a look (once a second), not when another answer ends: by then a
+  reader that keeps up has had its last events. Until then they take no more than when they ran.
+
+Not safe to use from several threads at once.
 """
 
 from __future__ import annotations
@@ -16,13 +18,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
-from ..answers.session import StreamSession
+from ..answers.session import SessionKey, StreamSession
 from ..answers.shares import Shares
 
-#: How many of the oldest are looked at for one that nobody reads, when another answer ends.
-_LOOKED_AT = 64
-
-_Key = tuple[str, str]
+#: How many of the oldest are searched for one that nobody reads, when another answer ends.
+_SEARCHED = 64
 
 
 class EndedAnswers:
@@ -30,9 +30,9 @@ class EndedAnswers:
 
     :param retain: seconds for which each is retained.
     :param most: the most bytes of all.
-    :param most_of_owner: the most bytes of one owner, where known.
+    :param most_of_owner: the most bytes of one owner, if owners are known.
     :param timer: tells the time, in seconds.
-    :param give_up: called with the owner and id of each that is retained no longer.
+    :param give_up: called with the key of each that is retained no longer.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class EndedAnswers:
         most: int,
         most_of_owner: int,
         timer: Callable[[], float],
-        give_up: Callable[[_Key], None],
+        give_up: Callable[[SessionKey], None],
     ) -> None:
         self._retain = retain
         self._most = most
@@ -49,9 +49,9 @@ class EndedAnswers:
         self._timer = timer
         self._give_up = give_up
         #: Until when each is retained; the oldest first.
-        self._retained: dict[_Key, tuple[StreamSession, float]] = {}
+        self._retained: dict[SessionKey, tuple[StreamSession, float]] = {}
         self._held = Shares[StreamSession, str]()
-        #: Those of them that are not retained any more.
+        #: Those of them that are no longer retained, and have readers left.
         self._held_on: dict[StreamSession, None] = {}
 
     def __len__(self) -> int:
@@ -59,9 +59,9 @@ class EndedAnswers:
         return len(self._held)
 
     def add(self, session: StreamSession) -> None:
-        """Retain an answer that has ended, if there is room for one of its size at all."""
+        """Retain an answer that has ended, unless it is larger than all that may be held."""
         self._expire()
-        key, size = (session.owner, session.id), session.log.footprint
+        key, size = session.key, session.log.footprint
         if size > self._most and session.log.clear():
             self._give_up(key)
             return
@@ -71,12 +71,12 @@ class EndedAnswers:
         if replaced is not None:
             self._hold_on(replaced[0])
         while (owner := self._overdrawn()) is not None:
-            oldest = next(self._unread(owner, _LOOKED_AT), None)
+            oldest = next(self._unread(owner, _SEARCHED), None)
             if oldest is None or not oldest.log.clear():
                 break
             self._drop(oldest)
 
-    def get(self, key: _Key) -> StreamSession | None:
+    def get(self, key: SessionKey) -> StreamSession | None:
         """The retained answer of this owner and id."""
         session, until = self._retained.get(key, (None, 0.0))
         return session if self._timer() < until else None
@@ -87,15 +87,15 @@ class EndedAnswers:
         return [session for session, until in self._retained.values() if now < until]
 
     def look(self) -> None:
-        """Let go what need not be held any more, and keep the bounds. To be called now and then."""
+        """Drop what need not be held any longer, and keep the bounds. To be called now and then."""
         self._expire()
         for session in list(self._held_on):
             self._hold_on(session)
-        going: dict[str, Iterator[StreamSession]] = {}
+        oldest: dict[str, Iterator[StreamSession]] = {}
         while (owner := self._overdrawn()) is not None:
-            if owner not in going:
-                going[owner] = self._going(owner)
-            session = next(going[owner])
+            if owner not in oldest:
+                oldest[owner] = self._eviction_order(owner)
+            session = next(oldest[owner])
             session.log.clear(although_needed=True)
             self._drop(session)
 
@@ -110,7 +110,7 @@ class EndedAnswers:
             self._hold_on(session)
 
     def _hold_on(self, session: StreamSession) -> None:
-        """Hold an answer that is no longer retained, if it is needed."""
+        """Hold an answer that is no longer retained, if a reader needs it."""
         if session.log.clear():
             self._drop(session)
         else:
@@ -119,13 +119,13 @@ class EndedAnswers:
     def _drop(self, session: StreamSession) -> None:
         self._held.remove(session)
         self._held_on.pop(session, None)
-        key = session.owner, session.id
+        key = session.key
         if self._retained.get(key, (None,))[0] is session:
             del self._retained[key]
             self._give_up(key)
 
     def _overdrawn(self) -> str | None:
-        """The owner who has to make room; None if there is enough."""
+        """The owner who has to make room; None if nobody has."""
         if not self._held:
             return None
         owner = self._held.largest()
@@ -136,8 +136,8 @@ class EndedAnswers:
         held = list(itertools.islice(self._held.of(owner), most))
         return (session for session in held if not session.log.needed)
 
-    def _going(self, owner: str) -> Iterator[StreamSession]:
-        """All of an owner, in the order in which they are to go."""
+    def _eviction_order(self, owner: str) -> Iterator[StreamSession]:
+        """All of an owner's, in the order in which they are to go."""
         held = list(self._held.of(owner))
         yield from self._unread(owner)
         yield from (session for session in held if session in self._held)

@@ -1,4 +1,17 @@
-"""The desk: what this worker is asked by others, and by operators, and what it answers."""
+"""Remote procedure calls: what other workers, and operators, may ask this worker.
+
+A request names its kind in ``ask``. Requests about one session have its ``owner`` and ``id``.
+
+    ready      whether this worker takes new answers
+    state      what an id stands for here
+    cancel     stop the session; the reply has the receipt
+    read       what comes next for a reader of the session (``remote_readers``)
+    leave      such a reader has gone
+    sessions   a list of the sessions, of one owner or of all
+
+The reply has a ``PeerState`` in ``state``: ``UNKNOWN`` also to a request that makes no sense, which
+an older or newer version of this package may have sent.
+"""
 
 from __future__ import annotations
 
@@ -6,60 +19,66 @@ import time
 from collections.abc import Callable
 
 from ..answers import receipt as receipts
-from ..service import Library
-from .peers import Message
+from ..answers.session import SessionKey
+from .peers import Message, PeerState
 from .registry import Registry
-from .reservations import SessionKey
+from .remote_readers import RemoteReaders
 
-_ABOUT_AN_ID = frozenset({"state", "cancel", "read"})
+_ABOUT_A_SESSION = frozenset({"state", "cancel", "read"})
 
 
-class Desk:
-    """Answers the questions to one worker. Whatever a question holds, none of this raises."""
+class RpcDispatcher:
+    """Answers the requests to one worker.
 
-    def __init__(self, registry: Registry, library: Library, application: str = "") -> None:
+    :param application: what the application is called, for operators.
+    """
+
+    def __init__(
+        self, registry: Registry, remote_readers: RemoteReaders, application: str = ""
+    ) -> None:
         self._application = application
         self._registry = registry
-        self._answers: dict[str, Callable[[Message], Message]] = {
+        self._handlers: dict[str, Callable[[Message], Message]] = {
             "ready": self._tell_readiness,
             "state": self._tell_state,
             "cancel": self._cancel,
-            "read": library.visits.read,
-            "leave": library.visits.leave,
+            "read": remote_readers.read,
+            "leave": remote_readers.leave,
             "sessions": self._list,
         }
-        self._library = library
 
-    def answer(self, question: Message) -> Message:
-        """Answer one question."""
-        asked = question.get("ask")
-        answer = self._answers.get(asked) if isinstance(asked, str) else None
-        if answer is None or (asked in _ABOUT_AN_ID and not _has_key(question)):
-            return {"state": "nothing"}
-        return answer(question)
+    def dispatch(self, request: Message) -> Message:
+        """The reply to a request. Never raises, whatever the request holds."""
+        kind = request.get("ask")
+        handler = self._handlers.get(kind) if isinstance(kind, str) else None
+        if handler is None or (kind in _ABOUT_A_SESSION and not _has_key(request)):
+            return {"state": PeerState.UNKNOWN}
+        return handler(request)
 
-    def _tell_readiness(self, _question: Message) -> Message:
-        return {"state": "draining" if self._registry.drain.leaving else "ready"}
+    def _tell_readiness(self, _request: Message) -> Message:
+        leaving = self._registry.drain.leaving
+        return {"state": PeerState.DRAINING if leaving else PeerState.READY}
 
-    def _tell_state(self, question: Message) -> Message:
-        return {"state": self._registry.state_for_peer(_key(question))}
+    def _tell_state(self, request: Message) -> Message:
+        return {"state": self._registry.state_for_peer(_key_of(request))}
 
-    def _cancel(self, question: Message) -> Message:
+    def _cancel(self, request: Message) -> Message:
         arrived = time.monotonic()
-        state, receipt = self._registry.cancel_for_peer(_key(question))
+        state, receipt = self._registry.cancel_for_peer(_key_of(request))
         if receipt is None:
             return {"state": state}
-        return receipts.to_send(receipt, (time.monotonic() - arrived) * 1000)
+        took_ms = (time.monotonic() - arrived) * 1000
+        return {"state": PeerState.STOPPED, **receipts.to_send(receipt, took_ms)}
 
-    def _list(self, question: Message) -> Message:
-        owner = question.get("owner")
-        listed = self._library.list_here(owner if isinstance(owner, str) else None)
-        return {"state": "listed", "application": self._application, "sessions": listed}
-
-
-def _has_key(question: Message) -> bool:
-    return isinstance(question.get("owner"), str) and isinstance(question.get("id"), str)
+    def _list(self, request: Message) -> Message:
+        owner = request.get("owner")
+        listed = self._registry.list_sessions(owner if isinstance(owner, str) else None)
+        return {"state": PeerState.LISTED, "application": self._application, "sessions": listed}
 
 
-def _key(question: Message) -> SessionKey:
-    return question["owner"], question["id"]
+def _has_key(request: Message) -> bool:
+    return isinstance(request.get("owner"), str) and isinstance(request.get("id"), str)
+
+
+def _key_of(request: Message) -> SessionKey:
+    return SessionKey(request["owner"], request["id"])

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 
@@ -26,13 +26,6 @@ from ..errors import InvalidRequest
 #: The fields of a request: each a ``msgspec.Raw``, the JSON text that came, or a value that the
 #: application has put in its place.
 Payload = dict[str, Any]
-
-
-class Question(NamedTuple):
-    """What DeepSeek is asked: the body of the request, and how many choices its answer has."""
-
-    body: bytes
-    choices: int = 1
 
 
 class _Message(msgspec.Struct, gc=False):

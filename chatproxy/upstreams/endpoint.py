@@ -1,4 +1,4 @@
-"""DeepSeek as one application uses it: its address, its key, its pool of connections.
+"""The endpoint of an upstream: its address, its key, its pool of connections.
 
 Rules:
 
@@ -54,8 +54,8 @@ class _Session(requests.Session):
         """Where a redirect leads is not even looked at; else its body would be read here."""
 
 
-class Upstream:
-    """DeepSeek, as one application uses it: its address, its key, its pool of connections.
+class Endpoint:
+    """The address, the key and the connections of one application's upstream.
 
     :param resolver: finds the addresses of its host.
     :raises ConfigError: if the environment names certificates or a proxy that can't be used.

@@ -7,7 +7,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import sync_playwright
 
-from ..servers import ROOT, Proxy, new_id, wait_for
+from ..support.servers import ROOT, Proxy, new_id
+from ..support.waiting import wait_for
 
 ARGUMENTS = [
     "--no-sandbox",

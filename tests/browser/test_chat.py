@@ -5,7 +5,7 @@ import json
 import pytest
 import requests
 
-from ..servers import wait_for
+from ..support.waiting import wait_for
 from .conftest import AXE
 
 

@@ -11,7 +11,8 @@ import threading
 
 import pytest
 
-from ..servers import Client, Proxy, chat, new_id, wait_for
+from ..support.servers import Client, Proxy, chat, new_id
+from ..support.waiting import wait_for
 from .conftest import Page
 
 WORDS = [f"word{number}" for number in range(1, 181)]

@@ -7,7 +7,8 @@ import pytest
 import requests
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from ..servers import new_id, wait_for
+from ..support.servers import new_id
+from ..support.waiting import wait_for
 from .conftest import assert_stopped
 
 LONG = {"rate": 40, "tokens": 5000}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ..servers import Proxy, wait_for
+from ..support.servers import Proxy
+from ..support.waiting import wait_for
 from .conftest import AXE, Page, assert_stopped
 
 TOKEN, OTHER = "ann-0123456789abcdef", "bob-0123456789abcdef"

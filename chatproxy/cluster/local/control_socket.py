@@ -1,14 +1,15 @@
-"""The door: this worker's Unix socket in the run directory, at which it can be asked.
+"""The control socket: this worker's Unix socket in the run directory, where others ask it.
 
-Whoever can reach the socket may ask: the directory is what keeps others out. How it is done to ask
-and to answer is in ``words``.
+Whoever can reach the socket may ask: the directory is what keeps others out. ``messages`` has how a
+request is sent and answered.
 
-A socket is named after the application and its worker. So several applications may meet in one
-directory, and none asks the workers of another.
+The name of a socket is a digest of the application's name, then something random. So several
+applications may share a directory, and none asks the workers of another.
 
-A socket that was removed, or the whole directory, by somebody who tidies up, is missed a moment
-later, and made again under the same name: whatever leads there leads there again. Until all workers
-have had the time for that, a key that nobody seems to hold proves nothing.
+Somebody who tidies up may remove a socket, or the whole directory. Its worker notices within a
+moment and makes the socket again under the same name, so that what led there leads there again.
+Until all workers have had the time for that (``settling``), it proves nothing that a key seems to
+be free.
 """
 
 from __future__ import annotations
@@ -27,22 +28,23 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import PeersUnavailable
-from ..peers import Message
-from .messages import Answer, Gone, accept, ask, is_open, listen, shut_down
+from ..peers import Message, PeerState
+from .messages import Handler, WorkerEnded, accept, ask, is_listening, listen, shut_down
 from .run_dir import RunDir, unusable
 
 SUFFIX = ".sock"
 #: Seconds between two looks whether the socket is there.
 _LOOK_SECONDS = 0.25
-#: Seconds in which all workers have missed what was removed, and made it again.
+#: Seconds in which all workers have noticed what was removed, and made it again.
 SETTLING_SECONDS = 1.2
-#: Seconds to wait for the answer to a question of no weight.
+#: Seconds to wait for the reply to a request that can do without one.
 _SHORT_SECONDS = 0.5
 
+#: What tells a file from another that had its name: its device and inode.
 _Identity = tuple[int, int]
 
 
-class Door:
+class ControlSocket:
     """The socket of one worker. Nothing is opened before the first use, in each process.
 
     :param scope: the name of the application.
@@ -53,43 +55,43 @@ class Door:
     def __init__(self, run_dir: RunDir, scope: str = "") -> None:
         self._run_dir = run_dir
         self._prefix = prefix_of(scope)
-        self.on_return: Callable[[str], None] = _nothing
-        self._answer: Answer | None = None
+        self.on_return: Callable[[str], None] = _ignore
+        self._handler: Handler | None = None
         self._lock = threading.Lock()
         self._process: int | None = None
         self._closed_in: int | None = None
         self._name = ""
         self._path = Path()
-        #: The same for those who need it often.
+        #: The same as a string, which is looked at for each request.
         self._address = ""
         #: Where the socket is, and those of all other workers.
         self.directory = ""
         self._identity: _Identity | None = None
-        self._trusted_at = 0.0
-        self._close: weakref.finalize[..., Door] | None = None
+        self._settled_at = 0.0
+        self._close: weakref.finalize[..., ControlSocket] | None = None
 
-    def serve(self, answer: Answer) -> None:
-        """Have questions answered by ``answer``, a method, in a thread each."""
-        self._answer = answer
+    def serve(self, handler: Handler) -> None:
+        """Have requests answered by ``handler``, a method, in a thread each."""
+        self._handler = handler
 
     @property
     def name(self) -> str:
-        """The name of the socket, which is this worker's among its peers. Opens the door.
+        """The name of the socket, which is this worker's among its peers. Opens it.
 
-        :raises PeersUnavailable: where it can't be opened.
+        :raises PeersUnavailable: if it can't be opened.
         """
         self.open()
         return self._name
 
     @property
     def settling(self) -> bool:
-        """Whether others may not have missed yet what was removed."""
-        return time.monotonic() < self._trusted_at
+        """Whether others may not have made again what was removed."""
+        return time.monotonic() < self._settled_at
 
     def open(self) -> None:
-        """Open the door, once in each process, and again if its socket was removed.
+        """Listen, once in each process, and again if the socket was removed.
 
-        :raises PeersUnavailable: where it can't be opened.
+        :raises PeersUnavailable: if it can't be opened.
         """
         if not self._is_open():
             with self._lock:
@@ -118,7 +120,7 @@ class Door:
     def _begin(self, listener: socket.socket, *, returns: bool) -> None:
         try:
             if returns:
-                self._trusted_at = time.monotonic() + SETTLING_SECONDS
+                self._settled_at = time.monotonic() + SETTLING_SECONDS
                 self.on_return(self._name)
             self._start_accepting(listener)
         except BaseException:
@@ -127,37 +129,37 @@ class Door:
             raise
         if returns and self._close is not None and (earlier := self._close.detach()):
             shut_down(earlier[2][0])
-        self._close = weakref.finalize(self, _shut, listener, self._run_dir, os.getpid())
+        self._close = weakref.finalize(self, _shut_down, listener, self._run_dir, os.getpid())
         self._identity, self._process = _identity(self._address), os.getpid()
 
     def _start_accepting(self, listener: socket.socket) -> None:
-        assert self._answer is not None
+        assert self._handler is not None, "serve comes first"
         # The thread must not keep alive an application that nobody needs any more.
-        look = partial(_look_after, weakref.ref(self))
+        look = partial(_reopen, weakref.ref(self))
         threading.Thread(
             target=accept,
-            args=(listener, weakref.WeakMethod(self._answer), look, _LOOK_SECONDS),
-            name="chatproxy-door",
+            args=(listener, weakref.WeakMethod(self._handler), look, _LOOK_SECONDS),
+            name="chatproxy-control",
             daemon=True,
         ).start()
 
     def close(self) -> None:
-        """Take the socket away, and what leads to it."""
+        """Remove the socket, and all links to it."""
         with self._lock:
             if self._close is not None and self._process == os.getpid():
                 self._closed_in = self._process
                 self._close()
 
-    # ---- to ask ---------------------------------------------------------------------------------
+    # ---- the other workers ----------------------------------------------------------------------
 
-    def ask(self, name: str, question: Message, seconds: float) -> Message:
-        """Ask another worker; see ``ask``."""
-        return ask(self._run_dir.path / name, question, seconds)
+    def ask(self, name: str, request: Message, seconds: float) -> Message:
+        """Send a request to another worker; see ``messages.ask``."""
+        return ask(self._run_dir.path / name, request, seconds)
 
-    def is_anyone(self, state: str) -> bool:
+    def is_anyone(self, state: PeerState) -> bool:
         """Whether any other worker says that it is in this state."""
         for name in self.others():
-            with suppress(Gone, PeersUnavailable):
+            with suppress(WorkerEnded, PeersUnavailable):
                 if self.ask(name, {"ask": "ready"}, _SHORT_SECONDS).get("state") == state:
                     return True
         return False
@@ -176,16 +178,16 @@ class Door:
 
     def lives(self, name: str) -> bool:
         """Whether a worker has not ended."""
-        return name == self._name or is_open(self._run_dir.path / name)
+        return name == self._name or is_listening(self._run_dir.path / name)
 
     def is_missing(self, name: str) -> bool:
-        """Whether there is no socket of this name, be it that of a dead worker."""
+        """Whether there is no socket of this name, not even that of a worker that has ended."""
         return not os.path.lexists(self._run_dir.path / name)
 
     def sweep(self) -> None:
         """Remove what dead workers have left behind, and what leads to no socket.
 
-        :raises PeersUnavailable: where the directory is locked for too long.
+        :raises PeersUnavailable: if the directory is locked for too long.
         """
         with self._run_dir.locked() as path:
             _sweep(path, orphans=True)
@@ -198,7 +200,6 @@ def prefix_of(scope: str) -> str:
 
 
 def _identity(path: str) -> _Identity | None:
-    """What tells a file from another that had its name."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -206,18 +207,18 @@ def _identity(path: str) -> _Identity | None:
     return found.st_dev, found.st_ino
 
 
-def _nothing(_name: str) -> None:
-    """Nothing is to be done."""
+def _ignore(_name: str) -> None:
+    """Do nothing."""
 
 
-def _look_after(reference: weakref.ref[Door]) -> None:
-    door = reference()
-    if door is not None:
+def _reopen(reference: weakref.ref[ControlSocket]) -> None:
+    control_socket = reference()
+    if control_socket is not None:
         with suppress(PeersUnavailable):  # it is tried again
-            door.open()
+            control_socket.open()
 
 
-def _shut(listener: socket.socket, run_dir: RunDir, process: int) -> None:
+def _shut_down(listener: socket.socket, run_dir: RunDir, process: int) -> None:
     if process != os.getpid():
         return  # a fork of the worker
     with suppress(OSError, PeersUnavailable), run_dir.locked() as path:
@@ -228,14 +229,14 @@ def _shut(listener: socket.socket, run_dir: RunDir, process: int) -> None:
 
 
 def _sweep(path: Path, *, orphans: bool = False) -> None:
-    """Remove the sockets behind which nobody is, and the links to them. With the lock held.
+    """Remove the sockets at which nobody listens, and the links to them. With the lock held.
 
-    :param orphans: also the links to sockets that are not there. Those of a worker that lives may
-        have been removed by somebody else.
+    :param orphans: also the links to sockets that are not there. Somebody else may have removed the
+        socket of a worker that lives.
     """
     names = os.listdir(path)
     sockets = {name for name in names if name.endswith(SUFFIX)}
-    dead = {name for name in sockets if not is_open(path / name)}
+    dead = {name for name in sockets if not is_listening(path / name)}
     for name in names:
         with suppress(OSError):
             target = os.readlink(path / name) if (path / name).is_symlink() else name

@@ -1,6 +1,6 @@
-"""Words through a Unix socket: to ask, and to answer whoever asks.
+"""Requests and replies through Unix sockets: both sides.
 
-A question is one line of JSON, and so is its answer; each has a connection of its own.
+A request is one line of JSON, and so is its reply. Each request has a connection of its own.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ from pathlib import Path
 from ...errors import PeersUnavailable
 from ..peers import Message
 
-#: The longest question and answer, in bytes.
+#: The longest request and reply, in bytes.
 _LONGEST = 1 << 20
-#: Seconds that whoever has connected may take to ask.
+#: Seconds in which a request must have come after the connection.
 _PATIENCE = 2.0
 _BACKLOG = 1024
-#: Why nothing can be accepted for a while.
+#: Errors of ``accept`` that pass by themselves.
 _SHORTAGES = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
 )
 
-Answer = Callable[[Message], Message]
+Handler = Callable[[Message], Message]
 
 
-class Gone(Exception):
-    """Nobody is behind a socket any more: its worker has ended."""
+class WorkerEnded(Exception):
+    """Nobody listens at a socket any more: its worker has ended."""
 
 
 # ---- to ask -------------------------------------------------------------------------------------
 
 
-def ask(path: Path, question: Message, seconds: float) -> Message:
-    """Ask the worker behind a socket.
+def ask(path: Path, request: Message, seconds: float) -> Message:
+    """Send a request to the worker that listens at a socket, and wait for its reply.
 
-    :raises Gone: where it has ended.
-    :raises PeersUnavailable: where no answer came within ``seconds``.
+    :raises WorkerEnded: if none listens there.
+    :raises PeersUnavailable: if no reply came within ``seconds``.
     """
     end = time.monotonic() + seconds
     with _connect(path, end) as connection:
         try:
-            _write(connection, question)
+            _write(connection, request)
             return _read(connection, end)
         except (OSError, ValueError):
             raise PeersUnavailable("Another worker did not answer.", retry_after=1) from None
 
 
-def is_open(path: Path) -> bool:
-    """Whether somebody is behind a socket, who need not answer."""
+def is_listening(path: Path) -> bool:
+    """Whether a worker listens at a socket; it need not reply."""
     try:
         with _connect(path, time.monotonic()):
             return True
-    except Gone:
+    except WorkerEnded:
         return False
     except PeersUnavailable:
         return True
@@ -84,15 +84,15 @@ def _connect(path: Path, end: float) -> socket.socket:
         if connection is not None:
             connection.close()
         if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
-            raise Gone from None
+            raise WorkerEnded from None
         raise PeersUnavailable("Another worker could not be asked.", retry_after=1) from None
 
 
-# ---- to answer ----------------------------------------------------------------------------------
+# ---- to reply -----------------------------------------------------------------------------------
 
 
 def listen(path: Path) -> socket.socket:
-    """A socket at a path where nothing is."""
+    """A listening socket at a path where nothing is yet."""
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(str(path))
@@ -100,8 +100,8 @@ def listen(path: Path) -> socket.socket:
     except BaseException:
         listener.close()
         raise
-    # Whatever is forked from this process later must not keep the socket open beyond its end:
-    # it would look like a worker that lives and does not answer.
+    # A process that is forked from this one must not keep the socket open beyond its end: it would
+    # look like a worker that lives and does not reply.
     os.register_at_fork(after_in_child=partial(_disown, weakref.ref(listener)))
     return listener
 
@@ -116,11 +116,11 @@ def _disown(reference: weakref.ref[socket.socket]) -> None:
 
 def accept(
     listener: socket.socket,
-    answer: weakref.WeakMethod[Answer],
+    handler: weakref.WeakMethod[Handler],
     look: Callable[[], None],
     pause: float,
 ) -> None:
-    """Answer whoever connects, in a thread each, until the listener is shut down.
+    """Answer each connection in a thread of its own, until the listener is shut down.
 
     :param look: called every ``pause`` seconds.
     """
@@ -129,7 +129,7 @@ def accept(
         try:
             listener.settimeout(pause)
             connection, _ = listener.accept()
-            _begin_reply(connection, answer)
+            _begin_reply(connection, handler)
         except TimeoutError:
             pass
         except OSError as error:
@@ -141,9 +141,9 @@ def accept(
             next_look = time.monotonic() + pause
 
 
-def _begin_reply(connection: socket.socket, answer: weakref.WeakMethod[Answer]) -> None:
+def _begin_reply(connection: socket.socket, handler: weakref.WeakMethod[Handler]) -> None:
     thread = threading.Thread(
-        target=_reply, args=(connection, answer), name="chatproxy-answer", daemon=True
+        target=_reply, args=(connection, handler), name="chatproxy-reply", daemon=True
     )
     try:
         thread.start()
@@ -151,12 +151,12 @@ def _begin_reply(connection: socket.socket, answer: weakref.WeakMethod[Answer]) 
         connection.close()
 
 
-def _reply(connection: socket.socket, reference: weakref.WeakMethod[Answer]) -> None:
+def _reply(connection: socket.socket, reference: weakref.WeakMethod[Handler]) -> None:
     with connection, suppress(OSError, ValueError):
-        question = _read(connection, time.monotonic() + _PATIENCE)
-        answer = reference()
-        if answer is not None:
-            _write(connection, answer(question))
+        request = _read(connection, time.monotonic() + _PATIENCE)
+        handler = reference()
+        if handler is not None:
+            _write(connection, handler(request))
 
 
 def shut_down(listener: socket.socket) -> None:
@@ -176,8 +176,8 @@ def _write(connection: socket.socket, message: Message) -> None:
 def _read(connection: socket.socket, end: float) -> Message:
     """One line of JSON, as a dictionary.
 
-    :raises OSError: where it has not come by ``end``.
-    :raises ValueError: where it is none.
+    :raises OSError: if it has not come by ``end``.
+    :raises ValueError: if it is none.
     """
     line = b""
     while not line.endswith(b"\n"):

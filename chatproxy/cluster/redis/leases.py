@@ -3,7 +3,7 @@
 A *token* is a worker and a number that no other taking of any key has had. A script that could make
 a key carries the time, by Redis's clock, after which it does nothing. So whatever arrives late, or
 twice, does no harm, and a key that was freed stays free: a renewal extends what is there, and makes
-anew only what its worker says, at that moment, that it holds.
+anew only what its worker says, at that moment, that it leases.
 
 Redis may lose its memory: a restart, a restored snapshot, a failover. Until each holder has renewed
 its leases, an id that is held looks free; a Stop for it would be told that there is no such
@@ -27,8 +27,8 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple
 
 from ...errors import PeersUnavailable
-from ..peers import Key
-from .connection import Link, unreachable
+from ..peers import LeaseKey
+from .client import RedisClient, unreachable
 
 #: Seconds after which a script that could make a key does nothing any more: longer than whoever has
 #: sent it waits for its turn and its answer.
@@ -100,14 +100,14 @@ return redis.call('ZRANGE', KEYS[1], 0, -1)
 _DISMISS = "redis.call('ZREM', KEYS[1], ARGV[1])"
 
 
-class Hold(NamedTuple):
-    """A key, by its name in Redis, and the token with which a worker holds it."""
+class Lease(NamedTuple):
+    """A key, by its name in Redis, and the token with which a worker leases it."""
 
     name: str
     token: str
 
 
-class Memory(NamedTuple):
+class Epoch(NamedTuple):
     """What Redis remembers.
 
     ``marker`` tells one memory from another. ``holders_first`` says that it is quite new: those who
@@ -118,7 +118,7 @@ class Memory(NamedTuple):
     holders_first: bool
 
 
-class Table:
+class LeaseStore:
     """The table of one application.
 
     :param lease: seconds for which a key is held without a renewal.
@@ -128,13 +128,13 @@ class Table:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisClient,
         prefix: str,
         lease: float,
         settling: float,
-        making: Callable[[Sequence[Hold]], AbstractContextManager[Sequence[Hold]]] = nullcontext,
+        making: Callable[[Sequence[Lease]], AbstractContextManager[Sequence[Lease]]] = nullcontext,
     ) -> None:
-        self._link = link
+        self._redis = redis
         self._prefix = prefix
         self._marker = f"{prefix}memory"
         self._members = f"{prefix}workers"
@@ -147,8 +147,8 @@ class Table:
         #: Whether this worker has known a memory that could be.
         self._was_settled = False
 
-    def name(self, key: Key) -> str:
-        """The name of a key in Redis, of a fixed length whatever the key holds."""
+    def name(self, key: LeaseKey) -> str:
+        """The name of a key in Redis, of a fixed length whatever the key leases."""
         text = json.dumps(list(key)).encode()
         return f"{self._prefix}key:{hashlib.blake2b(text, digest_size=20).hexdigest()}"
 
@@ -157,16 +157,16 @@ class Table:
         offset = self._clock_offset
         return None if offset is None else time.monotonic() + offset
 
-    def look(self) -> Memory:
+    def look(self) -> Epoch:
         """Look at Redis, whether or not it seems to be away.
 
         :raises PeersUnavailable: where it is.
         """
-        marker, left, now = self._link.reach(_LOOK, [self._marker], [self._settling, "keep"])
+        marker, left, now = self._redis.reach(_LOOK, [self._marker], [self._settling, "keep"])
         here = time.monotonic()
         self._clock_offset = int(now) / 1000 - here
         self._settled_at = here + left / 1000
-        return Memory(marker, left > self._settling / 2)
+        return Epoch(marker, left > self._settling / 2)
 
     def check(self) -> None:
         """See that keys could be taken now.
@@ -182,7 +182,7 @@ class Table:
         now = self.time()
         return "9e15" if now is None else f"{(now + LATEST) * 1000:.0f}"
 
-    def take(self, hold: Hold, instead: str = "", *, unsettled: bool = False) -> str | None:
+    def take(self, lease: Lease, instead: str = "", *, unsettled: bool = False) -> str | None:
         """Take a key that is free, or is held with the token ``instead``.
 
         :param unsettled: even where Redis is not settled.
@@ -190,8 +190,8 @@ class Table:
         :raises PeersUnavailable: where Redis is away, or not settled.
         """
         settling = 0 if unsettled else self._settling
-        arguments = [settling, hold.token, self._lease, instead, self._until()]
-        left, token = self._link.run(_TAKE, [self._marker, hold.name], arguments)
+        arguments = [settling, lease.token, self._lease, instead, self._until()]
+        left, token = self._redis.run(_TAKE, [self._marker, lease.name], arguments)
         self._check_settled(left)
         return str(token, "utf-8", "replace") or None
 
@@ -211,60 +211,60 @@ class Table:
 
         :raises PeersUnavailable: where Redis is away, or not settled.
         """
-        left, token = self._link.run(_FIND, [self._marker, name], [self._settling, ""])
+        left, token = self._redis.run(_FIND, [self._marker, name], [self._settling, ""])
         self._check_settled(left)
         return str(token, "utf-8", "replace") or None
 
     def enrol(self, worker: str) -> None:
         """Say that a worker is there, for as long as a lease; whether or not Redis seems away."""
-        self._link.reach(_ENROL, [self._members], [worker, self._lease])
+        self._redis.reach(_ENROL, [self._members], [worker, self._lease])
 
     def members(self) -> list[str]:
         """The workers that are there.
 
         :raises PeersUnavailable: where Redis is away.
         """
-        found = self._link.run(_ENROL, [self._members], ["", 0])
+        found = self._redis.run(_ENROL, [self._members], ["", 0])
         return [str(name, "utf-8", "replace") for name in found]
 
     def dismiss(self, worker: str) -> None:
         """Say that a worker is there no more."""
         with suppress(PeersUnavailable):
-            self._link.run(_DISMISS, [self._members], [worker])
+            self._redis.run(_DISMISS, [self._members], [worker])
 
-    def renew(self, worker: str, holds: Sequence[Hold]) -> Iterator[tuple[Hold, bool]]:
+    def renew(self, worker: str, leases: Sequence[Lease]) -> Iterator[tuple[Lease, bool]]:
         """Renew leases, whether or not Redis seems to be away; with whether each was kept.
 
         :raises PeersUnavailable: where it is.
         """
-        for batch in _batches(holds):
+        for batch in _batches(leases):
             lost, missing = self._renew(worker, batch, "0")
             if missing:
                 with self._making(missing) as held:
                     lost += self._renew(worker, held, self._until())[0]
-            yield from ((hold, hold not in lost) for hold in batch)
+            yield from ((lease, lease not in lost) for lease in batch)
 
     def _renew(
-        self, worker: str, holds: Sequence[Hold], until: str
-    ) -> tuple[list[Hold], list[Hold]]:
-        """Those that others hold, and those that are missing."""
-        arguments = [self._lease, f"{worker}/", until, *(hold.token for hold in holds)]
-        found = self._link.reach(_RENEW, [hold.name for hold in holds], arguments)
-        lost, missing = ([holds[number - 1] for number in numbers] for numbers in found)
+        self, worker: str, leases: Sequence[Lease], until: str
+    ) -> tuple[list[Lease], list[Lease]]:
+        """Those that others lease, and those that are missing."""
+        arguments = [self._lease, f"{worker}/", until, *(lease.token for lease in leases)]
+        found = self._redis.reach(_RENEW, [lease.name for lease in leases], arguments)
+        lost, missing = ([leases[number - 1] for number in numbers] for numbers in found)
         return lost, missing
 
-    def free(self, holds: Sequence[Hold]) -> list[Hold]:
+    def free(self, leases: Sequence[Lease]) -> list[Lease]:
         """Free keys where they are still held so; tell which could not be."""
         freed = 0
         try:
-            for batch in _batches(holds):
+            for batch in _batches(leases):
                 names, tokens = zip(*batch, strict=True)
-                self._link.run(_FREE, list(names), list(tokens))
+                self._redis.run(_FREE, list(names), list(tokens))
                 freed += len(batch)
         except PeersUnavailable:
             pass
-        return list(holds[freed:])
+        return list(leases[freed:])
 
 
-def _batches(holds: Sequence[Hold]) -> Iterator[Sequence[Hold]]:
-    return (holds[start : start + _BATCH] for start in range(0, len(holds), _BATCH))
+def _batches(leases: Sequence[Lease]) -> Iterator[Sequence[Lease]]:
+    return (leases[start : start + _BATCH] for start in range(0, len(leases), _BATCH))

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from ...errors import PeersUnavailable
 from ..peers import Message
-from .connection import Link
+from .client import RedisClient
 
 logger = logging.getLogger("chatproxy")
 
@@ -60,7 +60,7 @@ class _Wait:
         self.answer: Message | None = None
 
 
-class Inbox:
+class Mailbox:
     """What this worker asks and is asked.
 
     :param name_of: a worker's list.
@@ -70,13 +70,13 @@ class Inbox:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisClient,
         worker: str,
         name_of: Callable[[str], str],
         answer: Callable[[Message], Message],
         redis_time: Callable[[], float | None],
     ) -> None:
-        self._link = link
+        self._redis = redis
         self._worker = worker
         self._name_of = name_of
         self._answer = answer
@@ -88,7 +88,7 @@ class Inbox:
         self._questions: deque[_Question] = deque()
         self._answering = 0
         self._thread = threading.Thread(
-            target=self._listen, name="chatproxy-peers-inbox", daemon=True
+            target=self._listen, name="chatproxy-peers-mailbox", daemon=True
         )
 
     def open(self) -> None:
@@ -106,7 +106,7 @@ class Inbox:
         with contextlib.suppress(PeersUnavailable):  # else it vanishes by itself
             self._send(self._worker, {}, 0)  # wakes the listener
             self._thread.join(1.0)
-            self._link.run(_DELETE, [self._name_of(self._worker)], [])
+            self._redis.run(_DELETE, [self._name_of(self._worker)], [])
 
     def ask(self, worker: str, question: Message, seconds: float) -> Message:
         """Ask a worker.
@@ -132,16 +132,16 @@ class Inbox:
     def _send(self, worker: str, message: Message, seconds: float) -> None:
         kept = int((seconds + _KEPT) * 1000)
         arguments = [int(seconds * 1000), json.dumps(message), kept]
-        self._link.run(_SEND, [self._name_of(worker)], arguments)
+        self._redis.run(_SEND, [self._name_of(worker)], arguments)
 
     def _listen(self) -> None:
         name, sound = self._name_of(self._worker), True
         while not self._closed.is_set():
             try:
-                item = self._link.pop(name)
+                item = self._redis.pop(name)
             except PeersUnavailable:
                 if sound and not self._closed.is_set():
-                    self._link.stirred.set()  # it may have lost its memory as well
+                    self._redis.wake.set()  # it may have lost its memory as well
                 sound = False
                 self._closed.wait(_PAUSE)
                 continue

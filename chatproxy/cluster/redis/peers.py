@@ -2,8 +2,8 @@
 
 Each worker has two threads. The *keeper* looks at Redis at least once a second, renews the leases
 of what this worker holds, and frees what could not be freed while Redis was away. The other listens
-to the inbox. A worker that has been cut off for longer than its lease may find that another holds a
-key by now; then that key is lost.
+to the mailbox. A worker that has been cut off for longer than its lease may find that another holds
+a key by now; then that key is lost.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from ...errors import ConfigError, PeersUnavailable
-from ..peers import Key, Message
-from .connection import Link, Uncertain
-from .leases import LATEST, Hold, Table
-from .mailbox import Inbox
+from ..peers import LeaseKey, Message
+from .client import RedisClient, Uncertain
+from .leases import LATEST, Lease, LeaseStore
+from .mailbox import Mailbox
 
 logger = logging.getLogger("chatproxy")
 
@@ -43,7 +43,7 @@ class RedisPeers:
 
     Nothing is opened before the first ``take`` or ``ask``, so that a process may fork until then.
 
-    :param url: see ``Link``.
+    :param url: see ``RedisClient``.
     :param scope: the name of the application; each has workers and keys of its own.
     :param lease: seconds after which the keys of a worker that died are free.
     :raises ConfigError: where the URL is wrong, or the lease too short.
@@ -52,35 +52,35 @@ class RedisPeers:
     def __init__(self, url: str, scope: str, lease: float) -> None:
         if lease < _SHORTEST_LEASE:
             raise ConfigError(f"CHATPROXY_LEASE must be at least {_SHORTEST_LEASE:g} with Redis.")
-        self._link = Link(url)
+        self._redis = RedisClient(url)
         self._prefix = f"chatproxy:{scope}:"
         self._period = lease / 6
         self._tick = min(_TICK, self._period)
         # As long as the keeper of a worker that is not cut off may take to notice, which either
         # sleeps or is in the midst of a try that fails, and to renew.
-        settling = max(self._tick, self._link.slowest + _AWAY_TICK) + _SLACK
-        self._table = Table(self._link, self._prefix, lease, settling, self._make_held)
+        settling = max(self._tick, self._redis.slowest + _AWAY_TICK) + _SLACK
+        self._store = LeaseStore(self._redis, self._prefix, lease, settling, self._make_held)
         self._answer: Callable[[Message], Message] | None = None
-        self._on_lost: Callable[[Key], None] | None = None
+        self._on_lost: Callable[[LeaseKey], None] | None = None
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._inbox: Inbox | None = None
+        self._mailbox: Mailbox | None = None
         #: Whether Redis has been looked at, or tried to.
         self._looked = threading.Event()
         self._closed = False
         self._name, self._process = "", 0
-        self._held: dict[Key, Hold] = {}
+        self._held: dict[LeaseKey, Lease] = {}
         #: Those of them that were taken while Redis was away.
-        self._adopted: dict[Key, Hold] = {}
+        self._provisional: dict[LeaseKey, Lease] = {}
         #: The tokens with which keys are being taken now.
         self._pending: set[str] = set()
         #: Those of them, or of what was held, that the keeper may just be making in Redis.
-        self._making: set[Hold] = set()
+        self._making: set[Lease] = set()
         #: What Redis may have of this worker, and should not; and until when, by the monotonic
         #: clock, a script that is under way may bring it back.
-        self._leftovers: dict[Hold, float] = {}
+        self._stale: dict[Lease, float] = {}
         # The keeper's own.
-        self._known_marker = b""
+        self._known_epoch = b""
         self._due = 0.0
 
     @property
@@ -91,70 +91,70 @@ class RedisPeers:
             self._name, self._process = f"{host}-{secrets.token_hex(4)}", os.getpid()
         return self._name
 
-    def serve(self, answer: Callable[[Message], Message], lost: Callable[[Key], None]) -> None:
+    def serve(self, answer: Callable[[Message], Message], lost: Callable[[LeaseKey], None]) -> None:
         """Have questions to this worker answered by ``answer``; see ``Peers``."""
         self._answer, self._on_lost = answer, lost
 
-    def take(self, key: Key, *, alone: bool = False) -> str | None:
-        """Hold a key, unless a worker holds it already; see ``Peers``."""
+    def take(self, key: LeaseKey, *, allow_offline: bool = False) -> str | None:
+        """Lease a key, unless a worker leases it already; see ``Peers``."""
         self._start()
-        hold = Hold(self._table.name(key), f"{self.name}/{next(self._numbers)}")
+        lease = Lease(self._store.name(key), f"{self.name}/{next(self._numbers)}")
         with self._lock:
             if key in self._held:
                 return self.name
-            self._pending.add(hold.token)
+            self._pending.add(lease.token)
         try:
-            holder = self._take(key, hold)
+            holder = self._take(key, lease)
         except BaseException as error:
-            if alone and isinstance(error, PeersUnavailable):
-                return self._enter(key, hold, adopted=True)
+            if allow_offline and isinstance(error, PeersUnavailable):
+                return self._enter(key, lease, provisional=True)
             with self._lock:
-                self._pending.discard(hold.token)
+                self._pending.discard(lease.token)
                 if isinstance(error, Uncertain) or not isinstance(error, PeersUnavailable):
-                    self._leftovers[hold] = time.monotonic() + LATEST
+                    self._stale[lease] = time.monotonic() + LATEST
             raise
         if holder is None:
-            return self._enter(key, hold)
+            return self._enter(key, lease)
         with self._lock:
-            self._pending.discard(hold.token)
+            self._pending.discard(lease.token)
         return holder
 
-    def holder(self, key: Key) -> str | None:
-        """The worker that holds a key; see ``Peers``."""
+    def holder(self, key: LeaseKey) -> str | None:
+        """The worker that leases a key; see ``Peers``."""
         self._start()
-        token = self._table.find(self._table.name(key))
+        token = self._store.find(self._store.name(key))
         return token and token.rpartition("/")[0]
 
     def others(self) -> list[str]:
         """The workers that are there; see ``Peers``."""
         self._start()
-        return [name for name in self._table.members() if name != self.name]
+        return [name for name in self._store.members() if name != self.name]
 
-    def free(self, keys: Iterable[Key]) -> None:
-        """Hold these keys no more; see ``Peers``."""
+    def free(self, keys: Iterable[LeaseKey]) -> None:
+        """Lease these keys no more; see ``Peers``."""
         with self._lock:
             freed = {key: self._held.pop(key, None) for key in keys}
             self._forget_adoptions()
-            holds = {hold for hold in freed.values() if hold}
+            leases = {lease for lease in freed.values() if lease}
             # What is being made now is freed after that, by the keeper.
-            late = holds & self._making
-            self._leftovers.update(dict.fromkeys(late, time.monotonic() + LATEST))
-        self._release(holds - late)
-        for key, hold in freed.items():
-            if hold is None:
+            late = leases & self._making
+            self._stale.update(dict.fromkeys(late, time.monotonic() + LATEST))
+        self._release(leases - late)
+        for key, lease in freed.items():
+            if lease is None:
                 self._free_leftover(key)
 
-    def _free_leftover(self, key: Key) -> None:
-        """Free what Redis may have of a key that this worker doesn't hold, and does not take."""
-        name = self._table.name(key)
-        if self._inbox is None or self._closed:
+    def _free_leftover(self, key: LeaseKey) -> None:
+        """Free what Redis may have of a key that this worker doesn't lease, and does not take."""
+        name = self._store.name(key)
+        if self._mailbox is None or self._closed:
             return
         with suppress(PeersUnavailable):
-            token = self._table.find(name) or ""
+            token = self._store.find(name) or ""
             with self._lock:
                 is_left = key not in self._held and token not in self._pending
             if is_left and token.rpartition("/")[0] == self.name:
-                self._release({Hold(name, token)})
+                self._release({Lease(name, token)})
 
     def ask(self, holder: str, question: Message, seconds: float) -> Message:
         """Ask a worker, and wait for its answer; see ``Peers``."""
@@ -164,56 +164,56 @@ class RedisPeers:
         """Begin to look at Redis and to listen; see ``Peers``."""
         self._start()
 
-    def check(self, *, alone: bool = False) -> None:
+    def check(self, *, allow_offline: bool = False) -> None:
         """See that a key could be taken; see ``Peers``."""
         self._start()
-        if not alone:
+        if not allow_offline:
             self._looked.wait(_FIRST_LOOK_SECONDS)
-            self._table.check()
+            self._store.check()
 
     def close(self) -> None:
         """Free all, and answer no more; see ``Peers``. Takes about two seconds at the most."""
         with self._lock:
             was_closed, self._closed = self._closed, True
-            inbox = self._inbox
-        if was_closed or inbox is None:
+            mailbox = self._mailbox
+        if was_closed or mailbox is None:
             return
-        self._link.stirred.set()
+        self._redis.wake.set()
         self._keeper.join(1.0)
         with self._lock:
-            holds = {*self._held.values(), *self._leftovers}
+            leases = {*self._held.values(), *self._stale}
             self._held.clear()
-        self._release(holds)
-        self._table.dismiss(self.name)
-        inbox.close()
-        self._link.close()
+        self._release(leases)
+        self._store.dismiss(self.name)
+        mailbox.close()
+        self._redis.close()
 
-    def _start(self) -> Inbox:
+    def _start(self) -> Mailbox:
         """See to it that the threads run, in this process."""
         with self._lock:
             if self._closed:
                 raise PeersUnavailable("The server is shutting down; try again.", retry_after=1)
-            if self._inbox is None:
-                self._inbox = Inbox(
-                    self._link, self.name, self._inbox_of, self._reply, self._table.time
+            if self._mailbox is None:
+                self._mailbox = Mailbox(
+                    self._redis, self.name, self._mailbox_of, self._reply, self._store.time
                 )
                 self._keeper = threading.Thread(
                     target=self._keep, name="chatproxy-peers-keeper", daemon=True
                 )
-                self._inbox.open()
+                self._mailbox.open()
                 self._keeper.start()
-            return self._inbox
+            return self._mailbox
 
-    def _inbox_of(self, worker: str) -> str:
+    def _mailbox_of(self, worker: str) -> str:
         return f"{self._prefix}inbox:{worker}"
 
     def _reply(self, question: Message) -> Message:
         assert self._answer is not None, "serve comes first"
         return self._answer(question)
 
-    def _take(self, key: Key, hold: Hold) -> str | None:
+    def _take(self, key: LeaseKey, lease: Lease) -> str | None:
         instead = ""
-        while token := self._table.take(hold, instead):
+        while token := self._store.take(lease, instead):
             worker = token.rpartition("/")[0]
             with self._lock:
                 if worker != self.name or key in self._held or token in self._pending:
@@ -221,34 +221,34 @@ class RedisPeers:
             instead = token  # of this worker, which does not hold it: it could not free it in time
         return None
 
-    def _enter(self, key: Key, hold: Hold, *, adopted: bool = False) -> str | None:
+    def _enter(self, key: LeaseKey, lease: Lease, *, provisional: bool = False) -> str | None:
         """Note what was taken, unless something has come between."""
         with self._lock:
-            self._pending.discard(hold.token)
+            self._pending.discard(lease.token)
             closed, taken = self._closed, key in self._held
             if not closed and not taken:
-                self._held[key] = hold
-                if adopted:
-                    self._adopted[key] = hold
+                self._held[key] = lease
+                if provisional:
+                    self._provisional[key] = lease
                 return None
-        self._release({hold})
+        self._release({lease})
         if closed:
             raise PeersUnavailable("The server is shutting down; try again.", retry_after=1)
         return self.name
 
-    def _release(self, holds: set[Hold]) -> None:
-        left = self._table.free(list(holds))
+    def _release(self, leases: set[Lease]) -> None:
+        left = self._store.free(list(leases))
         with self._lock:
-            for hold in left:
-                self._leftovers.setdefault(hold, 0.0)
+            for lease in left:
+                self._stale.setdefault(lease, 0.0)
 
     def _forget_adoptions(self) -> None:
-        for key in [key for key in self._adopted if key not in self._held]:
-            del self._adopted[key]
+        for key in [key for key in self._provisional if key not in self._held]:
+            del self._provisional[key]
 
     def _keep(self) -> None:
         while not self._closed:
-            self._link.stirred.clear()
+            self._redis.wake.clear()
             try:
                 self._look_after_all()
                 pause = self._tick
@@ -259,43 +259,45 @@ class RedisPeers:
                 logger.exception("The leases in Redis could not be renewed")
                 pause = _AWAY_TICK
             self._looked.set()
-            self._link.stirred.wait(pause)
+            self._redis.wake.wait(pause)
 
     def _look_after_all(self) -> None:
-        memory = self._table.look()
-        if memory.marker != self._known_marker or time.monotonic() >= self._due:
+        memory = self._store.look()
+        if memory.marker != self._known_epoch or time.monotonic() >= self._due:
             self._due = time.monotonic() + self._period
-            self._table.enrol(self.name)
+            self._store.enrol(self.name)
             self._renew()
-            self._known_marker = memory.marker
-        self._link.mend()
+            self._known_epoch = memory.marker
+        self._redis.mend()
         if not memory.holders_first:
             self._claim_adopted()
-        self._free_leftovers()
+        self._free_stale()
 
-    def _free_leftovers(self) -> None:
+    def _free_stale(self) -> None:
         now = time.monotonic()
         with self._lock:
-            leftovers = set(self._leftovers)
+            leftovers = set(self._stale)
             # Something late may bring the others back: they are freed again.
-            self._leftovers = {hold: end for hold, end in self._leftovers.items() if end > now}
+            self._stale = {lease: end for lease, end in self._stale.items() if end > now}
         self._release(leftovers)
 
     def _renew(self) -> None:
         with self._lock:
             keys = {
-                hold: key for key, hold in self._held.items() if self._adopted.get(key) is not hold
+                lease: key
+                for key, lease in self._held.items()
+                if self._provisional.get(key) is not lease
             }
-        for hold, kept in self._table.renew(self.name, list(keys)):
+        for lease, kept in self._store.renew(self.name, list(keys)):
             if not kept:
-                self._lose(keys[hold], hold)
+                self._lose(keys[lease], lease)
 
     @contextmanager
-    def _make_held(self, holds: Sequence[Hold]) -> Iterator[list[Hold]]:
+    def _make_held(self, leases: Sequence[Lease]) -> Iterator[list[Lease]]:
         """Make those in Redis that are held still; whoever frees one meanwhile leaves it to us."""
         with self._lock:
             held = set(self._held.values())
-            self._making = {hold for hold in holds if hold in held}
+            self._making = {lease for lease in leases if lease in held}
             making = list(self._making)
         try:
             yield making
@@ -305,29 +307,29 @@ class RedisPeers:
 
     def _claim_adopted(self) -> None:
         with self._lock:
-            adopted = list(self._adopted.items())
-        for key, hold in adopted:
-            with self._make_held([hold]) as held:
+            adopted = list(self._provisional.items())
+        for key, lease in adopted:
+            with self._make_held([lease]) as held:
                 if held:
-                    self._claim(key, hold)
+                    self._claim(key, lease)
 
-    def _claim(self, key: Key, hold: Hold) -> None:
-        token = self._table.take(hold, unsettled=True)
+    def _claim(self, key: LeaseKey, lease: Lease) -> None:
+        token = self._store.take(lease, unsettled=True)
         if token and token.rpartition("/")[0] == self.name:
             return  # something left over, which is freed soon
         with self._lock:
-            if self._adopted.get(key) is hold:
-                del self._adopted[key]
+            if self._provisional.get(key) is lease:
+                del self._provisional[key]
         if token:
-            self._lose(key, hold)
+            self._lose(key, lease)
 
-    def _lose(self, key: Key, hold: Hold) -> None:
+    def _lose(self, key: LeaseKey, lease: Lease) -> None:
         with self._lock:
-            if self._held.get(key) is not hold:
+            if self._held.get(key) is not lease:
                 return
             del self._held[key]
         try:
             if self._on_lost is not None:
                 self._on_lost(key)
         except Exception:
-            logger.exception("A key that another worker holds could not be given up")
+            logger.exception("A key that another worker leases could not be given up")

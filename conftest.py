@@ -1,0 +1,114 @@
+"""What the tests of the package share with those of the benchmarks."""
+
+import itertools
+import os
+import sys
+
+import pytest
+import trustme
+
+from tests.support.servers import Client, DeepSeek, Proxy
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory):
+    """Makes a new file for a process's log."""
+    folder = tmp_path_factory.mktemp("logs")
+    return lambda name: folder / f"{next(_numbers):03}-{name}.log"
+
+
+@pytest.fixture(scope="session")
+def deepseek(logs):
+    """The simulated DeepSeek."""
+    with DeepSeek(logs("deepseek")) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def authority():
+    """An authority for the certificates of the tests."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(authority, tmp_path_factory):
+    """The certificate of that authority, as a file."""
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def deepseek_tls(authority, ca_file, logs, tmp_path_factory):
+    """The simulated DeepSeek behind TLS."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    for blob in certificate.cert_chain_pems:
+        blob.write_to_path(folder / "cert.pem", append=True)
+    with DeepSeek(
+        logs("deepseek-tls"), str(folder / "cert.pem"), str(folder / "key.pem"), ca_file
+    ) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def start_proxy(logs):
+    """Starts servers that live until the end of the tests, one for each set of arguments."""
+    running = {}
+
+    def start(kind, upstream, **settings):
+        key = (kind, upstream, *sorted(settings.items()))
+        if key not in running:
+            running[key] = Proxy(kind, upstream, logs(kind), **settings)
+        return running[key]
+
+    yield start
+    for proxy in running.values():
+        with proxy:
+            pass
+
+
+@pytest.fixture(scope="session", params=["gunicorn", "werkzeug"])
+def kind(request):
+    """The two ways to run: under gunicorn's gevent worker, and under plain threads."""
+    return request.param
+
+
+@pytest.fixture
+def _close_races():
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.fixture(autouse=True)
+def _close_clients():
+    yield
+    while Client.opened:
+        Client.opened.pop().leave()
+
+
+@pytest.fixture
+def proxy(kind, start_proxy, deepseek):
+    """chatproxy in front of the simulated DeepSeek."""
+    return start_proxy(kind, deepseek.url)
+
+
+def pytest_collection_modifyitems(items):
+    """What starts servers is slow, whether it says so or not."""
+    for item in items:
+        if "logs" in item.fixturenames:
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With CI set, a skipped test is a failure."""
+    report = (yield).get_result()
+    if report.skipped and os.environ.get("CI"):
+        report.outcome = "failed"

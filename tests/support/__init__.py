@@ -1,0 +1,1 @@
+"""What the tests share: servers as real processes, upstreams, clients, and peers in memory."""

@@ -1,0 +1,161 @@
+"""Every phase in which an answer can be ended, each as a stream that stays in it.
+
+``Phases(…).reach(phase, kind)`` begins such a stream and returns it once it is there.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+from .servers import Client, Proxy, black_hole, mute_listener, new_id
+from .waiting import wait_for
+
+#: The name of each phase, and what a receipt calls it.
+PHASES = {
+    "resolving": "connecting",
+    "connecting": "connecting",
+    "socks_handshake": "connecting",
+    "tunnel": "connecting",
+    "tls_handshake": "connecting",
+    "before_headers": "waiting",
+    "silent": "waiting",
+    "queued": "waiting",
+    "between_retries": "connecting",
+    "mid_stream": "streaming",
+    "silent_mid_stream": "streaming",
+    "client_does_not_read": "streaming",
+}
+
+_SIMULATED = {
+    "before_headers": {"never": "headers"},
+    "silent": {"never": "tokens"},
+    "queued": {"never": "tokens", "keep_alive_every": 0.05},
+    "between_retries": {"status": 503, "retry_after": 15},
+    "mid_stream": {"rate": 50, "tokens": 100_000},
+    "silent_mid_stream": {"rate": 0, "tokens": 100, "silence_after": 10},
+    "client_does_not_read": {"rate": 0, "tokens": 10_000_000},
+}
+
+#: Whose silence keeps a stream in a phase: what the environment calls it, and its first byte, of
+#: SOCKS 5 (RFC 1928), of CONNECT, or of a TLS handshake (RFC 8446, section 5.1).
+_SILENT_PEERS = {
+    "socks_handshake": ("ALL_PROXY", "socks5h", b"\x05"),
+    "tunnel": ("HTTPS_PROXY", "http", b"C"),
+    "tls_handshake": ("DEEPSEEK_BASE_URL", "https", b"\x16"),
+}
+
+LOG_BYTES = 200_000
+
+
+@dataclass
+class Stream:
+    """A stream that stays in one phase.
+
+    ``upstream_gone()`` waits until DeepSeek's side saw its peer go away, and returns the
+    ledger's entry where there is one.
+    """
+
+    id: str
+    phase: str
+    proxy: Proxy
+    client: Client
+    upstream_gone: Any
+
+
+class Phases:
+    """Begins streams that stay in a phase; what keeps them there is shared by all of a phase."""
+
+    def __init__(self, start_proxy, deepseek):
+        self._start_proxy = start_proxy
+        self._deepseek = deepseek
+        self._stack = contextlib.ExitStack()
+        self._silent_peers = {}
+
+    def close(self):
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def reach(self, name, kind):
+        """A stream in the phase of this name, under a server of this kind."""
+        with contextlib.ExitStack() as stack:
+            if name in _SIMULATED:
+                stream = self._simulated(name, kind)
+            elif name in _SILENT_PEERS:
+                stream = self._beside_a_silent_peer(name, kind, stack)
+            else:
+                stream = self._unconnected(name, kind)
+            stack.callback(stream.client.leave)
+            yield stream
+
+    def _simulated(self, name, kind):
+        deepseek = self._deepseek
+        proxy = self._start_proxy(kind, deepseek.url, CHATPROXY_LOG_BYTES=LOG_BYTES)
+        session_id = new_id()
+        simulate = {"tag": session_id, **_SIMULATED[name]}
+        client = Client(proxy.port, receive_buffer=4096).post_stream(session_id, simulate=simulate)
+        entry = deepseek.entry(session_id)
+        if name == "between_retries":
+            deepseek.entry(session_id, lambda entry: not entry["open"])
+        elif name == "queued":
+            client.read_until(b": keep-alive")
+        elif name == "client_does_not_read":
+            _wait_until_generation_stalls(deepseek, session_id)
+        elif PHASES[name] == "streaming":
+            client.read_until(b"id: 10\n")
+        proxy.wait_for_phase(session_id, PHASES[name])
+
+        def upstream_gone():
+            if name == "between_retries":
+                return wait_for(lambda: entry and deepseek.entries(session_id)[-1])
+            return deepseek.gone(session_id)
+
+        return Stream(session_id, PHASES[name], proxy, client, upstream_gone)
+
+    def _unconnected(self, name, kind):
+        if name == "resolving":
+            url = "http://slow.test:1"
+            settings = {"TEST_UNRESOLVABLE_HOST": "slow.test", "DEEPSEEK_API_KEY": "sk-test"}
+        else:
+            url, settings = self._shared(name, black_hole), {}
+        return self._connecting(self._start_proxy(kind, url, **settings))
+
+    def _beside_a_silent_peer(self, name, kind, stack):
+        variable, scheme, first = _SILENT_PEERS[name]
+        listener = self._shared(name, mute_listener)
+        url, settings = "{}://{}:{}".format(scheme, *listener.getsockname()), {}
+        if variable != "DEEPSEEK_BASE_URL":
+            settings = {variable: url, "DEEPSEEK_API_KEY": "sk-test"}
+            url = "https://deepseek.test"
+        stream = self._connecting(self._start_proxy(kind, url, **settings))
+        accepted = stack.enter_context(listener.accept()[0])
+        accepted.settimeout(10)
+        assert accepted.recv(1) == first
+
+        def gone():
+            with contextlib.suppress(ConnectionResetError):
+                while accepted.recv(65536):
+                    continue
+
+        stream.upstream_gone = gone
+        return stream
+
+    def _shared(self, name, make):
+        if name not in self._silent_peers:
+            self._silent_peers[name] = self._stack.enter_context(make())
+        return self._silent_peers[name]
+
+    def _connecting(self, proxy):
+        session_id = new_id()
+        client = Client(proxy.port).post_stream(session_id)
+        proxy.wait_for_phase(session_id, "connecting")
+        return Stream(session_id, "connecting", proxy, client, lambda: None)
+
+
+def _wait_until_generation_stalls(deepseek, tag):
+    seen = []
+
+    def stalled():
+        seen.append(deepseek.entries(tag)[-1]["tokens"])
+        return len(seen) > 20 and seen[-1] == seen[-20] > 0
+
+    wait_for(stalled, 20, "a stalled upstream")
