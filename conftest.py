@@ -99,6 +99,13 @@ def proxy(kind, start_proxy, deepseek):
     return start_proxy(kind, deepseek.url)
 
 
+def pytest_collection_modifyitems(items):
+    """What starts servers is slow, whether it says so or not."""
+    for item in items:
+        if "logs" in item.fixturenames:
+            item.add_marker("slow")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """With CI set, a skipped test is a failure."""

@@ -6,16 +6,17 @@ import os
 import sys
 from typing import Any
 
-from flask import Flask, Response, current_app, jsonify, request
+from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from .config import Settings
 from .errors import ConfigError, Refusal, ShuttingDown
-from .extension import ChatProxy, State
+from .extension import ChatProxy
 from .hosts import HostGuard
 from .observability import logs, metrics
 from .server import exposure
 from .web import page
+from .web.state import current_state
 from .web.tokens import owner_by_token
 
 _SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
@@ -28,17 +29,20 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     request to a host that is none of ``CHATPROXY_HOSTS`` is refused before anything else.
 
     :param config: settings that go before those of the environment.
-    :raises ConfigError: where a setting is wrong or missing.
+    :raises ConfigError: if a setting is wrong or missing.
     """
     logs.to_stderr()
     app = Flask("chatproxy", static_folder=None)
     app.config.from_mapping(config)
     settings = Settings.load(app.config, os.environ)
     ChatProxy(app, owner=owner_by_token(settings.tokens) if settings.tokens else None)
-    app.register_blueprint(page.blueprint())
+    app.register_blueprint(page.blueprint(settings))
     app.add_url_rule("/healthz", view_func=healthz)
     app.add_url_rule("/readyz", view_func=readyz)
-    metrics.init_app(app)
+    try:
+        metrics.init_app(app)
+    except ConfigError as missing:  # a server without metrics is still one
+        logs.logger.warning("There is no /metrics: %s", missing)
     app.register_error_handler(HTTPException, _as_json)
     exposed = exposure.on_a_public_address(settings)
     app.wsgi_app = HostGuard(app.wsgi_app, settings.hosts, exposed)  # type: ignore[method-assign]
@@ -62,8 +66,8 @@ def healthz() -> Response:
 
 def readyz() -> tuple[Response, int]:
     """Whether a stream would be accepted now; if not, the reason."""
-    state: State = current_app.extensions["chatproxy"]
-    state.server.meet(request.environ)
+    state = current_state()
+    state.server.inspect(request.environ)
     state.attend()
     try:
         state.registry.check()

@@ -1,10 +1,12 @@
 """Settings: every option with its name, default, unit and meaning.
 
-Each is read from the application's config where it is set there, else from the environment,
-else it has its default. All are checked when the application starts: a wrong value raises
-``ConfigError`` with one sentence that names it. A ``CHATPROXY_`` name that is not known is
-warned about and no more, because Kubernetes injects such names (``CHATPROXY_SERVICE_HOST``,
-``CHATPROXY_PORT``) beside a service called chatproxy; so no setting bears a name like those.
+An option is read from the application's config if it is set there, else from the environment; else
+it has its default. All are checked when the application starts: a wrong value raises
+``ConfigError`` with one sentence that names the setting.
+
+An unknown ``CHATPROXY_`` name is only warned about, because Kubernetes injects such names
+(``CHATPROXY_SERVICE_HOST``, ``CHATPROXY_PORT``) beside a service called chatproxy. For the same
+reason no setting has a name like those.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from . import scopes
 from .errors import ConfigError
 from .hosts import Hosts, is_loopback
 
-#: The longest time, in seconds: what the operating system's timers can surely take.
+#: The longest time, in seconds, that the operating system's timers can surely take.
 _LONGEST = 10_000_000
 
 _URL = re.compile(
@@ -114,7 +116,7 @@ def _absolute_path(value: Any) -> str:
     return path
 
 
-#: What a header can carry, by RFC 6750, and nobody can guess.
+#: What a header can carry (RFC 6750), and nobody can guess.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
 
 
@@ -122,7 +124,7 @@ def _token(entry: Any) -> tuple[str, str]:
     owner, _, token = (part.strip() for part in str(entry).partition(":"))
     if not owner or not owner.isprintable() or not _TOKEN.fullmatch(token):
         raise ValueError(
-            "must be owner:token, with commas, each token 16 or more of A-Z a-z 0-9 - . _ ~ + /"
+            "must be comma-separated owner:token, each token 16 or more of A-Z a-z 0-9 - . _ ~ + /"
         )
     return owner, token
 
@@ -130,8 +132,8 @@ def _token(entry: Any) -> tuple[str, str]:
 def _tokens(value: Any) -> tuple[tuple[str, str], ...]:
     listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
     tokens = tuple(_token(entry) for entry in listed if str(entry).strip())
-    if not tokens:  # who wrote only a comma wanted some, and must not get an open server
-        raise ValueError("must have one owner:token at least")
+    if not tokens:  # a list without entries must not leave the server open
+        raise ValueError("must have at least one owner:token")
     if len({token for _, token in tokens}) < len(tokens):
         raise ValueError("must not have the same token twice")
     return tokens
@@ -143,7 +145,7 @@ def _origins(value: Any) -> tuple[str, ...]:
     for origin in origins:
         found = _URL.fullmatch(origin)
         if found is None or found["path"] or not _is_host(found["host"], found["port"]):
-            raise ValueError("must be origins such as https://chat.example.com, with commas")
+            raise ValueError("must be comma-separated origins such as https://chat.example.com")
     return origins
 
 
@@ -154,10 +156,10 @@ def _hosts(value: Any) -> tuple[str, ...]:
         Hosts(hosts)
     except ValueError:
         hosts = ()
-    if not hosts:  # an empty list must not let any host in, nor none
+    if not hosts:  # an empty list must neither allow every host nor refuse all
         raise ValueError(
-            "must be host names such as chat.example.com, .example.com, 10.0.0.0/8 or *, with "
-            "commas and without ports"
+            "must be comma-separated host names without ports, such as chat.example.com, "
+            ".example.com, 10.0.0.0/8 or *"
         )
     return hosts
 
@@ -173,9 +175,9 @@ def _switch(value: Any) -> bool:
 def _option(
     name: str, read: Callable[[Any], Any], default: Any, meaning: str, shown: str | None = None
 ) -> Any:
-    """A field of ``Settings``: its outside name, how to read it, and what it means.
+    """A field of ``Settings``: the name of its setting, how to read it, and what it means.
 
-    :param shown: its default as it would be written, where that is not what Python shows.
+    :param shown: its default as one would write it, if that is not what Python shows.
     """
     secret = name in ("DEEPSEEK_API_KEY", "CHATPROXY_TOKENS", "CHATPROXY_PEERS")
     metadata = {"name": name, "read": read, "meaning": meaning, "shown": shown}
@@ -191,62 +193,65 @@ class Settings:
         "DEEPSEEK_BASE_URL", _base_url, "https://api.deepseek.com", "where DeepSeek answers"
     )
     model: str = _option(
-        "CHATPROXY_MODEL", _text, "deepseek-flash", "the model, where a request names none"
+        "CHATPROXY_MODEL", _text, "deepseek-flash", "the model, if a request names none"
     )
     connect_timeout: float = _option(
         "CHATPROXY_CONNECT_TIMEOUT",
         _seconds,
         10.0,
-        "seconds for each step: to resolve, to connect, for TLS",
+        "seconds for each step: resolving, connecting, TLS",
     )
     tries: int = _option(
-        "CHATPROXY_TRIES", _count, 3, "requests to DeepSeek for one question, at the most"
+        "CHATPROXY_TRIES", _count, 3, "requests to DeepSeek for one question, at most"
     )
     idle_timeout: float = _option(
-        "CHATPROXY_IDLE_TIMEOUT", _seconds, 300.0, "seconds without an event; keep-alives are none"
+        "CHATPROXY_IDLE_TIMEOUT",
+        _seconds,
+        300.0,
+        "seconds without an event; keep-alives do not count",
     )
     deadline: float = _option(
         "CHATPROXY_DEADLINE", _seconds, 1800.0, "seconds that a whole answer may take"
     )
     heartbeat: float = _option(
-        "CHATPROXY_HEARTBEAT", _seconds, 15.0, "seconds of silence before the client gets a comment"
+        "CHATPROXY_HEARTBEAT", _seconds, 15.0, "seconds of silence before a comment is sent"
     )
     reader_timeout: float = _option(
         "CHATPROXY_READER_TIMEOUT",
         _seconds,
         60.0,
-        "seconds after which a client that takes nothing of what is sent is dropped",
+        "seconds after which a client that takes nothing is disconnected",
     )
     max_body_bytes: int = _option(
-        "CHATPROXY_MAX_BODY_BYTES", _count, 1 << 20, "the largest request, in bytes"
+        "CHATPROXY_MAX_BODY_BYTES", _count, 1 << 20, "the largest request body, in bytes"
     )
     body_timeout: float = _option(
-        "CHATPROXY_BODY_TIMEOUT", _seconds, 30.0, "seconds in which a request must come, whole"
+        "CHATPROXY_BODY_TIMEOUT", _seconds, 30.0, "seconds in which a whole request must come"
     )
     log_bytes: int = _option(
-        "CHATPROXY_LOG_BYTES", _count, 4 << 20, "bytes of an answer that are held for its readers"
+        "CHATPROXY_LOG_BYTES", _count, 4 << 20, "bytes of an answer that are kept for its readers"
     )
     retain: float = _option(
         "CHATPROXY_RETAIN", _seconds, 60.0, "seconds for which an ended answer can be read"
     )
     retain_bytes: int = _option(
-        "CHATPROXY_RETAIN_BYTES", _count, 256 << 20, "bytes of ended answers that a worker holds"
+        "CHATPROXY_RETAIN_BYTES", _count, 256 << 20, "bytes of ended answers that a worker keeps"
     )
     on_disconnect: float = _option(
         "CHATPROXY_ON_DISCONNECT",
         _on_disconnect,
         0.0,
-        "when the last reader has gone: stop, or the seconds in which one may come back",
+        "when the last reader has left: stop, or the seconds in which one may come back",
         shown="stop",
     )
     max_sessions: int = _option(
         "CHATPROXY_MAX_SESSIONS", _count, 2000, "live sessions in one worker"
     )
     max_sessions_per_owner: int = _option(
-        "CHATPROXY_MAX_SESSIONS_PER_OWNER", _count, 20, "live sessions of one owner, where known"
+        "CHATPROXY_MAX_SESSIONS_PER_OWNER", _count, 20, "live sessions of one owner, if known"
     )
     name: str = _option(
-        "CHATPROXY_NAME", scopes.check_name, "", "the application's name, among those beside it"
+        "CHATPROXY_NAME", scopes.check_name, "", "the application's name, if several share a server"
     )
     grace: float = _option(
         "CHATPROXY_GRACE", _seconds, 25.0, "seconds for running answers to end after a SIGTERM"
@@ -255,7 +260,7 @@ class Settings:
         "CHATPROXY_TOKENS",
         _tokens,
         (),
-        "owner:token, with commas; who may use the standalone server",
+        "comma-separated owner:token: who may use the standalone server",
     )
     peers: str = _option(
         "CHATPROXY_PEERS", _peers, "local", "how workers find each other: local, or a redis:// URL"
@@ -270,16 +275,16 @@ class Settings:
         "CHATPROXY_WITHOUT_PEERS",
         _without_peers,
         "refuse",
-        "new streams while Redis is away: refuse, run",
+        "new streams while Redis is unreachable: refuse, or run",
     )
     cors_origins: tuple[str, ...] = _option(
-        "CHATPROXY_CORS_ORIGINS", _origins, (), "other origins whose pages may call, with commas"
+        "CHATPROXY_CORS_ORIGINS", _origins, (), "comma-separated other origins whose pages may call"
     )
     hosts: tuple[str, ...] = _option(
         "CHATPROXY_HOSTS",
         _hosts,
         (),
-        "names of the standalone server, with commas; also .example.com, 10.0.0.0/8, * for any",
+        "comma-separated host names of the standalone server; .example.com, 10.0.0.0/8, * for any",
         shown="loopback names, on a loopback address",
     )
     insecure: bool = _option(
@@ -288,24 +293,23 @@ class Settings:
     notice: str = _option("CHATPROXY_NOTICE", _text, "", "a line at the top of the chat page")
 
     def require_key(self) -> None:
-        """See that there is a key where one is needed.
+        """Check that there is a key if one is needed.
 
-        :raises ConfigError: where it is missing.
+        :raises ConfigError: if it is missing.
         """
         if not self.api_key and not self.upstream_is_local:
             raise ConfigError(
-                "DEEPSEEK_API_KEY is not set; it is needed for every "
-                "DEEPSEEK_BASE_URL but a loopback address."
+                "DEEPSEEK_API_KEY is not set; only a DEEPSEEK_BASE_URL on this machine needs none."
             )
 
     @property
     def upstream_is_local(self) -> bool:
-        """Whether the upstream is on this machine, where no key and no proxy is needed."""
+        """Whether the upstream is on this machine, and so needs no key and no proxy."""
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
     @property
     def shows_its_key(self) -> bool:
-        """Whether the key goes through a network where others can read it."""
+        """Whether the key goes over a network in plain text."""
         plain = self.base_url.startswith("http://")
         return bool(self.api_key) and plain and not self.upstream_is_local
 
@@ -331,7 +335,7 @@ class Settings:
 
 
 def describe() -> Iterable[tuple[str, str, str]]:
-    """Every setting as (name, default, meaning), in order; for help texts and documents."""
+    """Every setting as (name, default, meaning), in order, for help texts and documents."""
     for option in fields(Settings):
         default = option.default
         shown = f"{default:g}" if isinstance(default, float) else str(default or "")
@@ -339,6 +343,6 @@ def describe() -> Iterable[tuple[str, str, str]]:
 
 
 def unknown_names(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that begin like one of our settings and are none."""
+    """Those of ``names`` that begin like a setting of ours and are not one."""
     known = {name for name, _, _ in describe()}
     return sorted(name for name in names if name.startswith("CHATPROXY_") and name not in known)

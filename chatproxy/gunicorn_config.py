@@ -1,7 +1,11 @@
 """Settings for gunicorn: ``gunicorn -c python:chatproxy.gunicorn_config wsgi:app``.
 
-gunicorn imports this in its master, before the gevent worker patches; so nothing here may import
-``requests`` or ``ssl``.
+What they change: many connections, with descriptors for them; a worker made fair
+(``server.gunicorn``) that lends its sockets to the answers (``server.direct_write``); a shutdown
+that outlasts the running answers; and a replacement for a worker before it ends.
+
+gunicorn imports this module in its master, before the gevent worker patches. So nothing here may
+import ``requests`` or ``ssl``; a worker imports the rest in ``post_worker_init``.
 """
 
 from __future__ import annotations
@@ -21,14 +25,14 @@ from .errors import ConfigError
 from .server.gunicorn.rotation import Rotation
 
 try:
-    # The key may as well be in the application's config, which is not known here.
+    # The key is not required: it may be in the application's config, which is not known here.
     _settings = Settings.load({}, os.environ)
 except ConfigError as error:
     sys.exit(f"chatproxy: {error}")
 
 
 def _raise_descriptor_limit(wanted: int) -> int:
-    """Have as many descriptors as the system allows, up to ``wanted``; return how many."""
+    """Allow ``wanted`` descriptors, or as many as the system lets us; return how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -38,24 +42,24 @@ def _raise_descriptor_limit(wanted: int) -> int:
 
 
 worker_class = "gevent"
-# A Stop is a connection of its own. It must find a place beside the answers, as many readers who
-# have come back, and a third of all that may be on the way (``server.gunicorn.worker``).
+# The answers, as many readers who came back, and connections whose requests are still arriving, up
+# to a third of all (``server.gunicorn.worker``). A Stop has a connection of its own beside these.
 worker_connections = 3 * _settings.max_sessions + 300
-# Beside the clients' sockets: DeepSeek's, each twice while it connects, and the worker's own.
+# The clients' sockets, DeepSeek's (each twice while it connects), and the worker's own.
 _WANTED_DESCRIPTORS = worker_connections + 2 * _settings.max_sessions + 100
 _descriptors = _raise_descriptor_limit(_WANTED_DESCRIPTORS)
-# None is accepted for which there is no descriptor: half of them are for clients.
+# No connection is accepted without a descriptor for it: half of them are for clients.
 worker_connections = min(worker_connections, max(1, _descriptors // 2))
 
 _rotation = Rotation()
-# gunicorn waits a little longer than the running answers may.
+# gunicorn waits a little longer than the running answers may take.
 graceful_timeout = int(_settings.grace) + 10
 
 
 def on_starting(server: Any) -> None:
-    """Refuse to preload: ``requests`` and ``ssl`` would be imported before gevent patches them.
+    """Refuse to preload; choose the workers' run directory before there are any.
 
-    And choose where the workers will meet, before there are any.
+    Preloading would import ``requests`` and ``ssl`` before gevent patches them.
     """
     if server.cfg.preload_app:
         sys.exit("chatproxy: gunicorn's preload_app cannot be used with the gevent worker.")
@@ -65,7 +69,8 @@ def on_starting(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Serve clients fairly, lend their sockets to the answers, leave Ctrl-C to the master.
 
-    A terminal sends that to both; told twice, a gevent worker ends with a traceback.
+    A terminal sends SIGINT to both. A gevent worker that is also told by the master would end with
+    a traceback.
     """
     # Not before gevent has patched.
     from .server import direct_write  # noqa: PLC0415
@@ -74,35 +79,37 @@ def post_worker_init(worker: Any) -> None:
     if direct_write.fits(worker.cfg):
         worker.wsgi = direct_write.lending(worker.wsgi)
     else:
-        worker.log.warning("chatproxy: gunicorn is not as known; events take the way through it.")
+        worker.log.warning(
+            "chatproxy: this version of gunicorn is unknown; events are written through it, slower."
+        )
     if not adopt(worker, _settings.body_timeout, _rotation):
         worker.log.warning(
-            "chatproxy: this worker is not gunicorn's gevent worker as known; a client that sends "
-            "without pause can hold up the others."
+            "chatproxy: this is no gevent worker of a known gunicorn; a client that sends without "
+            "pause can hold up the others."
         )
-    for app in scopes.applications():  # the others may ask before the first request comes
+    for app in scopes.applications():  # other workers may ask before the first request comes
         app.extensions["chatproxy"].attend()
-    _have_garbage_collected_seldom()
+    _collect_garbage_seldom()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _have_garbage_collected_seldom() -> None:
-    """Have the garbage collector look at everything seldom, as nobody is served meanwhile.
+def _collect_garbage_seldom() -> None:
+    """Have the garbage collector go over all objects seldom, because nobody is served meanwhile.
 
-    That takes 17 ms with what is there when a worker begins, which is there to stay, and 100 ms
-    with a thousand streams. An answer that ends is freed without it.
+    It takes 17 ms for what exists when a worker begins, which will stay, and 100 ms with a thousand
+    streams. An answer that ends is freed without it.
     """
     gc.collect()
     gc.freeze()
     youngest, young, _ = gc.get_threshold()
-    gc.set_threshold(youngest, young, 1000)  # of everything after so many of the young
+    gc.set_threshold(youngest, young, 1000)  # all objects after so many runs over the young
 
 
 def when_ready(server: Any) -> None:
-    """Warn of what would make a Stop, or many answers, fail."""
+    """Warn if there are too few descriptors for all sessions."""
     if _descriptors < _WANTED_DESCRIPTORS:
         server.log.warning(
-            "chatproxy: %d sessions need up to %d file descriptors, and the limit is %d.",
+            "chatproxy: %d sessions need up to %d file descriptors, but the limit is %d.",
             _settings.max_sessions,
             _WANTED_DESCRIPTORS,
             _descriptors,

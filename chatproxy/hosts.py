@@ -1,14 +1,14 @@
 """Host names: which of them this server answers to, so that a rebound one can't spend the key.
 
-A page of a stranger can have its own name resolve to 127.0.0.1 (DNS rebinding). To the browser our
-server is then that page's own origin, to which it may post. What gives it away is the ``Host``
-header, which still holds the stranger's name (RFC 9110, 7.2). ``X-Forwarded-Host`` and the like are
-not looked at: a page can send those.
+A stranger's page can make its own name resolve to 127.0.0.1 (DNS rebinding). To the browser our
+server is then that page's own origin, to which it may post. The ``Host`` header gives it away: it
+still has the stranger's name (RFC 9110, 7.2). ``X-Forwarded-Host`` and the like are ignored,
+because a page can send those.
 
 ``Hosts`` is the list. ``HostGuard`` is WSGI middleware that refuses everything else, before the
-application sees it, with 421 (RFC 9110, 15.5.20: the request was directed at a server that does not
-answer for this name). Health checks are let through: probes use addresses, and learn nothing but
-that the process lives.
+application sees it, with 421 (RFC 9110, 15.5.20: the request was sent to a server that does not
+answer for this name). Health checks are always answered: probes use addresses, and learn only that
+the process lives.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("chatproxy")
 
-#: What any server on a loopback address is called.
+#: The names of any server on a loopback address.
 LOOPBACK = ("localhost", ".localhost", "127.0.0.0/8", "::1/128")
 
 #: A Host header (RFC 9110, 7.2): a name or an address, and perhaps a port.
@@ -66,7 +66,7 @@ class Hosts:
             self._names.add(entry)
 
     def __contains__(self, header: str) -> bool:
-        """Tell whether a ``Host`` header names one of these, with whatever port."""
+        """Whether a ``Host`` header names one of these, with any port or none."""
         if self._any:
             return True
         found = _HOST.fullmatch(header)
@@ -90,16 +90,16 @@ _LOOPBACK_HOSTS = Hosts(LOOPBACK)
 
 
 def is_loopback(name: str) -> bool:
-    """Tell whether a name or an address (without a port) is this machine's own."""
+    """Whether a name or an address (without a port) is this machine's own."""
     return (f"[{name}]" if ":" in name else name) in _LOOPBACK_HOSTS
 
 
 class HostGuard:
     """Refuses requests to other hosts.
 
-    :param hosts: who may be asked for; if there are none, loopback names on a server that listens
-        on a loopback address, and else any.
-    :param exposed: what to log once, if the server listens on any other address.
+    :param hosts: the allowed ones. If there are none, a server that listens on a loopback address
+        allows loopback names, and any other server allows all.
+    :param exposed: sentences to log once if the server listens on another address than loopback.
     """
 
     def __init__(
@@ -111,17 +111,17 @@ class HostGuard:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or refuse (WSGI)."""
-        # The name of the listener, which may be that of a wildcard address.
+        # The listener's address or name; it may be a wildcard address.
         local = is_loopback(environ.get("SERVER_NAME", ""))
-        # Without an address the client came by a Unix socket, from a proxy that has names itself.
+        # A client without an address came over a Unix socket, from a proxy that checks host names.
         if self._exposed and not local and environ.get("REMOTE_ADDR"):
-            self._say_what_is_exposed()
+            self._warn()
         hosts = self._hosts or (_LOOPBACK_HOSTS if local else None)
         if hosts and environ.get("PATH_INFO") not in _OPEN_PATHS and not _is_for(hosts, environ):
             return _refuse(start_response)
         return self._application(environ, start_response)
 
-    def _say_what_is_exposed(self) -> None:
+    def _warn(self) -> None:
         sentences, self._exposed = self._exposed, []
         for sentence in sentences:
             logger.warning(sentence)
@@ -135,7 +135,7 @@ def _is_for(hosts: Hosts, environ: WSGIEnvironment) -> bool:
 
 
 def _refuse(start_response: StartResponse) -> list[bytes]:
-    sentence = "This server does not answer to this host name; its operator can add it."
+    sentence = "This server does not answer to this host name; its operator can allow it."
     body = json.dumps({"error": sentence, "code": "host_not_allowed"}).encode() + b"\n"
     headers = {
         "Content-Type": "application/json",

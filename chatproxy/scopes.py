@@ -1,19 +1,19 @@
-"""Scopes: what each application is called, so that two never meet.
+"""Scopes: what each application is called among all workers, so that two never meet.
 
 The workers of one application find each other by its scope, in a directory or in Redis. So all its
-workers must have the same, and two applications must not. The name that is given to ``ChatProxy``
-is both. Without one it is the application's own, which is all too often the same for several
-(``Flask(__name__)`` in a function that makes them): each further one in a process has a number.
+workers must use the same scope, and no other application may. A name that is given to
+``ChatProxy`` ensures both. Without one, the scope is the application's own name, which several
+often share (``Flask(__name__)`` in a factory): each further one in a process gets a number.
 
-* A number is never used again, also if an earlier application is garbage: all processes that make
+* A number is never used again, even if an earlier application is garbage: all processes that make
   the same applications in the same order agree, whatever their garbage collectors do.
-* One that is made amid a request, as tenants are when somebody first comes, has a random number: no
-  two processes make those in the same order, and a Stop that misses is better than one that reaches
-  another tenant's answer.
-* A name that was given is free again when its application is garbage, as in a test suite, which
-  makes the same one again and again. While that lives, nobody else has it.
+* An application that is made during a request, as one for a tenant is when its first user comes,
+  gets a random number: no two processes make those in the same order, and a Stop that misses is
+  better than one that reaches another tenant's answer.
+* A given name is free again when its application is garbage: a test suite makes the same one again
+  and again. As long as that application lives, no other gets the name.
 
-What applications a process has can't be kept in any one of them, so it is kept here.
+No single application can keep the list of all in its process, so this module does.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ logger = logging.getLogger("chatproxy")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-#: After how many applications of a name it is looked whether several of them live.
+#: Numbers of applications of one name after which to look whether several of them live.
 _POWERS = {2**exponent for exponent in range(20)}
 
 _ALONE_MARK = "#alone-"
 _SEVERAL = (
     "Several applications of this process are called %s: give each a name, ChatProxy(name=...), so "
-    "that all workers agree which is which, whatever the order in which they are made."
+    "that all workers agree which is which, in whatever order they are made."
 )
 _ALONE = (
-    "An application that is called %s was made amid a request, and has no name: other processes "
-    "neither stop its answers nor read them again. Give it one, ChatProxy(name=...)."
+    "The application %s was made during a request, and has no name of its own: other processes can "
+    "neither stop its answers nor read them again. Give it a name, ChatProxy(name=...)."
 )
 
 _lock = threading.Lock()
@@ -57,9 +57,9 @@ _warned: set[tuple[str, str]] = set()
 
 
 def check_name(name: Any) -> str:
-    """A name that can be given to an application.
+    """Return a name that can be given to an application.
 
-    :raises ValueError: if it can't be one.
+    :raises ValueError: if this can't be one.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
@@ -69,15 +69,16 @@ def check_name(name: Any) -> str:
 
 
 def claim(app: Any, name: str | None, default: str) -> str:
-    """The scope of an application from now on.
+    """Return the scope of an application from now on.
 
-    :param name: the name that it was given, if it was.
-    :param default: its own.
-    :raises ConfigError: if another application of this process, which lives, has that name.
+    :param app: the application; referred to weakly.
+    :param name: the name that it was given; None if it was not.
+    :param default: the application's own name.
+    :raises ConfigError: if another living application of this process has the given name.
     """
     if name is None:
         return _numbered(app, quote(default, safe="", errors="replace"))
-    # One that is garbage may be in use for a moment more, by a thread that looks after it.
+    # An application that is garbage may be referred to a moment longer, by one of its threads.
     for pause in (0.0, 0.01, 0.05, 0.2):
         if _enter(app, name):
             return name
@@ -92,12 +93,12 @@ def claim(app: Any, name: str | None, default: str) -> str:
 
 
 def is_alone(scope: str) -> bool:
-    """Whether no other process has an application of this scope, nor will have."""
+    """Whether no other process has, or will have, an application of this scope."""
     return _ALONE_MARK in scope
 
 
 def applications() -> list[Any]:
-    """The applications of this process that live."""
+    """The living applications of this process."""
     return list(_scopes.values())
 
 
@@ -112,10 +113,10 @@ def _is_shared(default: str) -> bool:
 
 
 def _numbered(app: Any, default: str) -> str:
-    # There is one already if this is a second try, after a wrong setting.
+    # It has one already if this is a second try, after a wrong setting.
     if known := [scope for scope, other in _scopes.items() if other is app]:
         return known[0]
-    if _is_amid_a_request():
+    if _is_during_a_request():
         _warn_once(_ALONE, default)
         scope = f"{default}{_ALONE_MARK}{secrets.token_hex(4)}"
         _enter(app, scope)
@@ -127,7 +128,7 @@ def _numbered(app: Any, default: str) -> str:
         scope = default if number == 1 else f"{default}#{number}"
         if _enter(app, scope):
             break
-    # Not each time: to collect takes a while, and a test suite makes hundreds.
+    # Not each time: collecting garbage takes a while, and a test suite makes hundreds.
     if number - 1 in _POWERS and (_SEVERAL, default) not in _warned and _is_shared(default):
         _warn_once(_SEVERAL, default)
     return scope
@@ -139,8 +140,8 @@ def _warn_once(sentence: str, default: str) -> None:
         logger.warning(sentence, default)
 
 
-def _is_amid_a_request() -> bool:
-    """Whether this is called below a WSGI server: somebody there has an environment (PEP 3333)."""
+def _is_during_a_request() -> bool:
+    """Whether a caller has a WSGI environment (PEP 3333): then this runs during a request."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if any(type(value) is dict and "wsgi.input" in value for value in frame.f_locals.values()):

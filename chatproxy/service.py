@@ -1,59 +1,147 @@
-"""The library: where answers are found again, to be read or listed, on whichever worker."""
+"""AnswerService: the one place where an answer begins, and the one where it ends.
+
+An answer begins with an id that is claimed among all workers, a call of the upstream, and a
+producer that runs beside the request. It is followed, cancelled and listed wherever it is: on this
+worker or on another.
+
+It ends in ``_end``, in one order:
+
+1. The outcome is decided. From here on a Stop comes too late.
+2. A finished answer tells its readers so.
+3. The call is closed: the connection to the upstream is gone, or back in its pool.
+4. A stopped or failed answer tells its readers.
+5. The session leaves the registry. Its id stays taken for a while, unless it never began.
+6. Logs and metrics hear of it, and whoever waits for a receipt goes on.
+7. Its slot is free, and so is the id of an answer that never began.
+8. The application hears of it; a worker that shuts down waits for that.
+
+Each step is taken, whatever becomes of those before it.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
+from . import signals, sse
+from .answers.coroutines import Coroutine
+from .answers.producer import Call, produce
+from .answers.question import Question
 from .answers.readers import PeerReading, Reading, SessionReading
-from .answers.session import SessionKey
+from .answers.receipt import Receipt
+from .answers.session import Outcome, Reason, SessionKey, StreamSession
+from .answers.shares import SlotPool
+from .answers.transcript import Transcript
+from .answers.watchdog import Watchdog
 from .cluster.peers import PeerState
 from .cluster.registry import Registry, lease_key
 from .cluster.remote_readers import RemoteReaders
-from .errors import EventsGone, InvalidRequest, PeersUnavailable, SessionNotFound
+from .config import Settings
+from .errors import (
+    EventsGone,
+    InvalidRequest,
+    PeersUnavailable,
+    Refusal,
+    SessionNotFound,
+    UpstreamError,
+)
+from .protocols import native
+from .upstreams.base import Upstream
 
 #: Seconds without a question, beyond those in which a client may take nothing, after which a
 #: reader on another worker has gone.
 _PATIENCE = 5.0
+#: How many readers may come back, however few answers may run.
+_FEWEST_READERS = 64
+
+_TIMED_OUT = frozenset({Reason.IDLE, Reason.DEADLINE})
 
 
-class Library:
-    """All answers of an application that can be read, as one worker sees them.
+class AnswerService:
+    """All answers of one application, as one worker sees them.
 
-    :param reader_timeout: seconds for which a client may take nothing before it is dropped.
+    :param sender: the sender of the signals: the Flask application.
+    :param spawn: runs a coroutine beside the present thread.
+    :param tell: tells the application how an answer ended; called if ``stream_ended`` has any
+        receivers.
     """
 
-    def __init__(self, registry: Registry, reader_timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sender: object,
+        registry: Registry,
+        upstream: Upstream,
+        *,
+        spawn: Callable[[Coroutine[None]], None],
+        tell: Callable[[StreamSession], None],
+    ) -> None:
+        self._sender = sender
         self._registry = registry
         self._coordinator = registry.coordinator
+        self._upstream = upstream
+        self._spawn = spawn
+        self._tell = tell
         #: The readers here of other workers.
         self.remote_readers = RemoteReaders(
             registry.find,
-            registry.sender,
-            reader_timeout + _PATIENCE,
+            sender,
+            settings.reader_timeout + _PATIENCE,
             registry.coordinator.has_ended,
         )
+        #: Each reader has a connection, of which there are as many as for answers.
+        readers = max(settings.max_sessions, _FEWEST_READERS)
+        self.reader_slots = SlotPool(readers, readers // 2)
+        self._watchdog = Watchdog(
+            settings.idle_timeout,
+            settings.deadline,
+            registry.live,
+            [registry.sweep, self.remote_readers.sweep],
+            lambda: registry.idle and not self.remote_readers,
+        )
 
-    def open(self, key: SessionKey, after: int) -> Reading | None:
-        """Begin to read an answer, from the event after number ``after``.
+    def begin(self, key: SessionKey, question: Question, reconnect_seconds: float) -> Reading:
+        """Claim the id and have the answer made; return a reader of it.
 
-        :returns: None where it has ended and there is nothing left to read.
-        :raises SessionNotFound: where nothing that lives or is retained has this key.
-        :raises EventsGone: where these events are no longer held.
-        :raises InvalidRequest: where the answer has not so many events.
-        :raises PeersUnavailable: where the worker that has it can't be asked.
+        :param reconnect_seconds: see ``StreamSession``.
+        :raises Refusal: if the id can't be had.
+        """
+        session = self._registry.claim(key, reconnect_seconds)
+        try:
+            self._watchdog.start()
+            reading = SessionReading(session, 0, self._sender)
+            call = self._upstream.call(question, session)
+            if signals.stream_ended.receivers:
+                session.transcript = Transcript()
+            self._spawn(produce(session, call, partial(self._end, session, call)))
+        except BaseException:
+            session.transcript = None  # the application has not heard of this answer
+            self._end(session, None, Outcome.FAILED, None)
+            raise
+        return reading
+
+    def follow(self, key: SessionKey, after: int) -> Reading | None:
+        """Read an answer, from the event after number ``after``.
+
+        :returns: None if it has ended and there is nothing left to read.
+        :raises SessionNotFound: if nothing that lives or is retained has this id.
+        :raises EventsGone: if these events are no longer held.
+        :raises InvalidRequest: if the answer has not so many events.
+        :raises PeersUnavailable: if the worker that has it can't be asked.
         """
         session = self._registry.find(key)
         if session is None:
-            return self._open_elsewhere(key, after)
+            return self._follow_elsewhere(key, after)
         try:
-            reading = SessionReading(session, after, self._registry.sender)
+            reading = SessionReading(session, after, self._sender)
         except ValueError:
             raise _too_high() from None
         return None if reading.over else reading
 
-    def _open_elsewhere(self, key: SessionKey, after: int) -> Reading | None:
+    def _follow_elsewhere(self, key: SessionKey, after: int) -> Reading | None:
         holder = self._coordinator.holder(lease_key(key))
         if holder is None:
             raise _not_found()
@@ -70,6 +158,13 @@ class Library:
             raise _not_found()
         return reading
 
+    def cancel(self, key: SessionKey, arrived: float, client: str = "") -> Receipt | None:
+        """Stop an answer, as ``Registry.cancel`` does."""
+        try:
+            return self._registry.cancel(key, arrived, client)
+        finally:
+            self._watchdog.start()
+
     def list_of(self, owner: str) -> list[dict[str, Any]]:
         """The owner's sessions, live and retained, of all workers that answer; latest first.
 
@@ -82,6 +177,59 @@ class Library:
                 listed = answer.get("sessions")
                 found += listed if isinstance(listed, list) else []
         return sorted(found, key=lambda each: float(each["ageSeconds"]))
+
+    def _end(
+        self, session: StreamSession, call: Call | None, outcome: Outcome, refusal: Refusal | None
+    ) -> None:
+        """End an answer; see the top for the order."""
+        outcome = session.end(outcome)
+        steps: list[Callable[[], object]] = [
+            partial(_finish, session, outcome),
+            partial(self._close, session, call),
+            partial(_write_ending, session, outcome, refusal),
+            partial(self._registry.discard, session),
+            partial(signals.stream_closed.send, self._sender, session=session),
+            session.closed.set,
+            partial(self._registry.release, session),
+            partial(self._tell_application, session),
+            partial(self._registry.drain.told, session),
+        ]
+        with ExitStack() as stack:  # it takes the last first
+            for step in reversed(steps):
+                stack.callback(step)
+
+    def _close(self, session: StreamSession, call: Call | None) -> None:
+        try:
+            if session.reason is Reason.USER:
+                signals.stream_aborted.send(self._sender, session=session)
+        finally:
+            if call is not None:
+                call.close()
+            session.closed_at = time.monotonic()
+
+    def _tell_application(self, session: StreamSession) -> None:
+        if session.transcript is not None:
+            self._tell(session)
+            session.transcript = None  # the session may be retained for long
+
+
+def _finish(session: StreamSession, outcome: Outcome) -> None:
+    if outcome is Outcome.FINISHED:
+        session.log.append([sse.DONE])
+        session.log.end()
+
+
+def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | None) -> None:
+    if outcome is Outcome.STOPPED:
+        if session.reason in _TIMED_OUT and not session.events:
+            session.refusal = UpstreamError(
+                "DeepSeek sent nothing in time.", status=504, code="upstream_timeout"
+            )
+        session.log.append(native.stopped(session))
+    elif outcome is Outcome.FAILED and refusal is not None:
+        session.refusal = refusal
+        session.log.append(native.failed(refusal))
+    session.log.end()
 
 
 def _not_found() -> SessionNotFound:

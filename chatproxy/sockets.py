@@ -25,6 +25,12 @@ def plain_socket(descriptor: int) -> Iterator[_socket.socket]:
         plain.detach()
 
 
+def shut(sock: socket.socket) -> None:
+    """Shut down a connection in both directions; a socket that is closed already is no error."""
+    if (descriptor := sock.fileno()) >= 0:
+        shut_down(descriptor)
+
+
 def shut_down(descriptor: int, how: int = socket.SHUT_RDWR) -> None:
     """Shut down a connection, or a half of it; what is gone already is no error."""
     with suppress(OSError), plain_socket(descriptor) as plain:

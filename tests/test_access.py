@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatproxy.cluster.coordinator import Coordinator
@@ -131,7 +131,6 @@ def test_who_may_run_alone_is_limited_by_what_is_known_here() -> None:
     assert limiter.take("ada").key in table.holders
 
 
-@settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.text(st.characters(exclude_categories=()), max_size=5), unique=True, max_size=6))
 def test_owners_of_any_name_are_not_in_each_others_way(owners: list[str]) -> None:
     table = Table()
@@ -144,7 +143,6 @@ def test_owners_of_any_name_are_not_in_each_others_way(owners: list[str]) -> Non
     assert table.holders == {}
 
 
-@settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from("ab"), st.integers(0, 9))))
 def test_an_owner_is_refused_exactly_when_the_limit_is_reached(
     steps: list[tuple[int, str, int]],

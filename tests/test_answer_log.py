@@ -611,5 +611,5 @@ class AnyInterleaving(RuleBasedStateMachine):
             assert self.held_from() in self.read_by.values()
 
 
-AnyInterleaving.TestCase.settings = settings(deadline=None, max_examples=60)
+AnyInterleaving.TestCase.settings = settings(max_examples=60)
 TestAnyInterleaving = AnyInterleaving.TestCase

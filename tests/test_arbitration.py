@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatproxy import signals
@@ -214,7 +214,6 @@ def test_a_state_comes_with_all_that_was_said(told: list[tuple[str, str]]) -> No
     assert told == [("ask", "ok")]
 
 
-@settings(derandomize=True, deadline=None, database=None)
 @given(
     st.dictionaries(
         st.sampled_from(["state", "x"]),

@@ -5,22 +5,26 @@ import re
 import socket
 import threading
 import time
+from functools import partial
 
 import pytest
 
 from .support.attackers import ATTACKS, Attackers
-from .support.phases import PHASES, reach
+from .support.phases import PHASES
 from .support.servers import Client, events, new_id
 from .support.waiting import wait_for
 
 
 @pytest.fixture(params=PHASES)
-def stream(request, kind, start_proxy, deepseek):
-    with reach(request.param, kind, start_proxy, deepseek) as stream:
+def stream(request, kind, reach):
+    with reach(request.param, kind) as stream:
         yield stream
 
 
 def test_stop_hands_back_a_receipt_after_the_close(stream):
+    """And the answer says so at its end."""
+    if stream.client.received:
+        stream.client.read_until(b"\r\n\r\n")
     stopped_at = time.monotonic()
     status, receipt = stream.proxy.cancel(stream.id)
     assert status == 200
@@ -53,13 +57,8 @@ def test_stop_hands_back_a_receipt_after_the_close(stream):
     ]
     assert stream.id not in stream.proxy.state()["sessions"]
 
-
-def test_a_stopped_answer_says_so_and_ends(stream):
-    if stream.client.received:
-        stream.client.read_until(b"\r\n\r\n")
-    _, receipt = stream.proxy.cancel(stream.id)
-    status, body = stream.client.read_answer()
-    assert status == 200
+    http_status, body = stream.client.read_answer()
+    assert http_status == 200
     last, done = events(body)[-2:]
     assert last["event"] == "stopped"
     assert done["data"] == "[DONE]"
@@ -80,37 +79,51 @@ def test_a_client_that_leaves_ends_the_upstream(stream):
     assert stream.proxy.cancel(stream.id)[0] == 404
 
 
-def test_a_client_that_resets_its_connection_ends_the_upstream(stream):
-    stream.client.reset()
-    assert "outcome=stopped" in stream.proxy.closing_line(stream.id)
-    stream.upstream_gone()
+@pytest.mark.parametrize("phase", ["before_headers", "mid_stream", "client_does_not_read"])
+def test_a_client_that_resets_its_connection_ends_the_upstream(phase, kind, reach):
+    with reach(phase, kind) as stream:
+        stream.client.reset()
+        assert "outcome=stopped" in stream.proxy.closing_line(stream.id)
+        stream.upstream_gone()
 
 
-@pytest.fixture(params=PHASES)
-def attacked_stream(request, start_proxy, deepseek):
-    """A stream beside clients that would keep the worker to themselves."""
+#: Attacks of each kind.
+DISTURBING = ("small chunks", "pipelined requests", "an unread body", "1 MiB of no JSON")
+
+
+@pytest.fixture
+def attacked(reach):
+    """Begins a stream beside clients that would keep the worker to themselves."""
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(reach(request.param, "gunicorn", start_proxy, deepseek))
-        for name in ("small chunks", "pipelined requests", "an unread body", "1 MiB of no JSON"):
-            attackers = stack.enter_context(Attackers(stream.proxy.port, ATTACKS[name]))
-            wait_for(lambda attackers=attackers: attackers.sent)
-        yield stream
+
+        def attacked(phase):
+            stream = stack.enter_context(reach(phase, "gunicorn"))
+            for name in DISTURBING:
+                attackers = stack.enter_context(Attackers(stream.proxy.port, ATTACKS[name]))
+                wait_for(partial(getattr, attackers, "sent"))
+            return stream
+
+        yield attacked
 
 
-def test_beside_attackers_a_stop_ends_the_upstream_in_every_phase(attacked_stream):
+@pytest.mark.parametrize("phase", PHASES)
+def test_beside_attackers_a_stop_ends_the_upstream_in_every_phase(attacked, phase):
+    stream = attacked(phase)
     stopped_at = time.monotonic()
-    status, receipt = attacked_stream.proxy.cancel(attacked_stream.id)
+    status, receipt = stream.proxy.cancel(stream.id)
     assert (status, receipt["upstreamClosed"]) == (200, True)
-    entry = attacked_stream.upstream_gone()
+    entry = stream.upstream_gone()
     if entry and entry["peer_gone_mono"]:
         assert entry["peer_gone_mono"] - stopped_at < 1
 
 
-def test_beside_attackers_a_client_that_leaves_ends_the_upstream_in_every_phase(attacked_stream):
+@pytest.mark.parametrize("phase", ["connecting", "before_headers", "client_does_not_read"])
+def test_beside_attackers_a_client_that_leaves_ends_the_upstream(attacked, phase):
+    stream = attacked(phase)
     left_at = time.monotonic()
-    attacked_stream.client.leave()
-    assert "outcome=stopped" in attacked_stream.proxy.closing_line(attacked_stream.id)
-    entry = attacked_stream.upstream_gone()
+    stream.client.leave()
+    assert "outcome=stopped" in stream.proxy.closing_line(stream.id)
+    entry = stream.upstream_gone()
     if entry and entry["peer_gone_mono"]:
         assert entry["peer_gone_mono"] - left_at < 1
 
@@ -156,14 +169,6 @@ def test_a_second_start_with_the_same_id_is_refused(proxy):
     first.read_until(b"id: 5\n")
     proxy.cancel(session_id)
     assert proxy.start(session_id).read_until(b"session_active").startswith(b"HTTP/1.1 409")
-
-
-def test_no_byte_of_a_request_is_sent_after_a_stop_in_the_tls_handshake(
-    kind, start_proxy, deepseek
-):
-    with reach("tls_handshake", kind, start_proxy, deepseek) as stream:
-        assert stream.proxy.cancel(stream.id)[1]["upstreamClosed"]
-        stream.upstream_gone()
 
 
 @pytest.mark.parametrize("scenario", [{"never": "headers"}, {"rate": 50, "tokens": 10_000}])

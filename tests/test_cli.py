@@ -184,3 +184,21 @@ def test_a_port_that_is_taken_is_one_sentence(deepseek):
     assert result.returncode == 1
     assert result.stderr.startswith("Error: cannot listen on 127.0.0.1:")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        ("serve", "gunicorn", "server"),
+        ("demo", "gunicorn", "server"),
+        ("demo", "h11", "simulate"),
+        ("simulate", "h11", "simulate"),
+    ],
+)
+def test_a_command_whose_package_is_not_installed_says_how_to_install_it(command, package, extra):
+    hidden = f"import sys; sys.modules[{package!r}] = None"
+    result = run(
+        sys.executable, "-c", f"{hidden}; from chatproxy.cli import main; main(['{command}'])"
+    )
+    assert result.returncode == 1
+    assert result.stderr == f"Error: this needs {package}: pip install 'chatproxy[{extra}]'\n"

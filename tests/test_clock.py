@@ -1,4 +1,4 @@
-"""The clock: it stops the answers that take too long, and lives no longer than they do."""
+"""The watchdog: it stops the answers that take too long, and lives no longer than they do."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from threading import Event
 import pytest
 
 from chatproxy.answers.session import Outcome, Reason, SessionKey, StreamSession
-from chatproxy.answers.watchdog import Clock
+from chatproxy.answers.watchdog import Watchdog
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
-from chatproxy.service import Library
 
 from .support.table import TablePeers
 from .support.waiting import PATIENCE, wait_for
@@ -23,20 +22,26 @@ LONG = 1000.0
 
 
 class Watched:
-    """A registry with a clock."""
+    """A registry with a watchdog."""
 
     def __init__(self, idle: float, deadline: float) -> None:
         settings = Settings(base_url="http://127.0.0.1:1", idle_timeout=idle, deadline=deadline)
         self.others = set(threading.enumerate())
         self.registry = Registry(settings, self, TablePeers())
-        self.clock = Clock(settings, self.registry, Library(self.registry).remote_readers)
+        self.watchdog = Watchdog(
+            idle,
+            deadline,
+            self.registry.live,
+            [self.registry.sweep],
+            lambda: self.registry.idle,
+        )
 
     def claim(self, session_id: str) -> StreamSession:
         return self.registry.claim(SessionKey("", session_id))
 
     def begin(self, session_id: str = "session_1") -> StreamSession:
         session = self.claim(session_id)
-        self.clock.start()
+        self.watchdog.start()
         return session
 
     def end(self, session: StreamSession) -> None:
@@ -51,7 +56,7 @@ class Watched:
 
     def threads(self) -> set[threading.Thread]:
         new = set(threading.enumerate()) - self.others
-        return {thread for thread in new if thread.name == "chatproxy-clock"}
+        return {thread for thread in new if thread.name == "chatproxy-watchdog"}
 
 
 @pytest.fixture
@@ -135,7 +140,7 @@ def test_a_whole_answer_is_concluded_and_not_stopped_when_only_its_end_is_missin
 ) -> None:
     session, concluded = whole(watched)
     session.quiet_since = time.monotonic()
-    watched.clock.start()
+    watched.watchdog.start()
     assert concluded.wait(PATIENCE)
     assert not session.flag.is_set()
     assert session.end(Outcome.FINISHED) is Outcome.FINISHED
@@ -149,7 +154,7 @@ def test_a_whole_answer_whose_readers_lag_is_not_concluded(watched: Watched) -> 
 
 def test_a_whole_answer_is_concluded_at_the_deadline(watched_to_a_deadline: Watched) -> None:
     session, concluded = whole(watched_to_a_deadline)
-    watched_to_a_deadline.clock.start()
+    watched_to_a_deadline.watchdog.start()
     assert concluded.wait(PATIENCE)
     assert not session.flag.is_set()
 

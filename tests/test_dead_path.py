@@ -13,20 +13,17 @@ from chatproxy.upstreams.transport import dialer
 
 from .support import networks
 from .support.networks import Elsewhere
-from .support.waiting import wait_for
-from .test_upstream import (
+from .support.played import (
     EVENT,
     Calling,
     Connect,
     DeepSeek,
     Peer,
     before_the_headers,
-    connect,
     mid_stream,
     silent,
 )
-
-__all__ = ["connect"]
+from .support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not networks.can_be_made(), reason="needs root and iproute2")
 

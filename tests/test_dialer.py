@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from chatproxy.answers.abort import Line, Step, Unreachable
+from chatproxy.answers.abort import AbortHandle
 from chatproxy.errors import Aborted
 from chatproxy.upstreams.transport import dialer as dialer_module
-from chatproxy.upstreams.transport.dialer import DEAD_AFTER, Dialer, interleaved
+from chatproxy.upstreams.transport.dialer import DEAD_AFTER, Address, Dialer, interleaved
+from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
 from .support.another import Another
 from .support.servers import black_hole
@@ -26,18 +27,18 @@ from .support.waiting import PATIENCE, wait_for
 HOST = "several.test"
 
 
-def at(sockaddr: tuple[Any, ...]) -> tuple[Any, ...]:
+def at(sockaddr: tuple[Any, ...]) -> Address:
     """An address as ``getaddrinfo`` has it."""
     family = socket.AF_INET6 if ":" in sockaddr[0] else socket.AF_INET
     return (family, socket.SOCK_STREAM, 6, "", sockaddr)
 
 
 class Net:
-    """Places to connect to, and the addresses of the one name that there is."""
+    """Places to connect to; as a resolver, it knows one name, and addresses."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
-        self.addresses: list[tuple[Any, ...]] = []
+        self.addresses: list[Address] = []
 
     def listening(self, host: str = "127.0.0.1") -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -59,27 +60,17 @@ class Net:
     def leads_to(self, *sockaddrs: tuple[Any, ...]) -> None:
         self.addresses[:] = map(at, sockaddrs)
 
-    def getaddrinfo(self, host: str, *_: Any, **__: Any) -> list[Any]:
-        assert host == HOST
-        return list(self.addresses)
-
-
-@contextlib.contextmanager
-def net_in_place() -> Iterator[Net]:
-    genuine = socket.getaddrinfo
-    with contextlib.ExitStack() as stack:
-        net = Net(stack)
-        socket.getaddrinfo = net.getaddrinfo
-        try:
-            yield net
-        finally:
-            socket.getaddrinfo = genuine
+    def resolve(
+        self, handle: AbortHandle, host: str, port: int, timeout: float | None
+    ) -> list[Address]:
+        handle.check()
+        return list(self.addresses) if host == HOST else [at((host, port))]
 
 
 @pytest.fixture
 def net() -> Iterator[Net]:
-    with net_in_place() as net:
-        yield net
+    with contextlib.ExitStack() as stack:
+        yield Net(stack)
 
 
 @pytest.fixture
@@ -88,14 +79,14 @@ def in_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialer_module, "ATTEMPT_DELAY", PATIENCE * 6)
 
 
-def dial(dialer: Dialer, line: Line | None = None, timeout: float = PATIENCE) -> Any:
+def dial(dialer: Dialer, exchange: Exchange | None = None, timeout: float = PATIENCE) -> Any:
     """The address that was reached; the connection is closed."""
-    line = line or Line(on_sent=lambda: None)
+    exchange = exchange or Exchange()
     try:
-        with dialer.dial(line, HOST, 443, timeout) as sock:
+        with dialer.dial(exchange, HOST, 443, timeout) as sock:
             return sock.getpeername()
     finally:
-        line.close()
+        exchange.close()
 
 
 def test_the_families_take_turns_beginning_with_the_systems_first_choice() -> None:
@@ -112,7 +103,7 @@ def test_a_first_address_that_does_not_answer_costs_a_quarter_of_a_second_once(
 ) -> None:
     good = net.listening().getsockname()
     net.leads_to(net.silent(), net.silent(), good)
-    dialer = Dialer()
+    dialer = Dialer(net)
     begun = time.monotonic()
     assert dial(dialer) == good
     assert 0.5 <= time.monotonic() - begun < PATIENCE / 2
@@ -125,7 +116,7 @@ def test_the_address_that_won_is_not_preferred_for_ever(
 ) -> None:
     first, second = net.listening().getsockname(), net.listening().getsockname()
     net.leads_to(second)
-    dialer = Dialer()
+    dialer = Dialer(net)
     assert dial(dialer) == second
     net.leads_to(first, second)
     assert dial(dialer) == second
@@ -137,7 +128,7 @@ def test_the_address_that_won_is_not_preferred_for_ever(
 def test_an_address_that_won_and_is_no_longer_there_is_forgotten(
     net: Net, in_no_hurry: None
 ) -> None:
-    dialer = Dialer()
+    dialer = Dialer(net)
     for _ in range(2):
         good = net.listening().getsockname()
         net.leads_to(good)
@@ -149,19 +140,19 @@ def test_an_address_that_won_and_is_no_longer_there_is_forgotten(
 def test_after_a_refusal_the_next_address_is_tried_at_once(net: Net, refusing: str) -> None:
     good = net.listening().getsockname()
     net.leads_to(net.refusing(refusing), net.refusing(), good)
-    assert dial(Dialer()) == good
+    assert dial(Dialer(net)) == good
 
 
 def test_if_all_refuse_each_is_named(net: Net) -> None:
     net.leads_to(net.refusing(), net.refusing("::1"))
     with pytest.raises(Unreachable) as caught:
-        dial(Dialer())
+        dial(Dialer(net))
     assert str(caught.value) == "127.0.0.1 Connection refused; ::1 Connection refused"
 
 
 def test_a_name_without_an_address_is_a_failure(net: Net) -> None:
     with pytest.raises(Unreachable, match="no address"):
-        dial(Dialer())
+        dial(Dialer(net))
 
 
 def test_all_attempts_together_take_no_longer_than_the_time_that_is_given(
@@ -171,7 +162,7 @@ def test_all_attempts_together_take_no_longer_than_the_time_that_is_given(
     net.leads_to(*(net.silent() for _ in range(3)))
     begun = time.monotonic()
     with pytest.raises(Unreachable, match="timed out") as caught:
-        dial(Dialer(), timeout=0.1)
+        dial(Dialer(net), timeout=0.1)
     assert time.monotonic() - begun < PATIENCE / 2
     assert "127.0.0.1 does not answer" in str(caught.value)
 
@@ -185,7 +176,7 @@ def test_losers_and_failures_leave_nothing_open(net: Net, monkeypatch: pytest.Mo
     net.leads_to(net.silent(), net.refusing(), net.silent(), net.listening().getsockname())
     before = open_descriptors()
     for _ in range(5):
-        dial(Dialer())
+        dial(Dialer(net))
     assert open_descriptors() == before
 
 
@@ -198,43 +189,43 @@ def test_a_stop_ends_every_attempt_at_once(net: Net, monkeypatch: pytest.MonkeyP
 def stop_while(net: Net, running: int) -> None:
     """Stop when so many attempts are running; the call ends, and nothing stays open."""
     before, ended = open_descriptors(), list[BaseException]()
-    line = Line(on_sent=lambda: None)
+    exchange = Exchange()
 
     def connect() -> None:
         try:
-            dial(Dialer(), line, timeout=PATIENCE * 6)
+            dial(Dialer(net), exchange, timeout=PATIENCE * 6)
         except Aborted as error:
             ended.append(error)
 
     thread = threading.Thread(target=connect)
     thread.start()
-    wait_for(lambda: len(line._attempts) == running)
-    line.abort()
+    wait_for(lambda: open_descriptors() == before + running)
+    exchange.abort()
     thread.join(PATIENCE)
     assert len(ended) == 1
-    assert line._attempts == set()
     wait_for(lambda: open_descriptors() <= before)
 
 
 def a_race_under_gevent() -> None:
     dialer_module.ATTEMPT_DELAY = 0.01
-    with net_in_place() as net:
+    with contextlib.ExitStack() as stack:
+        net = Net(stack)
         good = net.listening().getsockname()
         net.leads_to(net.silent(), net.refusing(), good)
         import gevent
 
         turns = list[int]()
         counting = gevent.spawn(lambda: [gevent.sleep(0) or turns.append(1) for _ in range(10**6)])
-        dialer = Dialer()
+        dialer = Dialer(net)
         assert dial(dialer) == good
         assert turns, "other greenlets did not run"
         counting.kill()
         net.leads_to(net.silent(), net.silent())
-        dial_once(dialer)
+        dial_in_vain(dialer)
         stop_while(net, running=2)
 
 
-def dial_once(dialer: Dialer) -> None:
+def dial_in_vain(dialer: Dialer) -> None:
     with pytest.raises(Unreachable):
         dial(dialer, timeout=0.05)
 
@@ -255,21 +246,20 @@ def test_a_stop_at_any_moment_leaves_no_connection(
     """Either it comes first and the call ends, or the connection is there and it shuts that."""
     monkeypatch.setattr(dialer_module, "ATTEMPT_DELAY", 0.0005)
     net.leads_to(net.silent(), net.refusing(), net.listening().getsockname())
-    dice, dialer, before = random.Random(11), Dialer(), open_descriptors()
+    dice, before = random.Random(11), open_descriptors()
     for _ in range(60):
-        line = Line(on_sent=lambda: None)
-        timer = threading.Timer(dice.uniform(0, 0.003), line.abort)
+        exchange = Exchange()
+        timer = threading.Timer(dice.uniform(0, 0.003), exchange.abort)
         timer.start()
-        dialer._winners.clear()
         try:
-            sock = dialer.dial(line, HOST, 443, PATIENCE)
+            sock = Dialer(net).dial(exchange, HOST, 443, PATIENCE)
         except Aborted:
             pass
         else:
             with sock:
                 timer.join()
                 assert sock.recv(1) == b""
-        line.close()
+        exchange.close()
         timer.join()
     assert open_descriptors() == before
 
@@ -278,8 +268,8 @@ def test_a_stop_at_any_moment_leaves_no_connection(
 def test_a_dead_peer_is_noticed_within_half_a_minute(net: Net, host: str) -> None:
     """By probes if the connection is idle (it begins, then every few), else by what is not
     acknowledged."""
-    line = Line(on_sent=lambda: None)
-    with Dialer().dial(line, host, net.listening(host).getsockname()[1], PATIENCE) as sock:
+    exchange = Exchange()
+    with Dialer(net).dial(exchange, host, net.listening(host).getsockname()[1], PATIENCE) as sock:
         tcp = socket.IPPROTO_TCP
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         idle = sock.getsockopt(tcp, socket.TCP_KEEPIDLE)
@@ -288,12 +278,12 @@ def test_a_dead_peer_is_noticed_within_half_a_minute(net: Net, host: str) -> Non
         assert sock.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == DEAD_AFTER * 1000
         assert sock.getsockopt(tcp, socket.TCP_NODELAY) == 1
         assert sock.gettimeout() == PATIENCE
-    line.close()
+    exchange.close()
 
 
-def test_the_line_knows_what_was_tried_last(net: Net) -> None:
-    line = Line(on_sent=lambda: None)
+def test_the_exchange_knows_what_was_tried_last(net: Net) -> None:
+    exchange = Exchange()
     net.leads_to(net.refusing())
     with pytest.raises(Unreachable):
-        dial(Dialer(), line)
-    assert (line.step, line.peer) == (Step.CONNECT, f"{HOST}:443")
+        dial(Dialer(net), exchange)
+    assert (exchange.step, exchange.peer) == (Step.CONNECT, f"{HOST}:443")

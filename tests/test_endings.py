@@ -8,21 +8,21 @@ import json
 import socket
 import threading
 import time
-from unittest import mock
 
 import pytest
 import requests
 
 import chatproxy.observability.logs  # noqa: F401 - it listens from then on
-from chatproxy.answers.coroutines import run
-from chatproxy.answers.producer import produce
-from chatproxy.answers.session import Outcome, Phase, Reason
-from chatproxy.answers.watchdog import WHOLE_SECONDS, Clock
+from chatproxy.answers.question import Question
+from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey
+from chatproxy.answers.watchdog import WHOLE_SECONDS, Watchdog
+from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
-from chatproxy.errors import UpstreamError
+from chatproxy.errors import Aborted
+from chatproxy.upstreams.chunks import ChunkReader
 
 from .support.servers import chat, events, mute_listener, new_id
-from .support.sessions import new_session
+from .support.table import TablePeers, service_of
 from .support.waiting import wait_for
 
 KEY = "sk-0123456789abcdef"
@@ -373,18 +373,27 @@ def test_a_client_that_leaves_after_finish_reason_has_had_a_whole_answer(proxy):
 
 
 class Call:
-    """A call to DeepSeek that gives these pieces, and then nothing until it is aborted."""
+    """Gives these pieces, and then nothing until it is aborted."""
 
-    def __init__(self, *pieces):
+    def __init__(self, session, pieces):
+        self.session = session
         self.pieces = list(pieces)
+        self.chunks = ChunkReader()
         self.aborted = threading.Event()
 
-    def receive(self, take):
+    def open(self):
+        self.session.enter(Phase.WAITING)
+
+    def receive(self):
         while self.pieces:
-            if not take(self.pieces.pop(0)):
+            events = self.chunks.read(self.pieces.pop(0))
+            self.session.take(events, whole=self.chunks.seems_whole)
+            if self.session.log.full:
                 return False
         self.aborted.wait(10)
-        raise UpstreamError("The connection broke off.")
+        if self.session.flag.is_set():
+            raise Aborted
+        return True
         yield
 
     def abort(self):
@@ -393,27 +402,43 @@ class Call:
     def close(self):
         pass
 
-    drain = reported = no_stream = abort
+
+class Pieces:
+    """An upstream that answers with these pieces."""
+
+    def __init__(self, *pieces):
+        self.pieces = pieces
+
+    def call(self, question, session):
+        return Call(session, self.pieces)
+
+    def close(self):
+        pass
+
+
+KEY_OF_IT = SessionKey("", "session")
+
+
+def begin(*pieces, log_bytes=1000):
+    """An answer of these pieces: its session, and a reader of it."""
+    registry = Registry(Settings(log_bytes=log_bytes), object(), TablePeers())
+    reader = service_of(registry, Pieces(*pieces)).begin(KEY_OF_IT, Question(b"{}"), 0.0)
+    return registry.find(KEY_OF_IT), reader
 
 
 def test_a_reader_that_lags_behind_a_whole_answer_loses_nothing():
     """While it is waited for, the silence is not DeepSeek's."""
-    session = new_session(log_bytes=10)
-    session.enter(Phase.WAITING)
-    reader, call = session.log.reader(), Call(HI + STOP, USAGE)
-    clock = Clock(Settings.load({}, {}), mock.Mock(), mock.Mock())
-    producer = threading.Thread(target=run, args=(produce(session, call, mock.Mock()),))
-    producer.start()
+    session, reader = begin(HI + STOP, USAGE, log_bytes=10)
+    watchdog = Watchdog(300, 1800, list, [], lambda: True)
     wait_for(lambda: session.whole and session.quiet_since is None)
-    clock._check(session, time.monotonic() + 100)
-    assert not call.aborted.is_set()
+    watchdog.check(session, time.monotonic() + 100)
+    assert not session.concluded
     received = reader.read(1) + reader.read(10)
     wait_for(lambda: session.quiet_since is not None)
-    clock._check(session, session.quiet_since + WHOLE_SECONDS - 0.1)
-    assert not call.aborted.is_set()
-    clock._check(session, session.quiet_since + WHOLE_SECONDS)
-    assert call.aborted.is_set()
-    producer.join()
+    watchdog.check(session, session.quiet_since + WHOLE_SECONDS - 0.1)
+    assert not session.concluded
+    watchdog.check(session, session.quiet_since + WHOLE_SECONDS)
+    assert session.concluded
     while piece := reader.read(1):
         received += piece
     assert [each["id"] for each in events(received)] == ["1", "2", "3", "4"]
@@ -422,20 +447,16 @@ def test_a_reader_that_lags_behind_a_whole_answer_loses_nothing():
 
 
 def test_an_answer_whose_id_was_lost_says_so_and_is_not_called_aborted_by_its_client(caplog):
-    session = new_session()
-    session.enter(Phase.WAITING)
-    call, registry = Call(HI), mock.Mock()
-    producer = threading.Thread(target=run, args=(produce(session, call, registry),))
     with caplog.at_level("INFO", "chatproxy"):
-        producer.start()
+        session, _reader = begin(HI)
         wait_for(lambda: session.events == 1)
         session.cancel(Reason.LOST)
-        producer.join()
+        assert session.closed.wait(10)
     *_, stopped, done = events(session.log.reader().read(0))
     assert json.loads(stopped["data"])["reason"] == "lost"
     assert done["data"] == "[DONE]"
     assert "aborted by client" not in caplog.text
-    assert "session ended outcome=stopped" in caplog.text
+    assert "session_1 ended outcome=stopped" in caplog.text
 
 
 def openai_python(lines):

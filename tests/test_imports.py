@@ -20,9 +20,9 @@ PACKAGE = Path(chatproxy.__file__).parent
 FLOORS = [
     {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config"},
     {"answers"},
-    {"upstreams", "server", "cluster", "protocols"},
+    {"upstreams", "server", "cluster", "protocols", "observability"},
     {"service"},
-    {"web", "observability"},
+    {"web"},
     {"extension", "metrics"},
     {"app"},
     {"gunicorn_config"},
@@ -34,23 +34,9 @@ GROUND = FLOORS[0]
 
 #: Still to be turned round.
 UPHILL = {
-    ("answers.abort", "upstreams.transport.body"),
     ("answers.log", "server.direct_write"),
-    ("answers.producer", "cluster.registry"),
-    ("answers.producer", "server.direct_write"),
-    ("answers.producer", "server.disconnect"),
-    ("answers.producer", "upstreams.chat_completions"),
-    ("answers.producer", "upstreams.refusals"),
     ("answers.readers", "cluster.peers"),
     ("answers.readers", "server.direct_write"),
-    ("answers.watchdog", "cluster.registry"),
-    ("answers.watchdog", "cluster.remote_readers"),
-    ("server.shutdown", "cluster.local.control_socket"),
-    ("server.shutdown", "cluster.peers"),
-    ("server.shutdown", "cluster.registry"),
-    ("upstreams.transport.dialer", "server.resolver"),
-    ("web.native", "extension"),
-    ("web.page", "extension"),
 }
 
 #: What is imported by few modules alone.

@@ -115,7 +115,7 @@ TEXTS = st.text(st.characters(exclude_categories=()), max_size=300)
 KEYS = st.tuples(st.sampled_from(["id", "place"]), TEXTS, TEXTS)
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=100)
+@settings(max_examples=100)
 @given(one=KEYS, two=KEYS)
 def test_keys_of_any_strings_are_told_apart(
     shared: LocalPeers, one: LeaseKey, two: LeaseKey

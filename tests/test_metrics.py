@@ -22,7 +22,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 import chatproxy
-from chatproxy import signals
+from chatproxy import ConfigError, create_app, signals
 from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 from chatproxy.errors import UpstreamError
 from chatproxy.observability.families import FAMILIES, UPSTREAM_CODES
@@ -573,6 +573,30 @@ def test_an_application_without_chatproxy_has_no_metrics() -> None:
         init_app(Flask("chat"))
 
 
+def test_without_prometheus_client_it_counts_and_the_route_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Flask("chat")
+    with monkeypatch.context() as hidden:
+        hidden.setitem(sys.modules, "prometheus_client", None)
+        app.extensions["chatproxy"] = SimpleNamespace(metrics=Metrics(app))
+        answer(app)
+        assert caplog.text == ""
+        with pytest.raises(ConfigError, match=r"pip install 'chatproxy\[metrics\]'"):
+            init_app(app)
+    init_app(app)
+    assert value(app, "events_total") == 3
+
+
+def test_the_standalone_server_runs_without_prometheus_client(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    app = create_app({"DEEPSEEK_BASE_URL": "http://127.0.0.1:1"})
+    assert app.test_client().get("/metrics").status_code == 404
+    assert "There is no /metrics: " in caplog.text
+
+
 def test_a_registry_of_the_applications_own_can_have_them() -> None:
     app = new_app()
     registry = CollectorRegistry()
@@ -594,7 +618,7 @@ def test_the_application_can_still_choose_prometheus_clients_mode() -> None:
 _COUNTING = """
 import sys
 from flask import Flask
-from chatproxy import signals
+from chatproxy import ConfigError, create_app, signals
 from chatproxy.observability.metrics import Metrics
 app = Flask("chat")
 metrics = Metrics(app)

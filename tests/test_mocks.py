@@ -114,14 +114,6 @@ def test_a_mocked_redirect_is_not_followed(app: Flask, answer: Answer) -> None:
     assert asked() == 1
 
 
-def test_a_cookie_of_one_answer_is_not_sent_with_the_next_question(
-    app: Flask, answer: Answer
-) -> None:
-    answer(body=EVENT + DONE, **{"Set-Cookie": "a=b; Path=/"})
-    assert ask(app).data.endswith(DONE)
-    assert not list(app.extensions["chatproxy"].upstream._session.cookies)
-
-
 class Pausing(io.RawIOBase):
     """A body that pauses after its first event, until it is told to go on."""
 

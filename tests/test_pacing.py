@@ -7,94 +7,94 @@ from chatproxy.server.gunicorn.pacing import (
     SHARE,
     SLICE,
     TOLERANCE,
-    Pace,
-    Toll,
+    LeakyBucket,
+    Pacer,
 )
 
 MS = 0.001
 
 
-def run(paces, seconds, piece):
+def run(pacers, seconds, piece):
     """Let connections work in turn, each ``piece`` at a time, until the clock has gone so far.
 
     :returns: how long each has worked.
     """
-    now, worked = 0.0, [0.0 for _ in paces]
-    wakes = [0.0 for _ in paces]
+    now, worked = 0.0, [0.0 for _ in pacers]
+    wakes = [0.0 for _ in pacers]
     while now < seconds:
-        turn = min(range(len(paces)), key=wakes.__getitem__)
+        turn = min(range(len(pacers)), key=wakes.__getitem__)
         now = max(now, wakes[turn])
-        paces[turn].rest(now)
+        pacers[turn].rest(now)
         now += piece
         worked[turn] += piece
-        wakes[turn] = now + (paces[turn].work(now) or 0.0)
+        wakes[turn] = now + (pacers[turn].work(now) or 0.0)
     return worked
 
 
 def test_a_short_piece_of_work_goes_on_at_once():
-    assert Pace(Toll(), 0.0).work(0.5 * SLICE) is None
+    assert Pacer(LeakyBucket(), 0.0).work(0.5 * SLICE) is None
 
 
 def test_after_a_slice_a_connection_yields_without_a_pause():
-    assert Pace(Toll(), 0.0).work(1.1 * SLICE) == 0.0
+    assert Pacer(LeakyBucket(), 0.0).work(1.1 * SLICE) == 0.0
 
 
 def test_slices_add_up_until_the_connection_has_waited():
-    pace = Pace(Toll(), 0.0)
-    assert pace.work(0.6 * SLICE) is None
-    assert pace.work(1.2 * SLICE) == 0.0
-    pace.rest(1.2 * SLICE)
-    assert pace.work(1.8 * SLICE) is None
+    pacer = Pacer(LeakyBucket(), 0.0)
+    assert pacer.work(0.6 * SLICE) is None
+    assert pacer.work(1.2 * SLICE) == 0.0
+    pacer.rest(1.2 * SLICE)
+    assert pacer.work(1.8 * SLICE) is None
 
 
 def test_what_goes_beyond_the_burst_is_paid_for_by_sleeping():
-    pause = Pace(Toll(), 0.0).work(BURST + 10 * MS)
+    pause = Pacer(LeakyBucket(), 0.0).work(BURST + 10 * MS)
     assert pause is not None
     assert abs(pause - (10 * MS / SHARE - TOLERANCE)) < MS / 1000
 
 
 def test_a_greedy_connection_has_no_more_than_the_share_of_all_greedy_ones():
-    (worked,) = run([Pace(Toll(), 0.0)], seconds=2.0, piece=0.5 * MS)
+    (worked,) = run([Pacer(LeakyBucket(), 0.0)], seconds=2.0, piece=0.5 * MS)
     assert 0.9 * SHARE < worked / 2.0 < SHARE + REFILL + 0.02
 
 
 def test_a_hundred_greedy_connections_have_no_more_and_each_has_the_same():
-    toll = Toll()
-    worked = run([Pace(toll, 0.0) for _ in range(100)], seconds=10.0, piece=0.5 * MS)
+    bucket = LeakyBucket()
+    worked = run([Pacer(bucket, 0.0) for _ in range(100)], seconds=10.0, piece=0.5 * MS)
     beyond_the_burst = sum(worked) - 100 * BURST
     assert beyond_the_burst < (SHARE + 100 * REFILL + 0.02) * 10.0
     assert max(worked) < 2 * min(worked)
 
 
 def test_beside_greedy_ones_a_modest_connection_never_sleeps():
-    toll = Toll()
-    greedy, modest = Pace(toll, 0.0), Pace(toll, 0.0)
+    bucket = LeakyBucket()
+    greedy, modest = Pacer(bucket, 0.0), Pacer(bucket, 0.0)
     assert greedy.work(1.0)
     modest.rest(1.0)
     assert modest.work(1.0 + 0.9 * SLICE) is None
 
 
 def test_a_connection_that_works_little_for_ever_never_sleeps():
-    pace, now = Pace(Toll(), 0.0), 0.0
+    pacer, now = Pacer(LeakyBucket(), 0.0), 0.0
     for _ in range(1000):
-        pace.rest(now)
+        pacer.rest(now)
         now += 0.1 * MS
-        assert pace.work(now) is None
+        assert pacer.work(now) is None
         now += 100 * MS
 
 
 def test_a_request_is_charged_only_if_the_next_one_was_there_already():
-    waited, pipelined = Pace(Toll(), 0.0), Pace(Toll(), 0.0)
-    for pace in (waited, pipelined):
-        pace.serve(5 * SLICE)
+    waited, pipelined = Pacer(LeakyBucket(), 0.0), Pacer(LeakyBucket(), 0.0)
+    for pacer in (waited, pipelined):
+        pacer.serve(5 * SLICE)
     waited.rest(5 * SLICE)
     assert waited.work(5.1 * SLICE) is None
     assert pipelined.work(5.1 * SLICE) == 0.0
 
 
 def test_an_answer_of_an_hour_is_charged_as_a_short_one():
-    pace = Pace(Toll(), 0.0)
-    pace.serve(3600.0)
-    pause = pace.work(3600.0 + BURST)
+    pacer = Pacer(LeakyBucket(), 0.0)
+    pacer.serve(3600.0)
+    pause = pacer.work(3600.0 + BURST)
     assert pause is not None
     assert pause <= LONGEST / SHARE

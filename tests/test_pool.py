@@ -16,52 +16,50 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from urllib3.connection import HTTPConnection
 
-from chatproxy.answers.abort import Line
 from chatproxy.answers.coroutines import run
 from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
+from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import chat_completions as call_module
-from chatproxy.upstreams.chat_completions import UpstreamCall
-from chatproxy.upstreams.endpoint import Upstream
-from chatproxy.upstreams.transport import pool as connection_module
-from chatproxy.upstreams.transport.pool import current_line
+from chatproxy.upstreams.chat_completions import ChatCompletions
+from chatproxy.upstreams.transport import connection as connection_module
+from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 
-from .support.scripted import Scripted, chunk, requests_on, response
+from .support.pieces import call_for_pieces, whole
+from .support.played import DeepSeek, Peer, certificate
+from .support.scripted import Scripted, chunk, response
 from .support.sessions import new_session
 from .support.waiting import PATIENCE, wait_for
+
+pytestmark = pytest.mark.usefixtures("_plain_environment")
 
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_module, "FIRST_PAUSE", 0.001)
-
-
 @contextlib.contextmanager
-def pool_for(url: str) -> Iterator[Upstream]:
-    with contextlib.closing(Upstream(Settings(base_url=url, api_key="sk-test"))) as upstream:
+def pool_for(url: str) -> Iterator[ChatCompletions]:
+    with contextlib.closing(
+        ChatCompletions(Settings(base_url=url, api_key="sk-test"), ThreadedResolver())
+    ) as upstream:
         yield upstream
 
 
-def ask(upstream: Upstream, user: bytes, session: StreamSession | None = None) -> bytes:
+def ask(upstream: ChatCompletions, user: bytes, session: StreamSession | None = None) -> bytes:
     """All that this user is told, be it an answer or why there is none."""
     session = session or new_session()
-    call = UpstreamCall(upstream, user, session)
-    session.on_cancel(call.abort)
     told: list[bytes] = []
+    call = call_for_pieces(upstream, session, lambda piece: told.append(piece) is None, user)
     try:
-        run(call.receive(lambda piece: told.append(piece) is None))
+        run(whole(call))
     except UpstreamError as error:
         told.append(error.message.encode())
     except Aborted:
@@ -71,7 +69,7 @@ def ask(upstream: Upstream, user: bytes, session: StreamSession | None = None) -
     return b"".join(told)
 
 
-def ask_for(seconds: float, upstream: Upstream, user: bytes) -> bytes:
+def ask_for(seconds: float, upstream: ChatCompletions, user: bytes) -> bytes:
     """The same, stopped after so many seconds, as the idle timer does."""
     session = new_session()
     timer = threading.Timer(seconds, session.cancel, [Reason.IDLE])
@@ -156,7 +154,7 @@ class Following:
             self.followed += 1
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(st.lists(SCRIPTS, min_size=2, max_size=6))
 def test_no_answer_contains_a_byte_of_anothers(scripts: list[Script]) -> None:
     following = Following(scripts)
@@ -167,7 +165,7 @@ def test_no_answer_contains_a_byte_of_anothers(scripts: list[Script]) -> None:
             wait_for(lambda: following.followed == len(scripted.asked))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(
     st.lists(st.sampled_from([b"100 Continue", b"102 Processing", b"103 Early Hints"]), max_size=4)
 )
@@ -190,51 +188,31 @@ def test_an_answer_that_follows_interim_ones_late_is_given_to_who_asked(
 # --- the connection that is used again, and those that are not
 
 
-class Peer:
-    """The other end of one connection, which the test plays itself."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-        self._requests = requests_on(sock)
-
-    def request(self) -> bytes:
-        """The body of the next request."""
-        return next(self._requests)
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-
 class Played:
-    """A listening socket, with TLS or without, and an upstream that connects to it."""
+    """An upstream that is played, with TLS or without, and whoever asks it."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         self._stack = contextlib.ExitStack()
-        self._tls = tls
-        self._listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        self._listener.settimeout(PATIENCE)
-        address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.upstream = self._stack.enter_context(
-            pool_for(f"{'https' if tls else 'http'}://{address}")
-        )
+        deepseek = self._stack.enter_context(DeepSeek(tls))
+        self.accept = deepseek.accept
+        self.upstream = self._stack.enter_context(pool_for(deepseek.url))
         self.aside = self._stack.enter_context(ThreadPoolExecutor(4))
-
-    def accept(self) -> Peer:
-        sock = self._stack.enter_context(self._listener.accept()[0])
-        sock.settimeout(PATIENCE)
-        if self._tls is not None:
-            sock = self._stack.enter_context(self._tls.wrap_socket(sock, server_side=True))
-        return Peer(sock)
 
     def asking(self, user: bytes) -> Future[bytes]:
         """What this user will be told."""
         return self.aside.submit(ask, self.upstream, user)
 
+    def asked(self) -> tuple[Future[bytes], Peer]:
+        """What the first user will be told, and the connection on which that was asked."""
+        asking, peer = self.asking(b"user 1"), self.accept()
+        peer.request()
+        return asking, peer
+
     def another_is_answered(self, *expected: Peer) -> bool:
         """Whether the next call is answered on one of these connections, else on a new one."""
         asking = self.asking(b"user 2")
         peer = expected[0] if expected else self.accept()
-        assert peer.request() == b"user 2"
+        assert peer.request()[1] == b"user 2"
         peer.send(response(b"<user 2>"))
         return asking.result(PATIENCE) == b"<user 2>"
 
@@ -242,29 +220,10 @@ class Played:
         self._stack.close()
 
 
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def certified(ca: trustme.CA) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("127.0.0.1").configure_cert(context)
-    return context
-
-
 @pytest.fixture(params=["plain", "tls"])
-def played(
-    request: pytest.FixtureRequest,
-    ca: trustme.CA,
-    certified: ssl.SSLContext,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Played]:
-    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    with contextlib.closing(Played(certified if request.param == "tls" else None)) as played:
+def played(request: pytest.FixtureRequest, trusted: trustme.CA) -> Iterator[Played]:
+    tls = certificate(trusted, "127.0.0.1") if request.param == "tls" else None
+    with contextlib.closing(Played(tls)) as played:
         yield played
 
 
@@ -287,9 +246,7 @@ IN_ORDER = {
 def test_a_connection_is_used_again_after_an_answer_that_was_read_whole(
     played: Played, answer: str
 ) -> None:
-    asking = played.asking(b"user 1")
-    peer = played.accept()
-    peer.request()
+    asking, peer = played.asked()
     peer.send(IN_ORDER[answer])
     asking.result(PATIENCE)
     assert played.another_is_answered(peer)
@@ -308,9 +265,7 @@ OVER = {
 def test_a_connection_with_something_over_is_not_used_again(
     played: Played, answer: str, over: str
 ) -> None:
-    asking = played.asking(b"user 1")
-    peer = played.accept()
-    peer.request()
+    asking, peer = played.asked()
     peer.send(IN_ORDER[answer] + OVER[over])
     assert b"again" not in asking.result(PATIENCE)
     assert played.another_is_answered()
@@ -320,9 +275,7 @@ def test_a_connection_with_something_over_is_not_used_again(
 def test_a_connection_on_which_something_comes_in_the_pool_is_not_used_again(
     played: Played, over: str
 ) -> None:
-    asking = played.asking(b"user 1")
-    peer = played.accept()
-    peer.request()
+    asking, peer = played.asked()
     peer.send(response(FIRST))
     assert asking.result(PATIENCE) == FIRST
     peer.send(OVER[over])
@@ -386,9 +339,7 @@ def test_what_the_upstream_has_written_is_noticed_though_it_is_held_back() -> No
 
 
 def test_the_answer_after_early_hints_is_the_answer(played: Played) -> None:
-    asking = played.asking(b"user 1")
-    peer = played.accept()
-    peer.request()
+    asking, peer = played.asked()
     for early in (EARLY, b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 100 Go\r\n\r\n", EARLY * 2):
         peer.send(early)
         time.sleep(0.01)
@@ -400,9 +351,7 @@ def test_what_comes_while_a_request_is_made_is_no_answer_to_it(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last look is just before the request is sent; then it is sent on another connection."""
-    asking = played.asking(b"user 1")
-    peer = played.accept()
-    peer.request()
+    asking, peer = played.asked()
     peer.send(response(FIRST))
     assert asking.result(PATIENCE) == FIRST
 
@@ -418,9 +367,7 @@ def test_what_comes_while_a_request_is_made_is_no_answer_to_it(
 
 def test_a_connection_is_not_kept_for_long(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "KEPT_SECONDS", 0.0)
-    asking = played.asking(b"user 1")
-    peer = played.accept()
-    peer.request()
+    asking, peer = played.asked()
     peer.send(response(FIRST))
     assert asking.result(PATIENCE) == FIRST
     assert played.another_is_answered()
@@ -436,7 +383,7 @@ def test_who_reads_by_way_of_urllib3_keeps_the_rule_too(
     played: Played, answer: str, over: bytes, read: str
 ) -> None:
     def ask_by_urllib3() -> bytes:
-        current_line.set(Line(on_sent=lambda: None))
+        current_exchange.set(Exchange())
         found = played.upstream.send(played.upstream.prepare(b"user 1"))
         if read == "content":
             return bytes(found.content)

@@ -21,8 +21,8 @@ import pytest
 import trustme
 
 from chatproxy.answers.coroutines import Coroutine, Readable, run
-from chatproxy.server.event_loop import Coroutines
-from chatproxy.upstreams.transport.body import Body
+from chatproxy.server.event_loop import CoroutineRunner
+from chatproxy.upstreams.transport.response import Response
 
 from .support.another import Another
 from .support.many import MANY, Many, pair, wait
@@ -147,7 +147,7 @@ def check_contexts() -> None:
     with pair() as (one, to_one), pair() as (two, to_two):
         for name, ours in (("one", one), ("two", two)):
             token = VARIABLE.set(name)
-            Coroutines().spawn(look(name, ours))
+            CoroutineRunner().spawn(look(name, ours))
             VARIABLE.reset(token)
         for length in (1, 2):
             wait_for(lambda length=length: min(map(len, seen.values())) == length)
@@ -168,7 +168,7 @@ class Task:
         self._error: BaseException | None = None
         #: The greenlets (or threads) before and after the wait.
         self.ran_in: list[Any] = []
-        Coroutines().spawn(self._run())
+        CoroutineRunner().spawn(self._run())
 
     def _run(self) -> Coroutine[None]:
         self.ran_in.append(current())
@@ -270,7 +270,7 @@ def a_coroutine_may_wait_again_after_an_error_and_for_other_things() -> None:
                 yield Readable(ours, Steps(ours))
             waits.append("end")
 
-        Coroutines().spawn(coroutine())
+        CoroutineRunner().spawn(coroutine())
         theirs.sendall(b"a")
         wait_for(lambda: waits == ["first", "second"])
         theirs.sendall(b"a")
@@ -292,7 +292,7 @@ def a_coroutine_goes_on_in_the_same_turn_of_the_loop() -> None:
             yield Readable(ours, step)
             order.append("the coroutine")
 
-        Coroutines().spawn(coroutine())
+        CoroutineRunner().spawn(coroutine())
         wait_for(lambda: ours.gettimeout() == 0.0)
         theirs.sendall(b"a")
         wait_for(lambda: len(order) == 2)
@@ -366,7 +366,7 @@ def steps_that_take_long_do_not_add_up_in_a_turn() -> None:
     """Nor does one go twice before all have gone, nor a light one wait for long."""
     import gevent
 
-    coroutines, order, over = Coroutines(), list[int](), list[bool]()
+    coroutines, order, over = CoroutineRunner(), list[int](), list[bool]()
     with ExitStack() as stack:
         pairs = [stack.enter_context(pair()) for _ in range(21)]
 
@@ -409,7 +409,7 @@ def what_a_reader_holds_is_given_without_another_byte() -> None:
         def coroutine() -> Coroutine[None]:
             yield Readable(ours, step, lambda: bool(held))
 
-        Coroutines().spawn(coroutine())
+        CoroutineRunner().spawn(coroutine())
         while held:
             gevent.sleep(1e-6)
             turns.append(len(held))
@@ -443,7 +443,7 @@ def one_in_a_hurry_goes_before_all_others() -> None:
 
 
 def a_fork_waits_by_itself() -> None:
-    coroutines, steps = Coroutines(), list[bytes]()
+    coroutines, steps = CoroutineRunner(), list[bytes]()
     with pair() as (ours, theirs):
         coroutines.spawn(wait(ours, lambda: steps.append(ours.recv(100)) is not None))
         wait_for(lambda: ours.gettimeout() == 0.0)
@@ -517,7 +517,7 @@ def what_tls_within_tls_has_decoded_already_is_taken() -> None:
 def a_body_in_one_record_with_its_head_is_taken() -> None:
     with tls_pair(as_usual) as (tls, peer):
         peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 12000\r\n\r\n" + b"x" * 12_000)
-        body, pieces = Body(tls), []
+        body, pieces = Response(tls), []
         body.begin()
 
         def step() -> bool:

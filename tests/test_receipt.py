@@ -100,7 +100,7 @@ WILD = st.recursive(
 )
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=500)
+@settings(max_examples=500)
 @given(
     fields=st.fixed_dictionaries(
         {},

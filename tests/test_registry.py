@@ -41,10 +41,9 @@ from chatproxy.errors import (
     TooManySessions,
     UpstreamError,
 )
-from chatproxy.service import Library
 
 from .support.another import Another
-from .support.table import Table, TablePeers, sit_down
+from .support.table import Table, TablePeers, service_of, sit_down
 from .support.waiting import PATIENCE, HandClock, in_a_thread, wait_for
 
 SENDER = object()
@@ -801,13 +800,14 @@ QUESTIONS = st.dictionaries(
 )
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@settings(max_examples=300)
 @given(QUESTIONS)
 def test_any_question_has_an_answer(question: dict[str, object]) -> None:
     registry = new_registry()
     session = registry.claim(SessionKey("ada", "session_1"))
     finish_when_cancelled(registry, session)
-    answer = RpcDispatcher(registry, Library(registry).remote_readers).dispatch(question)
+    dispatcher = RpcDispatcher(registry, service_of(registry).remote_readers)
+    answer = dispatcher.dispatch(question)
     assert isinstance(json.loads(json.dumps(answer))["state"], str)
     meant = (question.get("ask"), question.get("owner"), question.get("id"))
     assert session.flag.is_set() == (meant == ("cancel", "ada", "session_1"))
@@ -946,7 +946,7 @@ def test_a_stop_that_asks_while_its_session_begins_is_not_told_that_it_is_not_th
 ) -> None:
     table, begun = Table(), list[StreamSession]()
     here, there = new_registry(table=table), new_registry(table=table)
-    here._peers.take(("id", "", "session_1"))
+    table.holders["id", "", "session_1"] = next(iter(table.members))  # here
 
     def begin() -> None:
         monkeypatch.setattr(here.coordinator, "take", lambda *_args, **_options: None)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from chatproxy.answers.abort import Line, Unreachable
+from chatproxy.answers.abort import AbortHandle
 from chatproxy.errors import Aborted
-from chatproxy.server.resolver import PLACES, Resolver
+from chatproxy.server.resolver import PLACES, ThreadedResolver
 
 from .support.another import Another
 from .support.waiting import PATIENCE, wait_for
@@ -48,15 +48,17 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
 class Asking:
     """Somebody who waits for a name, in a thread."""
 
-    def __init__(self, resolver: Resolver, host: str, timeout: float = PATIENCE * 3) -> None:
-        self.line = Line(on_sent=lambda: None)
+    def __init__(
+        self, resolver: ThreadedResolver, host: str, timeout: float = PATIENCE * 3
+    ) -> None:
+        self.handle = AbortHandle()
         self._ended: queue.Queue[Any] = queue.Queue()
         self._thread = threading.Thread(target=self._ask, args=(resolver, host, timeout))
         self._thread.start()
 
-    def _ask(self, resolver: Resolver, host: str, timeout: float) -> None:
+    def _ask(self, resolver: ThreadedResolver, host: str, timeout: float) -> None:
         try:
-            self._ended.put(resolver.resolve(self.line, host, 443, timeout))
+            self._ended.put(resolver.resolve(self.handle, host, 443, timeout))
         except Exception as error:
             self._ended.put(error)
 
@@ -66,11 +68,11 @@ class Asking:
         return ended
 
     def stop(self) -> None:
-        self.line.abort()
+        self.handle.abort()
         assert isinstance(self.end(), Aborted)
 
 
-def hanging(resolver: Resolver, names: Names, count: int) -> list[Asking]:
+def hanging(resolver: ThreadedResolver, names: Names, count: int) -> list[Asking]:
     """So many look-ups that hang."""
     asking = [Asking(resolver, f"hang{number}.test") for number in range(count)]
     wait_for(lambda: len(names.asked) >= min(count, PLACES))
@@ -79,21 +81,20 @@ def hanging(resolver: Resolver, names: Names, count: int) -> list[Asking]:
 
 @pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7"])
 def test_an_address_is_not_looked_up(names: Names, address: str) -> None:
-    ((family, *_, found),) = Resolver().resolve(Line(on_sent=lambda: None), address, 443, 1.0)
+    ((family, *_, found),) = ThreadedResolver().resolve(AbortHandle(), address, 443, 1.0)
     assert (found, names.asked) == ((address, 443), [])
     assert family == (socket.AF_INET6 if ":" in address else socket.AF_INET)
 
 
 @pytest.mark.parametrize("name", ["none.test", "a" * 64 + ".test", "a..test"])
 def test_what_cannot_be_resolved_is_said_in_the_resolvers_words(names: Names, name: str) -> None:
-    with pytest.raises(Unreachable) as caught:
-        Resolver().resolve(Line(on_sent=lambda: None), name, 443, PATIENCE)
-    assert str(caught.value)
+    with pytest.raises(OSError, match=r"not known|label"):
+        ThreadedResolver().resolve(AbortHandle(), name, 443, PATIENCE)
 
 
 def test_look_ups_that_hang_and_were_stopped_do_not_hold_up_the_next(names: Names) -> None:
     """All but one of the places are taken by look-ups that nobody waits for any more."""
-    resolver = Resolver()
+    resolver = ThreadedResolver()
     for asking in hanging(resolver, names, PLACES - 1):
         asking.stop()
     assert Asking(resolver, "good.test").end() == FOUND
@@ -101,18 +102,18 @@ def test_look_ups_that_hang_and_were_stopped_do_not_hold_up_the_next(names: Name
 
 
 def test_past_the_bound_a_look_up_waits_for_a_place_and_then_fails_clearly(names: Names) -> None:
-    resolver = Resolver()
+    resolver = ThreadedResolver()
     stopped = hanging(resolver, names, PLACES)
     for asking in stopped:
         asking.stop()
     late = Asking(resolver, "good.test", timeout=0.05).end()
-    assert isinstance(late, Unreachable)
+    assert isinstance(late, OSError)
     assert "no place" in str(late)
     assert "good.test" not in names.asked
 
 
 def test_a_stop_ends_the_wait_for_a_place(names: Names) -> None:
-    resolver = Resolver(places=1)
+    resolver = ThreadedResolver(places=1)
     first = hanging(resolver, names, 1)[0]
     Asking(resolver, "hang2.test").stop()
     first.stop()
@@ -120,7 +121,7 @@ def test_a_stop_ends_the_wait_for_a_place(names: Names) -> None:
 
 def test_a_place_that_gets_free_goes_to_whoever_has_waited_longest(names: Names) -> None:
     """Those who have given up are passed over, and no look-up is made for them."""
-    resolver = Resolver(places=1)
+    resolver = ThreadedResolver(places=1)
     first = hanging(resolver, names, 1)[0]
     Asking(resolver, "gone.test").stop()
     second = Asking(resolver, "good.test")
@@ -133,7 +134,7 @@ def test_a_place_that_gets_free_goes_to_whoever_has_waited_longest(names: Names)
 
 def test_a_look_up_that_takes_too_long_is_given_up_in_time(names: Names) -> None:
     begun = time.monotonic()
-    failure = Asking(Resolver(), "hang.test", timeout=0.05).end()
+    failure = Asking(ThreadedResolver(), "hang.test", timeout=0.05).end()
     assert time.monotonic() - begun < PATIENCE / 2
     assert str(failure) == "timed out after 0.05 s"
 
@@ -141,7 +142,7 @@ def test_a_look_up_that_takes_too_long_is_given_up_in_time(names: Names) -> None
 def test_a_thread_that_cannot_be_started_is_a_failure_and_gives_its_place_back(
     names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolver, line = Resolver(places=1), Line(on_sent=lambda: None)
+    resolver, handle = ThreadedResolver(places=1), AbortHandle()
 
     def fail(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -149,9 +150,9 @@ def test_a_thread_that_cannot_be_started_is_a_failure_and_gives_its_place_back(
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", fail)
         for _ in range(3):
-            with pytest.raises(Unreachable, match="new thread"):
-                resolver.resolve(line, "good.test", 443, PATIENCE)
-    assert resolver.resolve(line, "good.test", 443, PATIENCE) == FOUND
+            with pytest.raises(OSError, match="new thread"):
+                resolver.resolve(handle, "good.test", 443, PATIENCE)
+    assert resolver.resolve(handle, "good.test", 443, PATIENCE) == FOUND
 
 
 UNDER_GEVENT = """
@@ -187,7 +188,7 @@ def the_systems_look_ups_hang() -> Callable[[], None]:
 
 def many_stopped_look_ups() -> None:
     let_go = the_systems_look_ups_hang()
-    resolver = Resolver()
+    resolver = ThreadedResolver()
     for count in (12, PLACES - 13):
         stopped = [Asking(resolver, f"hang{number}.test") for number in range(count)]
         time.sleep(0)
@@ -208,7 +209,7 @@ def test_under_gevent_hanging_look_ups_hold_up_nobody() -> None:
 
 def a_function_in_its_place() -> None:
     socket.getaddrinfo = names = Names()
-    resolver = Resolver()
+    resolver = ThreadedResolver()
     for asking in hanging(resolver, names, PLACES - 1):
         asking.stop()
     assert Asking(resolver, "good.test").end() == FOUND
@@ -223,7 +224,7 @@ def an_unpatched_one() -> None:
 
     socket.getaddrinfo = monkey.get_original("socket", "getaddrinfo")
     let_go = the_systems_look_ups_hang()
-    asking = Asking(Resolver(), "hang.test")
+    asking = Asking(ThreadedResolver(), "hang.test")
     time.sleep(0.01)  # the loop goes on
     asking.stop()
     let_go()

@@ -293,7 +293,7 @@ def test_workers_of_another_user_know_it_from_their_master() -> None:
 
 
 def test_what_the_kernel_tells_of_a_master_is_for_its_user_alone() -> None:
-    assert directories._secret(os.getppid()) == Path(f"/proc/{os.getppid()}/auxv").read_bytes()
+    assert Path(f"/proc/{os.getppid()}/auxv").read_bytes()
     if os.geteuid() == 0:
         with an_ordinary_user(), pytest.raises(PermissionError):
             Path(f"/proc/{os.getppid()}/auxv").read_bytes()
@@ -573,13 +573,12 @@ def test_whoever_waits_for_the_lock_of_a_directory_that_is_exchanged_gets_that_o
 
 def test_a_lock_that_cannot_be_had_is_given_up_in_time(folder: Path) -> None:
     run_dir, another = RunDir(str(folder / "run")), RunDir(str(folder / "run"))
-    # There must be time left to answer a Stop within its two seconds.
-    assert run_dir_module._LOCK_SECONDS < 2
     with another.locked():
         begun = time.monotonic()
         with pytest.raises(PeersUnavailable) as caught, run_dir.locked():
             pytest.fail("two have the lock")
-        assert time.monotonic() - begun >= run_dir_module._LOCK_SECONDS
+        # There must be time left to answer a Stop within its two seconds.
+        assert 0.5 < time.monotonic() - begun < 2
     assert caught.value.retry_after == 1
     with run_dir.locked():
         pass

@@ -212,7 +212,7 @@ def start_in(shared, deepseek, logs, *options, config=True):
 
 def test_with_our_settings_the_workers_meet_before_the_first_request(shared, deepseek, logs):
     with start_in(shared, deepseek, logs, "--workers", "3") as server:
-        sockets = wait_for(lambda: len(found := list(shared.glob("*/*.sock"))) == 3 and found)
+        sockets = wait_for(lambda: len(found := list(shared.glob("[!.]*/*.sock"))) == 3 and found)
         (run_dir,) = run_dirs(shared)
         assert {path.parent for path in sockets} == {run_dir}
         # Nobody could have made it before.

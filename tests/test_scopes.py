@@ -260,7 +260,7 @@ def test_tenants_that_each_worker_makes_in_another_order_do_not_meet(
         assert deepseek.entries(session_id)[-1]["peer_gone_at"] is None or named
         assert named or acme.stop(0, session_id) == 200
         deepseek.gone(session_id)
-        warnings = server.log().count("was made amid a request, and has no name")
+        warnings = server.log().count("was made during a request, and has no name")
         assert warnings == (0 if named else 2)
         assert acme.count("chatproxy_stop_seconds_count") == 1
         kept = {each.name for each in (tmp_path / "r" / "metrics").glob("*")}

@@ -19,7 +19,7 @@ from chatproxy import ChatProxy
 from chatproxy.answers.shares import SlotPool
 from chatproxy.config import Settings
 from chatproxy.server import capabilities as servers
-from chatproxy.server.capabilities import Server, shortcomings, threads_of
+from chatproxy.server.capabilities import ServerCapabilities, shortcomings, threads_of
 
 from .support.servers import ROOT, Client, DeepSeek, Proxy, new_id
 from .support.waiting import wait_for
@@ -175,7 +175,7 @@ def test_whoever_is_refused_for_another_reason_has_taken_no_thread(deepseek: Dee
             raise ValueError
 
     pool = SlotPool(1)
-    app.extensions["chatproxy"].server._pool = pool
+    app.extensions["chatproxy"].server._threads = pool
     client, json = app.test_client(), {"messages": [{"role": "user"}], "simulate": {"tokens": 1}}
     for _ in range(2):
         assert client.get("/api/chat/stream/unknown").status_code == 404
@@ -247,12 +247,12 @@ def test_a_late_patch_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_is_looked_at_once_in_each_process(caplog: pytest.LogCaptureFixture) -> None:
-    server = Server(Settings())
+    server = ServerCapabilities(Settings())
     environ = {"SERVER_SOFTWARE": "other", "wsgi.multithread": False}
     for _ in range(3):
-        server.meet(environ)
+        server.inspect(environ)
     [record] = caplog.records
-    assert record.getMessage().endswith("docs/servers.md tells which servers can do it all.")
+    assert record.getMessage().endswith("See docs/servers.md for servers that can do it all.")
 
 
 def test_waitress_tells_its_threads() -> None:
@@ -270,7 +270,7 @@ def test_waitress_tells_its_threads() -> None:
     ("kind", "sentence"),
     [
         ("gunicorn-sync", "This server takes one request at a time"),
-        ("gunicorn-preload", "gevent has patched after requests was imported"),
+        ("gunicorn-preload", "gevent patched after requests had been imported"),
         ("gunicorn-plain", None),
         ("gunicorn", None),
         ("gunicorn-pywsgi", None),

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from chatproxy.answers.shares import Shares, SlotPool
@@ -20,7 +19,6 @@ STEPS = st.lists(
 )
 
 
-@hypothesis_settings(derandomize=True, deadline=None, database=None)
 @given(STEPS)
 def test_the_sizes_and_the_largest_are_right_after_any_steps(
     steps: list[tuple[bool, int, str, int]],

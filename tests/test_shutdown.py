@@ -1,11 +1,17 @@
 """A server that is told to stop lets running answers end, and can still be told to stop them."""
 
+import gc
 import json
+import os
 import signal
+import weakref
 from pathlib import Path
 
 import pytest
 import requests
+
+from chatproxy.answers.drain import Drain
+from chatproxy.server.shutdown import Shutdown
 
 from .support.servers import Proxy, chat, events, new_id
 from .support.waiting import wait_for
@@ -99,3 +105,69 @@ def test_the_application_can_keep_what_came_until_the_shutdown(start, deepseek, 
     client.read_until(b"id: 5\n")
     assert proxy.stop() == 0
     assert Path(kept).read_text().startswith("stopped amber birch")
+
+
+# ---- the signal, without a server ---------------------------------------------------------------
+
+
+class ToldDrain(Drain):
+    """A drain that notes when it begins, and whether it fails."""
+
+    def __init__(self, told, error=None):
+        super().__init__()
+        self._told = told
+        self._error = error
+
+    def run(self, grace):
+        self._told.append("drain")
+        super().run(grace)
+        if self._error:
+            raise self._error
+
+
+@pytest.fixture
+def told():
+    """What was called, in its order; the server's own handler of SIGTERM is "server"."""
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append("server"))
+    yield told
+    signal.signal(signal.SIGTERM, before)
+
+
+def listen(told, *, others=(), is_ready=lambda: False, grace=0.1, error=None):
+    drain = ToldDrain(told, error)
+    shutdown = Shutdown(
+        drain, others=lambda: others, is_another_ready=is_ready, close=[], grace=grace
+    )
+    shutdown.listen()
+    return shutdown
+
+
+def test_a_worker_that_is_alone_drains_before_the_server_hears_of_the_signal(told):
+    _kept = listen(told)
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait_for(lambda: "server" in told)
+    assert told == ["drain", "server"]
+
+
+def test_a_worker_that_is_replaced_already_drains_when_the_server_has_closed_its_socket(told):
+    _kept = listen(told, others=["new"], is_ready=lambda: True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait_for(lambda: len(told) == 2)
+    assert told == ["server", "drain"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_server_hears_of_the_signal_though_the_drain_fails(told):
+    _kept = listen(told, error=RuntimeError("drain"))
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait_for(lambda: "server" in told)
+    assert told == ["drain", "server"]
+
+
+def test_an_application_that_is_garbage_is_neither_kept_alive_nor_waited_for(told):
+    shutdown = weakref.ref(listen(told))
+    gc.collect()
+    assert shutdown() is None
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait_for(lambda: told == ["server"])

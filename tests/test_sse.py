@@ -96,19 +96,18 @@ def by_the_book(stream: bytes) -> list[bytes]:
     return blocks
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(streams, cut_points)
 def test_every_split_of_a_stream_gives_the_same_blocks(stream: bytes, points: list[int]) -> None:
     assert decode(cut(stream, points)) == by_the_book(stream)
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 @given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=2).map(b"".join)))
 def test_what_looks_like_whole_events_gives_the_blocks_that_it_is(pieces: list[bytes]) -> None:
     assert decode(pieces) == by_the_book(b"".join(pieces))
 
 
-@settings(deadline=None)
 @given(streams)
 def test_a_stream_in_single_bytes_gives_the_same_blocks(stream: bytes) -> None:
     assert decode(stream[i : i + 1] for i in range(len(stream))) == by_the_book(stream)
@@ -122,7 +121,6 @@ def test_whole_events_in_one_piece_have_no_bound_but_a_long_one_among_them_has()
         decode([many[0] + b"\n\n", long + b"\n\n"])
 
 
-@settings(deadline=None)
 @given(streams)
 def test_empty_pieces_change_nothing(stream: bytes) -> None:
     pieces = [b""] + [part for i in range(len(stream)) for part in (stream[i : i + 1], b"")]
@@ -342,7 +340,6 @@ def test_an_event_of_our_own_survives_the_wire(data: dict[str, object]) -> None:
     assert json.loads(sse.data_of(decoded)) == data
 
 
-@settings(deadline=None)
 @given(st.lists(events | st.none(), max_size=10), st.sampled_from(OWN_COMMENTS), cut_points)
 def test_whatever_is_written_is_read_again(
     blocks: list[bytes | None], comment: bytes, points: list[int]

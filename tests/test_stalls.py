@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chatproxy.server.stalled_clients import StallWatch
+from chatproxy.server.stalled_clients import StalledClients
 
 from .support.waiting import wait_for
 
@@ -85,7 +85,7 @@ def write_on(sock: socket.socket) -> tuple[threading.Thread, list[OSError]]:
 def test_whoever_is_blocked_in_writing_is_freed(ends: tuple[socket.socket, socket.socket]) -> None:
     ours, _theirs = ends
     writer, errors = write_on(ours)
-    StallWatch(TIMEOUT).watch(ours.fileno())
+    StalledClients(TIMEOUT).watch(ours.fileno())
     writer.join(10)
     assert isinstance(errors[0], BrokenPipeError)
 
@@ -95,7 +95,7 @@ def test_a_client_that_takes_a_little_now_and_then_stays(
 ) -> None:
     ours, theirs = ends
     writer, errors = write_on(ours)
-    StallWatch(TIMEOUT).watch(ours.fileno())
+    StalledClients(TIMEOUT).watch(ours.fileno())
     end = time.monotonic() + 5 * TIMEOUT
     while time.monotonic() < end:
         assert theirs.recv(20_000)
@@ -110,7 +110,7 @@ def test_a_client_that_has_nothing_to_take_stays(
     unix_pair: Callable[[], tuple[socket.socket, socket.socket]],
 ) -> None:
     ours, theirs = ends
-    watch = StallWatch(TIMEOUT)
+    watch = StalledClients(TIMEOUT)
     watch.watch(ours.fileno())
     other, _its_peer = unix_pair()
     fill(other)
@@ -129,7 +129,7 @@ def test_a_socket_that_has_come_in_the_place_of_a_closed_one_is_let_alone(
     new, _its_peer = unix_pair()
     fill(ours)
     fill(new)
-    watch = StallWatch(TIMEOUT)
+    watch = StalledClients(TIMEOUT)
     watch.watch(ours.fileno())
     os.dup2(new.fileno(), ours.fileno())
     last, _peer = unix_pair()
@@ -146,7 +146,7 @@ def test_the_thread_ends_with_the_last_socket(ends: tuple[socket.socket, socket.
         return any(thread.name == "chatproxy-stalls" for thread in threading.enumerate())
 
     wait_for(lambda: not runs(), message="the end of the threads of other tests")
-    watch = StallWatch(0.1)
+    watch = StalledClients(0.1)
     watch.watch(ours.fileno())
     assert runs()
     ours.close()

@@ -3,28 +3,25 @@
 import asyncio
 from collections import defaultdict
 
-import pytest
-
 from .support import storm
 from .support.servers import DeepSeek, Proxy, new_id
 from .support.waiting import wait_for
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_a_storm_of_500_sessions_leaves_nothing_behind(kind, logs, seed):
+def test_a_storm_of_sessions_leaves_nothing_behind(kind, logs):
     # A DeepSeek of its own: connections of others would be in its count too.
     with (
         DeepSeek(logs("deepseek")) as deepseek,
         Proxy(kind, deepseek.url, logs(kind), CHATPROXY_CONNECT_TIMEOUT=20) as proxy,
     ):
-        _storm(kind, proxy, deepseek, seed)
+        _storm(kind, proxy, deepseek)
 
 
-def _storm(kind, proxy, deepseek, seed):
+def _storm(kind, proxy, deepseek):
     proxy.start(new_id(), simulate={"rate": 0, "tokens": 1}).read_answer()
     before, connected = _resources(proxy, deepseek)
 
-    sessions = storm.plan(seed, 500, f"storm-{kind}-{seed}")
+    sessions = storm.plan(1, 200, f"storm-{kind}")
     asyncio.run(storm.run(proxy.port, sessions))
 
     proxy.wait_until_empty()

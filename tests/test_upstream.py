@@ -11,7 +11,6 @@ import email.utils
 import errno
 import gzip
 import os
-import queue
 import socket
 import ssl
 import threading
@@ -27,85 +26,83 @@ import requests
 import trustme
 from responses import RequestsMock
 
-from chatproxy.answers.abort import Line
+from chatproxy.answers.abort import AbortHandle
 from chatproxy.answers.coroutines import Coroutine, run
+from chatproxy.answers.question import Question
 from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
+from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams import endpoint as upstream_module
-from chatproxy.upstreams.chat_completions import LONGEST_PAUSE, UpstreamCall
-from chatproxy.upstreams.endpoint import Upstream
-from chatproxy.upstreams.transport.pool import current_line
+from chatproxy.upstreams.chat_completions import (
+    LONGEST_PAUSE,
+    ChatCompletionCall,
+    ChatCompletions,
+)
+from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 
 from .support.another import Another
 from .support.many import MANY, Many
+from .support.pieces import whole
+from .support.played import (
+    BODY,
+    DONE,
+    EVENT,
+    FAR,
+    KEY,
+    Calling,
+    Connect,
+    DeepSeek,
+    Peer,
+    Resolver,
+    before_the_headers,
+    certificate,
+    mid_stream,
+    new_call,
+    silent,
+)
 from .support.servers import black_hole
 from .support.sessions import new_session
 from .support.waiting import PATIENCE, wait_for
 
-KEY = "sk-0123456789abcdef"
-FAR = "http://deepseek.example"
+pytestmark = pytest.mark.usefixtures("_plain_environment")
+
 TRIES = 3
-BODY = b'{"messages": [{"role": "user", "content": "Hello"}], "stream": true}'
-EVENT = b'data: {"n": 1}\n\n'
-DONE = b"data: [DONE]\n\n"
-Connect = Callable[..., Upstream]
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that the machine sets for its proxies and certificates; short pauses."""
-    for name in os.environ:
-        if name.upper().endswith(("_PROXY", "_CA_BUNDLE")) or name == "NETRC":
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(call_module, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Makes upstreams that are closed after the test."""
-    with contextlib.ExitStack() as stack:
-
-        def connect(base_url: str = FAR, **settings: Any) -> Upstream:
-            upstream = Upstream(Settings(api_key=KEY, base_url=base_url, **settings))
-            stack.callback(upstream.close)
-            return upstream
-
-        yield connect
+def deepseek(played: DeepSeek) -> DeepSeek:
+    return played
 
 
-def new_call(upstream: Upstream, session: StreamSession | None = None) -> UpstreamCall:
-    session = session or new_session()
-    call = UpstreamCall(upstream, BODY, session)
-    session.on_cancel(call.abort)
-    return call
-
-
-def failure_of(call: UpstreamCall) -> UpstreamError:
+def failure_of(call: ChatCompletionCall) -> UpstreamError:
     with pytest.raises(UpstreamError) as caught:
-        pieces_of(call)
+        run(whole(call))
     call.close()
     return caught.value
 
 
-def pieces_of(call: UpstreamCall) -> list[bytes]:
-    """All that comes."""
-    pieces: list[bytes] = []
+class FirstPiece:
+    """Takes one piece at a time; the rest is left."""
 
-    def take(piece: bytes) -> bool:
-        pieces.append(piece)
-        return True
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
 
-    assert run(call.receive(take))
-    return pieces
+    def __call__(self, piece: bytes) -> bool:
+        self.pieces.append(piece)
+        return False
 
 
-def one_piece_of(call: UpstreamCall) -> bytes:
-    """What comes first; the rest is left."""
-    pieces: list[bytes] = []
-    run(call.receive(lambda piece: pieces.append(piece) is not None))
-    return pieces[0]
+def begun_call(
+    upstream: ChatCompletions, session: StreamSession | None = None
+) -> ChatCompletionCall:
+    """A call of which the first piece has come."""
+    first = FirstPiece()
+    call = new_call(upstream, session, first)
+    assert not run(whole(call))
+    assert first.pieces == [EVENT]
+    return call
 
 
 # --- what DeepSeek's answers become
@@ -116,18 +113,6 @@ def mocked() -> Iterator[RequestsMock]:
     """Answers in DeepSeek's place without a network."""
     with RequestsMock() as mock:
         yield mock
-
-
-class PausesNoted(threading.Event):
-    """A flag that is not waited for; the pauses are only written down."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pauses: list[float | None] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.pauses.append(timeout)
-        return False
 
 
 def answer_with(mocked: RequestsMock, status: int, **details: Any) -> None:
@@ -325,19 +310,21 @@ def test_a_later_try_may_succeed(connect: Connect, mocked: RequestsMock) -> None
     answer_with(mocked, 503)
     answer_with(mocked, 200, body=requests.ConnectionError())
     answer_with(mocked, 200, body=EVENT + DONE)
-    assert b"".join(pieces_of(new_call(connect()))) == EVENT + DONE
+    pieces: list[bytes] = []
+    assert run(whole(new_call(connect(), take=lambda piece: pieces.append(piece) is None)))
+    assert b"".join(pieces) == EVENT + DONE
     assert [call.request.body for call in mocked.calls] == [BODY] * 3
 
 
-def pauses_after(
-    connect: Connect, mocked: RequestsMock, retry_after: str | None
-) -> list[float | None]:
-    session = new_session()
-    session.flag = noted = PausesNoted()
+def pauses_after(connect: Connect, mocked: RequestsMock, retry_after: str | None) -> list[float]:
+    """The pauses between all tries, none of which is taken."""
+    pauses = list[float]()
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     answer_with(mocked, 503, headers=headers)
-    failure_of(UpstreamCall(connect(), BODY, session))
-    return noted.pauses
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(AbortHandle, "sleep", lambda _handle, pause: pauses.append(pause))
+        failure_of(new_call(connect()))
+    return pauses
 
 
 @pytest.mark.parametrize("seconds", ["7", " 20 "])
@@ -351,7 +338,7 @@ def test_the_pause_may_be_given_as_a_date(connect: Connect, mocked: RequestsMock
     date = email.utils.formatdate(time.time() + 10, usegmt=True)
     pauses = pauses_after(connect, mocked, date)
     assert len(pauses) == TRIES - 1
-    assert all(pause is not None and 5 <= pause <= 10 for pause in pauses)
+    assert all(5 <= pause <= 10 for pause in pauses)
 
 
 @pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5", "٣", "0"])
@@ -363,7 +350,7 @@ def test_without_a_usable_wish_the_pauses_grow(
 ) -> None:
     monkeypatch.setattr(call_module, "FIRST_PAUSE", 4.0)
     first, second = pauses_after(connect, mocked, retry_after)
-    assert 2.0 <= (first or 0) <= 4.0 <= (second or 0) <= 8.0
+    assert 2.0 <= first <= 4.0 <= second <= 8.0
 
 
 def test_who_asks_for_too_long_a_pause_is_not_waited_for(
@@ -386,142 +373,6 @@ def test_a_stop_ends_the_pause_between_two_tries(connect: Connect, mocked: Reque
 # --- a real peer
 
 
-class Peer:
-    """One accepted connection, seen from DeepSeek's end."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-
-    def request(self) -> tuple[str, bytes]:
-        """The head and the body of the next request."""
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            byte = self.socket.recv(1)
-            assert byte, f"the peer left amid {head!r}"
-            head += byte
-        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
-        body = b""
-        while len(body) < int(fields.get("Content-Length", 0)):
-            piece = self.socket.recv(1 << 20)
-            assert piece, "the peer left amid the body"
-            body += piece
-        return head.decode(), body
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def begin(self, *fields: str) -> None:
-        lines = ["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *fields]
-        self.send("\r\n".join([*lines, "", ""]).encode())
-
-    def chunk(self, data: bytes) -> None:
-        self.send(b"%x\r\n%b\r\n" % (len(data), data))
-
-    def answer(self, *fields: str) -> None:
-        """A whole answer, after which the connection can be used again."""
-        self.request()
-        self.begin(*fields)
-        self.chunk(EVENT + DONE)
-        self.send(b"0\r\n\r\n")
-
-    def sees_the_end(self) -> bool:
-        """Whether the other side has closed; waits for it."""
-        try:
-            while self.socket.recv(65536):
-                continue
-        except ConnectionError:
-            return True
-        except ssl.SSLError:  # closed without TLS's goodbye
-            return True
-        return True
-
-
-class DeepSeek:
-    """A listening socket whose connections the test itself serves."""
-
-    def __init__(
-        self, tls: ssl.SSLContext | None = None, listener: socket.socket | None = None
-    ) -> None:
-        self._stack = contextlib.ExitStack()
-        self._tls = tls
-        self._listener = self._stack.enter_context(
-            listener or socket.create_server(("127.0.0.1", 0))
-        )
-        self._listener.settimeout(PATIENCE)
-        scheme = "https" if tls else "http"
-        self.url = "{}://{}:{}".format(scheme, *self._listener.getsockname())
-
-    def accept(self) -> Peer:
-        return Peer(self.secured(self.accept_plain()) if self._tls else self.accept_plain())
-
-    def accept_plain(self) -> socket.socket:
-        sock = self._stack.enter_context(self._listener.accept()[0])
-        sock.settimeout(PATIENCE)
-        return sock
-
-    def secured(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> socket.socket:
-        context = tls or self._tls
-        assert context is not None
-        return self._stack.enter_context(context.wrap_socket(sock, server_side=True))
-
-    def is_left_alone(self) -> bool:
-        """Whether no connection waits to be accepted."""
-        self._listener.setblocking(False)
-        try:
-            self._listener.accept()[0].close()
-        except BlockingIOError:
-            return True
-        finally:
-            self._listener.settimeout(PATIENCE)
-        return False
-
-    def __enter__(self) -> DeepSeek:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-
-class Calling:
-    """A call that runs in a thread, as a producer's does."""
-
-    def __init__(self, upstream: Upstream) -> None:
-        self.session = new_session()
-        self.call = new_call(upstream, self.session)
-        self.pieces: queue.Queue[bytes] = queue.Queue()
-        self.error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            run(self.call.receive(lambda piece: self.pieces.put(piece) is None))
-        except Exception as error:
-            self.error = error
-        finally:
-            self.call.close()
-
-    def piece(self) -> bytes:
-        return self.pieces.get(timeout=PATIENCE)
-
-    def join(self) -> Exception | None:
-        """What the call ended with; None for an answer that was read to its end."""
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
-        return self.error
-
-    def stop(self) -> None:
-        """Cancel, and see that the call ends by that."""
-        assert self.session.cancel(Reason.USER)
-        assert isinstance(self.join(), Aborted)
-
-
-@pytest.fixture
-def deepseek() -> Iterator[DeepSeek]:
-    with DeepSeek() as deepseek:
-        yield deepseek
-
-
 def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSeek) -> None:
     calling = Calling(connect(deepseek.url + "/v1"))
     peer = deepseek.accept()
@@ -537,7 +388,9 @@ def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSe
 
 
 def test_without_a_key_no_authorization_is_sent(deepseek: DeepSeek) -> None:
-    with contextlib.closing(Upstream(Settings(base_url=deepseek.url))) as upstream:
+    with contextlib.closing(
+        ChatCompletions(Settings(base_url=deepseek.url), ThreadedResolver())
+    ) as upstream:
         calling = Calling(upstream)
         head, _ = deepseek.accept().request()
         calling.stop()
@@ -662,16 +515,22 @@ def aside() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def test_the_rest_of_an_answer_is_not_waited_for_any_longer_than_is_said(
+def fall_silent_after_done(deepseek: DeepSeek) -> Peer:
+    peer = begin_and_fall_silent(deepseek)
+    peer.chunk(DONE)
+    return peer
+
+
+def test_the_end_of_the_body_is_not_waited_for_without_end(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
-    call = new_call(connect(deepseek.url))
-    aside.submit(begin_and_fall_silent, deepseek)
-    assert one_piece_of(call) == EVENT
+    call = connect(deepseek.url).call(Question(BODY), new_session())
+    peer = aside.submit(fall_silent_after_done, deepseek)
+    assert run(whole(call))
     begun = time.monotonic()
-    call.drain(0.05)
-    assert time.monotonic() - begun < PATIENCE
     call.close()
+    assert time.monotonic() - begun < PATIENCE
+    assert peer.result(PATIENCE).sees_the_end()
 
 
 # --- the pool
@@ -725,13 +584,13 @@ def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
 ) -> None:
     """The bytes that had come before are read; the socket under them is shut."""
     upstream = connect(deepseek.url)
-    line = Line(on_sent=lambda: None)
-    current_line.set(line)
+    exchange = Exchange()
+    current_exchange.set(exchange)
     answered = aside.submit(lambda: deepseek.accept().answer())
     response = upstream.send(upstream.prepare(b"{}"))
     used = response.raw.connection
     answered.result(PATIENCE)
-    line.abort()
+    exchange.abort()
     assert response.content.endswith(DONE)
     assert used.sock is None
 
@@ -739,9 +598,8 @@ def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
 def test_a_call_that_is_closed_amid_its_answer_closes_the_connection(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
-    call = new_call(connect(deepseek.url))
     peer = aside.submit(begin_and_fall_silent, deepseek)
-    assert one_piece_of(call) == EVENT
+    call = begun_call(connect(deepseek.url))
     call.close()
     assert peer.result(PATIENCE).sees_the_end()
 
@@ -761,26 +619,6 @@ def test_cookies_are_not_kept(connect: Connect, deepseek: DeepSeek) -> None:
 # --- an abort in every phase
 
 
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def trusted(ca: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """An authority that the environment names."""
-    path = tmp_path / "ca.pem"
-    ca.cert_pem.write_to_path(path)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
-    return ca
-
-
-def certificate(ca: trustme.CA, host: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(host).configure_cert(context)
-    return context
-
-
 @pytest.fixture(params=["plain", "tls"])
 def either(request: pytest.FixtureRequest) -> Iterator[DeepSeek]:
     """DeepSeek without and with TLS."""
@@ -791,22 +629,8 @@ def either(request: pytest.FixtureRequest) -> Iterator[DeepSeek]:
         yield deepseek
 
 
-def before_the_headers(peer: Peer, calling: Calling) -> None:
-    wait_for(lambda: calling.session.phase is Phase.WAITING)
-
-
 def amid_the_headers(peer: Peer, calling: Calling) -> None:
     peer.send(b"HTTP/1.1 200 OK\r\nX-Field: ")
-
-
-def silent(peer: Peer, calling: Calling) -> None:
-    peer.begin()
-
-
-def mid_stream(peer: Peer, calling: Calling) -> None:
-    peer.begin()
-    peer.chunk(EVENT)
-    assert calling.piece() == EVENT
 
 
 def amid_a_chunk(peer: Peer, calling: Calling) -> None:
@@ -839,13 +663,12 @@ def test_what_came_before_the_abort_and_was_not_read_is_not_given_any_more(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
     session = new_session()
-    call = new_call(connect(deepseek.url), session)
     peer = aside.submit(begin_and_fall_silent, deepseek)
-    assert one_piece_of(call) == EVENT
+    call = begun_call(connect(deepseek.url), session)
     peer.result(PATIENCE).chunk(EVENT)
     session.cancel(Reason.USER)
     with pytest.raises(Aborted):
-        one_piece_of(call)
+        run(call.receive())
     call.close()
 
 
@@ -873,38 +696,6 @@ def test_an_abort_amid_the_connecting(connect: Connect, monkeypatch: pytest.Monk
         assert connecting.wait(PATIENCE)
         calling.stop()
     assert calling.session.phase is Phase.CONNECTING
-
-
-class Resolver:
-    """A look-up of names that takes as long as the test wants."""
-
-    def __init__(self, found: list[Any] | Exception) -> None:
-        self.asked: queue.Queue[str] = queue.Queue()
-        self.go_on = threading.Event()
-        self._found = found
-
-    def __call__(self, host: str, *_: Any, **__: Any) -> list[Any]:
-        self.asked.put(host)
-        self.go_on.wait(PATIENCE * 6)
-        if isinstance(self._found, Exception):
-            raise self._found
-        return self._found
-
-
-@pytest.fixture
-def resolve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Resolver]]:
-    """Puts a resolver in place; it lets go of everybody at the end."""
-    resolvers: list[Resolver] = []
-
-    def put(*addresses: tuple[str, int], error: Exception | None = None) -> Resolver:
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", each) for each in addresses]
-        resolvers.append(Resolver(error or found))
-        monkeypatch.setattr(socket, "getaddrinfo", resolvers[-1])
-        return resolvers[-1]
-
-    yield put
-    for resolver in resolvers:
-        resolver.go_on.set()
 
 
 def test_an_abort_amid_the_look_up_of_the_name(
@@ -960,7 +751,7 @@ def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
     call = new_call(connect(deepseek.url), session)
     session.cancel(Reason.USER)
     with pytest.raises(Aborted):
-        pieces_of(call)
+        run(whole(call))
     call.close()
     assert deepseek.is_left_alone()
 
@@ -968,12 +759,12 @@ def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
 def the_abort_of_one_beside_many() -> None:
     many, session, ended = Many(), new_session(), list[int]()
     with DeepSeek() as deepseek:
-        upstream = Upstream(Settings(api_key=KEY, base_url=deepseek.url))
+        upstream = ChatCompletions(Settings(api_key=KEY, base_url=deepseek.url), ThreadedResolver())
         call = new_call(upstream, session)
 
         def receive() -> Coroutine[None]:
             with pytest.raises(Aborted):
-                yield from call.receive(lambda _piece: True)
+                yield from whole(call)
             ended.append(len(many.steps))
             call.close()
 
@@ -1041,12 +832,12 @@ def test_a_certificate_of_an_authority_from_the_environment_is_accepted(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "another.example"])
 def test_a_certificate_that_cannot_be_verified_is_refused(
-    connect: Connect, request: pytest.FixtureRequest, ca: trustme.CA, host: str
+    connect: Connect, request: pytest.FixtureRequest, authority: trustme.CA, host: str
 ) -> None:
     """Neither one of an unknown authority, nor a known one's for another host."""
     if host != "127.0.0.1":
         request.getfixturevalue("trusted")
-    with DeepSeek(certificate(ca, host)) as deepseek:
+    with DeepSeek(certificate(authority, host)) as deepseek:
         calling = Calling(connect(deepseek.url))
         with contextlib.suppress(ssl.SSLError, ConnectionError):
             deepseek.accept()

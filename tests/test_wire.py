@@ -30,10 +30,10 @@ from werkzeug.wsgi import ClosingIterator
 from chatproxy import sse
 from chatproxy.answers import log as answer_log
 from chatproxy.answers.log import AnswerLog
-from chatproxy.answers.producer import Follower
 from chatproxy.server.direct_write import Outlet, Wire, lending
-from chatproxy.upstreams.transport.body import ChunkDecoder
+from chatproxy.upstreams.transport.http1 import ChunkDecoder
 from chatproxy.web import native as views
+from chatproxy.web.event_stream import Follower
 
 from .support.servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id
 from .support.waiting import PATIENCE, wait_for
@@ -347,7 +347,7 @@ appended = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     appended,
     st.lists(st.sampled_from([1, 7, 1000, 65536]), min_size=1, max_size=4).map(

@@ -16,6 +16,7 @@ class Plan:
     """How much is measured. Times are seconds, rates are events per second and stream.
 
     :param rounds: how often all is measured; once is enough of a relay that is far slower.
+    :param fresh: whether a relay has a fresh process for each measure, or one in each round.
     :param warm_up: how long streams flow before they are measured.
     :param warm_up_answers: how many a process has given before anything is measured of it.
     :param streams: for what is measured beside many streams; 0 where they are not held.
@@ -27,6 +28,7 @@ class Plan:
     """
 
     rounds: int = 3
+    fresh: bool = True
     warm_up: float = 2.0
     warm_up_answers: int = 500
     span: float = 3.0
@@ -73,6 +75,7 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     rounds=1,
+    fresh=False,
     warm_up=0.1,
     warm_up_answers=20,
     span=0.3,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,14 +69,15 @@ class Rounds:
     ) -> None:
         """Another relay is the first in each."""
         first = (number - 1) % max(1, len(self._relays))
-        subjects = [
-            self._subject(relay, upstream, folder)
-            for relay in (*self._relays[first:], *self._relays[:first])
-            if number <= self._plan.of(relay.name).rounds
-        ]
-        for measure in measures:
-            if wanted := [subject for subject in subjects if self._applies(measure, subject)]:
-                self._turn(measure, wanted, number)
+        with ExitStack() as stack:
+            subjects = [
+                stack.enter_context(self._subject(relay, upstream, folder))
+                for relay in (*self._relays[first:], *self._relays[:first])
+                if number <= self._plan.of(relay.name).rounds
+            ]
+            for measure in measures:
+                if wanted := [subject for subject in subjects if self._applies(measure, subject)]:
+                    self._turn(measure, wanted, number)
         for subject in subjects:
             self.results.points.setdefault(subject.relay.name, []).extend(subject.points)
 
@@ -106,11 +108,13 @@ class Rounds:
         relay = subject.relay.name
         subject.notes.clear()
         try:
-            with subject:
-                found = measure.take(subject)
+            found = measure.take(subject)
         except FAILURES as error:
+            subject.end()
             self._lose(measure, relay, number, error)
             return
+        if self._plan.fresh:
+            subject.end()
         subject.found.update(found)
         self.results.add(relay, number, found)
         if subject.notes:

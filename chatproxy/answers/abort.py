@@ -1,77 +1,63 @@
-"""The line of one call to DeepSeek: what is open now, and how to shut it from any thread.
+"""AbortHandle: how a call is ended from outside, whatever it waits for.
 
-Ending a blocked ``requests`` call from outside by ``response.close()`` does not work: under gevent
-it raises, under threads it blocks, and before the headers there is no response at all. What works
-everywhere is to shut the *socket* down; the blocked reader then comes back by itself. So every
-call to DeepSeek has a ``Line``: it is handed each socket before that connects, and ``abort`` shuts
-them all down. From the moment that one of them is connected until the request is sent, the line
-keeps a duplicate of its descriptor: that reaches the connection under any layer that is put on top
-(a TLS handshake detaches the socket it was given), and can't be closed or used again by somebody
-else in the meantime. From then on the socket itself will do, which knows when it is closed.
+``response.close()`` can't end a blocked ``requests`` call: under gevent it raises, under threads it
+blocks, and before the headers there is no response to close. So nobody closes anything from
+outside. Whoever waits says how this wait is ended, by an ``abort_fn`` (the idea is trio's).
+``abort`` calls it, and the waiter comes back by itself and closes what it has opened:
 
-The line also knows at which step the call is: whether the upstream can have got the request, and
-what to tell the operators if the step fails.
+    what is waited for                      what its abort_fn does
+    the look-up of a name                   puts an answer into the queue
+    connections that are being made         shuts their sockets down
+    handshakes, the request, the answer     shuts the connection down
+    the event loop's next step of a read    has that step taken before others
+    the pause before another try            sets an event
+
+Rules:
+
+* A handle belongs to one coroutine, which alone waits. Any thread may call ``abort``,
+  ``interrupt`` and ``check``; the rest is the owner's.
+* After ``abort`` nothing begins: ``attach`` raises ``Aborted`` from then on. So a moment between
+  two waits needs no abort_fn.
+* An abort_fn is called under the handle's lock, and not after it is detached. So what it refers
+  to, such as a descriptor, may be closed as soon as it is detached, and not before. It must not
+  block, raise, or use the handle.
+* An abort_fn may be called when its wait has not quite begun. Either that ends the wait all the
+  same, as the shutdown of a connected socket does, or the owner calls ``check`` once more.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 
 from ..errors import Aborted
-from ..sockets import shut_down
-from ..upstreams.transport.body import Body
+
+AbortFn = Callable[[], None]
 
 
-class Step(str, Enum):
-    """What a call does until its answer begins. The values are part of log lines."""
+class AbortHandle:
+    """Ends whatever one call waits for."""
 
-    LOOK_UP = "look-up"
-    CONNECT = "connect"
-    PROXY = "proxy"
-    TLS = "TLS"
-    SEND = "send"
-    #: The request has been written whole: from here on it may have been processed.
-    ANSWER = "answer"
-
-
-class Unreachable(OSError):
-    """A step failed before the request could be sent. The text says why, for operators."""
-
-
-class Line:
-    """The way to DeepSeek of one call: what is open now, and how to shut it.
-
-    :param on_sent: called each time that a request has been sent.
-    """
-
-    def __init__(self, on_sent: Callable[[], None]) -> None:
-        self._on_sent = on_sent
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: Set once this call may have no socket any more.
+        self._abort_fns: list[AbortFn] = []
+        #: Whether ``abort`` has been called. It stays so.
         self.aborted = False
-        self.step = Step.LOOK_UP
-        #: With whom this step is done: a host, with its port if there is one.
-        self.peer = ""
-        self._attempts: set[socket.socket] = set()
-        self._duplicate: int | None = None
-        self._socket: socket.socket | None = None
-        #: The answer that came on it last, where there is one.
-        self.body: Body | None = None
-        self._wake: Callable[[], None] | None = None
 
     def abort(self) -> None:
-        """Shut every socket down and end every wait, now and later. Never blocks or raises."""
+        """End every wait, now and later. Never blocks or raises."""
         with self._lock:
             self.aborted = True
-            for descriptor in self._descriptors():
-                shut_down(descriptor)
-            if self._wake is not None:
-                self._wake()
+            self._call_all()
+
+    def interrupt(self) -> None:
+        """End every present wait. Never blocks or raises.
+
+        The owner may go on: it can still read what had come before its connection was shut down.
+        """
+        with self._lock:
+            self._call_all()
 
     def check(self) -> None:
         """See that the call is still wanted.
@@ -81,87 +67,46 @@ class Line:
         if self.aborted:
             raise Aborted
 
-    def begin(self) -> None:
-        """Begin a try: nothing is open, nothing has come."""
-        self.body = None
-        self.enter(Step.LOOK_UP, "")
+    def attach(self, abort_fn: AbortFn) -> None:
+        """Have ``abort`` call this, too.
 
-    def enter(self, step: Step, peer: str) -> None:
-        """Note which step begins, and with whom."""
-        self.step, self.peer = step, peer
+        :raises Aborted: if ``abort`` came first.
+        """
+        with self._lock:
+            self.check()
+            self._abort_fns.append(abort_fn)
+
+    def detach(self, abort_fn: AbortFn) -> None:
+        """Call this no more. Nothing happens if it is not attached."""
+        with self._lock:
+            if abort_fn in self._abort_fns:
+                self._abort_fns.remove(abort_fn)
 
     @contextmanager
-    def waiting(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Have ``abort`` call ``wake``, which ends a wait that has no socket.
+    def waiting(self, abort_fn: AbortFn) -> Iterator[None]:
+        """Attach an abort_fn for the wait that is the body of this ``with``.
 
-        :raises Aborted: if ``abort`` came before or meanwhile.
+        :raises Aborted: if ``abort`` came before or meanwhile, whatever error came of that.
         """
-        with self._lock:
-            self.check()
-            self._wake = wake
+        self.attach(abort_fn)
         try:
             yield
+        except Exception:
+            self.check()
+            raise
         finally:
-            with self._lock:
-                self._wake = None
+            self.detach(abort_fn)
         self.check()
 
-    def attempt(self, sock: socket.socket) -> None:
-        """Make ``sock``, which is about to be connected, one of those that ``abort`` shuts.
+    def sleep(self, seconds: float) -> None:
+        """Wait so long.
 
-        :raises Aborted: if ``abort`` came first.
+        :raises Aborted: as soon as ``abort`` is called.
         """
-        with self._lock:
-            self.check()
-            self._attempts.add(sock)
+        over = threading.Event()
+        with self.waiting(over.set):
+            over.wait(seconds)
 
-    def give_up(self, sock: socket.socket) -> None:
-        """Close a socket that was attempted."""
-        with self._lock:
-            self._attempts.discard(sock)
-            sock.close()
-
-    def choose(self, sock: socket.socket) -> None:
-        """Go on with ``sock``, which is connected, and whatever layers are put on it.
-
-        :raises Aborted: if ``abort`` came first.
-        """
-        with self._lock:
-            self.check()
-            self._release()
-            self._duplicate = os.dup(sock.fileno())
-            self._attempts.discard(sock)
-
-    def connected(self, sock: socket.socket, peer: str) -> None:
-        """Go on with one on which the request can be sent: nothing is put upon it any more.
-
-        :param peer: who gets the request, which may be beyond a proxy.
-        :raises Aborted: if ``abort`` came first.
-        """
-        with self._lock:
-            self._release()
-            self.check()
-            self._socket = sock
-        self.enter(Step.SEND, peer)
-
-    def sent(self) -> None:
-        """Note that the request has been written whole."""
-        self.enter(Step.ANSWER, self.peer)
-        self._on_sent()
-
-    def close(self) -> None:
-        """Let go of the socket."""
-        with self._lock:
-            self._release()
-
-    def _descriptors(self) -> Iterator[int]:
-        yield from (sock.fileno() for sock in self._attempts)
-        if self._duplicate is not None:
-            yield self._duplicate
-        elif self._socket is not None and (descriptor := self._socket.fileno()) >= 0:
-            yield descriptor
-
-    def _release(self) -> None:
-        if self._duplicate is not None:
-            os.close(self._duplicate)
-        self._duplicate = self._socket = None
+    def _call_all(self) -> None:
+        for abort_fn in self._abort_fns:
+            abort_fn()

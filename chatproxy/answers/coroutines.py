@@ -1,9 +1,9 @@
-"""Coroutines: code that waits for bytes, and whoever takes its steps meanwhile.
+"""Coroutines: code that waits for bytes without a thread or greenlet of its own.
 
 A coroutine is a generator that yields a ``Readable`` when it has to wait. Whoever runs it calls
-``Readable.step`` each time that there is something to read, and goes on with the coroutine when a
-step returns False. ``run`` does so in the present thread, on a socket that blocks;
-``server.event_loop`` does so for thousands at once, under gevent.
+``Readable.step`` each time that there is something to read, and resumes the coroutine when a step
+returns False, or raises in it what a step has raised. ``run`` does so in the present thread, on a
+socket that blocks. ``server.event_loop`` does so for thousands at once, under gevent.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import ssl
 from collections.abc import Callable, Generator
 from typing import Protocol, TypeVar
 
-#: What a socket that does not block says if it has nothing.
+#: What a socket that does not block raises if it has nothing to read yet.
 NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Hurried(Protocol):
-    """A wait that can be looked at before others."""
+    """A wait of the event loop, which can be given a turn before others."""
 
     def hurry(self) -> None:
         """Take the next step soon. May be called by any thread."""
 
 
 class Readable:
-    """What to wait for: ``step`` is called, now and each time that there is something to read.
+    """What to wait for.
 
-    It reads from ``sock``, once, and must not wait for anything else, nor take more than a few
-    milliseconds. When it returns False the coroutine goes on; what it raises is raised there.
-    Meanwhile, under gevent, ``sock`` does not block.
-
+    :param sock: what is read. Under gevent it does not block while this is waited for.
+    :param step: called now, and each time that there is something to read; returns whether the wait
+        goes on. It reads from ``sock`` once, waits for nothing else, and takes a few milliseconds
+        at the most. What it raises, other than ``NOTHING_YET``, is raised in the coroutine.
     :param has_more: tells after a step whether another can be taken without a read from ``sock``.
     """
 
@@ -45,13 +45,13 @@ class Readable:
         self.sock = sock
         self.step = step
         self.has_more = has_more
-        #: What the event loop has of it, while it is the event loop's.
+        #: The event loop's wait for it, while there is one.
         self.wait: Hurried | None = None
 
     def hurry(self) -> None:
-        """Have the next step taken before those of others; for a socket that was shut.
+        """Have the next step taken before those of others, because the socket was shut down.
 
-        May be called by any thread, and also where nobody waits any more.
+        May be called by any thread. Nothing happens if nobody waits any more.
         """
         if (wait := self.wait) is not None:
             wait.hurry()
@@ -62,7 +62,7 @@ Coroutine = Generator[Readable, None, _T]
 
 
 def run(coroutine: Coroutine[_T]) -> _T:
-    """Run a coroutine in this thread, which waits; return its value."""
+    """Run a coroutine in this thread, which does the waiting; return the coroutine's value."""
     error: BaseException | None = None
     try:
         while True:
@@ -81,5 +81,5 @@ def run(coroutine: Coroutine[_T]) -> _T:
 
 
 def resume(coroutine: Coroutine[object], error: BaseException | None) -> Readable:
-    """Go on with a coroutine, or raise an error in it; return what it waits for next."""
+    """Resume a coroutine, or raise an error in it; return what it waits for next."""
     return next(coroutine) if error is None else coroutine.throw(error)

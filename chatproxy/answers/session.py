@@ -8,19 +8,19 @@ A session is in one phase at a time and ends with exactly one outcome:
                     ▼   ▼          ▼
               finished, stopped, failed         outcomes
 
-* *connecting*: no request has been sent to DeepSeek yet, or the last one is to be tried again.
+* *connecting*: no request has been sent upstream yet, or the last one is to be tried again.
 * *waiting*: the request has been sent, and no event has come.
 * *streaming*: at least one event has come.
 
-The flag is a ``threading.Event`` that is set once, by whoever ends the answer from this side: a
-Stop, a client that left, a timer, a shutdown. ``cancel`` sets it and runs the abort hooks, which
-shut the upstream's socket and end every wait. The producer ends the session, and nobody else;
-where the flag is set by then, the outcome is *stopped*, whatever error came of the abort.
+The flag is a ``threading.Event``. Whoever ends the answer from this side sets it, once: a Stop, a
+client that left, a timer, a shutdown. ``cancel`` sets it and runs the abort hooks, which shut the
+upstream's socket and end every wait. Only the producer ends the session. If the flag is set by
+then, the outcome is *stopped*, whatever error the abort caused.
 
-An answer is *whole* once DeepSeek has said of all of it why it ends (``finish_reason``). What may
-follow is a count of tokens and the end of the body; if these don't come, the answer is no worse.
-``conclude`` ends the wait for them by the same abort hooks, with the flag left alone: the producer
-then ends the session as *finished*.
+An answer is *whole* when the upstream has said of every choice why it ends (``finish_reason``).
+Only a count of tokens and the end of the body may still follow, and an answer without them is no
+worse. ``conclude`` ends the wait for them through the same abort hooks and leaves the flag alone:
+the producer then ends the session as *finished*.
 """
 
 from __future__ import annotations
@@ -84,17 +84,17 @@ class StreamSession:
     """One answer. Safe to use from any thread.
 
     :param key: its owner, and the client's own id, already checked.
-    :param log: where the events of the answer go.
-    :param grace: seconds in which a reader may come back when the last one has left; 0 stops the
-        answer then.
+    :param log: takes the events of the answer.
+    :param reconnect_seconds: how long a reader may take to come back after the last one has left;
+        0 stops the answer as soon as it leaves.
     """
 
-    def __init__(self, key: SessionKey, log: AnswerLog, grace: float = 0.0) -> None:
+    def __init__(self, key: SessionKey, log: AnswerLog, reconnect_seconds: float = 0.0) -> None:
         self.key = key
         self.owner, self.id = key
         self.log = log
-        self.grace = grace
-        #: Since when nobody reads, where that has not stopped it.
+        self.reconnect_seconds = reconnect_seconds
+        #: Since when nobody reads; None while somebody does.
         self.left_at: float | None = None
         #: Set once this side wants the answer to end.
         self.flag = threading.Event()
@@ -105,19 +105,19 @@ class StreamSession:
         self.phase = Phase.CONNECTING
         self.outcome: Outcome | None = None
         self.reason: Reason | None = None
-        #: Why there is no answer, or no whole one: what went wrong at DeepSeek.
+        #: Why there is no answer, or no whole one.
         self.refusal: Refusal | None = None
-        #: What the answer says, where somebody wants to know.
+        #: What the answer says, if somebody wants to know.
         self.transcript: Transcript | None = None
-        #: DeepSeek's events so far, without its ``[DONE]``.
+        #: The upstream's events so far, without its ``[DONE]``.
         self.events = 0
         #: Their size in bytes.
         self.bytes = 0
-        #: Whether all of the answer has come, and at most its end has not.
+        #: Whether all of the answer has come, except perhaps for its end.
         self.whole = False
-        #: Whether its end is not waited for any more.
+        #: Whether nobody waits for its end any more.
         self.concluded = False
-        #: Since when only its end is waited for; None while readers are waited for.
+        #: Since when the producer waits for nothing but the end; None while it waits for readers.
         self.quiet_since: float | None = None
         #: Times of the monotonic clock, in seconds.
         self.started_at = self.last_event_at = time.monotonic()
@@ -131,7 +131,7 @@ class StreamSession:
     def enter(self, phase: Phase) -> None:
         """Go on to the next phase; entering the present one again changes nothing.
 
-        :raises ValueError: where the table above has no such step.
+        :raises ValueError: if the table above has no such step.
         """
         with self._lock:
             if phase is self.phase:
@@ -143,7 +143,7 @@ class StreamSession:
     def cancel(self, reason: Reason) -> bool:
         """Set the flag and abort the upstream. Returns without waiting for the close.
 
-        :returns: False where the answer has ended or was cancelled before.
+        :returns: False if the answer has ended or was cancelled before.
         """
         with self._lock:
             if self.outcome or self.flag.is_set():
@@ -155,8 +155,29 @@ class StreamSession:
             abort()
         return True
 
+    def take(self, events: list[bytes], *, whole: bool = False) -> None:
+        """Add events to the answer. For its call alone; never blocks.
+
+        :param events: blocks as ``sse`` has them; may be empty.
+        :param whole: whether the answer is whole with them.
+        """
+        now = time.monotonic()
+        if events:
+            self.last_event_at = now
+            if self.first_event_at is None:
+                self.first_event_at = now
+                self.enter(Phase.STREAMING)
+            self.events += len(events)
+            self.bytes += sum(map(len, events))
+            self.log.append(events)
+            if self.transcript is not None:
+                self.transcript.add(events)
+        if whole and (events or not self.whole):
+            self.quiet_since = now
+        self.whole = whole
+
     def conclude(self) -> None:
-        """End every wait of an answer that is whole, so that it ends now. Never blocks."""
+        """End every wait of a whole answer, so that it ends now. Never blocks."""
         with self._lock:
             self.concluded = True
             hooks = list(self._abort_hooks)
@@ -164,22 +185,24 @@ class StreamSession:
             abort()
 
     def leave(self) -> None:
-        """Note that the last reader has left: that ends the answer, now or after the grace.
+        """Note that the last reader has left. That stops the answer, now or after a while.
 
-        One that is whole ends by itself: many clients leave before its last line has come.
+        A whole answer ends by itself: many clients leave before its last line has come.
         """
-        if self.grace:
+        if self.reconnect_seconds:
             self.left_at = time.monotonic()
         elif not self.whole:
             self.cancel(Reason.DISCONNECT)
 
     def is_abandoned(self, now: float) -> bool:
-        """Whether nobody has read for longer than the grace."""
+        """Whether nobody has come back in time to read."""
         left_at = self.left_at
-        return left_at is not None and not self.log.followed and now - left_at >= self.grace
+        if left_at is None or self.log.followed:
+            return False
+        return now - left_at >= self.reconnect_seconds
 
     def on_cancel(self, abort: Callable[[], None]) -> None:
-        """Have ``abort`` called by ``cancel``; at once, where that has happened already.
+        """Have ``cancel`` call ``abort``; call it at once if the session is cancelled already.
 
         An abort hook must not block, must not raise, and may be called from any thread.
         """
@@ -190,7 +213,7 @@ class StreamSession:
             abort()
 
     def end(self, outcome: Outcome) -> Outcome:
-        """Decide how the answer ended: *stopped* where the flag is set, else ``outcome``.
+        """Decide how the answer ended: *stopped* if the flag is set, else ``outcome``.
 
         After this the session can no longer be cancelled.
         """

@@ -1,11 +1,13 @@
-"""The clock: one thread that stops the answers that take too long.
+"""The watchdog: one thread that ends the answers that take too long.
 
-It is one more canceller, as a Stop is: a session that has had no event for the idle timeout, that
-has lived up to its deadline, or that nobody has read for its grace, is cancelled, wherever it is:
-resolving, connecting, silent, waiting for its reader. So no other part needs a timer for these. An
-answer that is whole is not stopped but concluded, once DeepSeek is silent for a moment. The clock
-also forgets what has been kept for long enough. The thread lives while there is anything of this,
-and no longer.
+It cancels as a Stop does, so no other part needs a timer of its own. It looks at every live session
+now and then, wherever that waits (for a name, a connection, an event, a reader):
+
+* A session without an event for the idle timeout is cancelled, and so is one that has lived up to
+  its deadline, and one to which no reader has come back in time.
+* A whole answer is concluded, not cancelled, when the upstream is silent for a moment.
+
+It also sweeps what is kept for a while only. The thread lives while there is anything to look at.
 """
 
 from __future__ import annotations
@@ -14,62 +16,74 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterable
 
-from ..cluster.registry import Registry
-from ..cluster.remote_readers import RemoteReaders
-from ..config import Settings
 from .session import Reason, StreamSession
 
 logger = logging.getLogger("chatproxy")
 
-#: Seconds of silence after which a whole answer needs no ``[DONE]``. What may follow the
-#: ``finish_reason`` is the count of tokens (``stream_options.include_usage``), and that is ready by
-#: then: it comes right behind, in the same packet or the next. A lost packet is sent again within
-#: a second or two. Longer than this, and a user who sees a whole answer sees it still running.
+#: Seconds of silence after which a whole answer needs no ``[DONE]``. Only the count of tokens may
+#: follow the ``finish_reason`` (``stream_options.include_usage``). It is ready by then and comes
+#: right behind, in the same packet or the next; a lost packet is sent again within a second or two.
+#: If this were longer, a user who sees a whole answer would see it still running.
 WHOLE_SECONDS = 3.0
 
 
-class Clock:
-    """Watches the live sessions of one registry, and the visits of readers on other workers."""
+class Watchdog:
+    """Watches the sessions of one worker.
+
+    :param idle: seconds that a session may be without an event.
+    :param deadline: seconds that a session may live.
+    :param live: returns the sessions that have not ended.
+    :param sweeps: called at each look.
+    :param is_done: whether there is nothing left to look at.
+    """
 
     def __init__(
-        self, settings: Settings, registry: Registry, remote_readers: RemoteReaders
+        self,
+        idle: float,
+        deadline: float,
+        live: Callable[[], Iterable[StreamSession]],
+        sweeps: Iterable[Callable[[], None]],
+        is_done: Callable[[], bool],
     ) -> None:
-        self._idle = settings.idle_timeout
-        self._whole = min(WHOLE_SECONDS, self._idle)
-        self._deadline = settings.deadline
-        self._period = min(1.0, self._idle / 10, self._deadline / 10)
-        self._registry = registry
-        self._remote_readers = remote_readers
+        self._idle = idle
+        self._whole = min(WHOLE_SECONDS, idle)
+        self._deadline = deadline
+        self._period = min(1.0, idle / 10, deadline / 10)
+        self._live = live
+        self._sweeps = list(sweeps)
+        self._is_done = is_done
         self._lock = threading.Lock()
         self._runs = False
 
     def start(self) -> None:
-        """See to it that the clock runs; to be called after each claim and cancel."""
+        """See to it that the thread runs; to be called after each claim and each cancel."""
         with self._lock:
             if not self._runs:
                 # The thread must not keep alive an application that nobody needs any more.
                 threading.Thread(
-                    target=_run, args=(weakref.ref(self),), name="chatproxy-clock", daemon=True
+                    target=_run, args=(weakref.ref(self),), name="chatproxy-watchdog", daemon=True
                 ).start()
                 self._runs = True
 
-    def _tick(self) -> float | None:
+    def _look(self) -> float | None:
         """Look once; return the seconds until the next look, or None if there is nothing left."""
         with self._lock:
-            if self._registry.idle and not self._remote_readers:
+            if self._is_done():
                 self._runs = False
                 return None
-        for session in self._registry.live():
+        for session in self._live():
             try:
-                self._check(session, time.monotonic())
-            except Exception:  # the clock is there for all the others too
+                self.check(session, time.monotonic())
+            except Exception:  # the others need the watchdog too
                 logger.exception("An answer that took too long could not be stopped")
-        self._registry.sweep()
-        self._remote_readers.sweep()
+        for sweep in self._sweeps:
+            sweep()
         return self._period
 
-    def _check(self, session: StreamSession, now: float) -> None:
+    def check(self, session: StreamSession, now: float) -> None:
+        """End a session if it has taken too long by ``now``, of the monotonic clock."""
         is_late = now - session.started_at >= self._deadline
         if session.whole:
             quiet_since = session.quiet_since
@@ -84,7 +98,7 @@ class Clock:
             session.cancel(Reason.DISCONNECT)
 
 
-def _run(reference: weakref.ref[Clock]) -> None:
-    while (clock := reference()) is not None and (period := clock._tick()) is not None:
-        del clock
+def _run(reference: weakref.ref[Watchdog]) -> None:
+    while (watchdog := reference()) is not None and (period := watchdog._look()) is not None:
+        del watchdog
         time.sleep(period)

@@ -1,6 +1,6 @@
-"""For operators: the answers that run on this host, and a Stop for any of them.
+"""Asks the workers of this host's servers, for operators: what runs, and a Stop for it.
 
-The workers are asked at their doors, in the run directories of this user's servers.
+The workers are asked through their control sockets, in the run directories of this user's servers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def sessions(run_dir: str) -> list[dict[str, Any]]:
 
     Each has ``owner``, ``application`` and ``runDir`` beside what ``Registry.list_sessions`` tells.
 
-    :param run_dir: the servers' run directory; "" for all of this user's that are not named.
+    :param run_dir: the servers' run directory; "" for all directories that this user's servers
+        chose themselves.
     """
     found: list[dict[str, Any]] = []
     for directory in [Path(run_dir)] if run_dir else of_this_user():
@@ -39,7 +40,7 @@ def sessions(run_dir: str) -> list[dict[str, Any]]:
 def cancel(run_dir: str, application: str, owner: str, session_id: str) -> dict[str, Any] | None:
     """Stop a live session, whichever worker has it; return the receipt, as a client gets it.
 
-    :returns: None where nothing live has that id.
+    :returns: None if nothing live has that id.
     """
     question = {"ask": "cancel", "owner": owner, "id": session_id}
     for answer in _answers(Path(run_dir), prefix_of(application), question):

@@ -132,10 +132,10 @@ class Registry:
         self._refuse_known(key)
         self._limiter.check(key.owner)
 
-    def claim(self, key: SessionKey, grace: float = 0.0) -> StreamSession:
+    def claim(self, key: SessionKey, reconnect_seconds: float = 0.0) -> StreamSession:
         """Take an id for a new session.
 
-        :param grace: see ``StreamSession``.
+        :param reconnect_seconds: see ``StreamSession``.
         :raises ShuttingDown: if the server drains.
         :raises SessionCancelled: if the Stop for this id came first.
         :raises SessionActive: if the id belongs to a live or retained session of any worker.
@@ -147,7 +147,7 @@ class Registry:
             slot = self._limiter.take(key.owner)
             try:
                 self._take_id(key)
-                session = self._enter(key, slot, grace)
+                session = self._enter(key, slot, reconnect_seconds)
             except BaseException:
                 self._limiter.free(slot)
                 raise
@@ -166,8 +166,8 @@ class Registry:
             state, _reply = self.coordinator.ask(holder, _request("state", key))
             _refuse_if(state)
 
-    def _enter(self, key: SessionKey, slot: Slot, grace: float) -> StreamSession:
-        session = StreamSession(key, AnswerLog(self._log_bytes), grace)
+    def _enter(self, key: SessionKey, slot: Slot, reconnect_seconds: float) -> StreamSession:
+        session = StreamSession(key, AnswerLog(self._log_bytes), reconnect_seconds)
         try:
             self.drain.admit(session)
         except BaseException:

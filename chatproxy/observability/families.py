@@ -1,7 +1,7 @@
 """What is measured: each metric with its name, type, unit, help text and labels.
 
-No label has a value from a client: all series are known beforehand, and so each of their numbers
-has its place in a row (``places``, ``SIZE``) that workers can share.
+No label has a value from a client, so all series are known beforehand. Each of their numbers has
+its place in one row (``places``, ``SIZE``), which workers can share (``shared_counters``).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FIRST_EVENT_BOUNDS = (
 class Family:
     """One metric: its name, type, help text and unit, and every combination of labels it has.
 
-    :param series: the labels' values that are there from the start.
+    :param series: the labels' values that are shown from the start, even if 0.
     :param bounds: the upper bounds of a histogram's buckets, without the infinite one.
     """
 
@@ -75,7 +75,7 @@ SESSIONS_LIVE = Family("chatproxy_sessions_live", "gauge", "Answers that are run
 SESSIONS = Family(
     "chatproxy_sessions_total",
     "counter",
-    "Answers that ended, by how, in which phase, and why they were stopped.",
+    "Answers that ended, by outcome, phase, and why they were stopped.",
     ("outcome", "phase", "reason"),
     tuple(sorted(_ways_to_end())),
 )
@@ -91,7 +91,7 @@ STOP = Family(
 CANCELS = Family(
     "chatproxy_cancels_total",
     "counter",
-    "Stops that were answered, by what came of them and which worker had to be asked.",
+    "Stops that were answered, by result, and whether another worker had to be asked.",
     ("result", "by"),
     tuple(itertools.product(("stopped", "not_found", "unavailable"), ("self", "peer"))),
 )
@@ -116,26 +116,26 @@ RECEIVED = Family(
 UPSTREAM_ERRORS = Family(
     "chatproxy_upstream_errors_total",
     "counter",
-    "Answers that DeepSeek refused, broke off or did not begin, by the code the client got.",
+    "Answers that DeepSeek refused, broke off or did not begin, by the code that clients got.",
     ("code",),
     tuple((code,) for code in UPSTREAM_CODES),
 )
 PEER_REQUESTS = Family(
     "chatproxy_peer_requests_total",
     "counter",
-    "Requests to the table of the workers, and questions to one of them, by what came of them.",
+    "Requests for an id among the workers, and questions to one of them, by result.",
     ("operation", "result"),
     tuple(itertools.product(("take", "ask"), ("ok", "unavailable"))),
 )
 FORGOTTEN = Family(
     "chatproxy_early_cancels_forgotten_total",
     "counter",
-    "Stops that came before their start and made room for others before their time.",
+    "Stops that came before their start, and were forgotten early to make room for others.",
 )
 UNFINISHED = Family(
     "chatproxy_requests_unfinished_total",
     "counter",
-    "Requests that were not waited for any longer, by the part that was missing, and why.",
+    "Requests that the server gave up, by the part that was missing, and why.",
     ("part", "why"),
     (*itertools.product(("head", "body"), ("timeout", "room")), ("answer", "room")),
 )
@@ -156,35 +156,35 @@ FAMILIES = (
 
 
 def _others(family: Family) -> Labels:
-    """The series of what nobody has foreseen; shown only where there is any."""
+    """The series for values that nobody has foreseen; shown only if there are any."""
     return ("other",) * len(family.labels)
 
 
 def _places() -> Iterator[tuple[tuple[str, Labels], range]]:
     start = 0
     for family in FAMILIES:
-        # Of a histogram: each bucket, the infinite one, and the sum.
+        # A histogram has its buckets, the infinite one, and the sum.
         width = len(family.bounds) + 2 if family.type == "histogram" else 1
         for labels in dict.fromkeys((*family.series, _others(family))):
             yield (family.name, labels), range(start, start + width)
             start += width
 
 
-#: Where in the tally each series is.
+#: Where in the row each series is.
 _PLACES = dict(_places())
 SIZE = max(places.stop for places in _PLACES.values())
 GAUGES = [_PLACES[family.name, ()].start for family in FAMILIES if family.type == "gauge"]
-#: Differs where the places do, as after an update of the package.
+#: Differs if the places do, as after an update of the package.
 LAYOUT = f"{zlib.crc32(repr(FAMILIES).encode()):08x}"
 
 
 def places(family: Family, labels: Labels) -> range:
-    """Where the numbers of a series are: of a histogram the buckets', and then the sum."""
+    """Where the numbers of a series are; for a histogram its buckets', then its sum's."""
     return _PLACES.get((family.name, labels)) or _PLACES[family.name, _others(family)]
 
 
 def series(family: Family, numbers: Sequence[float]) -> Iterator[tuple[Labels, Sequence[float]]]:
-    """The series of a metric, each with its own numbers out of the whole row."""
+    """The series of a metric, each with its numbers out of the whole row."""
     others = _others(family)
     for labels in dict.fromkeys((*family.series, others)):
         found = [numbers[place] for place in _PLACES[family.name, labels]]

@@ -1,7 +1,7 @@
 """Signals in, log lines out (logger ``chatproxy``, INFO).
 
-The lines with ``[SSE]`` are fixed, so that they can be searched for. An id is checked before it
-gets here, and the reason of a failure is one printable line without the key, so that nothing from
+The lines with ``[SSE]`` are fixed, so that operators can search for them. An id is checked before
+it gets here, and the reason of a failure is one printable line without the key. So nothing from
 outside can forge a line.
 """
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("chatproxy")
 
 
 def to_stderr() -> None:
-    """Show the lines on stderr, unless the process has set up logging by itself."""
+    """Write the lines to stderr, unless the process has set up logging itself."""
     if logger.hasHandlers():
         return
     handler = logging.StreamHandler(sys.stderr)
@@ -29,7 +29,7 @@ def to_stderr() -> None:
 
 
 def _within_a_line(reason: str) -> str:
-    """A reason, which may quote DeepSeek, in which no search for our lines finds one."""
+    """A reason, which may quote DeepSeek, in a form that no search for our lines finds."""
     return reason.replace("[SSE]", "[sse]")
 
 

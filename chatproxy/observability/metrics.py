@@ -1,10 +1,12 @@
 """Signals in, Prometheus metrics out: the numbers of one application, summed over its workers.
 
-A ``tally`` keeps the numbers, and ``prometheus_client`` writes them when they are scraped. Its own
-way to sum over processes has one place for all metrics of a process, which is fixed when it is
-first imported: two applications in one process would write over each other's numbers, and the
-application's own metrics would change their mode with ours. So it is imported as late as it is
-needed, and the application can still choose that mode for itself.
+``SharedCounters`` keeps the numbers, and ``prometheus_client`` writes them when they are scraped.
+
+Its own way to sum over processes has one directory for all metrics of a process, fixed when it is
+first imported: two applications in one process would overwrite each other's numbers, and the
+application's own metrics would change their mode with ours. So it is imported only when something
+is scraped, and the application can still choose that mode for itself. To count, it need not even
+be installed.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import logging
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -23,6 +26,7 @@ from flask import Flask, Response, current_app, request
 
 from .. import __version__, signals
 from ..answers.session import StreamSession
+from ..errors import ConfigError
 from .families import (
     CANCELS,
     EVENTS,
@@ -44,19 +48,19 @@ from .families import (
     places,
     series,
 )
-from .shared_counters import Directory, Tally
+from .shared_counters import Directory, SharedCounters
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
 logger = logging.getLogger("chatproxy")
 
-#: To one series: one more in a histogram's bucket, or so much more.
+#: What to add to one series; for a histogram, what to observe.
 Addition = tuple[Family, Labels, float]
 
 
 def _amounts(additions: Iterator[Addition]) -> dict[int, float]:
-    """What has to be added, and where."""
+    """How much to add, and in which places of the row."""
     amounts: dict[int, float] = {}
     for family, labels, amount in additions:
         found = places(family, labels)
@@ -69,7 +73,7 @@ def _amounts(additions: Iterator[Addition]) -> dict[int, float]:
 def _harmless(
     receive: Callable[..., Iterator[Addition]],
 ) -> Callable[..., None]:
-    """A receiver that adds what ``receive`` yields, and does not fail those who sent the signal."""
+    """A receiver that adds what ``receive`` yields, and never raises for the signal's sender."""
 
     @functools.wraps(receive)
     def receiver(self: Metrics, _sender: object, **sent: Any) -> None:
@@ -84,13 +88,13 @@ def _harmless(
 class Metrics:
     """The metrics of one application. A collector, for a ``prometheus_client`` registry.
 
-    :param directory: a folder that its workers share. ``PROMETHEUS_MULTIPROC_DIR`` goes before it.
+    :param directory: a directory that its workers share; ``PROMETHEUS_MULTIPROC_DIR`` overrides it.
     :param name: what the application is called among those that share it.
     """
 
     def __init__(self, app: Flask, directory: Directory = None, name: str = "") -> None:
         folder = functools.partial(_folder, name or app.name, directory)
-        self._tally = Tally(folder, LAYOUT, SIZE, GAUGES)
+        self._counters = SharedCounters(folder, LAYOUT, SIZE, GAUGES)
         for signal, receiver in (
             (signals.stream_opened, self._stream_opened),
             (signals.stream_closed, self._stream_closed),
@@ -104,14 +108,14 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now, summed over the workers."""
-        return _metrics(self._tally.total())
+        return _metrics(self._counters.total())
 
     def describe(self) -> Iterator[Metric]:
         """The same metrics without their numbers."""
         return _metrics([0.0] * SIZE)
 
     def _add(self, additions: Iterator[Addition]) -> None:
-        self._tally.add(_amounts(additions))
+        self._counters.add(_amounts(additions))
 
     @_harmless
     def _stream_opened(self, **_: Any) -> Iterator[Addition]:
@@ -152,7 +156,7 @@ class Metrics:
 
 
 def _folder(name: str, directory: Directory) -> Path | None:
-    """The folder for one application's files."""
+    """The directory for one application's files."""
     given = directory() if callable(directory) else directory
     chosen = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or given
     return Path(chosen, f"chatproxy-{quote(name, safe='%')}") if chosen else None
@@ -191,9 +195,12 @@ def init_app(app: Flask, path: str = "/metrics") -> None:
 
     It runs inside the application's own ``before_request``.
 
-    :raises RuntimeError: if the application has no ``ChatProxy`` yet, or if the path is taken, by
-        another exporter, say, whose route would be the one that is served.
+    :raises ConfigError: if ``prometheus_client`` is not installed.
+    :raises RuntimeError: if the application has no ``ChatProxy`` yet, or if the path is taken (by
+        another exporter, for example: its route is the one that would be served).
     """
+    if find_spec("prometheus_client") is None:
+        raise ConfigError("Metrics need prometheus_client: pip install 'chatproxy[metrics]'.")
     if "chatproxy" not in app.extensions:
         raise RuntimeError("ChatProxy must be set up on this application first.")
     taken = [rule.endpoint for rule in app.url_map.iter_rules() if rule.rule == path]
@@ -203,12 +210,12 @@ def init_app(app: Flask, path: str = "/metrics") -> None:
 
 
 def scrape() -> Response:
-    """The metrics of the present application, in the form that the scraper asks for."""
+    """The metrics of the current application, in the format that the scraper asks for."""
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
     try:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    except (TypeError, ValueError):  # a version that is no number
+    except (TypeError, ValueError):  # a version that is not a number
         encode, content_type = choose_encoder("")
     metrics: Metrics = current_app.extensions["chatproxy"].metrics
     return Response(

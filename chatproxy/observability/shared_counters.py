@@ -1,13 +1,13 @@
-"""Numbers that each worker adds to by itself, and every worker can sum over all.
+"""Shared counters: each worker adds to its own, and every worker can sum over all.
 
-A worker keeps its numbers in a file of a directory that all share. Rules:
+A worker keeps its numbers in a file, in a directory that all share. Rules:
 
-* A file is its worker's as long as that holds the file's lock, which the kernel takes from it
-  however it dies. What it counted outlives it; what it only had (its gauges) does not.
-* A worker that begins takes over the file of a dead one, if there is any, and counts on in it. So
-  no count goes backwards, and files don't add up over the restarts of workers.
+* A file belongs to the worker that holds its lock, which the kernel releases however the worker
+  dies. What the worker counted outlives it; what it had at the moment (its gauges) does not.
+* A new worker takes over the file of a dead one, if there is any, and counts on in it. So no count
+  goes backwards, and files don't accumulate when workers restart.
 * Without a directory the numbers are those of this process alone, until there is one. A file that
-  was removed, with its directory or without, is made again.
+  was removed, alone or with its directory, is made again.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from pathlib import Path
 
 logger = logging.getLogger("chatproxy")
 
-#: Seconds between two looks whether the file is there.
+#: Seconds between two checks that the file is still there.
 _LOOK_SECONDS = 1.0
 
 StrPath = str | os.PathLike[str]
-#: Where the files are: a path, a function that knows it in each process, or nowhere.
+#: Where the files are: a path, a function that returns it in each process, or nowhere.
 Directory = StrPath | Callable[[], StrPath | None] | None
 
 
-class Tally:
+class SharedCounters:
     """A row of numbers. Safe to use from any thread, and after a fork.
 
-    :param layout: names the meaning of the places; files of another layout are left alone.
+    :param directory: where the workers' files are.
+    :param layout: identifies what each place means; files of another layout are left alone.
     :param size: how many numbers there are.
-    :param gauges: the places of those that end with their worker.
+    :param gauges: the places of numbers that end with their worker.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Tally:
         return numbers
 
     def _begin(self) -> None:
-        """See that this process has a file of its own; its parent's numbers stay the parent's."""
+        """Make sure that this process has a file of its own; its parent keeps the parent's."""
         is_new = self._process != os.getpid()
         if not is_new and not self._is_lost():
             return
@@ -88,16 +89,18 @@ class Tally:
         self._numbers, self._path, self._file = self._zeros(), None, None
         try:
             self._claim()
-        except Exception as error:  # counting is not worth an answer
+        except Exception as error:  # no answer fails because it can't be counted
             if not self._warned:
-                logger.warning("The metrics of this worker are counted by themselves: %s", error)
+                logger.warning(
+                    "The metrics of this worker are not in the sums of the others: %s", error
+                )
             self._warned = True
         for place, number in enumerate(counted):
             self._numbers[place] += number
         self._write()
 
     def _is_lost(self) -> bool:
-        """Whether there is no file any more where this process has had one."""
+        """Whether this process has no file, or no longer has it."""
         now = time.monotonic()
         if now < self._next_look:
             return False
@@ -110,7 +113,7 @@ class Tally:
             return True
 
     def _claim(self) -> None:
-        """Take the first file that no living worker has, or make one."""
+        """Take over the first file that no living worker has, or make one."""
         folder = self._directory() if callable(self._directory) else self._directory
         if not folder:
             return
@@ -138,7 +141,7 @@ class Tally:
 
     def _read(self, path: Path) -> array[float]:
         with suppress(FileNotFoundError), path.open("rb") as file:
-            # Where we can have the lock, no worker has it; nor does one begin while we read.
+            # If we get the lock, its worker is dead; and none takes the file over while we read.
             dead = _lock(file.fileno(), fcntl.LOCK_SH)
             numbers = self._from_bytes(file.read())
             if dead:
@@ -150,7 +153,7 @@ class Tally:
         return array("d", bytes(8 * self._size))
 
     def _from_bytes(self, data: bytes) -> array[float]:
-        """The numbers in a file, which is empty when its worker has only just made it."""
+        """The numbers in a file, which is empty if its worker has only just made it."""
         return array("d", data) if len(data) == 8 * self._size else self._zeros()
 
     def _drop_gauges(self, numbers: array[float]) -> None:
@@ -159,7 +162,7 @@ class Tally:
 
 
 def _lock(file: int, kind: int) -> bool:
-    """Lock a file; False where somebody else has done so."""
+    """Lock a file; False if somebody else has locked it."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

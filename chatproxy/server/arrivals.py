@@ -1,13 +1,27 @@
-"""Requests that are still arriving: bounded in number and in time.
+"""Arrivals: requests that have not come whole yet are bounded in number and in time.
 
-Whoever sends a request slowly, or only a part of it, or nothing at all, holds a connection; so does
-whoever does not take the answer. So each request has a time by which it must be whole, and if too
-many are waited for one makes room: a newcomer always gets in. It is the oldest of those that let us
-wait for the same as most do, so that many that send nothing push out nobody who sends or takes
-slowly. A wait is ended by shutting down the receiving half of the client's socket (``SHUT_RD``):
-whoever reads finds the end, wherever it reads, and an answer can still be sent.
+A client that sends a request slowly, or only a part of it, or nothing, holds a connection. So does
+one that does not take its answer.
 
-An arrival leaves before its socket is closed, since descriptors are used again.
+1. ``begin``: a connection begins to wait, for anything of a request, a head, a body, or its client
+   to take the answer. The wait has a deadline.
+2. If there are ``most`` waits already, one is ended to make room: a newcomer always gets in. It is
+   the oldest wait for the part that most of them wait for. So a thousand connections that send
+   nothing push out each other, and nobody who sends or takes slowly.
+3. ``sweep``, called now and then, ends what is past its deadline.
+4. A wait is ended by shutting down the receiving half of the client's socket: whoever reads finds
+   the end, wherever it reads, and a refusal can still be sent. If it is the answer that is not
+   taken, both halves are shut down.
+5. ``finish``: what was awaited has come, or the connection is about to be closed.
+
+Invariants:
+
+* An arrival finishes before its socket is closed, because descriptors are used again. A socket is
+  shut down with the lock held, so that it can't be finished and closed meanwhile.
+* Signals are sent outside the lock, and none for a connection that sent nothing of a request.
+
+``BodyTimer`` gives bodies a deadline under any server. Heads and numbers are bounded only under
+gunicorn, by ``server.gunicorn``.
 """
 
 from __future__ import annotations
@@ -23,19 +37,19 @@ from typing import Any
 from ..errors import BodyTimeout
 from ..sockets import shut_down
 
-#: Told what was missing ("head", "body", or that the client takes the "answer"), and why it was not
-#: waited for ("timeout" or "room").
+#: Called with what was missing ("head", "body", or that the client takes the "answer"), and why it
+#: is not waited for ("timeout" or "room").
 OnUnfinished = Callable[[str, str], None]
 
 _PARTS = ("", "head", "body", "answer")
 
 
 class Arrival:
-    """A request, or the wait for one, on the socket behind a descriptor.
+    """What a connection waits for.
 
-    :ivar part: what is awaited: "head" or "body"; "answer", that the client takes it; "" that
-        anything of a request comes.
-    :ivar ended: why it was ended: "timeout" or "room"; "" if it was not.
+    :param descriptor: of the client's socket.
+    :ivar part: "head" or "body"; "answer" for the client to take it; "" for anything of a request.
+    :ivar ended: why the wait was ended: "timeout" or "room"; "" if it was not.
     """
 
     __slots__ = ("deadline", "descriptor", "ended", "part")
@@ -47,23 +61,23 @@ class Arrival:
 
 
 class Arrivals:
-    """All that arrive at one place.
+    """All that arrive at one server, or in one application.
 
-    :param most: how many there may be.
+    :param most: how many there may be; any number if left out.
     """
 
     def __init__(self, on_unfinished: OnUnfinished, most: int | None = None) -> None:
         self._on_unfinished = on_unfinished
         self._most = most
         self._lock = threading.Lock()
-        #: By the part that is awaited, the oldest first.
+        #: By the part that they wait for, the oldest first.
         self._present: dict[str, dict[Arrival, None]] = {part: {} for part in _PARTS}
 
     def __len__(self) -> int:
         return sum(map(len, self._present.values()))
 
     def begin(self, arrival: Arrival, part: str, seconds: float) -> None:
-        """Wait for ``part`` for so long; another makes room if there is none."""
+        """Wait for ``part``; end another wait if there are too many."""
         with self._lock:
             self._present[arrival.part].pop(arrival, None)
             full = self._most is not None and len(self) >= self._most
@@ -73,12 +87,12 @@ class Arrivals:
         self._tell(other)
 
     def finish(self, arrival: Arrival) -> None:
-        """Wait for it no longer: it is whole, or its connection is about to be closed."""
+        """Wait no longer: it has come, or its connection is about to be closed."""
         with self._lock:
             self._present[arrival.part].pop(arrival, None)
 
     def sweep(self) -> None:
-        """End what is late."""
+        """End what is past its deadline."""
         now = time.monotonic()
         with self._lock:
             present = itertools.chain.from_iterable(self._present.values())
@@ -105,7 +119,7 @@ class Arrivals:
 
 
 class BodyTimer:
-    """Sees that the bodies that an application reads come within a time, under any server.
+    """Bounds the time in which a body comes that an application reads, under any server.
 
     :param seconds: how long one may take.
     """
@@ -118,10 +132,10 @@ class BodyTimer:
 
     @contextmanager
     def limit(self, client: Any) -> Iterator[None]:
-        """Let a body be read from a client's socket for so long.
+        """Bound the time of the reading within this context.
 
-        :param client: the socket; None if the server does not tell where it is.
-        :raises BodyTimeout: if it was late, whatever came of the reading.
+        :param client: the client's socket; None if the server does not tell where it is.
+        :raises BodyTimeout: if the body was late, whatever came of the reading.
         """
         if client is None or client.fileno() < 0:
             yield
@@ -143,7 +157,7 @@ class BodyTimer:
                 self._runs = True
 
     def _run(self) -> None:
-        """Look for late ones, while there are any."""
+        """Sweep, while any are arriving."""
         period = min(1.0, self._seconds / 4)
         while True:
             time.sleep(period)

@@ -1,15 +1,15 @@
-"""The WSGI server of this process: what can't work under it is said once, at the first request.
+"""What the WSGI server of this process can't do: found out, and said once, at the first request.
 
-docs/servers.md has a row for each server that was tried. Two things can be mended from here:
+docs/servers.md has a row for each server that was tried. Two shortcomings are mended here:
 
 * A server that answers each request in one of a few threads (gunicorn's gthread worker, waitress)
-  could have all of them taken by streams, and a Stop would wait for one to end. So one thread is
-  left to Stops: a stream that would take the last is refused.
-* Granian looks at the status as soon as it is called, not when there is an item.
+  could have all of them taken by streams; a Stop would then wait for one to end. So one thread is
+  kept for Stops: a stream that would take the last one is refused.
+* Granian needs the status when the application returns, not when the first item is asked for.
 
-The rest is a warning: a server that takes one request at a time, gevent that patched too late,
-several processes that can't find each other, a bridge from ASGI that hides whether the client is
-there.
+Of the others the log warns: a server that takes one request at a time, gevent that patched too
+late, processes that can't find each other, a bridge from ASGI that hides whether the client is
+still there.
 """
 
 from __future__ import annotations
@@ -37,53 +37,54 @@ _ONE_AT_A_TIME = (
 )
 _FEW_THREADS = (
     "This server answers in %d threads, and each stream takes one: %d may run at once, so that one "
-    "thread is left to Stops."
+    "thread is left for Stops."
 )
 _NOT_PATCHED = (
-    "gevent's server runs without gevent's patches: one silent answer makes everybody wait. Patch "
-    "before all other imports (gevent.monkey.patch_all())."
+    "gevent's server runs without gevent's patches: one silent answer holds up all others. Call "
+    "gevent.monkey.patch_all() before all other imports."
 )
 _PATCHED_LATE = (
-    "gevent has patched after requests was imported: a Stop may hang, and https:// fails. Patch "
+    "gevent patched after requests had been imported: a Stop may hang, and https:// fails. Patch "
     "first, and do not preload the application."
 )
 _APART = (
-    "If this server has several processes, a Stop does not find the answers of the others: name a "
-    "directory that they share in CHATPROXY_RUN_DIR."
+    "If this server has several processes, a Stop finds no answers of the others: set "
+    "CHATPROXY_RUN_DIR to a directory that they share."
 )
 _HIDES_CLIENTS = (
-    "This server does not tell when a client has left: its answer goes on, and costs, to its end."
+    "This server does not tell when a client has left: the answer goes on, and costs, to its end."
 )
-_SEE = " docs/servers.md tells which servers can do it all."
+_SEE = " See docs/servers.md for servers that can do it all."
 
 
-class Server:
+class ServerCapabilities:
     """What is known of the server of this process, from its first request on."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._process: int | None = None
-        self._pool: SlotPool | None = None
+        #: The threads that streams may take; None if the server does not bound them.
+        self._threads: SlotPool | None = None
 
-    def meet(self, environ: Environ) -> None:
-        """Look at the server, once in each process, and say what can't work."""
+    def inspect(self, environ: Environ) -> None:
+        """Look at the server, once in each process, and warn of what can't work."""
         if self._process == os.getpid():
             return
         self._process = os.getpid()
-        threads = threads_of(environ)
-        self._pool = SlotPool(threads - 1) if threads else None
         for sentence in shortcomings(environ, self._settings):
             logger.warning(sentence + _SEE)
+        threads = threads_of(environ)
+        self._threads = SlotPool(threads - 1) if threads else None
         if threads and threads <= self._settings.max_sessions:
             logger.warning(_FEW_THREADS + _SEE, threads, threads - 1)
 
     def take_thread(self) -> Callable[[], None]:
-        """Take a thread for a stream, if the server has but a few.
+        """Take a thread for a stream, if the server has only a few.
 
         :returns: how to give it back; may be called twice.
         :raises TooManySessions: if only one is left.
         """
-        return self._pool.take() if self._pool is not None else _nothing
+        return self._threads.take() if self._threads is not None else _nothing
 
 
 def _nothing() -> None:
@@ -91,12 +92,12 @@ def _nothing() -> None:
 
 
 def reads_status_at_once(environ: Environ) -> bool:
-    """Tell whether a server wants a status before it asks for the first item (against PEP 3333)."""
+    """Whether a server needs the status before it asks for the first item (against PEP 3333)."""
     return bool(environ.get("SERVER_SOFTWARE") == "Granian")
 
 
 def threads_of(environ: Environ) -> int | None:
-    """How many threads the server answers in, if it has a few and tells; at least 2."""
+    """In how many threads the server answers; None if they are not few, or only one."""
     worker = _gunicorn_worker()
     if worker is not None and type(worker).__name__ == "ThreadWorker":
         threads = worker.cfg.threads
@@ -107,7 +108,7 @@ def threads_of(environ: Environ) -> int | None:
 
 
 def shortcomings(environ: Environ, settings: Settings) -> Iterator[str]:
-    """What can't work under the server of a request, a sentence for each."""
+    """A sentence for each thing that can't work under the server of this request."""
     worker = _gunicorn_worker()
     patched = socket.socket.__module__.startswith("gevent")
     if _is_gevent(environ, worker) and not patched:
@@ -124,9 +125,9 @@ def shortcomings(environ: Environ, settings: Settings) -> Iterator[str]:
 
 
 def _gunicorn_worker() -> Any:
-    """The worker that this process is, if it is one of gunicorn's: its signal handlers tell."""
+    """gunicorn's worker, if this process is one: its handler of SIGABRT is a method of it."""
     worker = getattr(signal.getsignal(signal.SIGABRT), "__self__", None)
-    modules = [kind.__module__ for kind in type(worker).__mro__]  # with our settings it is ours
+    modules = [kind.__module__ for kind in type(worker).__mro__]  # ours derives from gunicorn's
     return worker if any(module.startswith("gunicorn.") for module in modules) else None
 
 
@@ -137,13 +138,13 @@ def _is_gevent(environ: Environ, worker: Any) -> bool:
 
 
 def _is_blind_bridge(environ: Environ) -> bool:
-    """Tell uvicorn's own bridge from ASGI and hypercorn's, which hand the body over as a whole."""
+    """Whether this is uvicorn's or hypercorn's own bridge from ASGI: the body comes as a whole."""
     whole = isinstance(environ.get("wsgi.input"), io.BytesIO) and "SERVER_SOFTWARE" not in environ
     return whole and bool(environ.get("wsgi.multithread"))
 
 
 def _holds_unpatched_ssl() -> bool:
-    """Tell whether urllib3 was imported before gevent put its own ``SSLContext`` in place."""
+    """Whether urllib3 was imported before gevent put its own ``SSLContext`` in place."""
     urllib3_ssl = sys.modules.get("urllib3.util.ssl_")
     return getattr(urllib3_ssl, "SSLContext", ssl.SSLContext) is not ssl.SSLContext
 
@@ -151,5 +152,5 @@ def _holds_unpatched_ssl() -> bool:
 def _takes_one_at_a_time(environ: Environ, worker: Any) -> bool:
     if environ.get("wsgi.multithread"):
         return type(worker).__name__ == "ThreadWorker" and worker.cfg.threads < 2
-    # A client for tests has neither.
+    # Flask's test client has neither.
     return "SERVER_SOFTWARE" in environ or bool(environ.get("wsgi.multiprocess"))

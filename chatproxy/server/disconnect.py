@@ -1,16 +1,33 @@
-"""The client's socket has gone: a callback, at once and without a write.
+"""Disconnects: a callback when the client has gone, at once and without a write.
 
-WSGI alone tells of it only at the next write. But the servers below leave the client's socket where
-it can be found, and an end shows as a socket that is readable with nothing to read. A client that
-has closed only its sending half counts as gone. Data means that the client sent its next request
-early; then there is no telling any more, and the watch ends. The same goes for a TLS connection
-that this server itself ends, whose goodbye is data. An ASGI server behind a2wsgi has no socket to
-look at, but says so if it is asked. Any other server, and HTTP/2, whose
-connections carry several requests, notice by the heartbeat that can't be written.
+WSGI tells of a client that left only at the next write. But most servers leave the client's socket
+where it can be found (``client_socket``), and there the end of a connection shows: the socket is
+readable, and there is nothing to read.
 
-A client that takes nothing of what is sent to it is dropped (``stalls``), and has gone then.
+How an end is noticed:
 
-This module, ``readiness`` and ``resolver`` are the only importers of gevent.
+1. ``DisconnectWatcher.watch`` watches a request's socket: under gevent by a watcher of its event
+   loop, without gevent by one thread with a selector for all clients.
+2. The socket becomes readable. If the system has bytes for it, the client has sent its next request
+   early. Nothing more can be told then, and the watch ends. The same happens if this server itself
+   ends TLS, because its client's goodbye is bytes too.
+3. If there are no bytes, the client has gone. ``on_gone`` is called, outside the event loop, which
+   must not wait for a lock or a log.
+
+A client that has closed only its sending half counts as gone. A client that takes nothing of what
+is sent to it is disconnected after a while (``stalled_clients``), and is noticed here like others.
+
+Not every server has a socket to watch:
+
+* An ASGI server behind a2wsgi says so itself when it is asked what comes next.
+* HTTP/2 carries several requests on a connection, and other servers hide their sockets: there a
+  heartbeat that can't be written is what tells.
+
+Invariants:
+
+* A watch ends before its socket is closed, because descriptors are used again. If a server closes
+  a socket under a watch of the thread, the inode tells that the descriptor is another socket now.
+* ``on_gone`` is called at most once. It may be on its way when ``stop`` is called.
 """
 
 from __future__ import annotations
@@ -25,13 +42,14 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import gevent
 from gevent import monkey
 
 from ..sockets import plain_socket
-from .stalled_clients import StallWatch
+from .stalled_clients import StalledClients
 
 logger = logging.getLogger("chatproxy")
 
@@ -52,18 +70,18 @@ class Watch(Protocol):
 class DisconnectWatcher:
     """Watches the clients of one application.
 
-    :param timeout: seconds after which a client is dropped that takes nothing of what is sent.
+    :param timeout: seconds after which a client is disconnected that takes nothing of what is sent.
     """
 
     def __init__(self, timeout: float) -> None:
-        self._stalls = StallWatch(timeout)
+        self._stalled = StalledClients(timeout)
         self._selector = _SelectorThread()
 
     def watch(self, environ: dict[str, Any], on_gone: Callable[[], None]) -> Watch | None:
         """Have ``on_gone`` called once when the client of this request has gone.
 
         :param environ: the request's WSGI environment.
-        :returns: None where the server does not tell where the socket is.
+        :returns: None if the server does not tell where the socket is.
         """
         if environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2"):
             return None
@@ -73,14 +91,14 @@ class DisconnectWatcher:
         sock = client_socket(environ)
         if sock is None or sock.fileno() < 0:
             return None
-        self._stalls.watch(sock.fileno())
+        self._stalled.watch(sock.fileno())
         if monkey.is_module_patched("socket"):
             return _GeventWatch(sock.fileno(), on_gone)
         return self._selector.watch(sock.fileno(), on_gone)
 
 
 def client_socket(environ: dict[str, Any]) -> Any:
-    """The client's socket; None if it can't be had, or carries several requests, as in HTTP/2."""
+    """The client's socket; None if it is hidden, or carries several requests, as in HTTP/2."""
     if environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2"):
         return None
     for key in _SOCKET_KEYS:
@@ -89,15 +107,15 @@ def client_socket(environ: dict[str, Any]) -> Any:
     waitress = environ.get("waitress.client_disconnected")
     if waitress is not None:
         return getattr(waitress, "__self__").socket  # noqa: B009 - its channel
-    uwsgi = sys.modules.get("uwsgi")  # it puts itself there, in its own processes
+    uwsgi = sys.modules.get("uwsgi")  # uWSGI puts it there, in its own processes
     if uwsgi is not None:
         return _Descriptor(uwsgi.connection_fd())
-    # gevent.pywsgi and cheroot: the body is read from a file upon the socket.
+    # gevent.pywsgi and cheroot read the body from a file on the socket.
     return getattr(environ.get("wsgi.input"), "rfile", None)
 
 
 class _Descriptor(NamedTuple):
-    """A socket of which no more than the number is known."""
+    """A socket of which only the descriptor is known."""
 
     number: int
 
@@ -106,10 +124,10 @@ class _Descriptor(NamedTuple):
 
 
 class _AsgiWatch:
-    """Asks the ASGI server behind a2wsgi what comes next: by its own words a disconnect."""
+    """Asks the ASGI server behind a2wsgi what comes next: at last it is ``http.disconnect``."""
 
     def __init__(self, body: Any, on_gone: Callable[[], None]) -> None:
-        import asyncio  # noqa: PLC0415 - it is there already, and in no other server
+        import asyncio  # noqa: PLC0415 - imported already, but by no other server
 
         self._receive = body.receive
         self._on_gone = on_gone
@@ -126,13 +144,13 @@ class _AsgiWatch:
 
 
 def _nothing_to_read(descriptor: int) -> bool:
-    """Whether a socket that is readable has come to its end."""
+    """Whether a readable socket is at its end."""
     waiting = fcntl.ioctl(descriptor, termios.FIONREAD, struct.pack("i", 0))
     if struct.unpack("i", waiting) != (0,):
         return False
     with plain_socket(descriptor) as sock:
-        # Takes the error away, so that a server that is writing finds an ordinary closed
-        # connection; gunicorn logs a traceback for a connection that timed out.
+        # This clears the error, so that a server that is writing finds an ordinary closed
+        # connection: gunicorn logs a traceback for a connection that timed out.
         sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     return True
 
@@ -158,7 +176,7 @@ class _GeventWatch:
 
 
 class _SelectorWatch:
-    """A watch of the thread below, on the socket that is behind a descriptor now."""
+    """A watch by the thread below on the socket that a descriptor stands for now."""
 
     def __init__(
         self, thread: _SelectorThread, descriptor: int, on_gone: Callable[[], None]
@@ -169,7 +187,7 @@ class _SelectorWatch:
         self.on_gone = on_gone
 
     def stop(self) -> None:
-        self._thread.forget(self)
+        self._thread.remove(self)
 
     def at_end(self) -> bool:
         """Whether the client has gone, or the server has closed the socket under the watch."""
@@ -186,17 +204,18 @@ class _SelectorWatch:
 
 
 class _SelectorThread:
-    """The same without gevent: one thread for all clients, which lives while there are any.
+    """Watches without gevent: one thread for all clients, which lives while there are any.
 
     Werkzeug may close a socket without closing the answer that was being written to it, and a
-    selector does not tell of a closed socket. So the thread also looks for such once a second.
+    selector does not tell of a closed socket. So the thread also looks for those once a second.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watches: dict[int, _SelectorWatch] = {}
         self._selector: selectors.BaseSelector | None = None
-        self._bell: socket.socket | None = None
+        #: A byte sent here wakes the thread.
+        self._waker: socket.socket | None = None
 
     def watch(self, descriptor: int, on_gone: Callable[[], None]) -> Watch:
         watch = _SelectorWatch(self, descriptor, on_gone)
@@ -211,19 +230,21 @@ class _SelectorThread:
             replaced.on_gone()
         return watch
 
-    def forget(self, watch: _SelectorWatch) -> None:
+    def remove(self, watch: _SelectorWatch) -> None:
         with self._lock:
             if self._watches.get(watch.descriptor) is watch:
                 self._drop(watch)
-                if not self._watches and self._bell is not None:
-                    self._bell.send(b"\0")
+                if not self._watches and self._waker is not None:
+                    with suppress(BlockingIOError):  # it is being woken already
+                        self._waker.send(b"\0")
 
     def _start(self) -> selectors.BaseSelector:
         selector = self._selector = selectors.DefaultSelector()
-        self._bell, ear = socket.socketpair()
-        selector.register(ear, selectors.EVENT_READ)
+        self._waker, woken = socket.socketpair()
+        self._waker.setblocking(False)
+        selector.register(woken, selectors.EVENT_READ)
         threading.Thread(
-            target=self._run, args=(selector, ear), name="chatproxy-disconnect", daemon=True
+            target=self._run, args=(selector, woken), name="chatproxy-disconnect", daemon=True
         ).start()
         return selector
 
@@ -232,37 +253,36 @@ class _SelectorThread:
         self._selector.unregister(watch.descriptor)
         del self._watches[watch.descriptor]
 
-    def _run(self, selector: selectors.BaseSelector, ear: socket.socket) -> None:
+    def _run(self, selector: selectors.BaseSelector, woken: socket.socket) -> None:
         over = False
         while not over:
             selector.select(1.0)
             with self._lock:
-                gone = self._take_gone(selector, ear)
+                gone = self._take_gone(selector, woken)
                 over = not self._watches
-                if over and self._bell is not None:
-                    self._bell.close()
-                    self._selector = self._bell = None
+                if over and self._waker is not None:
+                    self._waker.close()
+                    self._selector = self._waker = None
             for watch in gone:
-                self._tell(watch)
+                try:
+                    watch.on_gone()
+                except Exception:  # the thread is there for all the others too
+                    logger.exception("The callback for a client that has gone failed")
         selector.close()
-        ear.close()
-
-    @staticmethod
-    def _tell(watch: _SelectorWatch) -> None:
-        try:
-            watch.on_gone()
-        except Exception:  # the thread is there for all the others too
-            logger.exception("What was to happen when a client had gone failed")
+        woken.close()
 
     def _take_gone(
-        self, selector: selectors.BaseSelector, ear: socket.socket
+        self, selector: selectors.BaseSelector, woken: socket.socket
     ) -> list[_SelectorWatch]:
-        # What select said before may be about sockets that were closed or replaced since. So it is
-        # asked again, now that no watch can be stopped.
+        """Take out the watches whose clients have gone, or can't be watched. With the lock held.
+
+        What ``select`` reported before may be about sockets that were closed or replaced since. So
+        it is asked again, now that no watch can be stopped.
+        """
         gone = [watch for watch in self._watches.values() if watch.closed()]
         for key, _ in selector.select(0):
-            if key.fileobj is ear:
-                ear.recv(64)
+            if key.fileobj is woken:
+                woken.recv(64)
                 continue
             watch = self._watches[key.fd]
             if watch.at_end():

@@ -1,14 +1,46 @@
-"""Waiting for bytes: coroutines, and steps that are taken each time a socket has something to read.
+"""The event loop: runs coroutines, thousands at once, and takes their steps when bytes come.
 
-A coroutine is a generator that yields a ``Readable`` where it has to wait. Under gevent the event
-loop itself takes the steps meanwhile, and the coroutine holds no greenlet: an event costs no switch
-to one and back, and a silent answer not the 8 KB of its stack. Without gevent, or where the system
-has no epoll, a thread takes them, again and again, on a socket that blocks.
+A coroutine is a generator that yields a ``Readable`` when it has to wait (``answers.coroutines``).
+Under gevent the event loop takes the steps of its wait, and the coroutine holds no greenlet
+meanwhile: an event costs no switch to a greenlet and back, and a silent answer not the 8 KB of a
+stack. Without gevent, or if the system has no epoll, a thread for each coroutine takes the steps on
+a socket that blocks.
 
-All sockets on which coroutines wait are one to the event loop: an epoll instance, which is readable
-as long as any of them is. In each of its turns the loop takes a few steps, for a few milliseconds,
-and then looks after everything else, a new connection or a Stop, however many answers have
-something to read, and whatever that is. Those that had no time come first in the next turn.
+How a byte gets from a socket to a step, under gevent:
+
+1. A coroutine runs in a greenlet (``_advance``) and yields a ``Readable``. The first step is taken
+   right there: what has come already needs no wait.
+2. If the step needs more, the wait is left to the loop (``_Wait.start``): its socket is registered
+   with an epoll instance, one for all waits, and the greenlet ends.
+3. Bytes come. The epoll instance is itself a descriptor, which is readable as long as any of its
+   sockets is. gevent's loop watches only that one, and calls ``_Poller.take_turn``.
+4. ``take_turn`` asks epoll which sockets are readable, and has each wait take one step
+   (``_Wait.step_in_loop``).
+5. A step returns True: the wait goes on at 3. It returns False, or raises: the wait is over, and
+   the coroutine goes on at 1 at once, in a new greenlet, with the error raised in it if there is
+   one. It does not wait for the loop's next turn, which comes late if there is much to do.
+
+Fairness:
+
+* In one turn of the loop at most ``_MOST_IN_A_TURN`` sockets are taken from epoll, and no step is
+  begun after ``_TURN_SECONDS``. Then the loop sees to everything else, such as a new connection or
+  a Stop, however many answers have something to read.
+* Waits for which there was no time come first in the next turn. epoll reports readable sockets in
+  rotation.
+* Bytes that the operating system does not know of (decrypted, or read but not parsed) are announced
+  by ``has_more``; their wait takes its next step in the next turn, not in the same one.
+* ``hurry`` goes before all of that: it ends the wait for a socket that was shut.
+
+Invariants:
+
+* While the loop has a wait, its socket does not block. It has its timeout back before the coroutine
+  goes on.
+* A socket is registered exactly as long as ``Readable.wait`` is set, and no longer than until the
+  coroutine goes on, which may close it: descriptors are used again.
+* A step runs in the loop itself: it must not wait, nor switch to another greenlet.
+* A process has an epoll instance of its own: one that a fork copies would report its parent's.
+* A coroutine runs in a copy of the ``contextvars`` context in which it was spawned (PEP 567). The
+  steps that it waits for run in another.
 """
 
 from __future__ import annotations
@@ -30,28 +62,24 @@ from greenlet import greenlet
 
 from ..answers.coroutines import NOTHING_YET, Coroutine, Readable, resume, run
 
-#: Sockets that are read in one turn of the event loop.
+#: Sockets that epoll reports in one turn of the event loop, at most.
 _MOST_IN_A_TURN = 32
 #: Seconds after which no further step is taken in a turn.
 _TURN_SECONDS = 0.004
 
 
-class Coroutines:
+class CoroutineRunner:
     """Runs coroutines beside each other, and beside all else that a process does."""
 
     def __init__(self) -> None:
         self._poller: _Poller | None = None
 
     def spawn(self, coroutine: Coroutine[object]) -> None:
-        """Run a coroutine beside this thread or greenlet, in a copy of the present context.
-
-        That is the context of ``contextvars`` (PEP 567), in all that the coroutine does itself. The
-        steps that it waits for are taken in another.
-        """
+        """Run a coroutine beside this thread or greenlet, in a copy of the present context."""
         context = contextvars.copy_context()
         if monkey.is_module_patched("socket") and hasattr(select, "EPOLLIN"):
             arguments = coroutine, self._poller_of_this_loop(), context
-            _thread.start_new_thread(context.run, (_go_on, *arguments))
+            _thread.start_new_thread(context.run, (_advance, *arguments))
         else:
             _thread.start_new_thread(context.run, (run, coroutine))
 
@@ -62,27 +90,28 @@ class Coroutines:
         return self._poller
 
 
-def _go_on(
+def _advance(
     coroutine: Coroutine[object],
     poller: _Poller,
     context: contextvars.Context,
     error: BaseException | None = None,
 ) -> None:
-    """Run a coroutine in this greenlet, up to where it has to wait, and leave it to the loop.
+    """Run a coroutine in this greenlet until it has to wait, and leave the wait to the loop.
 
     :param context: the present context, in which the coroutine is to go on afterwards.
+    :param error: raised in the coroutine.
     """
     try:
         while True:
             wait = _Wait(coroutine, poller, context, resume(coroutine, error))
             error = None
             try:
-                if wait.step():
-                    wait.begin()
+                if wait.goes_on():
+                    wait.start()
                     return
             except BaseException as raised:
                 error = raised
-            wait.end()
+            wait.unblock()
     except StopIteration:
         pass
     finally:
@@ -90,9 +119,9 @@ def _go_on(
 
 
 class _Poller:
-    """The sockets on which coroutines wait, with one watcher of gevent's event loop for all.
+    """The sockets for which coroutines wait, and the one watcher that gevent's loop has for all.
 
-    :param process: the number of the present process: what a fork copies is still its parent's.
+    :param process: the id of the present process.
     """
 
     def __init__(self, hub: Any, process: int) -> None:
@@ -101,53 +130,54 @@ class _Poller:
         self._epoll: select.epoll = monkey.get_original("select", "epoll")()
         self._waits: dict[int, _Wait] = {}
         self._watcher = hub.loop.io(self._epoll.fileno(), 1)
-        #: Those that are due whatever epoll says, in their order; and what has the loop see to it.
+        #: Descriptors whose waits take a step in the next turn, readable or not; the first first.
         self._due: deque[int] = deque()
-        self._soon = hub.loop.timer(0.0)
+        self._next_turn = hub.loop.timer(0.0)
 
-    def add(self, descriptor: int, wait: _Wait) -> None:
-        """Have a wait look whenever there is something to read."""
+    def register(self, descriptor: int, wait: _Wait) -> None:
+        """Have a wait take a step whenever there is something to read."""
         self._epoll.register(descriptor, select.EPOLLIN)
         if not self._waits:
-            self._watcher.start(self._be_told)
+            self._watcher.start(self._on_readable)
         self._waits[descriptor] = wait
 
-    def remove(self, descriptor: int) -> None:
-        """Look no more; before the socket is closed."""
+    def unregister(self, descriptor: int) -> None:
+        """End that; before the socket is closed."""
         del self._waits[descriptor]
         if not self._waits:
             self._watcher.stop()
         self._epoll.unregister(descriptor)
 
-    def go_on(self, descriptor: int) -> None:
-        """Have a wait look in the next turn, though there may be nothing on its socket."""
+    def step_in_next_turn(self, descriptor: int) -> None:
+        """Have a wait take a step though there may be nothing to read from its socket."""
         self._due.append(descriptor)
-        if not self._soon.active:
-            self._soon.start(self._look)
+        if not self._next_turn.active:
+            self._next_turn.start(self.take_turn)
 
-    def _be_told(self) -> None:
-        if not self._soon.active:  # else it is about to look
-            self._look()
+    def _on_readable(self) -> None:
+        if not self._next_turn.active:  # else the turn is about to come
+            self.take_turn()
 
-    def _look(self) -> None:
+    def take_turn(self) -> None:
+        """Take a step for each readable socket, until the turn is over."""
         readable = [descriptor for descriptor, _ in self._epoll.poll(0, _MOST_IN_A_TURN)]
         due = deque(dict.fromkeys([*self._due, *readable]) if self._due else readable)
         self._due.clear()
         end = time.monotonic() + _TURN_SECONDS
         try:
             while due and time.monotonic() < end:
-                # What an earlier one did may have ended its wait.
+                # What an earlier step did may have ended this wait.
                 if (wait := self._waits.get(due.popleft())) is not None:
-                    wait.look()
+                    wait.step_in_loop()
         finally:
             while due:  # they go before those that have had a turn and want another
                 self._due.appendleft(due.pop())
             if self._due:
-                self._soon.start(self._look)
+                self._next_turn.start(self.take_turn)
 
 
 class _Wait:
-    """A coroutine that waits, while the event loop takes its steps."""
+    """A coroutine that waits, and what takes its steps."""
 
     __slots__ = ("_awaited", "_context", "_coroutine", "_has_more", "_poller", "_step", "_timeout")
 
@@ -167,57 +197,56 @@ class _Wait:
         self._timeout = awaited.sock.gettimeout()
         awaited.sock.settimeout(0.0)
 
-    def step(self) -> bool:
-        """Take a step; return whether the wait goes on, be it that there is nothing yet."""
+    def goes_on(self) -> bool:
+        """Take a step; return whether the wait goes on, also if nothing has come yet."""
         try:
             return self._step()
         except NOTHING_YET:
             return True
 
-    def begin(self) -> None:
-        """Leave it to the event loop."""
-        self._poller.add(self._awaited.sock.fileno(), self)
+    def start(self) -> None:
+        """Leave the wait to the event loop."""
+        self._poller.register(self._awaited.sock.fileno(), self)
         self._awaited.wait = self
-        self._go_on_soon()
+        self._step_again_if_more()
 
     def hurry(self) -> None:
-        """Look in the next turn of the loop, if not in this."""
-        self._poller.hub.loop.run_callback_threadsafe(self.look)
+        """Take a step in the next turn of the loop. May be called by any thread."""
+        self._poller.hub.loop.run_callback_threadsafe(self.step_in_loop)
 
-    def end(self) -> None:
-        """Have the socket block as it did before."""
+    def unblock(self) -> None:
+        """Give the socket its timeout back."""
         self._awaited.sock.settimeout(self._timeout)
 
-    def look(self) -> None:
-        """Take a step, and go on with the coroutine where the wait is over."""
+    def step_in_loop(self) -> None:
+        """Take a step; go on with the coroutine if the wait is over."""
         if self._awaited.wait is None:
             return  # it was in a hurry, and is over
         error: BaseException | None = None
         try:
             if self._step():
-                self._go_on_soon()
+                self._step_again_if_more()
                 return
         except NOTHING_YET:
             return
         except BaseException as raised:
             error = raised
         self._awaited.wait = None
-        self._poller.remove(self._awaited.sock.fileno())
-        self.end()
+        self._poller.unregister(self._awaited.sock.fileno())
+        self.unblock()
         try:
-            # At once, not in the loop's next turn, which comes late where much is going on.
-            go_on = greenlet(self._context.run, self._poller.hub)
-            go_on.switch(_go_on, self._coroutine, self._poller, self._context, error)
+            advancing = greenlet(self._context.run, self._poller.hub)
+            advancing.switch(_advance, self._coroutine, self._poller, self._context, error)
         finally:
             error = None  # it refers to this frame
 
-    def _go_on_soon(self) -> None:
+    def _step_again_if_more(self) -> None:
         if self._has_more is not None and self._has_more():
-            self._poller.go_on(self._awaited.sock.fileno())
+            self._poller.step_in_next_turn(self._awaited.sock.fileno())
 
 
 def _has_more(awaited: Readable) -> Callable[[], bool] | None:
-    """What tells whether there is more than the operating system tells of; None if never."""
+    """What tells whether there are bytes that epoll does not know of; None if there never are."""
     in_tls = _more_in_tls(awaited.sock)
     held = awaited.has_more
     if in_tls is None or held is None:
@@ -231,4 +260,4 @@ def _more_in_tls(sock: socket.socket) -> Callable[[], bool] | None:
         return None
     if isinstance(sock, ssl.SSLSocket):
         return lambda: sock.pending() > 0
-    return lambda: True  # TLS within TLS does not tell, before it says that it has nothing yet
+    return lambda: True  # TLS within TLS does not tell: it is tried until it has nothing yet

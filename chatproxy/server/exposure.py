@@ -1,4 +1,4 @@
-"""What is open to strangers: one plain sentence each, said at the start.
+"""Exposure: what is open to strangers, in one plain sentence each, logged at the start.
 
 ``CHATPROXY_INSECURE`` (or ``chatproxy serve --insecure``) silences them, and changes nothing else.
 """
@@ -9,24 +9,24 @@ from ..config import Settings
 
 _ANYBODY = (
     "Anybody who can reach this server can spend its key: give tokens to those who may "
-    "(CHATPROXY_TOKENS), or let a proxy in front ask for a login."
+    "(CHATPROXY_TOKENS), or put a proxy in front that asks for a login."
 )
 _ANY_HOST = (
-    "This server answers to any host name: name its own in CHATPROXY_HOSTS, so that a stranger's "
+    "This server answers to any host name: list its own in CHATPROXY_HOSTS, so that a stranger's "
     "page can't reach it by another."
 )
 _PLAIN_KEY = (
-    "The key goes to DEEPSEEK_BASE_URL over plain HTTP, where others can read it: use https://."
+    "The key goes to DEEPSEEK_BASE_URL over plain HTTP, and others can read it there: use https://."
 )
 
 
 def of_the_key(settings: Settings) -> list[str]:
-    """What is said of the way to the upstream."""
+    """What is open on the way to the upstream."""
     return [_PLAIN_KEY] if settings.shows_its_key and not settings.insecure else []
 
 
 def on_a_public_address(settings: Settings) -> list[str]:
-    """What is said of the standalone server if it listens on more than a loopback address."""
+    """What is open if the standalone server listens on more than a loopback address."""
     if settings.insecure:
         return []
     sentences = [] if settings.tokens or not settings.api_key else [_ANYBODY]

@@ -1,18 +1,18 @@
-"""Look-ups of names: bounded in number, and left behind when nobody waits for them any more.
+"""Look-ups of names: bounded in number, and left behind if nobody waits for them any more.
 
 ``getaddrinfo`` can't be interrupted, and waits for as long as the system's resolver likes. So it
-runs in a thread of its own, and what is waited for is its answer.
+runs in a thread of its own, and its answer comes through a queue. That is all that is waited for.
 
 Rules:
 
 * At most ``PLACES`` look-ups run at once, counting those that nobody waits for any more. Another
   one waits for a place, first come, first served.
-* The wait for a place and the look-up take no longer together than the time that is given. A Stop
-  ends both at once.
+* The wait for a place and the look-up together take no longer than the time that is given. An
+  abort ends both at once.
 * Under gevent the threads are native ones. gevent's own look-ups share ten threads with all else
   that gevent leaves to threads, and ten names that hang would hold up everybody.
-* If somebody has put another function in the place of ``socket.getaddrinfo``, that is called, as
-  any other code would call it; so is a resolver of gevent's that needs no threads.
+* If somebody has replaced ``socket.getaddrinfo``, the replacement is called, as by any other code;
+  so is a resolver of gevent's that needs no threads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import gevent.socket
 from gevent import monkey
 from gevent.resolver.thread import Resolver as ThreadResolver
 
-from ..answers.abort import Line, Unreachable
+from ..answers.abort import AbortHandle
 
 #: How many look-ups run at once.
 PLACES = 64
@@ -43,8 +43,8 @@ Address = tuple[typing.Any, ...]
 _Answer = list[Address] | OSError
 
 
-class Resolver:
-    """Finds the addresses of names, for all calls of one application.
+class ThreadedResolver:
+    """Finds the addresses of hosts, for all calls of one application.
 
     :param places: how many look-ups run at once.
     """
@@ -54,12 +54,15 @@ class Resolver:
         self._waiting: deque[_LookUp] = deque()
         self._lock = threading.Lock()
 
-    def resolve(self, line: Line, host: str, port: int, timeout: float | None) -> list[Address]:
+    def resolve(
+        self, handle: AbortHandle, host: str, port: int, timeout: float | None
+    ) -> list[Address]:
         """The addresses of a host, in the system's order of preference (RFC 6724).
 
-        :param timeout: seconds.
-        :raises Aborted: if the line's ``abort`` comes first.
-        :raises Unreachable: if the name can't be resolved, or not in time.
+        :param handle: ends the wait for them.
+        :param timeout: seconds; None to wait for as long as it takes.
+        :raises Aborted: if the handle's ``abort`` comes first.
+        :raises OSError: if the name can't be resolved, or not in time. Its text says why.
         """
         with suppress(ValueError):
             family = socket.AF_INET if ipaddress.ip_address(host).version == 4 else socket.AF_INET6
@@ -67,14 +70,11 @@ class Resolver:
         try:
             host.encode("idna")  # as getaddrinfo does; here it also loads the codec
         except UnicodeError as error:
-            raise Unreachable(str(error)) from error
+            raise OSError(str(error)) from None
         look_up = _LookUp(host, port)
-        with line.waiting(look_up.abandon):
+        with handle.waiting(look_up.abandon):
             self._begin(look_up)
-            answer = look_up.wait(timeout)
-        if isinstance(answer, OSError):
-            raise Unreachable(answer.strerror or str(answer)) from answer
-        return answer
+            return look_up.wait(timeout)
 
     def _begin(self, look_up: _LookUp) -> None:
         with self._lock:
@@ -88,7 +88,7 @@ class Resolver:
         while look_up is not None:
             look_up.begun = True
             try:
-                _call(look_up, functools.partial(self._ended, look_up))
+                _start(look_up, functools.partial(self._ended, look_up))
             except RuntimeError as error:  # no thread can be started
                 look_up.tell(OSError(str(error)))
                 look_up = self._next()
@@ -100,7 +100,7 @@ class Resolver:
         self._run(self._next())
 
     def _next(self) -> _LookUp | None:
-        """The one that gets the place of a look-up that has ended."""
+        """The next look-up in line, which gets the place of one that has ended."""
         with self._lock:
             while self._waiting:
                 look_up = self._waiting.popleft()
@@ -128,20 +128,23 @@ class _LookUp:
         self.wanted = False
         self.tell(OSError("aborted"))
 
-    def wait(self, timeout: float | None) -> _Answer:
+    def wait(self, timeout: float | None) -> list[Address]:
         try:
-            return self._answers.get(timeout=timeout)
+            answer = self._answers.get(timeout=timeout)
         except queue.Empty:
             self.wanted = False
-            if self.begun:
-                return OSError(f"timed out after {timeout:g} s")
-            return OSError(f"no place within {timeout:g} s, as other look-ups hang")
+            late = f"timed out after {timeout:g} s"
+            full = f"no place within {timeout:g} s, because other look-ups hang"
+            raise OSError(late if self.begun else full) from None
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
 
 
-def _call(look_up: _LookUp, ended: Callable[[_Answer], None]) -> None:
-    """Look up in a thread that may be left behind; tell how it ended.
+def _start(look_up: _LookUp, ended: Callable[[_Answer], None]) -> None:
+    """Look a host up in a thread of its own, and call ``ended`` with what came of it.
 
-    Under gevent, the event loop does the telling.
+    Under gevent the event loop calls it, else the thread.
 
     :raises RuntimeError: if no thread can be started.
     """
@@ -168,7 +171,7 @@ def _call(look_up: _LookUp, ended: Callable[[_Answer], None]) -> None:
 
 
 def _needs_native_threads() -> bool:
-    """Whether a look-up would hold up other greenlets, or wait for one of gevent's threads."""
+    """Whether ``socket.getaddrinfo`` would block other greenlets, or take a thread of gevent's."""
     if not monkey.is_module_patched("socket"):
         return False
     if socket.getaddrinfo is gevent.socket.getaddrinfo:

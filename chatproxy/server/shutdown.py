@@ -1,17 +1,40 @@
-"""A server that is told to stop lets the running answers end first.
+"""Shutdown: a server that is told to stop lets the running answers end first.
 
-A server's own handler of SIGTERM (gunicorn's, say) closes the listening socket at once, so that
-no Stop could arrive any more. Therefore ours comes before it: no new answer begins, the running
-ones have their grace time and can be stopped, and then the server's handler is called; or earlier,
-once another worker is ready to take what comes, as when a server is reloaded: that one passes on a
-Stop for what still runs here. If it is ready already, as when a worker is replaced, nobody is
-refused: what comes here until the socket is closed begins here.
+A server's own SIGTERM handler (gunicorn's, for example) closes the listening socket at once, and
+then no Stop could arrive. So ours runs before it. It does not know what an answer is: it hears the
+signal, and calls what it was given.
 
-The handler is put in place when the application is made, or by the first answer of the process, if
-servers set theirs later, as they do where the application is made before they fork. Where the
-process has no handler of its own for SIGTERM, nothing is touched.
+SIGTERM to gunicorn's master, and with it to all workers (``systemctl stop``):
 
-An interpreter that exits stops what still runs, so that each answer is closed and logged.
+1. The worker marks itself as leaving, so that no other worker counts on it.
+2. It asks for another worker that is ready. All of them are leaving, so there is none.
+3. It drains: new answers are refused (503), running ones have ``grace`` seconds in which they can
+   still be stopped; then they end with the reason "shutdown".
+4. It calls the server's handler, which closes the listening socket and ends the process.
+
+SIGHUP to the master (reload): new workers start, and each old one gets a SIGTERM.
+
+1. As 1 to 3 above, because the new workers are not ready yet.
+2. Once one of them is, the old worker calls the server's handler while its own answers still run:
+   all new connections now go to the new workers, and a Stop for an old answer reaches the old
+   worker from there, through its control socket.
+
+A worker that has served ``--max-requests``, or a new one in its place (``gunicorn.rotation``): the
+master sends a SIGTERM to its oldest worker when the new one is ready.
+
+1. The old worker finds the new one ready, and calls the server's handler first.
+2. It drains only after ``_CLOSING_SECONDS``: what it accepted until then still begins here. Nobody
+   is refused.
+
+At exit, whatever the reason, ``close`` is called, so that every answer is closed and logged.
+
+Invariants:
+
+* The server's handler is called exactly once for each signal, also if the drain fails.
+* Where the process has no Python handler for SIGTERM (it ignores the signal, or dies of it),
+  nothing is installed.
+* Neither the signal handler nor the exit handler keeps an application alive: both refer to it
+  weakly, and an application that is garbage delays nobody's end.
 """
 
 from __future__ import annotations
@@ -23,97 +46,127 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from types import FrameType
 from typing import Any
 
-from ..cluster.local.control_socket import ControlSocket
-from ..cluster.peers import PeerState
-from ..cluster.registry import Registry
+from ..answers.drain import Drain
 
-#: Seconds between two looks for a worker that is ready.
-_LOOK_SECONDS = 0.3
-#: Seconds that a server may take to close its listening socket, and its clients to hear that their
+#: Seconds between two questions whether another worker is ready.
+_ASKING_SECONDS = 0.3
+#: Seconds in which a server closes its listening socket, and its clients learn that their
 #: connections are not kept. gunicorn looks once a second.
 _CLOSING_SECONDS = 2.0
 
 
 class Shutdown:
-    """The end of one registry's process.
+    """Hears that one application's process is to end, and ends its answers.
 
-    :param control_socket: where this worker is asked, and asks the others.
-    :param grace: seconds that running answers may take after a SIGTERM.
+    :param drain: refuses new answers, waits for the running ones, then stops them.
+    :param others: lists the application's other workers, some of which may have ended.
+    :param is_another_ready: asks them whether one would accept a new answer. May take a second.
+    :param close: called in this order when the interpreter exits.
+    :param grace: seconds in which running answers may end after a SIGTERM.
     """
 
-    def __init__(self, registry: Registry, control_socket: ControlSocket, grace: float) -> None:
-        self._registry = registry
-        self._control_socket = control_socket
+    def __init__(
+        self,
+        drain: Drain,
+        *,
+        others: Callable[[], Collection[str]],
+        is_another_ready: Callable[[], bool],
+        close: Iterable[Callable[[], object]],
+        grace: float,
+    ) -> None:
+        self._drain = drain
+        self._others = others
+        self._is_another_ready = is_another_ready
+        self._close = list(close)
         self._grace = grace
-        self._process: int | None = None  # in which the handler is in place
-        self._exits_in: int | None = None  # in which the exit is
+        #: The processes in which the signal handler and the exit handler are installed.
+        self._hears_in: int | None = None
+        self._exits_in: int | None = None
 
     def listen(self) -> None:
-        """Put the handlers in place, once in each process."""
-        if self._process == os.getpid():
+        """Install the handlers, once in each process.
+
+        Called when the application is made, and again by requests: a server that forks, or sets
+        its own handler after that, is caught up with by the first request.
+        """
+        process = os.getpid()
+        if self._hears_in == process:
             return
         previous = signal.getsignal(signal.SIGTERM)
-        if callable(previous) and _chain(self._handle, previous):
-            self._process = os.getpid()
-        if self._exits_in != os.getpid():
-            self._exits_in = os.getpid()
-            references = weakref.ref(self._registry), weakref.ref(self._control_socket)
-            atexit.register(_stop_all, *references)
+        if callable(previous) and _run_before(weakref.WeakMethod(self._end), previous):
+            self._hears_in = process
+        if self._exits_in != process:
+            self._exits_in = process
+            atexit.register(_call_if_alive, weakref.WeakMethod(self._close_all))
 
-    def _handle(self, go_on: Callable[[], Any]) -> None:
-        turn = threading.Lock()
+    def _end(self, call_server: Callable[[], Any]) -> None:
+        """Drain; call the server's handler before, during or after that.
 
-        def go_on_once() -> None:
-            if turn.acquire(blocking=False):
-                go_on()
+        It runs in a thread (or greenlet) of its own.
+        """
+        first = threading.Lock()
 
-        drain, end = self._registry.drain, time.monotonic() + self._grace
-        drain.leaving = True
+        def call_server_once() -> None:
+            if first.acquire(blocking=False):
+                call_server()
+
+        end = time.monotonic() + self._grace
+        self._drain.leaving = True
         try:
             if self._is_replaced():
-                go_on_once()
+                call_server_once()
                 time.sleep(min(_CLOSING_SECONDS, self._grace))
             else:
-                _thread.start_new_thread(self._hand_over, (go_on_once, end))
-            drain.run(max(0.0, end - time.monotonic()))
+                _thread.start_new_thread(self._hand_over, (call_server_once, end))
+            self._drain.run(max(0.0, end - time.monotonic()))
         finally:
-            go_on_once()
+            call_server_once()
 
     def _is_replaced(self) -> bool:
-        """Whether another worker takes what comes."""
-        if not self._control_socket.others():
+        """Whether another worker already accepts what comes."""
+        if not self._others():
             return False
-        # First a pause: where the whole server is told to stop, the others are as well.
-        time.sleep(_LOOK_SECONDS)
-        return self._control_socket.is_anyone(PeerState.READY)
+        # If the whole server is told to stop, the others need a moment to hear of it too.
+        time.sleep(_ASKING_SECONDS)
+        return self._is_another_ready()
 
-    def _hand_over(self, go_on: Callable[[], Any], end: float) -> None:
-        """Go on as soon as another worker can take what comes."""
+    def _hand_over(self, call_server: Callable[[], Any], end: float) -> None:
+        """Call the server's handler as soon as another worker accepts what comes."""
         while time.monotonic() < end:
-            time.sleep(_LOOK_SECONDS)
-            if self._control_socket.is_anyone(PeerState.READY):
-                go_on()
+            time.sleep(_ASKING_SECONDS)
+            if self._is_another_ready():
+                call_server()
                 return
 
+    def _close_all(self) -> None:
+        for close in self._close:
+            close()
 
-def _chain(handle: Callable[[Callable[[], Any]], None], previous: Callable[..., Any]) -> bool:
+
+def _run_before(end: weakref.WeakMethod[Callable[..., None]], previous: Callable[..., Any]) -> bool:
+    """Install a handler that has ``end`` call the previous one; False outside the main thread."""
+
     def on_signal(number: int, frame: FrameType | None) -> None:
-        # A signal handler must not wait, not even for the start of a threading.Thread.
-        _thread.start_new_thread(handle, (lambda: previous(number, frame),))
+        call_server = partial(previous, number, frame)
+        if (run := end()) is None:
+            call_server()
+        else:
+            # A signal handler must not wait, not even for a threading.Thread to start.
+            _thread.start_new_thread(run, (call_server,))
 
     try:
         signal.signal(signal.SIGTERM, on_signal)
     except ValueError:
-        return False  # not the main thread: the server's own handler stays
+        return False  # the server's own handler stays
     signal.siginterrupt(signal.SIGTERM, False)
     return True
 
 
-def _stop_all(registry: weakref.ref[Registry], control_socket: weakref.ref[ControlSocket]) -> None:
-    for reference in (registry, control_socket):
-        if (found := reference()) is not None:
-            found.close()
+def _call_if_alive(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    if (found := method()) is not None:
+        found()

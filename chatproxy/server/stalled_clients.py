@@ -1,13 +1,20 @@
-"""Stalls: clients that take nothing of what is sent to them, or whose network is gone.
+"""Stalled clients: a client that takes nothing of what is sent to it is disconnected.
 
-Such a client is dropped after a while: its socket is shut. That ends whoever is blocked in writing
-to it, and from then on it is a client that has gone. One look at all sockets every few seconds asks
-the system how much of what was sent each has still to take, and has taken; so it makes no
-difference who writes, and under which server. (TCP_USER_TIMEOUT would do the same, but not for Unix
-sockets.)
+Its program may hang, or its network be gone. Whoever writes to it would be blocked for as long as
+the system likes.
 
-A socket is looked at from its first stream until its server closes it: the server writes to it once
-more when the stream has ended, and may be blocked in that too.
+1. One thread looks at all clients' sockets every few seconds. It asks the system how many bytes
+   each has still to take, and how many it has taken so far. So it makes no difference who writes,
+   and under which server.
+2. A client that had bytes to take for ``timeout`` seconds, and took none, is stalled: its socket is
+   shut down. That ends whoever is blocked in writing to it.
+3. From then on it is a client that has gone (``disconnect``).
+
+(TCP_USER_TIMEOUT would do the same, but not for Unix sockets.)
+
+A socket is watched from its first stream until its server closes it: the server writes to it once
+more when the stream has ended, and may be blocked in that too. Nobody tells of the close. The inode
+of a descriptor tells that it is another socket now.
 """
 
 from __future__ import annotations
@@ -25,17 +32,17 @@ from ..sockets import plain_socket
 
 #: The longest time between two looks at what the clients take, in seconds.
 _LONGEST_PERIOD = 5.0
-#: How many clients are looked at before all else has its turn.
+#: How many clients are looked at before everything else has a turn.
 _AT_ONCE = 200
 #: ``tcpi_bytes_acked`` in Linux's ``struct tcp_info`` (linux/tcp.h), after 120 bytes of others.
 _ACKED = struct.Struct("=120xQ")
 
 
 def _sent_and_taken(descriptor: int) -> tuple[int, int]:
-    """How many bytes wait to be taken by the peer of a socket, and how many it has taken so far.
+    """How many bytes the peer of a socket has still to take, and how many it has taken so far.
 
-    The second is 0 if the system does not tell, as for a Unix socket. The first shows what such a
-    peer takes, though in steps of up to some 32 KiB.
+    The second is 0 if the system does not tell, as for a Unix socket. There the first shows that
+    the peer takes something, though in steps of up to some 32 KiB.
     """
     waiting = fcntl.ioctl(descriptor, termios.TIOCOUTQ, struct.pack("i", 0))
     info = b""
@@ -46,7 +53,7 @@ def _sent_and_taken(descriptor: int) -> tuple[int, int]:
 
 
 class _Flow:
-    """What goes out by the socket that is behind a descriptor now."""
+    """What is sent by the socket that a descriptor stands for now."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -62,8 +69,8 @@ class _Flow:
         except OSError:
             return True
 
-    def stands_since(self, now: float) -> float:
-        """Since when something waits to be taken, and nothing was taken; ``now`` if it flows."""
+    def stalled_since(self, now: float) -> float:
+        """Since when there is something to take, and nothing was taken; ``now`` if it flows."""
         try:
             state = _sent_and_taken(self._descriptor)
         except OSError:  # closed just now
@@ -75,19 +82,19 @@ class _Flow:
     def shut(self) -> None:
         """Shut the socket down, unless the server has closed it."""
         try:
-            ours = os.dup(self._descriptor)  # from here on it can't become another one
+            ours = os.dup(self._descriptor)  # this one can't become another socket
         except OSError:
             return
         with suppress(OSError), plain_socket(ours) as plain:
             if os.fstat(ours).st_ino == self._inode:
-                # The close throws away what waits, so that it need not be held for the peer.
+                # The close discards what was not taken, so that the system need not hold it.
                 plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 plain.shutdown(socket.SHUT_RDWR)
         os.close(ours)
 
 
-class StallWatch:
-    """Drops the clients that take nothing, by one thread, which lives while there are any clients.
+class StalledClients:
+    """Disconnects them, by one thread, which lives while there are any clients.
 
     :param timeout: seconds for which a client may take nothing.
     """
@@ -118,21 +125,16 @@ class StallWatch:
                     return
                 flows = list(self._flows.items())
             for number, (descriptor, flow) in enumerate(flows, 1):
-                if not self._goes_on(flow):
-                    self._forget(descriptor, flow)
+                if flow.closed or self._shut_if_stalled(flow):
+                    with self._lock:
+                        if self._flows.get(descriptor) is flow:
+                            del self._flows[descriptor]
                 if number % _AT_ONCE == 0:
-                    time.sleep(0)  # all else has its turn
+                    time.sleep(0)  # everything else has a turn
 
-    def _goes_on(self, flow: _Flow) -> bool:
-        if flow.closed:
-            return False
+    def _shut_if_stalled(self, flow: _Flow) -> bool:
         now = time.monotonic()
-        stalled = now - flow.stands_since(now) >= self._timeout
-        if stalled:
+        is_stalled = now - flow.stalled_since(now) >= self._timeout
+        if is_stalled:
             flow.shut()
-        return not stalled
-
-    def _forget(self, descriptor: int, flow: _Flow) -> None:
-        with self._lock:
-            if self._flows.get(descriptor) is flow:
-                del self._flows[descriptor]
+        return is_stalled

@@ -1,4 +1,4 @@
-"""DeepSeek as one application uses it: its address, its key, its pool of connections.
+"""The endpoint of an upstream: its address, its key, its pool of connections.
 
 Rules:
 
@@ -21,8 +21,9 @@ from requests.cookies import RequestsCookieJar
 
 from ..config import Settings
 from ..errors import ConfigError
+from .transport.dialer import Dialer, Resolver
 from .transport.pool import AbortableAdapter
-from .transport.route import Route, SocksRoute, is_socks, proxy_for
+from .transport.proxies import SocksDialer, is_socks, proxy_for
 
 #: How many connections without an answer are kept for the next ones.
 KEPT_CONNECTIONS = 100
@@ -53,13 +54,14 @@ class _Session(requests.Session):
         """Where a redirect leads is not even looked at; else its body would be read here."""
 
 
-class Upstream:
-    """DeepSeek, as one application uses it: its address, its key, its pool of connections.
+class Endpoint:
+    """The address, the key and the connections of one application's upstream.
 
+    :param resolver: finds the addresses of its host.
     :raises ConfigError: if the environment names certificates or a proxy that can't be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, resolver: Resolver) -> None:
         self.url = f"{settings.base_url}/chat/completions"
         self.path = urlsplit(self.url).path
         #: How often one question is sent at the most.
@@ -81,13 +83,13 @@ class Upstream:
             found = session.merge_environment_settings(self.url, {}, True, None, None)
         proxy = None if settings.upstream_is_local else proxy_for(self.url, found["proxies"])
         self._proxies: dict[str, str] = {}
-        route = Route()
+        dialer = Dialer(resolver)
         if proxy is not None and is_socks(proxy):
-            route = SocksRoute(proxy)
+            dialer = SocksDialer(proxy, resolver)
         elif proxy is not None:
             self._proxies = {urlsplit(self.url).scheme: proxy}
         tls = _tls_context(found["verify"]) if self.url.startswith("https:") else None
-        self._session = _Session(AbortableAdapter(route, tls, pool_maxsize=KEPT_CONNECTIONS))
+        self._session = _Session(AbortableAdapter(dialer, tls, pool_maxsize=KEPT_CONNECTIONS))
 
     def prepare(self, body: bytes) -> requests.PreparedRequest:
         """The request for one answer: a copy, as to make one anew takes much longer."""

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
+from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import signals
 from ..answers.session import SessionKey
 from ..errors import BodyTooLarge, InvalidRequest, PeersUnavailable, Refusal
-from ..protocols import payload as payloads
+from ..protocols import chat_request
+from ..protocols.headers import (
+    check_event_id,
+    check_reconnect_seconds,
+    check_session_id,
+    is_session_id,
+)
 from ..server.capabilities import reads_status_at_once
 from ..server.direct_write import Outlet
 from ..server.disconnect import client_socket
+from .event_stream import Follower
+from .state import State, current_state
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-    from ..answers.producer import Follower
-    from ..extension import State
 
 _STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -58,17 +63,20 @@ def blueprint(url_prefix: str) -> Blueprint:
 
 def stream() -> Response:
     """Ask DeepSeek for an answer and relay it as server-sent events."""
-    state = _state()
+    state = current_state()
     owner = state.establish_owner()
-    session_id = payloads.check_session_id(request.headers.get("X-Session-Id"))
-    grace = payloads.check_grace(
+    session_id = check_session_id(request.headers.get("X-Session-Id"))
+    reconnect_seconds = check_reconnect_seconds(
         request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
     )
     # Before the body is read and parsed: what is refused costs nothing else.
     key = SessionKey(owner, session_id)
     state.registry.check_claim(key)
-    question = state.prepare(_read_payload())
-    follower = state.begin(key, question, grace)
+    question = state.prepare(_read_payload(state))
+    with ExitStack() as slots:
+        slots.callback(state.server.take_thread())
+        reading = state.service.begin(key, question, reconnect_seconds)
+        follower = Follower(reading, state.settings.heartbeat, slots.pop_all().close)
     with _closed_if_it_fails(follower):
         signals.stream_started.send(state.app, session_id=session_id, owner=owner)
         follower.watch = state.watcher.watch(request.environ, follower.close)
@@ -77,12 +85,17 @@ def stream() -> Response:
 
 def stream_again(session_id: str) -> Response | tuple[str, int]:
     """Relay an answer that runs or is retained, from the event after ``Last-Event-ID``."""
-    state = _state()
+    state = current_state()
     owner = state.establish_owner()
-    after = payloads.check_event_id(request.headers.get("Last-Event-ID"))
-    follower = state.follow(SessionKey(owner, session_id), after)
-    if follower is None:
-        return "", 204
+    after = check_event_id(request.headers.get("Last-Event-ID"))
+    with ExitStack() as slots:
+        slots.callback(state.server.take_thread())
+        # Without owners it is the answer that has so many readers, and no more.
+        slots.callback(state.service.reader_slots.take(owner or session_id))
+        reading = state.service.follow(SessionKey(owner, session_id), after)
+        if reading is None:
+            return "", 204
+        follower = Follower(reading, state.settings.heartbeat, slots.pop_all().close)
     with _closed_if_it_fails(follower):
         follower.watch = state.watcher.watch(request.environ, follower.close)
         follower.begin_at_once()
@@ -100,7 +113,7 @@ def _closed_if_it_fails(follower: Follower) -> Iterator[None]:
 
 def _respond(session_id: str, follower: Follower) -> Response:
     g.chatproxy_follower = follower
-    return _Answer(_state().app, follower, {**_STREAM_HEADERS, "X-Session-Id": session_id})
+    return _Answer(current_state().app, follower, {**_STREAM_HEADERS, "X-Session-Id": session_id})
 
 
 class _Answer(Response):
@@ -145,25 +158,25 @@ class _Answer(Response):
 
 def sessions() -> tuple[Response, int]:
     """List the owner's answers that run or are retained."""
-    state = _state()
+    state = current_state()
     owner = state.establish_owner()
     if not owner:
         message = "Sessions are listed only where their owners are known."
         return jsonify(error=message, code="owners_unknown"), 403
-    return jsonify(sessions=state.library.list_of(owner)), 200
+    return jsonify(sessions=state.service.list_of(owner)), 200
 
 
 def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
     """Stop an answer, and hand back the receipt."""
     arrived = time.monotonic()
-    state = _state()
+    state = current_state()
     owner = state.establish_owner()
     receipt = None
-    if payloads.is_session_id(session_id):
+    if is_session_id(session_id):
         signals.cancel_requested.send(state.app, session_id=session_id)
         try:
             key = SessionKey(owner, session_id)
-            receipt = state.cancel(key, arrived, request.remote_addr or "")
+            receipt = state.service.cancel(key, arrived, request.remote_addr or "")
         except PeersUnavailable as unavailable:
             body = jsonify(success=False, message=unavailable.message)
             return body, unavailable.status, unavailable.headers()
@@ -174,8 +187,8 @@ def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
 
 def attend() -> None:
     """Say what this server can't do, and see that this worker can be asked and told to stop."""
-    state = _state()
-    state.server.meet(request.environ)
+    state = current_state()
+    state.server.inspect(request.environ)
     state.attend()
 
 
@@ -197,21 +210,16 @@ def _body_of(refusal: Refusal) -> dict[str, Any]:
 
 def refuse_large_body(_error: RequestEntityTooLarge) -> tuple[Response, int, dict[str, str]]:
     """The answer to a body over the limit."""
-    limit = _state().settings.max_body_bytes
+    limit = current_state().settings.max_body_bytes
     return refuse(BodyTooLarge(f"The body is larger than {limit} bytes."))
 
 
-def _state() -> State:
-    state: State = current_app.extensions["chatproxy"]
-    return state
-
-
-def _read_payload() -> payloads.Payload:
-    limit = _state().settings.max_body_bytes
+def _read_payload(state: State) -> chat_request.Payload:
+    limit = state.settings.max_body_bytes
     # One byte more: Werkzeug cuts a body without Content-Length off at the limit, and is silent.
     request.max_content_length = limit + 1
     try:
-        with _state().bodies.limit(client_socket(request.environ)):
+        with state.bodies.limit(client_socket(request.environ)):
             body = request.get_data(cache=False)
     except (HTTPException, Refusal):
         raise
@@ -219,4 +227,4 @@ def _read_payload() -> payloads.Payload:
         raise InvalidRequest("The body could not be read.") from None
     if len(body) > limit:
         raise RequestEntityTooLarge
-    return payloads.parse(body)
+    return chat_request.parse(body)

@@ -1,15 +1,16 @@
 """The chat page: the built files of ``client/``, with headers that let nothing else run.
 
-The page's own name is never cached, the files that it names carry a hash and are cached for ever.
+The page itself is never cached. The files that it names carry a hash and are cached for ever.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from flask import Blueprint, Response, current_app, jsonify, send_from_directory
+from flask import Blueprint, Response, jsonify, send_from_directory
 
-from ..extension import State
+from ..config import Settings
 
 _STATIC = Path(__file__).parent.with_name("static")
 
@@ -31,12 +32,12 @@ _POLICY = "; ".join(
 )
 
 
-def blueprint() -> Blueprint:
+def blueprint(settings: Settings) -> Blueprint:
     """The routes of the page."""
     routes = Blueprint("chatproxy_page", __name__)
     routes.get("/")(index)
     routes.get("/assets/<path:name>")(asset)
-    routes.get("/page.json")(settings)
+    routes.add_url_rule("/page.json", "settings", partial(what_it_offers, settings))
     routes.after_request(_protect)
     return routes
 
@@ -55,16 +56,14 @@ def asset(name: str) -> Response:
     return response
 
 
-def settings() -> Response:
-    """What the page shows and offers."""
-    state: State = current_app.extensions["chatproxy"]
-    default = state.settings.model
+def what_it_offers(settings: Settings) -> Response:
+    """What the page shows, and what can be chosen there, as JSON."""
     response = jsonify(
-        notice=state.settings.notice,
-        model=default,
-        onDisconnect=state.settings.on_disconnect,
-        models=list(dict.fromkeys([default, *MODELS])),
-        authorization=bool(state.settings.tokens),
+        notice=settings.notice,
+        model=settings.model,
+        onDisconnect=settings.on_disconnect,
+        models=list(dict.fromkeys([settings.model, *MODELS])),
+        authorization=bool(settings.tokens),
     )
     response.headers["Cache-Control"] = "no-cache"
     return response

@@ -1,6 +1,6 @@
 """Bearer tokens: who makes a request, by its ``Authorization`` header (RFC 6750).
 
-A missing token and a wrong one get the same refusal, and no token is ever part of one.
+A missing token and a wrong one are refused with the same sentence, and no refusal repeats a token.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from flask import request
 
 from ..errors import Unauthorized
 
-#: RFC 6750 wants a parameter after the scheme; a realm is the one that says nothing.
+#: RFC 6750 wants a parameter after the scheme; a realm tells nothing.
 _CHALLENGE = 'Bearer realm="chatproxy"'
 
 
 def owner_by_token(tokens: Iterable[tuple[str, str]]) -> Callable[[], str]:
     """A function for ``ChatProxy(owner=...)`` that returns the owner of the request's token.
 
-    It raises ``Unauthorized`` where there is none, or another.
+    The function raises ``Unauthorized`` if there is no token, or an unknown one.
 
     :param tokens: pairs of owner and token. An owner may have several.
     """
@@ -27,7 +27,7 @@ def owner_by_token(tokens: Iterable[tuple[str, str]]) -> Callable[[], str]:
 
     def owner() -> str:
         given = _given().encode()
-        # All of them, so that the time says nothing about which one was nearly right.
+        # All are compared, so that the time does not tell which one was nearly right.
         found = [name for name, token in known if hmac.compare_digest(token, given)]
         if not found:
             raise Unauthorized("This request needs a valid access token.", challenge=_CHALLENGE)
@@ -37,6 +37,6 @@ def owner_by_token(tokens: Iterable[tuple[str, str]]) -> Callable[[], str]:
 
 
 def _given() -> str:
-    # By hand: Werkzeug's own parser fails at a Basic header that is not ASCII.
+    # Not by Werkzeug's parser, which fails at a Basic header that is not ASCII.
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

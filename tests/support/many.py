@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from chatproxy.answers.coroutines import Coroutine, Readable
-from chatproxy.server.event_loop import Coroutines
+from chatproxy.server.event_loop import CoroutineRunner
 
 from .waiting import PATIENCE, wait_for
 
@@ -35,7 +35,7 @@ class Many:
     """Coroutines that wait on sockets that always have something to read."""
 
     def __init__(self) -> None:
-        self.coroutines = Coroutines()
+        self.coroutines = CoroutineRunner()
         #: Whose steps were taken, one after the other.
         self.steps: list[int] = []
         self._over = False

@@ -1,6 +1,6 @@
 """Every phase in which an answer can be ended, each as a stream that stays in it.
 
-``reach(phase, kind, …)`` begins such a stream and returns it once it is there.
+``Phases(…).reach(phase, kind)`` begins such a stream and returns it once it is there.
 """
 
 import contextlib
@@ -62,40 +62,93 @@ class Stream:
     upstream_gone: Any
 
 
-@contextlib.contextmanager
-def reach(name, kind, start_proxy, deepseek):
-    """A stream in the phase of this name, under a server of this kind."""
-    with contextlib.ExitStack() as stack:
-        if name in _SIMULATED:
-            stream = _simulated(name, kind, start_proxy, deepseek)
-        else:
-            stream = _unconnected(name, kind, start_proxy, stack)
-        stack.callback(stream.client.leave)
-        yield stream
+class Phases:
+    """Begins streams that stay in a phase; what keeps them there is shared by all of a phase."""
 
+    def __init__(self, start_proxy, deepseek):
+        self._start_proxy = start_proxy
+        self._deepseek = deepseek
+        self._stack = contextlib.ExitStack()
+        self._silent_peers = {}
 
-def _simulated(name, kind, start_proxy, deepseek):
-    proxy = start_proxy(kind, deepseek.url, CHATPROXY_LOG_BYTES=LOG_BYTES)
-    session_id = new_id()
-    simulate = {"tag": session_id, **_SIMULATED[name]}
-    client = Client(proxy.port, receive_buffer=4096).post_stream(session_id, simulate=simulate)
-    entry = deepseek.entry(session_id)
-    if name == "between_retries":
-        deepseek.entry(session_id, lambda entry: not entry["open"])
-    elif name == "queued":
-        client.read_until(b": keep-alive")
-    elif name == "client_does_not_read":
-        _wait_until_generation_stalls(deepseek, session_id)
-    elif PHASES[name] == "streaming":
-        client.read_until(b"id: 10\n")
-    proxy.wait_for_phase(session_id, PHASES[name])
+    def close(self):
+        self._stack.close()
 
-    def upstream_gone():
+    @contextlib.contextmanager
+    def reach(self, name, kind):
+        """A stream in the phase of this name, under a server of this kind."""
+        with contextlib.ExitStack() as stack:
+            if name in _SIMULATED:
+                stream = self._simulated(name, kind)
+            elif name in _SILENT_PEERS:
+                stream = self._beside_a_silent_peer(name, kind, stack)
+            else:
+                stream = self._unconnected(name, kind)
+            stack.callback(stream.client.leave)
+            yield stream
+
+    def _simulated(self, name, kind):
+        deepseek = self._deepseek
+        proxy = self._start_proxy(kind, deepseek.url, CHATPROXY_LOG_BYTES=LOG_BYTES)
+        session_id = new_id()
+        simulate = {"tag": session_id, **_SIMULATED[name]}
+        client = Client(proxy.port, receive_buffer=4096).post_stream(session_id, simulate=simulate)
+        entry = deepseek.entry(session_id)
         if name == "between_retries":
-            return wait_for(lambda: entry and deepseek.entries(session_id)[-1])
-        return deepseek.gone(session_id)
+            deepseek.entry(session_id, lambda entry: not entry["open"])
+        elif name == "queued":
+            client.read_until(b": keep-alive")
+        elif name == "client_does_not_read":
+            _wait_until_generation_stalls(deepseek, session_id)
+        elif PHASES[name] == "streaming":
+            client.read_until(b"id: 10\n")
+        proxy.wait_for_phase(session_id, PHASES[name])
 
-    return Stream(session_id, PHASES[name], proxy, client, upstream_gone)
+        def upstream_gone():
+            if name == "between_retries":
+                return wait_for(lambda: entry and deepseek.entries(session_id)[-1])
+            return deepseek.gone(session_id)
+
+        return Stream(session_id, PHASES[name], proxy, client, upstream_gone)
+
+    def _unconnected(self, name, kind):
+        if name == "resolving":
+            url = "http://slow.test:1"
+            settings = {"TEST_UNRESOLVABLE_HOST": "slow.test", "DEEPSEEK_API_KEY": "sk-test"}
+        else:
+            url, settings = self._shared(name, black_hole), {}
+        return self._connecting(self._start_proxy(kind, url, **settings))
+
+    def _beside_a_silent_peer(self, name, kind, stack):
+        variable, scheme, first = _SILENT_PEERS[name]
+        listener = self._shared(name, mute_listener)
+        url, settings = "{}://{}:{}".format(scheme, *listener.getsockname()), {}
+        if variable != "DEEPSEEK_BASE_URL":
+            settings = {variable: url, "DEEPSEEK_API_KEY": "sk-test"}
+            url = "https://deepseek.test"
+        stream = self._connecting(self._start_proxy(kind, url, **settings))
+        accepted = stack.enter_context(listener.accept()[0])
+        accepted.settimeout(10)
+        assert accepted.recv(1) == first
+
+        def gone():
+            with contextlib.suppress(ConnectionResetError):
+                while accepted.recv(65536):
+                    continue
+
+        stream.upstream_gone = gone
+        return stream
+
+    def _shared(self, name, make):
+        if name not in self._silent_peers:
+            self._silent_peers[name] = self._stack.enter_context(make())
+        return self._silent_peers[name]
+
+    def _connecting(self, proxy):
+        session_id = new_id()
+        client = Client(proxy.port).post_stream(session_id)
+        proxy.wait_for_phase(session_id, "connecting")
+        return Stream(session_id, "connecting", proxy, client, lambda: None)
 
 
 def _wait_until_generation_stalls(deepseek, tag):
@@ -106,34 +159,3 @@ def _wait_until_generation_stalls(deepseek, tag):
         return len(seen) > 20 and seen[-1] == seen[-20] > 0
 
     wait_for(stalled, 20, "a stalled upstream")
-
-
-def _unconnected(name, kind, start_proxy, stack):
-    settings, gone = {}, None
-    if name == "resolving":
-        url, gone = "http://slow.test:1", lambda: None
-        settings = {"TEST_UNRESOLVABLE_HOST": "slow.test", "DEEPSEEK_API_KEY": "sk-test"}
-    elif name == "connecting":
-        url, gone = stack.enter_context(black_hole()), lambda: None
-    else:
-        listener = stack.enter_context(mute_listener())
-        variable, scheme, first = _SILENT_PEERS[name]
-        url = "{}://{}:{}".format(scheme, *listener.getsockname())
-        if variable != "DEEPSEEK_BASE_URL":
-            settings = {variable: url, "DEEPSEEK_API_KEY": "sk-test"}
-            url = "https://deepseek.test"
-    proxy = start_proxy(kind, url, **settings)
-    session_id = new_id()
-    client = Client(proxy.port).post_stream(session_id)
-    if gone is None:
-        accepted = stack.enter_context(listener.accept()[0])
-        accepted.settimeout(10)
-        assert accepted.recv(1) == first
-
-        def gone():
-            with contextlib.suppress(ConnectionResetError):
-                while accepted.recv(65536):
-                    continue
-
-    proxy.wait_for_phase(session_id, "connecting")
-    return Stream(session_id, "connecting", proxy, client, gone)

@@ -80,5 +80,10 @@ def chunk(content: bytes) -> bytes:
 
 def response(*events: bytes, status: bytes = b"200 OK") -> bytes:
     """A whole response in the chunked coding, as DeepSeek sends it."""
+    return unfinished(*events, status=status) + b"0\r\n\r\n"
+
+
+def unfinished(*events: bytes, status: bytes = b"200 OK") -> bytes:
+    """The same without its last chunk."""
     head = b"HTTP/1.1 %b\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    return b"".join([head % status, *map(chunk, events), b"0\r\n\r\n"])
+    return b"".join([head % status, *map(chunk, events)])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.cluster.peers import LeaseKey, Message, Peers
 from chatproxy.cluster.registry import Registry
 from chatproxy.cluster.rpc import RpcDispatcher
+from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable
-from chatproxy.service import Library
+from chatproxy.service import AnswerService
 
 _numbers = itertools.count(1)
 
@@ -29,9 +32,27 @@ class Table:
         self.mute: set[str] = set()
 
 
+def service_of(registry: Registry, upstream: Any = None, **settings: Any) -> AnswerService:
+    """The service of a worker, which makes its answers in threads."""
+
+    def spawn(coroutine: Coroutine[None]) -> None:
+        threading.Thread(target=run, args=(coroutine,), daemon=True).start()
+
+    return AnswerService(
+        Settings(base_url="http://127.0.0.1:1", **settings),
+        registry.sender,
+        registry,
+        upstream,
+        spawn=spawn,
+        tell=lambda _session: None,
+    )
+
+
 def sit_down(registry: Registry, peers: Peers) -> Registry:
     """Have a registry answer the questions of its peers."""
-    peers.serve(RpcDispatcher(registry, Library(registry).remote_readers).dispatch, registry.lose)
+    peers.serve(
+        RpcDispatcher(registry, service_of(registry).remote_readers).dispatch, registry.lose
+    )
     return registry
 
 

@@ -1,13 +1,16 @@
-"""A worker that has served ``max_requests`` is replaced, and the server goes on serving.
+"""Rotation: a worker that has served ``max_requests`` is replaced, and the server goes on serving.
 
 gunicorn would have the worker refuse from then on, and start another when it has ended. Here it is
-the other way round: the worker asks its master for one more (SIGTTIN), and when that one is ready,
-for one fewer (SIGTTOU). Then the master tells its oldest worker to stop (SIGTERM), which drains as
-on any SIGTERM. With one worker that is this one; with several, each goes in its turn.
+the other way round:
 
-One worker at a time does so: its master counts signals, and two of a kind may become one. Nor does
-the next begin before the one that goes has been told: it would ask for a worker more, and not for
-one fewer, and there would be one too many from then on.
+1. The worker takes the lock of the rotation, and asks its master for one worker more (SIGTTIN).
+2. When that one is ready, it asks for one fewer (SIGTTOU).
+3. The master tells its oldest worker to stop (SIGTERM), which drains as on any SIGTERM (see
+   ``server.shutdown``). With one worker that is this one; with several, each goes in its turn.
+
+One worker at a time does so, until the master has told the one that goes. The master counts
+signals, and two pending signals of a kind become one: if two workers asked at once, there could be
+one worker too many from then on.
 """
 
 from __future__ import annotations
@@ -24,10 +27,10 @@ _TELLING_SECONDS = 1.0
 
 
 class Rotation:
-    """What the workers of a master share for this: a file, made before they are forked.
+    """What the workers of a master share for this: a file, opened before they are forked.
 
     It is as long as the number of workers that have begun so far, and locked by the one that is
-    being replaced. A lock ends with its process (fcntl(2), "record locking").
+    being replaced. The lock ends with its process (fcntl(2), "record locking").
     """
 
     def __init__(self) -> None:
@@ -41,6 +44,7 @@ class Rotation:
     def replace(self, master: int, may_wait: Callable[[], bool]) -> bool:
         """Have a worker of this master replaced; wait until the new one is ready.
 
+        :param master: its process id.
         :param may_wait: waits for a moment; returns False if this worker was told to stop.
         :returns: False if another worker is doing so; try again later.
         """

@@ -1,8 +1,22 @@
-"""gunicorn's gevent worker, made fair: no client keeps the loop, or a place, to itself.
+"""gunicorn's gevent worker, made fair: no client keeps the event loop, or a connection, to itself.
 
-``Worker`` gives each connection a socket of ``gunicorn_client``, sees to what a request leaves
-behind, and is replaced before it ends (``rotation``). It needs little of gunicorn's internals, and
-``fits`` tries that when a worker begins.
+What gunicorn's worker does: it accepts up to ``worker_connections`` connections, with a greenlet
+for each. The greenlet parses a head, calls the application, writes the answer, and parses the next
+head, until the client or the worker closes. The main greenlet notifies the master once a second.
+
+What ``Worker`` changes:
+
+* A connection's socket is a ``connections.Client``: it yields while there is data, and what it
+  waits for is bounded in time and number.
+* The application is not called before the body has come, or 64 KiB of it (unless the client waits
+  to be asked for it by ``100 Continue``).
+* The rest of a body that the application left unread is read if it is small. Otherwise the
+  connection is closed so that the client still gets the answer.
+* A worker that has served ``max_requests`` is replaced before it ends (``rotation``).
+* A worker alone accepts a few connections in a turn of the loop, not a hundred.
+
+All this rests on few of gunicorn's internals. ``fits`` tries them when a worker begins; if they are
+not as expected, gunicorn's own worker serves, and the log says so.
 """
 
 from __future__ import annotations
@@ -21,7 +35,7 @@ from gunicorn.http.wsgi import default_environ
 from gunicorn.workers.ggevent import GeventWorker
 
 from ... import scopes
-from .connections import Client, Connection, Guard, dress
+from .connections import Client, Connection, Guard, wrap
 from .rotation import Rotation
 
 #: A request with which to try gunicorn. One header only: there may be a limit on their number.
@@ -34,10 +48,11 @@ _ACCEPTED_IN_A_TURN = 4
 def adopt(worker: Any, timeout: float, rotation: Rotation) -> bool:
     """Make a gevent worker of gunicorn's, which is about to serve, one of ours.
 
-    So it does not matter that ``-k gevent`` goes before the ``worker_class`` of a configuration.
+    The class is changed on the object because ``-k gevent`` on the command line goes before the
+    ``worker_class`` of a configuration.
 
     :param timeout: seconds in which the head of a request must come.
-    :returns: False if it is of another kind, or gunicorn's internals are not as known here.
+    :returns: False if it is of another class, or gunicorn's internals are not as expected.
     """
     if type(worker) is not GeventWorker or not fits(worker.cfg):
         return False
@@ -46,8 +61,8 @@ def adopt(worker: Any, timeout: float, rotation: Rotation) -> bool:
     return True
 
 
-class Server(StreamServer):
-    """A listener of gunicorn's, whose sockets are ours, and which leaves TLS to the worker."""
+class Acceptor(StreamServer):
+    """Accepts connections for a worker, which does the TLS handshake itself."""
 
     def __init__(
         self,
@@ -61,7 +76,7 @@ class Server(StreamServer):
     ) -> None:
         handle = partial(worker.admit, listener, ssl_context)
         super().__init__(listener, handle=handle, spawn=spawn)
-        # As gunicorn has it, leave some to the other workers; and alone, give way to all else.
+        # With several workers one, as gunicorn does: the others accept too.
         self.max_accept = 1 if environ["wsgi.multiprocess"] else _ACCEPTED_IN_A_TURN
 
     def do_read(self) -> tuple[Client, Any] | None:
@@ -82,7 +97,7 @@ class Worker(GeventWorker):
     max_requests: int
 
     def begin(self, timeout: float, rotation: Rotation) -> None:
-        """Set up what a worker of gunicorn's lacks."""
+        """Set up what gunicorn's worker lacks."""
         most = max(1, self.worker_connections // 3)
         self.guard = Guard(timeout, self.cfg.keepalive, most)
         self.rotation = rotation
@@ -92,24 +107,24 @@ class Worker(GeventWorker):
 
     @property
     def server_class(self) -> Any:
-        """What gunicorn makes for each of its listeners."""
-        return partial(Server, self)
+        """What gunicorn calls for each of its listeners."""
+        return partial(Acceptor, self)
 
     def run(self) -> None:
         """Serve until told to stop, as gunicorn does."""
-        gevent.spawn(self._look)
+        gevent.spawn(self._sweep)
         self.rotation.note_ready()
         super().run()
 
     def timeout_ctx(self) -> Any:
-        """gunicorn's own timer for a head: not needed, as ``arrivals`` has one."""
+        """No timer of gunicorn's for a head: ``arrivals`` has one, which fires also amid data."""
         return contextlib.nullcontext()
 
     def admit(self, listener: Any, context: Any, accepted: Any, address: Any) -> None:
         """Serve a connection that was just accepted."""
         connection = Connection(self.guard, accepted.fileno())
         try:
-            client = dress(accepted, context, connection)
+            client = wrap(accepted, context, connection)
             try:
                 if context is not None:
                     client.do_handshake()
@@ -119,10 +134,10 @@ class Worker(GeventWorker):
             else:
                 self.handle(listener, client, address)
         finally:
-            connection.leave()
+            connection.close()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
-        """Serve a request; read what it leaves behind, or have its connection closed."""
+        """Serve a request; read the rest of its body, or have its connection closed."""
         connection: Connection = sock.connection
         body = connection.begin_request(req)
         if body is not None and _is_sending(req) and not connection.read_ahead(req, body):
@@ -137,32 +152,32 @@ class Worker(GeventWorker):
             raise
         finally:
             if body is not None:
-                body.on_end = None  # it leads back to the request
+                body.on_end = None  # it refers to the request, and the request to the body
         connection.end_request()
         return kept
 
     def handle_http2(self, listener: Any, client: Any, *args: Any, **kwargs: Any) -> None:
         """Serve an HTTP/2 connection, without the bounds on how requests arrive."""
-        client.connection.leave()  # it carries several requests, and may wait for long
+        client.connection.close()  # it carries several requests, and may wait for long
         super().handle_http2(listener, client, *args, **kwargs)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Refuse what is no request, in such a way that the client can learn of it."""
+        """Refuse what is no request, so that the client can still read why."""
         super().handle_error(req, client, addr, exc)
         if client.fileno() >= 0:
             client.connection.linger()
 
-    def _look(self) -> None:
-        """Look, again and again, for clients that are late and for the time to be replaced."""
+    def _sweep(self) -> None:
+        """End late requests, and see whether it is time to be replaced; again and again."""
         replacing = None
         while True:
             gevent.sleep(self.guard.period)
             self.guard.arrivals.sweep()
-            if self.nr >= self._rotate_at and self.alive and not replacing:
+            if self.nr >= self._rotate_at and self._stays() and not replacing:
                 replacing = gevent.spawn(self._be_replaced)
 
     def _be_replaced(self) -> None:
-        self.log.info("Worker %s has served %d requests; it is to be replaced.", self.pid, self.nr)
+        self.log.info("Worker %s has served %d requests; it is being replaced.", self.pid, self.nr)
         while self._stays() and not self.rotation.replace(self.ppid, self._may_wait):
             gevent.sleep(0.5)
         self._rotate_at = self.nr + self._rotate_after
@@ -172,19 +187,19 @@ class Worker(GeventWorker):
         return self._stays()
 
     def _stays(self) -> bool:
-        """Whether this worker was not told to stop: it goes on for a while if it was."""
+        """Whether this worker was not told to stop; after that it goes on for a while."""
         states = [app.extensions["chatproxy"] for app in scopes.applications()]
         return bool(self.alive) and not any(state.registry.drain.leaving for state in states)
 
 
 def _is_sending(request: Any) -> bool:
-    """Whether a body is to come, and without being asked for (RFC 9110, 10.1.1)."""
+    """Whether a body comes, and comes without being asked for (RFC 9110, 10.1.1)."""
     waits = any(name == "EXPECT" for name, _ in request.headers)
     return request.method not in ("GET", "HEAD") and not waits
 
 
 def fits(config: Any) -> bool:
-    """Whether gunicorn reads requests as ``Connection`` expects; tried on one of our own."""
+    """Whether gunicorn reads requests as ``Connection`` expects; tried on a socket pair."""
     peer, accepted = gevent.socket.socketpair()
     with peer, Client(accepted.family, accepted.type, fileno=accepted.detach()) as client:
         guard = Guard(timeout=1, keepalive=1, most=1)

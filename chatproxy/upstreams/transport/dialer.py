@@ -5,12 +5,12 @@ Rules:
 * The families alternate, beginning with that of the system's first choice (RFC 8305, section 4).
 * The next address is tried when the last attempt has failed, or after ``ATTEMPT_DELAY`` (section
   5). The first to connect wins, and the others are closed.
-* The address that won goes first for ``WINNER_SECONDS``, so that an address that does not answer
-  delays one connection in a while, and not each.
-* All attempts together take no longer than the time that is given. The call's ``Line`` has every
-  socket from before it connects, so a Stop ends them all at once.
-* A connection whose peer is gone without a word is noticed within ``DEAD_AFTER``, whether it is
-  idle, waits for an answer, or has something to send.
+* The address that won goes first for ``WINNER_SECONDS``. So an address that does not answer delays
+  one connection in that time, not each.
+* All attempts together take no longer than the time that is given. Until one has won, an abort
+  shuts the sockets of all of them; from then on the exchange holds the winner.
+* A connection whose peer has gone without a word is noticed within ``DEAD_AFTER``, whether it is
+  idle, waits for a response, or has something to send.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable
+from typing import Any, Protocol
 
-from ...answers.abort import Line, Step, Unreachable
-from ...server.resolver import Address, Resolver
+from ...answers.abort import AbortHandle
+from ...sockets import shut
+from .exchange import Exchange, Step, Unreachable
 
 #: Seconds between two attempts (RFC 8305, section 8, recommends this).
 ATTEMPT_DELAY = 0.25
@@ -37,34 +39,62 @@ DEAD_AFTER = 30
 PROBE_AFTER, PROBE_EVERY = 15, 5
 
 
+#: As ``socket.getaddrinfo`` has them.
+Address = tuple[Any, ...]
+
+
+class Resolver(Protocol):
+    """Finds the addresses of hosts."""
+
+    def resolve(
+        self, handle: AbortHandle, host: str, port: int, timeout: float | None
+    ) -> list[Address]:
+        """The addresses of a host, in the system's order of preference (RFC 6724).
+
+        :param handle: ends the wait for them.
+        :param timeout: seconds; None to wait for as long as it takes.
+        :raises Aborted: if the handle's ``abort`` comes first.
+        :raises OSError: if the name can't be resolved, or not in time. Its text says why.
+        """
+
+
 class Dialer:
     """Connects to hosts, for all calls of one application."""
 
-    def __init__(self) -> None:
-        self.resolver = Resolver()
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
         #: By host and port: the socket address that won last, and until when it goes first.
         self._winners: dict[tuple[str, int], tuple[object, float]] = {}
 
-    def dial(self, line: Line, host: str, port: int, timeout: float | None) -> socket.socket:
+    def dial(
+        self, exchange: Exchange, host: str, port: int, timeout: float | None
+    ) -> socket.socket:
         """Look a host up and connect to it.
 
         :param timeout: seconds, for the look-up and again for connecting.
-        :returns: a connected socket that has this timeout, chosen by the line.
-        :raises Aborted: if the line's ``abort`` comes first.
-        :raises Unreachable: if that fails, or takes too long.
+        :returns: a connected socket, which has this timeout and is held by the exchange.
+        :raises Aborted: if the exchange's ``abort`` comes first.
+        :raises OSError: if that fails, or takes too long. Its text says why.
         """
-        line.enter(Step.LOOK_UP, host)
-        found = interleaved(self.resolver.resolve(line, host, port, timeout))
-        line.enter(Step.CONNECT, f"{host}:{port}")
+        found = interleaved(self.look_up(exchange, host, port, timeout))
+        exchange.enter(Step.CONNECT, f"{host}:{port}")
         last, until = self._winners.get((host, port), (None, 0.0))
         if time.monotonic() < until:
             found.sort(key=lambda address: address[4] != last)
-        with _Race(line, found, timeout) as race:
-            sock, winner = race.run()
-        self._winners[host, port] = winner[4], time.monotonic() + WINNER_SECONDS
+        with _Race(exchange, found, timeout) as race:
+            sock, address = race.run()
+            exchange.hold(sock)
+        self._winners[host, port] = address[4], time.monotonic() + WINNER_SECONDS
         sock.settimeout(timeout)
         _set(sock, "TCP_USER_TIMEOUT", DEAD_AFTER * 1000)
         return sock
+
+    def look_up(
+        self, exchange: Exchange, host: str, port: int, timeout: float | None
+    ) -> list[Address]:
+        """The addresses of a host, as ``Resolver.resolve`` finds them."""
+        exchange.enter(Step.LOOK_UP, host)
+        return self._resolver.resolve(exchange, host, port, timeout)
 
 
 def interleaved(addresses: Iterable[Address]) -> list[Address]:
@@ -77,13 +107,22 @@ def interleaved(addresses: Iterable[Address]) -> list[Address]:
 
 
 class _Race:
-    """Attempts to connect, of which the first to succeed is taken. All others end with the race."""
+    """Attempts to connect, of which the first to succeed wins.
 
-    def __init__(self, line: Line, addresses: list[Address], timeout: float | None) -> None:
-        self._line = line
+    All sockets are closed at the end, so that no number is used again while an abort may still shut
+    it down; but the winner's is left open unless there is an error.
+    """
+
+    def __init__(
+        self, handle: AbortHandle, addresses: list[Address], timeout: float | None
+    ) -> None:
+        self._handle = handle
         self._left = deque(addresses)
         self._timeout = math.inf if timeout is None else timeout
+        self._opened: list[socket.socket] = []
+        #: Those that are connecting, by descriptor.
         self._running: dict[int, tuple[socket.socket, Address]] = {}
+        self._winner: socket.socket | None = None
         self._poll = select.poll()
         self._next_at = 0.0
         self._failures: list[str] = []
@@ -92,15 +131,27 @@ class _Race:
     def __enter__(self) -> _Race:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for sock, _address in self._running.values():
-            self._line.give_up(sock)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for sock in self._opened:
+            if sock is not self._winner or kind is not None:
+                sock.close()
 
     def run(self) -> tuple[socket.socket, Address]:
-        """The socket that is connected, and its address."""
+        """The socket that has won, and its address."""
+        with self._handle.waiting(self._shut_all):
+            sock, address = self._run()
+        self._winner = sock
+        return sock, address
+
+    def _shut_all(self) -> None:
+        for sock in list(self._opened):
+            shut(sock)
+
+    def _run(self) -> tuple[socket.socket, Address]:
         now = time.monotonic()
         end = now + self._timeout
         while now < end:
+            self._handle.check()
             if self._left and now >= self._next_at:
                 self._next_at = now + ATTEMPT_DELAY
                 self._begin(self._left.popleft())
@@ -108,8 +159,10 @@ class _Race:
                 raise Unreachable("; ".join(self._failures) or "no address") from self._last
             until = min(end, self._next_at) if self._left else end
             for descriptor, _ in self._poll.poll(_milliseconds(until - time.monotonic())):
-                if (won := self._look(descriptor)) is not None:
-                    return won
+                number = self._running[descriptor][0].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not number:  # it has connected, or an abort has shut it down
+                    return self._running[descriptor]
+                self._drop(descriptor, OSError(number, os.strerror(number)))
             now = time.monotonic()
         silent = [f"{address[4][0]} does not answer" for _, address in self._running.values()]
         reasons = "; ".join([*self._failures, *silent])
@@ -122,11 +175,7 @@ class _Race:
         except OSError as error:
             self._note(address, error)
             return
-        try:
-            self._line.attempt(sock)
-        except BaseException:
-            sock.close()
-            raise
+        self._opened.append(sock)
         self._running[sock.fileno()] = sock, address
         self._poll.register(sock, select.POLLOUT)
         try:
@@ -134,24 +183,13 @@ class _Race:
             sock.setblocking(False)
             sock.connect(sockaddr)
         except BlockingIOError:
-            pass
+            self._handle.check()  # it may have been shut down before it was connecting
         except OSError as error:
             self._drop(sock.fileno(), error)
 
-    def _look(self, descriptor: int) -> tuple[socket.socket, Address] | None:
-        """Take an attempt that has ended, if it succeeded."""
-        self._line.check()  # else it may have been shut, and not have connected
-        sock, _ = self._running[descriptor]
-        if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._drop(descriptor, OSError(number, os.strerror(number)))
-            return None
-        self._line.choose(sock)
-        return self._running.pop(descriptor)
-
     def _drop(self, descriptor: int, error: OSError) -> None:
         self._poll.unregister(descriptor)
-        sock, address = self._running.pop(descriptor)
-        self._line.give_up(sock)
+        _, address = self._running.pop(descriptor)
         self._note(address, error)
 
     def _note(self, address: Address, error: OSError) -> None:

@@ -1,11 +1,12 @@
-"""What fails on the way to DeepSeek: an exception and a step in, an ``UpstreamError`` out. No I/O.
+"""Failures of an exchange: an exception and a step in, an ``UpstreamError`` out. No I/O.
 
-A request is a POST that may cost money, so it is sent again only if DeepSeek can't have got it
-whole: no byte of an answer came, and the failure was in a step before ``Step.ANSWER``. What another
-try can't help is not tried again either: a certificate that is refused stays refused.
+A request is a POST that may cost money (it is not idempotent: RFC 9110, section 9.2.2). So it is
+sent again only if DeepSeek can't have got it whole: no byte of a response has come, and the step
+that failed was before ``Step.ANSWER``. What another try can't help is not tried again either: a
+certificate that is refused stays refused.
 
 The client is told one short sentence. Operators are told the reason: the step, with whom, and the
-words of the system, of the resolver, of TLS or of the proxy.
+words of the system, the resolver, TLS or the proxy.
 """
 
 from __future__ import annotations
@@ -17,33 +18,33 @@ from collections.abc import Iterator
 
 import requests
 
-from ...answers.abort import Line, Step, Unreachable
 from ...errors import UpstreamError
+from .exchange import Exchange, Step, Unreachable
 
-#: What says only that a read or write had to wait.
+#: These say only that a read or write had to wait.
 _WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-#: TLS's words for a connection that was closed or reset; a certificate is not at fault.
+#: TLS's errors for a connection that was closed or reset. No certificate is at fault then.
 _TLS_CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
-def unanswered(error: BaseException, line: Line) -> UpstreamError:
-    """The error for a request that got no answer."""
-    failure = _kind_of(error, line.step)
-    # Without a peer no step has begun: a mock stands in DeepSeek's place.
-    step = f"{line.step.value} {line.peer}: " if line.peer else ""
+def unanswered(error: BaseException, exchange: Exchange) -> UpstreamError:
+    """The error for a request that got no response."""
+    failure = _kind_of(error, exchange.step)
+    # Without a peer no step has begun: a mock of requests stands in for DeepSeek.
+    step = f"{exchange.step.value} {exchange.peer}: " if exchange.peer else ""
     failure.reason = step + words_of(error)
     return failure
 
 
 def broken_off(error: BaseException) -> UpstreamError:
-    """The error for an answer that had begun."""
+    """The error for a response that had begun."""
     failure = UpstreamError("The connection to DeepSeek broke off.")
     failure.reason = f"amid the answer: {words_of(error)}"
     return failure
 
 
 def words_of(error: BaseException) -> str:
-    """Why it happened, in the words of whoever noticed it."""
+    """Why it happened, in the words of whatever noticed it first."""
     *_, root = _causes(error)
     for each in _causes(error):
         if isinstance(each, Unreachable):
@@ -95,7 +96,7 @@ def _out_of_descriptors(error: BaseException) -> bool:
 
 
 def _not_http(error: BaseException) -> bool:
-    """Whether an answer came that could not be read, and not none at all."""
+    """Whether something came that could not be read; False if nothing came at all."""
     for each in _causes(error):
         if isinstance(each, http.client.HTTPException):
             return not isinstance(each, http.client.RemoteDisconnected)
@@ -103,7 +104,7 @@ def _not_http(error: BaseException) -> bool:
 
 
 def _tls_refused(error: BaseException) -> bool:
-    """Whether TLS was refused by one of the two sides, and not only cut short."""
+    """Whether one of the two sides refused TLS; False if the handshake was cut short."""
     causes = list(_causes(error))
     kinds = (ssl.SSLError, requests.exceptions.SSLError)
     return any(isinstance(each, kinds) for each in causes) and not any(

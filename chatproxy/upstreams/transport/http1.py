@@ -1,17 +1,18 @@
-"""HTTP/1.1 as a client reads it: the heads of responses, and the chunked coding. No I/O.
+"""HTTP/1.1 as a client reads it (RFC 9112): heads of responses, and the chunked coding. No I/O.
 
-Bytes go in, in whatever pieces they come; what they say comes out. The rules are RFC 9112's:
+Bytes go in, in whatever pieces they come; what they say comes out. ``HeadParser`` finds the head,
+``Head.framing`` says where the body ends, and ``ChunkDecoder`` takes the chunked coding off it.
+Rules:
 
-* Every 1xx is an interim response, and is skipped, as often as it comes (RFC 9110, section 15.2).
-  101 is not: it answers a request to change the protocol, and none is made.
-* What could be read in two ways is refused, because the next byte would then be taken for what it
-  is not: a length beside a transfer coding, lengths that differ, a coding but *chunked*
+* An interim response (1xx) is skipped, however many come (RFC 9110, section 15.2). A 101 is
+  refused: it answers a request to change the protocol, and no such request is made.
+* What could be read in two ways is refused, because bytes of the body could be taken for the next
+  response: a length beside a transfer coding, lengths that differ, any coding but *chunked*
   (section 6.3).
-* Nothing grows without bound. All heads of a response together, a line of the chunked coding and
-  the trailers have a limit each.
-
-Header lines may end with a bare line feed, and may be folded (sections 2.2 and 5.2). Extensions of
-chunks and trailers are dropped (section 7.1).
+* Nothing grows without bound. There is a limit for all heads of a response together, for a line of
+  the chunked coding, and for the number of trailers.
+* Header lines may end with a bare line feed, and may be folded (sections 2.2 and 5.2). Extensions
+  of chunks, and trailers, are dropped (section 7.1).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import http.client
 import re
 from typing import NamedTuple
 
-#: The most bytes of all heads of one response: its own, and those of the interim responses.
+#: The most bytes of all heads of one response: its own and those of its interim responses.
 MOST_HEAD_BYTES = 64 * 1024
 _MOST_FIELDS = 100
 #: The longest line with the size of a chunk, or of a trailer, and the longest number in it.
@@ -42,17 +43,17 @@ _WITHOUT_BODY = frozenset({204, 304})
 
 
 class Malformed(http.client.HTTPException):
-    """What came is not HTTP/1.x, or not fit to be relied on. Its text is one sentence."""
+    """What came is not HTTP/1.x, or can be read in two ways. The text is one sentence."""
 
-    #: What had been decoded, and not given out, when it was noticed.
+    #: What had been decoded and not returned yet when this was noticed.
     found = b""
 
 
 class Framing(NamedTuple):
     """Where the body of a response ends (RFC 9112, section 6.3).
 
-    :param chunked: by the chunked coding.
-    :param length: after so many bytes; None if it is chunked, or ends when the connection does.
+    :param chunked: whether the chunked coding says it.
+    :param length: in bytes; None if it is chunked, or ends when the connection does.
     :param persists: whether the connection may be used again after it (section 9.3).
     """
 
@@ -65,7 +66,7 @@ class Head(NamedTuple):
     """The head of a final response.
 
     :param version: the minor version: 0 of HTTP/1.0, 1 of HTTP/1.1.
-    :param fields: the names and values of the header, in order, as they came.
+    :param fields: the header's names and values, in order, as they came.
     """
 
     version: int
@@ -74,7 +75,9 @@ class Head(NamedTuple):
     fields: list[tuple[str, str]]
 
     def values(self, name: str) -> list[str]:
-        """The elements of the list that all fields of this name make, in lower case.
+        """The elements of the list that all fields of this name make (RFC 9110, section 5.3).
+
+        They are in lower case.
 
         :param name: in lower case.
         """
@@ -84,8 +87,8 @@ class Head(NamedTuple):
     def framing(self, *, without_body: bool = False) -> Framing:
         """Where the body ends.
 
-        :param without_body: whether the request was one that is answered without any.
-        :raises Malformed: if the head does not say it, or says two things.
+        :param without_body: whether the method of the request rules a body out (section 6.3).
+        :raises Malformed: if the head is wrong about it, or says two things.
         """
         codings, lengths = self.values("transfer-encoding"), self.values("content-length")
         persists = self.version > 0 and "close" not in self.values("connection")
@@ -115,7 +118,7 @@ class HeadParser:
     def __init__(self) -> None:
         self._data = b""
         self._passed = 0  # bytes of the interim responses
-        self._searched = 0  # bytes of the data in which the end of a head can't begin
+        self._searched = 0  # so many bytes of the data hold no beginning of a head's end
 
     @property
     def begun(self) -> bool:
@@ -130,7 +133,7 @@ class HeadParser:
     def feed(self, data: bytes) -> Head | None:
         """Take the next bytes; return the head of the final response once it is whole.
 
-        :raises Malformed: if it is none, or too much.
+        :raises Malformed: if it is not a head of HTTP/1.x, or too long.
         """
         self._data += data
         while (end := _END_OF_HEAD.search(self._data, self._searched)) is not None:
@@ -145,7 +148,7 @@ class HeadParser:
         if self._data[: len(_START)] != _START[: len(self._data)]:
             raise Malformed("What came is not a response of HTTP/1.x.")
         self._check_size(self._passed + len(self._data))
-        self._searched = max(0, len(self._data) - 3)  # all of an end but its last byte
+        self._searched = max(0, len(self._data) - 3)  # the end has up to 4 bytes
         return None
 
     @staticmethod
@@ -177,7 +180,7 @@ def _fields_of(lines: bytes) -> list[tuple[str, str]]:
 def _field_of(line: bytes) -> tuple[str, str]:
     name, colon, value = line.removesuffix(b"\r").partition(b":")
     if not (colon and _NAME.fullmatch(name)) or _NOT_IN_A_VALUE.search(value):
-        raise Malformed("The response has a header line that is none.")
+        raise Malformed("The response has a malformed header line.")
     return name.decode("ascii"), value.strip(b" \t").decode("latin-1")
 
 
@@ -185,9 +188,9 @@ class ChunkDecoder:
     """Takes the chunked coding off a stream of bytes, whatever the pieces in which it comes."""
 
     def __init__(self) -> None:
-        self._rest = b""  # of a line that has not ended yet
-        self._left = 0  # bytes of the present chunk that are to come, with the CRLF after it
-        self._trailers = 0  # how many may still come, once the last chunk has
+        self._rest = b""  # the beginning of a line that has not ended yet
+        self._left = 0  # bytes of the present chunk, and of the CRLF after it, that are to come
+        self._trailers = 0  # how many may still come; 0 until the last chunk has
         #: Whether all of the body has come.
         self.ended = False
         #: Whether something came after it.
@@ -196,7 +199,7 @@ class ChunkDecoder:
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes; return what they are without the coding.
 
-        :raises Malformed: if this is not the chunked coding; it has what was found before.
+        :raises Malformed: if this is not the chunked coding. What was decoded before is ``found``.
         """
         found: list[bytes] = []
         try:
@@ -224,7 +227,7 @@ class ChunkDecoder:
                 continue
             size = _size_of(line)
             end = begin + size
-            if size and data[end : end + 2] == _LINE_END:  # as nearly always: the chunk is whole
+            if size and data[end : end + 2] == _LINE_END:  # nearly always the chunk is whole
                 found.append(data[begin:end])
                 begin = end + 2
             else:
@@ -253,7 +256,7 @@ class ChunkDecoder:
             raise Malformed("There are too many trailers.")
 
     def _keep(self, rest: bytes) -> None:
-        if len(rest) > _LINE_BYTES + 1:  # the one may be half of its end
+        if len(rest) > _LINE_BYTES + 1:  # the last may be the CR of its end
             raise Malformed("The line before a chunk is too long.")
         self._rest = rest
 

@@ -15,7 +15,7 @@ import trustme
 from chatproxy.answers.session import Phase
 from chatproxy.errors import ConfigError, UpstreamError
 
-from .test_upstream import (
+from .support.played import (
     DONE,
     EVENT,
     FAR,
@@ -23,22 +23,21 @@ from .test_upstream import (
     Connect,
     DeepSeek,
     Peer,
-    _plain_environment,
     before_the_headers,
-    ca,
     certificate,
-    connect,
-    deepseek,
     mid_stream,
-    resolve,
-    trusted,
 )
 
-__all__ = ["_plain_environment", "ca", "connect", "deepseek", "resolve", "trusted"]
+pytestmark = pytest.mark.usefixtures("_plain_environment")
 
 USER, PASSWORD = "somebody", "s3cr3t-of-the-proxy"
 GRANTED = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
 Environment = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def deepseek(played: DeepSeek) -> DeepSeek:
+    return played
 
 
 class SocksPeer(Peer):

@@ -1,9 +1,9 @@
-"""The way to a host: straight, or through the proxy that the environment names for it.
+"""Proxies: which one the environment names for a host, and how a SOCKS proxy is used.
 
-HTTP proxies are urllib3's business: it connects to one as to any other host. The handshake with a
-SOCKS proxy is python-socks', on a connection of our own, which a Stop ends as any other. The
-names are those of ``requests``: ``socks5`` and ``socks4`` look the host up here, ``socks5h`` and
-``socks4a`` leave that to the proxy.
+HTTP proxies are urllib3's business: it connects to one as to any other host (``connection``). The
+handshake with a SOCKS proxy is python-socks', on a connection of our own, so that an abort ends it
+like any other wait. The schemes are those of ``requests``: with ``socks5`` and ``socks4`` the host
+is looked up here, with ``socks5h`` and ``socks4a`` by the proxy.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import python_socks
 import python_socks.sync
 import requests.utils
 
-from ...answers.abort import Line, Step, Unreachable
 from ...errors import ConfigError
-from .dialer import Dialer
+from .dialer import Dialer, Resolver
+from .exchange import Exchange, Step, Unreachable
 
 _SOCKS = {
     "socks4": python_socks.ProxyType.SOCKS4,
@@ -31,31 +31,15 @@ _DEFAULT_PORT = 1080
 _LONGEST_CREDENTIAL = 255  # RFC 1929, section 2
 
 
-class Route:
-    """The straight way."""
-
-    def __init__(self) -> None:
-        self._dialer = Dialer()
-
-    def open(self, line: Line, host: str, port: int, timeout: float | None) -> socket.socket:
-        """Connect to a host.
-
-        :param timeout: seconds for each step, and for what is done on the connection next.
-        :raises Aborted: if the line's ``abort`` comes first.
-        :raises Unreachable: if it can't be had.
-        """
-        return self._dialer.dial(line, host, port, timeout)
-
-
-class SocksRoute(Route):
-    """The way through a SOCKS proxy (RFC 1928, RFC 1929, and SOCKS 4).
+class SocksDialer(Dialer):
+    """Connects to hosts through a SOCKS proxy (RFC 1928, RFC 1929, and SOCKS 4).
 
     :param url: the proxy's, with a user and password if it wants one.
     :raises ConfigError: if it can't be used.
     """
 
-    def __init__(self, url: str) -> None:
-        super().__init__()
+    def __init__(self, url: str, resolver: Resolver) -> None:
+        super().__init__(resolver)
         parts = urlsplit(url)
         self._kind = _SOCKS[parts.scheme.lower()]
         self._remote_names = parts.scheme.lower() in _REMOTE_NAMES
@@ -68,25 +52,23 @@ class SocksRoute(Route):
             if not value.isascii() or len(value) > _LONGEST_CREDENTIAL:
                 raise ConfigError("The user and password of a SOCKS proxy must be short ASCII.")
 
-    def open(self, line: Line, host: str, port: int, timeout: float | None) -> socket.socket:
-        """Connect to a host through the proxy, as ``Route.open`` does."""
+    def dial(
+        self, exchange: Exchange, host: str, port: int, timeout: float | None
+    ) -> socket.socket:
+        """Connect to a host through the proxy, as ``Dialer.dial`` does."""
         if not self._remote_names:
-            host = self._look_up(line, host, port, timeout)
-        sock = super().open(line, self._host, self._port, timeout)
-        line.enter(Step.PROXY, f"{self._host}:{self._port}")
+            found = self.look_up(exchange, host, port, timeout)
+            # The proxy may have no IPv6, and SOCKS 4 has none.
+            found.sort(key=lambda address: address[0] != socket.AF_INET)
+            host = str(found[0][4][0])
+        sock = super().dial(exchange, self._host, self._port, timeout)
+        exchange.enter(Step.PROXY, f"{self._host}:{self._port}")
         try:
             self._shake_hands(sock, host, port)
         except BaseException:
             sock.close()
             raise
         return sock
-
-    def _look_up(self, line: Line, host: str, port: int, timeout: float | None) -> str:
-        line.enter(Step.LOOK_UP, host)
-        found = self._dialer.resolver.resolve(line, host, port, timeout)
-        # The proxy may have no IPv6, and SOCKS 4 has none.
-        found.sort(key=lambda address: address[0] != socket.AF_INET)
-        return str(found[0][4][0])
 
     def _shake_hands(self, sock: socket.socket, host: str, port: int) -> None:
         socks = python_socks.sync.Proxy(
@@ -107,7 +89,7 @@ class SocksRoute(Route):
 
 
 class _Connected(python_socks.sync.Proxy):
-    """Stands for a proxy that leads to the SOCKS proxy: the connection that there is."""
+    """What python-socks takes for a proxy before the SOCKS proxy: the connection that there is."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -117,10 +99,10 @@ class _Connected(python_socks.sync.Proxy):
 
 
 def proxy_for(url: str, named: typing.Mapping[str, str]) -> str | None:
-    """The URL of the proxy that ``requests`` would use for ``url``; None for no proxy.
+    """The URL of the proxy that ``requests`` would use for ``url``; None if it would use none.
 
-    :param named: the proxies that the environment names, by what they are for.
-    :raises ConfigError: if it can't be used.
+    :param named: the proxies that the environment names, by scheme or by scheme and host.
+    :raises ConfigError: if the proxy can't be used.
     """
     proxy = requests.utils.select_proxy(url, dict(named))
     if not proxy:

@@ -1,41 +1,31 @@
-"""What a client may send: session ids and request bodies. Bytes in, a payload out. No I/O.
+"""A request for a chat completion: the client's body in, DeepSeek's body out. No I/O.
 
-The payload is DeepSeek's chat completion (https://api-docs.deepseek.com/api/create-chat-completion).
-Rules:
+The form is DeepSeek's (https://api-docs.deepseek.com/api/create-chat-completion). The way of a
+body: ``parse`` splits it into its fields, ``check`` looks at those that must be there, ``change``
+lets the application have its say, and ``complete`` makes the body that is sent. Rules:
 
-* Only what this proxy needs is decoded. Every other field is kept as the JSON text that came and
+* Only what this proxy needs is decoded. Every other field is kept as the JSON text that came, and
   leaves as that text: ``1e9`` stays ``1e9``, and DeepSeek's new fields work the day they appear.
-* All of it is checked to be JSON (RFC 8259) in UTF-8, nested no deeper than the parser can follow,
-  at a few milliseconds a megabyte, because anybody may send a megabyte. A field costs more than
-  what is in it, so their number is bounded.
-* Of two fields of one name the last counts, and is the only one that goes on.
+* All of it is checked to be JSON (RFC 8259) in UTF-8, nested no deeper than the parser can follow.
+  Anybody may send a megabyte, so that must take no more than a few milliseconds. A field costs more
+  than what is in it, so their number is bounded.
+* Of two fields of one name the last counts, and only that one goes on.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
-import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 
 from ..errors import InvalidRequest
 
-_SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
 #: The fields of a request: each a ``msgspec.Raw``, the JSON text that came, or a value that the
 #: application has put in its place.
 Payload = dict[str, Any]
-
-
-class Question(NamedTuple):
-    """What DeepSeek is asked: the body of the request, and how many choices its answer has."""
-
-    body: bytes
-    choices: int = 1
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -58,10 +48,11 @@ _FIELDS = dict[_Name, msgspec.Raw]
 MOST_FIELDS = 1000
 
 _BOM = b"\xef\xbb\xbf"
-#: Half a surrogate pair can be written in JSON (RFC 8259, section 8.2), as by a program that cut a
-#: text amid an emoji, and msgspec refuses it. So the escapes of surrogates are marked, and made
-#: those of ordinary characters for it. Pairs of backslashes, which would blur which are escapes,
-#: are hidden meanwhile. Both is done by characters that Unicode says no text has.
+#: JSON can have half a surrogate pair (RFC 8259, section 8.2), for example from a program that cut
+#: a text amid an emoji, but msgspec refuses it. So before msgspec sees a text, each escape of a
+#: surrogate is marked and turned into that of an ordinary character. Pairs of backslashes are
+#: hidden first, since after one of them ``ud83d`` is no escape. Mark and pair are noncharacters,
+#: which Unicode keeps out of texts. A text that has one of them and such an escape is refused.
 _MARK, _PAIR = "\U0010ffff", "\U0010fffe"
 _HIDDEN = (
     (rb"\\", _PAIR.encode()),
@@ -71,66 +62,10 @@ _HIDDEN = (
 _SHIFT = 0x1000  # between \ud… and \ue…
 
 
-def is_session_id(text: str) -> bool:
-    """Whether this can be a session id: 1 to 128 of ``A-Z a-z 0-9 . _ : -``.
-
-    ``.`` and ``..`` can't: as the last segment of a path, clients take them away (RFC 3986, 5.2.4;
-    the URL Standard, 4.4), so that no Stop could name them.
-    """
-    return _SESSION_ID.fullmatch(text) is not None and text not in (".", "..")
-
-
-def check_session_id(text: str | None) -> str:
-    """The session id from a request's header.
-
-    :raises InvalidRequest: where there is none, or where it has a wrong form.
-    """
-    if not text:
-        raise InvalidRequest("Missing sessionId", code="missing_session_id")
-    if not is_session_id(text):
-        raise InvalidRequest(
-            "The session id must be 1 to 128 characters of A-Z a-z 0-9 . _ : -, and not . or ..",
-            code="invalid_session_id",
-        )
-    return text
-
-
-def check_grace(text: str | None, most: float) -> float:
-    """The seconds in which a reader may come back, from the header ``X-On-Disconnect``.
-
-    :param text: ``stop``, a number of seconds, or None for ``most``.
-    :param most: what the server allows.
-    :raises InvalidRequest: where it is anything else.
-    """
-    if text is None:
-        return most
-    if text.strip() == "stop":
-        return 0.0
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < math.inf:
-        raise InvalidRequest("X-On-Disconnect must be 'stop' or a number of seconds.")
-    return min(seconds, most)
-
-
-def check_event_id(text: str | None) -> int:
-    """The number of the last event that a reader has, from the header ``Last-Event-ID``.
-
-    :raises InvalidRequest: where it is none.
-    """
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise InvalidRequest("Last-Event-ID must be the number of an event.")
-    return int(text)
-
-
 def parse(body: bytes) -> Payload:
-    """The fields of the JSON object in a request's body.
+    """The fields of the JSON object that a body is.
 
-    :raises InvalidRequest: if it is none.
+    :raises InvalidRequest: if it is not one.
     """
     body = body.removeprefix(_BOM)
     try:
@@ -148,7 +83,7 @@ def _fields_of(body: bytes) -> Payload:
     try:
         return _decode_fields(body)
     except msgspec.ValidationError:
-        _DOCUMENT.decode(body)  # it may be no JSON at all, which goes first
+        _DOCUMENT.decode(body)  # that it is no JSON at all is the better thing to say
         raise
     except msgspec.DecodeError:
         if not _has_surrogates(body):
@@ -195,7 +130,7 @@ def _shown_name(name: str) -> str:
 def check(payload: Payload) -> None:
     """See that this can be sent to DeepSeek.
 
-    :raises InvalidRequest: with one sentence, if it can't.
+    :raises InvalidRequest: if it can't.
     """
     _check_messages(_text_of(payload.get("messages")))
     try:
@@ -221,7 +156,7 @@ def _check_messages(text: bytes) -> None:
 def change(payload: Payload, preparers: Iterable[Callable[[Payload], Payload | None]]) -> Payload:
     """The payload as the application's preparers want it.
 
-    They get it decoded. What they leave as it was keeps its text.
+    They get it decoded. A field that they leave as it was keeps its text.
 
     :raises InvalidRequest: if a number in it is beyond what Python can decode and write again.
     """
@@ -245,7 +180,7 @@ def complete(payload: Payload, model: str) -> bytes:
     """The body of the request to DeepSeek: streamed, and with a model.
 
     :raises InvalidRequest: if the payload is nested too deeply.
-    :raises TypeError, ValueError: if it is no JSON object, which only an application can cause.
+    :raises TypeError, ValueError: if it can't be written as JSON, because of what a preparer did.
     """
     whole = {"model": model, **payload, "stream": True}
     try:

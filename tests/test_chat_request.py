@@ -1,4 +1,4 @@
-"""What a client may send: session ids, and bodies that become DeepSeek's."""
+"""The body of a request: what of it is refused, and what of it goes to DeepSeek."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import json
 import timeit
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urljoin
 
 import msgspec
 import pytest
-import requests
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatproxy.errors import InvalidRequest
-from chatproxy.protocols import payload
+from chatproxy.protocols import chat_request
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
@@ -34,80 +32,16 @@ values = st.recursive(
 
 def refusal_of(body: bytes) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        payload.parse(body)
+        chat_request.parse(body)
     return caught.value
-
-
-@pytest.mark.parametrize(
-    "session_id",
-    [
-        "session_1718345013123_k3j9x0ab",
-        "a",
-        "A.b_c:d-9",
-        "7" * 128,
-        "...",
-        ".a",
-        "a..",
-        "-",
-        ":",
-        "http:",
-    ],
-)
-def test_an_id_of_the_allowed_characters_passes_unchanged(session_id: str) -> None:
-    assert payload.check_session_id(session_id) == session_id
-
-
-@pytest.mark.parametrize(
-    "session_id",
-    [
-        "a b",
-        "a/b",
-        "a\n",
-        "\na",
-        "a\r\nb",
-        "ä",
-        "٣",
-        "a%",
-        "a,b",
-        "x" * 129,
-        " ",
-        "a\x00",
-        ".",
-        "..",
-    ],
-)
-def test_any_other_id_is_refused(session_id: str) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        payload.check_session_id(session_id)
-    assert (caught.value.status, caught.value.code) == (400, "invalid_session_id")
-    assert caught.value.message.startswith("The session id must be ")
-    assert not payload.is_session_id(session_id)
-
-
-@given(st.from_regex(r"[A-Za-z0-9._:-]{1,128}", fullmatch=True) | st.from_regex(r"[.:-]{1,4}\Z"))
-@settings(deadline=None, derandomize=True, database=None)
-def test_every_id_arrives_in_the_path_of_its_stop_as_it_is(session_id: str) -> None:
-    """Clients take the segments . and .. away, and nothing else of what an id may have."""
-    if payload.is_session_id(session_id):
-        path = f"/api/chat/cancel/{session_id}"
-        sent = requests.Request("POST", f"http://chat.example{path}").prepare().path_url
-        joined = urljoin("http://chat.example/page/", path)
-        assert (sent, joined) == (path, f"http://chat.example{path}")
-
-
-@pytest.mark.parametrize("missing", [None, ""])
-def test_a_missing_id_is_refused_in_the_agreed_words(missing: str | None) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        payload.check_session_id(missing)
-    assert (caught.value.message, caught.value.code) == ("Missing sessionId", "missing_session_id")
 
 
 def sent(body: bytes, *preparers: Callable[[dict[str, Any]], Any]) -> bytes:
     """What of a client's body goes to DeepSeek, without the fields that are added to it."""
-    fields = payload.parse(body)
+    fields = chat_request.parse(body)
     if preparers:
-        fields = payload.change(fields, preparers)
-    whole = payload.complete(fields, "m")
+        fields = chat_request.change(fields, preparers)
+    whole = chat_request.complete(fields, "m")
     assert whole.startswith(b'{"model":"m",')
     assert whole.endswith(b',"stream":true}')
     return b"{%b}" % whole[len(b'{"model":"m",') : -len(b',"stream":true}')]
@@ -162,7 +96,7 @@ def test_what_a_preparer_changes_within_a_field_is_sent() -> None:
 @pytest.mark.parametrize("text", [b"1e999", b"9" * 5000])
 def test_a_number_that_no_preparer_could_be_given_is_refused_if_there_is_one(text: bytes) -> None:
     with pytest.raises(InvalidRequest, match="too large"):
-        payload.change(payload.parse(b'{"a": [%b]}' % text), [lambda fields: None])
+        chat_request.change(chat_request.parse(b'{"a": [%b]}' % text), [lambda fields: None])
 
 
 def test_of_two_fields_of_one_name_the_last_is_checked_and_sent() -> None:
@@ -212,8 +146,8 @@ def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
 
 def test_the_number_of_fields_is_bounded() -> None:
     """Each is handled one by one, so a megabyte of them would hold everybody up."""
-    fields = [b'"%d":0' % number for number in range(payload.MOST_FIELDS + 1)]
-    assert len(payload.parse(b"{%b}" % b",".join(fields[1:]))) == payload.MOST_FIELDS
+    fields = [b'"%d":0' % number for number in range(chat_request.MOST_FIELDS + 1)]
+    assert len(chat_request.parse(b"{%b}" % b",".join(fields[1:]))) == chat_request.MOST_FIELDS
     refusal = refusal_of(b"{%b}" % b",".join(fields))
     assert refusal.code == "invalid_request"
     assert refusal.message == "The body has more than 1000 fields."
@@ -222,16 +156,18 @@ def test_the_number_of_fields_is_bounded() -> None:
 @given(st.binary(max_size=50))
 def test_no_body_does_more_than_be_refused(body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
-        assert isinstance(payload.parse(body), dict)
+        assert isinstance(chat_request.parse(body), dict)
 
 
 def test_messages_with_roles_are_enough() -> None:
-    payload.check({"messages": [{"role": "user"}, {"role": "assistant", "content": None}]})
+    chat_request.check({"messages": [{"role": "user"}, {"role": "assistant", "content": None}]})
 
 
 @pytest.mark.parametrize("text", [rb"half an emoji: \ud83d", rb"both: \ud83d\ude00 \\ud83d"])
 def test_messages_may_have_half_a_surrogate_pair(text: bytes) -> None:
-    payload.check(payload.parse(b'{"messages": [{"role": "user", "content": "%b"}]}' % text))
+    chat_request.check(
+        chat_request.parse(b'{"messages": [{"role": "user", "content": "%b"}]}' % text)
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,12 +191,12 @@ def test_a_payload_that_cannot_be_sent_is_refused_by_the_name_of_the_field(
     wrong: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=named) as caught:
-        payload.check(payload.parse(json.dumps(wrong).encode()))
+        chat_request.check(chat_request.parse(json.dumps(wrong).encode()))
     assert caught.value.code == "invalid_request"
 
 
 def test_a_payload_without_a_model_gets_the_default_one() -> None:
-    assert json.loads(payload.complete({"messages": MESSAGES}, "m")) == {
+    assert json.loads(chat_request.complete({"messages": MESSAGES}, "m")) == {
         "model": "m",
         "messages": MESSAGES,
         "stream": True,
@@ -268,23 +204,23 @@ def test_a_payload_without_a_model_gets_the_default_one() -> None:
 
 
 def test_the_model_of_the_request_stays() -> None:
-    assert json.loads(payload.complete({"model": "pro"}, "m"))["model"] == "pro"
+    assert json.loads(chat_request.complete({"model": "pro"}, "m"))["model"] == "pro"
 
 
 @pytest.mark.parametrize("said", [False, None, "no", 0])
 def test_an_answer_is_always_streamed(said: object) -> None:
-    assert json.loads(payload.complete({"stream": said}, "m"))["stream"] is True
+    assert json.loads(chat_request.complete({"stream": said}, "m"))["stream"] is True
 
 
 @given(st.dictionaries(st.text(max_size=8), values, max_size=5))
 def test_every_other_field_goes_on_untouched(fields: dict[str, Any]) -> None:
     body = json.dumps({**fields, "model": "m", "stream": True}).encode()
-    assert json.loads(payload.complete(payload.parse(body), "other")) == json.loads(body)
+    assert json.loads(chat_request.complete(chat_request.parse(body), "other")) == json.loads(body)
 
 
 def test_completing_leaves_the_payload_as_it_is() -> None:
     given_payload = {"messages": MESSAGES}
-    payload.complete(given_payload, "m")
+    chat_request.complete(given_payload, "m")
     assert given_payload == {"messages": MESSAGES}
 
 
@@ -293,7 +229,7 @@ def test_what_only_an_application_can_have_put_in_is_not_blamed_on_the_client(
     value: object,
 ) -> None:
     with pytest.raises((TypeError, ValueError)):
-        payload.complete({"messages": MESSAGES, "temperature": value}, "m")
+        chat_request.complete({"messages": MESSAGES, "temperature": value}, "m")
 
 
 @pytest.mark.parametrize(
@@ -310,8 +246,8 @@ def test_what_only_an_application_can_have_put_in_is_not_blamed_on_the_client(
     ],
 )
 def test_an_answer_has_as_many_choices_as_are_asked_for(said: bytes, choices: int) -> None:
-    assert payload.choices_of({"n": msgspec.Raw(said)}) == choices
-    assert payload.choices_of({}) == 1
+    assert chat_request.choices_of({"n": msgspec.Raw(said)}) == choices
+    assert chat_request.choices_of({}) == 1
 
 
 MEGABYTE = 1 << 20
@@ -334,7 +270,7 @@ def test_a_megabyte_is_looked_through_in_a_fraction_of_the_time_to_decode_number
 
     def look_through() -> None:
         with contextlib.suppress(InvalidRequest):
-            payload.check(payload.parse(LARGE[name]))
+            chat_request.check(chat_request.parse(LARGE[name]))
 
     def decode_floats() -> None:
         json.loads(LARGE["floats"], parse_float=float)
@@ -349,7 +285,7 @@ def test_what_is_nested_too_deeply_to_be_written_is_refused() -> None:
         deep = [deep]
     try:
         with pytest.raises(InvalidRequest, match="nested too deeply"):
-            payload.complete({"messages": deep}, "m")
+            chat_request.complete({"messages": deep}, "m")
     finally:
         while deep:  # one by one: to free them at once takes a deep stack
             deep = deep.pop()

@@ -18,15 +18,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatproxy.upstreams.transport.body import PIECE_BYTES, Body, Inflater
+from chatproxy.upstreams.transport.content_coding import PIECE_BYTES, Inflater
 from chatproxy.upstreams.transport.http1 import Malformed
+from chatproxy.upstreams.transport.response import Response
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = HEAD + b"\r\n"
 LAST = b"0\r\n\r\n"
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-Connect = Callable[[bytes], tuple[Body, socket.socket]]
+Connect = Callable[[bytes], tuple[Response, socket.socket]]
 
 
 def chunk(content: bytes) -> bytes:
@@ -47,11 +48,11 @@ def connect() -> Iterator[Connect]:
     """Makes a body, its head read if it has come, and the other end of its socket."""
     with contextlib.ExitStack() as stack:
 
-        def connect(sent: bytes) -> tuple[Body, socket.socket]:
+        def connect(sent: bytes) -> tuple[Response, socket.socket]:
             ours, theirs = (stack.enter_context(sock) for sock in socket.socketpair())
             for sock in (ours, theirs):
                 sock.settimeout(10)
-            body = Body(ours, method="POST")
+            body = Response(ours, method="POST")
             if sent:
                 theirs.sendall(sent)
                 body.begin()
@@ -60,7 +61,7 @@ def connect() -> Iterator[Connect]:
         yield connect
 
 
-def rest_of(body: Body) -> bytes:
+def rest_of(body: Response) -> bytes:
     found = b""
     while not body.complete:
         found += body.receive()
@@ -178,7 +179,7 @@ def test_an_end_before_the_head_is_whole_is_an_error(sent: bytes) -> None:
         theirs.sendall(sent)
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(Malformed):
-            Body(ours).begin()
+            Response(ours).begin()
 
 
 def test_an_end_before_anything_came_is_told_apart() -> None:
@@ -186,7 +187,7 @@ def test_an_end_before_anything_came_is_told_apart() -> None:
     with ours, theirs:
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(http.client.RemoteDisconnected):
-            Body(ours).begin()
+            Response(ours).begin()
 
 
 # --- content codings

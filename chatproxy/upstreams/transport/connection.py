@@ -1,0 +1,206 @@
+"""A connection to an upstream: made, used for a request, and kept for another or closed.
+
+The classes are urllib3's, but for three things: how they connect, how they send a request, and what
+they make of a response. This is the way of a connection, from top to bottom:
+
+1. ``pool`` takes one that was kept, if ``is_connected`` finds it still good, or a new object.
+2. A new one connects (``_new_conn``): ``dialer`` finds an address that answers. If there is an
+   HTTP proxy, ``_tunnel`` asks it for a tunnel; then urllib3 puts TLS on the socket. Meanwhile the
+   exchange holds a duplicate of the descriptor.
+3. ``request`` ties the socket to the exchange (``use``), gathers what ``http.client`` writes, and
+   sends it in one piece. From then on the connection has no timeout: the watchdog ends what takes
+   too long, in the same way as a Stop.
+4. ``http.client`` makes the response by ``response_class``, and has it read the head. The body is
+   read from the socket by its owner, without urllib3 (``response``).
+5. Whoever has read it gives the connection back: ``UpstreamCall.close``, or urllib3 when a body
+   has been read by way of it. That ends in ``release``, which lets go of the exchange, and keeps
+   the connection or closes it.
+
+Steps 1 to 5 are all taken by the coroutine that owns the exchange. Others may only abort it, which
+shuts the socket down and closes nothing. In the pool nobody touches a connection.
+
+A connection that is used again could give one user what was sent for another. So these hold:
+
+* A connection is kept only if the response to its last request was read to its end, nothing came
+  after it, and it was not aborted (``release``).
+* A connection that was kept is used only if nothing has come since (``is_connected``), also while
+  the next request was made (``request``). It is kept for ``KEPT_SECONDS`` at the most.
+* Whatever else there is on it, and whoever gives it back, it is closed.
+* No byte of a request is sent once the exchange is aborted.
+* A connection that is closed is tied to no exchange: its descriptor may be another's by then.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+import typing
+from collections.abc import Mapping
+from contextlib import suppress
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from ...answers.coroutines import NOTHING_YET
+from ...sockets import plain_socket
+from .dialer import Dialer
+from .exchange import Exchange, Step, Unreachable, current_exchange
+from .http1 import Malformed
+from .response import Response
+
+#: For how many seconds a connection is kept without a request. As a rule servers close one after a
+#: minute, and what lies between may forget it without a word. A request that is sent just then may
+#: be lost, and must not be sent again. Another connection costs a few round trips.
+KEPT_SECONDS = 30.0
+
+
+class AbortableConnection(HTTPConnection):
+    """A connection that the exchange which uses it can abort, in every phase."""
+
+    #: What connects it; its pool sets this.
+    dialer: Dialer
+    #: The exchange that uses it now.
+    exchange: Exchange | None = None
+    #: What came in response to the latest request, from its head on.
+    response: Response | None = None
+    #: Since when it has been kept without a request, by the monotonic clock; None before.
+    _kept_since: float | None = None
+    #: The parts of the request that is being made.
+    _unsent: list[bytes] | None = None
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the upstream, or to the HTTP proxy before it; urllib3 goes on from there."""
+        exchange = current_exchange.get()
+        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
+        sock = self.dialer.dial(exchange, self._dns_host.strip("[]"), self.port, timeout)
+        exchange.enter(Step.TLS, f"{self.host}:{self.port}")  # if there is any
+        return sock
+
+    def set_tunnel(
+        self,
+        host: str,
+        port: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        scheme: str = "http",
+    ) -> None:
+        """Have ``connect`` ask a proxy for a tunnel to this address."""
+        super().set_tunnel(host, port=port, headers=headers, scheme=scheme)
+        self._tunnel_authority = f"{host}:{port}"
+        self._tunnel_fields = {"Host": self._tunnel_authority, **(headers or {})}
+
+    def _tunnel(self) -> None:
+        """Ask for it (RFC 9110, section 9.3.6)."""
+        exchange = current_exchange.get()
+        exchange.enter(Step.PROXY, f"{self.host}:{self.port}")
+        lines = [f"{name}: {value}" for name, value in self._tunnel_fields.items()]
+        request = [f"CONNECT {self._tunnel_authority} HTTP/1.1", *lines, "", ""]
+        self.send("\r\n".join(request).encode("latin-1"))
+        response = Response(self.sock, method="CONNECT")
+        response.begin()
+        if not 200 <= response.status < 300:
+            self.close()
+            raise OSError(f"Tunnel connection failed: {response.status} {response.reason}")
+        if response.exceeded:
+            raise Malformed("Something came through a tunnel before anything was asked for.")
+        exchange.enter(Step.TLS, self._tunnel_authority)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may be used again. The pool closes it if not."""
+        if self._kept_since is None or time.monotonic() - self._kept_since > KEPT_SECONDS:
+            return False
+        return _is_quiet(self.sock)
+
+    def release(self) -> None:
+        """Let go of the exchange; close the connection unless another may use it."""
+        exchange, response = self.exchange, self.response
+        self.exchange = self.response = None
+        if exchange is not None:
+            exchange.close()
+        aborted = exchange is None or exchange.aborted
+        if response is not None and response.reusable and not aborted and self._is_at_rest():
+            response.close()
+            self._kept_since = time.monotonic()
+        else:
+            self.close()
+
+    def _is_at_rest(self) -> bool:
+        """Whether nothing comes after the response, as far as can be told.
+
+        By Nagle's algorithm the other side may hold back what it has written since, until what came
+        before is acknowledged. By default that waits for the next request, and what was held back
+        would come as the response to it. So it is acknowledged now.
+        """
+        if self.sock is not None and (descriptor := self.sock.fileno()) >= 0:
+            # The option is Linux's, and TCP's.
+            with suppress(OSError, AttributeError), plain_socket(descriptor) as plain:
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return _is_quiet(self.sock)
+
+    def close(self) -> None:
+        """Close the connection; it can be connected again."""
+        if self.exchange is not None:
+            self.exchange.close()
+        self._kept_since = None
+        super().close()
+
+    def request(self, *args: typing.Any, **kwargs: typing.Any) -> None:
+        """Connect if need be, and send a request in one piece.
+
+        :raises Aborted: if the exchange is aborted; then no byte is sent.
+        """
+        exchange = current_exchange.get()
+        if self.sock is None:
+            self.connect()
+        host, port = self._tunnel_host or self.host, self._tunnel_port or self.port
+        exchange.use(self.sock, f"{host}:{port}")
+        self.exchange = exchange
+        self.response = None
+        self._unsent = []
+        try:
+            super().request(*args, **kwargs)
+        finally:
+            request, self._unsent = b"".join(self._unsent), None
+        if self._kept_since is not None and not _is_quiet(self.sock):
+            raise Unreachable("something came that was not asked for")
+        self.sock.settimeout(None)
+        super().send(request)
+        exchange.sent()
+
+    def send(self, data: typing.Any) -> None:
+        """Send this, or gather it if it is a part of the request that is being made."""
+        if self._unsent is None:
+            super().send(data)
+        else:
+            self._unsent.append(data)
+
+    def response_class(  # type: ignore[override]
+        self, sock: socket.socket, **kwargs: typing.Any
+    ) -> Response:
+        """Make the object for a response, as ``http.client`` does by this attribute."""
+        self.response = Response(sock, **kwargs)
+        if self.exchange is not None:
+            self.exchange.response = self.response
+        return self.response
+
+
+class AbortableTLSConnection(AbortableConnection, HTTPSConnection):
+    """The same with TLS."""
+
+
+def _is_quiet(sock: socket.socket | None) -> bool:
+    """Whether a connection is open and nothing has come. If something has, it must be closed.
+
+    A byte is read, not looked at, because only so TLS tells what it holds, such as a goodbye.
+    """
+    if sock is None:
+        return False
+    timeout = sock.gettimeout()
+    try:
+        sock.settimeout(0.0)
+        sock.recv(1)
+    except NOTHING_YET:
+        sock.settimeout(timeout)
+        return True
+    except (OSError, ValueError):  # it is closed, or TLS on it has ended
+        pass
+    return False

@@ -1,0 +1,113 @@
+"""Exchange: one HTTP request and its response, from the look-up of the name to the last byte.
+
+It is the ``AbortHandle`` that every connection for this request is tied to before it is used, so
+``abort`` shuts the connection down in every phase. It also knows the step that the request is at:
+whether the upstream can have got it, and what to tell the operators if the step fails.
+
+How the connection is shut down changes once. TLS takes the descriptor away from the socket that it
+is given, and gives out a socket of its own only after its handshake. So from the moment that a
+connection is made until the request is sent, the exchange has a duplicate of the descriptor. That
+reaches the connection under any layer, and nobody else can close it and so have its number used
+again. From then on it has the outermost socket, which knows when it is closed, and a stream does
+not need two descriptors.
+
+``connection`` finds the exchange in ``current_exchange``, as urllib3 has no argument to pass it on.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from contextvars import ContextVar
+from enum import Enum
+from functools import partial
+
+from ...answers.abort import AbortFn, AbortHandle
+from ...sockets import shut, shut_down
+from .response import Response
+
+
+class Step(str, Enum):
+    """What an exchange does until its response begins. The values are part of log lines."""
+
+    LOOK_UP = "look-up"
+    CONNECT = "connect"
+    PROXY = "proxy"
+    TLS = "TLS"
+    SEND = "send"
+    #: The request has been written whole. From here on the upstream may have processed it.
+    ANSWER = "answer"
+
+
+class Unreachable(OSError):
+    """A step failed before the request could be sent. The text says why, for operators."""
+
+
+class Exchange(AbortHandle):
+    """One request and its response, with all tries that it takes.
+
+    :param on_sent: called each time that the request has been sent.
+    """
+
+    def __init__(self, on_sent: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self._on_sent = on_sent
+        self.step = Step.LOOK_UP
+        #: The other side of this step: a host, with its port if there is one. Empty before any.
+        self.peer = ""
+        #: The response to the latest request. None before it begins, and if a mock of ``requests``
+        #: answers.
+        self.response: Response | None = None
+        self._shut: AbortFn | None = None
+        self._duplicate: int | None = None
+
+    def begin(self) -> None:
+        """Begin a try: nothing is open, nothing has come."""
+        self.response = None
+        self.enter(Step.LOOK_UP, "")
+
+    def enter(self, step: Step, peer: str) -> None:
+        """Note which step begins, and with whom."""
+        self.step, self.peer = step, peer
+
+    def hold(self, sock: socket.socket) -> None:
+        """Tie a connection to this exchange that has just been made, under whatever is put on it.
+
+        :raises Aborted: if ``abort`` came first.
+        """
+        self.close()
+        self._duplicate = os.dup(sock.fileno())
+        self._shut = partial(shut_down, self._duplicate)
+        self.attach(self._shut)
+
+    def use(self, sock: socket.socket, peer: str) -> None:
+        """Go on with a connection on which the request can be sent; nothing is put on it any more.
+
+        :param peer: who gets the request, perhaps beyond a proxy.
+        :raises Aborted: if ``abort`` came first.
+        """
+        shut_sock = partial(shut, sock)
+        self.attach(shut_sock)
+        self.close()
+        self._shut = shut_sock
+        self.enter(Step.SEND, peer)
+
+    def sent(self) -> None:
+        """Note that the request has been written whole."""
+        self.enter(Step.ANSWER, self.peer)
+        if self._on_sent is not None:
+            self._on_sent()
+
+    def close(self) -> None:
+        """Let go of the connection, which stays open."""
+        if self._shut is not None:
+            self.detach(self._shut)
+            self._shut = None
+        if self._duplicate is not None:
+            os.close(self._duplicate)
+            self._duplicate = None
+
+
+#: The exchange that the present thread (or greenlet) works on.
+current_exchange: ContextVar[Exchange] = ContextVar("chatproxy_current_exchange")

@@ -1,0 +1,76 @@
+"""What the routes work with: the parts of one application, ``app.extensions["chatproxy"]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import Flask, current_app
+
+from ..answers.question import Question
+from ..cluster.registry import Registry
+from ..config import Settings
+from ..errors import Unauthorized
+from ..observability.metrics import Metrics
+from ..protocols import chat_request
+from ..protocols.chat_request import Payload
+from ..server.arrivals import BodyTimer
+from ..server.capabilities import ServerCapabilities
+from ..server.disconnect import DisconnectWatcher
+from ..service import AnswerService
+from ..upstreams.base import Upstream
+
+Owner = Callable[[], "str | None"]
+Prepare = Callable[[Payload], "Payload | None"]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The parts of one application in this process.
+
+    :ivar scope: what the application is called among those that share what it shares.
+    :ivar attend: sees that other workers can ask this one, and that signals reach it.
+    """
+
+    app: Flask
+    settings: Settings
+    scope: str
+    registry: Registry
+    service: AnswerService
+    upstream: Upstream
+    metrics: Metrics
+    server: ServerCapabilities
+    bodies: BodyTimer
+    watcher: DisconnectWatcher
+    attend: Callable[[], None]
+    owner: Owner | None
+    preparers: list[Prepare]
+
+    def establish_owner(self) -> str:
+        """Who makes the present request; "" if there are no owners.
+
+        :raises Unauthorized: if there should be one and is none.
+        """
+        if self.owner is None:
+            return ""
+        owner = self.owner()
+        if not owner:
+            raise Unauthorized("This request needs somebody who is logged in.")
+        return str(owner)
+
+    def prepare(self, payload: Payload) -> Question:
+        """The question for the upstream, after the application has had its say.
+
+        :raises Refusal: if the payload can't be used.
+        """
+        chat_request.check(payload)
+        if self.preparers:
+            payload = chat_request.change(payload, self.preparers)
+        body = chat_request.complete(payload, self.settings.model)
+        return Question(body, chat_request.choices_of(payload))
+
+
+def current_state() -> State:
+    """The state of the present application."""
+    state: State = current_app.extensions["chatproxy"]
+    return state

@@ -1,0 +1,95 @@
+"""Fixtures that tests of several modules share; :mod:`conftest` has those of the servers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import trustme
+
+from chatproxy.config import Settings
+from chatproxy.server.resolver import ThreadedResolver
+from chatproxy.upstreams import chat_completions as call_module
+from chatproxy.upstreams.chat_completions import ChatCompletions
+
+from .support.phases import Phases
+from .support.played import FAR, KEY, Connect, DeepSeek, Resolver
+
+# The same examples in every run, however slow the machine is.
+hypothesis.settings.register_profile(
+    "tests",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def reach(start_proxy: Any, deepseek: Any) -> Iterator[Callable[..., Any]]:
+    """Begins streams that stay in a phase (:mod:`tests.support.phases`)."""
+    with contextlib.closing(Phases(start_proxy, deepseek)) as phases:
+        yield phases.reach
+
+
+@pytest.fixture
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that the machine sets for its proxies and certificates; short pauses."""
+    for name in os.environ:
+        if name.upper().endswith(("_PROXY", "_CA_BUNDLE")) or name == "NETRC":
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(call_module, "FIRST_PAUSE", 0.001)
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Makes upstreams that are closed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(base_url: str = FAR, **settings: Any) -> ChatCompletions:
+            upstream = ChatCompletions(
+                Settings(api_key=KEY, base_url=base_url, **settings), ThreadedResolver()
+            )
+            stack.callback(upstream.close)
+            return upstream
+
+        yield connect
+
+
+@pytest.fixture
+def played() -> Iterator[DeepSeek]:
+    """A DeepSeek that the test plays."""
+    with DeepSeek() as played:
+        yield played
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """An authority that the environment names."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    return authority
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Resolver]]:
+    """Puts a resolver in place; it lets go of everybody at the end."""
+    resolvers: list[Resolver] = []
+
+    def put(*addresses: tuple[str, int], error: Exception | None = None) -> Resolver:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", each) for each in addresses]
+        resolvers.append(Resolver(error or found))
+        monkeypatch.setattr(socket, "getaddrinfo", resolvers[-1])
+        return resolvers[-1]
+
+    yield put
+    for resolver in resolvers:
+        resolver.go_on.set()
