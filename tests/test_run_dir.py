@@ -20,7 +20,6 @@ from typing import NoReturn
 import pytest
 
 from chatproxy.cluster.local import directories
-from chatproxy.cluster.local import run_dir as run_dir_module
 from chatproxy.cluster.local.directories import of_master, remove_stale
 from chatproxy.cluster.local.run_dir import RunDir
 from chatproxy.errors import ConfigError, PeersUnavailable
