@@ -19,6 +19,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from typing import Any
 
 import gevent
 from gevent import monkey
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 from ..answers.coroutines import NOTHING_YET, Coroutine, Readable, resume, run
 
@@ -34,6 +35,8 @@ from ..answers.coroutines import NOTHING_YET, Coroutine, Readable, resume, run
 _MOST_IN_A_TURN = 32
 #: Seconds after which no further step is taken in a turn.
 _TURN_SECONDS = 0.004
+#: Greenlets that are kept for the next coroutines.
+_MOST_IDLE = 20
 
 
 class Coroutines:
@@ -50,8 +53,8 @@ class Coroutines:
         """
         context = contextvars.copy_context()
         if monkey.is_module_patched("socket") and hasattr(select, "EPOLLIN"):
-            arguments = coroutine, self._poller_of_this_loop(), context
-            _thread.start_new_thread(context.run, (_go_on, *arguments))
+            poller = self._poller_of_this_loop()
+            poller.hub.loop.run_callback(poller.runners.run, coroutine, poller, context)
         else:
             _thread.start_new_thread(context.run, (run, coroutine))
 
@@ -89,6 +92,45 @@ def _go_on(
         error = None  # it refers to this frame
 
 
+class _Runners:
+    """Greenlets in which coroutines go on, kept for others: to make one takes the system's memory.
+
+    (Two calls to the system and some page faults, for the frames of its functions.)
+    """
+
+    def __init__(self, hub: Any) -> None:
+        self._hub = hub
+        self._idle: list[greenlet] = []
+
+    def run(
+        self,
+        coroutine: Coroutine[object],
+        poller: _Poller,
+        context: contextvars.Context,
+        error: BaseException | None = None,
+    ) -> None:
+        """Run a coroutine up to where it has to wait; called by the event loop."""
+        try:
+            runner = self._idle.pop() if self._idle else greenlet(self._serve, self._hub)
+            runner.switch(coroutine, poller, context, error)
+        finally:
+            error = None  # it refers to this frame
+
+    def _serve(self, *told: Any) -> None:
+        while True:
+            coroutine, poller, context, error = told
+            del told
+            try:
+                context.run(_go_on, coroutine, poller, context, error)
+            except Exception:
+                self._hub.handle_error(coroutine, *sys.exc_info())
+            del coroutine, poller, context, error
+            if len(self._idle) >= _MOST_IDLE:
+                return
+            self._idle.append(getcurrent())
+            told = self._hub.switch()
+
+
 class _Poller:
     """The sockets on which coroutines wait, with one watcher of gevent's event loop for all.
 
@@ -99,6 +141,7 @@ class _Poller:
         self.hub = hub
         self.process = process
         self._epoll: select.epoll = monkey.get_original("select", "epoll")()
+        self.runners = _Runners(hub)
         self._waits: dict[int, _Wait] = {}
         self._watcher = hub.loop.io(self._epoll.fileno(), 1)
         #: Those that are due whatever epoll says, in their order; and what has the loop see to it.
@@ -206,8 +249,7 @@ class _Wait:
         self.end()
         try:
             # At once, not in the loop's next turn, which comes late where much is going on.
-            go_on = greenlet(self._context.run, self._poller.hub)
-            go_on.switch(_go_on, self._coroutine, self._poller, self._context, error)
+            self._poller.runners.run(self._coroutine, self._poller, self._context, error)
         finally:
             error = None  # it refers to this frame
 
