@@ -92,6 +92,7 @@ class Server(StreamServer):
 class Worker(GeventWorker):
     """gunicorn's gevent worker with a ``Guard`` over its connections."""
 
+    cfg: Any
     guard: Guard
     rotation: Rotation
     max_requests: int
