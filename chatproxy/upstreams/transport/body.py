@@ -20,6 +20,8 @@ import socket
 import time
 import zlib
 
+from urllib3 import HTTPHeaderDict
+
 from .http1 import ChunkDecoder, HeadParser, Malformed
 
 #: What is read from a socket, and inflated, at once. Chunks of a byte each fill 2 ms with that.
@@ -126,9 +128,7 @@ class Body:
             time.sleep(A_TURN)  # gevent's recv lets nobody else run while there is something
         self._over = parser.rest
         self.version, self.status, self.reason = 10 + min(head.version, 1), head.status, head.reason
-        self.msg = http.client.HTTPMessage()
-        for name, value in head.fields:
-            self.msg[name] = value
+        self.msg = HTTPHeaderDict(head.fields)
         chunked, self._left, self._persists = head.framing(without_body=self._without_body)
         if chunked:
             self._decoder = ChunkDecoder()

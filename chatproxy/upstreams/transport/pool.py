@@ -12,6 +12,7 @@ after that; and it is taken from there only if nothing has come since (``release
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 import time
@@ -22,6 +23,8 @@ from contextvars import ContextVar
 
 import requests.adapters
 import urllib3
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ...answers.abort import Line, Step, Unreachable
@@ -154,6 +157,21 @@ class _AbortableMixin(HTTPConnection):
         else:
             self._unsent.append(data)
 
+    def getresponse(self) -> typing.Any:
+        """Wait for the head of the answer; make of it what urllib3 does, without a copy of it."""
+        assert self._response_options is not None
+        answer: typing.Any = http.client.HTTPConnection.getresponse(self)
+        options, self._response_options = self._response_options, None
+        return urllib3.HTTPResponse(
+            body=answer,
+            headers=answer.msg,
+            status=answer.status,
+            version=answer.version,
+            reason=answer.reason,
+            original_response=answer,
+            **options._asdict(),
+        )
+
     def response_class(  # type: ignore[override]
         self, sock: socket.socket, **kwargs: typing.Any
     ) -> Body:
@@ -228,6 +246,7 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
         self._route = route
         self._tls = tls
         self._pool: typing.Any = None
+        self._target: str | None = None
         super().__init__(pool_maxsize=pool_maxsize)
 
     def get_connection_with_tls_context(
@@ -239,6 +258,22 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
             pool.route = self._route
             self._pool = pool
         return self._pool
+
+    def request_url(self, *args: typing.Any, **kwargs: typing.Any) -> str:
+        """What the request line asks for; found once, as the pool is."""
+        if self._target is None:
+            self._target = super().request_url(*args, **kwargs)
+        return self._target
+
+    def build_response(self, req: requests.PreparedRequest, resp: typing.Any) -> requests.Response:
+        """Make the response of ``requests`` as it does, but for the cookies: none are kept."""
+        response = requests.Response()
+        response.status_code, response.reason = resp.status, resp.reason
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw, response.connection = resp, self
+        response.request, response.url = req, req.url or ""
+        return response
 
     def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:
         """Make the pools of connections to DeepSeek."""
