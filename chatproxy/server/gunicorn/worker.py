@@ -107,6 +107,7 @@ class Acceptor(StreamServer):
 class Worker(GeventWorker):
     """gunicorn's gevent worker with a ``Guard`` over its connections."""
 
+    cfg: Any
     guard: Guard
     rotation: Rotation
     cfg: Any
