@@ -110,7 +110,6 @@ class Worker(GeventWorker):
     cfg: Any
     guard: Guard
     rotation: Rotation
-    cfg: Any
     max_requests: int
 
     def begin(self, timeout: float, rotation: Rotation) -> None:
