@@ -6,6 +6,7 @@
 # make mutants which mistakes in the core the quick tests would miss (some minutes)
 # make page    build the chat page anew
 # make bench   the measurements
+# make shape   the sizes of functions and folders, and who imports whom; COMMITS=v1 beside it
 # make clean   take away what these made
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ FLOORS := $(CURDIR)/.venv/floors
 NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
 
 .PHONY: demo check test checks lint types quick-tests tests tests-of-page floors mutants page
-.PHONY: page-is-built bench clean
+.PHONY: page-is-built bench shape clean
 
 demo: .venv/runtime
 	$(BIN)/chatproxy demo --bind $(BIND)
@@ -83,6 +84,9 @@ bench: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.storm --minutes 1
 	$(BIN)/python -m benchmarks.page
+
+shape: .venv/runtime
+	$(BIN)/python -m benchmarks.shape $(COMMITS)
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -29,7 +29,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     request to a host that is none of ``CHATPROXY_HOSTS`` is refused before anything else.
 
     :param config: settings that go before those of the environment.
-    :raises ConfigError: where a setting is wrong or missing.
+    :raises ConfigError: if a setting is wrong or missing.
     """
     logs.to_stderr()
     app = Flask("chatproxy", static_folder=None)

@@ -17,13 +17,14 @@
         ├── PeersUnavailable   503  the other workers could not be asked
         └── UpstreamError      4xx, 5xx  DeepSeek refused, failed, or could not be reached
 
-A ``Refusal`` knows its HTTP status, its ``code`` and the headers that go with it, so that
-the views turn any of them into an answer in one place.
+A ``Refusal`` knows its HTTP status, its ``code`` and its headers, so one place in ``web`` turns any
+of them into a response.
 """
 
 from __future__ import annotations
 
-#: The statuses of what may pass by itself (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4; RFC 8470, 5.2).
+#: The statuses of failures that may pass by themselves (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4;
+#: RFC 8470, 5.2).
 PASSING = frozenset({408, 425, 429, *range(500, 600)})
 
 
@@ -173,5 +174,5 @@ class UpstreamError(Refusal):
     status, code, should_retry = 502, "upstream_failed", False
     #: Whether another try may succeed.
     transient = False
-    #: Seconds to wait before it, where DeepSeek has said so.
+    #: Seconds to wait before it, if DeepSeek has said so.
     pause: float | None = None

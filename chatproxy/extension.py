@@ -61,7 +61,7 @@ class ChatProxy:
     :param app: the application; or call ``init_app`` later.
     :param owner: called in each request, returns who makes it as a string. None or an empty string
         refuses the request (401). Left out, there are no owners: whoever knows an id may stop it.
-    :param url_prefix: where the routes go.
+    :param url_prefix: the path below which the routes are.
     :param name: what the application is called, in all its workers alike: 1 to 64 characters of
         A-Z a-z 0-9 . _ - . Several applications need names of their own if they are in one
         process, or share a run directory or a Redis. Left out, it is ``CHATPROXY_NAME`` or the

@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 from . import scopes
-from .cluster.local import run_dir
+from .cluster.local import directories
 from .config import Settings
 from .errors import ConfigError
 from .server.gunicorn.rotation import Rotation
@@ -63,7 +63,7 @@ def on_starting(server: Any) -> None:
     """
     if server.cfg.preload_app:
         sys.exit("chatproxy: gunicorn's preload_app cannot be used with the gevent worker.")
-    run_dir.of_master(os.getpid())
+    directories.of_master(os.getpid())
 
 
 def post_worker_init(worker: Any) -> None:
@@ -119,5 +119,5 @@ def when_ready(server: Any) -> None:
 def on_exit(server: Any) -> None:
     """Remove the directory in which the workers met."""
     if not _settings.run_dir:
-        for path in run_dir.of_master(os.getpid(), server.cfg.uid):
+        for path in directories.of_master(os.getpid(), server.cfg.uid):
             shutil.rmtree(path, ignore_errors=True)

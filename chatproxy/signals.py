@@ -1,11 +1,11 @@
-"""What happens, told to whoever listens (blinker signals, as Flask's own).
+"""Signals: what happens, for whoever wants to know (blinker, as Flask's own).
 
 For applications, with the Flask application as the sender:
 
 * ``stream_started``: ``session_id``, ``owner``.
 * ``stream_ended``: ``session_id``, ``owner``, ``outcome`` ("finished", "stopped" or "failed"),
   ``reason`` (why it was stopped, else None), ``phase``, ``events``, ``usage`` (DeepSeek's, a dict;
-  None where the answer did not come to its end), ``text`` and ``reasoning_text`` (what had been
+  None if the answer did not come to its end), ``text`` and ``reasoning_text`` (what had been
   received). Sent inside an application context, after the upstream has been closed.
 
 The others serve this package's own ``logs`` and ``metrics``. Those of a stream carry the
@@ -15,8 +15,8 @@ The others serve this package's own ``logs`` and ``metrics``. Those of a stream 
   upstream.
 * ``cancel_requested``: ``session_id``.
 * ``cancel_answered``: ``result`` ("stopped", "not_found" or "unavailable"), ``by`` ("self", or
-  "peer" where another worker was asked), ``seconds`` (from the arrival of the Stop to the close of
-  the upstream; None where nothing was stopped).
+  "peer" if another worker was asked), ``seconds`` (from the arrival of the Stop to the close of
+  the upstream; None if nothing was stopped).
 * ``peer_asked``: ``operation`` ("take" or "ask"), ``result`` ("ok" or "unavailable").
 * ``cancel_forgotten``: an early cancel made room for others before its time.
 * ``request_unfinished``: a request was not waited for any longer: ``part`` ("head" or "body", what

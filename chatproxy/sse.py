@@ -1,13 +1,13 @@
-"""The wire of server-sent events: bytes in, blocks out; blocks in, bytes out. No I/O.
+"""Server-sent events: bytes in, blocks out; blocks in, bytes out. No I/O.
 
 The format is the WHATWG HTML standard, section 9.2 (Server-sent events):
 
 * Lines end with LF, CR or CRLF, and a CRLF may be split between two reads.
 * A byte-order mark at the very start is dropped.
 * A line that begins with a colon is a comment.
-* An empty line ends an event. An event without a ``data`` field is no event at all, and one
-  that is cut off by the end of the stream is discarded: whoever knows that it is whole all the same
-  feeds the line ends that it lacks.
+* An empty line ends an event. An event without a ``data`` field is no event at all. An event that
+  the end of the stream cuts off is discarded; a caller that knows it to be whole feeds the line
+  ends that it lacks.
 
 A *block* is what is left of an event or a comment: its lines as they came, joined with LF, without
 the empty line. ``b"data: {}"`` is an event, ``b": keep-alive"`` is a comment. Of an event the
@@ -68,7 +68,7 @@ class Decoder:
     def feed(self, piece: bytes) -> list[bytes]:
         """Take the next bytes; return the blocks that they complete, in order.
 
-        :raises UpstreamError: where an event grows beyond ``MAX_EVENT_BYTES``.
+        :raises UpstreamError: if an event grows beyond ``MAX_EVENT_BYTES``.
         """
         if self.is_between_events and piece.startswith(b"data:") and piece.endswith(b"\n\n"):
             blocks = piece[:-2].split(b"\n\n")

@@ -7,12 +7,25 @@ import re
 
 from .support.servers import ROOT
 
+EXTRAS = {"server", "redis", "metrics", "simulate"}
 
-def floors_of_the_package() -> dict[str, str]:
+
+def setup() -> configparser.ConfigParser:
     metadata = configparser.ConfigParser()
     metadata.read(ROOT / "setup.cfg")
-    wanted = metadata["options"]["install_requires"].split("\n")
-    found = (re.fullmatch(r"(\S+) >= ([\d.]+)(?:, < \d+)?", each) for each in wanted if each)
+    return metadata
+
+
+def requirements() -> list[str]:
+    """What the package requires, with all extras, as setup.cfg has it."""
+    metadata = setup()
+    extras = metadata["options.extras_require"]
+    lists = [metadata["options"]["install_requires"], *(extras[name] for name in EXTRAS)]
+    return [each for listed in lists for each in listed.split("\n") if each]
+
+
+def floors_of_the_package() -> dict[str, str]:
+    found = (re.fullmatch(r"(\S+) >= ([\d.]+)(?:, < \d+)?", each) for each in requirements())
     return {each[1]: each[2] for each in found if each is not None}
 
 
@@ -26,11 +39,16 @@ def names_of(requirements: dict[str, str]) -> set[str]:
 
 
 def test_every_requirement_has_a_floor_and_each_is_tested() -> None:
-    metadata = (ROOT / "setup.cfg").read_text()
-    wanted = metadata.partition("install_requires =\n")[2].partition("\n\n")[0].splitlines()
     assert floors_of_the_package() == pins("tests/floors.txt")
-    assert len(wanted) == len(floors_of_the_package())
+    assert len(requirements()) == len(floors_of_the_package())
 
 
 def test_what_the_package_requires_is_pinned_for_a_deployment() -> None:
     assert names_of(floors_of_the_package()) <= names_of(pins("requirements.txt"))
+
+
+def test_the_extra_all_holds_every_other_one() -> None:
+    extras = setup()["options.extras_require"]
+    held = re.fullmatch(r"chatproxy\[([a-z,]+)\]", extras["all"].strip())
+    assert held is not None
+    assert set(held[1].split(",")) == EXTRAS == set(extras) - {"all"}

@@ -151,7 +151,7 @@ def test_no_start_is_refused_while_workers_are_replaced(rotating, workers):
 
     def hold(_number):
         found = set()
-        while server.log().count("is to be replaced") <= 3:
+        while server.log().count("is being replaced") <= 3:
             found.add(answer())
         return found
 

@@ -19,8 +19,9 @@ from typing import NoReturn
 
 import pytest
 
-from chatproxy.cluster.local import run_dir as run_dir_module
-from chatproxy.cluster.local.run_dir import RunDir, of_master, remove_stale
+from chatproxy.cluster.local import directories
+from chatproxy.cluster.local.directories import of_master, remove_stale
+from chatproxy.cluster.local.run_dir import RunDir
 from chatproxy.errors import ConfigError, PeersUnavailable
 
 from .support.another import Another, several
@@ -245,7 +246,8 @@ def test_without_any_that_can_be_had_the_others_are_unavailable_and_soon_after_t
 
 MASTER = """
 import os, sys
-from chatproxy.cluster.local.run_dir import RunDir, of_master
+from chatproxy.cluster.local.directories import of_master
+from chatproxy.cluster.local.run_dir import RunDir
 os.environ["SERVER_SOFTWARE"] = "gunicorn/23.0.0"
 if sys.argv[1] == "told":
     print(of_master(os.getpid())[0], flush=True)
@@ -349,7 +351,7 @@ def test_it_is_in_memory_where_there_is_such_a_file_system(
     """Each answer makes a file there; on a disk that takes many times as long."""
     monkeypatch.delenv("TMPDIR", raising=False)
     monkeypatch.delenv("SERVER_SOFTWARE", raising=False)
-    monkeypatch.setattr(run_dir_module, "_MEMORY", str(folder))
+    monkeypatch.setattr(directories, "_MEMORY", str(folder))
     run_dir = RunDir("")
     assert run_dir.path.parent == folder
     run_dir.leave()

@@ -243,7 +243,7 @@ def test_a_late_patch_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     assert of() == ""
     monkeypatch.setattr(sys.modules["urllib3.util.ssl_"], "SSLContext", type("Old", (), {}))
     assert ssl.SSLContext.__name__ == "SSLContext"
-    assert "after requests was imported" in of()
+    assert "after requests had been imported" in of()
 
 
 def test_a_server_is_looked_at_once_in_each_process(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,7 @@
-"""The drain: the end of a worker, which waits until the application knows how each answer ended.
+"""The drain: a worker ends when the application knows how each of its answers ended.
 
-Whoever is admitted before it begins is waited for, and stopped when the time is over. Nobody is
-admitted after that.
+Sessions that are admitted before the drain begins may go on for its grace period, and are stopped
+then. No session is admitted after that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from ..errors import ShuttingDown
 from .session import Reason, StreamSession
 
-#: Seconds that a drain waits, after its stops, for the application to keep what it wants to keep.
+#: Seconds in which the application may store what it wants to keep of stopped answers.
 TELL_SECONDS = 4.0
 
 
@@ -23,7 +23,7 @@ class Drain:
         self._lock = threading.Lock()
         #: Sessions whose end the application has not been told of yet.
         self._untold: set[StreamSession] = set()
-        #: Whether this worker is about to end: the others need not count on it.
+        #: Whether this worker is about to end. The others no longer count on it.
         self.leaving = False
         #: Whether no new session may begin.
         self.begun = False
@@ -31,30 +31,30 @@ class Drain:
     def check(self) -> None:
         """Say whether a session could begin.
 
-        :raises ShuttingDown: where the server drains.
+        :raises ShuttingDown: if the server drains.
         """
         if self.begun:
             raise ShuttingDown("The server is shutting down; try again.", retry_after=1)
 
     def admit(self, session: StreamSession) -> None:
-        """Let a session begin, which will be waited for.
+        """Admit a session that is about to begin; the drain waits for it.
 
-        :raises ShuttingDown: where the server drains.
+        :raises ShuttingDown: if the server drains.
         """
         with self._lock:
             self.check()
             self._untold.add(session)
 
     def told(self, session: StreamSession) -> None:
-        """Note that the application knows how a session ended; nothing more will come of it."""
+        """Note that the application knows how a session ended."""
         with self._lock:
             self._untold.discard(session)
         session.told.set()
 
     def run(self, grace: float) -> None:
-        """Admit nobody any more; give the others ``grace`` seconds, then stop them.
+        """Admit no session; give those that run ``grace`` seconds, then stop them.
 
-        Returns when the application has been told of each, or a little later without that.
+        Returns when the application has heard of each, or ``TELL_SECONDS`` after the stops.
         """
         with self._lock:
             self.leaving = self.begun = True

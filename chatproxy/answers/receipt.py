@@ -14,8 +14,9 @@ from .session import Phase
 class Receipt:
     """What a Stop did.
 
-    ``phase`` is where the answer was, ``stop_ms`` the milliseconds from the arrival of the Stop to
-    the close of the connection to DeepSeek, ``events`` the number of DeepSeek's events until then.
+    ``phase`` is the phase of the answer at the Stop. ``stop_ms`` are the milliseconds from the
+    arrival of the Stop to the close of the connection to DeepSeek, ``events`` the number of
+    DeepSeek's events until then.
     """
 
     session_id: str
@@ -50,7 +51,7 @@ def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:
     full: ``stop_ms`` is rather too long than too short.
 
     :param elapsed_ms: the milliseconds from the arrival of the Stop until now.
-    :raises PeersUnavailable: where this is no receipt.
+    :raises PeersUnavailable: if this is no receipt.
     """
     try:
         detour = max(0.0, elapsed_ms - float(fields["tookMs"]))

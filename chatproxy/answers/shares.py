@@ -1,8 +1,8 @@
-"""Shares: what is held for many, in the order in which it came, so that room is made fairly.
+"""Fair shares of a bounded whole: memory, threads, the right to be remembered.
 
-Every key has a size and belongs to somebody's share. When all of it is too much, the largest share
-makes room, and in it the oldest key goes first: so whoever fills the whole pushes out only what is
-their own. To find the largest takes no longer with many shares than with few.
+Every key has a size and belongs to somebody's share. When the whole is too large, the largest share
+makes room, its oldest key first. So whoever fills the whole pushes out only their own keys. Finding
+the largest share takes as long with many shares as with few.
 
 ``Shares`` is not safe to use from several threads at once; ``SlotPool`` is.
 """
@@ -31,8 +31,8 @@ class Shares(Generic[_K, _S]):
         self._sizes: dict[_S, int] = {}
         #: The size of all.
         self.size = 0
-        # A heap of every size that a share came to have, the largest first. Those that are not its
-        # last are passed over, and taken away when they are most of the heap.
+        # A heap of every size that a share came to have, the largest first. Sizes
+        # that are out of date are skipped, and removed when they are most of the heap.
         self._largest: list[tuple[int, int, _S]] = []
         self._last: dict[_S, int] = {}
         self._numbers = itertools.count()

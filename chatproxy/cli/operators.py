@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..cluster.local.control_socket import SUFFIX, prefix_of
+from ..cluster.local.directories import of_this_user
 from ..cluster.local.messages import WorkerEnded, ask
-from ..cluster.local.run_dir import of_this_user
 from ..cluster.peers import Message, PeerState
 from ..errors import PeersUnavailable
 

@@ -1,4 +1,4 @@
-"""Where an upstream answers: its address, its key, its pool of connections.
+"""The endpoint of an upstream: its address, its key, its pool of connections.
 
 Rules:
 
@@ -55,7 +55,7 @@ class _Session(requests.Session):
 
 
 class Endpoint:
-    """DeepSeek, as one application uses it: its address, its key, its pool of connections.
+    """The address, the key and the connections of one application's upstream.
 
     :param resolver: finds the addresses of its host.
     :raises ConfigError: if the environment names certificates or a proxy that can't be used.
@@ -92,10 +92,12 @@ class Endpoint:
         self._session = _Session(AbortableAdapter(dialer, tls, pool_maxsize=KEPT_CONNECTIONS))
 
     def prepare(self, body: bytes) -> requests.PreparedRequest:
-        """The request for one answer: a copy, as to make one anew takes much longer."""
-        request = self._template.copy()
-        request.body = body
+        """The request for one answer, made of one that was prepared before: that takes longer."""
+        request = requests.PreparedRequest()
+        request.method, request.url = self._template.method, self._template.url
+        request.headers = self._template.headers.copy()
         request.headers["Content-Length"] = str(len(body))
+        request.body = body
         return request
 
     def send(self, request: requests.PreparedRequest) -> requests.Response:

@@ -32,6 +32,14 @@ describe("Markdown", () => {
   });
 
   it.each([
+    ["&hellip; &copy; &ngE; &#8364;&#x20AC;", "… © ≧̸ €€"],
+    ["&nosuch; &constructor; & &amp;amp;", "&amp;nosuch; &amp;constructor; &amp; &amp;amp;"],
+    ["&#0;&#xD800;&#x110000;", "\ufffd\ufffd\ufffd"],
+  ])("draws character references, and leaves what is none: %j", (text, shown) =>
+    expect(drawn(text)).toContain(`<p>${shown}</p>`),
+  );
+
+  it.each([
     "<script>alert(1)</script>",
     "text <img src=x onerror=alert(1)> text",
     "<iframe srcdoc='<script>alert(1)</script>'></iframe>",
@@ -53,6 +61,8 @@ describe("Markdown", () => {
     "[x](JAVASCRIPT:alert(1))",
     "[x](java&#115;cript:alert(1))",
     "[x](&#1;javascript:alert(1))",
+    "[x](javascript&colon;alert(1))",
+    "[x](java&Tab;script:alert(1))",
     "[x](<java\tscript:alert(1)>)",
     "[x](data:text/html,<script>alert(1)</script>)",
     "[x](vbscript:x)",

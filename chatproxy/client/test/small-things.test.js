@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 
-import { decodeEntities } from "../src/lib/entities.js";
 import { readSimulate } from "../src/lib/page-settings.js";
 import { safeLink } from "../src/lib/safe-link.js";
 import { duration, receiptLine } from "../src/lib/sentences.js";
@@ -26,18 +25,6 @@ describe("safeLink", () => {
     "//example.com",
     "",
   ])("does not make a link of %j", (href) => expect(safeLink(href)).toBeNull());
-});
-
-describe("decodeEntities", () => {
-  it("knows names and numbers, and leaves the rest", () => {
-    expect(decodeEntities("&lt;b&gt; &amp;amp; &#8364;&#x20AC; &nosuch; &constructor; &")).toBe(
-      "<b> &amp; €€ &nosuch; &constructor; &",
-    );
-  });
-
-  it("never gives half a character, or none", () => {
-    expect(decodeEntities("&#0;&#xD800;&#x110000;")).toBe("\ufffd\ufffd\ufffd");
-  });
 });
 
 describe("receiptLine", () => {

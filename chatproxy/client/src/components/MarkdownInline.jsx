@@ -1,4 +1,5 @@
-import { decodeEntities } from "../lib/entities.js";
+import { decodeHTMLStrict } from "entities/decode";
+
 import { safeLink } from "../lib/safe-link.js";
 
 /**
@@ -46,7 +47,7 @@ const DRAWN = {
  * @param {ReactNode} inner
  */
 function text(token, inner) {
-  return inner ?? decodeEntities(token.text ?? token.raw);
+  return inner ?? decodeHTMLStrict(token.text ?? token.raw);
 }
 
 /**
@@ -63,7 +64,7 @@ function link(token, inner) {
  * @param {{token: Generic, children: ReactNode}} props
  */
 function Link({ token, children }) {
-  const href = safeLink(token.autolink ? token.href : decodeEntities(token.href));
+  const href = safeLink(token.autolink ? token.href : decodeHTMLStrict(token.href));
   if (href === null) {
     return children;
   }

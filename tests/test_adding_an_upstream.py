@@ -1,0 +1,316 @@
+"""docs/adding-an-upstream.md: its upstream, which is written here, is one to everything else.
+
+The service behind it is played on a real socket: it is asked by one line of text and answers in
+lines, of which a lone dot is the last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from chatproxy import ChatProxy, Refusal, extension, sse
+from chatproxy.answers.coroutines import Coroutine, Readable
+from chatproxy.answers.question import Question
+from chatproxy.answers.session import Phase, SessionKey, StreamSession
+from chatproxy.config import Settings
+from chatproxy.errors import Aborted, UpstreamError
+from chatproxy.service import AnswerService
+from chatproxy.upstreams.base import Call
+from chatproxy.upstreams.transport.dialer import Dialer, Resolver
+from chatproxy.upstreams.transport.exchange import Exchange
+
+ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / "docs" / "adding-an-upstream.md"
+PATIENCE = 20.0
+
+# --- the upstream
+
+
+class LineUpstream:
+    """An ``Upstream``: a service that is asked by a line of text, and answers in lines."""
+
+    def __init__(self, host: str, port: int, resolver: Resolver) -> None:
+        self.host, self.port = host, port
+        self.dialer = Dialer(resolver)
+
+    def call(self, question: Question, session: StreamSession) -> Call:
+        return LineCall(self, question, session)
+
+    def close(self) -> None:
+        pass  # it keeps no connection between two calls
+
+
+class LineCall:
+    """A ``Call``: one line there, and the lines that come back."""
+
+    def __init__(self, upstream: LineUpstream, question: Question, session: StreamSession) -> None:
+        self._upstream = upstream
+        self._asked = json.loads(question.body)["messages"][-1]["content"]
+        self._session = session
+        self._exchange = Exchange()
+        self._socket: socket.socket | None = None
+        self._rest = b""
+        self._over = False
+
+    def open(self) -> None:
+        upstream = self._upstream
+        try:
+            self._socket = upstream.dialer.dial(self._exchange, upstream.host, upstream.port, 10.0)
+            self._socket.sendall(b"%b\n" % " ".join(self._asked.split()).encode())
+            self._socket.settimeout(None)
+        except OSError as error:
+            raise self._failure(error) from error
+        self._session.enter(Phase.WAITING)
+
+    def receive(self) -> Coroutine[bool]:
+        assert self._socket is not None
+        try:
+            yield Readable(self._socket, self._step)
+        except OSError as error:
+            raise self._failure(error) from error
+        return self._over
+
+    def abort(self) -> None:
+        self._exchange.abort()
+
+    def close(self) -> None:
+        self._exchange.close()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _step(self) -> bool:
+        assert self._socket is not None
+        received = self._socket.recv(16 * 1024)
+        self._exchange.check()
+        if not received:
+            raise UpstreamError("The service closed the connection before the last line.")
+        *lines, self._rest = (self._rest + received).split(b"\n")
+        self._over = b"." in lines
+        if self._over:
+            del lines[lines.index(b".") :]
+        self._session.take([event_of(line) for line in lines])
+        return not (self._over or self._session.log.full)
+
+    def _failure(self, error: OSError) -> Exception:
+        if self._exchange.aborted:
+            return Aborted()
+        failure = UpstreamError("The service can't be reached.")
+        failure.reason = str(error)  # for the log, not for the client
+        return failure
+
+
+def event_of(line: bytes) -> bytes:
+    """A line of the answer as an event, in the form of DeepSeek's."""
+    delta = {"content": line.decode("utf-8", "replace") + "\n"}
+    chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    return b"data: " + json.dumps(chunk).encode()
+
+
+# --- what it does
+
+
+_numbers = itertools.count(1)
+
+
+class Service:
+    """The service: accepts a connection, notes the line that it is asked, and says what it is told.
+
+    :ivar asked: the line; None before it came.
+    :ivar left: set when the other side has gone.
+    """
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.asked: bytes | None = None
+        self.left = threading.Event()
+        self._connected = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        try:
+            self._client, _ = self._listener.accept()
+        except OSError:
+            return  # shut down
+        with self._client, self._client.makefile("rb") as lines:
+            self.asked = lines.readline()
+            self._connected.set()
+            lines.read()
+            self.left.set()
+
+    def say(self, text: bytes) -> None:
+        assert self._connected.wait(PATIENCE)
+        self._client.sendall(text)
+
+    def hang_up(self) -> None:
+        assert self._connected.wait(PATIENCE)
+        self._client.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, and refuses who comes
+        self._thread.join()
+        self._listener.close()
+
+
+@pytest.fixture
+def line_service() -> Iterator[Service]:
+    service = Service()
+    yield service
+    with contextlib.suppress(OSError):  # a test has done so
+        service.close()
+
+
+@pytest.fixture
+def app(line_service: Service, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    """An application whose upstream is this one, put where the guide says."""
+
+    def upstream(_settings: Settings, resolver: Resolver) -> LineUpstream:
+        return LineUpstream("127.0.0.1", line_service.port, resolver)
+
+    monkeypatch.setattr(extension, "ChatCompletions", upstream)
+    app = Flask("lines")
+    app.config["DEEPSEEK_API_KEY"] = "none"
+    ChatProxy(app, name=f"lines-{next(_numbers)}")
+    return app
+
+
+@pytest.fixture
+def answers(app: Flask) -> AnswerService:
+    service: AnswerService = app.extensions["chatproxy"].service
+    return service
+
+
+KEY = SessionKey("", "session_1")
+QUESTION = Question(b'{"messages": [{"role": "user", "content": "How are\\nyou?"}]}')
+
+
+def begin(answers: AnswerService) -> Any:
+    return answers.begin(KEY, QUESTION, 0.0)
+
+
+def stop(answers: AnswerService) -> tuple[str, bool]:
+    """The phase in which a Stop came, and whether the connection is closed, by its receipt."""
+    receipt = answers.cancel(KEY, time.monotonic())
+    assert receipt is not None
+    return receipt.phase, receipt.upstream_closed
+
+
+def text_of(data: bytes) -> str:
+    """What the events say, up to ``[DONE]``."""
+    chunks = [json.loads(each) for each in re.findall(rb"^data: (\{.*)$", data, re.MULTILINE)]
+    return "".join(chunk["choices"][0]["delta"]["content"] for chunk in chunks)
+
+
+def read_all(reader: Any) -> bytes:
+    return b"".join(iter(lambda: reader.read(PATIENCE), None))
+
+
+def test_it_answers_through_the_routes(app: Flask, line_service: Service) -> None:
+    line_service_says = threading.Thread(target=line_service.say, args=(b"I am\nfine.\n.\n",))
+    line_service_says.start()
+    answer = app.test_client().post(
+        "/api/chat/stream",
+        headers={"X-Session-Id": "session_1"},
+        json={"messages": [{"role": "user", "content": "How are\nyou?"}]},
+    )
+    assert text_of(answer.data) == "I am\nfine.\n"
+    assert answer.data.endswith(b"\n\n")
+    assert sse.DONE in answer.data
+    assert line_service.asked == b"How are you?\n"
+    assert line_service.left.wait(PATIENCE)
+    line_service_says.join()
+
+
+def test_lines_come_as_they_are_said_however_they_are_cut(
+    answers: AnswerService, line_service: Service
+) -> None:
+    reader = begin(answers)
+    line_service.say(b"one\ntw")
+    assert text_of(reader.read(PATIENCE) or b"") == "one\n"
+    line_service.say(b"o\n")
+    assert text_of(reader.read(PATIENCE) or b"") == "two\n"
+    reader.close()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.STREAMING])
+def test_a_stop_ends_it(answers: AnswerService, line_service: Service, phase: Phase) -> None:
+    reader = begin(answers)
+    wait_for(lambda: line_service.asked is not None)
+    if phase is Phase.STREAMING:
+        line_service.say(b"one\n")
+        reader.read(PATIENCE)
+    assert stop(answers) == (phase, True)
+    assert line_service.left.wait(PATIENCE)
+    assert b"event: stopped" in read_all(reader)
+
+
+def test_a_stop_ends_it_while_it_connects(
+    answers: AnswerService, line_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look-up of the name hangs."""
+    hangs = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: hangs.wait())
+    reader = begin(answers)
+    stopped = stop(answers)
+    hangs.set()
+    assert stopped == (Phase.CONNECTING, True)
+    assert b"event: stopped" in read_all(reader)
+
+
+def test_an_end_before_the_last_line_is_a_failure(
+    answers: AnswerService, line_service: Service
+) -> None:
+    reader = begin(answers)
+    line_service.say(b"one\n")
+    assert text_of(reader.read(PATIENCE) or b"") == "one\n"
+    line_service.hang_up()
+    ending = read_all(reader)
+    assert b"event: error" in ending
+    assert sse.DONE not in ending
+
+
+def test_a_service_that_is_not_there_is_a_refusal(
+    answers: AnswerService, line_service: Service
+) -> None:
+    line_service.close()
+    reader = begin(answers)
+    read_all(reader)
+    assert isinstance(reader.refusal, Refusal)
+    assert reader.refusal.message == "The service can't be reached."
+
+
+def test_a_reader_that_lags_slows_it_down(answers: AnswerService, line_service: Service) -> None:
+    """And no line is lost."""
+    reader = begin(answers)
+    lines = [b"%06d" % number for number in range(50_000)]
+    said = threading.Thread(target=line_service.say, args=(b"\n".join([*lines, b".", b""]),))
+    said.start()
+    assert text_of(read_all(reader)).encode().split() == lines
+    said.join()
+
+
+def test_the_guide_shows_this_code() -> None:
+    shown = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert len(shown) >= 2
+    here = Path(__file__).read_text()
+    assert [block for block in shown if block not in here] == []

@@ -1,0 +1,96 @@
+"""The hold of an exchange on its connection. ``test_upstream`` aborts calls at each step."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from chatproxy.errors import Aborted
+from chatproxy.upstreams.transport.exchange import Exchange, Step
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """A connection, and the other end of it."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def is_shut(theirs: socket.socket) -> bool:
+    try:
+        return theirs.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_an_abort_reaches_a_connection_whose_descriptor_another_socket_has_taken_over(
+    pair: Pair,
+) -> None:
+    """As TLS does while it shakes hands."""
+    ours, theirs = pair
+    exchange = Exchange()
+    exchange.hold(ours)
+    with socket.socket(fileno=ours.detach()):
+        exchange.abort()
+        assert is_shut(theirs)
+    exchange.close()
+
+
+def test_while_the_connection_is_used_there_is_one_descriptor(pair: Pair) -> None:
+    ours, theirs = pair
+    before, exchange = open_descriptors(), Exchange()
+    exchange.hold(ours)
+    exchange.use(ours, "deepseek.example:443")
+    assert open_descriptors() == before
+    assert (exchange.step, exchange.peer) == (Step.SEND, "deepseek.example:443")
+    exchange.abort()
+    assert is_shut(theirs)
+
+
+def test_a_connection_that_was_let_go_is_not_shut_down(pair: Pair) -> None:
+    ours, theirs = pair
+    exchange = Exchange()
+    exchange.hold(ours)
+    exchange.use(ours, "")
+    exchange.close()
+    exchange.abort()
+    assert not is_shut(theirs)
+
+
+def test_a_connection_that_was_closed_is_no_error(pair: Pair) -> None:
+    exchange = Exchange()
+    exchange.use(pair[0], "")
+    pair[0].close()
+    exchange.abort()
+
+
+def test_after_an_abort_no_connection_is_used(pair: Pair) -> None:
+    before, exchange = open_descriptors(), Exchange()
+    exchange.abort()
+    with pytest.raises(Aborted):
+        exchange.hold(pair[0])
+    with pytest.raises(Aborted):
+        exchange.use(pair[0], "")
+    exchange.close()
+    assert open_descriptors() == before
+
+
+def test_each_request_that_has_been_sent_is_told_of() -> None:
+    sent = list[Step]()
+    exchange = Exchange(on_sent=lambda: sent.append(exchange.step))
+    exchange.sent()
+    exchange.begin()
+    assert (exchange.step, exchange.peer, exchange.response) == (Step.LOOK_UP, "", None)
+    exchange.sent()
+    assert sent == [Step.ANSWER] * 2

@@ -1,0 +1,117 @@
+"""The package as ``pip install`` makes it: what the wheel holds, and what it needs to serve.
+
+The wheel is built and installed once, without an extra, into an environment of its own. The
+versions are those of requirements.txt, so that pip finds most of them in its cache.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from .support.servers import (
+    ROOT,
+    Client,
+    DeepSeek,
+    Process,
+    clean_environment,
+    data_events,
+    events,
+    new_id,
+)
+
+PACKAGE = ROOT / "chatproxy"
+OF_A_BUILD = ("setup.cfg", "setup.py", "README.md", "LICENSE")
+EXTRAS = {"gunicorn", "h11", "prometheus_client", "redis"}
+
+APPLICATION = """
+from flask import Flask
+from werkzeug.serving import make_server
+
+from chatproxy import ChatProxy
+
+app = Flask("alone")
+ChatProxy(app)
+server = make_server("127.0.0.1", 0, app, threaded=True)
+print(f"Listening at: http://127.0.0.1:{server.port}", flush=True)
+server.serve_forever()
+"""
+
+
+PIP = (sys.executable, "-m", "pip", "--quiet")
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    environment = clean_environment(PIP_DISABLE_PIP_VERSION_CHECK="1")
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel, built of a copy of the source: a build leaves files behind."""
+    source = tmp_path_factory.mktemp("source")
+    ignore = shutil.ignore_patterns("client", "__pycache__")
+    shutil.copytree(PACKAGE, source / "chatproxy", ignore=ignore)
+    for name in OF_A_BUILD:
+        shutil.copy(ROOT / name, source)
+    run(*PIP, "wheel", "--no-deps", "--wheel-dir", "dist", ".", cwd=source)
+    [built] = (source / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that has the wheel, and what that requires, alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=folder)
+    python = folder / "env" / "bin" / "python"
+    install = ("--python", python, "install", "--no-compile", "--constraint")
+    run(*PIP, *install, ROOT / "requirements.txt", wheel, cwd=folder)
+    return python
+
+
+def files_of(folder: Path) -> Iterator[str]:
+    """The files of the package, without the page's source."""
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and parts[0] != "client" and "__pycache__" not in parts:
+            yield path.relative_to(folder.parent).as_posix()
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_module_and_the_page(wheel: Path) -> None:
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("chatproxy/")}
+    assert held == set(files_of(PACKAGE))
+
+
+@pytest.mark.slow
+def test_alone_it_serves_an_application_and_stops_an_answer(
+    python: Path, deepseek: DeepSeek, tmp_path: Path
+) -> None:
+    """Under plain threads, with nothing that an extra brings."""
+    run(*PIP, "--python", python, "check", cwd=tmp_path)
+    code = "import importlib.util as u, sys; print(*filter(u.find_spec, sys.argv[1:]))"
+    assert run(python, "-c", code, *EXTRAS, cwd=tmp_path).split() == []
+    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
+    environment.pop("PYTHONPATH", None)
+    command = [str(python), "-I", "-c", APPLICATION]
+    with Process(command, tmp_path / "server.log", environment) as server:
+        session_id, tag = new_id(), new_id()
+        client = Client(server.port).post_stream(session_id, simulate={"rate": 50, "tag": tag})
+        client.read_until(b"\nid: 3\n")
+        receipt = requests.post(f"{server.url}/api/chat/cancel/{session_id}", timeout=10).json()
+        _, body = client.read_answer()
+    assert (receipt["success"], receipt["upstreamClosed"]) == (True, True)
+    assert len(data_events(body)) == receipt["events"]
+    assert [each.get("event") for each in events(body)][-2:] == ["stopped", None]
+    assert deepseek.gone(tag)["finished"] is False
