@@ -98,7 +98,7 @@ class Coordinator:
         """
         with self._reported("take"):
             holder = self._peers.take(key, allow_offline=to_begin and self._allow_offline)
-        return None if holder == self._peers.name else holder
+        return None if holder is None or holder == self._peers.name else holder
 
     def take_first(self, keys: Iterator[LeaseKey]) -> LeaseKey | None:
         """Take the first of some keys that nobody holds, not even this worker.

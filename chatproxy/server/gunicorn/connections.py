@@ -54,6 +54,9 @@ from .pacing import LeakyBucket, Pacer
 
 #: The largest head of a request.
 MOST_HEAD_BYTES = 64 * 1024
+#: Bytes read ahead for an application that reads less at once. A request keeps this buffer, and so
+#: does a stream, to its end.
+_BUFFER_BYTES = 512
 #: Seconds to read an unread body, and for a client to take the answer before its connection is
 #: closed.
 _LINGER_SECONDS = 1.0
@@ -124,7 +127,7 @@ class Connection:
         self._body = body = body_of(request)
         if body is None:
             return None
-        request.body = io.BufferedReader(body)
+        request.body = io.BufferedReader(body, _BUFFER_BYTES)
         if body.is_far_from_its_end and not request.must_close:
             request.must_close = True  # the answer says so, unless all has come by then
             body.on_end = partial(setattr, request, "must_close", False)

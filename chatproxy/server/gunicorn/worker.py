@@ -61,6 +61,21 @@ def adopt(worker: Any, timeout: float, rotation: Rotation) -> bool:
     return True
 
 
+class _Settings:
+    """gunicorn's settings as they are when a worker begins, each looked up once.
+
+    gunicorn itself looks one up by its name each time, some fifty times for a request.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._config, name)
+        setattr(self, name, value)  # from now on it is found without this
+        return value
+
+
 class Acceptor(StreamServer):
     """Accepts connections for a worker, which does the TLS handshake itself."""
 
@@ -92,12 +107,14 @@ class Acceptor(StreamServer):
 class Worker(GeventWorker):
     """gunicorn's gevent worker with a ``Guard`` over its connections."""
 
+    cfg: Any
     guard: Guard
     rotation: Rotation
     max_requests: int
 
     def begin(self, timeout: float, rotation: Rotation) -> None:
         """Set up what gunicorn's worker lacks."""
+        self.cfg = _Settings(self.cfg)
         most = max(1, self.worker_connections // 3)
         self.guard = Guard(timeout, self.cfg.keepalive, most)
         self.rotation = rotation
