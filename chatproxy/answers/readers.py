@@ -10,7 +10,6 @@ longer holds it or because its worker is gone, is told so by a ``Refusal``, neve
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Callable
 from functools import partial
@@ -109,14 +108,11 @@ class LogReader(Place):
         left = timeout
         try:
             while left >= 0:
-                try:
-                    self.wakeup.get(timeout=left)
-                except queue.Empty:
-                    if self.sink is None:
-                        break
-                    left = self.sink.written_at + timeout - time.monotonic()
-                else:
+                if self.sleep(left):
                     return True
+                if self.sink is None:
+                    break
+                left = self.sink.written_at + timeout - time.monotonic()
             return False
         finally:
             self._log.recall(self)
