@@ -59,16 +59,17 @@ class Place:
         self.waits = False
         self.writing = False
         self.sink: Sink | None = None
-        self._wakeup = threading.Lock()  # held by nobody in particular; released to wake
+        #: Nobody's lock: ``sleep`` acquires it, ``wake`` releases it.
+        self._wakeup = threading.Lock()
         self._wakeup.acquire()
 
     def wake(self) -> None:
         """End the wait, if there is one; to be called under the log's lock."""
         if self.waits:
             self.waits = False
-            if self._wakeup.locked():  # else it was woken when its time was over, and will see that
+            if self._wakeup.locked():  # else it was woken just when its time was over
                 self._wakeup.release()
 
     def sleep(self, timeout: float) -> bool:
-        """Sleep until it is woken, or was before; False after so many seconds."""
+        """Sleep until ``wake``, which may have come already; False after ``timeout`` seconds."""
         return self._wakeup.acquire(timeout=timeout)

@@ -80,7 +80,7 @@ class LogReader(Place):
         while (ready := self._log.take(self)) == b"":
             woken = self._wait(timeout)
             if self.sink is not None:
-                self.sink.flush()  # a write may have been cut short just when the time was over
+                self.sink.flush()  # even if the time is over: a write may have been cut short then
             if not woken:
                 break
         return ready
@@ -116,8 +116,8 @@ class LogReader(Place):
             return False
         finally:
             self._log.recall(self)
-            while self.writing:
-                time.sleep(0)  # let the producer's thread go on
+            while self.writing:  # which does not block
+                time.sleep(0)
 
 
 def follow(session: StreamSession, after: int, sender: object) -> LogReader:
