@@ -738,7 +738,8 @@ OURS = ["-c", "python:chatproxy.gunicorn_config"]
 def gunicorn(
     app: Callable[[], Any], deepseek: DeepSeek, log_path: Any, *options: str
 ) -> Iterator[Process]:
-    command = [*GUNICORN, "-k", "gevent", *ACCESS, *options, f"tests.test_wire:{app.__name__}()"]
+    application = f"tests.test_direct_write:{app.__name__}()"
+    command = [*GUNICORN, "-k", "gevent", *ACCESS, *options, application]
     with Process(command, log_path, clean_environment(DEEPSEEK_BASE_URL=deepseek.url)) as process:
         yield process
 
