@@ -549,14 +549,15 @@ def test_room_that_was_made_before_does_not_count_later() -> None:
     producer.result()
 
 
-def test_a_reader_that_does_not_wait_is_not_woken_again_and_again() -> None:
-    """A client that never reads must cost no more than what the log holds for it."""
+def test_a_reader_that_is_woken_when_its_time_is_over_is_woken_again_later() -> None:
     log = AnswerLog(ROOMY)
     reader = LogReader(log)
-    assert reader.read(0) == b""
     for number in range(1, 101):
+        thread = Background(partial(reader.read, 0.002))
+        thread.join(0.002)
         log.append(blocks(1, first=number))
-    assert reader.wakeup.qsize() <= 1
+        got = thread.result() or reader.read(LONG)
+        assert got == wire(1, first=number)[0]
 
 
 def test_there_is_room_while_the_log_is_not_full() -> None:

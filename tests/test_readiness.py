@@ -160,14 +160,16 @@ def check_contexts() -> None:
 class Task:
     """A coroutine that runs beside this thread, and waits once."""
 
-    def __init__(self, sock: Any, step: Callable[[], bool]) -> None:
+    def __init__(
+        self, sock: Any, step: Callable[[], bool], runner: CoroutineRunner | None = None
+    ) -> None:
         self._sock = sock
         self._step = step
         self._ended = threading.Event()
         self._error: BaseException | None = None
         #: The greenlets (or threads) before and after the wait.
         self.ran_in: list[Any] = []
-        CoroutineRunner().spawn(self._run())
+        (runner or CoroutineRunner()).spawn(self._run())
 
     def _run(self) -> Coroutine[None]:
         self.ran_in.append(current())
@@ -196,9 +198,9 @@ def current() -> Any:
     return threading.current_thread()
 
 
-def waiting(sock: Any, step: Callable[[], bool]) -> Task:
+def waiting(sock: Any, step: Callable[[], bool], runner: CoroutineRunner | None = None) -> Task:
     """A coroutine that waits, for want of anything to read."""
-    task = Task(sock, step)
+    task = Task(sock, step, runner)
     wait_for(lambda: sock.gettimeout() == 0.0)
     assert len(task.ran_in) == 1
     return task
@@ -314,12 +316,25 @@ def the_socket_does_not_block_meanwhile_and_has_its_timeout_back() -> None:
 
 
 def a_coroutine_that_waits_holds_no_greenlet() -> None:
-    with pair() as (ours, theirs):
-        task = waiting(ours, Steps(ours))
-        wait_for(lambda: bool(task.ran_in[0].dead))
+    """The greenlet in which it has run serves the next ones meanwhile."""
+    runner = CoroutineRunner()
+    with pair() as (ours, theirs), pair() as (another, _):
+        task = waiting(ours, Steps(ours), runner)
+        other = waiting(another, Steps(another), runner)
+        assert other.ran_in == task.ran_in
         theirs.sendall(b".")
         task.join()
-        assert task.ran_in[1] is not task.ran_in[0]
+
+
+def few_greenlets_are_kept_for_the_next_coroutines() -> None:
+    runner = CoroutineRunner()
+    with pair() as (ours, _):
+        tasks = [Task(ours, lambda: bool(time.sleep(0.01)), runner) for _ in range(100)]
+        for task in tasks:
+            task.join()
+    greenlets = {task.ran_in[0] for task in tasks}
+    assert len(greenlets) == 100
+    wait_for(lambda: 0 < sum(not each.dead for each in greenlets) <= 20)
 
 
 def the_watcher_is_gone_after_the_last_step() -> None:
@@ -538,6 +553,7 @@ CLAIMS = [
     a_coroutine_goes_on_in_the_same_turn_of_the_loop,
     the_socket_does_not_block_meanwhile_and_has_its_timeout_back,
     a_coroutine_that_waits_holds_no_greenlet,
+    few_greenlets_are_kept_for_the_next_coroutines,
     the_watcher_is_gone_after_the_last_step,
     what_tls_has_decoded_already_is_taken,
     what_tls_within_tls_has_decoded_already_is_taken,

@@ -250,8 +250,8 @@ class AnswerLog:
     def _give(self, data: bytes) -> list[tuple[Place, Sink]]:
         """Give what has just come to the readers that wait; they have had all before it.
 
-        :returns: where to it is to be written. Those who have no sink, and all of them if it is
-            much, or the end, are woken to read it by themselves.
+        :returns: the places and sinks to which it is to be written. Readers without a sink are
+            woken to read by themselves; so are all of them if it is much, or the end.
         """
         given = []
         for place in self._places:

@@ -20,7 +20,7 @@ What follows from that:
 
 from __future__ import annotations
 
-import queue
+import threading
 from typing import Protocol
 
 
@@ -47,9 +47,9 @@ class Sink(Protocol):
 
 
 class Place:
-    """What a log knows of a reader."""
+    """What a log knows of a reader. There are many, so it is small: gevent's queues take 2 KB."""
 
-    __slots__ = ("pulses", "seen", "sink", "waits", "wakeup", "writing")
+    __slots__ = ("_wakeup", "pulses", "seen", "sink", "waits", "writing")
 
     def __init__(self) -> None:
         #: The number of the last event that the reader was given.
@@ -58,12 +58,18 @@ class Place:
         self.pulses = 0
         self.waits = False
         self.writing = False
-        #: Wakes the reader's thread.
-        self.wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.sink: Sink | None = None
+        #: Nobody's lock: ``sleep`` acquires it, ``wake`` releases it.
+        self._wakeup = threading.Lock()
+        self._wakeup.acquire()
 
     def wake(self) -> None:
         """End the wait, if there is one; to be called under the log's lock."""
         if self.waits:
             self.waits = False
-            self.wakeup.put(None)
+            if self._wakeup.locked():  # else it was woken just when its time was over
+                self._wakeup.release()
+
+    def sleep(self, timeout: float) -> bool:
+        """Sleep until ``wake``, which may have come already; False after ``timeout`` seconds."""
+        return self._wakeup.acquire(timeout=timeout)

@@ -10,7 +10,6 @@ longer holds it or because its worker is gone, is told so by a ``Refusal``, neve
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Callable
 from functools import partial
@@ -81,7 +80,7 @@ class LogReader(Place):
         while (ready := self._log.take(self)) == b"":
             woken = self._wait(timeout)
             if self.sink is not None:
-                self.sink.flush()  # a write may have been cut short just when the time was over
+                self.sink.flush()  # even if the time is over: a write may have been cut short then
             if not woken:
                 break
         return ready
@@ -109,19 +108,16 @@ class LogReader(Place):
         left = timeout
         try:
             while left >= 0:
-                try:
-                    self.wakeup.get(timeout=left)
-                except queue.Empty:
-                    if self.sink is None:
-                        break
-                    left = self.sink.written_at + timeout - time.monotonic()
-                else:
+                if self.sleep(left):
                     return True
+                if self.sink is None:
+                    break
+                left = self.sink.written_at + timeout - time.monotonic()
             return False
         finally:
             self._log.recall(self)
-            while self.writing:
-                time.sleep(0)  # let the producer's thread go on
+            while self.writing:  # which does not block
+                time.sleep(0)
 
 
 def follow(session: StreamSession, after: int, sender: object) -> LogReader:

@@ -161,7 +161,7 @@ def sessions() -> tuple[Response, int]:
     state = current_state()
     owner = state.establish_owner()
     if not owner:
-        message = "Sessions are listed only where their owners are known."
+        message = "Sessions are listed only if their owners are known."
         return jsonify(error=message, code="owners_unknown"), 403
     return jsonify(sessions=state.service.list_of(owner)), 200
 
@@ -200,7 +200,7 @@ def forget(error: BaseException | None) -> None:
 
 
 def refuse(refusal: Refusal) -> tuple[Response, int, dict[str, str]]:
-    """The answer where there is none: one sentence, a status, a code."""
+    """The response to what is refused: one sentence, a status, a code."""
     return jsonify(_body_of(refusal)), refusal.status, refusal.headers()
 
 

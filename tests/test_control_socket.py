@@ -36,7 +36,7 @@ from .support.another import Another, several
 from .support.table import sit_down
 from .support.waiting import PATIENCE, wait_for
 
-#: What opens a door in another process, and prints its name.
+#: What opens a control socket in another process, and prints its name.
 OPEN = """
 import os, signal, socket, sys, threading
 from chatproxy.errors import PeersUnavailable
@@ -55,7 +55,7 @@ print(control.name, flush=True)
 
 
 class Worker:
-    """Somebody with a door, who says back what was asked."""
+    """Somebody with a control socket, who says back what was asked."""
 
     def __init__(self, place: Path, state: str = "ready") -> None:
         self.state = state
@@ -68,7 +68,7 @@ class Worker:
 
 @pytest.fixture
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the doors are."""
+    """Where the sockets are."""
     return tmp_path_factory.mktemp("d") / "run"
 
 
@@ -145,7 +145,7 @@ def test_many_questions_at_once_have_their_own_answers(new_worker: Callable[...,
     assert answers == {number: {"number": number} for number in range(100)}
 
 
-def test_a_door_opens_once_and_only_when_it_is_used(
+def test_a_control_socket_opens_once_and_only_when_it_is_used(
     new_worker: Callable[..., Worker], place: Path
 ) -> None:
     worker = new_worker()
@@ -155,7 +155,7 @@ def test_a_door_opens_once_and_only_when_it_is_used(
     assert len(names) == 1
 
 
-def test_a_door_opens_in_the_longest_directory_that_is_allowed(place: Path) -> None:
+def test_a_control_socket_opens_in_the_longest_directory_that_is_allowed(place: Path) -> None:
     place = place.parent / ("x" * (80 - len(os.fsencode(place.parent)) - 1))
     worker = Worker(place)
     assert worker.control.ask(worker.control.name, {}, 5)["state"] == "ready"
@@ -423,7 +423,7 @@ def test_who_comes_and_says_nothing_holds_nobody_up_and_is_sent_away(
 
 
 @pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-def test_the_door_stays_open_when_descriptors_are_short(
+def test_the_control_socket_stays_open_when_descriptors_are_short(
     new_worker: Callable[..., Worker],
     monkeypatch: pytest.MonkeyPatch,
     crashes: list[object],
@@ -444,7 +444,7 @@ def test_the_door_stays_open_when_descriptors_are_short(
     assert (shortages, crashes) == ([], [])
 
 
-def test_the_door_stays_open_when_threads_are_short(
+def test_the_control_socket_stays_open_when_threads_are_short(
     new_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch, crashes: list[object]
 ) -> None:
     start = threading.Thread.start
@@ -532,7 +532,7 @@ def test_whoever_opens_sweeps(new_worker: Callable[..., Worker], place: Path) ->
     assert {worker.control.name} == {each.name for each in place.iterdir()}
 
 
-def test_no_door_is_swept_while_it_opens(place: Path, crashes: list[object]) -> None:
+def test_no_control_socket_is_swept_while_it_opens(place: Path, crashes: list[object]) -> None:
     """A socket that is there but does not listen yet looks like that of the dead."""
     over = threading.Event()
     sweeper = Worker(place)
@@ -568,7 +568,7 @@ def test_no_door_is_swept_while_it_opens(place: Path, crashes: list[object]) -> 
 
 
 def is_opened(control: ControlSocket) -> bool:
-    """Open a door; False where the directory is locked for too long by now."""
+    """Open a socket; False if the directory is locked for too long by now."""
     try:
         control.open()
     except PeersUnavailable:
@@ -576,18 +576,18 @@ def is_opened(control: ControlSocket) -> bool:
     return True
 
 
-def test_no_process_sweeps_the_door_that_another_opens(place: Path) -> None:
+def test_no_process_sweeps_the_control_socket_that_another_opens(place: Path) -> None:
     script = """
 input()
-doors = [ControlSocket(RunDir(sys.argv[1])) for _ in range(15)]
-for each in doors:
+sockets = [ControlSocket(RunDir(sys.argv[1])) for _ in range(15)]
+for each in sockets:
     each.serve(worker.answer)
     control.ask(each.name, {}, 20)
     control.sweep()
-for each in doors:
+for each in sockets:
     assert each.name in os.listdir(sys.argv[1])
     assert control.ask(each.name, {}, 20)["pid"] == os.getpid()
-for each in doors:
+for each in sockets:
     each.close()
 control.close()
 """
@@ -666,7 +666,7 @@ def test_a_socket_that_cannot_listen_is_closed(
     assert list(place.iterdir()) == []
 
 
-def test_a_door_that_cannot_be_opened_leaves_nothing_open(place: Path) -> None:
+def test_a_control_socket_that_cannot_be_opened_leaves_nothing_open(place: Path) -> None:
     worker, another = Worker(place), RunDir(str(place))
     before = os.listdir("/proc/self/fd")
     with another.locked(), pytest.raises(PeersUnavailable):
@@ -684,7 +684,7 @@ def test_a_door_that_cannot_be_opened_leaves_nothing_open(place: Path) -> None:
 # ---- forks --------------------------------------------------------------------------------------
 
 
-def test_a_fork_has_a_door_of_its_own_and_leaves_that_of_its_parent(place: Path) -> None:
+def test_a_fork_has_a_control_socket_of_its_own_and_leaves_that_of_its_parent(place: Path) -> None:
     script = """
 child = os.fork()
 if child == 0:

@@ -34,7 +34,7 @@ def refused(limiter: SlotLimiter, owner: str) -> TooManySessions:
     return caught.value
 
 
-def test_a_worker_has_so_many_seats_for_all_owners_together() -> None:
+def test_a_worker_has_so_many_slots_for_all_owners_together() -> None:
     limiter = new_limiter(most=3)
     slots = [limiter.take(owner) for owner in ("", "ada", "bob")]
     sentence = refused(limiter, "eve").message
@@ -45,14 +45,14 @@ def test_a_worker_has_so_many_seats_for_all_owners_together() -> None:
     refused(limiter, "")
 
 
-def test_the_seats_of_one_worker_are_not_those_of_another() -> None:
+def test_the_slots_of_one_worker_are_not_those_of_another() -> None:
     table = Table()
     for limiter in (new_limiter(table, most=1), new_limiter(table, most=1)):
         limiter.take("")
         refused(limiter, "")
 
 
-def test_an_owner_has_so_many_places_on_all_workers_together() -> None:
+def test_an_owner_has_so_many_slots_on_all_workers_together() -> None:
     table = Table()
     one, two = new_limiter(table), new_limiter(table)
     slots = [one.take("ada"), two.take("ada"), two.take("ada")]
@@ -65,7 +65,7 @@ def test_an_owner_has_so_many_places_on_all_workers_together() -> None:
     refused(one, "ada")
 
 
-def test_a_worker_that_has_all_of_an_owners_places_need_not_ask() -> None:
+def test_a_worker_that_has_all_of_an_owners_slots_need_not_ask() -> None:
     table = Table()
     limiter = new_limiter(table)
     for _ in range(3):
@@ -74,14 +74,14 @@ def test_a_worker_that_has_all_of_an_owners_places_need_not_ask() -> None:
     refused(limiter, "ada")
 
 
-def test_without_owners_there_are_no_places() -> None:
+def test_without_owners_there_are_no_slots() -> None:
     table = Table()
     table.away = True
     limiter = new_limiter(table, of_owner=1)
     assert [limiter.take("") for _ in range(3)] == [Slot("", None)] * 3
 
 
-def test_the_places_of_a_worker_that_has_died_are_free() -> None:
+def test_the_slots_of_a_worker_that_has_died_are_free() -> None:
     table = Table()
     limiter, dead = new_limiter(table), TablePeers(table)
     for number in range(3):
@@ -161,7 +161,7 @@ def test_an_owner_is_refused_exactly_when_the_limit_is_reached(
         assert len(table.holders) == len(taken)
 
 
-def test_of_many_at_once_no_more_get_in_than_there_are_places() -> None:
+def test_of_many_at_once_no_more_get_in_than_there_are_slots() -> None:
     table = Table()
     workers = [new_limiter(table, of_owner=4) for _ in range(3)]
     lock = threading.Lock()

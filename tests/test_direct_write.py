@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import itertools
 import os
-import queue
 import re
 import socket
 import ssl
@@ -265,7 +264,6 @@ def test_events_are_written_while_the_reader_waits_and_do_not_wake_it() -> None:
             expected = framed(sse.numbered(number, b"data: a"))
             assert receive(theirs, len(expected)) == expected
             assert server.reader.waits
-            assert server.reader.wakeup.empty()
         log.pulse()
         assert receive(theirs, len(framed(sse.KEEP_ALIVE))) == framed(sse.KEEP_ALIVE)
         log.append([])
@@ -389,20 +387,19 @@ def test_silence_is_counted_from_the_last_write(monkeypatch: pytest.MonkeyPatch)
     now, waits = 1000.0, []
     monkeypatch.setattr(readers, "time", SimpleNamespace(monotonic=lambda: now))
 
-    class Wakeup:
+    class Sleepless(LogReader):
         """Waits without waiting; during the first time, something is written after 10 s."""
 
-        def get(self, timeout: float) -> None:
+        def sleep(self, timeout: float) -> bool:
             nonlocal now
             waits.append(timeout)
             if len(waits) == 1:
-                reader.sink = SimpleNamespace(written_at=now + 10, flush=lambda: None)
+                self.sink = SimpleNamespace(written_at=now + 10, flush=lambda: None)
             now += timeout + 0.001
-            raise queue.Empty
+            return False
 
-    reader = LogReader(AnswerLog(ROOMY))
+    reader = Sleepless(AnswerLog(ROOMY))
     reader.sink = SimpleNamespace(written_at=now, flush=lambda: None)  # type: ignore[assignment]
-    reader.wakeup = Wakeup()  # type: ignore[assignment]
     assert reader.read(15.0) == b""
     assert waits == [15.0, pytest.approx(10.0, abs=0.01)]
 
@@ -741,7 +738,8 @@ OURS = ["-c", "python:chatproxy.gunicorn_config"]
 def gunicorn(
     app: Callable[[], Any], deepseek: DeepSeek, log_path: Any, *options: str
 ) -> Iterator[Process]:
-    command = [*GUNICORN, "-k", "gevent", *ACCESS, *options, f"tests.test_wire:{app.__name__}()"]
+    application = f"tests.test_direct_write:{app.__name__}()"
+    command = [*GUNICORN, "-k", "gevent", *ACCESS, *options, application]
     with Process(command, log_path, clean_environment(DEEPSEEK_BASE_URL=deepseek.url)) as process:
         yield process
 
