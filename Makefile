@@ -50,7 +50,7 @@ types: .venv/dev .venv/client
 quick-tests: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 
-tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc .venv/ip
+tests: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tests-of-page: .venv/client
@@ -75,7 +75,7 @@ page-is-built: .venv/client
 	$(NPM) run --silent build -- --outDir $(CURDIR)/.venv/page --logLevel warn
 	diff -r .venv/page chatproxy/static
 
-bench: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc
+bench: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc
 	$(BIN)/python -m benchmarks.relays
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.stop
@@ -109,10 +109,11 @@ clean:
 	$(NPM) ci --silent --no-audit --no-fund
 	touch $@
 
-.venv/chromium: .venv/bin/pip
-	command -v chromium chromium-browser \
-	  || { apt-get update && apt-get install --yes --no-install-recommends chromium; } \
-	  || echo "Install Chromium (Debian's package chromium) to run the tests in a browser."
+.venv/browser: .venv/bin/pip
+	command -v chromium-headless-shell \
+	  || { apt-get update && apt-get install --yes --no-install-recommends chromium-headless-shell; } \
+	  || command -v chromium || command -v chromium-browser \
+	  || echo "Install Debian's package chromium-headless-shell to run the tests in a browser."
 	touch $@
 
 .venv/floors: .venv/bin/pip tests/floors.txt requirements-dev.txt

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.conftest import ARGUMENTS
+from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.support.servers import ROOT, DeepSeek, Proxy
 
 SECONDS = 8
@@ -64,8 +64,7 @@ _MEASURE = """async (seconds) => {
 
 def main() -> None:
     """Print one line for the page at rest, and one while it streams."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
+    if CHROMIUM is None:
         sys.exit("Chromium is not installed.")
     print(f"page: {_compressed_size() / 1000:.0f} KB compressed")
     logs = Path(tempfile.mkdtemp(prefix="chatproxy-page-"))
@@ -74,7 +73,7 @@ def main() -> None:
         Proxy("gunicorn", deepseek.url, logs / "page.log", CHATPROXY_NOTICE="Measuring.") as proxy,
         sync_playwright() as playwright,
     ):
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page()
         _open(page, proxy.url, {"rate": 0, "text": _TEXT, "tokens": HISTORY})
         _send(page, "answer[data-state=finished]")
