@@ -267,6 +267,17 @@ def test_the_last_reader_that_leaves_stops_an_answer_but_not_a_whole_one() -> No
     assert (whole.reason, half.reason) == (None, Reason.DISCONNECT)
 
 
+def test_an_answer_is_abandoned_once_nobody_has_come_back_in_time() -> None:
+    session = new_session(grace=10.0)
+    session.leave()
+    assert session.left_at is not None
+    assert not session.is_abandoned(session.left_at + 9.9)
+    assert session.is_abandoned(session.left_at + 10.0)
+    assert session.is_abandoned(session.left_at + 11.0)
+    _reader = LogReader(session.log)
+    assert not session.is_abandoned(session.left_at + 11.0)
+
+
 def test_phases_outcomes_and_reasons_have_the_words_of_the_contract() -> None:
     assert [phase.value for phase in Phase] == ["connecting", "waiting", "streaming"]
     assert {outcome.value for outcome in Outcome} == {"finished", "stopped", "failed"}

@@ -57,6 +57,13 @@ def table(clock: HandClock) -> SessionTable:
     return SessionTable(RETAIN, 1 << 20, 1 << 20, clock)
 
 
+def test_only_who_sees_the_sessions_of_all_is_told_whose_each_is(table: SessionTable) -> None:
+    retain(table, session_of(SessionKey("ada", "ended")))
+    (of_all,), (of_ada,) = table.describe(None), table.describe("ada")
+    assert of_all == {**of_ada, "owner": "ada"}
+    assert table.describe("bob") == []
+
+
 def test_an_id_is_reserved_for_one_reason_and_one_owner(table: SessionTable) -> None:
     retain(table, session_of(SessionKey("ada", "ended")))
     table.remember_stop(SessionKey("ada", "cancelled"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatproxy import sse
-from chatproxy.answers.transcript import Transcript
+from chatproxy.answers.transcript import Transcript, finished_in
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
 
@@ -105,3 +105,8 @@ def test_an_event_with_its_data_on_several_lines_is_understood() -> None:
 def test_bytes_that_are_not_utf_8_do_not_lose_the_text_around_them() -> None:
     block = b'data: {"choices": [{"delta": {"content": "a\xffb"}}]}'
     assert transcript_of(block).text == "a\ufffdb"
+
+
+def test_a_choice_without_a_number_is_the_first() -> None:
+    assert finished_in({"choices": [{"finish_reason": "stop"}]}) == {0}
+    assert finished_in({"choices": [{"finish_reason": "stop", "index": 1}]}) == {1}
