@@ -23,7 +23,7 @@ from flask import Flask
 from chatproxy import ChatProxy, Refusal, extension, sse
 from chatproxy.answers.coroutines import Coroutine, Readable
 from chatproxy.answers.question import Question
-from chatproxy.answers.session import Phase, StreamSession
+from chatproxy.answers.session import Phase, SessionKey, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
 from chatproxy.service import AnswerService
@@ -193,16 +193,17 @@ def answers(app: Flask) -> AnswerService:
     return service
 
 
+KEY = SessionKey("", "session_1")
 QUESTION = Question(b'{"messages": [{"role": "user", "content": "How are\\nyou?"}]}')
 
 
 def begin(answers: AnswerService) -> Any:
-    return answers.begin("session_1", "", QUESTION, 0.0)
+    return answers.begin(KEY, QUESTION, 0.0)
 
 
 def stop(answers: AnswerService) -> tuple[str, bool]:
     """The phase in which a Stop came, and whether the connection is closed, by its receipt."""
-    receipt = answers.cancel("session_1", "", time.monotonic())
+    receipt = answers.cancel(KEY, time.monotonic())
     assert receipt is not None
     return receipt.phase, receipt.upstream_closed
 

@@ -23,7 +23,10 @@ from .support.waiting import wait_for
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "chatproxy.service"
 DEPLOYED = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 #: Where the unit expects the clone.
 HOME = "/opt/chatproxy"

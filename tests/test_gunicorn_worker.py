@@ -302,20 +302,19 @@ PARTS = {
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_310_connections_that_send_no_more_than_a_part_shut_nobody_out(logs, deepseek, name):
+def test_310_connections_that_send_no_more_than_a_part_shut_nobody_out(start_proxy, deepseek, name):
     """A server of 50 sessions, which would wait for them for half a minute."""
-    part = PARTS[name]
-    with Proxy("gunicorn", deepseek.url, logs("parts"), CHATPROXY_MAX_SESSIONS=50) as server:
-        running = server.start(new_id(), simulate={"rate": 50, "tokens": 100_000})
-        running.read_until(b"data:")
-        for number in range(310):
-            Client(server.port).send(part % number if b"%d" in part else part)
-        begun = time.monotonic()
-        assert stop_seconds(server) < LONGEST_STOP
-        assert time.monotonic() - begun < 5
-        assert server.state()["descriptors"] < 300
-        running.received = b""
-        running.read_until(b"data:")  # the one that is answered did not make room
+    part, server = PARTS[name], start_proxy("gunicorn", deepseek.url, CHATPROXY_MAX_SESSIONS=50)
+    running = server.start(new_id(), simulate={"rate": 50, "tokens": 100_000})
+    running.read_until(b"data:")
+    for number in range(310):
+        Client(server.port).send(part % number if b"%d" in part else part)
+    begun = time.monotonic()
+    assert stop_seconds(server) < LONGEST_STOP
+    assert time.monotonic() - begun < 5
+    assert server.state()["descriptors"] < 300
+    running.received = b""
+    running.read_until(b"data:")  # the one that is answered did not make room
 
 
 def test_connections_that_take_no_more_than_a_part_shut_nobody_out(logs, deepseek):
