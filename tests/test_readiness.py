@@ -160,14 +160,16 @@ def check_contexts() -> None:
 class Task:
     """A coroutine that runs beside this thread, and waits once."""
 
-    def __init__(self, sock: Any, step: Callable[[], bool]) -> None:
+    def __init__(
+        self, sock: Any, step: Callable[[], bool], runner: CoroutineRunner | None = None
+    ) -> None:
         self._sock = sock
         self._step = step
         self._ended = threading.Event()
         self._error: BaseException | None = None
         #: The greenlets (or threads) before and after the wait.
         self.ran_in: list[Any] = []
-        CoroutineRunner().spawn(self._run())
+        (runner or CoroutineRunner()).spawn(self._run())
 
     def _run(self) -> Coroutine[None]:
         self.ran_in.append(current())
@@ -196,9 +198,9 @@ def current() -> Any:
     return threading.current_thread()
 
 
-def waiting(sock: Any, step: Callable[[], bool]) -> Task:
+def waiting(sock: Any, step: Callable[[], bool], runner: CoroutineRunner | None = None) -> Task:
     """A coroutine that waits, for want of anything to read."""
-    task = Task(sock, step)
+    task = Task(sock, step, runner)
     wait_for(lambda: sock.gettimeout() == 0.0)
     assert len(task.ran_in) == 1
     return task
@@ -314,12 +316,15 @@ def the_socket_does_not_block_meanwhile_and_has_its_timeout_back() -> None:
 
 
 def a_coroutine_that_waits_holds_no_greenlet() -> None:
-    with pair() as (ours, theirs):
-        task = waiting(ours, Steps(ours))
-        wait_for(lambda: bool(task.ran_in[0].dead))
-        theirs.sendall(b".")
-        task.join()
-        assert task.ran_in[1] is not task.ran_in[0]
+    """The greenlet in which it ran serves the next coroutine."""
+    runner = CoroutineRunner()
+    with pair() as (ours, theirs), pair() as (other, others_peer):
+        first = waiting(ours, Steps(ours), runner)
+        second = waiting(other, Steps(other), runner)
+        assert second.ran_in[0] is first.ran_in[0]
+        for task, peer in ((first, theirs), (second, others_peer)):
+            peer.sendall(b".")
+            task.join()
 
 
 def the_watcher_is_gone_after_the_last_step() -> None:
