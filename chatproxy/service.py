@@ -30,7 +30,7 @@ from . import signals, sse
 from .answers.coroutines import Coroutine
 from .answers.producer import Call, produce
 from .answers.question import Question
-from .answers.readers import PeerReading, Reading, SessionReading
+from .answers.readers import Reader, follow
 from .answers.receipt import Receipt
 from .answers.session import Outcome, Reason, SessionKey, StreamSession
 from .answers.shares import SlotPool
@@ -38,7 +38,7 @@ from .answers.transcript import Transcript
 from .answers.watchdog import Watchdog
 from .cluster.peers import PeerState
 from .cluster.registry import Registry, lease_key
-from .cluster.remote_readers import RemoteReaders
+from .cluster.remote_readers import RemoteReader, RemoteReaders
 from .config import Settings
 from .errors import (
     EventsGone,
@@ -103,7 +103,7 @@ class AnswerService:
             lambda: registry.idle and not self.remote_readers,
         )
 
-    def begin(self, key: SessionKey, question: Question, reconnect_seconds: float) -> Reading:
+    def begin(self, key: SessionKey, question: Question, reconnect_seconds: float) -> Reader:
         """Claim the id and have the answer made; return a reader of it.
 
         :param reconnect_seconds: see ``StreamSession``.
@@ -112,7 +112,7 @@ class AnswerService:
         session = self._registry.claim(key, reconnect_seconds)
         try:
             self._watchdog.start()
-            reading = SessionReading(session, 0, self._sender)
+            reader = follow(session, 0, self._sender)
             call = self._upstream.call(question, session)
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
@@ -121,9 +121,9 @@ class AnswerService:
             session.transcript = None  # the application has not heard of this answer
             self._end(session, None, Outcome.FAILED, None)
             raise
-        return reading
+        return reader
 
-    def follow(self, key: SessionKey, after: int) -> Reading | None:
+    def follow(self, key: SessionKey, after: int) -> Reader | None:
         """Read an answer, from the event after number ``after``.
 
         :returns: None if it has ended and there is nothing left to read.
@@ -136,18 +136,21 @@ class AnswerService:
         if session is None:
             return self._follow_elsewhere(key, after)
         try:
-            reading = SessionReading(session, after, self._sender)
+            reader = follow(session, after, self._sender)
         except ValueError:
             raise _too_high() from None
-        return None if reading.over else reading
+        if not reader.over:
+            return reader
+        reader.close()
+        return None
 
-    def _follow_elsewhere(self, key: SessionKey, after: int) -> Reading | None:
+    def _follow_elsewhere(self, key: SessionKey, after: int) -> Reader | None:
         holder = self._coordinator.holder(lease_key(key))
         if holder is None:
             raise _not_found()
         ask = partial(self._coordinator.ask, holder)
-        reading = PeerReading(ask, self._coordinator.name, key, after)
-        state, data = reading.begin()
+        reader = RemoteReader(ask, self._coordinator.name, key, after)
+        state, data = reader.begin()
         if state is PeerState.OVER and not data:
             return None
         if state is PeerState.GONE:
@@ -156,7 +159,7 @@ class AnswerService:
             raise _too_high()
         if state not in (PeerState.READING, PeerState.OVER):
             raise _not_found()
-        return reading
+        return reader
 
     def cancel(self, key: SessionKey, arrived: float, client: str = "") -> Receipt | None:
         """Stop an answer, as ``Registry.cancel`` does."""
@@ -215,21 +218,21 @@ class AnswerService:
 
 def _finish(session: StreamSession, outcome: Outcome) -> None:
     if outcome is Outcome.FINISHED:
-        session.log.append([sse.DONE])
-        session.log.end()
+        session.log.end([sse.DONE])
 
 
 def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | None) -> None:
+    blocks: list[bytes] = []
     if outcome is Outcome.STOPPED:
         if session.reason in _TIMED_OUT and not session.events:
             session.refusal = UpstreamError(
                 "DeepSeek sent nothing in time.", status=504, code="upstream_timeout"
             )
-        session.log.append(native.stopped(session))
+        blocks = native.stopped(session)
     elif outcome is Outcome.FAILED and refusal is not None:
         session.refusal = refusal
-        session.log.append(native.failed(refusal))
-    session.log.end()
+        blocks = native.failed(refusal)
+    session.log.end(blocks, None if session.events else session.refusal)
 
 
 def _not_found() -> SessionNotFound:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chatproxy import sse
-from chatproxy.answers.log import AnswerLog, LogReader
-from chatproxy.errors import EventsGone
+from chatproxy.answers.log import AnswerLog
+from chatproxy.answers.readers import LogReader
+from chatproxy.errors import EventsGone, Refusal
 
 from .support.waiting import PATIENCE, wait_for
 
@@ -50,7 +51,7 @@ def held(log: AnswerLog) -> bytes:
     """The events that are held now."""
     for after in range(log.last + 1):
         with suppress(EventsGone):
-            reader = log.reader(after)
+            reader = LogReader(log, after)
             break
     ready = read_all(reader, 0) if log.ended else b"".join(iter(partial(reader.read, 0), b""))
     reader.close()
@@ -94,14 +95,14 @@ def reading(reader: LogReader) -> Background:
 def test_a_reader_gets_everything_after_its_point_with_the_numbers(after: int) -> None:
     log = log_of(3)
     log.end()
-    assert read_all(log.reader(after)) == b"".join(wire(3)[after:])
+    assert read_all(LogReader(log, after)) == b"".join(wire(3)[after:])
 
 
 def test_all_readers_see_the_same_bytes_wherever_they_joined() -> None:
     log = AnswerLog(ROOMY)
     readers = {}
     for number in range(5):
-        readers[number] = log.reader(number)
+        readers[number] = LogReader(log, number)
         log.append(blocks(1, first=number + 1))
     log.end()
     for number, reader in readers.items():
@@ -110,7 +111,7 @@ def test_all_readers_see_the_same_bytes_wherever_they_joined() -> None:
 
 def test_two_readers_at_the_same_point_take_nothing_from_each_other() -> None:
     log = log_of(2)
-    first, second = log.reader(), log.reader()
+    first, second = LogReader(log), LogReader(log)
     assert first.read(0) == second.read(0) == b"".join(wire(2))
 
 
@@ -130,7 +131,7 @@ def test_an_empty_log_has_no_last_event() -> None:
 def test_readers_in_threads_of_their_own_get_exactly_the_answer(readers: int, limit: int) -> None:
     for _ in range(5):
         log = AnswerLog(limit)
-        threads = [Background(partial(read_all, log.reader(), LONG)) for _ in range(readers)]
+        threads = [Background(partial(read_all, LogReader(log), LONG)) for _ in range(readers)]
         for number in range(1, 201):
             log.append(blocks(1, first=number))
             log.wait_for_room()
@@ -140,7 +141,7 @@ def test_readers_in_threads_of_their_own_get_exactly_the_answer(readers: int, li
 
 def test_one_read_joins_what_is_ready_up_to_64_kib_and_one_event_more() -> None:
     log = log_of(200, size=1000)
-    reader, sizes = log.reader(), []
+    reader, sizes = LogReader(log), []
     while piece := reader.read(0):
         sizes.append(len(piece))
     one = len(wire(1, first=200, size=1000)[0])
@@ -150,26 +151,26 @@ def test_one_read_joins_what_is_ready_up_to_64_kib_and_one_event_more() -> None:
 
 def test_an_event_larger_than_that_comes_whole() -> None:
     log = log_of(1, size=200_000)
-    assert log.reader().read(0) == wire(1, size=200_000)[0]
+    assert LogReader(log).read(0) == wire(1, size=200_000)[0]
 
 
 # --- waiting
 
 
 def test_a_read_that_waits_in_vain_gives_nothing() -> None:
-    assert AnswerLog(ROOMY).reader().read(0.001) == b""
+    assert LogReader(AnswerLog(ROOMY)).read(0.001) == b""
 
 
 def test_an_append_wakes_every_reader_that_waits() -> None:
     log = AnswerLog(ROOMY)
-    threads = [reading(log.reader()) for _ in range(3)]
+    threads = [reading(LogReader(log)) for _ in range(3)]
     log.append(blocks(1))
     assert [thread.result() for thread in threads] == wire(1) * 3
 
 
 def test_an_event_that_came_between_two_reads_is_not_lost() -> None:
     log = AnswerLog(ROOMY)
-    reader = log.reader()
+    reader = LogReader(log)
     assert reader.read(0) == b""
     log.append(blocks(1))
     assert reader.read(0) == wire(1)[0]
@@ -178,30 +179,56 @@ def test_an_event_that_came_between_two_reads_is_not_lost() -> None:
 
 def test_the_end_ends_every_reader_that_waits() -> None:
     log = AnswerLog(ROOMY)
-    threads = [reading(log.reader()) for _ in range(3)]
+    threads = [reading(LogReader(log)) for _ in range(3)]
     log.end()
     assert [thread.result() for thread in threads] == [None] * 3
 
 
 def test_the_end_comes_after_the_last_event_and_stays() -> None:
     log = log_of(1)
-    reader = log.reader()
+    reader = LogReader(log)
     log.end()
     assert reader.read(0) == wire(1)[0]
     assert reader.read(PATIENCE) is None
     assert reader.read(PATIENCE) is None
 
 
+def test_the_last_events_come_with_the_end() -> None:
+    log = log_of(1)
+    reader = LogReader(log)
+    log.end(blocks(2, first=2))
+    assert reader.read(0) == b"".join(wire(3))
+    assert reader.read(PATIENCE) is None
+    assert reader.over
+
+
+def test_why_there_is_no_answer_is_known_when_its_last_event_is_read() -> None:
+    log, refusal = AnswerLog(ROOMY), Refusal("No.")
+    reader = LogReader(log)
+    thread = Background(lambda: (reader.read(LONG), reader.refusal))
+    wait_for(lambda: reader.waits)
+    assert reader.refusal is None
+    log.end(blocks(1), refusal)
+    assert thread.result() == (wire(1)[0], refusal)
+
+
+def test_a_log_ends_once() -> None:
+    log, refusal = AnswerLog(ROOMY), Refusal("No.")
+    log.end(blocks(1), refusal)
+    log.end(blocks(1), Refusal("Again."))
+    assert (log.last, log.refusal) == (1, refusal)
+
+
 def test_an_answer_that_has_ended_can_still_be_read() -> None:
     log = log_of(2)
     log.end()
-    assert read_all(log.reader(1)) == wire(2)[1]
-    assert log.reader(2).read(PATIENCE) is None
+    assert read_all(LogReader(log, 1)) == wire(2)[1]
+    assert LogReader(log, 2).read(PATIENCE) is None
 
 
 def test_closing_a_reader_wakes_its_thread_and_no_other() -> None:
     log = AnswerLog(ROOMY)
-    reader, other = log.reader(), log.reader()
+    reader, other = LogReader(log), LogReader(log)
     thread, unmoved = reading(reader), reading(other)
     reader.close()
     assert thread.result() is None
@@ -211,17 +238,47 @@ def test_closing_a_reader_wakes_its_thread_and_no_other() -> None:
 
 def test_a_closed_reader_gets_nothing_more() -> None:
     log = log_of(1)
-    reader = log.reader()
+    reader = LogReader(log)
     reader.close()
     reader.close()
-    assert reader.closed
     assert reader.read(PATIENCE) is None
+
+
+def test_whoever_made_a_reader_is_told_once_that_it_leaves() -> None:
+    left = []
+    log = AnswerLog(ROOMY)
+    reader = LogReader(log, on_leave=lambda: left.append(log.followed))
+    reader.close()
+    reader.close()
+    assert left == [False]
+
+
+def test_a_reader_can_go_back() -> None:
+    log = log_of(3)
+    reader = LogReader(log)
+    assert reader.read(0) == b"".join(wire(3))
+    reader.go_back(1)
+    assert reader.read(0) == b"".join(wire(3)[1:])
+    log.clear()
+    with pytest.raises(EventsGone):
+        reader.go_back(1)
+    with pytest.raises(ValueError, match="no event 4 yet"):
+        reader.go_back(4)
+
+
+def test_a_closed_reader_that_goes_back_reads_nothing_and_counts_for_none() -> None:
+    log = log_of(3)
+    reader = LogReader(log)
+    reader.close()
+    reader.go_back(1)
+    assert reader.read(0) is None
+    assert not log.followed
 
 
 def test_a_log_knows_whether_anybody_reads_it() -> None:
     log = AnswerLog(ROOMY)
     assert not log.followed
-    first, second = log.reader(), log.reader()
+    first, second = LogReader(log), LogReader(log)
     first.close()
     assert log.followed
     second.close()
@@ -233,7 +290,7 @@ def test_a_log_knows_whether_anybody_reads_it() -> None:
 
 def test_a_pulse_reaches_every_reader_that_waits() -> None:
     log = AnswerLog(ROOMY)
-    threads = [reading(log.reader()) for _ in range(3)]
+    threads = [reading(LogReader(log)) for _ in range(3)]
     log.pulse()
     assert [thread.result() for thread in threads] == [sse.KEEP_ALIVE] * 3
 
@@ -244,12 +301,12 @@ def test_a_pulse_is_no_part_of_the_answer() -> None:
     log.append(blocks(1, first=2))
     log.end()
     assert (log.last, held(log)) == (2, b"".join(wire(2)))
-    assert read_all(log.reader()) == b"".join(wire(2))
+    assert read_all(LogReader(log)) == b"".join(wire(2))
 
 
 def test_two_pulses_between_reads_are_given_as_one() -> None:
     log = AnswerLog(ROOMY)
-    reader = log.reader()
+    reader = LogReader(log)
     log.pulse()
     log.pulse()
     assert reader.read(0) == sse.KEEP_ALIVE
@@ -258,7 +315,7 @@ def test_two_pulses_between_reads_are_given_as_one() -> None:
 
 def test_a_reader_with_something_to_read_is_spared_the_pulse() -> None:
     log = AnswerLog(ROOMY)
-    reader = log.reader()
+    reader = LogReader(log)
     log.pulse()
     log.append(blocks(1))
     assert reader.read(0) == wire(1)[0]
@@ -268,7 +325,7 @@ def test_a_reader_with_something_to_read_is_spared_the_pulse() -> None:
 def test_a_pulse_from_before_a_reader_came_is_not_for_it() -> None:
     log = AnswerLog(ROOMY)
     log.pulse()
-    assert log.reader().read(0) == b""
+    assert LogReader(log).read(0) == b""
 
 
 # --- bounds
@@ -276,7 +333,7 @@ def test_a_pulse_from_before_a_reader_came_is_not_for_it() -> None:
 
 def test_events_that_every_reader_has_had_are_forgotten_oldest_first() -> None:
     log = AnswerLog(sum(map(len, wire(3))))
-    reader = log.reader()
+    reader = LogReader(log)
     for number in range(1, 9):
         log.append(blocks(1, first=number))
         reader.read(0)
@@ -295,14 +352,14 @@ def test_without_readers_the_log_keeps_the_newest_events() -> None:
 
 def test_what_the_only_reader_still_needs_is_kept_for_it() -> None:
     log = AnswerLog(1)
-    reader = log.reader()
+    reader = LogReader(log)
     log.append(blocks(10))
     assert reader.read(0) == b"".join(wire(10))
 
 
 def test_a_reader_that_falls_behind_by_more_than_the_limit_is_told_that_events_are_gone() -> None:
     log = AnswerLog(sum(map(len, wire(3))))
-    fast, slow = log.reader(), log.reader()
+    fast, slow = LogReader(log), LogReader(log)
     for number in range(1, 10):
         log.append(blocks(1, first=number))
         assert fast.read(0) == wire(1, first=number)[0]
@@ -314,7 +371,7 @@ def test_a_reader_that_falls_behind_by_more_than_the_limit_is_told_that_events_a
 
 def test_a_reader_that_falls_behind_by_less_gets_it_all() -> None:
     log = AnswerLog(sum(map(len, wire(9))))
-    fast, slow = log.reader(), log.reader()
+    fast, slow = LogReader(log), LogReader(log)
     for number in range(1, 10):
         log.append(blocks(1, first=number))
         fast.read(0)
@@ -325,7 +382,7 @@ def test_a_reader_that_falls_behind_by_less_gets_it_all() -> None:
 def test_a_reader_that_lags_and_reads_on_loses_nothing() -> None:
     """However much faster another one is, whose system takes more for it, say."""
     log = AnswerLog(sum(map(len, wire(3))))
-    fast, slow, got = log.reader(), log.reader(), b""
+    fast, slow, got = LogReader(log), LogReader(log), b""
     for number in range(1, 31):
         log.append(blocks(1, first=number))
         fast.read(0)
@@ -340,7 +397,7 @@ def test_a_reader_that_lags_and_reads_on_loses_nothing() -> None:
 def test_a_reader_that_can_not_go_on_counts_for_none() -> None:
     """When the one ahead of it leaves, nobody reads any more, and nobody waits for it."""
     log = AnswerLog(10)
-    fast, _slow = log.reader(), log.reader()
+    fast, _slow = LogReader(log), LogReader(log)
     log.append(blocks(3))
     fast.read(0)
     log.wait_for_room()
@@ -353,7 +410,7 @@ def test_a_reader_that_can_not_go_on_counts_for_none() -> None:
 
 def test_when_the_furthest_leaves_the_next_one_sets_the_pace() -> None:
     log = AnswerLog(sum(map(len, wire(6))))
-    fast, slow = log.reader(), log.reader()
+    fast, slow = LogReader(log), LogReader(log)
     log.append(blocks(6))
     fast.read(0)
     fast.close()
@@ -366,7 +423,7 @@ def test_when_the_furthest_leaves_the_next_one_sets_the_pace() -> None:
 
 def test_a_second_reader_that_passes_a_stalled_one_frees_the_producer() -> None:
     log, stalled, producer = full_log()
-    second = log.reader()
+    second = LogReader(log)
     assert second.read(0) == b"".join(wire(3))
     assert producer.result() is None
     with pytest.raises(EventsGone):
@@ -375,13 +432,13 @@ def test_a_second_reader_that_passes_a_stalled_one_frees_the_producer() -> None:
 
 def test_a_second_reader_that_comes_at_the_end_frees_the_producer() -> None:
     log, _stalled, producer = full_log()
-    log.reader(3)
+    LogReader(log, 3)
     assert producer.result() is None
 
 
 def test_to_be_told_once_is_not_the_end_of_the_answer_to_others() -> None:
     log, stalled, producer = full_log()
-    second = log.reader(3)
+    second = LogReader(log, 3)
     producer.result()
     with pytest.raises(EventsGone):
         stalled.read(0)
@@ -393,7 +450,7 @@ def test_to_be_told_once_is_not_the_end_of_the_answer_to_others() -> None:
 def test_a_log_is_cleared_unless_a_reader_has_yet_to_read_some() -> None:
     log = log_of(3)
     log.end()
-    reader = log.reader(1)
+    reader = LogReader(log, 1)
     assert log.needed
     assert not log.clear()
     assert log.size
@@ -407,30 +464,30 @@ def test_a_log_is_cleared_unless_a_reader_has_yet_to_read_some() -> None:
 def test_a_log_that_is_cleared_although_it_is_read_tells_that_reader() -> None:
     log = log_of(3)
     log.end()
-    reader = log.reader(1)
+    reader = LogReader(log, 1)
     assert log.clear(although_needed=True)
     with pytest.raises(EventsGone):
         reader.read(0)
     with pytest.raises(EventsGone):
-        log.reader(1)
+        LogReader(log, 1)
 
 
 @pytest.mark.parametrize("after", [0, 5])
 def test_what_was_forgotten_is_gone_and_not_skipped(after: int) -> None:
     log = log_of(9, limit=sum(map(len, wire(3))))
     with pytest.raises(EventsGone):
-        log.reader(after)
+        LogReader(log, after)
     assert not log.followed
 
 
 def test_the_oldest_point_that_is_held_can_be_read_from() -> None:
     log = log_of(9, limit=sum(map(len, wire(3))))
-    assert log.reader(6).read(0) == b"".join(wire(3, first=7))
+    assert LogReader(log, 6).read(0) == b"".join(wire(3, first=7))
 
 
 def test_a_point_that_was_not_reached_yet_cannot_be_read_from() -> None:
     with pytest.raises(ValueError, match="no event 4 yet"):
-        log_of(3).reader(4)
+        LogReader(log_of(3), 4)
 
 
 # --- the pace of the furthest reader
@@ -439,7 +496,7 @@ def test_a_point_that_was_not_reached_yet_cannot_be_read_from() -> None:
 def full_log() -> tuple[AnswerLog, LogReader, Background]:
     """A log that a reader keeps full, that reader, and a producer that waits for room."""
     log = AnswerLog(10)
-    reader = log.reader()
+    reader = LogReader(log)
     log.append(blocks(3))
     producer = Background(log.wait_for_room)
     assert producer.still_runs()
@@ -470,7 +527,7 @@ def test_a_release_ends_the_wait_for_room_now_and_later() -> None:
 
 def test_the_producer_waits_again_each_time_the_log_is_full() -> None:
     log = AnswerLog(10)
-    reader = log.reader()
+    reader = LogReader(log)
     for number in range(1, 4):
         log.append(blocks(3, first=3 * number - 2))
         producer = Background(log.wait_for_room)
@@ -481,7 +538,7 @@ def test_the_producer_waits_again_each_time_the_log_is_full() -> None:
 
 def test_room_that_was_made_before_does_not_count_later() -> None:
     log = AnswerLog(10)
-    reader = log.reader()
+    reader = LogReader(log)
     for first in (1, 4):
         log.append(blocks(3, first=first))
         reader.read(0)  # makes room while nobody waits for it
@@ -492,19 +549,19 @@ def test_room_that_was_made_before_does_not_count_later() -> None:
     producer.result()
 
 
-def test_a_reader_that_does_not_wait_is_not_rung_again_and_again() -> None:
+def test_a_reader_that_does_not_wait_is_not_woken_again_and_again() -> None:
     """A client that never reads must cost no more than what the log holds for it."""
     log = AnswerLog(ROOMY)
-    reader = log.reader()
+    reader = LogReader(log)
     assert reader.read(0) == b""
     for number in range(1, 101):
         log.append(blocks(1, first=number))
-    assert reader.bell.qsize() <= 1
+    assert reader.wakeup.qsize() <= 1
 
 
 def test_there_is_room_while_the_log_is_not_full() -> None:
     log = AnswerLog(ROOMY)
-    _lagging = log.reader()
+    _lagging = LogReader(log)
     log.append(blocks(100))
     assert Background(log.wait_for_room).result() is None
 
@@ -556,9 +613,9 @@ class AnyInterleaving(RuleBasedStateMachine):
         after = max(0, len(self.sent) - back)
         if after < self.held_from():
             with pytest.raises(EventsGone):
-                self.log.reader(after)
+                LogReader(self.log, after)
         else:
-            self.read_by[self.log.reader(after)] = after
+            self.read_by[LogReader(self.log, after)] = after
 
     @precondition(lambda self: self.read_by)
     @rule(data=st.data())

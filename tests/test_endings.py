@@ -14,6 +14,7 @@ import requests
 
 import chatproxy.observability.logs  # noqa: F401 - it listens from then on
 from chatproxy.answers.question import Question
+from chatproxy.answers.readers import LogReader
 from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey
 from chatproxy.answers.watchdog import WHOLE_SECONDS, Watchdog
 from chatproxy.cluster.registry import Registry
@@ -452,7 +453,7 @@ def test_an_answer_whose_id_was_lost_says_so_and_is_not_called_aborted_by_its_cl
         wait_for(lambda: session.events == 1)
         session.cancel(Reason.LOST)
         assert session.closed.wait(10)
-    *_, stopped, done = events(session.log.reader().read(0))
+    *_, stopped, done = events(LogReader(session.log).read(0))
     assert json.loads(stopped["data"])["reason"] == "lost"
     assert done["data"] == "[DONE]"
     assert "aborted by client" not in caplog.text

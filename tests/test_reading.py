@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatproxy import signals, sse
-from chatproxy.answers import readers as reading_module
-from chatproxy.answers.readers import PeerReading, SessionReading
+from chatproxy.answers.readers import follow
 from chatproxy.answers.session import Outcome, Reason, SessionKey, StreamSession
-from chatproxy.cluster import remote_readers as remote_readers_module
+from chatproxy.cluster import remote_readers
 from chatproxy.cluster.peers import Message
-from chatproxy.cluster.remote_readers import RemoteReaders
+from chatproxy.cluster.remote_readers import RemoteReader, RemoteReaders
 from chatproxy.errors import EventsGone, PeersUnavailable, Refusal
 
 from .support.sessions import new_session
@@ -69,22 +68,22 @@ class Elsewhere:
             raise PeersUnavailable("Lost.")
         return answer["state"], answer
 
-    def open(self, after: int = 0) -> PeerReading:
-        reading = PeerReading(self.ask, "reader's", KEY, after)
+    def open(self, after: int = 0) -> RemoteReader:
+        reading = RemoteReader(self.ask, "reader's", KEY, after)
         assert reading.begin()[0] == "reading"
         return reading
 
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading_module, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(reading_module, "_RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(reading_module, "_LOST_SECONDS", 0.3)
+    monkeypatch.setattr(remote_readers, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(remote_readers, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(remote_readers, "_LOST_SECONDS", 0.3)
 
 
 def test_the_last_reader_that_leaves_stops_the_answer() -> None:
     session = new_session()
-    first, second = SessionReading(session, 0, None), SessionReading(session, 0, None)
+    first, second = follow(session, 0, None), follow(session, 0, None)
     first.close()
     assert not session.flag.is_set()
     second.close()
@@ -93,7 +92,7 @@ def test_the_last_reader_that_leaves_stops_the_answer() -> None:
 
 def test_with_a_grace_the_answer_runs_on_when_the_last_reader_leaves() -> None:
     session = new_session(grace=10.0)
-    SessionReading(session, 0, None).close()
+    follow(session, 0, None).close()
     assert not session.flag.is_set()
     now = time.monotonic()
     assert not session.is_abandoned(now + 9)
@@ -102,8 +101,8 @@ def test_with_a_grace_the_answer_runs_on_when_the_last_reader_leaves() -> None:
 
 def test_a_reader_that_comes_back_ends_the_count_of_the_grace() -> None:
     session = new_session(grace=10.0)
-    SessionReading(session, 0, None).close()
-    again = SessionReading(session, 0, None)
+    follow(session, 0, None).close()
+    again = follow(session, 0, None)
     assert not session.is_abandoned(time.monotonic() + 11)
     again.close()
     assert session.is_abandoned(time.monotonic() + 11)
@@ -111,7 +110,7 @@ def test_a_reader_that_comes_back_ends_the_count_of_the_grace() -> None:
 
 def test_to_leave_an_answer_that_has_ended_changes_nothing() -> None:
     session = new_session()
-    reading = SessionReading(session, 0, None)
+    reading = follow(session, 0, None)
     finish(session)
     reading.close()
     assert session.reason is None
@@ -124,7 +123,7 @@ def test_the_leaving_of_each_reader_of_a_live_answer_is_told() -> None:
         told.append(session)
 
     with signals.client_disconnected.connected_to(note, sender):
-        reading = SessionReading(session, 0, sender)
+        reading = follow(session, 0, sender)
         reading.close()
         reading.close()
     assert told == [session]
@@ -145,7 +144,7 @@ def test_a_reader_elsewhere_gets_what_comes_after_its_event() -> None:
 def test_a_reader_elsewhere_counts_as_a_reader_until_it_leaves() -> None:
     session = new_session()
     elsewhere = Elsewhere(session)
-    here, there = SessionReading(session, 0, None), elsewhere.open()
+    here, there = follow(session, 0, None), elsewhere.open()
     here.close()
     assert not session.flag.is_set()
     there.close()
@@ -173,7 +172,7 @@ def test_a_reader_whose_worker_has_ended_has_gone_long_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An answer that nobody can read must not go on, and cost, for as long as a client may wait."""
-    monkeypatch.setattr(remote_readers_module, "_SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(remote_readers, "_SILENCE_SECONDS", 0.0)
     session = new_session()
     elsewhere = Elsewhere(session, patience=1000.0)
     elsewhere.open()
@@ -190,7 +189,7 @@ def test_a_reader_whose_worker_has_ended_has_gone_long_before(
 def test_a_look_that_no_thread_can_be_had_for_is_made_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote_readers_module, "_SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(remote_readers, "_SILENCE_SECONDS", 0.0)
     elsewhere = Elsewhere(new_session(), patience=1000.0)
     elsewhere.open()
     elsewhere.ended = True
@@ -254,7 +253,7 @@ def test_where_the_worker_is_gone_the_reader_is_told_after_which_event(gone: str
 def test_a_reader_elsewhere_that_falls_too_far_behind_is_told_and_is_gone() -> None:
     session = new_session(log_bytes=100)
     elsewhere = Elsewhere(session)
-    here, there = SessionReading(session, 0, None), elsewhere.open()
+    here, there = follow(session, 0, None), elsewhere.open()
     for _ in range(20):
         add(session, 1)
         here.read(0)
@@ -269,7 +268,7 @@ def test_a_reader_elsewhere_that_falls_too_far_behind_is_told_and_is_gone() -> N
 
 def test_when_only_readers_are_left_that_can_not_go_on_nobody_is_left() -> None:
     session = new_session(log_bytes=100)
-    here, _stalled = SessionReading(session, 0, None), SessionReading(session, 0, None)
+    here, _stalled = follow(session, 0, None), follow(session, 0, None)
     for _ in range(20):
         add(session, 1)
         here.read(0)
@@ -281,11 +280,11 @@ def test_when_only_readers_are_left_that_can_not_go_on_nobody_is_left() -> None:
 def test_events_that_are_gone_and_that_never_were_are_told_apart() -> None:
     session = new_session(log_bytes=30)
     add(session, 10)
-    readings = [PeerReading(Elsewhere(session).ask, "", KEY, after) for after in (0, 10, 11)]
+    readings = [RemoteReader(Elsewhere(session).ask, "", KEY, after) for after in (0, 10, 11)]
     states = [reading.begin()[0] for reading in readings]
     assert states == ["gone", "reading", "beyond"]
     with pytest.raises(EventsGone):
-        SessionReading(session, 0, None)
+        follow(session, 0, None)
 
 
 def test_another_key_finds_nothing_with_the_name_of_a_visit() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from chatproxy.answers.log import AnswerLog, LogReader
+from chatproxy.answers.log import AnswerLog
+from chatproxy.answers.readers import LogReader
 from chatproxy.answers.session import SessionKey, StreamSession
 from chatproxy.cluster import early_stops
 from chatproxy.cluster.early_stops import EARLY_STOP_SECONDS
@@ -203,7 +204,7 @@ def test_to_make_room_by_age_is_no_loss(table: SessionTable, clock: HandClock) -
 def end_read(table: SessionTable, owner: str, name: str) -> LogReader:
     """Retain an answer that is read; return its reader."""
     session = session_of(SessionKey(owner, name), 10_000)
-    reader = session.log.reader()
+    reader = LogReader(session.log)
     retain(table, session)
     return reader
 
@@ -280,7 +281,7 @@ def test_what_is_no_longer_held_is_emptied_whoever_refers_to_it(clock: HandClock
     look(table, clock)
     assert first.log.size == 0
     with pytest.raises(EventsGone):
-        first.log.reader()
+        LogReader(first.log)
 
 
 def test_a_reader_is_not_told_at_the_moment_in_which_another_answer_ends(clock: HandClock) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 
+from chatproxy.answers.readers import LogReader
 from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 
 from .support.sessions import new_session
@@ -183,7 +184,7 @@ def test_a_hook_may_ask_the_session_again() -> None:
 def test_a_cancel_frees_the_producer_that_waits_for_a_slow_reader() -> None:
     session = new_session(log_bytes=1)
     log = session.log
-    _lagging = log.reader()
+    _lagging = LogReader(log)
     log.append([b"data: more than there is room for"])
     waiting = threading.Thread(target=log.wait_for_room, daemon=True)
     waiting.start()

@@ -1,4 +1,4 @@
-"""The wire: events go from the producer to the client's socket, and nothing is lost on the way.
+"""Direct writes: events go from the producer to the client's socket, and nothing is lost.
 
 At the end the servers are real: gunicorn with and without our settings, and with a middleware.
 """
@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import itertools
 import os
+import queue
 import re
 import socket
 import ssl
@@ -28,16 +29,20 @@ from werkzeug.test import create_environ
 from werkzeug.wsgi import ClosingIterator
 
 from chatproxy import sse
-from chatproxy.answers import log as answer_log
+from chatproxy.answers import readers
 from chatproxy.answers.log import AnswerLog
-from chatproxy.server.direct_write import Outlet, Wire, lending
+from chatproxy.answers.place import Sink
+from chatproxy.answers.readers import LogReader
+from chatproxy.server.direct_write import DirectBody, DirectWriter, lending
 from chatproxy.upstreams.transport.http1 import ChunkDecoder
-from chatproxy.web import native as views
-from chatproxy.web.event_stream import Follower
+from chatproxy.web import native
+from chatproxy.web.event_stream import EventStream
 
 from .support.servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id
 from .support.waiting import PATIENCE, wait_for
 
+#: Long enough to catch what does not wait. What waits passes however slow the machine is.
+MOMENT = 0.03
 #: Longer than any test waits for a thread.
 LONG = 6 * PATIENCE
 #: More than a socket takes at once in these tests.
@@ -91,6 +96,10 @@ class Aside(threading.Thread):
     def run(self) -> None:
         self._results.append(self._function())
 
+    def still_runs(self) -> bool:
+        self.join(MOMENT)
+        return self.is_alive()
+
     def result(self) -> Any:
         self.join(PATIENCE)
         assert not self.is_alive()
@@ -104,7 +113,7 @@ class Aside(threading.Thread):
 def test_a_write_goes_out_at_once_as_a_chunk_and_is_counted() -> None:
     with pair() as (ours, theirs):
         response = response_on(ours)
-        assert Wire(response).write(b"hello, client")
+        assert DirectWriter(response).write(b"hello, client")
         assert receive(theirs, 18) == b"D\r\nhello, client\r\n"
         assert is_empty(theirs)
         assert response.sent == len(b"hello, client")  # as gunicorn counts
@@ -113,46 +122,40 @@ def test_a_write_goes_out_at_once_as_a_chunk_and_is_counted() -> None:
 def test_http_1_0_has_no_chunks() -> None:
     with pair() as (ours, theirs):
         response = response_on(ours, chunked=False)
-        assert Wire(response).write(b"hello")
+        assert DirectWriter(response).write(b"hello")
         assert receive(theirs, 5) == b"hello"
         assert is_empty(theirs)
         assert response.sent == 5
 
 
-def test_nothing_is_not_written_for_it_would_end_the_body() -> None:
-    with pair() as (ours, theirs):
-        assert Wire(response_on(ours)).write(b"")
-        assert is_empty(theirs)
-
-
 def test_what_the_socket_does_not_take_is_kept_for_the_flush() -> None:
     with pair() as (ours, theirs):
-        wire = Wire(response_on(ours))
-        assert not wire.write(LARGE)
-        flushing = Aside(wire.flush)
+        writer = DirectWriter(response_on(ours))
+        assert not writer.write(LARGE)
+        flushing = Aside(writer.flush)
         framed = b"%X\r\n%b\r\n" % (len(LARGE), LARGE)
         assert receive(theirs, len(framed)) == framed
         flushing.result()
-        wire.flush()  # and that only once
+        writer.flush()  # and that only once
         assert is_empty(theirs)
 
 
 def test_a_write_is_when_silence_begins_anew() -> None:
     with pair() as (ours, _theirs):
-        wire = Wire(response_on(ours))
-        before = wire.written_at
+        writer = DirectWriter(response_on(ours))
+        before = writer.written_at
         wait_for(lambda: time.monotonic() > before)
-        wire.write(b"a")
-        assert wire.written_at > before
+        writer.write(b"a")
+        assert writer.written_at > before
 
 
 def test_a_broken_socket_is_told_of_by_the_flush() -> None:
     with pair() as (ours, theirs):
-        wire = Wire(response_on(ours))
+        writer = DirectWriter(response_on(ours))
         theirs.close()
-        assert not wire.write(b"a")
+        assert not writer.write(b"a")
         with pytest.raises(BrokenPipeError):
-            wire.flush()
+            writer.flush()
 
 
 # --- what the server writes by itself
@@ -160,9 +163,9 @@ def test_a_broken_socket_is_told_of_by_the_flush() -> None:
 
 def test_what_the_server_writes_comes_after_what_was_left() -> None:
     with pair() as (ours, theirs):
-        wire = Wire(response_on(ours))
-        assert not wire.write(LARGE)
-        writing = Aside(lambda: wire.sendall(b"0\r\n\r\n"))
+        writer = DirectWriter(response_on(ours))
+        assert not writer.write(LARGE)
+        writing = Aside(lambda: writer.sendall(b"0\r\n\r\n"))
         expected = framed(LARGE) + b"0\r\n\r\n"
         assert receive(theirs, len(expected)) == expected
         writing.result()
@@ -171,13 +174,13 @@ def test_what_the_server_writes_comes_after_what_was_left() -> None:
 
 def test_the_server_waits_where_the_socket_is_full_and_is_told_where_it_is_broken() -> None:
     with pair() as (ours, theirs):
-        wire = Wire(response_on(ours))
-        writing = Aside(lambda: wire.sendall(LARGE))
+        writer = DirectWriter(response_on(ours))
+        writing = Aside(lambda: writer.sendall(LARGE))
         assert receive(theirs, len(LARGE)) == LARGE
         writing.result()
         theirs.close()
         with pytest.raises(BrokenPipeError):
-            wire.sendall(b"a")
+            writer.sendall(b"a")
 
 
 @pytest.mark.parametrize(("version", "pieces"), [((1, 1), 1), ((1, 0), 2)])
@@ -212,7 +215,7 @@ def test_the_head_goes_out_where_there_is_no_item() -> None:
             assert received.endswith(end)
 
 
-# --- a reader with a wire
+# --- a reader with a sink
 
 
 class Server:
@@ -220,9 +223,9 @@ class Server:
 
     def __init__(self, log: AnswerLog, sock: socket.socket, timeout: float = LONG) -> None:
         self._timeout = timeout
-        self._wire = Wire(response_on(sock))
-        self.reader = log.reader()
-        self.reader.wire = self._wire
+        self._writer = DirectWriter(response_on(sock))
+        self.reader = LogReader(log)
+        self.reader.lend(self._writer)
         #: What came to the server itself.
         self.items: list[bytes] = []
         self.serving = Aside(self._serve)
@@ -231,8 +234,8 @@ class Server:
         while (item := self.reader.read(self._timeout)) is not None:
             self.items.append(item)
             item = item or sse.HEARTBEAT
-            self._wire.sendall(b"%X\r\n%b\r\n" % (len(item), item))
-        self._wire.sendall(b"0\r\n\r\n")
+            self._writer.sendall(b"%X\r\n%b\r\n" % (len(item), item))
+        self._writer.sendall(b"0\r\n\r\n")
 
     def wait_until_it_waits(self) -> None:
         wait_for(lambda: self.reader.waits)
@@ -262,7 +265,7 @@ def test_events_are_written_while_the_reader_waits_and_do_not_wake_it() -> None:
             expected = framed(sse.numbered(number, b"data: a"))
             assert receive(theirs, len(expected)) == expected
             assert server.reader.waits
-            assert server.reader.bell.empty()
+            assert server.reader.wakeup.empty()
         log.pulse()
         assert receive(theirs, len(framed(sse.KEEP_ALIVE))) == framed(sse.KEEP_ALIVE)
         log.append([])
@@ -290,11 +293,12 @@ def test_the_reader_is_woken_where_the_socket_is_full() -> None:
         log = AnswerLog(ROOMY)
         server = Server(log, ours)
         server.wait_until_it_waits()
-        log.append([LARGE])
+        large = b"x" * 60_000
+        log.append([large])
         assert not server.reader.waits
         log.append([b"data: b"])  # is for the reader itself
         log.end()
-        assert read_body(theirs) == sse.numbered(1, LARGE) + sse.numbered(2, b"data: b")
+        assert read_body(theirs) == sse.numbered(1, large) + sse.numbered(2, b"data: b")
         server.serving.result()
         assert server.items == [sse.numbered(2, b"data: b")]
 
@@ -311,14 +315,14 @@ def test_the_reader_is_woken_for_what_is_more_than_one_write() -> None:
         sent = itertools.starmap(sse.numbered, enumerate([b"x" * 40_000] * 3, 1))
         assert read_body(theirs) == b"".join(sent)
         server.serving.result()
-        assert len(server.items) == 1
+        assert len(server.items) == 2
 
 
 def test_the_reader_is_told_where_the_client_has_gone() -> None:
     with pair() as (ours, theirs):
         log = AnswerLog(ROOMY)
-        reader = log.reader()
-        reader.wire = Wire(response_on(ours))
+        reader = LogReader(log)
+        reader.lend(DirectWriter(response_on(ours)))
 
         def read() -> None:
             with pytest.raises(BrokenPipeError):
@@ -334,8 +338,8 @@ def test_the_reader_is_told_where_the_client_has_gone() -> None:
 def test_a_reader_that_does_not_wait_is_not_written_for() -> None:
     with pair() as (ours, theirs):
         log = AnswerLog(ROOMY)
-        reader = log.reader()
-        reader.wire = Wire(response_on(ours))
+        reader = LogReader(log)
+        reader.lend(DirectWriter(response_on(ours)))
         assert reader.read(0) == b""
         log.append([b"data: a"])
         assert is_empty(theirs)
@@ -381,74 +385,169 @@ def test_nothing_is_lost_or_doubled_or_out_of_order(
         assert body == b"".join(expected)
 
 
-def test_what_is_left_is_written_before_anything_else_even_if_the_time_is_over() -> None:
-    """A write may be cut short at the very moment at which the wait ends."""
-    with pair() as (ours, theirs):
-        log = AnswerLog(ROOMY)
-        reader = log.reader()
-        reader.wire = Wire(response_on(ours))
-
-        class Bell:
-            def get(self, timeout: float) -> None:
-                time.sleep(timeout)
-                log.append([LARGE])
-                assert reader.wire is not None
-                reader.wire.written_at -= LONG
-                raise answer_log.queue.Empty
-
-            def put(self, _item: None) -> None: ...
-
-        reader.bell = Bell()  # type: ignore[assignment]
-        reading = Aside(lambda: reader.read(0.01))
-        expected = framed(sse.numbered(1, LARGE))
-        assert receive(theirs, len(expected)) == expected
-        assert reading.result() == b""
-        assert is_empty(theirs)
-
-
 def test_silence_is_counted_from_the_last_write(monkeypatch: pytest.MonkeyPatch) -> None:
     now, waits = 1000.0, []
-    monkeypatch.setattr(answer_log, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(readers, "time", SimpleNamespace(monotonic=lambda: now))
 
-    class Bell:
+    class Wakeup:
         """Waits without waiting; during the first time, something is written after 10 s."""
 
         def get(self, timeout: float) -> None:
             nonlocal now
             waits.append(timeout)
             if len(waits) == 1:
-                reader.wire = SimpleNamespace(written_at=now + 10, flush=lambda: None)
+                reader.sink = SimpleNamespace(written_at=now + 10, flush=lambda: None)
             now += timeout + 0.001
-            raise answer_log.queue.Empty
+            raise queue.Empty
 
-    reader = AnswerLog(ROOMY).reader()
-    reader.wire = SimpleNamespace(written_at=now, flush=lambda: None)  # type: ignore[assignment]
-    reader.bell = Bell()  # type: ignore[assignment]
+    reader = LogReader(AnswerLog(ROOMY))
+    reader.sink = SimpleNamespace(written_at=now, flush=lambda: None)  # type: ignore[assignment]
+    reader.wakeup = Wakeup()  # type: ignore[assignment]
     assert reader.read(15.0) == b""
     assert waits == [15.0, pytest.approx(10.0, abs=0.01)]
+
+
+# --- one at a time
+
+
+class SlowSink:
+    """Takes everything; each write lasts until it is allowed to end."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.may_end = threading.Event()
+        self.taken = b""
+        self.flushes = 0
+        self.written_at = 0.0
+
+    def write(self, data: bytes) -> bool:
+        self.begun.set()
+        assert self.may_end.wait(PATIENCE)
+        self.taken += data
+        return True
+
+    def flush(self) -> None:
+        assert not self.begun.is_set() or self.may_end.is_set()
+        self.flushes += 1
+
+
+@contextlib.contextmanager
+def slow_write(timeout: float) -> Iterator[tuple[AnswerLog, LogReader, SlowSink, Aside]]:
+    """An event is being written for a reader whose thread waits for so many seconds."""
+    log, sink = AnswerLog(ROOMY), SlowSink()
+    reader = LogReader(log)
+    reader.lend(sink)
+    reading = Aside(lambda: reader.read(timeout))
+    wait_for(lambda: reader.waits)
+    appending = Aside(lambda: log.append([b"data: a"]))
+    assert sink.begun.wait(PATIENCE)
+    yield log, reader, sink, reading
+    sink.may_end.set()
+    appending.result()
+
+
+def test_nobody_waits_for_the_log_while_it_writes() -> None:
+    with slow_write(LONG) as (log, reader, sink, reading):
+        assert LogReader(log).read(0) == sse.numbered(1, b"data: a")
+        assert log.followed
+        reader.close()
+        assert sink.taken == b""
+    assert reading.result() is None
+
+
+def test_a_reader_whose_time_is_over_waits_for_the_end_of_a_write() -> None:
+    """The server would write a heartbeat in the middle of the event."""
+    with slow_write(0.2) as (_log, reader, sink, reading):
+        wait_for(lambda: not reader.waits)
+        assert reading.still_runs()
+        assert sink.flushes == 0
+        sink.may_end.set()
+        assert reading.result() == b""
+
+
+def test_a_reader_that_is_closed_waits_for_the_end_of_a_write() -> None:
+    """The server would close the socket, and another client may get its descriptor."""
+    with slow_write(LONG) as (log, reader, sink, reading):
+        reader.close()  # does not wait, as anybody may call it
+        assert reading.still_runs()
+        sink.may_end.set()
+        assert reading.result() is None
+        log.append([b"data: b"])
+        assert sink.taken == sse.numbered(1, b"data: a")
+
+
+class ExclusiveSink:
+    """Fails if two threads use it at once; leaves a byte of every fifth write to ``flush``."""
+
+    def __init__(self) -> None:
+        self._used = threading.Lock()
+        self._rest = b""
+        self._writes = itertools.count(1)
+        self.taken = b""
+        self.written_at = 0.0
+
+    def write(self, data: bytes) -> bool:
+        assert self._used.acquire(blocking=False)
+        time.sleep(0)
+        assert not self._rest
+        if next(self._writes) % 5 == 0:
+            data, self._rest = data[:-1], data[-1:]
+        self.taken += data
+        self._used.release()
+        return not self._rest
+
+    def flush(self) -> None:
+        assert self._used.acquire(blocking=False)
+        self.taken, self._rest = self.taken + self._rest, b""
+        self._used.release()
+
+
+def test_two_never_write_at_once_and_nothing_is_lost_between_them() -> None:
+    """However often the time of the reader's thread is over in the middle of a write."""
+    log, sink = AnswerLog(ROOMY), ExclusiveSink()
+    reader = LogReader(log)
+    reader.lend(sink)
+
+    def serve() -> None:
+        while (item := reader.read(0.0002)) is not None:
+            if item:
+                sink.write(item)
+                sink.flush()
+
+    serving = Aside(serve)
+    blocks = [b"data: %d" % number for number in range(2000)]
+    for block in blocks:
+        log.append([block])
+    log.end()
+    serving.result()
+    assert sink.taken == b"".join(itertools.starmap(sse.numbered, enumerate(blocks, 1)))
 
 
 # --- what is lent
 
 
-class Lent:
-    """A body that keeps the wires that it is lent."""
+class Lent(DirectBody):
+    """A body that begins late, keeps the writer that it has borrowed, and says "a"."""
 
-    def __init__(self) -> None:
-        self.wires: list[Wire] = []
-        self.lend = self.wires.append
+    def __init__(self, *headers: tuple[str, str]) -> None:
+        super().__init__()
+        self._headers = list(headers)
+        self.start_response: Any = None
+        self.writer: DirectWriter | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter([b"a"])
+        self.start_response("200 OK", self._headers)
+        self.writer = self.borrow()
+        yield b"a"
+
+    def close(self) -> None:
+        self.give_back()
 
 
-def application(body: Lent, *headers: tuple[str, str]) -> Any:
-    def answer(_environ: Any, start_response: Any) -> Outlet:
-        def begin() -> Lent:
-            start_response("200 OK", list(headers))
-            return body
-
-        return Outlet(begin, lambda: None)
+def application(body: Lent) -> Any:
+    def answer(_environ: Any, start_response: Any) -> Lent:
+        body.start_response = start_response
+        return body
 
     return answer
 
@@ -467,29 +566,20 @@ def run(app: Any, start_response: Any) -> list[bytes]:
     return list(lending(app)({}, start_response))
 
 
-def test_a_wire_is_lent_to_the_body_that_the_server_gets_as_it_is() -> None:
+def test_the_body_that_the_server_gets_as_it_is_may_borrow_the_socket() -> None:
     with pair() as (ours, _theirs):
         body = Lent()
         assert run(application(body), gunicorn_response(ours).start_response) == [b"a"]
-        assert len(body.wires) == 1
+        assert body.writer is not None
 
 
 def test_the_response_has_its_socket_again_when_the_body_is_closed() -> None:
     with pair() as (ours, _theirs):
-        response, closed = gunicorn_response(ours), []
-
-        def application(_environ: Any, start_response: Any) -> Outlet:
-            def begin() -> Lent:
-                start_response("200 OK", [])
-                return Lent()
-
-            return Outlet(begin, lambda: closed.append(response.sock))
-
-        body: Any = lending(application)({}, response.start_response)
-        assert next(body) == b"a"
-        assert isinstance(response.sock, Wire)
+        response = gunicorn_response(ours)
+        body: Any = lending(application(Lent()))({}, response.start_response)
+        assert list(body) == [b"a"]
+        assert response.sock is body.writer
         body.close()
-        assert closed != [ours]
         assert response.sock is ours
 
 
@@ -505,7 +595,7 @@ def test_nothing_is_lent_to_a_body_that_a_middleware_has_wrapped(wrap: Any) -> N
         if wrap is iter:
             middleware = _generator(inner)
         assert run(middleware, gunicorn_response(ours).start_response) == [b"a"]
-        assert body.wires == []
+        assert body.writer is None
 
 
 def _generator(inner: Any) -> Any:
@@ -523,7 +613,7 @@ def test_nothing_is_lent_where_a_middleware_stands_at_the_headers() -> None:
             return response.start_response(status, [*headers, ("X-Seen", "yes")])
 
         run(application(body), start_response)
-        assert body.wires == []
+        assert body.writer is None
 
 
 class OverHTTP2(Response):
@@ -542,10 +632,10 @@ def test_nothing_is_lent_where_the_server_frames_or_cuts_the_body(
     kind: type[Response], method: str, headers: list[tuple[str, str]]
 ) -> None:
     with pair() as (ours, _theirs):
-        body = Lent()
+        body = Lent(*headers)
         response = gunicorn_response(ours, kind, method)
-        run(application(body, *headers), response.start_response)
-        assert body.wires == []
+        run(application(body), response.start_response)
+        assert body.writer is None
 
 
 def test_a_socket_with_tls_is_not_lent() -> None:
@@ -555,7 +645,7 @@ def test_a_socket_with_tls_is_not_lent() -> None:
         with tls:
             body = Lent()
             run(application(body), gunicorn_response(tls).start_response)
-            assert body.wires == []
+            assert body.writer is None
 
 
 def test_a_socket_that_blocks_is_not_lent() -> None:
@@ -564,11 +654,11 @@ def test_a_socket_that_blocks_is_not_lent() -> None:
         assert os.get_blocking(ours.fileno())
         body = Lent()
         run(application(body), gunicorn_response(ours).start_response)
-        assert body.wires == []
+        assert body.writer is None
 
 
 class Silent:
-    """A reading of nothing."""
+    """A reader of nothing."""
 
     refusal = None
 
@@ -577,27 +667,33 @@ class Silent:
 
     def read(self, _timeout: float) -> None: ...
 
-    def lend(self, _wire: Wire) -> None: ...
+    def lend(self, _sink: Sink) -> None: ...
 
     def close(self) -> None:
         self.closed = True
 
 
-def test_an_answer_as_the_view_made_it_can_be_lent_a_wire() -> None:
-    reading = Silent()
-    answer = views._Answer(Flask("answers"), Follower(reading, 1.0), {})
-    body = answer(create_environ(), lambda *_: None)
-    assert isinstance(body, Outlet)
+def response_to(reader: Silent) -> native._StreamResponse:
+    return native._StreamResponse(Flask("answers"), EventStream(reader, 1.0), {})
+
+
+def test_a_response_as_the_view_made_it_may_borrow_the_socket() -> None:
+    reader, closed = Silent(), list[str]()
+    response = response_to(reader)
+    response.call_on_close(lambda: closed.append("once"))
+    body: Any = response(create_environ(), lambda *_: None)
+    assert isinstance(body, DirectBody)
     body.close()
-    assert reading.closed
+    assert reader.closed
+    assert closed == ["once"]
 
 
-def test_an_answer_whose_body_was_replaced_cannot() -> None:
+def test_a_response_whose_body_was_replaced_may_not() -> None:
     """By an ``after_request`` of the application."""
-    answer = views._Answer(Flask("answers"), Follower(Silent(), 1.0), {})
-    answer.response = (piece.upper() for piece in [b"a"])
-    body: Any = answer(create_environ(), lambda *_: None)
-    assert not isinstance(body, Outlet)
+    response = response_to(Silent())
+    response.response = (piece.upper() for piece in [b"a"])
+    body: Any = response(create_environ(), lambda *_: None)
+    assert not isinstance(body, DirectBody)
     assert list(body) == [b"A"]
 
 
@@ -605,17 +701,17 @@ def test_an_answer_whose_body_was_replaced_cannot() -> None:
 
 
 def counting() -> Any:
-    """The application of the tests, with a route that tells how often a wire was written to."""
+    """The application of the tests, with a route that tells how often a socket was lent."""
     from tests.support.serving import app
 
     count = itertools.count()
-    write = Wire.write
+    write = DirectWriter.write
 
-    def counted(self: Wire, data: bytes) -> bool:
+    def counted(self: DirectWriter, data: bytes) -> bool:
         next(count)
         return write(self, data)
 
-    Wire.write = counted  # type: ignore[method-assign]
+    DirectWriter.write = counted  # type: ignore[method-assign]
     app.get("/written")(lambda: str(count.__reduce__()[1][0]))
     return app
 

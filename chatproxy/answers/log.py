@@ -1,44 +1,54 @@
 """The answer log: the events of one answer in order, bounded in bytes, followed from any point.
 
-Rules:
+How an event reaches a client:
 
-* One producer appends; any number of readers follow, each at its own pace.
-* Every event has a number, counted from 1, which is its ``id`` on the wire. All readers see the
-  same bytes under the same numbers. A keep-alive is not part of the answer: it only passes by.
+1. ``append`` numbers the event and stores its bytes. For each reader that waits and has a *sink*
+   (its client's socket, if the server lends it), it takes what comes next: the reader's place moves
+   on. All of this happens under the lock.
+2. After the lock is released, ``append`` writes to the sinks what it took for them. A sink never
+   blocks. If it takes everything, the reader's thread sleeps on: an event wakes nobody.
+   (``place`` has the rules by which two threads use one sink in turn.)
+3. Otherwise ``append`` wakes the reader's thread. The thread flushes the sink, for as long as the
+   client takes, and reads the log by itself until nothing is left. A reader without a sink is
+   always woken.
+
+What holds at all times:
+
+* One producer appends, from one thread at a time; any number of readers follow, each at its own
+  pace.
+* Every event has a number, counted from 1, which is its ``id`` on the wire. All readers get the
+  same bytes under the same numbers, in order, without a gap. A keep-alive is no part of the answer:
+  it reaches those who wait when it comes.
 * The log holds at most ``limit`` bytes (and what is appended at once). Beyond that it forgets the
   oldest events that every reader has had. If a reader still needs them, the producer waits in
-  ``wait_for_room``, so that the upstream is slowed down to the pace of its readers.
-* It waits for the one that is furthest ahead for as long as that takes, but for the others only a
-  moment. Then what they need is forgotten, and they are told (``EventsGone``) and read no more: a
-  reader that has stalled never stops another, and none ever gets a gap in silence. One that reads
-  on in each such moment loses nothing, and slows the others down to 64 KiB a moment at worst.
-* The events are held as bytes, one after the other, not as an object each: a collection of garbage
+  ``wait_for_room``, which slows the upstream down to the pace of the readers.
+* The producer waits for the reader that is furthest ahead for as long as that takes, but for the
+  others only a moment. Then the log forgets what they need, and they are told (``EventsGone``) and
+  read no more: a stalled reader never stops another, and no reader ever gets a gap in silence. One
+  that reads on in each such moment loses nothing, and slows the others down to 64 KiB a moment at
+  worst.
+* The events are held as bytes, one after the other, not as an object each: the garbage collector
   has nothing to look at, and a long answer is freed at once.
-* The lock guards them and is never held while anything waits.
+* The lock guards memory. Nothing waits, reads or writes a socket while it is held.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from .. import sse
-from ..errors import EventsGone
-
-if TYPE_CHECKING:
-    from ..server.direct_write import Wire
+from ..errors import EventsGone, Refusal
+from .place import Place, Sink
 
 #: The most bytes that a reader is given at once, and one event more.
 _WRITE_BYTES = 64 * 1024
-#: Seconds for which readers are waited for that are not the furthest ahead.
+#: How many seconds the producer waits for readers that are not the furthest ahead.
 _PATIENCE_SECONDS = 0.25
-#: What a log and its session need beside the events; about.
+#: About what a log and its session need beside the events.
 _OWN_BYTES = 4000
 
 
@@ -47,6 +57,11 @@ class AnswerLog:
 
     :param limit: the most bytes to hold for readers.
     """
+
+    __slots__ = (
+        *("_data", "_ended", "_ends", "_first", "_forgotten", "_impatient", "_limit", "_lock"),
+        *("_places", "_pulses", "_refusal", "_released", "_room"),
+    )
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -57,23 +72,29 @@ class AnswerLog:
         #: Where each event ends, in bytes from the beginning of the answer.
         self._ends = array("Q")
         self._ended = False
+        self._refusal: Refusal | None = None
         self._pulses = 0
-        self._readers: set[LogReader] = set()
-        #: Wakes the producer that waits for room; made when it first has to.
+        self._places: set[Place] = set()
+        #: Wakes the producer; there while it waits for room.
         self._room: queue.SimpleQueue[None] | None = None
         self._released = False
-        #: Whether only the reader that is furthest ahead is waited for any more.
+        #: Whether the producer no longer waits for any but the reader that is furthest ahead.
         self._impatient = False
 
     @property
     def last(self) -> int:
-        """The number of the newest event; 0 where there is none yet."""
+        """The number of the newest event; 0 if there is none yet."""
         return self._first + len(self._ends) - 1
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self._ended
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why there is no answer; None if there is one, or if it may still begin."""
+        return self._refusal
 
     @property
     def size(self) -> int:
@@ -94,7 +115,7 @@ class AnswerLog:
     def followed(self) -> bool:
         """Whether anybody reads who can still read on."""
         with self._lock:
-            return any(map(self._can_go_on, self._readers))
+            return any(map(self._can_go_on, self._places))
 
     @property
     def needed(self) -> bool:
@@ -102,27 +123,48 @@ class AnswerLog:
         with self._lock:
             return self._is_needed()
 
+    # --- for the producer
+
     def append(self, blocks: Sequence[bytes]) -> None:
-        """Add events and wake those who wait for them. Never blocks."""
+        """Add events, and give them to the readers that wait. Never blocks."""
+        if not blocks:
+            return
         with self._lock:
+            number = self._first + len(self._ends)
+            end = self._forgotten + len(self._data)
+            events = []
             for block in blocks:
-                self._data += sse.numbered(self._first + len(self._ends), block)
-                self._ends.append(self._forgotten + len(self._data))
+                event = sse.numbered(number, block)
+                number += 1
+                end += len(event)
+                self._ends.append(end)
+                events.append(event)
+            data = b"".join(events)
+            self._data += data
+            given = self._give(data)
             if len(self._data) > self._limit:
-                self._trim()
-            self._wake()
+                self._make_room()
+        self._write(data, given)
 
     def pulse(self) -> None:
-        """Let those who are waiting now know that DeepSeek has sent a keep-alive."""
+        """Give the upstream's keep-alive to the readers that wait. Never blocks."""
         with self._lock:
             self._pulses += 1
-            self._wake()
+            given = self._give(sse.KEEP_ALIVE)
+        self._write(sse.KEEP_ALIVE, given)
 
-    def end(self) -> None:
-        """Say that nothing more will come."""
-        with self._lock:
-            self._ended = True
-            self._wake()
+    def end(self, blocks: Sequence[bytes] = (), refusal: Refusal | None = None) -> None:
+        """Add the last events, and say that nothing more will come. Once is enough. Never blocks.
+
+        :param refusal: why there is no answer, if it ends before it has begun. Whoever gets one of
+            the last events can see it.
+        """
+        if not self._ended:
+            self._refusal = refusal
+            self.append(blocks)
+            with self._lock:
+                self._ended = True
+                self._give(b"")
 
     def wait_for_room(self) -> None:
         """Block while the log is full: until its readers read on, leave, or are left behind."""
@@ -143,7 +185,7 @@ class AnswerLog:
     def clear(self, *, although_needed: bool = False) -> bool:
         """Forget all events, to free their memory, unless a reader has yet to read some.
 
-        :param although_needed: then too; such a reader is told that they are gone.
+        :param although_needed: forget them even then; such a reader is told that they are gone.
         :returns: whether they are forgotten.
         """
         with self._lock:
@@ -152,43 +194,125 @@ class AnswerLog:
             self._forget(len(self._ends))
             return True
 
-    def reader(self, after: int = 0) -> LogReader:
+    # --- for a reader
+
+    def join(self, place: Place, after: int) -> None:
         """Follow this log from the event after number ``after``.
 
-        :raises EventsGone: where these events were forgotten.
-        :raises ValueError: where there are not that many yet.
+        :raises EventsGone: if these events were forgotten.
+        :raises ValueError: if there are not that many yet.
         """
         with self._lock:
-            if after > self.last:
-                raise ValueError(f"There is no event {after} yet.")
-            if after < self._first - 1:
-                raise self._gone(after)
-            reader = LogReader(self, after, self._pulses)
-            self._readers.add(reader)
+            self._move(place, after)
+            self._places.add(place)
             self._make_room()
-            return reader
+
+    def go_back(self, place: Place, after: int) -> None:
+        """Have the reader read again from the event after number ``after``; raises as ``join``."""
+        with self._lock:
+            self._move(place, after)
+            self._make_room()
+
+    def take(self, place: Place) -> bytes | None:
+        """Take what comes next, joined. If there is nothing yet, the place waits from now on.
+
+        :returns: ``b""`` if there is nothing yet; None if the answer has ended or the reader left.
+        :raises EventsGone: if the next events are no longer held.
+        """
+        with self._lock:
+            if place not in self._places:
+                return None
+            ready = self._next(place)
+            place.waits = ready == b""
+            self._make_room()
+            return ready
+
+    def recall(self, place: Place) -> None:
+        """End a reader's wait, by its own thread."""
+        with self._lock:
+            place.waits = False
+
+    def leave(self, place: Place) -> bool:
+        """Let a reader go, and wake its thread.
+
+        :returns: whether this call did it, and none before.
+        """
+        with self._lock:
+            if place not in self._places:
+                return False
+            self._places.remove(place)
+            self._make_room()
+            place.wake()
+            return True
+
+    # --- under the lock
+
+    def _give(self, data: bytes) -> list[tuple[Place, Sink]]:
+        """Give what has just come to the readers that wait; they have had all before it.
+
+        :returns: where to it is to be written. Those who have no sink, and all of them if it is
+            much, or the end, are woken to read it by themselves.
+        """
+        given = []
+        for place in self._places:
+            if place.waits:
+                sink = place.sink
+                if sink is None or not 0 < len(data) <= _WRITE_BYTES:
+                    place.wake()
+                    continue
+                place.writing = True
+                place.seen = self._first + len(self._ends) - 1
+                place.pulses = self._pulses
+                given.append((place, sink))
+        return given
+
+    def _next(self, place: Place) -> bytes | None:
+        ends = self._ends
+        start = place.seen + 1 - self._first
+        if start < 0:
+            raise self._gone(place.seen)
+        if start == len(ends):
+            if self._ended:
+                return None
+            if place.pulses == self._pulses:
+                return b""
+            place.pulses = self._pulses
+            return sse.KEEP_ALIVE
+        begin = ends[start - 1] if start else self._forgotten
+        last = len(ends) - 1
+        if ends[last] - begin > _WRITE_BYTES:
+            last = bisect_left(ends, begin + _WRITE_BYTES, start)
+        place.seen += last + 1 - start
+        place.pulses = self._pulses
+        return bytes(self._data[begin - self._forgotten : ends[last] - self._forgotten])
+
+    def _move(self, place: Place, after: int) -> None:
+        if after > self.last:
+            raise ValueError(f"There is no event {after} yet.")
+        if after < self._first - 1:
+            raise self._gone(after)
+        place.seen = after
+        place.pulses = self._pulses
 
     def _gone(self, after: int) -> EventsGone:
         return EventsGone(f"The events after number {after} are no longer held.")
 
-    def _can_go_on(self, reader: LogReader) -> bool:
-        return reader.seen >= self._first - 1
+    def _can_go_on(self, place: Place) -> bool:
+        return place.seen >= self._first - 1
 
     def _is_needed(self) -> bool:
-        return any(self._first - 1 <= reader.seen < self.last for reader in self._readers)
+        return any(self._first - 1 <= place.seen < self.last for place in self._places)
 
     def _make_room(self) -> None:
-        if len(self._data) > self._limit:
-            self._trim()
-            if not self.full:
-                self._tell_of_room()
-
-    def _trim(self) -> None:
         excess = len(self._data) - self._limit
+        if excess <= 0:
+            return
         too_many = bisect_left(self._ends, self._forgotten + excess) + 1
         waited_for = max if self._impatient else min
-        seen = [reader.seen for reader in self._readers if self._can_go_on(reader)]
+        seen = [place.seen for place in self._places if self._can_go_on(place)]
         self._forget(min(too_many, waited_for(seen, default=self.last) + 1 - self._first))
+        if not self.full:
+            self._tell_of_room()
 
     def _forget(self, count: int) -> None:
         if count > 0:
@@ -198,12 +322,31 @@ class AnswerLog:
             self._first += count
             self._forgotten = end
 
+    def _tell_of_room(self) -> None:
+        if self._room is not None:
+            self._room.put(None)
+
+    # --- outside the lock
+
+    def _write(self, data: bytes, given: list[tuple[Place, Sink]]) -> None:
+        try:
+            for place, sink in given:
+                is_all = sink.write(data)
+                place.writing = False
+                if not is_all:
+                    with self._lock:
+                        place.wake()
+        except BaseException:  # the answer fails, and no reader may wait for this write forever
+            for place, _ in given:
+                place.writing = False
+            raise
+
     def _awaited_room(self) -> queue.SimpleQueue[None] | None:
         with self._lock:
             if self._released or not self.full:
                 self._impatient = False
-                return None
-            if self._room is None:
+                self._room = None
+            elif self._room is None:
                 self._room = queue.SimpleQueue()
             return self._room
 
@@ -211,119 +354,3 @@ class AnswerLog:
         with self._lock:
             self._impatient = True
             self._make_room()
-
-    def _tell_of_room(self) -> None:
-        if self._room is not None:
-            self._room.put(None)
-
-    def _wake(self) -> None:
-        for reader in self._readers:
-            if reader.waits and not reader.deliver():
-                reader.waits = False
-                reader.bell.put(None)
-
-
-class LogReader:
-    """One reader's place in an answer log. Used by one thread, but for ``close``."""
-
-    __slots__ = ("_log", "_pulses", "bell", "closed", "seen", "waits", "wire")
-
-    def __init__(self, log: AnswerLog, after: int, pulses: int) -> None:
-        self._log = log
-        self._pulses = pulses
-        self.seen = after
-        self.bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        #: Whether it waits for something to read.
-        self.waits = False
-        self.closed = False
-        #: Where to the producer may write while this reader waits; the reader need not wake then.
-        self.wire: Wire | None = None
-
-    def read(self, timeout: float) -> bytes | None:
-        """Everything that is ready, joined; wait for it up to ``timeout`` seconds.
-
-        What is returned counts as delivered. ``b""`` means that nothing came in time, None that
-        the answer has ended or the reader was closed.
-
-        :raises OSError: where the wire broke.
-        :raises EventsGone: if the next events are no longer held.
-        """
-        while (ready := self._take()) == b"":
-            woken = self._wait(timeout)
-            if self.wire is not None:
-                self.wire.flush()  # also where the time was over: it may have been cut short then
-            if not woken:
-                break
-        return ready
-
-    def deliver(self) -> bool:
-        """Write what is ready to the wire, under the log's lock; False where it must wake."""
-        log = self._log
-        if self.wire is None or log._ended:
-            return False
-        return self.wire.write(self._next() or b"") and self.seen == log.last
-
-    def close(self) -> bool:
-        """Stop reading; wakes the thread that waits in ``read``.
-
-        :returns: whether this call did it, and none before.
-        """
-        log = self._log
-        with log._lock:
-            if self.closed:
-                return False
-            self.closed = True
-            self.bell.put(None)
-            log._readers.discard(self)
-            log._make_room()
-            return True
-
-    def _wait(self, timeout: float) -> bool:
-        """Wait to be woken; False after so many seconds in which nothing was written either."""
-        quiet_since = time.monotonic()
-        try:
-            while (left := quiet_since + timeout - time.monotonic()) >= 0:
-                with suppress(queue.Empty):
-                    self.bell.get(timeout=left)
-                    return True
-                if self.wire is None:
-                    break
-                quiet_since = max(quiet_since, self.wire.written_at)
-            return False
-        finally:
-            with self._log._lock:
-                self.waits = False
-
-    def _take(self) -> bytes | None:
-        with self._log._lock:
-            if self.closed:
-                return None
-            ready = self._next()
-            self.waits = ready == b""
-            return ready
-
-    def _next(self) -> bytes | None:
-        log = self._log
-        start = self.seen + 1 - log._first
-        if start < 0:
-            raise log._gone(self.seen)
-        if start < len(log._ends):
-            return self._events(log._ends, start)
-        if log._ended:
-            return None
-        if self._pulses != log._pulses:
-            self._pulses = log._pulses
-            return sse.KEEP_ALIVE
-        return b""
-
-    def _events(self, ends: array[int], start: int) -> bytes:
-        log = self._log
-        begin = ends[start - 1] if start else log._forgotten
-        last = len(ends) - 1
-        if ends[last] - begin > _WRITE_BYTES:
-            last = bisect_left(ends, begin + _WRITE_BYTES, start)
-        ready = bytes(log._data[begin - log._forgotten : ends[last] - log._forgotten])
-        self.seen += last + 1 - start
-        self._pulses = log._pulses
-        log._make_room()
-        return ready

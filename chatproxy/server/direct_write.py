@@ -1,12 +1,33 @@
-"""The wire to a client: its socket, lent by the WSGI server while that waits for the next item.
+"""Direct writes: events go to the client's socket without a turn of the WSGI server.
 
-A server asks the body of an answer for its next item, and writes nothing until it has that. So in
-the meantime whoever has an event can write it to the socket as it is, in the framing that the
-server has begun, and spare it the way through a queue, a second greenlet and the server's own
-layers. What the socket does not take at once is left for the greenlet that the server waits in.
+A WSGI server asks the body of a response for its next item, and writes nothing until it has one.
+Meanwhile whoever has an event can write it to the socket, in the framing that the server has begun.
+That spares the event a queue, a second greenlet and the server's own layers. How a byte goes from
+the log to the client:
 
-The server lends it only where it got the body from the application as it is (``Outlet``): whatever
-stands between the two and changes or wraps the body, ends that.
+1. gunicorn calls the application, wrapped by ``lending``. If the body that comes back is a
+   ``DirectBody`` and ``start_response`` was gunicorn's own, then nothing stands between the two,
+   and the body is offered gunicorn's response.
+2. gunicorn asks for the first item. The body calls ``start_response`` and then ``borrow``, which
+   puts a ``DirectWriter`` in the place of the response's socket. The body gives the writer to its
+   reader of the log, as a sink.
+3. gunicorn writes the head and the first item by ``DirectWriter.sendall``, which holds the head
+   back so that both leave in one segment.
+4. gunicorn asks for the next item. Its greenlet sleeps in ``LogReader.read``. ``AnswerLog.append``
+   calls ``DirectWriter.write``: one ``os.write`` of one chunk. No greenlet wakes.
+5. If the socket takes less than that, the rest stays in the writer, and the log wakes gunicorn's
+   greenlet, which flushes it at the pace of the client and then reads the log by itself. The log
+   writes again when the greenlet waits again.
+6. The answer ends, ``read`` returns None and the body stops. gunicorn writes the last chunk, again
+   by ``sendall``, and closes the body, which gives the socket back.
+
+What holds at all times:
+
+* Two write to the socket in turn, never at once. The log sees to that (``answers.log``).
+* What was left of one write leaves before anything else does.
+* ``write`` never blocks. That the client has gone is found by ``flush``, in the server's thread.
+* A socket is lent only if it does not block, has no TLS, and the server neither counts nor frames
+  the body in a way that is not known here. ``fits`` tries whether gunicorn is as known.
 """
 
 from __future__ import annotations
@@ -14,33 +35,38 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
 WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
-class Wire:
-    """A client's socket that does not block, to which two write in turn: answers, and gunicorn.
+class DirectWriter:
+    """Writes to a client's socket that does not block; stands in the place of gunicorn's socket.
 
-    :param response: gunicorn's, which is to have this in the place of its socket.
+    It is a ``Sink`` for the log, and for gunicorn it has ``sendall``.
+
+    :param response: gunicorn's.
     """
+
+    __slots__ = ("_descriptor", "_response", "_rest", "_socket", "written_at")
 
     def __init__(self, response: Any) -> None:
         self._response = response
         self._socket = response.sock
-        self._descriptor = response.sock.fileno()
+        self._descriptor: int = response.sock.fileno()
         self._rest = b""
         #: When something was last written, by the monotonic clock.
         self.written_at = time.monotonic()
 
     def write(self, data: bytes) -> bool:
-        """Write at once; return whether all was taken. What was not is for ``flush``."""
+        """See ``Sink``."""
         if not data:
             return True  # as a chunk it would end the body
-        self._response.sent += len(data)
-        if self._response.chunked:
+        response = self._response
+        response.sent += len(data)  # as gunicorn counts, for its access log
+        if response.chunked:
             data = b"%X\r\n%b\r\n" % (len(data), data)
         return self._write(data)
 
@@ -49,7 +75,7 @@ class Wire:
 
         The head waits for the first chunk, to go with it: there is always one, if only the last.
 
-        :raises OSError: where the client has gone.
+        :raises OSError: if the client has gone.
         """
         data = self._rest + data
         if self._response.chunked and not self._response.headers_sent:
@@ -58,10 +84,7 @@ class Wire:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is left, and wait as long as that takes.
-
-        :raises OSError: where the client has gone.
-        """
+        """See ``Sink``."""
         if self._rest:
             rest, self._rest = self._rest, b""
             self._socket.sendall(rest)
@@ -76,73 +99,58 @@ class Wire:
         except OSError:  # it is full, or broken, which ``flush`` will find
             written = 0
         self.written_at = time.monotonic()
-        self._rest = data[written:]
-        return not self._rest
+        is_all = written == len(data)
+        self._rest = b"" if is_all else data[written:]
+        return is_all
 
 
-class Outlet:
-    """The body of a response that begins when the server asks for its first item.
+class DirectBody:
+    """The body of a response, which may borrow the socket of gunicorn's response."""
 
-    A server can lend it its wire before that.
+    __slots__ = ("_offered", "_writer")
 
-    :param begin: calls ``start_response`` and returns the items. If these have ``lend``, they may
-        write to the wire.
-    :param close: called by the server at the end.
-    """
+    def __init__(self) -> None:
+        self._offered: Any = None
+        self._writer: DirectWriter | None = None
 
-    def __init__(self, begin: Callable[[], Iterable[bytes]], close: Callable[[], None]) -> None:
-        self._begin: Callable[[], Iterable[bytes]] | None = begin
-        self._close = close
-        self._items: Iterator[bytes] = iter(())
-        self._response: Any = None
-        self._wire: Wire | None = None
+    def offer(self, response: Any) -> None:
+        """Let this body borrow the socket of gunicorn's response."""
+        self._offered = response
 
-    def lend(self, response: Any) -> None:
-        """Let the items write to the client while gunicorn's response waits for the next one."""
-        self._response = response
+    def borrow(self) -> DirectWriter | None:
+        """Borrow the socket; to be called after ``start_response``, and once.
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self
+        :returns: None if it was not offered, or can't be written to directly.
+        """
+        response, self._offered = self._offered, None
+        if response is None or not _can_lend(response):
+            return None
+        response.sock = self._writer = DirectWriter(response)
+        return self._writer
 
-    def begin(self) -> None:
-        """Call ``start_response``, if that was not done yet."""
-        if self._begin is not None:
-            begin, self._begin = self._begin, None  # it refers to the request, which may be large
-            items = begin()
-            if self._response is not None and hasattr(items, "lend") and _is_free(self._response):
-                self._response.sock = self._wire = Wire(self._response)
-                items.lend(self._wire)
-            self._items = iter(items)
-
-    def __next__(self) -> bytes:
-        self.begin()
-        return next(self._items)
-
-    def close(self) -> None:
-        """Close the body, and give the socket back."""
-        try:
-            self._close()
-        finally:
-            if self._wire is not None:
-                self._wire.give_back()
+    def give_back(self) -> None:
+        """Give the socket back, if it was borrowed; when the server is done with the body."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.give_back()
 
 
 def lending(application: WSGIApplication) -> WSGIApplication:
-    """The application of a gunicorn worker, to whose answers it lends the wires."""
+    """The application of a gunicorn worker, whose responses lend their sockets to their bodies."""
     from gunicorn.http.wsgi import Response  # noqa: PLC0415 - only its workers call this
 
     def lend(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         body = application(environ, start_response)
         response: Any = getattr(start_response, "__self__", None)
-        if isinstance(body, Outlet) and type(response) is Response:
-            body.lend(response)  # nobody has put anything between the two
+        if isinstance(body, DirectBody) and type(response) is Response:
+            body.offer(response)  # nobody has put anything between the two
         return body
 
     return lend
 
 
-def _is_free(response: Any) -> bool:
-    """Whether its body goes as it is to its socket, which does not block."""
+def _can_lend(response: Any) -> bool:
+    """Whether the body goes to the response's socket as it is, and that does not block."""
     sock = response.sock
     return (
         response.response_length is None
@@ -153,7 +161,7 @@ def _is_free(response: Any) -> bool:
 
 
 def fits(config: Any) -> bool:
-    """Whether gunicorn's response is as ``Wire`` expects; tried on one that goes nowhere."""
+    """Whether gunicorn's response is as ``DirectWriter`` expects; tried on one without a client."""
     from gunicorn.http.wsgi import Response  # noqa: PLC0415 - only its workers call this
 
     request = SimpleNamespace(version=(1, 1), method="GET", headers=[], should_close=lambda: False)

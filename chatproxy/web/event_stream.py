@@ -1,84 +1,115 @@
-"""What a client is sent: the items of a response, read from an answer."""
+"""The event stream: what the WSGI server iterates, one client's way through an answer as bytes.
+
+It begins late. Only when the server asks for the first item, after Flask's teardown, does the
+stream wait for something to say, and only then is ``start_response`` called: by then it is known
+whether there is an answer, and one that failed gets the status of the failure. A failure after that
+is an event.
+"""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
 
 from .. import sse
-from ..answers.readers import Reading
+from ..answers.readers import Reader
 from ..errors import Refusal
 from ..protocols import native
+from ..server.direct_write import DirectBody
 from ..server.disconnect import Watch
 
-if TYPE_CHECKING:
-    from ..server.direct_write import Wire
+#: Calls ``start_response``: with the status of a refusal, if there is one. Returns the body of the
+#: response if it is not the stream; else None.
+Respond = Callable[["Refusal | None"], "Iterable[bytes] | None"]
 
 
-class Follower:
-    """What a client is sent: an iterable of bytes for a WSGI server, which closes it.
+class EventStream(DirectBody):
+    """The body of a streamed response. One thread iterates; any thread may make it ``leave``.
 
-    :param reading: the client's way through the answer.
+    :param reader: reads the answer for the client.
     :param heartbeat: seconds of silence after which the client gets a comment.
-    :param on_close: called when it is closed, perhaps twice.
+    :param on_leave: called when the client gets no more, perhaps twice.
     """
 
+    __slots__ = (
+        *("_first", "_heartbeat", "_instead", "_on_close", "_on_leave", "_reader", "_respond"),
+        "watch",
+    )
+
     def __init__(
-        self, reading: Reading, heartbeat: float, on_close: Callable[[], None] | None = None
+        self, reader: Reader, heartbeat: float, on_leave: Callable[[], None] | None = None
     ) -> None:
-        self._reading = reading
+        super().__init__()
+        self._reader = reader
         self._heartbeat = heartbeat
+        self._on_leave = on_leave
         self._first: bytes | None = None
-        self._on_close = on_close
+        self._respond: Respond | None = None
+        self._instead: Iterator[bytes] | None = None
+        self._on_close: Callable[[], None] | None = None
+        #: Tells that the client has gone; stopped when the stream is left.
         self.watch: Watch | None = None
 
-    def begin(self) -> None:
-        """Wait until there is something to say, for one heartbeat at the most.
+    def prefetch(self) -> None:
+        """Have something to say now, if only a comment, so that the client sees that it reads.
 
-        :raises Refusal: where the answer failed before there was.
+        :raises Refusal: if the answer can't be read from there.
         """
-        if self._first is None:
-            self._first = self._read()
-        if self._reading.refusal is not None:
-            raise copy.copy(self._reading.refusal)
+        self._first = self._reader.read(0.0) or sse.HEARTBEAT
 
-    def begin_at_once(self) -> None:
-        """Have something to say now, so that the client sees that it reads."""
-        self._first = self._reading.read(0.0) or sse.HEARTBEAT
+    def respond_late(self, respond: Respond, on_close: Callable[[], None]) -> None:
+        """Have ``respond`` called before the first item, and ``on_close`` by ``close``."""
+        self._respond = respond
+        self._on_close = on_close
 
-    def lend(self, wire: Wire) -> None:
-        """Have events written to the client while the server waits for the next item."""
-        self._reading.lend(wire)
+    def begin(self) -> None:
+        """Respond, unless that was done: wait for something to say, for one heartbeat at most."""
+        respond, self._respond = self._respond, None  # it refers to the request, which may be large
+        if respond is None:
+            return
+        self._first = self._first or self._read()
+        instead = respond(self._reader.refusal)
+        if instead is not None:
+            self._instead = iter(instead)
+        elif (writer := self.borrow()) is not None:
+            self._reader.lend(writer)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        ready, self._first = self._first or self._read(), None
-        if ready is None:
-            self.close()
+        self.begin()
+        if self._instead is not None:
+            return next(self._instead)
+        item, self._first = self._first or self._read(), None
+        if item is None:
+            self.leave()
             raise StopIteration
-        return ready
+        return item
 
-    def close(self) -> None:
-        """Stop following.
-
-        Called by the WSGI server at the end, and by the watch when the client has gone, from
-        another thread.
-        """
+    def leave(self) -> None:
+        """Stop reading, because the client has gone or needs no more. May be called twice."""
         watch, self.watch = self.watch, None  # each refers to the other
         if watch is not None:
             watch.stop()
-        self._reading.close()
-        if self._on_close is not None:
-            self._on_close()
+        self._reader.close()
+        if self._on_leave is not None:
+            self._on_leave()
+
+    def close(self) -> None:
+        """End the response; for the WSGI server, and for the Flask response, once each."""
+        on_close, self._on_close, self._respond = self._on_close, None, None
+        try:
+            self.leave()
+            if on_close is not None:
+                on_close()
+        finally:
+            self.give_back()
 
     def _read(self) -> bytes | None:
         try:
-            ready = self._reading.read(self._heartbeat)
+            ready = self._reader.read(self._heartbeat)
         except Refusal as refusal:
-            self._reading.close()
+            self._reader.close()
             # It has no number: other readers don't see it.
             return b"".join(event + b"\n\n" for event in native.failed(refusal))
         return sse.HEARTBEAT if ready == b"" else ready

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
@@ -26,9 +27,8 @@ from ..protocols.headers import (
     is_session_id,
 )
 from ..server.capabilities import reads_status_at_once
-from ..server.direct_write import Outlet
 from ..server.disconnect import client_socket
-from .event_stream import Follower
+from .event_stream import EventStream
 from .state import State, current_state
 
 if TYPE_CHECKING:
@@ -75,12 +75,12 @@ def stream() -> Response:
     question = state.prepare(_read_payload(state))
     with ExitStack() as slots:
         slots.callback(state.server.take_thread())
-        reading = state.service.begin(key, question, reconnect_seconds)
-        follower = Follower(reading, state.settings.heartbeat, slots.pop_all().close)
-    with _closed_if_it_fails(follower):
+        reader = state.service.begin(key, question, reconnect_seconds)
+        events = EventStream(reader, state.settings.heartbeat, slots.pop_all().close)
+    with _left_if_it_fails(events):
         signals.stream_started.send(state.app, session_id=session_id, owner=owner)
-        follower.watch = state.watcher.watch(request.environ, follower.close)
-    return _respond(session_id, follower)
+        events.watch = state.watcher.watch(request.environ, events.leave)
+    return _respond(session_id, events)
 
 
 def stream_again(session_id: str) -> Response | tuple[str, int]:
@@ -92,59 +92,59 @@ def stream_again(session_id: str) -> Response | tuple[str, int]:
         slots.callback(state.server.take_thread())
         # Without owners it is the answer that has so many readers, and no more.
         slots.callback(state.service.reader_slots.take(owner or session_id))
-        reading = state.service.follow(SessionKey(owner, session_id), after)
-        if reading is None:
+        reader = state.service.follow(SessionKey(owner, session_id), after)
+        if reader is None:
             return "", 204
-        follower = Follower(reading, state.settings.heartbeat, slots.pop_all().close)
-    with _closed_if_it_fails(follower):
-        follower.watch = state.watcher.watch(request.environ, follower.close)
-        follower.begin_at_once()
-    return _respond(session_id, follower)
+        events = EventStream(reader, state.settings.heartbeat, slots.pop_all().close)
+    with _left_if_it_fails(events):
+        events.watch = state.watcher.watch(request.environ, events.leave)
+        events.prefetch()
+    return _respond(session_id, events)
 
 
 @contextmanager
-def _closed_if_it_fails(follower: Follower) -> Iterator[None]:
+def _left_if_it_fails(events: EventStream) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        follower.close()
+        events.leave()
         raise
 
 
-def _respond(session_id: str, follower: Follower) -> Response:
-    g.chatproxy_follower = follower
-    return _Answer(current_state().app, follower, {**_STREAM_HEADERS, "X-Session-Id": session_id})
+def _respond(session_id: str, events: EventStream) -> Response:
+    g.chatproxy_events = events
+    headers = {**_STREAM_HEADERS, "X-Session-Id": session_id}
+    return _StreamResponse(current_state().app, events, headers)
 
 
-class _Answer(Response):
-    """A response that begins when the server asks for its first item.
+class _StreamResponse(Response):
+    """A response that begins when the server asks for its first item; see ``event_stream``.
 
-    Only then is it known whether there is an answer: one that failed by then gets the status of
-    the failure, with the headers that the application has added. If the application replaces the
-    body, the status is 200, and a failure is an event.
+    A refusal keeps the headers that the application has added to the response. If the application
+    replaces the body, the status is 200, and a failure is an event.
     """
 
-    def __init__(self, app: Flask, follower: Follower, headers: dict[str, str]) -> None:
-        super().__init__(follower, headers=headers)
+    def __init__(self, app: Flask, events: EventStream, headers: dict[str, str]) -> None:
+        super().__init__(events, headers=headers)
         self._app = app
-        self._follower = follower
+        self._events = events
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if self.response is not self._follower:
+        if self.response is not self._events:
             return super().__call__(environ, start_response)
-        outlet = Outlet(lambda: self._begin(environ, start_response), self.close)
+        self._events.respond_late(partial(self._start, environ, start_response), self.close)
         if reads_status_at_once(environ):
-            outlet.begin()
-        return outlet
+            self._events.begin()
+        return self._events
 
-    def _begin(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        try:
-            self._follower.begin()
-        except Refusal as refusal:
+    def _start(
+        self, environ: WSGIEnvironment, start_response: StartResponse, refusal: Refusal | None
+    ) -> Iterable[bytes] | None:
+        if refusal is not None:
             return self._refused(refusal)(environ, start_response)
         items, status, headers = self.get_wsgi_response(environ)
         start_response(status, headers)
-        return items if environ["REQUEST_METHOD"] == "HEAD" else self._follower
+        return items if environ["REQUEST_METHOD"] == "HEAD" else None
 
     def _refused(self, refusal: Refusal) -> Response:
         text = self._app.json.dumps(_body_of(refusal))
@@ -193,10 +193,10 @@ def attend() -> None:
 
 
 def forget(error: BaseException | None) -> None:
-    """Stop following where the request failed after its view: nobody will read the answer."""
-    follower: Follower | None = g.pop("chatproxy_follower", None)
-    if follower is not None and error is not None:
-        follower.close()
+    """Stop reading if the request failed after its view: nobody will get the answer."""
+    events: EventStream | None = g.pop("chatproxy_events", None)
+    if events is not None and error is not None:
+        events.leave()
 
 
 def refuse(refusal: Refusal) -> tuple[Response, int, dict[str, str]]:

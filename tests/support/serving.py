@@ -67,15 +67,8 @@ if os.environ.get("TEST_WITHOUT_COLLECTOR"):
 def answers():
     """What there is of answers, without having garbage collected."""
     parts = {
-        *(
-            "StreamSession",
-            "AnswerLog",
-            "LogReader",
-            "SessionReading",
-            "Follower",
-            "ChatCompletionCall",
-        ),
-        *("Exchange", "Wire", "Outlet", "HTTPResponse", "_GeventWatch", "_SelectorWatch"),
+        *("StreamSession", "AnswerLog", "LogReader", "EventStream", "DirectWriter", "HTTPResponse"),
+        *("ChatCompletionCall", "Exchange", "_GeventWatch", "_SelectorWatch"),
     }
     return jsonify(sorted(parts.intersection(type(each).__name__ for each in gc.get_objects())))
 

@@ -109,6 +109,7 @@ class Worker(GeventWorker):
 
     guard: Guard
     rotation: Rotation
+    cfg: Any
     max_requests: int
 
     def begin(self, timeout: float, rotation: Rotation) -> None:

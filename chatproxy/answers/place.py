@@ -1,0 +1,69 @@
+"""A reader's place in a log, and whose turn it is to write to the reader's client.
+
+Two threads write to a client's socket, in turn: the server's own, which reads the log and writes
+what it got; and, while that one waits in ``LogReader.read``, the producer's, which appends to the
+log. They must never write at once, and nobody may close the socket in the middle of a write. No
+lock is held during a write, so there are two marks:
+
+* ``waits`` says whose turn it is. The log's lock guards it. The reader sets it when it has read
+  everything, and takes it back when it is woken, closed, or its time is over. The producer begins
+  a write only while it is set.
+* ``writing`` is set, under the same lock, when a write begins, and cleared when it is done. A
+  reader that has taken its turn back goes on when ``writing`` is clear. A write does not block, so
+  that is at once.
+
+What follows from that:
+
+* A place that waits has been given everything: whatever comes is written for it, or wakes it.
+* Outside of ``LogReader.read`` there is no write under way. The server may write and close there.
+"""
+
+from __future__ import annotations
+
+import queue
+from typing import Protocol
+
+
+class Sink(Protocol):
+    """Takes a reader's bytes on their way to its client. One thread at a time uses it."""
+
+    @property
+    def written_at(self) -> float:
+        """When something was last written, by the monotonic clock."""
+
+    def write(self, data: bytes) -> bool:
+        """Write what can be written at once; return whether that was all. ``flush`` has the rest.
+
+        Never blocks and never raises: ``flush`` finds out that the client has gone.
+
+        :param data: not empty.
+        """
+
+    def flush(self) -> None:
+        """Write what is left, and wait as long as that takes.
+
+        :raises OSError: if the client has gone.
+        """
+
+
+class Place:
+    """What a log knows of a reader."""
+
+    __slots__ = ("pulses", "seen", "sink", "waits", "wakeup", "writing")
+
+    def __init__(self) -> None:
+        #: The number of the last event that the reader was given.
+        self.seen = 0
+        #: How many keep-alives there had been by then.
+        self.pulses = 0
+        self.waits = False
+        self.writing = False
+        #: Wakes the reader's thread.
+        self.wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.sink: Sink | None = None
+
+    def wake(self) -> None:
+        """End the wait, if there is one; to be called under the log's lock."""
+        if self.waits:
+            self.waits = False
+            self.wakeup.put(None)

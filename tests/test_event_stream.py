@@ -1,0 +1,141 @@
+"""What the WSGI server iterates: it begins late, is never silent, and ends once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chatproxy import sse
+from chatproxy.answers.place import Sink
+from chatproxy.errors import EventsGone, Refusal
+from chatproxy.web.event_stream import EventStream
+
+
+class Script:
+    """A reader that gives what it is told to; an error is raised."""
+
+    def __init__(self, *items: bytes | Refusal, refusal: Refusal | None = None) -> None:
+        self._items = list(items)
+        self.refusal = refusal
+        self.timeouts: list[float] = []
+        self.closed = 0
+
+    def read(self, timeout: float) -> bytes | None:
+        self.timeouts.append(timeout)
+        if self.closed or not self._items:
+            return None
+        item = self._items.pop(0)
+        if isinstance(item, Refusal):
+            raise item
+        return item
+
+    def lend(self, sink: Sink) -> None:
+        raise AssertionError(sink)  # nothing was offered
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Response:
+    """Notes how it began and ended. Closes its body when it is closed, as Werkzeug's does."""
+
+    def __init__(self, events: EventStream, instead: Iterable[bytes] | None = None) -> None:
+        self._events = events
+        self._instead = instead
+        self.begun: list[Refusal | None] = []
+        self.closed = 0
+        events.respond_late(self.respond, self.close)
+
+    def respond(self, refusal: Refusal | None) -> Iterable[bytes] | None:
+        self.begun.append(refusal)
+        return self._instead
+
+    def close(self) -> None:
+        self._events.close()
+        self.closed += 1
+
+
+def test_the_response_begins_once_and_not_before_there_is_something_to_say() -> None:
+    reader = Script(b"a", b"b")
+    events = EventStream(reader, 15.0)
+    response = Response(events)
+    assert reader.timeouts == []
+    assert next(events) == b"a"
+    assert response.begun == [None]
+    assert list(events) == [b"b"]
+    assert response.begun == [None]
+    assert set(reader.timeouts) == {15.0}
+
+
+def test_an_answer_that_never_began_is_refused_with_a_body_of_its_own() -> None:
+    refusal = Refusal("No.")
+    events = EventStream(Script(b"event: error\n\n", refusal=refusal), 15.0)
+    response = Response(events, [b"{}"])
+    assert list(events) == [b"{}"]
+    assert response.begun == [refusal]
+
+
+def test_silence_is_a_heartbeat_and_begins_the_response() -> None:
+    events = EventStream(Script(b"", b"", b"a"), 15.0)
+    response = Response(events)
+    assert next(events) == sse.HEARTBEAT
+    assert response.begun == [None]
+    assert list(events) == [sse.HEARTBEAT, b"a"]
+
+
+def test_a_refusal_after_the_beginning_is_an_event_and_the_end() -> None:
+    reader = Script(b"a", EventsGone("Too late."), b"b")
+    events = EventStream(reader, 15.0)
+    first, error = events
+    assert first == b"a"
+    assert error.startswith(b"event: error\ndata: ")
+    assert error.endswith(b"\n\n")
+    assert b"Too late." in error
+    assert reader.closed
+
+
+def test_what_is_there_already_is_said_first() -> None:
+    for ready, first in ((b"a", b"a"), (b"", sse.HEARTBEAT)):
+        reader = Script(ready, b"b")
+        events = EventStream(reader, 15.0)
+        events.prefetch()
+        assert list(events) == [first, b"b"]
+        assert reader.timeouts[0] == 0.0
+
+
+def test_a_stream_that_is_left_gives_nothing_more() -> None:
+    left = []
+    events = EventStream(Script(b"a", b"b"), 15.0, lambda: left.append("now"))
+    assert next(events) == b"a"
+    events.leave()
+    assert left
+    assert list(events) == []
+
+
+def test_the_watch_is_stopped_when_the_stream_is_left() -> None:
+    class Watch:
+        stops = 0
+
+        def stop(self) -> None:
+            self.stops += 1
+
+    events, watch = EventStream(Script(), 15.0), Watch()
+    events.watch = watch
+    events.leave()
+    events.leave()
+    assert watch.stops == 1
+
+
+def test_the_close_of_the_server_closes_the_response_once() -> None:
+    reader = Script(b"a")
+    events = EventStream(reader, 15.0)
+    response = Response(events)
+    next(events)
+    events.close()
+    events.close()
+    assert response.closed == 1
+    assert reader.closed
+
+
+def test_a_stream_can_be_read_without_a_response_that_begins_late() -> None:
+    """An application may wrap the body."""
+    assert list(EventStream(Script(b"a", b"b"), 15.0)) == [b"a", b"b"]
