@@ -48,10 +48,10 @@ types: .venv/dev .venv/client
 	$(NPM) run --silent types
 
 quick-tests: .venv/dev
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow"
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 
 tests: .venv/dev .venv/client .venv/chromium .venv/nginx .venv/cc .venv/ip
-	$(BIN)/pytest -n $(JOBS) --dist worksteal
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tests-of-page: .venv/client
 	$(NPM) test --silent

@@ -28,14 +28,13 @@ SOURCE = (
     "chatproxy/cluster/early_stops.py",
     "chatproxy/cluster/limits.py",
     "chatproxy/cluster/registry.py",
-    "chatproxy/cluster/reservations.py",
     "chatproxy/cluster/retention.py",
+    "chatproxy/cluster/session_table.py",
     "chatproxy/sse.py",
-    "chatproxy/upstreams/chat_completions.py",
 )
 TESTS = (
-    *("access", "answer_log", "arbitration", "clock", "drain", "failures", "pool", "reading"),
-    *("receipt", "registry", "reservations", "session", "shares", "sse", "transcript", "upstream"),
+    *("abort", "access", "answer_log", "arbitration", "clock", "drain", "endings", "extension"),
+    *("reading", "receipt", "registry", "reservations", "session", "shares", "sse", "transcript"),
 )
 SECONDS = 120  # for the tests of one change; it may have made one wait for ever
 

@@ -1,6 +1,5 @@
 """An answer reaches the client as DeepSeek sent it."""
 
-import json
 import re
 
 import pytest
@@ -37,28 +36,6 @@ def test_data_lines_are_byte_for_byte_those_of_deepseek(ask, deepseek, fields):
     relayed = ask(simulate={"rate": 0}, **fields)
     assert len(_data_lines(direct.content)) > 10
     assert _data_lines(relayed.content) == _data_lines(direct.content)
-
-
-def test_ids_count_from_1_and_the_answer_ends_with_done(ask):
-    found = events(ask(simulate={"rate": 0, "tokens": 20}).content)
-    assert [int(event["id"]) for event in found] == list(range(1, len(found) + 1))
-    assert found[-1]["data"] == "[DONE]"
-    assert json.loads(found[0]["data"])["object"] == "chat.completion.chunk"
-
-
-def test_response_headers(proxy):
-    session_id = new_id()
-    response = requests.post(
-        f"{proxy.url}/api/chat/stream",
-        json=chat(simulate={"rate": 0, "tokens": 1}),
-        headers={"X-Session-Id": session_id},
-        timeout=30,
-    )
-    assert response.status_code == 200
-    assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
-    assert response.headers["Cache-Control"] == "no-cache, no-transform"
-    assert response.headers["X-Accel-Buffering"] == "no"
-    assert response.headers["X-Session-Id"] == session_id
 
 
 @pytest.mark.parametrize("line_ending", ["lf", "crlf", "cr"])
@@ -101,15 +78,6 @@ def test_silence_gives_heartbeats_also_before_the_answer_began(
     client.read_until(b": heartbeat\n")
 
 
-def test_unknown_fields_go_to_deepseek_untouched(ask, deepseek):
-    tag = new_id()
-    assert ask(simulate={"rate": 0, "tokens": 1, "tag": tag}).ok
-    assert deepseek.entry(tag)["model"] == "deepseek-flash"
-    refused = ask(temperature=99, model="deepseek-chat")
-    assert refused.status_code == 400
-    assert refused.json()["code"] == "upstream_rejected"
-
-
 def test_a_slow_reader_loses_nothing(kind, start_proxy, deepseek):
     """Far more than the log holds waits for a client that reads late."""
     proxy = start_proxy(kind, deepseek.url, CHATPROXY_LOG_BYTES=200_000)
@@ -122,18 +90,6 @@ def test_a_slow_reader_loses_nothing(kind, start_proxy, deepseek):
     assert [int(event["id"]) for event in found] == list(range(1, len(found) + 1))
     assert len(found) > 5_000
     assert found[-1]["data"] == "[DONE]"
-
-
-def test_connections_to_deepseek_are_used_again(proxy, deepseek):
-    first = new_id()
-    proxy.start(first, simulate={"rate": 0, "tokens": 1}).read_answer()
-    proxy.closing_line(first)
-    accepted = deepseek.ledger()["connections"]["accepted"]
-    for _ in range(5):
-        session_id = new_id()
-        proxy.start(session_id, simulate={"rate": 0, "tokens": 1}).read_answer()
-        proxy.closing_line(session_id)
-    assert deepseek.ledger()["connections"]["accepted"] == accepted
 
 
 def test_whole_answers_over_tls(kind, start_proxy, deepseek_tls, ca_file):

@@ -457,7 +457,7 @@ def test_an_answer_whose_id_was_lost_says_so_and_is_not_called_aborted_by_its_cl
     assert json.loads(stopped["data"])["reason"] == "lost"
     assert done["data"] == "[DONE]"
     assert "aborted by client" not in caplog.text
-    assert "session_1 ended outcome=stopped" in caplog.text
+    assert "session ended outcome=stopped" in caplog.text
 
 
 def openai_python(lines):

@@ -286,20 +286,19 @@ PARTS = {
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_310_connections_that_send_no_more_than_a_part_shut_nobody_out(logs, deepseek, name):
+def test_310_connections_that_send_no_more_than_a_part_shut_nobody_out(start_proxy, deepseek, name):
     """A server of 50 sessions, which would wait for them for half a minute."""
-    part = PARTS[name]
-    with Proxy("gunicorn", deepseek.url, logs("parts"), CHATPROXY_MAX_SESSIONS=50) as server:
-        running = server.start(new_id(), simulate={"rate": 50, "tokens": 100_000})
-        running.read_until(b"data:")
-        for number in range(310):
-            Client(server.port).send(part % number if b"%d" in part else part)
-        begun = time.monotonic()
-        assert stop_seconds(server) < LONGEST_STOP
-        assert time.monotonic() - begun < 5
-        assert server.state()["descriptors"] < 300
-        running.received = b""
-        running.read_until(b"data:")  # the one that is answered did not make room
+    part, server = PARTS[name], start_proxy("gunicorn", deepseek.url, CHATPROXY_MAX_SESSIONS=50)
+    running = server.start(new_id(), simulate={"rate": 50, "tokens": 100_000})
+    running.read_until(b"data:")
+    for number in range(310):
+        Client(server.port).send(part % number if b"%d" in part else part)
+    begun = time.monotonic()
+    assert stop_seconds(server) < LONGEST_STOP
+    assert time.monotonic() - begun < 5
+    assert server.state()["descriptors"] < 300
+    running.received = b""
+    running.read_until(b"data:")  # the one that is answered did not make room
 
 
 def test_connections_that_take_no_more_than_a_part_shut_nobody_out(logs, deepseek):
@@ -490,7 +489,7 @@ def test_a_gunicorn_whose_responses_are_different_is_noticed(monkeypatch, name, 
     assert not wire.fits(Config())
 
 
-@pytest.mark.parametrize("module", ["gunicorn_worker", "wire"])
+@pytest.mark.parametrize("module", ["gunicorn.worker", "direct_write"])
 def test_with_an_unknown_gunicorn_the_server_works_and_says_so_once(
     logs, deepseek, tmp_path, module
 ):
@@ -499,8 +498,8 @@ def test_with_an_unknown_gunicorn_the_server_works_and_says_so_once(
         "from chatproxy.gunicorn_config import *\n"
         "from chatproxy.gunicorn_config import post_worker_init as begin\n"
         "def post_worker_init(worker):\n"
-        "    from chatproxy import gunicorn_worker, wire\n"
-        f"    {module}.fits = lambda config: False\n"
+        f"    import chatproxy.server.{module}\n"
+        f"    chatproxy.server.{module}.fits = lambda config: False\n"
         "    begin(worker)\n"
     )
     with Proxy("gunicorn", deepseek.url, logs("unknown"), ["-c", str(config)]) as server:

@@ -17,16 +17,15 @@ OWNERS = ["ada", "bob", "eve", *(f"owner{number}" for number in range(10))]
 MOST_OF_OWNER = 25
 
 
-@pytest.fixture(scope="module", params=["one", "local", "valkey"])
+@pytest.fixture(scope="module", params=["local", "valkey"])
 def workers(request, deepseek, logs, tmp_path_factory):
-    """One worker; four workers of one gunicorn; two servers of two workers each, with a Valkey."""
+    """Four workers of one gunicorn; two servers of two workers each, with a Valkey."""
     settings = {
         "CHATPROXY_TOKENS": cluster.tokens(*OWNERS),
         "CHATPROXY_MAX_SESSIONS_PER_OWNER": MOST_OF_OWNER,
         "CHATPROXY_CONNECT_TIMEOUT": 20,
     }
     number = {
-        "one": {"servers": 1, "workers": 1},
         "local": {"servers": 1, "workers": 4},
         "valkey": {"servers": 2, "workers": 2},
     }[request.param]

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis.exceptions import RedisError
 
+from chatproxy.answers.session import SessionKey
+from chatproxy.cluster.redis import keeper as keeper_module
 from chatproxy.cluster.redis import leases as leases_module
-from chatproxy.cluster.redis import peers as redis_module
 from chatproxy.cluster.redis.client import RedisClient, Uncertain
 from chatproxy.cluster.redis.leases import Lease, LeaseStore
 from chatproxy.cluster.redis.peers import RedisPeers
@@ -296,14 +297,14 @@ def test_what_is_freed_while_it_is_renewed_stays_free(server, start, scope, monk
     one = start(server, LONG)
     renew = one._store.renew
 
-    def free_before(name, leases):
+    def free_before(*arguments):
         one.free([KEY])
-        return renew(name, leases)
+        return renew(*arguments)
 
     one.take(KEY)
     monkeypatch.setattr(one._store, "renew", free_before)
-    one._due = 0.0
-    wait_for(lambda: not one._held, message="the renewal")
+    one._keeper._due = 0.0
+    wait_for(lambda: not one._keeper._held, message="the renewal")
     wait_for(lambda: not names_of_keys(server, scope), message="the key")
 
 
@@ -324,7 +325,7 @@ def between(monkeypatch):
             return answer
 
         monkeypatch.setattr(worker._redis, "reach", act_before)
-        worker._due = 0.0
+        worker._keeper._due = 0.0
         return wait_for(lambda: seen, message="the renewal")
 
     return between
@@ -374,7 +375,7 @@ def test_what_would_make_a_key_does_nothing_when_it_comes_too_late(
 def test_what_is_left_of_an_uncertain_take_is_freed_again_and_again_until_nothing_is_late(
     server, start, scope, monkeypatch
 ):
-    monkeypatch.setattr(redis_module, "LATEST", 1.0)
+    monkeypatch.setattr(keeper_module, "LATEST", 1.0)
     one = start(server)
     run = one._redis.run
 
@@ -386,12 +387,12 @@ def test_what_is_left_of_an_uncertain_take_is_freed_again_and_again_until_nothin
 
     monkeypatch.setattr(one._redis, "run", lose_the_answer)
     assert one.try_take() == "away"
-    ((name, token),) = one._stale
+    ((name, token),) = one._keeper._stale
     wait_for(lambda: not names_of_keys(server, scope), message="the end of the key")
     with server.client() as client:
         client.set(name, token)  # as if the network had kept it
     wait_for(lambda: not names_of_keys(server, scope), message="the end of the key")
-    wait_for(lambda: not one._stale, message="the end of the leftovers")
+    wait_for(lambda: not one._keeper._stale, message="the end of the leftovers")
 
 
 @pytest.fixture
@@ -409,24 +410,24 @@ def left_behind(server, start, scope):
 def test_a_claim_is_neither_refused_nor_delayed_by_what_another_worker_left_in_redis(left_behind):
     _, other = left_behind
     begun = time.monotonic()
-    assert other.claim("session_1", "").id == "session_1"
+    assert other.claim(SessionKey("", "session_1")).id == "session_1"
     assert time.monotonic() - begun < 1
 
 
 def test_a_stop_is_answered_truly_beside_what_another_worker_left_in_redis(left_behind):
     one, other = left_behind
-    assert other.cancel("session_1", "", time.monotonic()) is None
+    assert other.cancel(SessionKey("", "session_1"), time.monotonic()) is None
     with pytest.raises(SessionCancelled):
-        one.claim("session_1", "")
+        one.claim(SessionKey("", "session_1"))
 
 
 def test_what_was_taken_anew_is_not_lost_by_an_earlier_holds_loss(server, start):
     one = start(server, LONG)
     one.take(KEY)
-    earlier = one._held[KEY]
+    earlier = one._keeper._held[KEY]
     one.free([KEY])
     one.take(KEY)
-    one._lose(KEY, earlier)
+    one._keeper._lose(KEY, earlier)
     assert one.lost == []
     assert one.take(KEY) == one.name
 
@@ -481,6 +482,27 @@ def test_a_slow_answer_is_in_nobodys_way(server, start):
         assert waiting.result() == {"waited": True}
 
 
+def test_a_request_that_no_thread_can_be_had_for_is_answered_with_the_next(
+    server, start, monkeypatch
+):
+    one, other = start(server), start(server)
+    other.open()
+    begin, refused = threading.Thread.start, []
+
+    def refuse_one(thread):
+        if thread.name == "chatproxy-peers-reply" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_one)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(one.ask, other.name, {"n": 1}, 15)
+        wait_for(lambda: refused, message="the thread that can't be had")
+        assert one.ask(other.name, {"n": 2}, 15) == {"got": {"n": 2}}
+        assert first.result() == {"got": {"n": 1}}
+
+
 def test_no_answer_is_unavailable_and_never_a_guess(server, start, scope):
     over = threading.Event()
     one, mute = start(server), start(server, answer=lambda _question: {"late": over.wait(20)})
@@ -493,7 +515,7 @@ def test_no_answer_is_unavailable_and_never_a_guess(server, start, scope):
         assert refusal.value.retry_after == 1
     over.set()
     assert one.try_ask(mute.name, {}, 5) == {"late": True}
-    assert one._mailbox._asked == {}
+    assert one._mailbox._pending == {}
     with server.client() as client:
         assert 0 < client.pttl(f"chatproxy:{scope}:inbox:nobody") < 30_000
 
@@ -558,8 +580,8 @@ def test_garbage_in_the_inbox_does_no_harm(server, start, scope, caplog):
 
 
 def test_more_questions_than_can_be_answered_are_dropped(server, start, scope, monkeypatch):
-    monkeypatch.setattr("chatproxy.cluster.redis.mailbox._ANSWERING", 3)
-    monkeypatch.setattr("chatproxy.cluster.redis.mailbox._WAITING", 5)
+    monkeypatch.setattr("chatproxy.cluster.redis.mailbox._MOST_WORKING", 3)
+    monkeypatch.setattr("chatproxy.cluster.redis.mailbox._MOST_WAITING", 5)
     threads, asked, over = Counter(), [], threading.Event()
 
     def answer(message):
@@ -631,7 +653,10 @@ def test_a_memory_that_is_lost_without_a_word_is_noticed(own_server, start):
     one, other = start(own_server, LONG), start(own_server, LONG)
     one.take(KEY)
     with hammering(other) as answers:
-        wait_for(lambda: other._known_epoch and one._known_epoch, message="the first look")
+        wait_for(
+            lambda: other._keeper._known_epoch and one._keeper._known_epoch,
+            message="the first look",
+        )
         with own_server.client() as client:
             client.flushall()
         wait_for(lambda: answers[-1] == "away", message="the loss")
@@ -980,7 +1005,7 @@ def test_whoever_waits_for_an_answer_at_the_close_is_told_at_once(server, start)
     worker = start(server)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(worker.try_ask, "nobody", {}, 60)
-        wait_for(lambda: worker._mailbox and worker._mailbox._asked, message="the question")
+        wait_for(lambda: worker._mailbox and worker._mailbox._pending, message="the question")
         worker.close()
         assert waiting.result(10) == "away"
 

@@ -187,7 +187,8 @@ def shared():
     folder = Path(tempfile.mkdtemp(prefix="s-"))
     folder.chmod(0o1777)
     yield folder
-    shutil.rmtree(folder)
+    # A worker that is about to end may still make something.
+    wait_for(lambda: shutil.rmtree(folder, ignore_errors=True) or not folder.exists())
 
 
 def run_dirs(shared):

@@ -38,6 +38,7 @@ class _Name(str):
     __slots__ = ()
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DOCUMENT = msgspec.json.Decoder(msgspec.Raw)
 _MESSAGES = msgspec.json.Decoder(list[_Message])
 _NAME = msgspec.json.Decoder(Annotated[str, msgspec.Meta(min_length=1)])
@@ -206,7 +207,7 @@ def _text_of(value: object) -> bytes:
     """A value as JSON text."""
     if isinstance(value, msgspec.Raw):
         return bytes(value)
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def _invalid_json(sentence: str) -> InvalidRequest:

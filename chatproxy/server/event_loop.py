@@ -51,6 +51,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -58,7 +59,7 @@ from typing import Any
 
 import gevent
 from gevent import monkey
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 from ..answers.coroutines import NOTHING_YET, Coroutine, Readable, resume, run
 
@@ -66,6 +67,8 @@ from ..answers.coroutines import NOTHING_YET, Coroutine, Readable, resume, run
 _MOST_IN_A_TURN = 32
 #: Seconds after which no further step is taken in a turn.
 _TURN_SECONDS = 0.004
+#: Greenlets that are kept for the next coroutines.
+_MOST_IDLE = 20
 
 
 class CoroutineRunner:
@@ -78,8 +81,8 @@ class CoroutineRunner:
         """Run a coroutine beside this thread or greenlet, in a copy of the present context."""
         context = contextvars.copy_context()
         if monkey.is_module_patched("socket") and hasattr(select, "EPOLLIN"):
-            arguments = coroutine, self._poller_of_this_loop(), context
-            _thread.start_new_thread(context.run, (_advance, *arguments))
+            poller = self._poller_of_this_loop()
+            poller.hub.loop.run_callback(poller.runners.run, coroutine, poller, context)
         else:
             _thread.start_new_thread(context.run, (run, coroutine))
 
@@ -118,6 +121,45 @@ def _advance(
         error = None  # it refers to this frame
 
 
+class _Runners:
+    """Greenlets in which coroutines go on, kept for others: to make one takes the system's memory.
+
+    (Two calls to the system and some page faults, for the frames of its functions.)
+    """
+
+    def __init__(self, hub: Any) -> None:
+        self._hub = hub
+        self._idle: list[greenlet] = []
+
+    def run(
+        self,
+        coroutine: Coroutine[object],
+        poller: _Poller,
+        context: contextvars.Context,
+        error: BaseException | None = None,
+    ) -> None:
+        """Run a coroutine up to where it has to wait; called by the event loop."""
+        try:
+            runner = self._idle.pop() if self._idle else greenlet(self._serve, self._hub)
+            runner.switch(coroutine, poller, context, error)
+        finally:
+            error = None  # it refers to this frame
+
+    def _serve(self, *told: Any) -> None:
+        while True:
+            coroutine, poller, context, error = told
+            del told
+            try:
+                context.run(_advance, coroutine, poller, context, error)
+            except Exception:
+                self._hub.handle_error(coroutine, *sys.exc_info())
+            del coroutine, poller, context, error
+            if len(self._idle) >= _MOST_IDLE:
+                return
+            self._idle.append(getcurrent())
+            told = self._hub.switch()
+
+
 class _Poller:
     """The sockets for which coroutines wait, and the one watcher that gevent's loop has for all.
 
@@ -128,6 +170,7 @@ class _Poller:
         self.hub = hub
         self.process = process
         self._epoll: select.epoll = monkey.get_original("select", "epoll")()
+        self.runners = _Runners(hub)
         self._waits: dict[int, _Wait] = {}
         self._watcher = hub.loop.io(self._epoll.fileno(), 1)
         #: Descriptors whose waits take a step in the next turn, readable or not; the first first.
@@ -235,8 +278,7 @@ class _Wait:
         self._poller.unregister(self._awaited.sock.fileno())
         self.unblock()
         try:
-            advancing = greenlet(self._context.run, self._poller.hub)
-            advancing.switch(_advance, self._coroutine, self._poller, self._context, error)
+            self._poller.runners.run(self._coroutine, self._poller, self._context, error)
         finally:
             error = None  # it refers to this frame
 

@@ -1,10 +1,11 @@
-"""The redis to Redis or Valkey: whether it is there, and one script at a time.
+"""The client of Redis or Valkey: one script at a time, and whether the server is there.
 
-A request must not wait for a Redis that is away. So every operation has its timeout, nothing is
-tried twice, and after a failure all others fail at once, until the one thread that keeps trying
-(``reach``, then ``mend``) has been answered. Errors of the library end here.
+A request must not wait for a Redis that is away. So the client is a circuit breaker: each operation
+has a timeout, and none is tried twice; after one has failed, all others fail at once, until the one
+thread that keeps trying has had an answer (``reach``, then ``mend``). Errors of the library become
+ours here.
 
-This module is the only importer of redis. No password of the URL is ever told.
+This module alone imports redis. No error and no log line has a password of the URL.
 """
 
 from __future__ import annotations
@@ -28,30 +29,31 @@ from ...errors import ConfigError, PeersUnavailable
 
 logger = logging.getLogger("chatproxy")
 
-#: Seconds for connecting, and for each answer. A Sentinel is near, has little to say, and others.
+#: Seconds for connecting, and for each reply. A Sentinel is near, has little to do, and is not the
+#: only one.
 TIMEOUT = 1.0
 _SENTINEL_TIMEOUT = 0.5
-#: Seconds for which ``pop`` waits at Redis; the answer has its own time beside that.
+#: Seconds for which ``pop`` waits at Redis; its reply has the usual time beside that.
 _POP_SECONDS = 1
-#: Operations at once; each takes a connection. And seconds that others wait for their turn: longer
-#: than any of these may take.
+#: Operations at once; each takes a connection. And the seconds that others wait for their turn:
+#: longer than any of these may take.
 _AT_ONCE = 64
 _TURN = 2 * TIMEOUT
-#: Beside RedisError: what connecting raises, and what a host raises that can't be a name.
+#: Beside RedisError: what connecting raises, and what a host raises if it can't be a name.
 _FAILURES = (RedisError, OSError, ValueError)
 
 
 def unreachable() -> PeersUnavailable:
-    """What is said while Redis is away."""
+    """The error to raise while Redis is away."""
     return PeersUnavailable("The other workers cannot be reached; try again.", retry_after=1)
 
 
 class Uncertain(PeersUnavailable):
-    """An operation was begun and not answered: Redis may have done it all the same."""
+    """An operation was sent and not answered: Redis may have done it all the same."""
 
 
 class RedisClient:
-    """Redis, by a URL as redis-py knows them, or one of Sentinels.
+    """Redis at a URL as redis-py knows them, or behind Sentinels.
 
     ``redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]``, where user and
     password are those of the servers; the Sentinels' own are ``sentinel_username`` and
@@ -59,15 +61,15 @@ class RedisClient:
 
     Nothing is opened before it is needed.
 
-    :ivar slowest: the seconds that one try to reach Redis may ordinarily take.
-    :ivar wake: set where it seems to have gone away, for the thread that keeps trying.
-    :raises ConfigError: where the URL is none of these.
+    :ivar slowest: the seconds that one attempt to reach Redis may ordinarily take.
+    :ivar wakeup: set when Redis seems to have gone away, for the thread that keeps trying.
+    :raises ConfigError: if the URL is none of these.
     """
 
     def __init__(self, url: str) -> None:
         try:
             self._client = _client(url, TIMEOUT)
-            self._ear = _client(url, _POP_SECONDS + TIMEOUT)
+            self._blocking_client = _client(url, _POP_SECONDS + TIMEOUT)
             self._secrets = _secrets(url)
         except Exception:  # whose text may hold a part of the password
             raise ConfigError(
@@ -75,12 +77,12 @@ class RedisClient:
                 "/ ? # @ must be written as %2F %3F %23 %40."
             ) from None
         self.slowest = TIMEOUT + _SENTINEL_TIMEOUT * len(_sentinels(self._client))
-        self.wake = threading.Event()
-        self._places = threading.BoundedSemaphore(_AT_ONCE)
+        self.wakeup = threading.Event()
+        self._slots = threading.BoundedSemaphore(_AT_ONCE)
         self._lock = threading.Lock()
         self._away = False
         self._outages = 0
-        self._deaf = False
+        self._pop_refused = False
 
     @property
     def away(self) -> bool:
@@ -88,86 +90,86 @@ class RedisClient:
         return self._away
 
     def run(self, script: str, keys: list[str], args: list[Any]) -> Any:
-        """Have a Lua script run, for a request.
+        """Run a Lua script, for a request.
 
-        :raises PeersUnavailable: at once where Redis is known to be away.
-        :raises Uncertain: where it turns out to be away.
+        :raises PeersUnavailable: at once, if Redis is known to be away.
+        :raises Uncertain: if it turns out to be away.
         """
-        if not self._away and self._places.acquire(timeout=_TURN):
+        if not self._away and self._slots.acquire(timeout=_TURN):
             try:
                 if not self._away:
                     return self.reach(script, keys, args)
             finally:
-                self._places.release()
+                self._slots.release()
         raise unreachable()
 
     def reach(self, script: str, keys: list[str], args: list[Any]) -> Any:
-        """The same, even where Redis seems to be away.
+        """Run a Lua script, even if Redis seems to be away.
 
-        :raises Uncertain: where it is.
+        :raises Uncertain: if it is.
         """
         outages = self._outages
         try:
             return self._client.register_script(script)(keys, args)
         except _FAILURES as error:
             self._lose(outages, error)
-            # Without the cause, because this may be printed.
+            # Without the cause, which may name the password, and may be printed.
             raise Uncertain(
                 "The other workers cannot be reached; try again.", retry_after=1
             ) from None
 
     def mend(self) -> None:
-        """Redis was reached: let all others try again."""
+        """Note that Redis was reached, so that all others try again."""
         with self._lock:
             was_away, self._away = self._away, False
         if was_away:
             logger.info("Redis is back: the other workers can be reached again")
 
     def pop(self, name: str) -> bytes | None:
-        """Wait a while for the next item of a list; for one thread.
+        """Wait a second for the next item of a list. For one thread.
 
-        :returns: None where nothing has come.
-        :raises PeersUnavailable: where Redis is away.
+        :returns: None if nothing has come.
+        :raises PeersUnavailable: if Redis is away.
         """
         try:
-            item: Any = self._ear.blpop([name], timeout=_POP_SECONDS)
+            item: Any = self._blocking_client.blpop([name], timeout=_POP_SECONDS)
         except _FAILURES as error:
-            self._tell_deafness(error)
-            self._ear.connection_pool.disconnect(inuse_connections=False)
+            self._report_pop(error)
+            self._blocking_client.connection_pool.disconnect(inuse_connections=False)
             raise PeersUnavailable("Redis cannot be reached.", retry_after=1) from None
-        self._deaf = False
+        self._pop_refused = False
         return bytes(item[1]) if item else None
 
     def close(self) -> None:
         """Close all connections that nobody uses at the moment."""
-        for client in (self._ear, self._client):
+        for client in (self._blocking_client, self._client):
             for each in (client, *_sentinels(client)):
                 each.connection_pool.disconnect(inuse_connections=False)
 
     def _lose(self, outages: int, error: Exception) -> None:
         with self._lock:
-            # What began before an outage that is over by now tells nothing new.
+            # What began before an outage that is over by now says nothing new.
             new = not self._away and outages == self._outages
             if new:
                 self._away = True
                 self._outages += 1
-        # Not those in use: each ends by its own timeout. A new one finds a new address, or the
-        # server that was made the first in the meantime.
+        # Not those in use: each ends by its own timeout. A new connection finds a new address, or
+        # the server that was promoted in the meantime.
         self._client.connection_pool.disconnect(inuse_connections=False)
         if new:
-            self.wake.set()
+            self.wakeup.set()
             logger.warning(
                 "Redis is away: the other workers cannot be reached (%s)", self._text_of(error)
             )
 
-    def _tell_deafness(self, error: Exception) -> None:
-        # Any other failure of the ear is one of the whole redis as well, and told there.
-        if isinstance(error, ResponseError) and not self._deaf:
-            self._deaf = True
+    def _report_pop(self, error: Exception) -> None:
+        # Any other failure to pop is one of all operations, and reported by them.
+        if isinstance(error, ResponseError) and not self._pop_refused:
+            self._pop_refused = True
             logger.warning("The other workers cannot be heard (%s)", self._text_of(error))
 
     def _text_of(self, error: Exception) -> str:
-        # What follows describes each Sentinel at length.
+        # What follows " : " describes each Sentinel at length.
         text = " ".join(f"{type(error).__name__}: {error}".partition(" : ")[0].split())
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -177,12 +179,12 @@ class RedisClient:
 class _Sentinel(Sentinel):
     """Sentinels for any number of threads.
 
-    redis-py moves the one that answered to the front of its list, where others are reading. Two
-    that do so at once may lose one for ever.
+    redis-py moves the one that answered to the front of its list while others read that list. If
+    two threads do so at once, a Sentinel may be lost for ever.
     """
 
     def discover_master(self, service_name: str) -> Any:
-        """Where the first server is, and from now on, which Sentinel to ask first."""
+        """The address of the first server. The Sentinel that knew it is asked first from now on."""
         own = copy.copy(self)
         own.sentinels = list(self.sentinels)
         address = Sentinel.discover_master(own, service_name)
@@ -196,7 +198,7 @@ def _sentinels(client: Redis) -> list[Redis]:
 
 
 def _ours(timeout: float, scheme: str) -> dict[str, Any]:
-    """The options of every connection, which the URL can't change."""
+    """The options of every connection. The URL can't change them."""
     ours: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": min(timeout, TIMEOUT),
@@ -221,7 +223,7 @@ def _client(url: str, timeout: float) -> Redis:
     if "#" in url or "@" in parts.path + parts.query:
         raise ValueError("a password that is not quoted")
     scheme, _, kind = parts.scheme.partition("+")
-    # redis-py's own limit makes operations fail; ours makes them wait.
+    # redis-py's own limit makes operations fail; ours (``run``) makes them wait.
     ours = {**_ours(timeout, scheme), "max_connections": 100 * _AT_ONCE}
     if kind == "sentinel":
         client = _sentinel_client(url, scheme, ours)
@@ -230,7 +232,7 @@ def _client(url: str, timeout: float) -> Redis:
             raise ValueError("not a database")
         client = Redis.from_pool(ConnectionPool(**{**parse_url(url), **ours}))
     pool = client.connection_pool
-    pool.connection_class(**pool.connection_kwargs)  # raises where an option is not known
+    pool.connection_class(**pool.connection_kwargs)  # raises if an option is not known
     if pool.connection_class is UnixDomainSocketConnection and not parts.path:
         raise ValueError("no path")
     return client
@@ -261,7 +263,7 @@ def _address(host: str) -> tuple[str, int]:
 
 
 def _secrets(url: str) -> list[str]:
-    """Every password in a URL, as it is written and as it is meant."""
+    """Every password in a URL, as it is written there and as it is meant."""
     parts = urlsplit(url)
     written = [parts.netloc.rpartition("@")[0].partition(":")[2]]
     written += re.findall("password=([^&]*)", parts.query)

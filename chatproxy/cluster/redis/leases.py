@@ -1,17 +1,21 @@
-"""The table in Redis: one name for each key, whose value is the token of its holder.
+"""The leases in Redis: a name for each key, whose value is the token of its holder.
 
-A *token* is a worker and a number that no other taking of any key has had. A script that could make
-a key carries the time, by Redis's clock, after which it does nothing. So whatever arrives late, or
-twice, does no harm, and a key that was freed stays free: a renewal extends what is there, and makes
-anew only what its worker says, at that moment, that it leases.
+A *token* is a worker's name and a number that no other attempt at any key has had. Each operation
+is one script, which Redis runs on its own.
 
-Redis may lose its memory: a restart, a restored snapshot, a failover. Until each holder has renewed
-its leases, an id that is held looks free; a Stop for it would be told that there is no such
-session. So a *marker* in Redis names the server's run and the time since when this memory is there,
-and for a settling time of two to three seconds nothing can be taken. That goes for a Redis that is
-quite new to the application too: one that is empty because nobody has used it, and one that was
-emptied a moment ago (a flush, a replica that was promoted before it had anything), look the same. A
-worker that can't reach Redis for the whole of that time, or for its lease, may lose its keys.
+**What arrives late, or twice, does no harm.** A network may deliver a script long after its sender
+has given up. So every script that could make a key has a time, by Redis's clock, after which it
+does nothing; and a key that was freed stays free. A renewal only extends what is there. It makes
+anew only what its worker says, at that moment, that it holds.
+
+**Redis may lose its memory**: by a restart, a restored snapshot, a failover. Until each holder has
+renewed its leases, an id that is held looks free, and a Stop for it would be told that there is no
+such session. So each memory is an *epoch*: a name in Redis has the server's run and the time since
+when this memory is there. If it is missing, or of another run, a new epoch begins; and for a
+settling time of two to three seconds after that, no key can be taken. This includes a Redis that
+is new to the application: one that is empty because nobody has used it looks the same as one that
+was emptied a moment ago (a flush, a replica that was promoted before it had anything). A worker
+that can't reach Redis for all of that time, or for its lease, may lose its keys.
 
 Redis must keep what has not expired (``noeviction``), and allow scripts, INFO and TIME.
 """
@@ -30,28 +34,28 @@ from ...errors import PeersUnavailable
 from ..peers import LeaseKey
 from .client import RedisClient, unreachable
 
-#: Seconds after which a script that could make a key does nothing any more: longer than whoever has
-#: sent it waits for its turn and its answer.
+#: Seconds after which a script that could make a key does nothing: longer than its sender waits for
+#: its turn and for the result.
 LATEST = 5.0
 #: Keys in one script. Redis does nothing else meanwhile.
 _BATCH = 200
 
-#: The milliseconds until the memory is settled, by the marker KEYS[1] and the time ARGV[1]. A
-#: marker is forgotten a week after the last worker's look.
-_MARKER = """
+#: Finds the epoch, of which KEYS[1] is the name, and how many of its ARGV[1] ms of settling are
+#: left. Redis forgets it a week after the last worker's look.
+_EPOCH = """
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local known, since = string.match(redis.call('GET', KEYS[1]) or '', '^(%w*) (%d+)$')
 local same = known == run and tonumber(since) <= now
 if not same then since = string.format('%.0f', now) end
-local marker = run .. ' ' .. since
-if not same or ARGV[2] == 'keep' then redis.call('SET', KEYS[1], marker, 'EX', 604800) end
+local epoch = run .. ' ' .. since
+if not same or ARGV[2] == 'keep' then redis.call('SET', KEYS[1], epoch, 'EX', 604800) end
 local left = math.max(0, tonumber(since) + ARGV[1] - now)
 """
-_LOOK = f"{_MARKER} return {{marker, left, string.format('%.0f', now)}}"
+_LOOK = f"{_EPOCH} return {{epoch, left, string.format('%.0f', now)}}"
 #: Takes KEYS[2] with the token ARGV[2] for ARGV[3] ms, also from the token ARGV[4]; until ARGV[5].
-_TAKE = f"""{_MARKER}
+_TAKE = f"""{_EPOCH}
 if now > tonumber(ARGV[5]) then return {{1, ''}} end
 if left > 0 then return {{left, ''}} end
 local holder = redis.call('GET', KEYS[2])
@@ -61,7 +65,7 @@ return {{0, ''}}
 """
 #: Extends the leases of the tokens ARGV[4], … to ARGV[1] ms. Until ARGV[3] it also makes those that
 #: are missing. Tells which are held by another than the worker whose tokens begin with ARGV[2], and
-#: which are missing still. Of its own tokens, the latest is the right one.
+#: which are still missing. Of its own tokens, the latest is the right one.
 _RENEW = """
 local time = redis.call('TIME')
 local makes = time[1] * 1000 + math.floor(time[2] / 1000) <= tonumber(ARGV[3])
@@ -85,9 +89,9 @@ for i, key in ipairs(KEYS) do
 end
 """
 #: Finds the token with which KEYS[2] is held.
-_FIND = f"{_MARKER} return {{left, redis.call('GET', KEYS[2]) or ''}}"
-#: Enrols the worker ARGV[1] for ARGV[2] ms; without it, nobody. Tells who is enrolled.
-_ENROL = """
+_FIND = f"{_EPOCH} return {{left, redis.call('GET', KEYS[2]) or ''}}"
+#: Registers the worker ARGV[1] for ARGV[2] ms; nobody if that is empty. Tells who is registered.
+_REGISTER = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[1] ~= '' then
@@ -97,58 +101,52 @@ end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
-_DISMISS = "redis.call('ZREM', KEYS[1], ARGV[1])"
+_UNREGISTER = "redis.call('ZREM', KEYS[1], ARGV[1])"
 
 
 class Lease(NamedTuple):
-    """A key, by its name in Redis, and the token with which a worker leases it."""
+    """A key, by its name in Redis, and the token with which a worker holds it."""
 
     name: str
     token: str
 
 
-class Epoch(NamedTuple):
-    """What Redis remembers.
+Restore = Callable[[Sequence[Lease]], AbstractContextManager[Sequence[Lease]]]
 
-    ``marker`` tells one memory from another. ``holders_first`` says that it is quite new: those who
-    had a key from an earlier one should have it in this one too.
+
+class Epoch(NamedTuple):
+    """A memory of Redis.
+
+    ``name`` tells one from another. ``holders_first`` says that it is quite new: those who held a
+    key in an earlier one should have it in this one too.
     """
 
-    marker: bytes
+    name: bytes
     holders_first: bool
 
 
 class LeaseStore:
-    """The table of one application.
+    """The leases of one application.
 
     :param lease: seconds for which a key is held without a renewal.
-    :param settling: seconds for which nothing is taken after a loss of memory.
-    :param making: tells which of some missing keys may be made anew, and when that is over.
+    :param settling: seconds for which nothing is taken after Redis has lost its memory.
     """
 
-    def __init__(
-        self,
-        redis: RedisClient,
-        prefix: str,
-        lease: float,
-        settling: float,
-        making: Callable[[Sequence[Lease]], AbstractContextManager[Sequence[Lease]]] = nullcontext,
-    ) -> None:
+    def __init__(self, redis: RedisClient, prefix: str, lease: float, settling: float) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._marker = f"{prefix}memory"
-        self._members = f"{prefix}workers"
-        self._lease = int(lease * 1000)
-        self._settling = int(settling * 1000)
-        self._making = making
+        self._epoch = f"{prefix}memory"
+        self._workers = f"{prefix}workers"
+        self._lease_ms = int(lease * 1000)
+        self._settling_ms = int(settling * 1000)
         self._clock_offset: float | None = None
         #: The time, by the monotonic clock, from which Redis can be trusted.
         self._settled_at: float | None = None
-        #: Whether this worker has known a memory that could be.
+        #: Whether this worker has known an epoch that was settled.
         self._was_settled = False
 
     def name(self, key: LeaseKey) -> str:
-        """The name of a key in Redis, of a fixed length whatever the key leases."""
+        """The name of a key in Redis, of a fixed length whatever the key is."""
         text = json.dumps(list(key)).encode()
         return f"{self._prefix}key:{hashlib.blake2b(text, digest_size=20).hexdigest()}"
 
@@ -158,15 +156,15 @@ class LeaseStore:
         return None if offset is None else time.monotonic() + offset
 
     def look(self) -> Epoch:
-        """Look at Redis, whether or not it seems to be away.
+        """Look at Redis, even if it seems to be away.
 
-        :raises PeersUnavailable: where it is.
+        :raises PeersUnavailable: if it is.
         """
-        marker, left, now = self._redis.reach(_LOOK, [self._marker], [self._settling, "keep"])
+        epoch, left, now = self._redis.reach(_LOOK, [self._epoch], [self._settling_ms, "keep"])
         here = time.monotonic()
         self._clock_offset = int(now) / 1000 - here
         self._settled_at = here + left / 1000
-        return Epoch(marker, left > self._settling / 2)
+        return Epoch(epoch, left > self._settling_ms / 2)
 
     def check(self) -> None:
         """See that keys could be taken now.
@@ -185,13 +183,13 @@ class LeaseStore:
     def take(self, lease: Lease, instead: str = "", *, unsettled: bool = False) -> str | None:
         """Take a key that is free, or is held with the token ``instead``.
 
-        :param unsettled: even where Redis is not settled.
+        :param unsettled: even if Redis is not settled.
         :returns: None, or the token with which it is held.
-        :raises PeersUnavailable: where Redis is away, or not settled.
+        :raises PeersUnavailable: if Redis is away, or not settled.
         """
-        settling = 0 if unsettled else self._settling
-        arguments = [settling, lease.token, self._lease, instead, self._until()]
-        left, token = self._redis.run(_TAKE, [self._marker, lease.name], arguments)
+        settling = 0 if unsettled else self._settling_ms
+        arguments = [settling, lease.token, self._lease_ms, instead, self._until()]
+        left, token = self._redis.run(_TAKE, [self._epoch, lease.name], arguments)
         self._check_settled(left)
         return str(token, "utf-8", "replace") or None
 
@@ -209,52 +207,57 @@ class LeaseStore:
     def find(self, name: str) -> str | None:
         """The token with which a key is held, if it is.
 
-        :raises PeersUnavailable: where Redis is away, or not settled.
+        :raises PeersUnavailable: if Redis is away, or not settled.
         """
-        left, token = self._redis.run(_FIND, [self._marker, name], [self._settling, ""])
+        left, token = self._redis.run(_FIND, [self._epoch, name], [self._settling_ms, ""])
         self._check_settled(left)
         return str(token, "utf-8", "replace") or None
 
-    def enrol(self, worker: str) -> None:
-        """Say that a worker is there, for as long as a lease; whether or not Redis seems away."""
-        self._redis.reach(_ENROL, [self._members], [worker, self._lease])
+    def register(self, worker: str) -> None:
+        """Say that a worker is there, for as long as a lease. Even if Redis seems to be away."""
+        self._redis.reach(_REGISTER, [self._workers], [worker, self._lease_ms])
 
-    def members(self) -> list[str]:
-        """The workers that are there.
+    def unregister(self, worker: str) -> None:
+        """Say that a worker is there no longer."""
+        with suppress(PeersUnavailable):
+            self._redis.run(_UNREGISTER, [self._workers], [worker])
 
-        :raises PeersUnavailable: where Redis is away.
+    def workers(self) -> list[str]:
+        """The names of the workers that are there.
+
+        :raises PeersUnavailable: if Redis is away.
         """
-        found = self._redis.run(_ENROL, [self._members], ["", 0])
+        found = self._redis.run(_REGISTER, [self._workers], ["", 0])
         return [str(name, "utf-8", "replace") for name in found]
 
-    def dismiss(self, worker: str) -> None:
-        """Say that a worker is there no more."""
-        with suppress(PeersUnavailable):
-            self._redis.run(_DISMISS, [self._members], [worker])
+    def renew(
+        self, worker: str, leases: Sequence[Lease], restore: Restore = nullcontext
+    ) -> Iterator[tuple[Lease, bool]]:
+        """Renew leases, even if Redis seems to be away.
 
-    def renew(self, worker: str, leases: Sequence[Lease]) -> Iterator[tuple[Lease, bool]]:
-        """Renew leases, whether or not Redis seems to be away; with whether each was kept.
-
-        :raises PeersUnavailable: where it is.
+        :param restore: given those that are missing, tells which of them may be made anew; it is
+            left when that is over.
+        :returns: each with whether it was kept.
+        :raises PeersUnavailable: if Redis is away.
         """
         for batch in _batches(leases):
             lost, missing = self._renew(worker, batch, "0")
             if missing:
-                with self._making(missing) as held:
+                with restore(missing) as held:
                     lost += self._renew(worker, held, self._until())[0]
             yield from ((lease, lease not in lost) for lease in batch)
 
     def _renew(
         self, worker: str, leases: Sequence[Lease], until: str
     ) -> tuple[list[Lease], list[Lease]]:
-        """Those that others lease, and those that are missing."""
-        arguments = [self._lease, f"{worker}/", until, *(lease.token for lease in leases)]
+        """Those that others hold, and those that are missing."""
+        arguments = [self._lease_ms, f"{worker}/", until, *(lease.token for lease in leases)]
         found = self._redis.reach(_RENEW, [lease.name for lease in leases], arguments)
         lost, missing = ([leases[number - 1] for number in numbers] for numbers in found)
         return lost, missing
 
     def free(self, leases: Sequence[Lease]) -> list[Lease]:
-        """Free keys where they are still held so; tell which could not be."""
+        """Free the keys that are still held so; return those that could not be freed."""
         freed = 0
         try:
             for batch in _batches(leases):
@@ -268,3 +271,8 @@ class LeaseStore:
 
 def _batches(leases: Sequence[Lease]) -> Iterator[Sequence[Lease]]:
     return (leases[start : start + _BATCH] for start in range(0, len(leases), _BATCH))
+
+
+def worker_of(token: str) -> str:
+    """The name of the worker that a token is of."""
+    return token.rpartition("/")[0]

@@ -1,10 +1,10 @@
-"""Questions to other workers, and answers: a list in Redis for each worker.
+"""Requests to other workers, and replies: a list in Redis for each worker, its mailbox.
 
-Whoever asks appends to the holder's list and waits for the answer in its own. Nothing here is
-certain to arrive, and nothing has to be: whatever gets lost on the way is an answer that did not
-come in time, and never a wrong one. A question that nobody waits for any more is not answered.
+Whoever asks appends the request to the holder's list and waits for the reply in its own. Nothing
+here is certain to arrive, and nothing has to be: what is lost on the way is a reply that did not
+come in time, never a wrong one. A request that nobody waits for any more is not answered.
 
-A list vanishes by itself soon after the last word to a worker that reads no more.
+A list vanishes by itself soon after the last message to a worker that reads no more.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .client import RedisClient
 
 logger = logging.getLogger("chatproxy")
 
-#: Seconds between two tries to listen, while Redis is away.
+#: Seconds between two attempts to listen, while Redis is away.
 _PAUSE = 0.5
 #: Seconds for which a list that nobody reads is kept, beyond the wait.
 _KEPT = 10.0
-#: Questions that are answered at once, and those that wait for their turn; more are dropped.
-_ANSWERING = 1000
-_WAITING = 2000
+#: Requests that are worked on at once, and those that wait for their turn; more are dropped.
+_MOST_WORKING = 1000
+_MOST_WAITING = 2000
 #: The longest item that is looked at, in bytes.
 _LONGEST = 1 << 20
 
@@ -45,27 +45,27 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 _DELETE = "redis.call('DEL', KEYS[1])"
 
 
-class _Question(NamedTuple):
+class _Request(NamedTuple):
     number: int
     sender: str
-    question: Message
+    message: Message
     until: float  #: in seconds of Redis's clock
 
 
-class _Wait:
-    """One question of this worker, until it is answered."""
+class _PendingReply:
+    """What one request of this worker waits for."""
 
     def __init__(self) -> None:
         self.over = threading.Event()
-        self.answer: Message | None = None
+        self.message: Message | None = None
 
 
 class Mailbox:
     """What this worker asks and is asked.
 
-    :param name_of: a worker's list.
-    :param answer: answers a question; see ``Peers.serve``.
-    :param redis_time: the time by Redis's clock, in seconds; None where it is not known yet.
+    :param name_of: the name of a worker's list in Redis.
+    :param handler: turns a request into a reply; see ``Peers.serve``.
+    :param redis_time: the time by Redis's clock, in seconds; None if it is not known yet.
     """
 
     def __init__(
@@ -73,20 +73,20 @@ class Mailbox:
         redis: RedisClient,
         worker: str,
         name_of: Callable[[str], str],
-        answer: Callable[[Message], Message],
+        handler: Callable[[Message], Message],
         redis_time: Callable[[], float | None],
     ) -> None:
         self._redis = redis
         self._worker = worker
         self._name_of = name_of
-        self._answer = answer
+        self._handler = handler
         self._redis_time = redis_time
         self._numbers = itertools.count(1)
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._asked: dict[int, _Wait] = {}
-        self._questions: deque[_Question] = deque()
-        self._answering = 0
+        self._pending: dict[int, _PendingReply] = {}
+        self._requests: deque[_Request] = deque()
+        self._working = 0
         self._thread = threading.Thread(
             target=self._listen, name="chatproxy-peers-mailbox", daemon=True
         )
@@ -96,38 +96,38 @@ class Mailbox:
         self._thread.start()
 
     def close(self) -> None:
-        """Listen no more, and leave nothing; whoever still waits for an answer gets none."""
+        """Listen no more, and leave nothing behind. Whoever still waits for a reply gets none."""
         self._closed.set()
         with self._lock:
-            asked = list(self._asked.values())
-            self._questions.clear()
-        for wait in asked:
-            wait.over.set()
+            pending = list(self._pending.values())
+            self._requests.clear()
+        for reply in pending:
+            reply.over.set()
         with contextlib.suppress(PeersUnavailable):  # else it vanishes by itself
             self._send(self._worker, {}, 0)  # wakes the listener
             self._thread.join(1.0)
             self._redis.run(_DELETE, [self._name_of(self._worker)], [])
 
-    def ask(self, worker: str, question: Message, seconds: float) -> Message:
-        """Ask a worker.
+    def ask(self, worker: str, request: Message, seconds: float) -> Message:
+        """Send a request to a worker, and wait for its reply.
 
-        :raises PeersUnavailable: where no answer came within ``seconds``.
+        :raises PeersUnavailable: if none came within ``seconds``.
         """
         end = time.monotonic() + seconds
-        number, wait = next(self._numbers), _Wait()
+        number, reply = next(self._numbers), _PendingReply()
         with self._lock:
-            self._asked[number] = wait
+            self._pending[number] = reply
         try:
-            message = {"id": number, "from": self._worker, "question": question}
+            message = {"id": number, "from": self._worker, "question": request}
             self._send(worker, message, seconds)
             if not self._closed.is_set():
-                wait.over.wait(max(0.0, end - time.monotonic()))
+                reply.over.wait(max(0.0, end - time.monotonic()))
         finally:
             with self._lock:
-                del self._asked[number]
-        if wait.answer is None:
+                del self._pending[number]
+        if reply.message is None:
             raise PeersUnavailable("The other worker did not answer; try again.", retry_after=1)
-        return wait.answer
+        return reply.message
 
     def _send(self, worker: str, message: Message, seconds: float) -> None:
         kept = int((seconds + _KEPT) * 1000)
@@ -135,71 +135,72 @@ class Mailbox:
         self._redis.run(_SEND, [self._name_of(worker)], arguments)
 
     def _listen(self) -> None:
-        name, sound = self._name_of(self._worker), True
+        name, was_heard = self._name_of(self._worker), True
         while not self._closed.is_set():
             try:
                 item = self._redis.pop(name)
             except PeersUnavailable:
-                if sound and not self._closed.is_set():
-                    self._redis.wake.set()  # it may have lost its memory as well
-                sound = False
+                if was_heard and not self._closed.is_set():
+                    self._redis.wakeup.set()  # it may have lost its memory as well
+                was_heard = False
                 self._closed.wait(_PAUSE)
                 continue
-            sound = True
+            was_heard = True
             if item is not None:
                 self._read(item)
 
     def _read(self, item: bytes) -> None:
         message = _parsed(item)
         match message:
-            case {"id": int(number), "answer": dict(answer)}:
-                self._take_answer(number, answer)
-            case {"id": int(number), "from": str(sender), "question": dict(question)}:
-                self._enqueue(_Question(number, sender, question, message["until"]))
+            case {"id": int(number), "answer": dict(reply)}:
+                self._take_reply(number, reply)
+            case {"id": int(number), "from": str(sender), "question": dict(request)}:
+                self._enqueue(_Request(number, sender, request, message["until"]))
 
-    def _take_answer(self, number: int, answer: Message) -> None:
+    def _take_reply(self, number: int, message: Message) -> None:
         with self._lock:
-            wait = self._asked.get(number)
-        if wait is not None:
-            wait.answer = answer
-            wait.over.set()
+            reply = self._pending.get(number)
+        if reply is not None:
+            reply.message = message
+            reply.over.set()
 
-    def _enqueue(self, question: _Question) -> None:
+    def _enqueue(self, request: _Request) -> None:
         with self._lock:
-            if len(self._questions) >= _WAITING or self._closed.is_set():
+            if len(self._requests) >= _MOST_WAITING or self._closed.is_set():
                 return
-            self._questions.append(question)
-            if self._answering >= _ANSWERING:
+            self._requests.append(request)
+            if self._working >= _MOST_WORKING:
                 return
-            self._answering += 1
-        threading.Thread(
-            target=self._answer_all, name="chatproxy-peers-answer", daemon=True
-        ).start()
+            self._working += 1
+        try:
+            threading.Thread(target=self._work, name="chatproxy-peers-reply", daemon=True).start()
+        except RuntimeError:  # no more threads can be had at present: another request brings one
+            with self._lock:
+                self._working -= 1
 
-    def _answer_all(self) -> None:
+    def _work(self) -> None:
         while True:
             with self._lock:
-                if not self._questions:
-                    self._answering -= 1
+                if not self._requests:
+                    self._working -= 1
                     return
-                question = self._questions.popleft()
+                request = self._requests.popleft()
             try:
-                self._answer_one(question)
+                self._reply(request)
             except PeersUnavailable:
                 pass  # whoever asked notices by itself
             except Exception:
-                logger.exception("A question of another worker could not be answered")
+                logger.exception("A request of another worker could not be answered")
 
-    def _answer_one(self, question: _Question) -> None:
+    def _reply(self, request: _Request) -> None:
         now = self._redis_time()
-        if now is not None and now > question.until:
-            return
-        answer = self._answer(question.question)
-        self._send(question.sender, {"id": question.number, "answer": answer}, 0)
+        if now is None or now <= request.until:
+            reply = self._handler(request.message)
+            self._send(request.sender, {"id": request.number, "answer": reply}, 0)
 
 
 def _parsed(item: bytes) -> dict[str, Any]:
-    """An item of the list, with ``until`` in seconds; empty where it is none of ours."""
+    """An item of the list, with ``until`` in seconds; empty if it is not one of ours."""
     until, _, text = item.partition(b" ")
     if len(item) > _LONGEST or not (until.isdigit() and len(until) < 20):
         return {}

@@ -107,9 +107,9 @@ class Acceptor(StreamServer):
 class Worker(GeventWorker):
     """gunicorn's gevent worker with a ``Guard`` over its connections."""
 
+    cfg: Any
     guard: Guard
     rotation: Rotation
-    cfg: Any
     max_requests: int
 
     def begin(self, timeout: float, rotation: Rotation) -> None:

@@ -32,12 +32,14 @@ A connection that is used again could give one user what was sent for another. S
 
 from __future__ import annotations
 
+import http.client
 import socket
 import time
 import typing
 from collections.abc import Mapping
 from contextlib import suppress
 
+import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ...answers.coroutines import NOTHING_YET
@@ -172,6 +174,21 @@ class AbortableConnection(HTTPConnection):
             super().send(data)
         else:
             self._unsent.append(data)
+
+    def getresponse(self) -> typing.Any:
+        """Wait for the head of the answer; make of it what urllib3 does, without a copy of it."""
+        assert self._response_options is not None
+        answer: typing.Any = http.client.HTTPConnection.getresponse(self)
+        options, self._response_options = self._response_options, None
+        return urllib3.HTTPResponse(
+            body=answer,
+            headers=answer.msg,
+            status=answer.status,
+            version=answer.version,
+            reason=answer.reason,
+            original_response=answer,
+            **options._asdict(),
+        )
 
     def response_class(  # type: ignore[override]
         self, sock: socket.socket, **kwargs: typing.Any

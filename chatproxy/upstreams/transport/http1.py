@@ -219,7 +219,9 @@ class ChunkDecoder:
                 continue
             end = data.find(_LINE_END, begin)
             if end < 0:
-                self._keep(data[begin:])
+                if len(data) - begin > _LINE_BYTES + 1:  # the last may be the CR of its end
+                    raise Malformed("The line before a chunk is too long.")
+                self._rest = data[begin:]
                 break
             line, begin = data[begin:end], end + 2
             if self._trailers:
@@ -254,11 +256,6 @@ class ChunkDecoder:
         self._trailers -= 1
         if not (self.ended or self._trailers):
             raise Malformed("There are too many trailers.")
-
-    def _keep(self, rest: bytes) -> None:
-        if len(rest) > _LINE_BYTES + 1:  # the last may be the CR of its end
-            raise Malformed("The line before a chunk is too long.")
-        self._rest = rest
 
 
 @functools.lru_cache(maxsize=1024)  # the chunks of an answer are of much the same sizes

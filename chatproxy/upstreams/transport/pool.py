@@ -12,6 +12,8 @@ import typing
 
 import requests.adapters
 import urllib3
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 
 from .connection import AbortableConnection, AbortableTLSConnection
 from .dialer import Dialer
@@ -54,6 +56,7 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
         self._dialer = dialer
         self._tls = tls
         self._pool: typing.Any = None
+        self._target: str | None = None
         super().__init__(pool_maxsize=pool_maxsize)
 
     def get_connection_with_tls_context(
@@ -65,6 +68,22 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
             pool.dialer = self._dialer
             self._pool = pool
         return self._pool
+
+    def request_url(self, *args: typing.Any, **kwargs: typing.Any) -> str:
+        """The target of the request line. It is found once, as the pool is."""
+        if self._target is None:
+            self._target = super().request_url(*args, **kwargs)
+        return self._target
+
+    def build_response(self, req: requests.PreparedRequest, resp: typing.Any) -> requests.Response:
+        """Make the response as ``requests`` does, but for the cookies: none are kept."""
+        response = requests.Response()
+        response.status_code, response.reason = resp.status, resp.reason
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw, response.connection = resp, self
+        response.request, response.url = req, req.url or ""
+        return response
 
     def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:
         """Make the pools of connections to upstreams."""

@@ -27,6 +27,8 @@ import http.client
 import socket
 import time
 
+from urllib3 import HTTPHeaderDict
+
 from .content_coding import PIECE_BYTES, Inflater
 from .http1 import ChunkDecoder, HeadParser, Malformed
 
@@ -77,9 +79,7 @@ class Response:
             time.sleep(A_TURN)  # gevent's recv lets nobody else run while there is something
         self._over = parser.rest
         self.version, self.status, self.reason = 10 + min(head.version, 1), head.status, head.reason
-        self.msg = http.client.HTTPMessage()
-        for name, value in head.fields:
-            self.msg[name] = value
+        self.msg = HTTPHeaderDict(head.fields)
         chunked, self._left, self._persists = head.framing(without_body=self._without_body)
         if chunked:
             self._decoder = ChunkDecoder()
