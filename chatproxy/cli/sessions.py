@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import click
 
+from ..answers.session import SessionKey
 from . import operators
 
 _RUN_DIR = click.option(
@@ -51,7 +52,10 @@ def cancel(session_id: str, owner: str | None, application: str | None, run_dir:
             and application in (None, each["application"])
         }
         _refuse_several(found)
-        receipt = operators.cancel(*found.pop(), session_id) if found else None
+        receipt = None
+        if found:
+            directory, name, of = found.pop()
+            receipt = operators.cancel(directory, name, SessionKey(of, session_id))
     if receipt is None:
         raise click.ClickException("Session not found")
     click.echo(json.dumps(receipt))

@@ -1,1 +1,1 @@
-"""The workers of one host: a private directory, a symbolic link a key, a Unix socket a worker."""
+"""The workers of one host: a private directory, a socket for each worker, a link for each lease."""
