@@ -142,14 +142,10 @@ class Worker(GeventWorker):
         connection = Connection(self.guard, accepted.fileno())
         try:
             client = wrap(accepted, context, connection)
-            try:
-                if context is not None:
-                    client.do_handshake()
-            except OSError as error:
-                self.log.debug("The TLS handshake failed: %s", error)
-                client.close()
-            else:
-                self.handle(listener, client, address)
+        except OSError as error:
+            self.log.debug("The TLS handshake failed: %s", error)
+        else:
+            self.handle(listener, client, address)
         finally:
             connection.close()
 
