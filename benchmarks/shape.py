@@ -2,6 +2,7 @@
 
 Prints the sizes of functions and rooms beside those of four packages worth looking up to, and how
 often each room imports from each other one; of the files that are here, and of earlier commits.
+With ``--files`` it prints the list of files for docs/architecture.md instead.
 
 What is counted: a line of code holds something other than a comment or a docstring. The size of a
 function is the lines of code of its body. A module is a ``.py`` file, ``__init__`` included.
@@ -172,6 +173,25 @@ def _imports(tree: ast.Module, path: Path, home: Path) -> Iterator[str]:
                     yield parts[0]
 
 
+def file_list(root: Path) -> str:
+    """Every module with the first paragraph of its docstring: the folders, then what is beside."""
+    home = root / PACKAGE
+    rows = []
+    for path in sorted(modules(home), key=lambda path: _place_of(path, home)):
+        *folders, name = path.relative_to(home).parts
+        said = ast.get_docstring(ast.parse(path.read_text())) or ""
+        shown = f"`{'/'.join([*folders, name])}`"
+        if name == "__init__.py" and folders:
+            shown = f"**`{'/'.join([*folders, ''])}`**"
+        rows.append([shown, " ".join(said.split("\n\n")[0].split()).replace("``", "`")])
+    return table(["file", "what it is"], rows)
+
+
+def _place_of(path: Path, home: Path) -> tuple[bool, tuple[str, ...]]:
+    parts = path.relative_to(home).parts
+    return len(parts) == 1, parts
+
+
 def table(head: list[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
@@ -190,7 +210,16 @@ def check_out(commit: str, folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commits", nargs="*", metavar="COMMIT", help="to be shown beside")
-    commits = parser.parse_args().commits
+    parser.add_argument("--files", action="store_true", help="print the list of files")
+    arguments = parser.parse_args()
+    if arguments.files:
+        print(file_list(ROOT))
+    else:
+        show(arguments.commits)
+
+
+def show(commits: list[str]) -> None:
+    """Print the figures and the imports of some commits, and of the files that are here."""
     with tempfile.TemporaryDirectory() as folder:
         trees = {each: check_out(each, Path(folder, each)) for each in commits} | {"here": ROOT}
         columns = {**{name: figures(tree) for name, tree in trees.items()}, **MODELS}
