@@ -12,7 +12,7 @@ import pytest
 from flask import Blueprint, Flask, Response, request
 
 from chatproxy import ChatProxy, Refusal, sse
-from chatproxy.answers.readers import Reading as Reader
+from chatproxy.answers.readers import Reader
 from chatproxy.answers.session import SessionKey
 from chatproxy.protocols import chat_request, headers
 from chatproxy.server.disconnect import Watch

@@ -31,7 +31,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 def test_lines_of_code_are_neither_comments_nor_docstrings(tmp_path: Path) -> None:
     root = write(tmp_path, {"chatproxy/low.py": LOW, "tests/test_low.py": "assert True\n" * 10})
-    assert figures(root) == ("3 / 3 / 3", "200", "1", "40%", "2.0", "12, 10")
+    assert figures(root) == ("3 / 3 / 3", "200", "1", "40%", "40%", "2.0", "12, 10")
 
 
 def test_a_room_stands_on_the_floor_above_those_that_it_imports(tmp_path: Path) -> None:
