@@ -52,11 +52,8 @@ LINES = re.compile(
     r"ended outcome=\w+ phase=\w+ events=\d+ ms=\d+))"
 )
 
-# Derandomized: the same requests each time. The server is shared by all of them.
+# The same requests each time. The server is shared by all of them.
 fuzz = settings(
-    derandomize=True,
-    deadline=None,
-    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -278,7 +275,7 @@ def check_refusal(status: int, answer: dict[str, Any]) -> None:
         assert "forged" not in answer["error"]
 
 
-@settings(fuzz, max_examples=600)
+@settings(fuzz, max_examples=250)
 @given(requests())
 def test_any_request_has_an_answer(server: Proxy, request: tuple[bytes, bytes]) -> None:
     method, data = request
@@ -295,7 +292,7 @@ CHUNKED = (
 SIZES = st.sampled_from([b"zz", b"-1", b"0x2", b"f" * 20, b"2;x=\n", b"", b"9"])
 
 
-@settings(fuzz, max_examples=150)
+@settings(fuzz, max_examples=100)
 @given(
     body=st.one_of(
         st.binary(max_size=30),
@@ -312,7 +309,7 @@ def test_a_body_in_broken_chunks_is_refused_or_dropped(
     exchange(server, CHUNKED % path + body)
 
 
-@settings(fuzz, max_examples=500)
+@settings(fuzz, max_examples=200)
 @given(
     request=requests(),
     damage=st.tuples(
@@ -356,7 +353,7 @@ def receive(connection: socket.socket) -> bytes:
         return b""
 
 
-@settings(fuzz, max_examples=200)
+@settings(fuzz, max_examples=100)
 @given(data=st.binary(max_size=300), leaves=st.booleans())
 def test_bytes_that_are_no_request_are_answered_or_dropped(
     server: Proxy, data: bytes, leaves: bool

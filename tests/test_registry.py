@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import given, settings
@@ -60,6 +61,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
     return clock
 
 
+#: By which each registry of these tests finds the others.
+PEERS: WeakKeyDictionary[Registry, TablePeers] = WeakKeyDictionary()
+
+
 def new_registry(
     retain: float = 60.0,
     max_sessions: int = 2000,
@@ -73,7 +78,9 @@ def new_registry(
         max_sessions_per_owner=max_sessions_per_owner,
     )
     peers = TablePeers(table)
-    return sit_down(Registry(settings, SENDER, peers), peers)
+    registry = sit_down(Registry(settings, SENDER, peers), peers)
+    PEERS[registry] = peers
+    return registry
 
 
 def finish(
@@ -466,9 +473,7 @@ def new_registries(count: int, table: Table | None = None, **limits: float) -> l
 
 
 def peers_of(registry: Registry) -> TablePeers:
-    peers = registry._peers
-    assert isinstance(peers, TablePeers)
-    return peers
+    return PEERS[registry]
 
 
 def table_of(registry: Registry) -> Table:

@@ -176,7 +176,7 @@ class Tenant:
         return sum(each.value for each in samples if each.name == name)
 
 
-@pytest.fixture(scope="module", params=["unnamed", "named", "redis"])
+@pytest.fixture(scope="module", params=["unnamed", "redis"])
 def site(request, deepseek, logs, tmp_path_factory):
     """A server of three workers with two applications, and its run directory."""
     run_dir = tmp_path_factory.mktemp("r") / "run"
@@ -230,8 +230,7 @@ def test_two_applications_of_one_server_have_nothing_of_each_other(site, deepsee
     assert (acme.count(stopped), globex.count(stopped)) == (3, 1)
 
 
-@pytest.mark.parametrize("peers", ["local", "redis"])
-@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(("peers", "named"), [("local", False), ("redis", True)])
 def test_tenants_that_each_worker_makes_in_another_order_do_not_meet(
     deepseek, logs, tmp_path, peers, named
 ):

@@ -911,11 +911,18 @@ def test_an_abort_while_a_proxy_connects(
 
 
 def test_a_host_that_the_environment_excepts_has_no_proxy(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+    connect: Connect,
+    resolve: Callable[..., Resolver],
+    deepseek: DeepSeek,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "deepseek.example")
-    assert not connect(FAR)._proxies
+    host, port = deepseek.url.removeprefix("http://").split(":")
+    resolve((host, int(port))).go_on.set()
+    calling = Calling(connect(FAR))
+    deepseek.accept().answer()
+    assert calling.join() is None
 
 
 def test_a_loopback_upstream_is_reached_without_the_proxy(
