@@ -1,4 +1,4 @@
-"""Signals: what happens, for whoever wants to know (blinker, as Flask's own).
+"""Blinker signals (not the system's): what happens, for whoever wants to know.
 
 For applications, with the Flask application as the sender:
 

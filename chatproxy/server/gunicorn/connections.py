@@ -1,4 +1,4 @@
-"""The clients' connections of gunicorn's gevent worker: none keeps the event loop to itself.
+"""The clients' connections of gunicorn's gevent worker, in which everything is bounded.
 
 gunicorn hands a client's socket to its parser, and reads heads, bodies and the unread rest of
 bodies from it by ``recv``. gevent's ``recv`` does not yield while there is data. So a client's

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, made fair: no client keeps the event loop, or a connection, to itself.
+"""The worker: gunicorn's gevent worker with our connections, limits and rotation.
 
 What gunicorn's worker does: it accepts up to ``worker_connections`` connections, with a greenlet
 for each. The greenlet parses a head, calls the application, writes the answer, and parses the next
