@@ -2,7 +2,7 @@
 
 Prints the sizes of functions and rooms beside those of four packages worth looking up to, and how
 often each room imports from each other one; of the files that are here, and of earlier commits.
-With ``--files`` it prints the list of files for docs/architecture.md instead.
+With ``--files`` it brings the list of files in docs/architecture.md up to date instead.
 
 What is counted: a line of code holds something other than a comment or a docstring. The size of a
 function is the lines of code of its body. A module is a ``.py`` file, ``__init__`` included.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import io
+import re
 import statistics
 import subprocess
 import tarfile
@@ -27,6 +28,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "chatproxy"
 #: Not Python, or another's.
 PASSED_OVER = frozenset({"client", "static", "node_modules", "__pycache__"})
+
+#: What has the list of files, between these two marks.
+LISTED_IN = "docs/architecture.md"
+MARKS = ("<!-- files: python -m benchmarks.shape --files -->", "<!-- end of files -->")
 
 HEADINGS = (
     "function, median / p90 / max lines",
@@ -195,6 +200,12 @@ def file_list(root: Path) -> str:
     return table(["file", "what it is"], rows)
 
 
+def with_files(document: str, files: str) -> str:
+    """A document with this list between its two marks."""
+    begin, end = (re.escape(mark) for mark in MARKS)
+    return re.sub(rf"(?s)(?<={begin}\n).*(?={end})", lambda _: f"{files}\n", document)
+
+
 def _place_of(path: Path, home: Path) -> tuple[bool, tuple[str, ...]]:
     parts = path.relative_to(home).parts
     return len(parts) == 1, parts
@@ -218,10 +229,11 @@ def check_out(commit: str, folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commits", nargs="*", metavar="COMMIT", help="to be shown beside")
-    parser.add_argument("--files", action="store_true", help="print the list of files")
+    parser.add_argument("--files", action="store_true", help=f"write the list in {LISTED_IN}")
     arguments = parser.parse_args()
     if arguments.files:
-        print(file_list(ROOT))
+        document = ROOT / LISTED_IN
+        document.write_text(with_files(document.read_text(), file_list(ROOT)))
     else:
         show(arguments.commits)
 
