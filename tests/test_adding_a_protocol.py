@@ -19,9 +19,8 @@ from chatproxy.server.disconnect import Watch
 from chatproxy.web import native
 from chatproxy.web.state import current_state
 
-from .support.servers import DeepSeek, chat, new_id
+from .support.servers import ROOT, DeepSeek, chat, new_id
 
-ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "adding-a-protocol.md"
 
 # --- the protocol
