@@ -95,7 +95,8 @@ def _have_garbage_collected_seldom() -> None:
     gc.collect()
     gc.freeze()
     youngest, young, _ = gc.get_threshold()
-    gc.set_threshold(youngest, young, 1000)  # of everything after so many of the young
+    # Ten times as many objects before a look at the youngest, and as seldom one at everything.
+    gc.set_threshold(10 * youngest, young, 100)
 
 
 def when_ready(server: Any) -> None:
