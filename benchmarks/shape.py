@@ -2,6 +2,7 @@
 
 Prints the sizes of functions and rooms beside those of four packages worth looking up to, and how
 often each room imports from each other one; of the files that are here, and of earlier commits.
+With ``--files`` it brings the list of files in docs/architecture.md up to date instead.
 
 What is counted: a line of code holds something other than a comment or a docstring. The size of a
 function is the lines of code of its body. A module is a ``.py`` file, ``__init__`` included.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import io
+import re
 import statistics
 import subprocess
 import tarfile
@@ -27,20 +29,25 @@ PACKAGE = "chatproxy"
 #: Not Python, or another's.
 PASSED_OVER = frozenset({"client", "static", "node_modules", "__pycache__"})
 
+#: What has the list of files, between these two marks.
+LISTED_IN = "docs/architecture.md"
+MARKS = ("<!-- files: python -m benchmarks.shape --files -->", "<!-- end of files -->")
+
 HEADINGS = (
     "function, median / p90 / max lines",
     "functions in 1,000 lines of code",
     "modules in the largest folder",
     "comment to code",
+    "lines of docstrings to code",
     "lines of code of tests to source",
     "lines of source, of tests",
 )
 #: Counted in November 2026.
 MODELS = {
-    "h11": ("4 / 18 / 45", "77", "11", "56%", "1.1", ""),
-    "httpcore": ("4 / 17 / 73", "84", "8", "10%", "0.8", ""),
-    "flask-sqlalchemy": ("4 / 20 / 80", "77", "10", "5%", "0.9", ""),
-    "trio": ("3 / 16 / 210", "85", "33", "30%", "0.9", ""),
+    "h11": ("4 / 18 / 45", "77", "11", "56%", "29%", "1.1", ""),
+    "httpcore": ("4 / 17 / 73", "84", "8", "10%", "13%", "0.8", ""),
+    "flask-sqlalchemy": ("4 / 20 / 80", "77", "10", "5%", "67%", "0.9", ""),
+    "trio": ("3 / 16 / 210", "85", "33", "30%", "51%", "0.9", ""),
 }
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -64,6 +71,7 @@ class Size:
     lines: int = 0
     code: int = 0
     comments: int = 0
+    docstrings: int = 0
     functions: list[int] = field(default_factory=list)
 
     def add(self, text: str) -> None:
@@ -76,10 +84,15 @@ class Size:
             if token.type not in _NO_CODE
             for line in range(token.start[0], token.end[0] + 1)
         }
-        for node in ast.walk(tree):
-            if isinstance(node, _Documented) and ast.get_docstring(node, clean=False) is not None:
-                code -= _lines_of(node.body[:1])
+        said = {
+            line
+            for node in ast.walk(tree)
+            if isinstance(node, _Documented) and ast.get_docstring(node, clean=False) is not None
+            for line in _lines_of(node.body[:1])
+        }
+        code -= said
         self.lines += text.count("\n")
+        self.docstrings += len(said)
         self.code += len(code)
         self.comments += sum(token.type == tokenize.COMMENT for token in tokens)
         functions = (node for node in ast.walk(tree) if isinstance(node, _Function))
@@ -116,6 +129,7 @@ def figures(root: Path) -> tuple[str, ...]:
         f"{1000 * len(sizes) / source.code:.0f}",
         str(max(folders.values())),
         f"{source.comments / source.code:.0%}",
+        f"{source.docstrings / source.code:.0%}",
         f"{tests.code / source.code:.1f}",
         f"{source.lines:,}, {tests.lines:,}",
     )
@@ -172,6 +186,31 @@ def _imports(tree: ast.Module, path: Path, home: Path) -> Iterator[str]:
                     yield parts[0]
 
 
+def file_list(root: Path) -> str:
+    """Every module with the first paragraph of its docstring: the folders, then what is beside."""
+    home = root / PACKAGE
+    rows = []
+    for path in sorted(modules(home), key=lambda path: _place_of(path, home)):
+        *folders, name = path.relative_to(home).parts
+        said = ast.get_docstring(ast.parse(path.read_text())) or ""
+        shown = f"`{'/'.join([*folders, name])}`"
+        if name == "__init__.py" and folders:
+            shown = f"**`{'/'.join([*folders, ''])}`**"
+        rows.append([shown, " ".join(said.split("\n\n")[0].split()).replace("``", "`")])
+    return table(["file", "what it is"], rows)
+
+
+def with_files(document: str, files: str) -> str:
+    """A document with this list between its two marks."""
+    begin, end = (re.escape(mark) for mark in MARKS)
+    return re.sub(rf"(?s)(?<={begin}\n).*(?={end})", lambda _: f"{files}\n", document)
+
+
+def _place_of(path: Path, home: Path) -> tuple[bool, tuple[str, ...]]:
+    parts = path.relative_to(home).parts
+    return len(parts) == 1, parts
+
+
 def table(head: list[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
@@ -190,7 +229,17 @@ def check_out(commit: str, folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commits", nargs="*", metavar="COMMIT", help="to be shown beside")
-    commits = parser.parse_args().commits
+    parser.add_argument("--files", action="store_true", help=f"write the list in {LISTED_IN}")
+    arguments = parser.parse_args()
+    if arguments.files:
+        document = ROOT / LISTED_IN
+        document.write_text(with_files(document.read_text(), file_list(ROOT)))
+    else:
+        show(arguments.commits)
+
+
+def show(commits: list[str]) -> None:
+    """Print the figures and the imports of some commits, and of the files that are here."""
     with tempfile.TemporaryDirectory() as folder:
         trees = {each: check_out(each, Path(folder, each)) for each in commits} | {"here": ROOT}
         columns = {**{name: figures(tree) for name, tree in trees.items()}, **MODELS}

@@ -1,4 +1,4 @@
-"""Settings: every option with its name, default, unit and meaning.
+"""Settings: every option with its environment variable, its default, unit and meaning.
 
 An option is read from the application's config if it is set there, else from the environment; else
 it has its default. All are checked when the application starts: a wrong value raises

@@ -1,4 +1,4 @@
-"""Every error of the package, and the answer that each one gives.
+"""Every error of the package: classes, HTTP statuses, codes and headers.
 
     ChatProxyError
     ├── ConfigError            a setting is wrong or missing; the server does not start

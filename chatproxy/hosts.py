@@ -1,4 +1,4 @@
-"""Host names: which of them this server answers to, so that a rebound one can't spend the key.
+"""The allowed ``Host`` headers: protection against DNS rebinding.
 
 A stranger's page can make its own name resolve to 127.0.0.1 (DNS rebinding). To the browser our
 server is then that page's own origin, to which it may post. The ``Host`` header gives it away: it

@@ -1,4 +1,4 @@
-"""Scopes: what each application is called among all workers, so that two never meet.
+"""Scopes: the name by which all workers of an application know it, and no other application.
 
 The workers of one application find each other by its scope, in a directory or in Redis. So all its
 workers must use the same scope, and no other application may. A name that is given to

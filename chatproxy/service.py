@@ -1,4 +1,4 @@
-"""AnswerService: the one place where an answer begins, and the one where it ends.
+"""AnswerService: how an answer begins, is followed and cancelled, and in which order it ends.
 
 An answer begins with an id that is claimed among all workers, a call of the upstream, and a
 producer that runs beside the request. It is followed, cancelled and listed wherever it is: on this

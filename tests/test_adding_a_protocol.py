@@ -12,16 +12,15 @@ import pytest
 from flask import Blueprint, Flask, Response, request
 
 from chatproxy import ChatProxy, Refusal, sse
-from chatproxy.answers.readers import Reading as Reader
+from chatproxy.answers.readers import Reader
 from chatproxy.answers.session import SessionKey
 from chatproxy.protocols import chat_request, headers
 from chatproxy.server.disconnect import Watch
 from chatproxy.web import native
 from chatproxy.web.state import current_state
 
-from .support.servers import DeepSeek, chat, new_id
+from .support.servers import ROOT, DeepSeek, chat, new_id
 
-ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "adding-a-protocol.md"
 
 # --- the protocol

@@ -11,9 +11,11 @@ import itertools
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,10 @@ from chatproxy.upstreams.base import Call
 from chatproxy.upstreams.transport.dialer import Dialer, Resolver
 from chatproxy.upstreams.transport.exchange import Exchange
 
-ROOT = Path(__file__).parents[1]
+from .support.servers import ROOT, clean_environment
+from .support.waiting import PATIENCE, wait_for
+
 GUIDE = ROOT / "docs" / "adding-an-upstream.md"
-PATIENCE = 20.0
 
 # --- the upstream
 
@@ -157,7 +160,7 @@ class Service:
 
     def hang_up(self) -> None:
         assert self._connected.wait(PATIENCE)
-        self._client.shutdown(socket.SHUT_RDWR)
+        self._client.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, and refuses who comes
@@ -245,13 +248,6 @@ def test_lines_come_as_they_are_said_however_they_are_cut(
     reader.close()
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.STREAMING])
 def test_a_stop_ends_it(answers: AnswerService, line_service: Service, phase: Phase) -> None:
     reader = begin(answers)
@@ -307,6 +303,16 @@ def test_a_reader_that_lags_slows_it_down(answers: AnswerService, line_service: 
     said.start()
     assert text_of(read_all(reader)).encode().split() == lines
     said.join()
+
+
+@pytest.mark.slow
+def test_it_does_all_that_under_gevent_too() -> None:
+    code = "from gevent import monkey; monkey.patch_all(); import pytest, sys; sys.exit("
+    code += f"pytest.main([{__file__!r}, '-q', '-p', 'no:cacheprovider', '-m', 'not slow']))"
+    environment = clean_environment(PYTHONPATH=ROOT)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_guide_shows_this_code() -> None:

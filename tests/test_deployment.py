@@ -76,7 +76,7 @@ def test_systemd_has_nothing_to_say_against_the_unit(tmp_path):
 
 def _workers_in(run_dir, url):
     """The sockets of the workers that are there; each opens its own at its first request."""
-    requests.get(f"{url}/readyz", timeout=10)
+    requests.get(f"{url}/readyz", timeout=60)  # after a reload, only when a new one has loaded
     return {path for path in run_dir.iterdir() if path.is_socket()}
 
 

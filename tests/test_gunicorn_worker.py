@@ -6,11 +6,13 @@ import re
 import socket
 import ssl
 import statistics
+import struct
 import subprocess
 import sys
 import time
 
 import gevent
+import gevent.ssl
 import pytest
 import requests
 from gunicorn.config import Config
@@ -156,6 +158,20 @@ class TLSProxy(Proxy):
 def connect_tls(context, port):
     sock = socket.create_connection(("127.0.0.1", port), timeout=20)
     return context.wrap_socket(sock, server_hostname="127.0.0.1")
+
+
+def test_a_client_that_left_before_the_tls_handshake_is_no_failure_of_the_server(authority):
+    context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        leaving = socket.create_connection(listener.getsockname())
+        leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        leaving.close()
+        descriptor = listener.accept()[0].detach()
+        accepted = connections.Client(listener.family, listener.type, fileno=descriptor)
+    connection = connections.Connection(Guard(1, 1, 1), descriptor)
+    with pytest.raises(OSError, match="reset"):
+        connections.wrap(accepted, context, connection)
 
 
 # ---- what is left unread ------------------------------------------------------------------------

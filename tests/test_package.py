@@ -95,6 +95,27 @@ def test_the_wheel_holds_every_module_and_the_page(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "extra"), [("serve", "server"), ("demo", "server"), ("simulate", "simulate")]
+)
+def test_a_command_names_the_extra_that_it_needs(
+    python: Path, tmp_path: Path, command: str, extra: str
+) -> None:
+    environment = clean_environment(DEEPSEEK_BASE_URL="http://127.0.0.1:1")
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(
+        [python.parent / "chatproxy", command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert f"pip install 'chatproxy[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_alone_it_serves_an_application_and_stops_an_answer(
     python: Path, deepseek: DeepSeek, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import signal
+import sys
 import weakref
 from pathlib import Path
 
@@ -145,11 +146,12 @@ def test_a_worker_that_is_replaced_already_drains_when_the_server_has_closed_its
     assert told == ["server", "drain"]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_server_hears_of_the_signal_though_the_drain_fails(told):
-    _kept = listen(told, error=RuntimeError("drain"))
+def test_the_server_hears_of_the_signal_though_the_drain_fails(told, monkeypatch):
+    failures = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: failures.append(str(what.exc_value)))
+    _kept = listen(told, error=RuntimeError("the drain failed"))
     os.kill(os.getpid(), signal.SIGTERM)
-    wait_for(lambda: "server" in told)
+    wait_for(lambda: failures == ["the drain failed"])
     assert told == ["drain", "server"]
 
 

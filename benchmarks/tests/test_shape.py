@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.shape import figures, imports_table
+from benchmarks.shape import MARKS, figures, file_list, imports_table, with_files
 
 LOW = '''"""A module without imports."""
 
@@ -31,7 +31,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 def test_lines_of_code_are_neither_comments_nor_docstrings(tmp_path: Path) -> None:
     root = write(tmp_path, {"chatproxy/low.py": LOW, "tests/test_low.py": "assert True\n" * 10})
-    assert figures(root) == ("3 / 3 / 3", "200", "1", "40%", "2.0", "12, 10")
+    assert figures(root) == ("3 / 3 / 3", "200", "1", "40%", "40%", "2.0", "12, 10")
 
 
 def test_a_room_stands_on_the_floor_above_those_that_it_imports(tmp_path: Path) -> None:
@@ -52,3 +52,25 @@ def test_a_room_stands_on_the_floor_above_those_that_it_imports(tmp_path: Path) 
         "|  | about | round 1 |",
         "|  | round | about 1 |",
     ]
+
+
+def test_the_list_of_files_says_what_each_says_of_itself(tmp_path: Path) -> None:
+    root = write(
+        tmp_path,
+        {
+            "chatproxy/__init__.py": '"""All of it."""\n',
+            "chatproxy/low.py": LOW,
+            "chatproxy/high/__init__.py": '"""The high ones: ``one``\nand more.\n\nRules."""\n',
+            "chatproxy/high/one.py": "",
+        },
+    )
+    files = file_list(root).splitlines()[2:]
+    assert files == [
+        "| **`high/`** | The high ones: `one` and more. |",
+        "| `high/one.py` |  |",
+        "| `__init__.py` | All of it. |",
+        "| `low.py` | A module without imports. |",
+    ]
+    begin, end = MARKS
+    before = f"Files\n{begin}\nold\n{end}\nmore"
+    assert with_files(before, "new") == f"Files\n{begin}\nnew\n{end}\nmore"

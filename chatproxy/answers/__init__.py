@@ -1,4 +1,4 @@
-"""What an answer is and how it lives: from its claim to its end, whoever makes or reads it.
+"""What an answer is: its state, its events in a log, its readers, and the producer that makes it.
 
 Nothing here knows Flask, gevent, requests or Redis.
 """

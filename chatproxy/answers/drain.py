@@ -1,4 +1,4 @@
-"""The drain: a worker ends when the application knows how each of its answers ended.
+"""The drain: at a shutdown, no session begins, and each that runs is waited for, then stopped.
 
 Sessions that are admitted before the drain begins may go on for its grace period, and are stopped
 then. No session is admitted after that.

@@ -1,4 +1,4 @@
-"""The answer log: the events of one answer in order, bounded in bytes, followed from any point.
+"""The answer log: the events of one answer, bounded in bytes (back-pressure), followed by readers.
 
 How an event reaches a client:
 

@@ -1,4 +1,4 @@
-"""What an upstream is asked."""
+"""The question that an upstream is asked, as the application has prepared it."""
 
 from __future__ import annotations
 

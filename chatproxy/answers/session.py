@@ -1,4 +1,4 @@
-"""StreamSession: one answer, from its claim to its end.
+"""StreamSession: the state of one answer: its id and owner, its flag, its phase, its outcome.
 
 A session is in one phase at a time and ends with exactly one outcome:
 

@@ -1,4 +1,4 @@
-"""Fair shares of a bounded whole: memory, threads, the right to be remembered.
+"""Fair shares of what is bounded: memory, threads, remembered Stops.
 
 Every key has a size and belongs to somebody's share. When the whole is too large, the largest share
 makes room, its oldest key first. So whoever fills the whole pushes out only their own keys. Finding

@@ -1,4 +1,4 @@
-"""The watchdog: one thread that ends the answers that take too long.
+"""The watchdog: one thread for all timers of an answer: silence, deadline, readers who left.
 
 It cancels as a Stop does, so no other part needs a timer of its own. It looks at every live session
 now and then, wherever that waits (for a name, a connection, an event, a reader):

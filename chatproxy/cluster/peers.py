@@ -1,4 +1,4 @@
-"""Peers: the other workers of an application, as each worker sees them.
+"""Peers: the interface to an application's other workers; ``local`` and ``redis`` implement it.
 
 All that workers have to agree upon is built from two things:
 

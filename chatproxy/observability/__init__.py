@@ -1,1 +1,1 @@
-"""Signals in; log lines and metrics out. Nothing else is told what to log or to count."""
+"""Signals in; log lines and metrics out. What happens is counted and logged nowhere else."""

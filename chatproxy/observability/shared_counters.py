@@ -8,6 +8,8 @@ A worker keeps its numbers in a file, in a directory that all share. Rules:
   goes backwards, and files don't accumulate when workers restart.
 * Without a directory the numbers are those of this process alone, until there is one. A file that
   was removed, alone or with its directory, is made again.
+* The lock is held while the row is written, so that no older row replaces a newer one. That is one
+  ``pwrite`` of less than a kilobyte, into the page cache.
 """
 
 from __future__ import annotations

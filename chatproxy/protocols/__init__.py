@@ -1,1 +1,1 @@
-"""How a question comes from a client, and how an answer is spoken to it. Bytes in, bytes out."""
+"""How a question is read from a client, and how an answer is encoded for it. No I/O."""

@@ -1,4 +1,4 @@
-"""A request for a chat completion: the client's body in, DeepSeek's body out. No I/O.
+"""The body of a chat completion: the client's in, DeepSeek's out, after ``prepare``. No I/O.
 
 The form is DeepSeek's (https://api-docs.deepseek.com/api/create-chat-completion). The way of a
 body: ``parse`` splits it into its fields, ``check`` looks at those that must be there, ``change``

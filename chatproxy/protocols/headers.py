@@ -1,4 +1,4 @@
-"""What a client says in headers of a request, checked and made into values. No I/O.
+"""The headers of a request, checked: session id, ``X-On-Disconnect``, ``Last-Event-ID``. No I/O.
 
 X-Session-Id      the id of the answer, which the client has made
 X-On-Disconnect   how long the answer goes on without a reader

@@ -11,14 +11,15 @@ How a byte gets from a socket to a step, under gevent:
 1. A coroutine runs in a greenlet (``_advance``) and yields a ``Readable``. The first step is taken
    right there: what has come already needs no wait.
 2. If the step needs more, the wait is left to the loop (``_Wait.start``): its socket is registered
-   with an epoll instance, one for all waits, and the greenlet ends.
+   with an epoll instance, one for all waits, and the greenlet is free for another coroutine
+   (``_GreenletPool``).
 3. Bytes come. The epoll instance is itself a descriptor, which is readable as long as any of its
    sockets is. gevent's loop watches only that one, and calls ``_Poller.take_turn``.
 4. ``take_turn`` asks epoll which sockets are readable, and has each wait take one step
    (``_Wait.step_in_loop``).
 5. A step returns True: the wait goes on at 3. It returns False, or raises: the wait is over, and
-   the coroutine goes on at 1 at once, in a new greenlet, with the error raised in it if there is
-   one. It does not wait for the loop's next turn, which comes late if there is much to do.
+   the coroutine goes on at 1 at once, in a greenlet of the pool, with the error raised in it if
+   there is one. It does not wait for the loop's next turn, which comes late if there is much to do.
 
 Fairness:
 
@@ -67,7 +68,7 @@ from ..answers.coroutines import NOTHING_YET, Coroutine, Readable, resume, run
 _MOST_IN_A_TURN = 32
 #: Seconds after which no further step is taken in a turn.
 _TURN_SECONDS = 0.004
-#: Greenlets that are kept for the next coroutines.
+#: Greenlets that are kept for coroutines to come.
 _MOST_IDLE = 20
 
 
@@ -82,7 +83,7 @@ class CoroutineRunner:
         context = contextvars.copy_context()
         if monkey.is_module_patched("socket") and hasattr(select, "EPOLLIN"):
             poller = self._poller_of_this_loop()
-            poller.hub.loop.run_callback(poller.runners.run, coroutine, poller, context)
+            poller.hub.loop.run_callback(poller.greenlets.run, coroutine, poller, context)
         else:
             _thread.start_new_thread(context.run, (run, coroutine))
 
@@ -121,10 +122,10 @@ def _advance(
         error = None  # it refers to this frame
 
 
-class _Runners:
-    """Greenlets in which coroutines go on, kept for others: to make one takes the system's memory.
+class _GreenletPool:
+    """Greenlets in which coroutines go on, one at a time in each.
 
-    (Two calls to the system and some page faults, for the frames of its functions.)
+    They are kept, because a new one costs two system calls and some page faults for its frames.
     """
 
     def __init__(self, hub: Any) -> None:
@@ -138,26 +139,26 @@ class _Runners:
         context: contextvars.Context,
         error: BaseException | None = None,
     ) -> None:
-        """Run a coroutine up to where it has to wait; called by the event loop."""
+        """Run a coroutine until it has to wait; called by the event loop."""
         try:
-            runner = self._idle.pop() if self._idle else greenlet(self._serve, self._hub)
-            runner.switch(coroutine, poller, context, error)
+            free = self._idle.pop() if self._idle else greenlet(self._serve, self._hub)
+            free.switch(coroutine, poller, context, error)
         finally:
             error = None  # it refers to this frame
 
-    def _serve(self, *told: Any) -> None:
+    def _serve(self, *task: Any) -> None:
         while True:
-            coroutine, poller, context, error = told
-            del told
+            coroutine, poller, context, error = task
+            del task
             try:
                 context.run(_advance, coroutine, poller, context, error)
             except Exception:
                 self._hub.handle_error(coroutine, *sys.exc_info())
-            del coroutine, poller, context, error
+            del coroutine, poller, context, error  # an idle greenlet keeps nothing alive
             if len(self._idle) >= _MOST_IDLE:
                 return
             self._idle.append(getcurrent())
-            told = self._hub.switch()
+            task = self._hub.switch()
 
 
 class _Poller:
@@ -170,7 +171,7 @@ class _Poller:
         self.hub = hub
         self.process = process
         self._epoll: select.epoll = monkey.get_original("select", "epoll")()
-        self.runners = _Runners(hub)
+        self.greenlets = _GreenletPool(hub)
         self._waits: dict[int, _Wait] = {}
         self._watcher = hub.loop.io(self._epoll.fileno(), 1)
         #: Descriptors whose waits take a step in the next turn, readable or not; the first first.
@@ -278,7 +279,7 @@ class _Wait:
         self._poller.unregister(self._awaited.sock.fileno())
         self.unblock()
         try:
-            self._poller.runners.run(self._coroutine, self._poller, self._context, error)
+            self._poller.greenlets.run(self._coroutine, self._poller, self._context, error)
         finally:
             error = None  # it refers to this frame
 

@@ -1,4 +1,4 @@
-"""Exposure: what is open to strangers, in one plain sentence each, logged at the start.
+"""Warnings at the start: what can be reached without a login, or read on the way.
 
 ``CHATPROXY_INSECURE`` (or ``chatproxy serve --insecure``) silences them, and changes nothing else.
 """

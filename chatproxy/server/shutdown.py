@@ -31,7 +31,7 @@ At exit, whatever the reason, ``close`` is called, so that every answer is close
 Invariants:
 
 * The server's handler is called exactly once for each signal, also if the drain fails.
-* Where the process has no Python handler for SIGTERM (it ignores the signal, or dies of it),
+* If the process has no Python handler for SIGTERM (it ignores the signal, or dies of it),
   nothing is installed.
 * Neither the signal handler nor the exit handler keeps an application alive: both refer to it
   weakly, and an application that is garbage delays nobody's end.

@@ -1,4 +1,4 @@
-"""DeepSeek, and every service that speaks like it: one answer through ``requests``, streamed.
+"""DeepSeek, and every service that speaks like it: requests, retries, answers, failures.
 
 Rules:
 

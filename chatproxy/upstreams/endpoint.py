@@ -67,7 +67,7 @@ class Endpoint:
         #: How often one question is sent at the most.
         self.tries = settings.tries
         self._key = settings.api_key
-        self._timeout = (settings.connect_timeout, None)  # silence is the clock's business
+        self._timeout = (settings.connect_timeout, None)  # silence is the watchdog's business
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream",

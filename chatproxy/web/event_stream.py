@@ -1,4 +1,4 @@
-"""The event stream: what the WSGI server iterates, one client's way through an answer as bytes.
+"""The event stream: what the WSGI server iterates for one client: events, heartbeats, failures.
 
 It begins late. Only when the server asks for the first item, after Flask's teardown, does the
 stream wait for something to say, and only then is ``start_response`` called: by then it is known

@@ -1,4 +1,4 @@
-"""The routes of the blueprint: an answer as a stream, the Stop for it, and the way back to it.
+"""The routes of the native protocol: a stream, the Stop for it, and reconnection to it.
 
 They run inside the application's own ``before_request``, so that its login and its limits apply.
 An answer is awaited outside of the request, after the application's teardown: a connection to a

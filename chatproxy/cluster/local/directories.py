@@ -1,4 +1,4 @@
-"""Where run directories are, and which of them are private.
+"""The paths of run directories: how they are chosen, found again, and checked to be private.
 
 A directory is private if it is this user's and nobody else may enter it (mode 0700). No other is
 ever used: whoever could write there could stop every answer, and pretend to be a worker.

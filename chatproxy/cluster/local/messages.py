@@ -1,4 +1,4 @@
-"""Requests and replies through Unix sockets: both sides.
+"""Requests and replies on Unix sockets: how they are framed, sent and awaited, on both sides.
 
 A request is one line of JSON, and so is its reply. Each request has a connection of its own.
 """

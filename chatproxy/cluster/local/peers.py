@@ -1,4 +1,4 @@
-"""The workers of one host: a directory in which each has a socket, and each lease is a link to one.
+"""The peers of one host: each lease is a symbolic link to the socket of the worker that holds it.
 
 A worker holds a key if it has made the symbolic link of that key's name: the system lets only one
 do so. The link leads to the holder's socket, where it can be asked. A worker that dies leaves a

@@ -1,4 +1,4 @@
-"""The keeper: the leases that this worker holds in Redis, kept as they should be.
+"""The keeper: renews the leases that this worker holds in Redis, and restores those that are lost.
 
 A worker may be cut off from Redis at any moment, and whatever it has sent may arrive much later or
 not at all. So the worker has its own account of what it holds, and one thread, the keeper, that

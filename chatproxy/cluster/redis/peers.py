@@ -1,4 +1,4 @@
-"""The workers of any number of hosts, by Redis or Valkey.
+"""The peers of any number of hosts, through Redis or Valkey.
 
 Each worker has two threads: the keeper of its leases (``keeper``), and one that listens to its
 mailbox (``mailbox``). A worker that has been cut off for longer than its lease may find that

@@ -1,1 +1,1 @@
-"""gunicorn's gevent worker, made fair: no client holds up the others."""
+"""What chatproxy changes in gunicorn's gevent worker."""

@@ -1,4 +1,4 @@
-"""The body of a request to gunicorn, which knows how much of it has come, and what is overhead.
+"""The body of a request, plain or chunked: how much has come, and how much of that is framing.
 
 gunicorn decodes the body (its length, or the chunked coding); the application reads it through a
 ``RequestBody``, piece by piece. Rules:

@@ -1,4 +1,4 @@
-"""The clients' connections of gunicorn's gevent worker: none keeps the event loop to itself.
+"""The clients' connections of gunicorn's gevent worker, in which everything is bounded.
 
 gunicorn hands a client's socket to its parser, and reads heads, bodies and the unread rest of
 bodies from it by ``recv``. gevent's ``recv`` does not yield while there is data. So a client's
@@ -231,12 +231,23 @@ class Client(gevent.socket.socket):
 class TLSClient(Client, SSLSocket):
     """A client's socket, if gunicorn itself ends TLS: ``super()`` in ``Client`` is TLS here."""
 
+    def __init__(self, connection: Connection, **kwargs: Any) -> None:
+        self.connection = connection  # before the handshake reads from it
+        try:
+            super().__init__(**kwargs)
+        except OSError:
+            connection.close()
+            self.close()
+            raise
 
-def wrap(accepted: Client, context: Any, connection: Connection) -> Any:
-    """The socket of a connection, with TLS if there is a ``context``, before its handshake."""
-    client: Any = accepted
-    if context is not None:
-        context.sslsocket_class = TLSClient
-        client = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
-    client.connection = connection
-    return client
+
+def wrap(accepted: Client, context: Any, connection: Connection) -> Client:
+    """The socket of a connection; with TLS, after its handshake, if there is a ``context``.
+
+    :raises OSError: if the handshake fails, or the client has gone already.
+    """
+    if context is None:
+        accepted.connection = connection
+        return accepted
+    # As ``SSLContext.wrap_socket`` does it.
+    return TLSClient(connection, sock=accepted, server_side=True, _context=context)

@@ -1,4 +1,4 @@
-"""Pacing: how long a connection may keep the event loop, and how much of a core greedy ones get.
+"""Pacing: fairness between connections, by turns of the event loop and shares of a core.
 
 gevent's ``recv`` does not yield while there is data, so a peer that sends without pause would keep
 the loop to itself. A ``Pacer`` for each connection is told how long the connection has run, and

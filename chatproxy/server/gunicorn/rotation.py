@@ -1,4 +1,4 @@
-"""Rotation: a worker that has served ``max_requests`` is replaced, and the server goes on serving.
+"""Rotation (``max_requests``): a worker is replaced while the server goes on serving.
 
 gunicorn would have the worker refuse from then on, and start another when it has ended. Here it is
 the other way round:

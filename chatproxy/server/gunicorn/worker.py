@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, made fair: no client keeps the event loop, or a connection, to itself.
+"""The worker: gunicorn's gevent worker with our connections, limits and rotation.
 
 What gunicorn's worker does: it accepts up to ``worker_connections`` connections, with a greenlet
 for each. The greenlet parses a head, calls the application, writes the answer, and parses the next
@@ -14,6 +14,7 @@ What ``Worker`` changes:
   connection is closed so that the client still gets the answer.
 * A worker that has served ``max_requests`` is replaced before it ends (``rotation``).
 * A worker alone accepts a few connections in a turn of the loop, not a hundred.
+* gunicorn's settings are looked up once, not some fifty times for a request.
 
 All this rests on few of gunicorn's internals. ``fits`` tries them when a worker begins; if they are
 not as expected, gunicorn's own worker serves, and the log says so.
@@ -62,10 +63,7 @@ def adopt(worker: Any, timeout: float, rotation: Rotation) -> bool:
 
 
 class _Settings:
-    """gunicorn's settings as they are when a worker begins, each looked up once.
-
-    gunicorn itself looks one up by its name each time, some fifty times for a request.
-    """
+    """gunicorn's settings as they are when a worker begins, each looked up once by its name."""
 
     def __init__(self, config: Any) -> None:
         self._config = config
@@ -115,6 +113,8 @@ class Worker(GeventWorker):
     def begin(self, timeout: float, rotation: Rotation) -> None:
         """Set up what gunicorn's worker lacks."""
         self.cfg = _Settings(self.cfg)
+        # Where each greenlet was begun costs 2 KB of every stream, and is for those who debug.
+        gevent.config.track_greenlet_tree = False
         most = max(1, self.worker_connections // 3)
         self.guard = Guard(timeout, self.cfg.keepalive, most)
         self.rotation = rotation
@@ -142,14 +142,10 @@ class Worker(GeventWorker):
         connection = Connection(self.guard, accepted.fileno())
         try:
             client = wrap(accepted, context, connection)
-            try:
-                if context is not None:
-                    client.do_handshake()
-            except OSError as error:
-                self.log.debug("The TLS handshake failed: %s", error)
-                client.close()
-            else:
-                self.handle(listener, client, address)
+        except OSError as error:
+            self.log.debug("The TLS handshake failed: %s", error)
+        else:
+            self.handle(listener, client, address)
         finally:
             connection.close()
 

@@ -12,9 +12,9 @@ they make of a response. This is the way of a connection, from top to bottom:
    too long, in the same way as a Stop.
 4. ``http.client`` makes the response by ``response_class``, and has it read the head. The body is
    read from the socket by its owner, without urllib3 (``response``).
-5. Whoever has read it gives the connection back: ``UpstreamCall.close``, or urllib3 when a body
-   has been read by way of it. That ends in ``release``, which lets go of the exchange, and keeps
-   the connection or closes it.
+5. Whoever has read it gives the connection back: ``ChatCompletionCall.close``, or urllib3 when a
+   body has been read by way of it. That ends in ``release``, which lets go of the exchange, and
+   keeps the connection or closes it.
 
 Steps 1 to 5 are all taken by the coroutine that owns the exchange. Others may only abort it, which
 shuts the socket down and closes nothing. In the pool nobody touches a connection.
