@@ -25,7 +25,8 @@ NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
 demo: .venv/runtime
 	$(BIN)/chatproxy demo --bind $(BIND)
 
-check: lint types quick-tests
+check: .venv/dev .venv/client
+	$(MAKE) --no-print-directory --jobs 2 lint types quick-tests
 
 # What reads the source runs one after the other, beside the tests that run it.
 test: .venv/dev .venv/client

@@ -99,10 +99,14 @@ def proxy(kind, start_proxy, deepseek):
     return start_proxy(kind, deepseek.url)
 
 
+#: The fixtures that start processes, or let a test start them.
+PROCESSES = {"logs", "start", "server", "own_server"}
+
+
 def pytest_collection_modifyitems(items):
-    """What starts servers is slow, whether it says so or not."""
+    """What starts processes is slow, whether it says so or not, and so is what measures."""
     for item in items:
-        if "logs" in item.fixturenames:
+        if PROCESSES.intersection(item.fixturenames) or "benchmarks" in item.path.parts:
             item.add_marker("slow")
 
 

@@ -26,7 +26,7 @@ TESTS = {
     "answers/abort": "abort",
     "answers/drain": "drain registry",
     "answers/log": "answer_log",
-    "answers/readers": "event_stream",
+    "answers/readers": "answer_log direct_write",
     "answers/receipt": "receipt",
     "answers/session": "session",
     "answers/shares": "shares",

@@ -374,7 +374,7 @@ def registry(
     control.close()
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(data=LINES, politely=st.booleans())
 def test_whatever_comes_to_the_socket_is_answered_or_dropped(
     registry: tuple[Registry, ControlSocket, Path], data: bytes, politely: bool

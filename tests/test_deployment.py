@@ -218,6 +218,7 @@ def _setup():
     return (ROOT / "setup.cfg").read_text()
 
 
+@pytest.mark.slow
 def test_the_image_holds_all_that_its_command_needs(dockerfile, image):
     [command] = [rest for instruction, rest in dockerfile if instruction == "CMD"]
     program, *arguments = yaml.safe_load(command)
@@ -272,6 +273,7 @@ def _commands(program):
     return sorted({" ".join(each.split()) for each in found})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", _commands("gunicorn"))
 def test_every_gunicorn_command_in_the_documents_is_accepted(command, tmp_path):
     shutil.copy(ROOT / "wsgi.py", tmp_path)

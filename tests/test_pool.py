@@ -154,7 +154,7 @@ class Following:
             self.followed += 1
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.lists(SCRIPTS, min_size=2, max_size=6))
 def test_no_answer_contains_a_byte_of_anothers(scripts: list[Script]) -> None:
     following = Following(scripts)

@@ -100,7 +100,7 @@ WILD = st.recursive(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(
     fields=st.fixed_dictionaries(
         {},

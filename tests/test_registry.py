@@ -805,7 +805,7 @@ QUESTIONS = st.dictionaries(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(QUESTIONS)
 def test_any_question_has_an_answer(question: dict[str, object]) -> None:
     registry = new_registry()
@@ -1207,5 +1207,5 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
-    derandomize=True, deadline=None, database=None, max_examples=150, stateful_step_count=40
+    derandomize=True, deadline=None, database=None, max_examples=80, stateful_step_count=40
 )

@@ -430,7 +430,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
-    derandomize=True, deadline=None, database=None, max_examples=150, stateful_step_count=40
+    derandomize=True, deadline=None, database=None, max_examples=80, stateful_step_count=40
 )
 
 

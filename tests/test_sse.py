@@ -96,13 +96,13 @@ def by_the_book(stream: bytes) -> list[bytes]:
     return blocks
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(streams, cut_points)
 def test_every_split_of_a_stream_gives_the_same_blocks(stream: bytes, points: list[int]) -> None:
     assert decode(cut(stream, points)) == by_the_book(stream)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=2).map(b"".join)))
 def test_what_looks_like_whole_events_gives_the_blocks_that_it_is(pieces: list[bytes]) -> None:
     assert decode(pieces) == by_the_book(b"".join(pieces))

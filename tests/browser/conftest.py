@@ -46,6 +46,8 @@ def new_page(browser, server):
     contexts, messages = [], []
 
     def new_page(simulate=None, path="/", **options):
+        # What moves is drawn sixty times a second, without a graphics card.
+        options = {"reduced_motion": "reduce", **options}
         context = browser.new_context(base_url=server.url, **options)
         contexts.append(context)
         return Page(context.new_page(), messages, simulate, path)

@@ -20,7 +20,7 @@ def wait_for(
     end = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < end, f"{message} did not come true within {seconds} s"
-        time.sleep(0.005)
+        time.sleep(0.01)
     return result
 
 
