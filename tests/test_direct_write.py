@@ -29,8 +29,8 @@ from werkzeug.wsgi import ClosingIterator
 
 from chatproxy import sse
 from chatproxy.answers import readers
+from chatproxy.answers.cursor import Sink
 from chatproxy.answers.log import AnswerLog
-from chatproxy.answers.place import Sink
 from chatproxy.answers.readers import LogReader
 from chatproxy.server.direct_write import DirectBody, DirectWriter, lending
 from chatproxy.upstreams.transport.http1 import ChunkDecoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from chatproxy import sse
-from chatproxy.answers.place import Sink
+from chatproxy.answers.cursor import Sink
 from chatproxy.errors import EventsGone, Refusal
 from chatproxy.web.event_stream import EventStream
 

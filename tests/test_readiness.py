@@ -327,9 +327,11 @@ def a_coroutine_that_waits_holds_no_greenlet() -> None:
 
 
 def few_greenlets_are_kept_for_the_next_coroutines() -> None:
-    runner = CoroutineRunner()
+    runner, go_on = CoroutineRunner(), threading.Event()
     with pair() as (ours, _):
-        tasks = [Task(ours, lambda: bool(time.sleep(0.01)), runner) for _ in range(100)]
+        tasks = [Task(ours, lambda: not go_on.wait(PATIENCE), runner) for _ in range(100)]
+        wait_for(lambda: all(task.ran_in for task in tasks))
+        go_on.set()
         for task in tasks:
             task.join()
     greenlets = {task.ran_in[0] for task in tasks}

@@ -3,11 +3,11 @@
 How an event reaches a client:
 
 1. ``append`` numbers the event and stores its bytes. For each reader that waits and has a *sink*
-   (its client's socket, if the server lends it), it takes what comes next: the reader's place moves
-   on. All of this happens under the lock.
+   (its client's socket, if the server lends it), it takes what comes next: the reader's cursor
+   moves on. All of this happens under the lock.
 2. After the lock is released, ``append`` writes to the sinks what it took for them. A sink never
    blocks. If it takes everything, the reader's thread sleeps on: an event wakes nobody.
-   (``place`` has the rules by which two threads use one sink in turn.)
+   (``cursor`` has the rules by which two threads use one sink in turn.)
 3. Otherwise ``append`` wakes the reader's thread. The thread flushes the sink, for as long as the
    client takes, and reads the log by itself until nothing is left. A reader without a sink is
    always woken.
@@ -42,7 +42,7 @@ from collections.abc import Sequence
 
 from .. import sse
 from ..errors import EventsGone, Refusal
-from .place import Place, Sink
+from .cursor import Cursor, Sink
 
 #: The most bytes that a reader is given at once, and one event more.
 _WRITE_BYTES = 64 * 1024
@@ -60,7 +60,7 @@ class AnswerLog:
 
     __slots__ = (
         *("_data", "_ended", "_ends", "_first", "_forgotten", "_impatient", "_limit", "_lock"),
-        *("_places", "_pulses", "_refusal", "_released", "_room"),
+        *("_cursors", "_pulses", "_refusal", "_released", "_room"),
     )
 
     def __init__(self, limit: int) -> None:
@@ -74,7 +74,7 @@ class AnswerLog:
         self._ended = False
         self._refusal: Refusal | None = None
         self._pulses = 0
-        self._places: set[Place] = set()
+        self._cursors: set[Cursor] = set()
         #: Wakes the producer; there while it waits for room.
         self._room: queue.SimpleQueue[None] | None = None
         self._released = False
@@ -115,7 +115,7 @@ class AnswerLog:
     def followed(self) -> bool:
         """Whether anybody reads who can still read on."""
         with self._lock:
-            return any(map(self._can_go_on, self._places))
+            return any(map(self._can_go_on, self._cursors))
 
     @property
     def needed(self) -> bool:
@@ -196,112 +196,112 @@ class AnswerLog:
 
     # --- for a reader
 
-    def join(self, place: Place, after: int) -> None:
+    def join(self, cursor: Cursor, after: int) -> None:
         """Follow this log from the event after number ``after``.
 
         :raises EventsGone: if these events were forgotten.
         :raises ValueError: if there are not that many yet.
         """
         with self._lock:
-            self._move(place, after)
-            self._places.add(place)
+            self._move(cursor, after)
+            self._cursors.add(cursor)
             self._make_room()
 
-    def go_back(self, place: Place, after: int) -> None:
+    def go_back(self, cursor: Cursor, after: int) -> None:
         """Have the reader read again from the event after number ``after``; raises as ``join``."""
         with self._lock:
-            self._move(place, after)
+            self._move(cursor, after)
             self._make_room()
 
-    def take(self, place: Place) -> bytes | None:
-        """Take what comes next, joined. If there is nothing yet, the place waits from now on.
+    def take(self, cursor: Cursor) -> bytes | None:
+        """Take what comes next, joined. If there is nothing yet, the cursor waits from now on.
 
         :returns: ``b""`` if there is nothing yet; None if the answer has ended or the reader left.
         :raises EventsGone: if the next events are no longer held.
         """
         with self._lock:
-            if place not in self._places:
+            if cursor not in self._cursors:
                 return None
-            ready = self._next(place)
-            place.waits = ready == b""
+            ready = self._next(cursor)
+            cursor.waits = ready == b""
             self._make_room()
             return ready
 
-    def recall(self, place: Place) -> None:
+    def recall(self, cursor: Cursor) -> None:
         """End a reader's wait, by its own thread."""
         with self._lock:
-            place.waits = False
+            cursor.waits = False
 
-    def leave(self, place: Place) -> bool:
+    def leave(self, cursor: Cursor) -> bool:
         """Let a reader go, and wake its thread.
 
         :returns: whether this call did it, and none before.
         """
         with self._lock:
-            if place not in self._places:
+            if cursor not in self._cursors:
                 return False
-            self._places.remove(place)
+            self._cursors.remove(cursor)
             self._make_room()
-            place.wake()
+            cursor.wake()
             return True
 
     # --- under the lock
 
-    def _give(self, data: bytes) -> list[tuple[Place, Sink]]:
+    def _give(self, data: bytes) -> list[tuple[Cursor, Sink]]:
         """Give what has just come to the readers that wait; they have had all before it.
 
-        :returns: the places and sinks to which it is to be written. Readers without a sink are
+        :returns: the cursors and sinks to which it is to be written. Readers without a sink are
             woken to read by themselves; so are all of them if it is much, or the end.
         """
         given = []
-        for place in self._places:
-            if place.waits:
-                sink = place.sink
+        for cursor in self._cursors:
+            if cursor.waits:
+                sink = cursor.sink
                 if sink is None or not 0 < len(data) <= _WRITE_BYTES:
-                    place.wake()
+                    cursor.wake()
                     continue
-                place.writing = True
-                place.seen = self._first + len(self._ends) - 1
-                place.pulses = self._pulses
-                given.append((place, sink))
+                cursor.writing = True
+                cursor.seen = self._first + len(self._ends) - 1
+                cursor.pulses = self._pulses
+                given.append((cursor, sink))
         return given
 
-    def _next(self, place: Place) -> bytes | None:
+    def _next(self, cursor: Cursor) -> bytes | None:
         ends = self._ends
-        start = place.seen + 1 - self._first
+        start = cursor.seen + 1 - self._first
         if start < 0:
-            raise self._gone(place.seen)
+            raise self._gone(cursor.seen)
         if start == len(ends):
             if self._ended:
                 return None
-            if place.pulses == self._pulses:
+            if cursor.pulses == self._pulses:
                 return b""
-            place.pulses = self._pulses
+            cursor.pulses = self._pulses
             return sse.KEEP_ALIVE
         begin = ends[start - 1] if start else self._forgotten
         last = len(ends) - 1
         if ends[last] - begin > _WRITE_BYTES:
             last = bisect_left(ends, begin + _WRITE_BYTES, start)
-        place.seen += last + 1 - start
-        place.pulses = self._pulses
+        cursor.seen += last + 1 - start
+        cursor.pulses = self._pulses
         return bytes(self._data[begin - self._forgotten : ends[last] - self._forgotten])
 
-    def _move(self, place: Place, after: int) -> None:
+    def _move(self, cursor: Cursor, after: int) -> None:
         if after > self.last:
             raise ValueError(f"There is no event {after} yet.")
         if after < self._first - 1:
             raise self._gone(after)
-        place.seen = after
-        place.pulses = self._pulses
+        cursor.seen = after
+        cursor.pulses = self._pulses
 
     def _gone(self, after: int) -> EventsGone:
         return EventsGone(f"The events after number {after} are no longer held.")
 
-    def _can_go_on(self, place: Place) -> bool:
-        return place.seen >= self._first - 1
+    def _can_go_on(self, cursor: Cursor) -> bool:
+        return cursor.seen >= self._first - 1
 
     def _is_needed(self) -> bool:
-        return any(self._first - 1 <= place.seen < self.last for place in self._places)
+        return any(self._first - 1 <= cursor.seen < self.last for cursor in self._cursors)
 
     def _make_room(self) -> None:
         excess = len(self._data) - self._limit
@@ -309,7 +309,7 @@ class AnswerLog:
             return
         too_many = bisect_left(self._ends, self._forgotten + excess) + 1
         waited_for = max if self._impatient else min
-        seen = [place.seen for place in self._places if self._can_go_on(place)]
+        seen = [cursor.seen for cursor in self._cursors if self._can_go_on(cursor)]
         self._forget(min(too_many, waited_for(seen, default=self.last) + 1 - self._first))
         if not self.full:
             self._tell_of_room()
@@ -328,17 +328,17 @@ class AnswerLog:
 
     # --- outside the lock
 
-    def _write(self, data: bytes, given: list[tuple[Place, Sink]]) -> None:
+    def _write(self, data: bytes, given: list[tuple[Cursor, Sink]]) -> None:
         try:
-            for place, sink in given:
+            for cursor, sink in given:
                 is_all = sink.write(data)
-                place.writing = False
+                cursor.writing = False
                 if not is_all:
                     with self._lock:
-                        place.wake()
+                        cursor.wake()
         except BaseException:  # the answer fails, and no reader may wait for this write forever
-            for place, _ in given:
-                place.writing = False
+            for cursor, _ in given:
+                cursor.writing = False
             raise
 
     def _awaited_room(self) -> queue.SimpleQueue[None] | None:

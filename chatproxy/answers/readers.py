@@ -17,8 +17,8 @@ from typing import Protocol
 
 from .. import signals
 from ..errors import Refusal
+from .cursor import Cursor, Sink
 from .log import AnswerLog
-from .place import Place, Sink
 from .session import StreamSession
 
 
@@ -47,7 +47,7 @@ class Reader(Protocol):
         """Stop reading; ends a ``read`` that waits. May be called twice, and from any thread."""
 
 
-class LogReader(Place):
+class LogReader(Cursor):
     """Reads a log of this worker, from the event after number ``after``.
 
     :param on_leave: called once, by the ``close`` that ends the reading.

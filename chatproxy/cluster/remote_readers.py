@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..answers.place import Sink
+from ..answers.cursor import Sink
 from ..answers.readers import LogReader, follow
 from ..answers.session import SessionKey, StreamSession
 from ..errors import EventsGone, PeersUnavailable, Refusal

@@ -140,25 +140,23 @@ class _GreenletPool:
         error: BaseException | None = None,
     ) -> None:
         """Run a coroutine until it has to wait; called by the event loop."""
+        if not self._idle:
+            # It is begun with nothing: what it is begun with, it holds as long as it lives.
+            greenlet(self._serve, self._hub).switch()
         try:
-            free = self._idle.pop() if self._idle else greenlet(self._serve, self._hub)
-            free.switch(coroutine, poller, context, error)
+            self._idle.pop().switch(coroutine, poller, context, error)
         finally:
             error = None  # it refers to this frame
 
-    def _serve(self, *task: Any) -> None:
-        while True:
-            coroutine, poller, context, error = task
-            del task
+    def _serve(self) -> None:
+        while len(self._idle) < _MOST_IDLE:
+            self._idle.append(getcurrent())
+            coroutine, poller, context, error = self._hub.switch()
             try:
                 context.run(_advance, coroutine, poller, context, error)
             except Exception:
                 self._hub.handle_error(coroutine, *sys.exc_info())
             del coroutine, poller, context, error  # an idle greenlet keeps nothing alive
-            if len(self._idle) >= _MOST_IDLE:
-                return
-            self._idle.append(getcurrent())
-            task = self._hub.switch()
 
 
 class _Poller:

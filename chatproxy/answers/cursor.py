@@ -1,4 +1,4 @@
-"""A reader's place in a log, and whose turn it is to write to the reader's client.
+"""Cursor: a reader's position in a log, and which thread may write to the reader's client.
 
 Two threads write to a client's socket, in turn: the server's own, which reads the log and writes
 what it got; and, while that one waits in ``LogReader.read``, the producer's, which appends to the
@@ -14,7 +14,7 @@ lock is held during a write, so there are two marks:
 
 What follows from that:
 
-* A place that waits has been given everything: whatever comes is written for it, or wakes it.
+* A cursor that waits has been given everything: whatever comes is written for it, or wakes it.
 * Outside of ``LogReader.read`` there is no write under way. The server may write and close there.
 """
 
@@ -46,7 +46,7 @@ class Sink(Protocol):
         """
 
 
-class Place:
+class Cursor:
     """What a log knows of a reader. There are many, so it is small: gevent's queues take 2 KB."""
 
     __slots__ = ("_wakeup", "pulses", "seen", "sink", "waits", "writing")
