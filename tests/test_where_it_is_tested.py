@@ -1,0 +1,82 @@
+"""Where each module is tested: in the file of its own name, or in one that is named here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .support.servers import ROOT
+
+TESTS = ROOT / "tests"
+
+#: The files that test the modules that have none of their own name.
+ELSEWHERE = {
+    "__main__": "cli",
+    "answers.coroutines": "readiness",
+    "answers.cursor": "direct_write event_stream",
+    "answers.log": "answer_log",
+    "answers.producer": "endings extension",
+    "answers.question": "chat_request adding_an_upstream",
+    "answers.watchdog": "clock",
+    "app": "cli hosts tokens",
+    "cli.gunicorn_server": "cli hosts",
+    "cli.operators": "cli scopes",
+    "cli.servers": "cli hosts",
+    "cli.sessions": "cli scopes",
+    "cluster.early_stops": "session_table",
+    "cluster.local.directories": "run_dir",
+    "cluster.local.messages": "control_socket local_peers",
+    "cluster.local.peers": "local_peers",
+    "cluster.redis.client": "peers_redis",
+    "cluster.redis.keeper": "peers_redis",
+    "cluster.redis.leases": "peers_redis",
+    "cluster.redis.mailbox": "peers_redis",
+    "cluster.redis.peers": "peers_redis",
+    "cluster.retention": "session_table",
+    "cluster.rpc": "registry",
+    "gunicorn_config": "gunicorn_worker run_dir_lost",
+    "observability.families": "metrics",
+    "observability.logs": "failures endings extension",
+    "observability.shared_counters": "metrics",
+    "protocols.native": "extension adding_a_protocol",
+    "server.capabilities": "servers",
+    "server.event_loop": "readiness",
+    "server.exposure": "hosts",
+    "server.gunicorn.body": "gunicorn_worker",
+    "server.gunicorn.connections": "gunicorn_worker",
+    "server.gunicorn.worker": "gunicorn_worker",
+    "server.stalled_clients": "stalls",
+    "service": "extension registry",
+    "signals": "extension",
+    "sockets": "stalls readiness",
+    "upstreams.base": "adding_an_upstream",
+    "upstreams.chat_completions": "upstream pool",
+    "upstreams.chunks": "endings",
+    "upstreams.endpoint": "upstream",
+    "upstreams.refusals": "upstream",
+    "upstreams.transport.connection": "pool",
+    "upstreams.transport.content_coding": "response",
+    "web.native": "extension direct_write",
+    "web.page": "tokens",
+    "web.state": "extension",
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {
+        ".".join(path.relative_to(ROOT / "chatproxy").with_suffix("").parts): path
+        for path in (ROOT / "chatproxy").rglob("*.py")
+        if path.name != "__init__.py" and not {"client", "simulated"} & set(path.parts)
+    }
+    return dict(sorted(found.items()))
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_has_tests_of_its_name_or_of_those_that_are_named_here(module: str) -> None:
+    names = ELSEWHERE.get(module, module.rpartition(".")[2]).split()
+    assert [name for name in names if not (TESTS / f"test_{name}.py").exists()] == []
+
+
+def test_none_is_named_here_that_is_not_there() -> None:
+    assert ELSEWHERE.keys() <= modules().keys()
