@@ -144,6 +144,15 @@ def test_tries_come_to_an_end() -> None:
 # ---- to take ------------------------------------------------------------------------------------
 
 
+def test_only_another_worker_is_named_as_the_holder_of_a_key() -> None:
+    table = Table()
+    one, two = new_coordinator(table), new_coordinator(table)
+    assert one.holder(A) is None
+    one.take(A)
+    assert one.holder(A) is None
+    assert two.holder(A) == next(iter(table.members))
+
+
 def test_a_key_is_held_or_its_holder_is_named(told: list[tuple[str, str]]) -> None:
     table = Table()
     one, two = new_coordinator(table), new_coordinator(table)

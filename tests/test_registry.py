@@ -480,6 +480,14 @@ def table_of(registry: Registry) -> Table:
     return peers_of(registry).table
 
 
+def test_a_stop_of_another_worker_took_as_long_as_since_it_arrived() -> None:
+    one, two = new_registries(2)
+    finish_when_cancelled(one, one.claim(SessionKey("", "session_1")))
+    receipt = two.cancel(SessionKey("", "session_1"), time.monotonic() - 2.5)
+    assert receipt is not None
+    assert 2500 <= receipt.stop_ms < 2500 + PATIENCE * 1000
+
+
 def test_a_stop_that_comes_first_holds_on_every_worker() -> None:
     one, two, three = new_registries(3)
     assert one.cancel(SessionKey("ada", "session_1"), time.monotonic()) is None

@@ -278,6 +278,16 @@ def test_an_answer_is_abandoned_once_nobody_has_come_back_in_time() -> None:
     assert not session.is_abandoned(session.left_at + 11.0)
 
 
+def test_the_silence_after_a_whole_answer_begins_with_its_last_events() -> None:
+    session = session_in(Phase.WAITING)
+    session.take([b"data: 1"])
+    assert session.quiet_since is None
+    session.take([b"data: 2"], whole=True)
+    assert (since := session.quiet_since) is not None
+    session.take([], whole=True)
+    assert session.quiet_since == since
+
+
 def test_phases_outcomes_and_reasons_have_the_words_of_the_contract() -> None:
     assert [phase.value for phase in Phase] == ["connecting", "waiting", "streaming"]
     assert {outcome.value for outcome in Outcome} == {"finished", "stopped", "failed"}
