@@ -12,6 +12,7 @@ from .support.waiting import wait_for
 ENDLESS = {"rate": 100, "tokens": 1_000_000}
 
 
+@pytest.mark.slow
 def test_ended_answers_take_no_more_memory_than_they_may():
     """In a process of its own, as a worker keeps them."""
     done = subprocess.run(
