@@ -31,9 +31,10 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder() -> Iterator[Path]:
     """A folder with a short path."""
-    return tmp_path_factory.mktemp("d")
+    with tempfile.TemporaryDirectory(prefix="d-", dir="/tmp") as path:
+        yield Path(path)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ _MOST_IN_A_TURN = 32
 #: Seconds after which no further step is taken in a turn.
 _TURN_SECONDS = 0.004
 #: Greenlets that are kept for coroutines to come.
-_MOST_IDLE = 20
+MOST_IDLE_GREENLETS = 20
 
 
 class CoroutineRunner:
@@ -149,7 +149,7 @@ class _GreenletPool:
             error = None  # it refers to this frame
 
     def _serve(self) -> None:
-        while len(self._idle) < _MOST_IDLE:
+        while len(self._idle) < MOST_IDLE_GREENLETS:
             self._idle.append(getcurrent())
             coroutine, poller, context, error = self._hub.switch()
             try:
