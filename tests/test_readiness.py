@@ -6,12 +6,14 @@ Under gevent, which is not patched in here: the claims are functions that run in
 from __future__ import annotations
 
 import contextvars
+import gc
 import os
 import socket
 import ssl
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -326,6 +328,19 @@ def a_coroutine_that_waits_holds_no_greenlet() -> None:
         task.join()
 
 
+def the_greenlets_that_are_kept_end_with_their_runner() -> None:
+    runner = CoroutineRunner()
+    with pair() as (ours, theirs):
+        task = waiting(ours, Steps(ours), runner)
+        theirs.sendall(b".")
+        task.join()
+    kept = weakref.ref(task.ran_in[0])
+    assert kept() is not None
+    del runner, task
+    gc.collect()
+    assert kept() is None
+
+
 def few_greenlets_are_kept_for_the_next_coroutines() -> None:
     runner, go_on = CoroutineRunner(), threading.Event()
     with pair() as (ours, _):
@@ -555,6 +570,7 @@ CLAIMS = [
     a_coroutine_goes_on_in_the_same_turn_of_the_loop,
     the_socket_does_not_block_meanwhile_and_has_its_timeout_back,
     a_coroutine_that_waits_holds_no_greenlet,
+    the_greenlets_that_are_kept_end_with_their_runner,
     few_greenlets_are_kept_for_the_next_coroutines,
     the_watcher_is_gone_after_the_last_step,
     what_tls_has_decoded_already_is_taken,

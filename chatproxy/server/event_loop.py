@@ -54,6 +54,7 @@ import socket
 import ssl
 import sys
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -148,6 +149,10 @@ class _GreenletPool:
         finally:
             error = None  # it refers to this frame
 
+    def close(self) -> None:
+        """End those that are idle: each refers to this, and would keep all alive."""
+        self._idle.clear()
+
     def _serve(self) -> None:
         while len(self._idle) < MOST_IDLE_GREENLETS:
             self._idle.append(getcurrent())
@@ -170,6 +175,7 @@ class _Poller:
         self.process = process
         self._epoll: select.epoll = monkey.get_original("select", "epoll")()
         self.greenlets = _GreenletPool(hub)
+        weakref.finalize(self, self.greenlets.close).atexit = False
         self._waits: dict[int, _Wait] = {}
         self._watcher = hub.loop.io(self._epoll.fileno(), 1)
         #: Descriptors whose waits take a step in the next turn, readable or not; the first first.

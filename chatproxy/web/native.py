@@ -73,10 +73,14 @@ def stream() -> Response:
     key = SessionKey(owner, session_id)
     state.registry.check_claim(key)
     question = state.prepare(_read_payload(state))
-    with ExitStack() as slots:
-        slots.callback(state.server.take_thread())
+    free_thread = state.server.take_thread()
+    try:
         reader = state.service.begin(key, question, reconnect_seconds)
-        events = EventStream(reader, state.settings.heartbeat, slots.pop_all().close)
+    except BaseException:
+        free_thread()
+        raise
+    # Not by an ExitStack, as below: it takes a kilobyte of each stream.
+    events = EventStream(reader, state.settings.heartbeat, free_thread)
     with _left_if_it_fails(events):
         signals.stream_started.send(state.app, session_id=session_id, owner=owner)
         events.watch = state.watcher.watch(request.environ, events.leave)

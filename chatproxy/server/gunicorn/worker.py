@@ -113,7 +113,7 @@ class Worker(GeventWorker):
     def begin(self, timeout: float, rotation: Rotation) -> None:
         """Set up what gunicorn's worker lacks."""
         self.cfg = _Settings(self.cfg)
-        # Where each greenlet was begun costs 2 KB of every stream, and is for those who debug.
+        # To note where a greenlet was begun takes longer than to make it; it is for debugging.
         gevent.config.track_greenlet_tree = False
         most = max(1, self.worker_connections // 3)
         self.guard = Guard(timeout, self.cfg.keepalive, most)
