@@ -65,7 +65,10 @@ class Earlier(_Chatproxy):
 
     def launch(self, port: int, upstream_url: str, folder: Path) -> Launch:
         launch = super().launch(port, upstream_url, folder)
-        return Launch(launch.command, {**launch.settings, "PYTHONPATH": self._checkout})
+        python, _, _, *arguments = launch.command
+        # ``python -m`` would look here first, where it is started.
+        code = "import sys; sys.path[0] = sys.argv.pop(1); from chatproxy.cli import main; main()"
+        return Launch([python, "-c", code, str(self._checkout), *arguments], launch.settings)
 
 
 class _Nginx(Relay):

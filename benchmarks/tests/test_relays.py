@@ -6,6 +6,7 @@ looked at.
 
 import json
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -201,3 +202,14 @@ def test_every_node_package_is_pinned_by_what_is_in_it_and_none_has_an_address()
     for package in packages.values():
         assert package["integrity"].startswith("sha512-")
         assert "resolved" not in package
+
+
+def test_an_earlier_commit_is_measured_as_it_was(tmp_path):
+    """Not the code that is here, where the relays are started."""
+    package = tmp_path / "chatproxy"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "cli.py").write_text("import sys\ndef main(): print(__file__, sys.argv[1])\n")
+    started = [str(part) for part in relays.Earlier(tmp_path).launch(1, "", tmp_path).command]
+    done = subprocess.run(started, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [str(package / "cli.py"), "serve"], done.stderr
