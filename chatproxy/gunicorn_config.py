@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 from . import scopes
-from .cluster.local import directories
+from .cluster.local import directories, run_dir
 from .config import Settings
 from .errors import ConfigError
 from .server.gunicorn.rotation import Rotation
@@ -57,13 +57,18 @@ graceful_timeout = int(_settings.grace) + 10
 
 
 def on_starting(server: Any) -> None:
-    """Refuse to preload; choose the workers' run directory before there are any.
+    """Refuse to preload; choose and check the workers' run directory before there are any.
 
     Preloading would import ``requests`` and ``ssl`` before gevent patches them.
     """
     if server.cfg.preload_app:
         sys.exit("chatproxy: gunicorn's preload_app cannot be used with the gevent worker.")
     directories.of_master(os.getpid())
+    if server.cfg.uid == os.geteuid():  # else it would be made for the wrong user
+        try:
+            run_dir.check(_settings.run_dir)
+        except ConfigError as error:
+            sys.exit(f"chatproxy: {error}")
 
 
 def post_worker_init(worker: Any) -> None:

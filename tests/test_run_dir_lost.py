@@ -28,6 +28,8 @@ def servers(deepseek, logs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("r")
     settings = {"CHATPROXY_TOKENS": cluster.tokens("ada")}
     with cluster.start("gunicorn", deepseek, logs, folder, workers=3, **settings) as started:
+        for worker in started.workers:
+            worker.connect()  # when it has begun
         yield started
 
 
@@ -126,6 +128,24 @@ def test_while_it_cannot_be_had_all_say_so_and_then_it_mends_itself(servers, dee
     stop_without_a_guess(two, another)
     assert deepseek.gone(another.id)
     assert begin(two)
+
+
+def test_a_worker_that_begins_meanwhile_does_not_end_its_server(servers):
+    """gunicorn gives up if a worker can't begin, and cuts off all that runs."""
+    run_dir, (one, two, _) = servers.run_dirs[0], servers.workers
+    stream, before = begin(one), set(cluster.children(servers.proxies[0]))
+    shutil.rmtree(run_dir)
+    run_dir.touch()
+    os.kill(two.pid, signal.SIGKILL)
+    (begun,) = wait_for(lambda: set(cluster.children(servers.proxies[0])) - before)
+    newcomer = cluster.Worker(servers.proxies[0], begun)
+    refused = newcomer.start(new_id())
+    assert (refused.status, b"peers_unavailable" in refused.read()) == (503, True)
+    assert stream.read_event()
+    run_dir.unlink()
+    wait_for(lambda: ready(servers.proxies[0])[0] == 200, message="readiness")
+    wait_for(lambda: newcomer.start(new_id(), tokens=1).status == 200, message="a new answer")
+    assert one.cancel(stream.id)[0] == 200
 
 
 def test_a_worker_that_was_frozen_over_it_gives_up_what_another_has_by_then(servers, deepseek):

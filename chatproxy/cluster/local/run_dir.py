@@ -33,11 +33,28 @@ def unusable(error: Exception) -> PeersUnavailable:
     )
 
 
+#: The directories that were checked before this process was forked.
+_checked: set[str] = set()
+
+
+def check(configured: str) -> None:
+    """See that files can be made there; for a server that is about to start, before it forks.
+
+    A server whose Stop can't be right must not start. But a worker that is begun later begins
+    anyway: a worker that does not ends its server, and all that runs there. Whatever has become of
+    the directory by then, ``RunDir.path`` finds it out, and when that is over.
+
+    :raises ConfigError: if none can be made.
+    """
+    _probe(configured)
+    _checked.add(configured)
+
+
 class RunDir:
     """A run directory, made when it is first used.
 
     :param configured: its path; "" for one that is found or made, and removed in the end.
-    :raises ConfigError: if no directory can be had there.
+    :raises ConfigError: if no directory can be had there, unless that was checked (``check``).
     """
 
     def __init__(self, configured: str) -> None:
@@ -45,7 +62,8 @@ class RunDir:
         self._path: Path | None = None
         self._process: int | None = None
         self._master = 0
-        self._probe()
+        if configured not in _checked:
+            _probe(configured)
 
     @property
     def path(self) -> Path:
@@ -70,26 +88,6 @@ class RunDir:
         if _is_gunicorn():
             return directories.first_private(directories.of_master(self._master))
         return directories.of_process()
-
-    def _probe(self) -> None:
-        """See that files can be made there: a server whose Stop can't be right must not start."""
-        where = self._configured or "the temporary directory"
-        try:
-            if self._configured:
-                directories.make_private(Path(where))
-            else:
-                where = str(directories.base())
-                directories.check_base()
-            probe = Path(tempfile.mkdtemp(prefix=".chatproxy-try-", dir=where))
-            try:
-                (probe / "file").write_bytes(b"\0" * 4096)
-            finally:
-                shutil.rmtree(probe)
-        except OSError as error:
-            reason = error.strerror or error
-            raise ConfigError(
-                f"CHATPROXY_RUN_DIR: no files can be made in {where} ({reason})."
-            ) from None
 
     @contextmanager
     def locked(self) -> Iterator[Path]:
@@ -137,6 +135,26 @@ class RunDir:
             else:
                 shutil.rmtree(self._path)
         self._path = None
+
+
+def _probe(configured: str) -> None:
+    where = configured or "the temporary directory"
+    try:
+        if configured:
+            directories.make_private(Path(where))
+        else:
+            where = str(directories.base())
+            directories.check_base()
+        probe = Path(tempfile.mkdtemp(prefix=".chatproxy-try-", dir=where))
+        try:
+            (probe / "file").write_bytes(b"\0" * 4096)
+        finally:
+            shutil.rmtree(probe)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(
+            f"CHATPROXY_RUN_DIR: no files can be made in {where} ({reason})."
+        ) from None
 
 
 def _is_gunicorn() -> bool:
