@@ -278,7 +278,10 @@ class Settings:
         "new streams while Redis is unreachable: refuse, or run",
     )
     cors_origins: tuple[str, ...] = _option(
-        "CHATPROXY_CORS_ORIGINS", _origins, (), "comma-separated other origins whose pages may call"
+        "CHATPROXY_CORS_ORIGINS",
+        _origins,
+        (),
+        "comma-separated other origins whose pages may use this server",
     )
     hosts: tuple[str, ...] = _option(
         "CHATPROXY_HOSTS",

@@ -48,7 +48,7 @@ class Refusal(ChatProxyError):
     :param code: one word for programs; the class's own if left out.
     :param retry_after: seconds after which another try makes sense, for ``Retry-After``.
     :param should_retry: whether a client may send the request again by itself; the class's own if
-        left out, and if that leaves it open, by the status: those of ``PASSING`` pass.
+        left out. If that is None too, it may if the status is one of ``PASSING``.
     """
 
     status: int = 400

@@ -103,8 +103,8 @@ class ChatProxy:
         settings.require_key()
         if settings.tokens and self.owner is None:
             raise ConfigError(
-                "CHATPROXY_TOKENS is for the standalone server; an application of your own says "
-                "who may come in by ChatProxy(owner=...)."
+                "CHATPROXY_TOKENS is for the standalone server; in an application of your own, use "
+                "ChatProxy(owner=...) to say who makes a request."
             )
         for name in unknown_names({*os.environ, *app.config}):
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)

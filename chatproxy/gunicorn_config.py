@@ -85,12 +85,12 @@ def post_worker_init(worker: Any) -> None:
         worker.wsgi = direct_write.lending(worker.wsgi)
     else:
         worker.log.warning(
-            "chatproxy: this version of gunicorn is unknown; events are written through it, slower."
+            "chatproxy: this gunicorn version is not known; events go through it, which is slower."
         )
     if not adopt(worker, _settings.body_timeout, _rotation):
         worker.log.warning(
-            "chatproxy: this is no gevent worker of a known gunicorn; a client that sends without "
-            "pause can hold up the others."
+            "chatproxy: this is not the gevent worker of a known gunicorn version; a client that "
+            "sends without pause can hold up the others."
         )
     for app in scopes.applications():  # other workers may ask before the first request comes
         app.extensions["chatproxy"].attend()

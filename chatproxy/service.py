@@ -51,8 +51,8 @@ from .errors import (
 from .protocols import native
 from .upstreams.base import Upstream
 
-#: Seconds without a question, beyond those in which a client may take nothing, after which a
-#: reader on another worker has gone.
+#: A reader on another worker has gone if it has not asked for this many seconds longer than
+#: ``CHATPROXY_READER_TIMEOUT``.
 _PATIENCE = 5.0
 #: How many readers may come back, however few answers may run.
 _FEWEST_READERS = 64
@@ -119,7 +119,7 @@ class AnswerService:
             self._spawn(produce(session, call, partial(self._end, session, call)))
         except BaseException:
             session.transcript = None  # the application has not heard of this answer
-            self._end(session, None, Outcome.FAILED, None)
+            self._end(session, None, Outcome.FAILED, _not_begun())
             raise
         return reader
 
@@ -235,8 +235,12 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | N
     session.log.end(blocks, None if session.events else session.refusal)
 
 
+def _not_begun() -> Refusal:
+    return Refusal("The answer could not begin.", status=500, code=UpstreamError.code)
+
+
 def _not_found() -> SessionNotFound:
-    return SessionNotFound("Nothing that can be read has this session id.")
+    return SessionNotFound("No answer that can be read has this session id.")
 
 
 def _too_high() -> InvalidRequest:

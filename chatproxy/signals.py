@@ -15,8 +15,8 @@ The others serve this package's own ``logs`` and ``metrics``. Those of a stream 
   upstream.
 * ``cancel_requested``: ``session_id``.
 * ``cancel_answered``: ``result`` ("stopped", "not_found" or "unavailable"), ``by`` ("self", or
-  "peer" if another worker was asked), ``seconds`` (from the arrival of the Stop to the close of
-  the upstream; None if nothing was stopped).
+  "peer" if this worker did not know the id), ``seconds`` (from the arrival of the Stop to the
+  close of the upstream; None if nothing was stopped).
 * ``peer_asked``: ``operation`` ("take" or "ask"), ``result`` ("ok" or "unavailable").
 * ``cancel_forgotten``: an early cancel made room for others before its time.
 * ``request_unfinished``: a request was not waited for any longer: ``part`` ("head" or "body", what
@@ -24,10 +24,14 @@ The others serve this package's own ``logs`` and ``metrics``. Those of a stream 
   others). The sender is None if that was not in an application.
 """
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from blinker import NamedSignal, Namespace
+
+logger = logging.getLogger("chatproxy")
 
 
 class _Inner(NamedSignal):
@@ -39,9 +43,13 @@ class _Inner(NamedSignal):
     def send(
         self, sender: Any = None, /, *, _async_wrapper: object = None, **sent: Any
     ) -> list[tuple[Callable[..., Any], Any]]:
-        """Call the receivers."""
+        """Call the receivers. One that fails is logged, and stands in nobody's way."""
         for receiver in self.receivers_for(sender):
-            receiver(sender, **sent)
+            try:
+                receiver(sender, **sent)
+            except Exception:
+                with suppress(Exception):  # it may be the log that fails
+                    logger.exception("A receiver of %s failed", self.name)
         return []
 
 

@@ -8,11 +8,13 @@ import json
 import socket
 import threading
 import time
+from unittest import mock
 
 import pytest
 import requests
 
 import chatproxy.observability.logs  # noqa: F401 - it listens from then on
+from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.question import Question
 from chatproxy.answers.readers import LogReader
 from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey
@@ -23,6 +25,7 @@ from chatproxy.errors import Aborted
 from chatproxy.upstreams.chunks import ChunkReader
 
 from .support.servers import chat, events, mute_listener, new_id
+from .support.sessions import new_session
 from .support.table import TablePeers, service_of
 from .support.waiting import wait_for
 
@@ -445,6 +448,26 @@ def test_a_reader_that_lags_behind_a_whole_answer_loses_nothing():
     assert [each["id"] for each in events(received)] == ["1", "2", "3", "4"]
     assert events(received)[-1]["data"] == "[DONE]"
     assert session.outcome is Outcome.FINISHED
+
+
+def test_whoever_reads_the_last_event_and_leaves_has_had_a_whole_answer():
+    """Also in a thread that reads it before the producer goes on."""
+    session = new_session()
+    session.enter(Phase.WAITING)
+    seen = []
+    with mock.patch.object(AnswerLog, "append", side_effect=lambda _: seen.append(session.whole)):
+        session.take([b"data: {}"], whole=True)
+    assert seen == [True]
+
+
+def test_an_answer_that_could_not_begin_gives_its_id_back():
+    registry = Registry(Settings(), object(), TablePeers())
+    service = service_of(registry, Pieces(HI))
+    no_more = mock.patch("threading.Thread.start", side_effect=RuntimeError)
+    with no_more, pytest.raises(RuntimeError):
+        service.begin(KEY_OF_IT, Question(b"{}"), 0.0)
+    assert registry.all() == []
+    registry.check_claim(KEY_OF_IT)
 
 
 def test_an_answer_whose_id_was_lost_says_so_and_is_not_called_aborted_by_its_client(caplog):

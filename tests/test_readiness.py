@@ -343,15 +343,46 @@ def the_greenlets_that_are_kept_end_with_their_runner() -> None:
 
 def few_greenlets_are_kept_for_the_next_coroutines() -> None:
     runner, go_on = CoroutineRunner(), threading.Event()
-    with pair() as (ours, _):
-        tasks = [Task(ours, lambda: not go_on.wait(PATIENCE), runner) for _ in range(100)]
+
+    def step() -> bool:
+        return not go_on.is_set() and go_on.wait(PATIENCE)  # and once that is set, wait in the loop
+
+    with ExitStack() as stack:
+        pairs = [stack.enter_context(pair()) for _ in range(100)]
+        tasks = [Task(ours, step, runner) for ours, _ in pairs]
         wait_for(lambda: all(task.ran_in for task in tasks))
         go_on.set()
+        greenlets = {task.ran_in[0] for task in tasks}
+        assert len(greenlets) == 100
+        wait_for(lambda: 0 < sum(not each.dead for each in greenlets) <= 20)
+        for _, theirs in pairs:
+            theirs.sendall(b".")
         for task in tasks:
             task.join()
-    greenlets = {task.ran_in[0] for task in tasks}
-    assert len(greenlets) == 100
-    wait_for(lambda: 0 < sum(not each.dead for each in greenlets) <= 20)
+
+
+def a_greenlet_in_which_a_coroutine_has_ended_is_not_kept() -> None:
+    """The application may have left a timer there, or values of its own."""
+    with pair() as (ours, theirs):
+        task = waiting(ours, Steps(ours))
+        theirs.sendall(b".")
+        task.join()
+        wait_for(lambda: bool(task.ran_in[1].dead))
+
+
+def what_is_raised_in_a_kept_greenlet_is_in_no_coroutines_way() -> None:
+    import gevent
+
+    runner = CoroutineRunner()
+    with pair() as (ours, theirs), pair() as (another, others_peer):
+        first = waiting(ours, Steps(ours), runner)
+        hub = gevent.get_hub()
+        hub.loop.run_callback(first.ran_in[0].throw, gevent.GreenletExit)
+        wait_for(lambda: bool(first.ran_in[0].dead))
+        second = waiting(another, Steps(another), runner)
+        for task, peer in ((first, theirs), (second, others_peer)):
+            peer.sendall(b".")
+            task.join()
 
 
 def the_watcher_is_gone_after_the_last_step() -> None:
@@ -572,6 +603,8 @@ CLAIMS = [
     a_coroutine_that_waits_holds_no_greenlet,
     the_greenlets_that_are_kept_end_with_their_runner,
     few_greenlets_are_kept_for_the_next_coroutines,
+    a_greenlet_in_which_a_coroutine_has_ended_is_not_kept,
+    what_is_raised_in_a_kept_greenlet_is_in_no_coroutines_way,
     the_watcher_is_gone_after_the_last_step,
     what_tls_has_decoded_already_is_taken,
     what_tls_within_tls_has_decoded_already_is_taken,

@@ -533,6 +533,41 @@ def test_the_end_of_the_body_is_not_waited_for_without_end(
     assert peer.result(PATIENCE).sees_the_end()
 
 
+def test_the_connection_is_let_go_of_whatever_comes_of_its_last_read(
+    connect: Connect,
+    deepseek: DeepSeek,
+    aside: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise MemoryError
+
+    call = connect(deepseek.url).call(Question(BODY), new_session())
+    peer = aside.submit(fall_silent_after_done, deepseek)
+    assert run(whole(call))
+    monkeypatch.setattr(call_module, "wait_for_read", fail)
+    with pytest.raises(MemoryError):
+        call.close()
+    assert peer.result(PATIENCE).sees_the_end()
+
+
+def end_too_early(deepseek: DeepSeek) -> None:
+    peer = begin_and_fall_silent(deepseek)
+    peer.send(b"0\r\n\r\n")
+
+
+def test_an_error_is_not_its_own_cause(
+    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
+) -> None:
+    """Else the garbage collector alone could free it, and the whole answer with it."""
+    call = connect(deepseek.url).call(Question(BODY), new_session())
+    aside.submit(end_too_early, deepseek)
+    with pytest.raises(UpstreamError, match="before the answer was complete") as caught:
+        run(whole(call))
+    call.close()
+    assert caught.value.__cause__ is not caught.value
+
+
 # --- the pool
 
 

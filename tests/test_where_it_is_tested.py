@@ -48,7 +48,6 @@ ELSEWHERE = {
     "server.gunicorn.worker": "gunicorn_worker",
     "server.stalled_clients": "stalls",
     "service": "extension registry",
-    "signals": "extension",
     "sockets": "stalls readiness",
     "upstreams.base": "adding_an_upstream",
     "upstreams.chat_completions": "upstream pool",

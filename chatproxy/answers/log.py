@@ -250,8 +250,8 @@ class AnswerLog:
     def _give(self, data: bytes) -> list[tuple[Cursor, Sink]]:
         """Give what has just come to the readers that wait; they have had all before it.
 
-        :returns: the cursors and sinks to which it is to be written. Readers without a sink are
-            woken to read by themselves; so are all of them if it is much, or the end.
+        :returns: the cursors and sinks to write it to. Readers without a sink are woken to read by
+            themselves; so are all readers if it is more than ``_WRITE_BYTES``, or the end.
         """
         given = []
         for cursor in self._cursors:

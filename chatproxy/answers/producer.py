@@ -79,9 +79,9 @@ def produce(session: StreamSession, call: Call, end: End) -> Coroutine[None]:
     except UpstreamError as error:
         refusal = copy.copy(error)  # without its frames, which hold everything there is of the call
     except Exception:
-        logger.exception("An answer failed by an error of the server")
+        logger.exception("An answer failed because of an error in the server")
         refusal = Refusal(
-            "The answer failed by an error of the server.",
+            "The answer failed because of an error in the server.",
             status=500,
             code=UpstreamError.code,
             should_retry=False,

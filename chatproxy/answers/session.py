@@ -162,6 +162,9 @@ class StreamSession:
         :param whole: whether the answer is whole with them.
         """
         now = time.monotonic()
+        if whole and (events or not self.whole):
+            self.quiet_since = now
+        self.whole = whole  # before anybody can read the events, and leave
         if events:
             self.last_event_at = now
             if self.first_event_at is None:
@@ -172,9 +175,6 @@ class StreamSession:
             self.log.append(events)
             if self.transcript is not None:
                 self.transcript.add(events)
-        if whole and (events or not self.whole):
-            self.quiet_since = now
-        self.whole = whole
 
     def conclude(self) -> None:
         """End every wait of a whole answer, so that it ends now. Never blocks."""

@@ -1,4 +1,4 @@
-"""The watchdog: one thread for all timers of an answer: silence, deadline, readers who left.
+"""The watchdog: one thread for the timers of all answers: silence, deadline, readers who left.
 
 It cancels as a Stop does, so no other part needs a timer of its own. It looks at every live session
 now and then, wherever that waits (for a name, a connection, an event, a reader):
@@ -79,7 +79,10 @@ class Watchdog:
             except Exception:  # the others need the watchdog too
                 logger.exception("An answer that took too long could not be stopped")
         for sweep in self._sweeps:
-            sweep()
+            try:
+                sweep()
+            except Exception:
+                logger.exception("What is kept for a while only could not be looked at")
         return self._period
 
     def check(self, session: StreamSession, now: float) -> None:

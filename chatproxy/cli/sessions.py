@@ -23,7 +23,7 @@ _RUN_DIR = click.option(
 @click.command()
 @_RUN_DIR
 def sessions(run_dir: str) -> None:
-    """List the answers of this host's servers that run, or can be read again."""
+    """List the answers on this host that are running, or can be read again."""
     with _explained():
         found = operators.sessions(run_dir)
     several = len({each["application"] for each in found}) > 1
@@ -39,7 +39,7 @@ def sessions(run_dir: str) -> None:
 @click.command()
 @click.argument("session_id")
 @click.option("--owner", default=None, help="Whose session it is, if several owners use that id.")
-@click.option("--application", default=None, help="Of which application, if several use that id.")
+@click.option("--application", default=None, help="Its application, if several use that id.")
 @_RUN_DIR
 def cancel(session_id: str, owner: str | None, application: str | None, run_dir: str) -> None:
     """Stop an answer of this host's servers, and print the receipt."""

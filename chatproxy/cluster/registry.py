@@ -20,9 +20,9 @@ or a leader. A holder may also say that the id stands for nothing. Then it has t
 moment ago, or is about to free it, or has failed to; the lease is tried again until the time is
 over (``PeersUnavailable``).
 
-When the answer ends, ``end`` retains it under its lease, so that it can be read and its id is not
-used twice, and ``release`` gives the slot back. An answer that was refused before its first event
-gives its id back as well. ``sweep`` frees the ids that are reserved no longer.
+When the answer ends, ``discard`` retains it under its lease, so that it can be read and its id is
+not used twice, and ``release`` gives the slot back. An answer that was refused before its first
+event gives its id back as well. ``sweep`` frees the ids that are no longer reserved.
 
 Invariants
 ==========

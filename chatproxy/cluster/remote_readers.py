@@ -4,10 +4,10 @@ A ``RemoteReader`` is on the client's worker. It asks the worker that has the an
 next, again and again, and says with each request what it has got so far. So whatever is lost on the
 way is asked for again, and sent again.
 
-``RemoteReaders`` is on the answer's worker, and keeps a reader of the log for each of them. A
-remote reader has gone if no request has come for longer than its client may take nothing, plus a
-little: its worker does not ask meanwhile. It has gone much sooner if its worker has ended. Until
-then it counts as a reader of the session, as one of this worker's own does.
+``RemoteReaders`` is on the answer's worker, and keeps a reader of the log for each of them. That
+reader is closed if no request has come for somewhat longer than ``CHATPROXY_READER_TIMEOUT`` (the
+other worker does not ask while it writes to its client), and much sooner if the other worker has
+ended. Until then it counts as a reader of the session, as one of this worker's own does.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Signals in; log lines and metrics out. What happens is counted and logged nowhere else."""
+"""Signals in; log lines and metrics out. Only here are answers counted, and their ends logged."""

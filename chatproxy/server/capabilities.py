@@ -48,7 +48,7 @@ _PATCHED_LATE = (
     "first, and do not preload the application."
 )
 _APART = (
-    "If this server has several processes, a Stop finds no answers of the others: set "
+    "If this server has several processes, a Stop does not find another one's answers: set "
     "CHATPROXY_RUN_DIR to a directory that they share."
 )
 _HIDES_CLIENTS = (

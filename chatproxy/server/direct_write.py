@@ -26,8 +26,8 @@ What holds at all times:
 * Two write to the socket in turn, never at once. The log sees to that (``answers.log``).
 * What was left of one write leaves before anything else does.
 * ``write`` never blocks. That the client has gone is found by ``flush``, in the server's thread.
-* A socket is lent only if it does not block, has no TLS, and the server neither counts nor frames
-  the body in a way that is not known here. ``fits`` tries whether gunicorn is as known.
+* A socket is lent only if it does not block and has no TLS, and the body has no Content-Length.
+  ``fits`` checks that gunicorn frames and counts a body as this module expects.
 """
 
 from __future__ import annotations

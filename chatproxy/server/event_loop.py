@@ -100,11 +100,12 @@ def _advance(
     poller: _Poller,
     context: contextvars.Context,
     error: BaseException | None = None,
-) -> None:
+) -> bool:
     """Run a coroutine in this greenlet until it has to wait, and leave the wait to the loop.
 
     :param context: the present context, in which the coroutine is to go on afterwards.
     :param error: raised in the coroutine.
+    :returns: whether it waits; False if it has ended.
     """
     try:
         while True:
@@ -113,12 +114,12 @@ def _advance(
             try:
                 if wait.goes_on():
                     wait.start()
-                    return
+                    return True
             except BaseException as raised:
                 error = raised
             wait.unblock()
     except StopIteration:
-        pass
+        return False
     finally:
         error = None  # it refers to this frame
 
@@ -126,12 +127,15 @@ def _advance(
 class _GreenletPool:
     """Greenlets in which coroutines go on, one at a time in each.
 
-    They are kept, because a new one costs two system calls and some page faults for its frames.
+    They are kept, because a new one costs two system calls and some page faults for its frames. One
+    in which a coroutine has ended is not: the application may have run there, and left a timer that
+    would go off in another answer, or values of its own.
     """
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
         self._idle: list[greenlet] = []
+        self._closed = False
 
     def run(
         self,
@@ -141,6 +145,8 @@ class _GreenletPool:
         error: BaseException | None = None,
     ) -> None:
         """Run a coroutine until it has to wait; called by the event loop."""
+        while self._idle and self._idle[-1].dead:  # something was raised in it
+            self._idle.pop()
         if not self._idle:
             # It is begun with nothing: what it is begun with, it holds as long as it lives.
             greenlet(self._serve, self._hub).switch()
@@ -151,15 +157,18 @@ class _GreenletPool:
 
     def close(self) -> None:
         """End those that are idle: each refers to this, and would keep all alive."""
+        self._closed = True
         self._idle.clear()
 
     def _serve(self) -> None:
-        while len(self._idle) < MOST_IDLE_GREENLETS:
+        waits = True
+        while waits and not self._closed and len(self._idle) < MOST_IDLE_GREENLETS:
             self._idle.append(getcurrent())
             coroutine, poller, context, error = self._hub.switch()
             try:
-                context.run(_advance, coroutine, poller, context, error)
+                waits = context.run(_advance, coroutine, poller, context, error)
             except Exception:
+                waits = False
                 self._hub.handle_error(coroutine, *sys.exc_info())
             del coroutine, poller, context, error  # an idle greenlet keeps nothing alive
 

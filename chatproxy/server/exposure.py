@@ -13,7 +13,7 @@ _ANYBODY = (
 )
 _ANY_HOST = (
     "This server answers to any host name: list its own in CHATPROXY_HOSTS, so that a stranger's "
-    "page can't reach it by another."
+    "page can't reach it by another name."
 )
 _PLAIN_KEY = (
     "The key goes to DEEPSEEK_BASE_URL over plain HTTP, and others can read it there: use https://."

@@ -123,7 +123,10 @@ class ChatCompletionCall:
         except (*_TRANSPORT_ERRORS, UpstreamError) as error:
             concluded = chunks.seems_whole and self._session.concluded
             if self._exchange.aborted or not (chunks.whole or concluded):
-                raise self._failure(error) from error
+                failure = self._failure(error)
+                if failure is error:  # as its own cause it could be freed by the collector alone
+                    raise
+                raise failure from error
             if not chunks.whole:
                 self._take_end()
             ended = True
@@ -133,12 +136,14 @@ class ChatCompletionCall:
 
     def close(self) -> None:
         """Close the connection, or give it back to the pool if the answer was read to its end."""
-        if self._chunks.done and self._body is not None and not self._exchange.aborted:
-            _rest_of(self._body, _TAIL_SECONDS)
-        self._exchange.close()
-        if self._raw is not None:
-            self._raw.release_conn()  # the pool decides; see transport.connection
-            self._raw.close()
+        try:
+            if self._chunks.done and self._body is not None and not self._exchange.aborted:
+                _rest_of(self._body, _TAIL_SECONDS)
+        finally:
+            self._exchange.close()
+            if self._raw is not None:
+                self._raw.release_conn()  # the pool decides; see transport.connection
+                self._raw.close()
 
     def _take(self, piece: bytes) -> bool:
         """Take the next bytes; return whether more is to come, and has room."""

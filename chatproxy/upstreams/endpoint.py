@@ -92,7 +92,7 @@ class Endpoint:
         self._session = _Session(AbortableAdapter(dialer, tls, pool_maxsize=KEPT_CONNECTIONS))
 
     def prepare(self, body: bytes) -> requests.PreparedRequest:
-        """The request for one answer, made of one that was prepared before: that takes longer."""
+        """The request for one answer: a copy of a prepared one, as preparing takes longer."""
         request = requests.PreparedRequest()
         request.method, request.url = self._template.method, self._template.url
         request.headers = self._template.headers.copy()

@@ -55,7 +55,7 @@ class State:
             return ""
         owner = self.owner()
         if not owner:
-            raise Unauthorized("This request needs somebody who is logged in.")
+            raise Unauthorized("You must be logged in to make this request.")
         return str(owner)
 
     def prepare(self, payload: Payload) -> Question:

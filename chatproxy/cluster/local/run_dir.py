@@ -40,9 +40,9 @@ _checked: set[str] = set()
 def check(configured: str) -> None:
     """See that files can be made there; for a server that is about to start, before it forks.
 
-    A server whose Stop can't be right must not start. But a worker that is begun later begins
-    anyway: a worker that does not ends its server, and all that runs there. Whatever has become of
-    the directory by then, ``RunDir.path`` finds it out, and when that is over.
+    A server that could answer a Stop wrongly must not start. But a worker that is started later
+    starts in any case, because a worker that fails to start ends the whole server. If the directory
+    can't be used by then, ``RunDir.path`` raises until it can.
 
     :raises ConfigError: if none can be made.
     """
@@ -115,14 +115,16 @@ class RunDir:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None  # the last worker has just removed it
+        held = False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(path, descriptor):
-                return path, descriptor
+            held = _is_still(path, descriptor)
         except BlockingIOError:
             pass
-        os.close(descriptor)
-        return None
+        finally:
+            if not held:
+                os.close(descriptor)
+        return (path, descriptor) if held else None
 
     def leave(self) -> None:
         """Remove the directory, if it was not named and the last of its workers has left."""

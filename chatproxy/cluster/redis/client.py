@@ -166,7 +166,7 @@ class RedisClient:
         # Any other failure to pop is one of all operations, and reported by them.
         if isinstance(error, ResponseError) and not self._pop_refused:
             self._pop_refused = True
-            logger.warning("The other workers cannot be heard (%s)", self._text_of(error))
+            logger.warning("Requests from other workers cannot be read (%s)", self._text_of(error))
 
     def _text_of(self, error: Exception) -> str:
         # What follows " : " describes each Sentinel at length.

@@ -293,13 +293,9 @@ class LeaseKeeper:
         try:
             self._on_lost(key)
         except Exception:
-            logger.exception("A key that another worker holds could not be given up")
+            logger.exception("A session whose lease another worker has could not be given up")
 
 
 def shutting_down() -> PeersUnavailable:
     """The error to raise once this worker has left its peers."""
     return PeersUnavailable("The server is shutting down; try again.", retry_after=1)
-
-
-def _worker_of(token: str) -> str:
-    return token.rpartition("/")[0]

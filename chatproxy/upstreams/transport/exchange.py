@@ -6,10 +6,10 @@ whether the upstream can have got it, and what to tell the operators if the step
 
 How the connection is shut down changes once. TLS takes the descriptor away from the socket that it
 is given, and gives out a socket of its own only after its handshake. So from the moment that a
-connection is made until the request is sent, the exchange has a duplicate of the descriptor. That
-reaches the connection under any layer, and nobody else can close it and so have its number used
-again. From then on it has the outermost socket, which knows when it is closed, and a stream does
-not need two descriptors.
+connection is made until the request can be sent on it, the exchange has a duplicate of the
+descriptor. Shutting that down reaches the connection under any layer, and nobody else can close
+the duplicate, so its number can't become another socket's. From then on the exchange has the
+outermost socket, which knows when it is closed: a stream does not need two descriptors.
 
 ``connection`` finds the exchange in ``current_exchange``, as urllib3 has no argument to pass it on.
 """

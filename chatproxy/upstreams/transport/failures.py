@@ -39,7 +39,7 @@ def unanswered(error: BaseException, exchange: Exchange) -> UpstreamError:
 def broken_off(error: BaseException) -> UpstreamError:
     """The error for a response that had begun."""
     failure = UpstreamError("The connection to DeepSeek broke off.")
-    failure.reason = f"amid the answer: {words_of(error)}"
+    failure.reason = f"during the answer: {words_of(error)}"
     return failure
 
 

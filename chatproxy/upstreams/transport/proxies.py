@@ -50,7 +50,9 @@ class SocksDialer(Dialer):
         )
         for value in filter(None, (self._user, self._password)):
             if not value.isascii() or len(value) > _LONGEST_CREDENTIAL:
-                raise ConfigError("The user and password of a SOCKS proxy must be short ASCII.")
+                raise ConfigError(
+                    "The user and password of a SOCKS proxy must be short ASCII (255 at most)."
+                )
 
     def dial(
         self, exchange: Exchange, host: str, port: int, timeout: float | None
