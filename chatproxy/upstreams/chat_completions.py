@@ -123,10 +123,9 @@ class ChatCompletionCall:
         except (*_TRANSPORT_ERRORS, UpstreamError) as error:
             concluded = chunks.seems_whole and self._session.concluded
             if self._exchange.aborted or not (chunks.whole or concluded):
-                failure = self._failure(error)
-                if failure is error:  # as its own cause it could be freed by the collector alone
-                    raise
-                raise failure from error
+                if isinstance(error, UpstreamError) and not self._exchange.aborted:
+                    raise  # not from itself, nor by a name that this frame would keep
+                raise self._failure(error) from error
             if not chunks.whole:
                 self._take_end()
             ended = True
@@ -239,9 +238,7 @@ class ChatCompletionCall:
 
     def _failure(self, error: Exception) -> Exception:
         """What is raised for an error of the transport amid an answer."""
-        if self._exchange.aborted:
-            return Aborted()
-        return error if isinstance(error, UpstreamError) else self._told(failures.broken_off(error))
+        return Aborted() if self._exchange.aborted else self._told(failures.broken_off(error))
 
     def _told(self, error: UpstreamError) -> UpstreamError:
         """This error, with a reason that may be logged."""
