@@ -98,8 +98,8 @@ def is_alone(scope: str) -> bool:
 
 
 def applications() -> list[Any]:
-    """The living applications of this process."""
-    return list(_scopes.values())
+    """The living applications of this process that have been set up."""
+    return [app for app in list(_scopes.values()) if "chatproxy" in app.extensions]
 
 
 def _enter(app: Any, scope: str) -> bool:

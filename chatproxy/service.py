@@ -150,7 +150,11 @@ class AnswerService:
             raise _not_found()
         ask = partial(self._coordinator.ask, holder)
         reader = RemoteReader(ask, self._coordinator.name, key, after)
-        state, data = reader.begin()
+        try:
+            state, data = reader.begin()
+        except PeersUnavailable:
+            reader.close()  # the other worker may have begun to keep a reader
+            raise
         if state is PeerState.OVER and not data:
             return None
         if state is PeerState.GONE:

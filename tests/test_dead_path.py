@@ -72,7 +72,7 @@ def test_a_dead_connection_in_the_pool_is_dropped_there(
     connect: Connect, network: Elsewhere, far: DeepSeek
 ) -> None:
     """So the next question finds out at once that it must connect."""
-    upstream = connect(far.url, connect_timeout=0.2, tries=1)
+    upstream = connect(far.url, connect_timeout=2.0, tries=1)
     first = Calling(upstream)
     peer = far.accept()
     peer.answer()

@@ -316,10 +316,10 @@ def test_what_the_proxy_says_is_told_to_operators_and_tried_again(
 def test_a_proxy_that_says_nothing_is_given_up_after_the_connect_timeout(
     connect: Connect, proxied: Socks
 ) -> None:
-    error = Calling(connect(FAR, connect_timeout=0.05, tries=1)).join()
+    error = Calling(connect(FAR, connect_timeout=0.3, tries=1)).join()
     assert isinstance(error, UpstreamError)
     assert error.reason == (
-        f"proxy {proxied.address}: timed out after 0.05 s (try 1 of 1, /chat/completions)"
+        f"proxy {proxied.address}: timed out after 0.3 s (try 1 of 1, /chat/completions)"
     )
 
 

@@ -334,3 +334,14 @@ def test_what_is_known_of_applications_keeps_none_alive():
     name = scope_of(make("short-lived"))
     gc.collect()
     assert name not in [scope_of(app) for app in scopes.applications()]
+
+
+def test_an_application_that_could_not_be_set_up_is_none_of_the_process(monkeypatch):
+    """A worker looks after those that there are, and must not fail for it."""
+    monkeypatch.setattr("chatproxy.extension.find_spec", lambda _name: None)
+    app = Flask("without redis")
+    app.config["CHATPROXY_PEERS"] = "redis://127.0.0.1:1/0"
+    app.config["DEEPSEEK_BASE_URL"] = "http://127.0.0.1:1"
+    with pytest.raises(ConfigError):
+        ChatProxy(app)
+    assert app not in scopes.applications()

@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from chatproxy.answers.drain import Drain
+from chatproxy.errors import PeersUnavailable
 from chatproxy.server.shutdown import Shutdown
 
 from .support.servers import Proxy, chat, events, new_id
@@ -134,6 +135,21 @@ def listen(told, *, others=(), is_ready=lambda: False, grace=0.1, error=None):
 
 def test_a_worker_that_is_alone_drains_before_the_server_hears_of_the_signal(told):
     _kept = listen(told)
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait_for(lambda: "server" in told)
+    assert told == ["drain", "server"]
+
+
+def test_a_worker_that_cannot_ask_the_others_drains_all_the_same(told):
+    """As when the run directory can't be had: else all that runs is cut off."""
+
+    def fail(*_):
+        raise PeersUnavailable("The run directory cannot be used.")
+
+    shutdown = Shutdown(
+        ToldDrain(told, None), others=fail, is_another_ready=fail, close=[], grace=0.1
+    )
+    shutdown.listen()
     os.kill(os.getpid(), signal.SIGTERM)
     wait_for(lambda: "server" in told)
     assert told == ["drain", "server"]

@@ -225,7 +225,10 @@ class RemoteReader:
         if not self._closed.is_set():
             self._closed.set()
             if not self._over:
-                threading.Thread(target=self._leave, name="chatproxy-leave", daemon=True).start()
+                with suppress(RuntimeError):  # no more threads; the other worker notices by itself
+                    threading.Thread(
+                        target=self._leave, name="chatproxy-leave", daemon=True
+                    ).start()
 
     def _try_on(self, seconds: float) -> None:
         try:

@@ -142,8 +142,8 @@ class BodyTimer:
             return
         arrival = Arrival(client.fileno())
         self._arrivals.begin(arrival, "body", self._seconds)
-        self._start()
         try:
+            self._start()
             yield
         finally:
             self._arrivals.finish(arrival)

@@ -21,6 +21,7 @@ import signal
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -62,6 +63,7 @@ class ServerCapabilities:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._lock = threading.Lock()
         self._process: int | None = None
         #: The threads that streams may take; None if the server does not bound them.
         self._threads: SlotPool | None = None
@@ -70,11 +72,14 @@ class ServerCapabilities:
         """Look at the server, once in each process, and warn of what can't work."""
         if self._process == os.getpid():
             return
-        self._process = os.getpid()
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            threads = threads_of(environ)
+            self._threads = SlotPool(threads - 1) if threads else None
+            self._process = os.getpid()
         for sentence in shortcomings(environ, self._settings):
             logger.warning(sentence + _SEE)
-        threads = threads_of(environ)
-        self._threads = SlotPool(threads - 1) if threads else None
         if threads and threads <= self._settings.max_sessions:
             logger.warning(_FEW_THREADS + _SEE, threads, threads - 1)
 

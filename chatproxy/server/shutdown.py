@@ -47,11 +47,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any
 
 from ..answers.drain import Drain
+from ..errors import PeersUnavailable
 
 #: Seconds between two questions whether another worker is ready.
 _ASKING_SECONDS = 0.3
@@ -129,19 +131,21 @@ class Shutdown:
 
     def _is_replaced(self) -> bool:
         """Whether another worker already accepts what comes."""
-        if not self._others():
-            return False
-        # If the whole server is told to stop, the others need a moment to hear of it too.
-        time.sleep(_ASKING_SECONDS)
-        return self._is_another_ready()
+        with suppress(PeersUnavailable):
+            if self._others():
+                # If the whole server is told to stop, the others need a moment to hear of it too.
+                time.sleep(_ASKING_SECONDS)
+                return self._is_another_ready()
+        return False
 
     def _hand_over(self, call_server: Callable[[], Any], end: float) -> None:
         """Call the server's handler as soon as another worker accepts what comes."""
         while time.monotonic() < end:
             time.sleep(_ASKING_SECONDS)
-            if self._is_another_ready():
-                call_server()
-                return
+            with suppress(PeersUnavailable):
+                if self._is_another_ready():
+                    call_server()
+                    return
 
     def _close_all(self) -> None:
         for close in self._close:

@@ -19,6 +19,7 @@ of a descriptor tells that it is another socket now.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -79,18 +80,19 @@ class _Flow:
             self._state, self._since = state, now
         return self._since
 
-    def shut(self) -> None:
-        """Shut the socket down, unless the server has closed it."""
+    def shut(self) -> bool:
+        """Shut the socket down, unless the server has closed it; False if it can't be done now."""
         try:
             ours = os.dup(self._descriptor)  # this one can't become another socket
-        except OSError:
-            return
+        except OSError as error:
+            return error.errno == errno.EBADF
         with suppress(OSError), plain_socket(ours) as plain:
             if os.fstat(ours).st_ino == self._inode:
                 # The close discards what was not taken, so that the system need not hold it.
                 plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 plain.shutdown(socket.SHUT_RDWR)
         os.close(ours)
+        return True
 
 
 class StalledClients:
@@ -135,6 +137,4 @@ class StalledClients:
     def _shut_if_stalled(self, flow: _Flow) -> bool:
         now = time.monotonic()
         is_stalled = now - flow.stalled_since(now) >= self._timeout
-        if is_stalled:
-            flow.shut()
-        return is_stalled
+        return is_stalled and flow.shut()

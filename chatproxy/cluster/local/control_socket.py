@@ -165,12 +165,16 @@ class ControlSocket:
         return False
 
     def others(self) -> list[str]:
-        """The names of the application's other workers, some of which may have ended."""
-        with suppress(OSError):
+        """The names of the application's other workers, some of which may have ended.
+
+        :raises PeersUnavailable: if the run directory can't be read.
+        """
+        try:
             found = os.listdir(self._run_dir.path)
-            ours = (each for each in found if each.startswith(self._prefix))
-            return [each for each in ours if each.endswith(SUFFIX) and each != self._name]
-        return []
+        except OSError as error:
+            raise unusable(error) from None
+        ours = (each for each in found if each.startswith(self._prefix))
+        return [each for each in ours if each.endswith(SUFFIX) and each != self._name]
 
     def is_me(self, name: str) -> bool:
         """Whether a name is this worker's, if it has one yet."""

@@ -128,7 +128,11 @@ class RedisPeers:
                 )
                 keeper = LeaseKeeper(self._redis, self._store, self.name, self._lease, self._lose)
                 mailbox.open()
-                keeper.open()
+                try:
+                    keeper.open()
+                except BaseException:  # no more threads, say; two mailboxes would share one list
+                    mailbox.close()
+                    raise
                 self._keeper, self._mailbox = keeper, mailbox
             return self._keeper, self._mailbox
 
