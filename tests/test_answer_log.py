@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -18,10 +16,9 @@ from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.readers import LogReader
 from chatproxy.errors import EventsGone, Refusal
 
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import MOMENT, PATIENCE, Background, wait_for
 
 #: Long enough to catch what does not block. What blocks passes however slow the machine is.
-MOMENT = 0.03
 #: Longer than any test waits for a thread: a reader that is not woken fails its test.
 LONG = 6 * PATIENCE
 ROOMY = 1 << 20
@@ -56,29 +53,6 @@ def held(log: AnswerLog) -> bytes:
     ready = read_all(reader, 0) if log.ended else b"".join(iter(partial(reader.read, 0), b""))
     reader.close()
     return ready
-
-
-class Background(threading.Thread):
-    """Calls a function in a thread of its own; ``result`` waits for what it returns."""
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        super().__init__(daemon=True)
-        self._function = function
-        self._results: list[T] = []
-        self.start()
-
-    def run(self) -> None:
-        self._results.append(self._function())
-
-    def still_runs(self) -> bool:
-        self.join(MOMENT)
-        return self.is_alive()
-
-    def result(self) -> T:
-        self.join(PATIENCE)
-        assert not self.is_alive()
-        (result,) = self._results
-        return result
 
 
 def reading(reader: LogReader) -> Background:

@@ -38,10 +38,9 @@ from chatproxy.web import native
 from chatproxy.web.event_stream import EventStream
 
 from .support.servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import PATIENCE, Background, wait_for
 
 #: Long enough to catch what does not wait. What waits passes however slow the machine is.
-MOMENT = 0.03
 #: Longer than any test waits for a thread.
 LONG = 6 * PATIENCE
 #: More than a socket takes at once in these tests.
@@ -83,29 +82,6 @@ def is_empty(sock: socket.socket) -> bool:
         sock.settimeout(PATIENCE)
 
 
-class Aside(threading.Thread):
-    """Calls a function in a thread of its own; ``result`` waits for what it returns."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        super().__init__(daemon=True)
-        self._function = function
-        self._results: list[Any] = []
-        self.start()
-
-    def run(self) -> None:
-        self._results.append(self._function())
-
-    def still_runs(self) -> bool:
-        self.join(MOMENT)
-        return self.is_alive()
-
-    def result(self) -> Any:
-        self.join(PATIENCE)
-        assert not self.is_alive()
-        (result,) = self._results
-        return result
-
-
 # --- writing
 
 
@@ -131,7 +107,7 @@ def test_what_the_socket_does_not_take_is_kept_for_the_flush() -> None:
     with pair() as (ours, theirs):
         writer = DirectWriter(response_on(ours))
         assert not writer.write(LARGE)
-        flushing = Aside(writer.flush)
+        flushing = Background(writer.flush)
         framed = b"%X\r\n%b\r\n" % (len(LARGE), LARGE)
         assert receive(theirs, len(framed)) == framed
         flushing.result()
@@ -164,7 +140,7 @@ def test_what_the_server_writes_comes_after_what_was_left() -> None:
     with pair() as (ours, theirs):
         writer = DirectWriter(response_on(ours))
         assert not writer.write(LARGE)
-        writing = Aside(lambda: writer.sendall(b"0\r\n\r\n"))
+        writing = Background(lambda: writer.sendall(b"0\r\n\r\n"))
         expected = framed(LARGE) + b"0\r\n\r\n"
         assert receive(theirs, len(expected)) == expected
         writing.result()
@@ -174,7 +150,7 @@ def test_what_the_server_writes_comes_after_what_was_left() -> None:
 def test_the_server_waits_where_the_socket_is_full_and_is_told_where_it_is_broken() -> None:
     with pair() as (ours, theirs):
         writer = DirectWriter(response_on(ours))
-        writing = Aside(lambda: writer.sendall(LARGE))
+        writing = Background(lambda: writer.sendall(LARGE))
         assert receive(theirs, len(LARGE)) == LARGE
         writing.result()
         theirs.close()
@@ -227,7 +203,7 @@ class Server:
         self.reader.lend(self._writer)
         #: What came to the server itself.
         self.items: list[bytes] = []
-        self.serving = Aside(self._serve)
+        self.serving = Background(self._serve)
 
     def _serve(self) -> None:
         while (item := self.reader.read(self._timeout)) is not None:
@@ -326,7 +302,7 @@ def test_the_reader_is_told_where_the_client_has_gone() -> None:
             with pytest.raises(BrokenPipeError):
                 reader.read(LONG)
 
-        reading = Aside(read)
+        reading = Background(read)
         wait_for(lambda: reader.waits)
         theirs.close()
         log.append([b"data: a"])
@@ -365,7 +341,7 @@ def test_nothing_is_lost_or_doubled_or_out_of_order(
     with pair() as (ours, theirs):
         log = AnswerLog(limit)
         server = Server(log, ours, heartbeat)
-        client = Aside(lambda: read_body(theirs, pace))
+        client = Background(lambda: read_body(theirs, pace))
         expected = []
         for sizes in appends:
             if sizes is None:
@@ -429,14 +405,14 @@ class SlowSink:
 
 
 @contextlib.contextmanager
-def slow_write(timeout: float) -> Iterator[tuple[AnswerLog, LogReader, SlowSink, Aside]]:
+def slow_write(timeout: float) -> Iterator[tuple[AnswerLog, LogReader, SlowSink, Background]]:
     """An event is being written for a reader whose thread waits for so many seconds."""
     log, sink = AnswerLog(ROOMY), SlowSink()
     reader = LogReader(log)
     reader.lend(sink)
-    reading = Aside(lambda: reader.read(timeout))
+    reading = Background(lambda: reader.read(timeout))
     wait_for(lambda: reader.waits)
-    appending = Aside(lambda: log.append([b"data: a"]))
+    appending = Background(lambda: log.append([b"data: a"]))
     assert sink.begun.wait(PATIENCE)
     yield log, reader, sink, reading
     sink.may_end.set()
@@ -511,7 +487,7 @@ def test_two_never_write_at_once_and_nothing_is_lost_between_them() -> None:
                 sink.write(item)
                 sink.flush()
 
-    serving = Aside(serve)
+    serving = Background(serve)
     blocks = [b"data: %d" % number for number in range(2000)]
     for block in blocks:
         log.append([block])

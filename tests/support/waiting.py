@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 #: Seconds that a test waits for what should come at once. What never comes costs as long.
 PATIENCE = 20.0
+#: Seconds for which what must not end is seen to go on.
+MOMENT = 0.03
 
 
 def wait_for(
@@ -29,6 +31,29 @@ def in_a_thread(function: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     return thread
+
+
+class Background(threading.Thread, Generic[T]):
+    """Calls a function in a thread of its own; ``result`` waits for what it returns."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        super().__init__(daemon=True)
+        self._function = function
+        self._results: list[T] = []
+        self.start()
+
+    def run(self) -> None:
+        self._results.append(self._function())
+
+    def still_runs(self) -> bool:
+        self.join(MOMENT)
+        return self.is_alive()
+
+    def result(self) -> T:
+        self.join(PATIENCE)
+        assert not self.is_alive()
+        (result,) = self._results
+        return result
 
 
 class HandClock:
