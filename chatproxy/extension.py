@@ -151,14 +151,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
     unknown = {"state": PeerState.UNKNOWN}
     peers.serve(_weakly(dispatcher.dispatch, unknown), _weakly(registry.lose, None))
     control_socket.serve(dispatcher.dispatch)
-    shutdown = Shutdown(
-        registry.drain,
-        others=control_socket.others,
-        is_another_ready=partial(control_socket.is_anyone, PeerState.READY),
-        close=(registry.close, control_socket.close),
-        grace=settings.grace,
-    )
-    presence = _Presence(shutdown, peers, control_socket)
+    presence = _Presence(registry, peers, control_socket, settings.grace)
     state = State(
         app=app,
         settings=settings,
@@ -182,11 +175,19 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
 class _Presence:
     """This worker among the others, and for the signals of its process."""
 
-    def __init__(self, shutdown: Shutdown, peers: Peers, control_socket: ControlSocket) -> None:
-        self._shutdown = shutdown
+    def __init__(
+        self, registry: Registry, peers: Peers, control_socket: ControlSocket, grace: float
+    ) -> None:
         self._peers = peers
         self._control_socket = control_socket
-        shutdown.listen()
+        self._shutdown = Shutdown(
+            registry.drain,
+            others=control_socket.others,
+            is_another_ready=partial(control_socket.is_anyone, PeerState.READY),
+            close=(registry.close, control_socket.close),
+            grace=grace,
+        )
+        self._shutdown.listen()
 
     def attend(self) -> None:
         """Be there for the other workers and for signals, from the first request on."""

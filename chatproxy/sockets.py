@@ -10,6 +10,10 @@ import _socket
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
+
+#: An address to connect to, as ``socket.getaddrinfo`` has it.
+Address = tuple[Any, ...]
 
 
 @contextmanager

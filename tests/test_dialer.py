@@ -16,8 +16,9 @@ import pytest
 
 from chatproxy.answers.abort import AbortHandle
 from chatproxy.errors import Aborted
+from chatproxy.sockets import Address
 from chatproxy.upstreams.transport import dialer as dialer_module
-from chatproxy.upstreams.transport.dialer import DEAD_AFTER, Address, Dialer, interleaved
+from chatproxy.upstreams.transport.dialer import DEAD_AFTER, Dialer, interleaved
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
 from .support.another import Another

@@ -23,7 +23,6 @@ import ipaddress
 import queue
 import socket
 import threading
-import typing
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,12 +33,11 @@ from gevent import monkey
 from gevent.resolver.thread import Resolver as ThreadResolver
 
 from ..answers.abort import AbortHandle
+from ..sockets import Address
 
 #: How many look-ups run at once.
 PLACES = 64
 
-#: As ``socket.getaddrinfo`` has them.
-Address = tuple[typing.Any, ...]
 _Answer = list[Address] | OSError
 
 

@@ -23,10 +23,10 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from ...answers.abort import AbortHandle
-from ...sockets import shut
+from ...sockets import Address, shut
 from .exchange import Exchange, Step, Unreachable
 
 #: Seconds between two attempts (RFC 8305, section 8, recommends this).
@@ -37,10 +37,6 @@ WINNER_SECONDS = 600.0
 DEAD_AFTER = 30
 #: Seconds of silence before the first keep-alive probe, and between two of them.
 PROBE_AFTER, PROBE_EVERY = 15, 5
-
-
-#: As ``socket.getaddrinfo`` has them.
-Address = tuple[Any, ...]
 
 
 class Resolver(Protocol):
