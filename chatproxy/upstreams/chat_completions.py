@@ -141,7 +141,6 @@ class ChatCompletionCall:
         finally:
             self._exchange.close()
             if self._raw is not None:
-                self._raw.release_conn()  # the pool decides; see transport.connection
                 self._raw.close()
 
     def _take(self, piece: bytes) -> bool:
