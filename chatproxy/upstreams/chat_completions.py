@@ -209,6 +209,8 @@ class ChatCompletionCall:
             said = self._said()
             self.close()
             raise self._no_stream(said)
+        if self._body is not None:
+            del self._body.headers  # the stream may last for long
 
     def _no_stream(self, said: bytes) -> UpstreamError:
         """The error for a body with the status 200 that is no event stream.
