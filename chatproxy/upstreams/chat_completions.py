@@ -87,8 +87,8 @@ class ChatCompletionCall:
         self._flag = session.flag
         self._chunks = chunks
         self._exchange = Exchange(on_sent=lambda: session.enter(Phase.WAITING))
-        #: The answer as urllib3 has it. That of requests has the request too, which may be large,
-        #: and is not kept.
+        #: What there is to read: ``_body``, or what a mock of requests has made. The response of
+        #: requests is not kept: it has the request too, which may be large.
         self._raw: Any = None
         #: The body of the answer, if it can be read straight from the socket.
         self._body: Response | None = None
