@@ -387,6 +387,21 @@ def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSe
     assert fields["accept-encoding"] == "identity"
 
 
+@pytest.mark.parametrize(
+    ("base_url", "host"),
+    [
+        ("https://api.deepseek.com", "api.deepseek.com"),
+        ("https://Api.DeepSeek.com:443/beta", "api.deepseek.com"),
+        ("http://deepseek.example:443", "deepseek.example:443"),
+        ("http://[::1]:8000/v1", "[::1]:8000"),
+    ],
+)
+def test_the_host_is_named_with_its_port_if_that_is_unusual(
+    connect: Connect, base_url: str, host: str
+) -> None:
+    assert connect(base_url).prepare(b"{}").headers["Host"] == host
+
+
 def test_without_a_key_no_authorization_is_sent(deepseek: DeepSeek) -> None:
     with contextlib.closing(
         ChatCompletions(Settings(base_url=deepseek.url), ThreadedResolver())
