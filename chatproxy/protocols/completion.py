@@ -123,7 +123,7 @@ class CompletionEncoder:
         return self._choices[index]
 
     def _stopped(self, stopped: dict[str, Any]) -> bytes:
-        self._fields.propose("id", stopped["sessionId"])
+        self._fields.propose("id", stopped["sessionId"] or "")
         self._fields.replace({"chatproxy": {"stopped": stopped}})
         for index in self._expected:
             self._choice(index).propose("finish_reason", "cancelled")

@@ -110,7 +110,7 @@ class ChunkEncoder:
         latest = next((each for each in chunks if isinstance(each, dict) and "choices" in each), {})
         usage = latest.get("usage")
         return {
-            "id": stopped["sessionId"],
+            "id": stopped["sessionId"] or "",
             "object": "chat.completion.chunk",
             "created": self._created,
             "model": self._model,
