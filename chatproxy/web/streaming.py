@@ -38,6 +38,9 @@ STREAM_HEADERS = {
 }
 
 
+_SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
+
+
 @dataclass(frozen=True)
 class Form:
     """How a protocol's responses look.
@@ -90,6 +93,16 @@ def _forget(error: BaseException | None) -> None:
 def _refuse_large_body(form: Form, _error: RequestEntityTooLarge) -> Response:
     limit = current_state().settings.max_body_bytes
     return form.refuse(BodyTooLarge(f"The body is larger than {limit} bytes."))
+
+
+def refuse_http(form: Form, error: HTTPException) -> Response:
+    """The response to what Flask or the application refuses: a sentence, and its name as code."""
+    status = error.code or 500
+    sentence = _SENTENCES.get(status) or error.description or f"{error.name}."
+    refusal = Refusal(sentence, status=status, code=error.name.lower().replace(" ", "_"))
+    response = form.refuse(refusal)
+    response.headers.update({k: v for k, v in error.get_headers() if k != "Content-Type"})
+    return response
 
 
 def reconnect_seconds(state: State) -> float:
