@@ -176,10 +176,10 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
 
 def _prefix(value: Any) -> str:
-    prefix = str(value).strip().rstrip("/")
-    if prefix and not _PREFIX.fullmatch(prefix):
+    prefix = str(value).strip()
+    if prefix and not _PREFIX.fullmatch(prefix.rstrip("/")):
         raise ValueError("must be a path such as /v1, or empty")
-    return prefix
+    return prefix.rstrip("/")
 
 
 def _option(

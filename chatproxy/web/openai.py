@@ -44,6 +44,7 @@ def complete() -> Response:
     key = SessionKey(state.establish_owner(), _session_id())
     seconds = streaming.reconnect_seconds(state) if key.id else 0.0
     state.registry.check_claim(key)
+    streaming.require_json()
     payload = chat_request.parse(streaming.read_body(state))
     name = chat_request.model_of(payload) or state.settings.model
     about = (name, int(time.time()), chat_request.choices_of(payload))

@@ -112,6 +112,19 @@ def reconnect_seconds(state: State) -> float:
     )
 
 
+def require_json() -> None:
+    """See that a page of another origin can't have sent the present request without being asked.
+
+    A form, and a script that is not allowed (CORS), can send some types, and not this one (Fetch,
+    2.2.2). For requests that need no header of their own.
+
+    :raises InvalidRequest: if it is no JSON by its ``Content-Type``.
+    """
+    if not request.is_json:
+        sentence = "The Content-Type must be application/json."
+        raise InvalidRequest(sentence, status=415, code="not_json")
+
+
 def read_body(state: State) -> bytes:
     """The body of the present request.
 
