@@ -58,6 +58,7 @@ ELSEWHERE = {
     "upstreams.transport.connection": "pool",
     "upstreams.transport.content_coding": "response",
     "web.native": "extension direct_write",
+    "web.openai": "openai_routes",
     "web.page": "tokens",
     "web.state": "extension",
     "web.streaming": "extension direct_write adding_a_protocol",

@@ -42,6 +42,7 @@ _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DOCUMENT = msgspec.json.Decoder(msgspec.Raw)
 _MESSAGES = msgspec.json.Decoder(list[_Message])
 _NAME = msgspec.json.Decoder(Annotated[str, msgspec.Meta(min_length=1)])
+_SWITCH = msgspec.json.Decoder(bool | None)
 _COUNT = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=1)])
 
 _FIELDS = dict[_Name, msgspec.Raw]
@@ -201,6 +202,26 @@ def choices_of(payload: Payload) -> int:
     except msgspec.DecodeError:
         return 1
     return count
+
+
+def model_of(payload: Payload) -> str:
+    """The model that the client names; "" if it names none, or not by a name."""
+    try:
+        name: str = _NAME.decode(_text_of(payload.get("model")))
+    except msgspec.DecodeError:
+        return ""
+    return name
+
+
+def is_streamed(payload: Payload) -> bool:
+    """Whether the client wants a stream, as OpenAI's API has it: no, if ``stream`` is left out.
+
+    :raises InvalidRequest: if it does not say yes or no.
+    """
+    try:
+        return bool(_SWITCH.decode(_text_of(payload.get("stream"))))
+    except msgspec.DecodeError:
+        raise InvalidRequest("'stream' must be true or false.") from None
 
 
 def _text_of(value: object) -> bytes:

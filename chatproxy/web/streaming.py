@@ -38,6 +38,9 @@ STREAM_HEADERS = {
 }
 
 
+_SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
+
+
 @dataclass(frozen=True)
 class Form:
     """How a protocol's responses look.
@@ -92,11 +95,34 @@ def _refuse_large_body(form: Form, _error: RequestEntityTooLarge) -> Response:
     return form.refuse(BodyTooLarge(f"The body is larger than {limit} bytes."))
 
 
+def refuse_http(form: Form, error: HTTPException) -> Response:
+    """The response to what Flask or the application refuses: a sentence, and its name as code."""
+    status = error.code or 500
+    sentence = _SENTENCES.get(status) or error.description or f"{error.name}."
+    refusal = Refusal(sentence, status=status, code=error.name.lower().replace(" ", "_"))
+    response = form.refuse(refusal)
+    response.headers.update({k: v for k, v in error.get_headers() if k != "Content-Type"})
+    return response
+
+
 def reconnect_seconds(state: State) -> float:
     """How long the present request lets its answer go on without a reader."""
     return check_reconnect_seconds(
         request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
     )
+
+
+def require_json() -> None:
+    """See that a page of another origin can't have sent the present request without being asked.
+
+    A form, and a script that is not allowed (CORS), can send some types, and not this one (Fetch,
+    2.2.2). For requests that need no header of their own.
+
+    :raises InvalidRequest: if it is no JSON by its ``Content-Type``.
+    """
+    if not request.is_json:
+        sentence = "The Content-Type must be application/json."
+        raise InvalidRequest(sentence, status=415, code="not_json")
 
 
 def read_body(state: State) -> bytes:
