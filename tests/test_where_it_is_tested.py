@@ -41,6 +41,7 @@ ELSEWHERE = {
     "observability.shared_counters": "metrics",
     "protocols.base": "adding_a_protocol",
     "protocols.native": "extension adding_a_protocol",
+    "protocols.surrogates": "chat_request ui_messages",
     "server.capabilities": "servers",
     "server.event_loop": "readiness",
     "server.exposure": "hosts",
