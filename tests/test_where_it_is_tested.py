@@ -58,6 +58,7 @@ ELSEWHERE = {
     "upstreams.refusals": "upstream",
     "upstreams.transport.connection": "pool",
     "upstreams.transport.content_coding": "response",
+    "web.ai_sdk": "ai_sdk_routes",
     "web.native": "extension direct_write",
     "web.openai": "openai_routes",
     "web.page": "tokens",
