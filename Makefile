@@ -16,6 +16,7 @@ JOBS ?= 4
 
 BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client
+AI_SDK := tests/clients/ai_sdk
 FLOORS := $(CURDIR)/.venv/floors
 NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
 
@@ -51,7 +52,7 @@ types: .venv/dev .venv/client
 quick-tests: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 
-tests: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc .venv/ip
+tests: .venv/dev .venv/client .venv/ai-sdk .venv/browser .venv/nginx .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tests-of-page: .venv/client
@@ -91,7 +92,7 @@ shape: .venv/runtime
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
-	rm -rf $(CLIENT)/node_modules
+	rm -rf $(CLIENT)/node_modules $(AI_SDK)/node_modules
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
@@ -108,6 +109,10 @@ clean:
 
 .venv/client: .venv/dev $(CLIENT)/package-lock.json
 	$(NPM) ci --silent --no-audit --no-fund
+	touch $@
+
+.venv/ai-sdk: .venv/dev $(AI_SDK)/package-lock.json
+	PATH="$(BIN):$$PATH" npm --prefix $(AI_SDK) ci --silent --no-audit --no-fund
 	touch $@
 
 .venv/browser: .venv/bin/pip
