@@ -34,16 +34,20 @@ def in_a_thread(function: Callable[[], object]) -> threading.Thread:
 
 
 class Background(threading.Thread, Generic[T]):
-    """Calls a function in a thread of its own; ``result`` waits for what it returns."""
+    """Calls a function in a thread of its own; ``result`` waits for what it returns or raises."""
 
     def __init__(self, function: Callable[[], T]) -> None:
         super().__init__(daemon=True)
         self._function = function
         self._results: list[T] = []
+        self._error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
-        self._results.append(self._function())
+        try:
+            self._results.append(self._function())
+        except BaseException as error:
+            self._error = error
 
     def still_runs(self) -> bool:
         self.join(MOMENT)
@@ -52,8 +56,14 @@ class Background(threading.Thread, Generic[T]):
     def result(self) -> T:
         self.join(PATIENCE)
         assert not self.is_alive()
-        (result,) = self._results
-        return result
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+
+def at_once(*functions: Callable[[], T]) -> list[T]:
+    """What the functions return, each called in a thread of its own."""
+    return [thread.result() for thread in [Background(function) for function in functions]]
 
 
 class HandClock:
