@@ -204,7 +204,7 @@ def _tell(app: Flask, session: StreamSession) -> None:
         with app.app_context():
             signals.stream_ended.send(
                 app,
-                session_id=session.id,
+                session_id=session.id or None,
                 owner=session.owner,
                 outcome=session.outcome and session.outcome.value,
                 reason=session.reason and session.reason.value,

@@ -103,13 +103,20 @@ class AnswerService:
             lambda: registry.idle and not self.remote_readers,
         )
 
-    def begin(self, key: SessionKey, question: Question, reconnect_seconds: float) -> Reader:
+    def begin(
+        self,
+        key: SessionKey,
+        question: Question,
+        reconnect_seconds: float,
+        chat: SessionKey | None = None,
+    ) -> Reader:
         """Claim the id and have the answer made; return a reader of it.
 
         :param reconnect_seconds: see ``StreamSession``.
+        :param chat: see ``StreamSession``.
         :raises Refusal: if the id can't be had.
         """
-        session = self._registry.claim(key, reconnect_seconds)
+        session = self._registry.claim(key, reconnect_seconds, chat)
         try:
             self._watchdog.start()
             reader = follow(session, 0, self._sender)
@@ -165,10 +172,18 @@ class AnswerService:
             raise _not_found()
         return reader
 
-    def cancel(self, key: SessionKey, arrived: float, client: str = "") -> Receipt | None:
+    def cancel(
+        self,
+        key: SessionKey,
+        arrived: float,
+        client: str = "",
+        *,
+        remember: bool = True,
+        only: str | None = None,
+    ) -> Receipt | None:
         """Stop an answer, as ``Registry.cancel`` does."""
         try:
-            return self._registry.cancel(key, arrived, client)
+            return self._registry.cancel(key, arrived, client, remember=remember, only=only)
         finally:
             self._watchdog.start()
 

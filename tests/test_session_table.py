@@ -434,7 +434,7 @@ TestAnyOrder.settings = settings(
 )
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=()), max_size=8), unique=True))
+@given(st.lists(st.text(st.characters(exclude_categories=()), min_size=1, max_size=8), unique=True))
 def test_names_of_any_kind_are_told_apart(names: list[str]) -> None:
     table = SessionTable(RETAIN, 1 << 20, 1 << 20, HandClock())
     for name in names[::2]:

@@ -39,6 +39,7 @@ ELSEWHERE = {
     "observability.families": "metrics",
     "observability.logs": "failures endings extension",
     "observability.shared_counters": "metrics",
+    "protocols.base": "adding_a_protocol",
     "protocols.native": "extension adding_a_protocol",
     "server.capabilities": "servers",
     "server.event_loop": "readiness",
@@ -59,6 +60,7 @@ ELSEWHERE = {
     "web.native": "extension direct_write",
     "web.page": "tokens",
     "web.state": "extension",
+    "web.streaming": "extension direct_write adding_a_protocol",
 }
 
 
