@@ -312,7 +312,7 @@ def test_310_connections_that_send_no_more_than_a_part_shut_nobody_out(start_pro
     begun = time.monotonic()
     assert stop_seconds(server) < LONGEST_STOP
     assert time.monotonic() - begun < 5
-    assert server.state()["descriptors"] < 300
+    assert server.resources()["descriptors"] < 300
     running.received = b""
     running.read_until(b"data:")  # the one that is answered did not make room
 

@@ -18,11 +18,15 @@ MOMENT = 0.03
 def wait_for(
     condition: Callable[[], T], seconds: float = PATIENCE, message: str = "the condition"
 ) -> T:
-    """Call ``condition`` until it returns something true, and return that."""
-    end = time.monotonic() + seconds
+    """Call ``condition`` until it returns something true, and return that.
+
+    It may cost a request to a server, so the pauses grow with the time that has passed.
+    """
+    begun = time.monotonic()
     while not (result := condition()):
-        assert time.monotonic() < end, f"{message} did not come true within {seconds} s"
-        time.sleep(0.01)
+        waited = time.monotonic() - begun
+        assert waited < seconds, f"{message} did not come true within {seconds} s"
+        time.sleep(min(max(0.005, waited / 10), 0.1))
     return result
 
 
