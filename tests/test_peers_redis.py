@@ -585,8 +585,8 @@ def test_garbage_in_the_inbox_does_no_harm(server, start, scope, caplog):
 
 
 def test_more_questions_than_can_be_answered_are_dropped(server, start, scope, monkeypatch):
-    monkeypatch.setattr("chatproxy.cluster.redis.mailbox._MOST_WORKING", 3)
-    monkeypatch.setattr("chatproxy.cluster.redis.mailbox._MOST_WAITING", 5)
+    monkeypatch.setattr("chatproxy.cluster.redis.mailbox.MOST_WORKING", 3)
+    monkeypatch.setattr("chatproxy.cluster.redis.mailbox.MOST_WAITING", 5)
     threads, asked, over = Counter(), [], threading.Event()
 
     def answer(message):
