@@ -19,7 +19,13 @@ export { createView, type View } from "./attention.js";
 export type { AnswerError } from "./errors.js";
 export { listRunning } from "./list-running.js";
 export type { ConnectionOptions } from "./locks.js";
-export { resumeStream, type ReadingOptions, type Resume, type ResumeOptions } from "./resume.js";
+export {
+  resumeFor,
+  resumeStream,
+  type ReadingOptions,
+  type Resume,
+  type ResumeOptions,
+} from "./resume.js";
 export type { ServerOptions } from "./server.js";
 export { createSessionId } from "./session-id.js";
 export { stopChat, type Receipt, type StopOptions, type StopState } from "./stop.js";

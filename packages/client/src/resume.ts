@@ -32,9 +32,26 @@ export interface Resume {
   /**
    * Seconds for which the server lets an answer go on without a reader (`CHATPROXY_ON_DISCONNECT`;
    * 0: not at all). If given, an answer that nobody looks at gives its connection back when it may;
-   * see `attention.ts`.
+   * see `createView`.
    */
   reconnectSeconds?: number | undefined;
+}
+
+/** Seconds for which an answer that has ended can still be read. */
+const RETAIN_SECONDS = 60;
+/** Seconds to try to learn how an answer ended that the server stops without a reader. */
+const STOPPED_SECONDS = 20;
+/** Three heartbeats of the server. */
+const SILENCE_MS = 45_000;
+
+/**
+ * How to read on, for a server that lets an answer go on for so many seconds without a reader
+ * (`CHATPROXY_ON_DISCONNECT`; 0: not at all).
+ */
+export function resumeFor(reconnectSeconds: number): Resume {
+  return reconnectSeconds > 0
+    ? { reconnectSeconds, seconds: reconnectSeconds + RETAIN_SECONDS, silenceMs: SILENCE_MS }
+    : { reconnectSeconds, seconds: STOPPED_SECONDS };
 }
 
 export interface ReadingOptions extends ConnectionOptions, ListenOptions {

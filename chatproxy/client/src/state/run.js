@@ -6,17 +6,11 @@
  */
 
 import { createFlusher } from "../lib/frame-flusher.js";
-import { resumeStream, stopChat, streamChat } from "../lib/llm-api.jsx";
+import { resumeFor, resumeStream, stopChat, streamChat } from "../lib/llm-api.jsx";
 
-/** Seconds for which an answer that has ended can still be read. */
-const RETAIN_SECONDS = 60;
 /** Milliseconds for which a question may be on its way, and between looking for it. */
 const EARLY_MS = 5000;
 const EARLY_PAUSE_MS = 500;
-/** Seconds to try to learn how an answer ended that the server stops without a reader. */
-const STOPPED_SECONDS = 20;
-/** Three heartbeats of the server. */
-const SILENCE_MS = 45_000;
 const UNAUTHORIZED = 401;
 
 /**
@@ -98,7 +92,7 @@ function run(read, sessionId, listeners, { headers = {}, reconnectSeconds = 0, v
 
   async function stream() {
     const { signal } = closing;
-    const resume = patience(reconnectSeconds);
+    const resume = resumeFor(reconnectSeconds);
     const end = await read({ sessionId, headers, signal, resume, view, ...gathered.listeners });
     if (live) {
       live = false;
@@ -142,18 +136,6 @@ export async function pressStop(sessionId, { onStopState, onUnauthorized }, opti
   if (stop.state === "refused" && stop.status === UNAUTHORIZED) {
     onUnauthorized?.();
   }
-}
-
-/**
- * If the server stops an answer without a reader, a connection that is only silent must not be given
- * up.
- * @param {number} reconnectSeconds
- * @returns {import("../lib/llm-api.jsx").Resume}
- */
-function patience(reconnectSeconds) {
-  return reconnectSeconds > 0
-    ? { reconnectSeconds, seconds: reconnectSeconds + RETAIN_SECONDS, silenceMs: SILENCE_MS }
-    : { reconnectSeconds, seconds: STOPPED_SECONDS };
 }
 
 const NOTHING = { text: "", reasoning: "", lastEvent: 0, status: null };
