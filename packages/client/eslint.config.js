@@ -18,7 +18,7 @@ export default defineConfig([
       "object-shorthand": "error",
       "prefer-template": "error",
       complexity: ["error", 12],
-      "@typescript-eslint/no-non-null-assertion": "off",
+      "@typescript-eslint/no-unused-vars": ["error", { ignoreRestSiblings: true }],
     },
   },
   {

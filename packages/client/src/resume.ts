@@ -151,7 +151,7 @@ export async function readOn(
 }
 
 /** When to try again, and for how long. */
-function createPatience(seconds: number) {
+export function createPatience(seconds: number) {
   let tries = 0;
   let until = Date.now() + seconds * 1000;
   return {
