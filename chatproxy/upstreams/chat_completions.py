@@ -54,7 +54,7 @@ _ERROR_SECONDS = 2.0
 #: How long the close waits for the end of the body after ``[DONE]``, all told, in seconds.
 _TAIL_SECONDS = 0.5
 _RETRIED_STATUSES = frozenset({429, 503})
-_TRANSPORT_ERRORS = (
+TRANSPORT_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
@@ -108,7 +108,7 @@ class ChatCompletionCall:
         """Send the request, again if need be, until an answer begins; see ``Call``."""
         try:
             self._open()
-        except _TRANSPORT_ERRORS as error:
+        except TRANSPORT_ERRORS as error:
             raise self._failure(error) from error
 
     def receive(self) -> Coroutine[bool]:
@@ -120,7 +120,7 @@ class ChatCompletionCall:
                 self._take_end()
         except Aborted:
             raise
-        except (*_TRANSPORT_ERRORS, UpstreamError) as error:
+        except (*TRANSPORT_ERRORS, UpstreamError) as error:
             concluded = chunks.seems_whole and self._session.concluded
             if self._exchange.aborted or not (chunks.whole or concluded):
                 if isinstance(error, UpstreamError) and not self._exchange.aborted:
@@ -188,7 +188,7 @@ class ChatCompletionCall:
         self._exchange.begin()
         try:
             response = self._endpoint.send(request)
-        except (*_TRANSPORT_ERRORS, Aborted) as error:
+        except (*TRANSPORT_ERRORS, Aborted) as error:
             failure = self._told(failures.unanswered(error, self._exchange))
             self._exchange.close()
             if self._exchange.aborted:
@@ -310,7 +310,7 @@ def _rest_of(body: Response, seconds: float) -> bytes:
             time.sleep(A_TURN)
         except NOTHING_YET:
             wait_for_read(body.socket, left)
-        except _TRANSPORT_ERRORS:
+        except TRANSPORT_ERRORS:
             break
     return rest
 

@@ -64,6 +64,7 @@ class Endpoint:
     """
 
     def __init__(self, settings: Settings, resolver: Resolver) -> None:
+        self.base_url = settings.base_url
         self.url = f"{settings.base_url}/chat/completions"
         self.path = urlsplit(self.url).path
         #: How often one question is sent at the most.
@@ -101,6 +102,18 @@ class Endpoint:
         request.headers = self._template.headers.copy()
         request.headers["Content-Length"] = str(len(body))
         request.body = body
+        return request
+
+    def prepare_get(self, path: str) -> requests.PreparedRequest:
+        """The request for a document of the upstream.
+
+        :param path: below the base URL.
+        """
+        request = self.prepare(b"")
+        request.method, request.url, request.body = "GET", f"{self.base_url}{path}", None
+        request.headers["Accept"] = "application/json"
+        for name in ("Content-Type", "Content-Length"):
+            del request.headers[name]
         return request
 
     def send(self, request: requests.PreparedRequest) -> requests.Response:

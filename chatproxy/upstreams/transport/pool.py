@@ -70,7 +70,7 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
         self._dialer = dialer
         self._tls = tls
         self._pool: typing.Any = None
-        self._target: str | None = None
+        self._targets: dict[str | None, str] = {}
         super().__init__(pool_maxsize=pool_maxsize)
 
     def get_connection_with_tls_context(
@@ -83,11 +83,11 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
             self._pool = pool
         return self._pool
 
-    def request_url(self, *args: typing.Any, **kwargs: typing.Any) -> str:
-        """The target of the request line. It is found once, as the pool is."""
-        if self._target is None:
-            self._target = super().request_url(*args, **kwargs)
-        return self._target
+    def request_url(self, request: requests.PreparedRequest, proxies: typing.Any) -> str:
+        """The target of the request line. It is found once for each of the few addresses."""
+        if request.url not in self._targets:
+            self._targets[request.url] = super().request_url(request, proxies)
+        return self._targets[request.url]
 
     def build_response(self, req: requests.PreparedRequest, resp: typing.Any) -> requests.Response:
         """Make the response as ``requests`` does, but for cookies and an encoding."""
