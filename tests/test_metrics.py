@@ -30,6 +30,7 @@ from chatproxy.observability.metrics import Metrics, init_app
 
 from .support.servers import ROOT
 from .support.sessions import new_session
+from .support.waiting import at_once
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -283,13 +284,7 @@ def test_no_number_is_lost_between_threads(tmp_path: Path, monkeypatch: pytest.M
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", slow)
     app = new_app(directory=tmp_path)
-    threads = [
-        threading.Thread(target=lambda: [stop(app, 0.01) for _ in range(20)]) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*[lambda: [stop(app, 0.01) for _ in range(20)]] * 4)
     assert not any(overlaps)
     assert value(app, "stop_seconds_count", by="self") == 80
 
