@@ -1,4 +1,4 @@
-"""The producer: makes one answer from one call, and says how it went.
+"""The producer: makes one answer from one call, and leaves its end to the service.
 
 An answer is produced once and followed by any number of readers. ``produce`` is a coroutine of its
 own: the call puts the events of the upstream into the session, whose log the readers follow. The

@@ -1,4 +1,4 @@
-"""The registry: the sessions of this worker, and how the workers agree on who has an id.
+"""The registry: the sessions of this worker; starts and Stops, whichever worker they come to.
 
 How a start and its Stop find each other
 ========================================

@@ -1,4 +1,4 @@
-"""Remote procedure calls: the handlers for what other workers, and operators, ask this worker.
+"""Remote procedure calls: handlers for what other workers, and operators, ask this worker.
 
 A request names its kind in ``ask``. Requests about one session have its ``owner`` and ``id``.
 

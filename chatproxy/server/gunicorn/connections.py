@@ -1,4 +1,4 @@
-"""The clients' connections of gunicorn's gevent worker, in which everything is bounded.
+"""gunicorn's connections to clients: slow heads, bodies and answers are bounded in size and time.
 
 gunicorn hands a client's socket to its parser, and reads heads, bodies and the unread rest of
 bodies from it by ``recv``. gevent's ``recv`` does not yield while there is data. So a client's
