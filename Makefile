@@ -129,7 +129,7 @@ clean:
 	$(BIN)/python -m venv --clear $@
 	$@/bin/pip install --quiet --disable-pip-version-check -r tests/clients.txt
 	cp tests/clients/package.json tests/clients/package-lock.json $@
-	PATH="$(BIN):$$PATH" npm --prefix $@ ci --silent --no-audit --no-fund
+	cd $@ && PATH="$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
 	touch $@
 
 .venv/mutants: .venv/bin/pip
