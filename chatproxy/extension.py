@@ -43,7 +43,7 @@ from .server.shutdown import Shutdown
 from .service import AnswerService
 from .upstreams.chat_completions import ChatCompletions
 from .upstreams.models import ModelList
-from .web import native, openai
+from .web import ai_sdk, native, openai
 from .web.state import Owner, Prepare, State
 
 logger = logs.logger
@@ -111,7 +111,7 @@ class ChatProxy:
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
         for sentence in exposure.of_the_key(settings):
             logger.warning(sentence)
-        blueprints = [native.blueprint(self._url_prefix)]
+        blueprints = [native.blueprint(self._url_prefix), ai_sdk.blueprint(self._url_prefix)]
         if settings.openai_prefix:
             blueprints.append(openai.blueprint(settings.openai_prefix))
         app.extensions["chatproxy"] = _assemble(app, settings, self)
@@ -149,7 +149,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         registry,
         upstream,
         spawn=lambda coroutine: _own_context().run(runner.spawn, coroutine),
-        tell=partial(_tell, app),
+        tell=partial(_tell, app, runner),
     )
     dispatcher = RpcDispatcher(registry, service.remote_readers, scope)
     unknown = {"state": PeerState.UNKNOWN}
@@ -202,8 +202,9 @@ class _Presence:
             self._control_socket.open()
 
 
-def _tell(app: Flask, session: StreamSession) -> None:
+def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
     """Tell the application how an answer ended."""
+    runner.retire()
     transcript = session.transcript or Transcript()
     try:
         with app.app_context():

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ..errors import InvalidRequest
+from . import surrogates
 
 #: The fields of a request: each a ``msgspec.Raw``, the JSON text that came, or a value that the
 #: application has put in its place.
@@ -50,18 +51,6 @@ _FIELDS = dict[_Name, msgspec.Raw]
 MOST_FIELDS = 1000
 
 _BOM = b"\xef\xbb\xbf"
-#: JSON can have half a surrogate pair (RFC 8259, section 8.2), for example from a program that cut
-#: a text amid an emoji, but msgspec refuses it. So before msgspec sees a text, each escape of a
-#: surrogate is marked and turned into that of an ordinary character. Pairs of backslashes are
-#: hidden first, since after one of them ``ud83d`` is no escape. Mark and pair are noncharacters,
-#: which Unicode keeps out of texts. A text that has one of them and such an escape is refused.
-_MARK, _PAIR = "\U0010ffff", "\U0010fffe"
-_HIDDEN = (
-    (rb"\\", _PAIR.encode()),
-    (rb"\ud", _MARK.encode() + rb"\ue"),
-    (rb"\uD", _MARK.encode() + rb"\uE"),
-)
-_SHIFT = 0x1000  # between \ud… and \ue…
 
 
 def parse(body: bytes) -> Payload:
@@ -88,10 +77,13 @@ def _fields_of(body: bytes) -> Payload:
         _DOCUMENT.decode(body)  # that it is no JSON at all is the better thing to say
         raise
     except msgspec.DecodeError:
-        if not _has_surrogates(body):
+        if not surrogates.are_in(body):
             raise
-        found = _decode_fields(_hidden(body))
-    return {_shown_name(name): msgspec.Raw(_shown(bytes(text))) for name, text in found.items()}
+        found = _decode_fields(surrogates.hidden(body))
+    return {
+        surrogates.shown_name(name): msgspec.Raw(surrogates.shown(bytes(text)))
+        for name, text in found.items()
+    }
 
 
 def _decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
@@ -104,29 +96,6 @@ def _decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
 
     found: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=_FIELDS, dec_hook=take)
     return found
-
-
-def _has_surrogates(text: bytes) -> bool:
-    return rb"\ud" in text or rb"\uD" in text
-
-
-def _hidden(text: bytes) -> bytes:
-    if _MARK.encode() in text or _PAIR.encode() in text:
-        raise msgspec.DecodeError
-    for shown, hidden in _HIDDEN:
-        text = text.replace(shown, hidden)
-    return text
-
-
-def _shown(text: bytes) -> bytes:
-    for shown, hidden in reversed(_HIDDEN):
-        text = text.replace(hidden, shown)
-    return text
-
-
-def _shown_name(name: str) -> str:
-    first, *parts = name.replace(_PAIR, "\\").split(_MARK)
-    return first + "".join(chr(ord(part[0]) - _SHIFT) + part[1:] for part in parts)
 
 
 def check(payload: Payload) -> None:
@@ -144,8 +113,8 @@ def check(payload: Payload) -> None:
 
 def _check_messages(text: bytes) -> None:
     try:
-        if _has_surrogates(text):
-            text = _hidden(text)
+        if surrogates.are_in(text):
+            text = surrogates.hidden(text)
         if _MESSAGES.decode(text):
             return
     except msgspec.DecodeError:

@@ -174,14 +174,20 @@ def begin(
         session_id = key.id or None
         signals.stream_started.send(state.app, session_id=session_id, owner=key.owner)
         events.watch = state.watcher.watch(request.environ, events.leave)
-    return _respond(state, key, events, form)
+    return _respond(state, key.id, events, form)
 
 
 def follow(
-    state: State, key: SessionKey, after: int, *, encoder: Encoder, form: Form
+    state: State,
+    key: SessionKey,
+    after: int,
+    *,
+    encoder_for: Callable[[str], Encoder],
+    form: Form,
 ) -> Response | None:
     """Respond with an answer that runs or is retained, from the event after number ``after``.
 
+    :param encoder_for: makes the encoder for the answer with this session id.
     :returns: None if it has ended and there is nothing left to read.
     :raises Refusal: see ``AnswerService.follow``.
     """
@@ -192,12 +198,12 @@ def follow(
         reader = state.service.follow(key, after)
         if reader is None:
             return None
-        heartbeat = state.settings.heartbeat
+        heartbeat, encoder = state.settings.heartbeat, encoder_for(reader.session_id)
         events = EventStream(reader, heartbeat, slots.pop_all().close, encoder)
     with _left_if_it_fails(events):
         events.watch = state.watcher.watch(request.environ, events.leave)
         events.prefetch()
-    return _respond(state, key, events, form)
+    return _respond(state, reader.session_id, events, form)
 
 
 @contextmanager
@@ -209,13 +215,13 @@ def _left_if_it_fails(events: EventStream) -> Iterator[None]:
         raise
 
 
-def _respond(state: State, key: SessionKey, events: EventStream, form: Form) -> Response:
+def _respond(state: State, session_id: str, events: EventStream, form: Form) -> Response:
     g.chatproxy_events = events
-    headers = {**form.headers, "X-Session-Id": key.id} if key.id else form.headers
-    return _StreamResponse(state.app, events, form, headers)
+    headers = {**form.headers, "X-Session-Id": session_id} if session_id else form.headers
+    return StreamResponse(state.app, events, form, headers)
 
 
-class _StreamResponse(Response):
+class StreamResponse(Response):
     """A response that begins when the server asks for its first item; see ``event_stream``.
 
     A refusal keeps the headers that the application has added to the response. If the application
@@ -231,6 +237,7 @@ class _StreamResponse(Response):
         self._form = form
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer as a WSGI application."""
         if self.response is not self._events:
             return super().__call__(environ, start_response)
         self._events.respond_late(partial(self._start, environ, start_response), self.close)
