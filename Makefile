@@ -15,9 +15,13 @@ BIND ?= 127.0.0.1:8000
 # Tests that run side by side. Much of a test is waiting.
 JOBS ?= 4
 
+# What is compiled is kept: the tests start some hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client
 PACKAGE := packages/client
+AI_SDK := tests/clients/ai_sdk
 FLOORS := $(CURDIR)/.venv/floors
 NPM := PATH="$(BIN):$$PATH" npm --prefix
 
@@ -55,7 +59,7 @@ types: .venv/dev .venv/client
 quick-tests: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 
-tests: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc .venv/ip
+tests: .venv/dev .venv/client .venv/ai-sdk .venv/browser .venv/nginx .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tests-of-page: .venv/client
@@ -96,7 +100,8 @@ shape: .venv/runtime
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
-	rm -rf $(CLIENT)/node_modules $(PACKAGE)/node_modules $(PACKAGE)/dist
+	rm -rf $(CLIENT)/node_modules $(AI_SDK)/node_modules $(PACKAGE)/node_modules $(PACKAGE)/dist
+	find . -name __pycache__ -prune -exec rm -r {} +
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
@@ -114,6 +119,10 @@ clean:
 .venv/client: .venv/dev $(CLIENT)/package-lock.json $(PACKAGE)/package-lock.json
 	$(NPM) $(PACKAGE) ci --silent --no-audit --no-fund
 	$(NPM) $(CLIENT) ci --silent --no-audit --no-fund
+	touch $@
+
+.venv/ai-sdk: .venv/dev $(AI_SDK)/package-lock.json
+	$(NPM) $(AI_SDK) ci --silent --no-audit --no-fund
 	touch $@
 
 .venv/browser: .venv/bin/pip

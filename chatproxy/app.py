@@ -15,11 +15,9 @@ from .extension import ChatProxy
 from .hosts import HostGuard
 from .observability import logs, metrics
 from .server import exposure
-from .web import page
+from .web import native, openai, page, streaming
 from .web.state import current_state
 from .web.tokens import owner_by_token
-
-_SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
 
 
 def create_app(config: dict[str, Any] | None = None) -> Flask:
@@ -77,9 +75,8 @@ def readyz() -> tuple[Response, int]:
     return jsonify(status="ready"), 200
 
 
-def _as_json(error: HTTPException) -> tuple[Response, int, list[tuple[str, str]]]:
-    code = error.code or 500
-    name = error.name.lower().replace(" ", "_")
-    headers = [pair for pair in error.get_headers() if pair[0] != "Content-Type"]
-    body = jsonify(error=_SENTENCES.get(code, f"{error.name}."), code=name)
-    return body, code, headers
+def _as_json(error: HTTPException) -> Response:
+    prefix = current_state().settings.openai_prefix
+    if prefix and request.path.startswith(f"{prefix}/"):
+        return openai.refuse(error)
+    return streaming.refuse_http(native.FORM, error)

@@ -21,8 +21,8 @@ Each step is taken, whatever becomes of those before it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -103,13 +103,20 @@ class AnswerService:
             lambda: registry.idle and not self.remote_readers,
         )
 
-    def begin(self, key: SessionKey, question: Question, reconnect_seconds: float) -> Reader:
+    def begin(
+        self,
+        key: SessionKey,
+        question: Question,
+        reconnect_seconds: float,
+        chat: SessionKey | None = None,
+    ) -> Reader:
         """Claim the id and have the answer made; return a reader of it.
 
         :param reconnect_seconds: see ``StreamSession``.
+        :param chat: see ``StreamSession``.
         :raises Refusal: if the id can't be had.
         """
-        session = self._registry.claim(key, reconnect_seconds)
+        session = self._registry.claim(key, reconnect_seconds, chat)
         try:
             self._watchdog.start()
             reader = follow(session, 0, self._sender)
@@ -165,10 +172,18 @@ class AnswerService:
             raise _not_found()
         return reader
 
-    def cancel(self, key: SessionKey, arrived: float, client: str = "") -> Receipt | None:
+    def cancel(
+        self,
+        key: SessionKey,
+        arrived: float,
+        client: str = "",
+        *,
+        remember: bool = True,
+        only: str | None = None,
+    ) -> Receipt | None:
         """Stop an answer, as ``Registry.cancel`` does."""
         try:
-            return self._registry.cancel(key, arrived, client)
+            return self._registry.cancel(key, arrived, client, remember=remember, only=only)
         finally:
             self._watchdog.start()
 
@@ -190,7 +205,7 @@ class AnswerService:
     ) -> None:
         """End an answer; see the top for the order."""
         outcome = session.end(outcome)
-        steps: list[Callable[[], object]] = [
+        steps: tuple[Callable[[], object], ...] = (
             partial(_finish, session, outcome),
             partial(self._close, session, call),
             partial(_write_ending, session, outcome, refusal),
@@ -200,10 +215,8 @@ class AnswerService:
             partial(self._registry.release, session),
             partial(self._tell_application, session),
             partial(self._registry.drain.told, session),
-        ]
-        with ExitStack() as stack:  # it takes the last first
-            for step in reversed(steps):
-                stack.callback(step)
+        )
+        _take_all(iter(steps))
 
     def _close(self, session: StreamSession, call: Call | None) -> None:
         try:
@@ -218,6 +231,16 @@ class AnswerService:
         if session.transcript is not None:
             self._tell(session)
             session.transcript = None  # the session may be retained for long
+
+
+def _take_all(steps: Iterator[Callable[[], object]]) -> None:
+    """Take each step, whatever becomes of those before it."""
+    try:
+        for step in steps:
+            step()
+    except BaseException:
+        _take_all(steps)  # those that are left
+        raise
 
 
 def _finish(session: StreamSession, outcome: Outcome) -> None:

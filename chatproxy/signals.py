@@ -2,7 +2,7 @@
 
 For applications, with the Flask application as the sender:
 
-* ``stream_started``: ``session_id``, ``owner``.
+* ``stream_started``: ``session_id`` (None if the client gave none), ``owner``.
 * ``stream_ended``: ``session_id``, ``owner``, ``outcome`` ("finished", "stopped" or "failed"),
   ``reason`` (why it was stopped, else None), ``phase``, ``events``, ``usage`` (DeepSeek's, a dict;
   None if the answer did not come to its end), ``text`` and ``reasoning_text`` (what had been

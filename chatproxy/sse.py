@@ -180,8 +180,12 @@ def is_blank(block: bytes) -> bool:
 
 def event(name: str, data: Mapping[str, Any]) -> bytes:
     """A block for an event of our own, with ``data`` as JSON on one line."""
-    text = json.dumps(data, separators=(",", ":"))
-    return b"event: %b\ndata: %b" % (name.encode("ascii"), text.encode("ascii"))
+    return b"event: %b\n%b" % (name.encode("ascii"), unnamed(data))
+
+
+def unnamed(data: Mapping[str, Any]) -> bytes:
+    """A block for an event of our own that has no name, with ``data`` as JSON on one line."""
+    return b"data: %b" % json.dumps(data, separators=(",", ":")).encode("ascii")
 
 
 def numbered(number: int, block: bytes) -> bytes:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response
 
 from chatproxy import ChatProxy, Refusal, sse
-from chatproxy.answers.readers import Reader
 from chatproxy.answers.session import SessionKey
-from chatproxy.protocols import chat_request, headers
-from chatproxy.server.disconnect import Watch
-from chatproxy.web import native
+from chatproxy.answers.transcript import chunk_of
+from chatproxy.protocols import chat_request, native
+from chatproxy.protocols.headers import check_session_id
+from chatproxy.web import streaming
 from chatproxy.web.state import current_state
 
 from .support.servers import ROOT, DeepSeek, chat, new_id
@@ -26,68 +26,57 @@ GUIDE = ROOT / "docs" / "adding-a-protocol.md"
 # --- the protocol
 
 
-class TextWriter:
-    """The plain text of an answer: log events in, bytes out. No I/O."""
+class TextEncoder:
+    """An ``Encoder``: the plain text of an answer."""
+
+    heartbeat = b""
+    refusal = None
 
     def __init__(self) -> None:
         self._decoder = sse.Decoder()
 
-    def write(self, data: bytes) -> bytes:
-        """The text of these events, which may be any number of whole ones."""
+    def encode(self, data: bytes) -> bytes:
+        """See ``Encoder``."""
         return b"".join(map(self._text_of, self._decoder.feed(data)))
 
     def fail(self, refusal: Refusal) -> bytes:
-        """What is said if the rest can't be read."""
+        """See ``Encoder``."""
         return f"\n[{refusal.message}]\n".encode()
 
     def _text_of(self, block: bytes) -> bytes:
         if sse.is_comment(block) or sse.is_done(block):
             return b""
-        chunk = json.loads(sse.data_of(block))
-        if "error" in chunk:
-            return f"\n[{chunk['error']['message']}]\n".encode()
-        if block.startswith(b"event: stopped"):
-            return f"\n[stopped: {chunk['reason']}]\n".encode()
-        deltas = [choice["delta"].get("content") or "" for choice in chunk["choices"]]
-        return "".join(deltas).encode("utf-8", "replace")
+        said = chunk_of(block)
+        with suppress(LookupError, TypeError, AttributeError):  # what is not understood is left out
+            if "error" in said:
+                return f"\n[{said['error']['message']}]\n".encode()
+            if block.startswith(b"event: stopped"):
+                return f"\n[stopped: {said['reason']}]\n".encode()
+            deltas = [choice["delta"].get("content") or "" for choice in said["choices"]]
+            return "".join(deltas).encode("utf-8", "replace")
+        return b""
 
 
 # --- the route
 
 
-routes = Blueprint("text", __name__)
-routes.errorhandler(Refusal)(native.refuse)
+FORM = streaming.Form(native.body_of, {"Content-Type": "text/plain; charset=utf-8"})
 
 
-@routes.post("/text/<session_id>")
+def blueprint(url_prefix: str) -> Blueprint:
+    """The routes of this protocol."""
+    routes = streaming.routes("text", url_prefix, FORM)
+    routes.post("/<session_id>")(text)
+    return routes
+
+
 def text(session_id: str) -> Response:
     """Ask, and answer in plain text."""
     state = current_state()
-    key = SessionKey(state.establish_owner(), headers.check_session_id(session_id))
-    question = state.prepare(chat_request.parse(request.get_data()))
-    reader = state.service.begin(key, question, 0.0)
-    watch = state.watcher.watch(request.environ, reader.close)
-    return Response(TextStream(reader, watch), content_type="text/plain; charset=utf-8")
-
-
-class TextStream:
-    """The body of the response; the server iterates it, and closes it in any case."""
-
-    def __init__(self, reader: Reader, watch: Watch | None) -> None:
-        self._reader, self._watch = reader, watch
-
-    def __iter__(self) -> Iterator[bytes]:
-        writer = TextWriter()
-        try:
-            while (ready := self._reader.read(60.0)) is not None:
-                yield writer.write(ready)
-        except Refusal as refusal:
-            yield writer.fail(refusal)
-
-    def close(self) -> None:
-        if self._watch is not None:
-            self._watch.stop()
-        self._reader.close()
+    key = SessionKey(state.establish_owner(), check_session_id(session_id))
+    state.registry.check_claim(key)
+    payload = chat_request.parse(streaming.read_body(state))
+    return streaming.begin(state, key, payload, 0.0, encoder=TextEncoder(), form=FORM)
 
 
 # --- what it does
@@ -101,7 +90,7 @@ def app(deepseek: DeepSeek) -> Flask:
     app = Flask("texts")
     app.config["DEEPSEEK_BASE_URL"] = deepseek.url
     ChatProxy(app, name=f"texts-{next(_numbers)}")
-    app.register_blueprint(routes)
+    app.register_blueprint(blueprint("/text"))
     return app
 
 
@@ -120,17 +109,17 @@ def chunk(content: str | None, **more: str) -> bytes:
     [
         ([chunk("one"), chunk(" two"), sse.DONE], "one two"),
         ([chunk(None, reasoning_content="hm"), chunk("é")], "é"),
-        ([b'data: {"choices": [], "usage": {}}'], ""),
+        ([b'data: {"choices": [], "usage": {}}', b"data: 1", b"data: {}", b"data: x"], ""),
         ([chunk("one"), b'event: stopped\ndata: {"reason": "user"}'], "one\n[stopped: user]\n"),
         ([b'event: error\ndata: {"error": {"message": "Oh."}}'], "\n[Oh.]\n"),
     ],
 )
 def test_events_become_text(blocks: list[bytes], text: str) -> None:
-    assert TextWriter().write(numbered(*blocks)).decode() == text
+    assert TextEncoder().encode(numbered(*blocks)).decode() == text
 
 
 def test_comments_say_nothing() -> None:
-    assert TextWriter().write(sse.KEEP_ALIVE + sse.HEARTBEAT + numbered(chunk("one"))) == b"one"
+    assert TextEncoder().encode(sse.KEEP_ALIVE + sse.HEARTBEAT + numbered(chunk("one"))) == b"one"
 
 
 def test_an_answer_is_plain_text(app: Flask) -> None:
@@ -156,9 +145,11 @@ def test_a_stop_ends_it(app: Flask, deepseek: DeepSeek) -> None:
     assert not deepseek.gone(tag)["finished"]
 
 
-def test_a_failure_is_told(app: Flask) -> None:
+def test_a_failure_has_its_status(app: Flask) -> None:
     response = app.test_client().post(f"/text/{new_id()}", json=chat(simulate={"status": 402}))
-    assert response.text.startswith("\n[")
+    assert response.status_code == 502
+    assert response.json is not None
+    assert response.json["code"] == "upstream_balance"
 
 
 def test_a_refusal_is_that_of_every_route(app: Flask) -> None:

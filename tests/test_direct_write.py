@@ -34,7 +34,7 @@ from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.readers import LogReader
 from chatproxy.server.direct_write import DirectBody, DirectWriter, lending
 from chatproxy.upstreams.transport.http1 import ChunkDecoder
-from chatproxy.web import native
+from chatproxy.web import native, streaming
 from chatproxy.web.event_stream import EventStream
 
 from .support.servers import GUNICORN, Client, DeepSeek, Process, clean_environment, new_id
@@ -646,8 +646,8 @@ class Silent:
         self.closed = True
 
 
-def response_to(reader: Silent) -> native._StreamResponse:
-    return native._StreamResponse(Flask("answers"), EventStream(reader, 1.0), {})
+def response_to(reader: Silent) -> streaming.StreamResponse:
+    return streaming.StreamResponse(Flask("answers"), EventStream(reader, 1.0), native.FORM, {})
 
 
 def test_a_response_as_the_view_made_it_may_borrow_the_socket() -> None:

@@ -361,7 +361,7 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        for name, most in (("_MOST", 3), ("_MOST_OF_OWNER", 2)):
+        for name, most in (("MOST", 3), ("MOST_OF_OWNER", 2)):
             self.patch.setattr(early_stops, name, most)
         self.clock = HandClock()
         self.ended: dict[SessionKey, float] = {}
@@ -434,7 +434,7 @@ TestAnyOrder.settings = settings(
 )
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=()), max_size=8), unique=True))
+@given(st.lists(st.text(st.characters(exclude_categories=()), min_size=1, max_size=8), unique=True))
 def test_names_of_any_kind_are_told_apart(names: list[str]) -> None:
     table = SessionTable(RETAIN, 1 << 20, 1 << 20, HandClock())
     for name in names[::2]:

@@ -39,7 +39,9 @@ ELSEWHERE = {
     "observability.families": "metrics",
     "observability.logs": "failures endings extension",
     "observability.shared_counters": "metrics",
+    "protocols.base": "adding_a_protocol",
     "protocols.native": "extension adding_a_protocol",
+    "protocols.surrogates": "chat_request ui_messages",
     "server.capabilities": "servers",
     "server.event_loop": "readiness",
     "server.exposure": "hosts",
@@ -56,9 +58,12 @@ ELSEWHERE = {
     "upstreams.refusals": "upstream",
     "upstreams.transport.connection": "pool",
     "upstreams.transport.content_coding": "response",
+    "web.ai_sdk": "ai_sdk_routes",
     "web.native": "extension direct_write",
+    "web.openai": "openai_routes",
     "web.page": "tokens",
     "web.state": "extension",
+    "web.streaming": "extension direct_write adding_a_protocol",
 }
 
 

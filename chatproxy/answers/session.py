@@ -39,7 +39,8 @@ from .transcript import Transcript
 class SessionKey(NamedTuple):
     """What a session is found by: the same id of two owners is two sessions.
 
-    ``owner`` is an opaque string, "" if owners are not known; ``id`` is the client's own.
+    ``owner`` is an opaque string, "" if owners are not known; ``id`` is the client's own, "" if the
+    client gave none: such a session is not found.
     """
 
     owner: str
@@ -87,11 +88,23 @@ class StreamSession:
     :param log: takes the events of the answer.
     :param reconnect_seconds: how long a reader may take to come back after the last one has left;
         0 stops the answer as soon as it leaves.
+    :param chat: the owner and the id of the chat that the answer belongs to, if its client has
+        chats. While it lives it is found by that, too. It may be the session's own key.
     """
 
-    def __init__(self, key: SessionKey, log: AnswerLog, reconnect_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        key: SessionKey,
+        log: AnswerLog,
+        reconnect_seconds: float = 0.0,
+        chat: SessionKey | None = None,
+    ) -> None:
         self.key = key
         self.owner, self.id = key
+        #: What it is found by while it lives.
+        self.keys = tuple(sorted({each for each in (key, chat) if each and each.id}))
+        #: Whether it is found by its id for a while after its end. A chat's id is free by then.
+        self.is_retained = bool(self.id) and key != chat
         self.log = log
         self.reconnect_seconds = reconnect_seconds
         #: Since when nobody reads; None while somebody does.
@@ -129,13 +142,13 @@ class StreamSession:
         self._abort_hooks: list[Callable[[], None]] = [log.release]
 
     def enter(self, phase: Phase) -> None:
-        """Go on to the next phase; entering the present one again changes nothing.
+        """Go on to the next phase, for the call alone; the present one may be entered again.
 
         :raises ValueError: if the table above has no such step.
         """
+        if phase is self.phase:
+            return
         with self._lock:
-            if phase is self.phase:
-                return
             if self.outcome or phase not in _NEXT[self.phase]:
                 raise ValueError(f"{self.outcome or self.phase} -> {phase}")
             self.phase = phase

@@ -32,7 +32,7 @@ def sessions(run_dir: str) -> None:
     for each in found:
         state = each["outcome"] or each["phase"]
         age = f"{each['ageSeconds']:.0f} s"
-        names = each["sessionId"], each["owner"], state
+        names = each["sessionId"] or "-", each["owner"], state
         click.echo(row.format(*names, each["events"], age, each["application"]))
 
 

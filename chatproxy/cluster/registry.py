@@ -1,4 +1,4 @@
-"""The registry: the sessions of this worker, and how the workers agree on who has an id.
+"""The registry: the sessions of this worker; starts and Stops, whichever worker they come to.
 
 How a start and its Stop find each other
 ========================================
@@ -24,6 +24,10 @@ When the answer ends, ``discard`` retains it under its lease, so that it can be 
 not used twice, and ``release`` gives the slot back. An answer that was refused before its first
 event gives its id back as well. ``sweep`` frees the ids that are no longer reserved.
 
+An answer may belong to a chat (``SessionKey`` of the chat's id): then it holds that lease too while
+it lives, and whoever knows the chat alone can read and stop it. The chat's next answer takes the
+lease anew. An answer without an id holds no lease: nobody can name it.
+
 Invariants
 ==========
 
@@ -41,7 +45,8 @@ Invariants
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from .. import signals
@@ -108,8 +113,8 @@ class Registry:
     def list_sessions(self, owner: str | None) -> list[dict[str, Any]]:
         """The latest of an owner's sessions here; of all owners, each named, if that is None.
 
-        Each has ``sessionId``, ``phase``, ``outcome`` and ``reason`` (None while it lives),
-        ``events`` and ``ageSeconds``.
+        Each has ``sessionId`` (None if its client gave none), ``phase``, ``outcome`` and ``reason``
+        (None while it lives), ``events`` and ``ageSeconds``.
         """
         return self._sessions.describe(owner)
 
@@ -124,39 +129,50 @@ class Registry:
 
     # ---- a start ---------------------------------------------------------------------------------
 
-    def check_claim(self, key: SessionKey) -> None:
+    def check_claim(self, key: SessionKey, chat: SessionKey | None = None) -> None:
         """See whether this worker would refuse a claim, without asking the others.
 
         :raises Refusal: as ``claim`` does.
         """
-        self._refuse_known(key)
+        self._refuse_known([key] if chat is None else [key, chat])
         self._limiter.check(key.owner)
 
-    def claim(self, key: SessionKey, reconnect_seconds: float = 0.0) -> StreamSession:
-        """Take an id for a new session.
+    def claim(
+        self, key: SessionKey, reconnect_seconds: float = 0.0, chat: SessionKey | None = None
+    ) -> StreamSession:
+        """Take an id, and that of a chat if there is one, for a new session.
 
         :param reconnect_seconds: see ``StreamSession``.
+        :param chat: see ``StreamSession``.
         :raises ShuttingDown: if the server drains.
         :raises SessionCancelled: if the Stop for this id came first.
         :raises SessionActive: if the id belongs to a live or retained session of any worker.
         :raises TooManySessions: if the worker's or the owner's limit is reached.
         :raises PeersUnavailable: if the other workers can't be asked.
         """
-        with self.coordinator.exclusive(lease_key(key)):
-            self._refuse_known(key)
+        session = StreamSession(key, AnswerLog(self._log_bytes), reconnect_seconds, chat)
+        with ExitStack() as leases:
+            for each in session.keys:  # in their order, so that no two starts wait for each other
+                leases.enter_context(self.coordinator.exclusive(lease_key(each)))
+            self._refuse_known(session.keys)
             slot = self._limiter.take(key.owner)
-            try:
-                self._take_id(key)
-                session = self._enter(key, slot, reconnect_seconds)
-            except BaseException:
-                self._limiter.free(slot)
-                raise
+            with ExitStack() as undo:
+                undo.callback(self._limiter.free, slot)
+                for each in session.keys:
+                    self._take_id(each)
+                    undo.callback(self.coordinator.free, lease_key(each))
+                self.drain.admit(session)
+                undo.pop_all()
+            # Only now, when nothing can fail any more, is it known.
+            self._slots[session] = slot
+            self._sessions.add(session)
         signals.stream_opened.send(self.sender, session=session)
         return session
 
-    def _refuse_known(self, key: SessionKey) -> None:
+    def _refuse_known(self, keys: Iterable[SessionKey]) -> None:
         self.drain.check()
-        _refuse_if(self._sessions.state(key))
+        for key in keys:
+            _refuse_if(self._sessions.state(key))
 
     def _take_id(self, key: SessionKey) -> None:
         for _ in self.coordinator.attempts():
@@ -166,20 +182,17 @@ class Registry:
             state, _reply = self.coordinator.ask(holder, _request("state", key))
             _refuse_if(state)
 
-    def _enter(self, key: SessionKey, slot: Slot, reconnect_seconds: float) -> StreamSession:
-        session = StreamSession(key, AnswerLog(self._log_bytes), reconnect_seconds)
-        try:
-            self.drain.admit(session)
-        except BaseException:
-            self.coordinator.free(lease_key(key))
-            raise
-        self._slots[session] = slot
-        self._sessions.add(session)
-        return session
-
     # ---- a Stop ----------------------------------------------------------------------------------
 
-    def cancel(self, key: SessionKey, arrived: float, client: str = "") -> Receipt | None:
+    def cancel(
+        self,
+        key: SessionKey,
+        arrived: float,
+        client: str = "",
+        *,
+        remember: bool = True,
+        only: str | None = None,
+    ) -> Receipt | None:
         """Stop a session, whichever worker has it, and wait for the close of its upstream.
 
         A Stop for an id that no worker knows is remembered, and refuses the session that comes
@@ -188,6 +201,8 @@ class Registry:
         :param arrived: when the Stop came, in seconds of the monotonic clock.
         :param client: the address that it came from. If owners are not known, the early Stops of
             one address can't push out those of another.
+        :param remember: whether a Stop for an unknown id is remembered.
+        :param only: stop nothing but the session with this id, if ``key`` is a chat's.
         :returns: None if nothing live has that id.
         :raises PeersUnavailable: if the other workers can't be asked.
         """
@@ -197,9 +212,9 @@ class Registry:
                 with self.coordinator.exclusive(lease_key(key)):
                     if not self._is_known(key):
                         by = "peer"
-                        receipt = self._cancel_elsewhere(key, arrived, client)
+                        receipt = self._cancel_elsewhere(key, arrived, client, remember, only)
             if by == "self":
-                receipt = self._cancel_here(key, CONFIRM_SECONDS, arrived)
+                receipt = self._cancel_here(key, CONFIRM_SECONDS, arrived, only)
             result = "stopped" if receipt else "not_found"
         finally:
             seconds = receipt and receipt.stop_ms / 1000
@@ -209,11 +224,14 @@ class Registry:
     def _is_known(self, key: SessionKey) -> bool:
         return self._sessions.state(key) is not PeerState.UNKNOWN
 
-    def _cancel_here(self, key: SessionKey, seconds: float, arrived: float) -> Receipt | None:
+    def _cancel_here(
+        self, key: SessionKey, seconds: float, arrived: float, only: str | None
+    ) -> Receipt | None:
         session = self._sessions.find_live(key)
         if session is None:
             self._sessions.extend_stop(key)
-        if session is None or not session.cancel(Reason.USER):
+            return None
+        if only not in (None, session.id) or not session.cancel(Reason.USER):
             return None
         session.closed.wait(seconds)
         closed_at = session.closed_at
@@ -225,14 +243,18 @@ class Registry:
             events=session.events,
         )
 
-    def _cancel_elsewhere(self, key: SessionKey, arrived: float, client: str) -> Receipt | None:
+    def _cancel_elsewhere(
+        self, key: SessionKey, arrived: float, client: str, remember: bool, only: str | None
+    ) -> Receipt | None:
+        find = self.coordinator.take if remember else self.coordinator.holder
+        request = {**_request("cancel", key), "only": only}
         for _ in self.coordinator.attempts():
-            holder = self.coordinator.take(lease_key(key))
+            holder = find(lease_key(key))
             if holder is None:
-                if self._sessions.remember_stop(key, client):
+                if remember and self._sessions.remember_stop(key, client):
                     signals.cancel_forgotten.send(self.sender)
                 return None
-            state, reply = self.coordinator.ask(holder, _request("cancel", key))
+            state, reply = self.coordinator.ask(holder, request)
             if state is PeerState.STOPPED:
                 return receipts.received(reply, (time.monotonic() - arrived) * 1000)
             if state is not PeerState.UNKNOWN:
@@ -251,16 +273,19 @@ class Registry:
             self._free(key)
         return state
 
-    def cancel_for_peer(self, key: SessionKey) -> tuple[PeerState, Receipt | None]:
+    def cancel_for_peer(
+        self, key: SessionKey, only: str | None = None
+    ) -> tuple[PeerState, Receipt | None]:
         """Stop a session of this worker for another worker, which got the Stop.
 
+        :param only: see ``cancel``.
         :returns: what the id stood for before, and the receipt, if there is one. A session that
             begins in between is not stopped: the id stood for nothing, and the peer asks again.
         """
         state = self.state_for_peer(key)
         if state is PeerState.UNKNOWN:
             return state, None
-        return state, self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic())
+        return state, self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic(), only)
 
     def lose(self, key: LeaseKey) -> None:
         """Stop the session whose lease another worker holds by now: no Stop would reach it here."""
@@ -272,17 +297,18 @@ class Registry:
     # ---- the end ---------------------------------------------------------------------------------
 
     def discard(self, session: StreamSession) -> None:
-        """Take an ended session out. Its id stays taken for a while, unless it was refused."""
+        """Take an ended session out. Its own id stays taken for a while, unless it was refused."""
         self._sessions.end(session)
 
     def release(self, session: StreamSession) -> None:
-        """Give back, after ``discard``, the slot of a session, and the id if it was refused."""
+        """Give back, after ``discard``, a session's slot, and its ids that are not retained."""
         slot = self._slots.pop(session, None)
         if slot is None:
             return
         self._limiter.free(slot)
-        if session.was_refused:
-            self._free(session.key)
+        for key in session.keys:
+            if key != session.key or session.was_refused or not session.is_retained:
+                self._free(key)
 
     def sweep(self) -> None:
         """Free the ids that are reserved no longer. To be called now and then.

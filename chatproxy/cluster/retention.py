@@ -1,7 +1,8 @@
 """Ended answers: what a worker still holds of them, in one account with two bounds.
 
 * An answer that has ended is retained for some time: it is found by its id, and can be read again.
-  After that it is held for as long as a reader has yet to read some of it, and no longer.
+  After that it is held for as long as a reader has yet to read some of it, and no longer. One that
+  has no id of its own is held like that from the beginning.
 * All that is held counts, retained or not, for the worker and for the owner. Past a bound the
   oldest go first: those that nobody reads before those that are read. If the worker has too many,
   the owner who has most makes room; if owners are not known, all are one.
@@ -63,13 +64,17 @@ class EndedAnswers:
         self._expire()
         key, size = session.key, session.log.footprint
         if size > self._most and session.log.clear():
-            self._give_up(key)
+            if session.is_retained:
+                self._give_up(key)
             return
-        replaced = self._retained.pop(key, None)
-        self._retained[key] = session, self._timer() + self._retain
         self._held.put(session, session.owner, size)
-        if replaced is not None:
-            self._hold_on(replaced[0])
+        if session.is_retained:
+            replaced = self._retained.pop(key, None)
+            self._retained[key] = session, self._timer() + self._retain
+            if replaced is not None:
+                self._hold_on(replaced[0])
+        else:
+            self._hold_on(session)
         while (owner := self._overdrawn()) is not None:
             oldest = next(self._unread(owner, _SEARCHED), None)
             if oldest is None or not oldest.log.clear():

@@ -1,4 +1,4 @@
-"""Remote procedure calls: the handlers for what other workers, and operators, ask this worker.
+"""Remote procedure calls: handlers for what other workers, and operators, ask this worker.
 
 A request names its kind in ``ask``. Requests about one session have its ``owner`` and ``id``.
 
@@ -64,7 +64,10 @@ class RpcDispatcher:
 
     def _cancel(self, request: Message) -> Message:
         arrived = time.monotonic()
-        state, receipt = self._registry.cancel_for_peer(_key_of(request))
+        only = request.get("only")  # which an older version does not send
+        state, receipt = self._registry.cancel_for_peer(
+            _key_of(request), only if isinstance(only, str) else None
+        )
         if receipt is None:
             return {"state": state}
         took_ms = (time.monotonic() - arrived) * 1000

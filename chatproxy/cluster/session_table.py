@@ -54,7 +54,8 @@ class SessionTable:
         self._given_up: list[SessionKey] = []
         give_up = self._given_up.append
         self._lock = threading.Lock()
-        self._live: dict[SessionKey, StreamSession] = {}
+        self._live: dict[StreamSession, None] = {}
+        self._by_key: dict[SessionKey, StreamSession] = {}
         self._ended = EndedAnswers(retain, retain_bytes, share_bytes, timer, give_up)
         self._early = EarlyStops(timer, give_up)
 
@@ -70,12 +71,12 @@ class SessionTable:
     def live(self) -> list[StreamSession]:
         """The sessions that have not ended yet, the oldest first."""
         with self._lock:
-            return list(self._live.values())
+            return list(self._live)
 
     def all(self) -> list[StreamSession]:
         """The sessions whose answers can be read: the retained ones, then those that live."""
         with self._lock:
-            return [*self._ended.retained(), *self._live.values()]
+            return [*self._ended.retained(), *self._live]
 
     def describe(self, owner: str | None) -> list[dict[str, Any]]:
         """The latest of these sessions, for JSON; see ``Registry.list_sessions``."""
@@ -88,32 +89,38 @@ class SessionTable:
     def find(self, key: SessionKey) -> StreamSession | None:
         """The live or retained session with this key."""
         with self._lock:
-            return self._live.get(key) or self._ended.get(key)
+            return self._by_key.get(key) or self._ended.get(key)
 
     def find_live(self, key: SessionKey) -> StreamSession | None:
         """The live session with this key."""
         with self._lock:
-            return self._live.get(key)
+            return self._by_key.get(key)
 
     def state(self, key: SessionKey) -> PeerState:
         """What an id stands for: ``ACTIVE``, ``CANCELLED`` or ``UNKNOWN``."""
         with self._lock:
-            if key in self._live or self._ended.get(key):
+            if key in self._by_key or self._ended.get(key):
                 return PeerState.ACTIVE
             return PeerState.CANCELLED if key in self._early else PeerState.UNKNOWN
 
     def add(self, session: StreamSession) -> None:
         """Put in a session that begins."""
         with self._lock:
-            self._live[session.key] = session
+            self._live[session] = None
+            self._by_key.update(dict.fromkeys(session.keys, session))
 
     def end(self, session: StreamSession) -> None:
-        """Take out a session that has ended; retain it, unless it was refused.
+        """Take out a session that has ended; retain it, unless it was refused or has no own id.
 
         If it is not in (any more), nothing happens.
         """
         with self._lock:
-            if self._live.pop(session.key, None) is not None and not session.was_refused:
+            if session not in self._live:
+                return
+            del self._live[session]
+            for key in session.keys:
+                del self._by_key[key]
+            if not session.was_refused:
                 self._ended.add(session)
 
     def remember_stop(self, key: SessionKey, client: str = "") -> bool:
@@ -145,7 +152,7 @@ class SessionTable:
 
 def _as_json(session: StreamSession) -> dict[str, Any]:
     return {
-        "sessionId": session.id,
+        "sessionId": session.id or None,
         "phase": session.phase,
         "outcome": session.outcome,
         "reason": session.reason,

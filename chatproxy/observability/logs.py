@@ -1,8 +1,8 @@
 """Signals in, log lines out (logger ``chatproxy``, INFO).
 
-The lines with ``[SSE]`` are fixed, so that operators can search for them. An id is checked before
-it gets here, and the reason of a failure is one printable line without the key. So nothing from
-outside can forge a line.
+The lines with ``[SSE]`` are fixed, so that operators can search for them. An answer without an id
+has ``-`` in its place. An id is checked before it gets here, and the reason of a failure is one
+printable line without the key. So nothing from outside can forge a line.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ def _within_a_line(reason: str) -> str:
     return reason.replace("[SSE]", "[sse]")
 
 
+def _id_of(session: StreamSession) -> str:
+    return session.id or "-"
+
+
 @signals.cancel_requested.connect
 def _cancel_requested(_sender: object, session_id: str, **_: Any) -> None:
     logger.info("[SSE] Cancel request received for %s", session_id)
@@ -40,12 +44,12 @@ def _cancel_requested(_sender: object, session_id: str, **_: Any) -> None:
 
 @signals.stream_aborted.connect
 def _stream_aborted(_sender: object, session: StreamSession, **_: Any) -> None:
-    logger.info("[SSE] %s aborted by client", session.id)
+    logger.info("[SSE] %s aborted by client", _id_of(session))
 
 
 @signals.client_disconnected.connect
 def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> None:
-    logger.info("[SSE] %s client disconnected", session.id)
+    logger.info("[SSE] %s client disconnected", _id_of(session))
 
 
 @signals.try_failed.connect
@@ -53,7 +57,7 @@ def _try_failed(
     _sender: object, session: StreamSession, reason: str, pause: float, **_: Any
 ) -> None:
     words = _within_a_line(reason)
-    logger.warning("DeepSeek failed %s, again in %.1f s: %s", session.id, pause, words)
+    logger.warning("DeepSeek failed %s, again in %.1f s: %s", _id_of(session), pause, words)
 
 
 @signals.stream_closed.connect
@@ -61,11 +65,11 @@ def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
     if (refusal := session.refusal) is not None:
         if isinstance(refusal, UpstreamError):
             reason = _within_a_line(refusal.reason or refusal.message)
-            logger.warning("DeepSeek failed %s: %s", session.id, reason)
-        logger.warning("[SSE] %s failed code=%s", session.id, refusal.code)
+            logger.warning("DeepSeek failed %s: %s", _id_of(session), reason)
+        logger.warning("[SSE] %s failed code=%s", _id_of(session), refusal.code)
     logger.info(
         "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d",
-        session.id,
+        _id_of(session),
         session.outcome and session.outcome.value,
         session.phase.value,
         session.events,

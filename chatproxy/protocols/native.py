@@ -4,19 +4,44 @@ The upstream's events pass through byte for byte. Beside them (docs/architecture
 
 * ``event: stopped`` says that the answer was stopped, why and in which phase; ``[DONE]`` follows.
 * ``event: error`` says why there is no whole answer.
+
+The log holds every answer in this form, so there is nothing to encode.
 """
 
 from __future__ import annotations
+
+import json
+import re
+from typing import Any
 
 from .. import sse
 from ..answers.session import StreamSession
 from ..errors import Refusal
 
 
+class NativeEncoder:
+    """An ``Encoder`` that leaves the events as they are."""
+
+    heartbeat = sse.HEARTBEAT
+    refusal = None
+
+    def encode(self, data: bytes) -> bytes:
+        """See ``Encoder``."""
+        return data
+
+    def fail(self, refusal: Refusal) -> bytes:
+        """See ``Encoder``. The events have no number: other readers don't see them."""
+        return b"".join(event + b"\n\n" for event in failed(refusal))
+
+
+#: It has no state, so one serves all.
+ENCODER = NativeEncoder()
+
+
 def stopped(session: StreamSession) -> list[bytes]:
     """The events with which a stopped answer ends."""
     ending = {
-        "sessionId": session.id,
+        "sessionId": session.id or None,
         "reason": session.reason,
         "phase": session.phase,
         "events": session.events,
@@ -27,3 +52,31 @@ def stopped(session: StreamSession) -> list[bytes]:
 def failed(refusal: Refusal) -> list[bytes]:
     """The event with which a failed answer ends."""
     return [sse.event("error", {"error": {"message": refusal.message, "code": refusal.code}})]
+
+
+def body_of(refusal: Refusal) -> dict[str, Any]:
+    """The JSON of a refusal."""
+    return {"error": refusal.message, "code": refusal.code}
+
+
+#: An event of ours as a reader gives it, with its number before it.
+_ENDING = re.compile(rb"(?:\A|\n)event: (?:stopped|error)\ndata: (\{[^\n]*\})\Z")
+_STOPPED = frozenset({"sessionId", "reason", "phase", "events"})
+
+
+def ending_of(event: bytes) -> dict[str, Any] | None:
+    """The data of ``stopped`` or of ``error``, if this event is one of ours; else None.
+
+    The first has ``reason``, the second ``error``, as ``stopped`` and ``failed`` write them.
+    """
+    found = _ENDING.search(event)
+    if found is None:
+        return None
+    try:
+        said = json.loads(found[1])
+    except (ValueError, RecursionError):
+        return None  # the upstream names its events as it likes
+    error = said.get("error")
+    if isinstance(error, dict) and {"message", "code"} <= error.keys():
+        return dict(said)
+    return dict(said) if said.keys() >= _STOPPED else None

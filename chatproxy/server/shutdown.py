@@ -1,4 +1,4 @@
-"""Shutdown: a server that is told to stop lets the running answers end first.
+"""Shutdown: at SIGTERM the server lets the running answers end first; who hears it, in order.
 
 A server's own SIGTERM handler (gunicorn's, for example) closes the listening socket at once, and
 then no Stop could arrive. So ours runs before it. It does not know what an answer is: it hears the

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from .. import sse
+from ..answers.cursor import Sink
 from ..answers.readers import Reader
 from ..errors import Refusal
 from ..protocols import native
+from ..protocols.base import Encoder
 from ..server.direct_write import DirectBody
 from ..server.disconnect import Watch
 
@@ -28,18 +29,24 @@ class EventStream(DirectBody):
     :param reader: reads the answer for the client.
     :param heartbeat: seconds of silence after which the client gets a comment.
     :param on_leave: called when the client gets no more, perhaps twice.
+    :param encoder: the protocol that the client speaks.
     """
 
     __slots__ = (
-        *("_first", "_heartbeat", "_instead", "_on_close", "_on_leave", "_reader", "_respond"),
-        "watch",
+        *("_encoder", "_first", "_heartbeat", "_instead", "_on_close", "_on_leave", "_reader"),
+        *("_respond", "watch"),
     )
 
     def __init__(
-        self, reader: Reader, heartbeat: float, on_leave: Callable[[], None] | None = None
+        self,
+        reader: Reader,
+        heartbeat: float,
+        on_leave: Callable[[], None] | None = None,
+        encoder: Encoder = native.ENCODER,
     ) -> None:
         super().__init__()
         self._reader = reader
+        self._encoder = encoder
         self._heartbeat = heartbeat
         self._on_leave = on_leave
         self._first: bytes | None = None
@@ -54,7 +61,8 @@ class EventStream(DirectBody):
 
         :raises Refusal: if the answer can't be read from there.
         """
-        self._first = self._reader.read(0.0) or sse.HEARTBEAT
+        ready = self._reader.read(0.0)
+        self._first = (ready and self._encoder.encode(ready)) or self._encoder.heartbeat
 
     def respond_late(self, respond: Respond, on_close: Callable[[], None]) -> None:
         """Have ``respond`` called before the first item, and ``on_close`` by ``close``."""
@@ -67,11 +75,12 @@ class EventStream(DirectBody):
         if respond is None:
             return
         self._first = self._first or self._read()
-        instead = respond(self._reader.refusal)
+        instead = respond(self._reader.refusal or self._encoder.refusal)
         if instead is not None:
             self._instead = iter(instead)
         elif (writer := self.borrow()) is not None:
-            self._reader.lend(writer)
+            plain = self._encoder is native.ENCODER
+            self._reader.lend(writer if plain else _EncodingSink(writer, self._encoder))
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -106,10 +115,42 @@ class EventStream(DirectBody):
             self.give_back()
 
     def _read(self) -> bytes | None:
-        try:
-            ready = self._reader.read(self._heartbeat)
-        except Refusal as refusal:
-            self._reader.close()
-            # It has no number: other readers don't see it.
-            return b"".join(event + b"\n\n" for event in native.failed(refusal))
-        return sse.HEARTBEAT if ready == b"" else ready
+        """The next bytes for the client, which are some; None if no more will come."""
+        item: bytes | None = b""
+        while item == b"":
+            if self._encoder.refusal is not None:
+                return None
+            try:
+                ready = self._reader.read(self._heartbeat)
+            except Refusal as refusal:
+                self._reader.close()
+                return self._encoder.fail(refusal)
+            if ready:
+                item = self._encoder.encode(ready)
+            else:
+                item = self._encoder.heartbeat if ready == b"" else None
+        return item
+
+
+class _EncodingSink:
+    """A sink that encodes what is written to it."""
+
+    __slots__ = ("_encoder", "_sink")
+
+    def __init__(self, sink: Sink, encoder: Encoder) -> None:
+        self._sink = sink
+        self._encoder = encoder
+
+    @property
+    def written_at(self) -> float:
+        """See ``Sink``."""
+        return self._sink.written_at
+
+    def write(self, data: bytes) -> bool:
+        """See ``Sink``."""
+        encoded = self._encoder.encode(data)
+        return not encoded or self._sink.write(encoded)
+
+    def flush(self) -> None:
+        """See ``Sink``."""
+        self._sink.flush()
