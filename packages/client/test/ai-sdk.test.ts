@@ -36,6 +36,8 @@ let cancel: () => Response | Promise<Response>;
 /** All that the server has to say; null: it knows no such answer. */
 let log: string[] | null;
 let refuse: (() => Response) | null;
+/** Whether the page can't see the response's X-Session-Id. */
+let nameless: boolean;
 let stops: any[];
 
 async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
@@ -81,7 +83,8 @@ async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
   streams.push(stream);
   log.forEach(stream.write);
   const sessionId = headers.get("X-Session-Id") ?? "answer-of-chat";
-  return new Response(body, { headers: { ...EVENT_STREAM, "X-Session-Id": sessionId } });
+  const named = nameless ? {} : { "X-Session-Id": sessionId };
+  return new Response(body, { headers: { ...EVENT_STREAM, ...named } });
 }
 
 /** The server says more, on every connection. */
@@ -122,6 +125,7 @@ beforeEach(() => {
   cancels = [];
   stops = [];
   refuse = null;
+  nameless = false;
   log = [...BEGIN, word("Half")].map(plainly);
   cancel = () => Response.json(RECEIPT);
 });
@@ -205,6 +209,16 @@ describe("ChatProxyTransport", () => {
     await chat.stop();
     await until(() => expect(stops.at(-1)).toMatchObject({ state: "stopped", receipt: RECEIPT }));
     expect(cancels.map(({ url }) => url)).toEqual(["/api/chat/cancel/answer-of-chat"]);
+  });
+
+  it("stops what it has resumed by the chat's id if it can't see another", async () => {
+    nameless = true;
+    const chat = createChat();
+    void chat.resumeStream();
+    await until(() => expect(textOf(chat)).toBe("Half"));
+    await chat.stop();
+    await until(() => expect(stops.at(-1)).toMatchObject({ state: "stopped", sessionId: null }));
+    expect(cancels.map(({ url }) => url)).toEqual(["/api/chat/chat-1/stop"]);
   });
 
   it("stops nothing when a resume is given up before it has begun, as StrictMode does", async () => {
