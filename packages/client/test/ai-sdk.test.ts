@@ -36,6 +36,8 @@ let cancel: () => Response | Promise<Response>;
 /** All that the server has to say; null: it knows no such answer. */
 let log: string[] | null;
 let refuse: (() => Response) | null;
+/** What a resume has to wait for. */
+let held: Promise<void> | null;
 /** Whether the page can't see the response's X-Session-Id. */
 let nameless: boolean;
 let stops: any[];
@@ -49,6 +51,9 @@ async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
   }
   if (refuse) {
     return refuse();
+  }
+  if (method === "GET") {
+    await held;
   }
   if (log === null) {
     return new Response(null, { status: 204 });
@@ -125,6 +130,7 @@ beforeEach(() => {
   cancels = [];
   stops = [];
   refuse = null;
+  held = null;
   nameless = false;
   log = [...BEGIN, word("Half")].map(plainly);
   cancel = () => Response.json(RECEIPT);
@@ -232,6 +238,18 @@ describe("ChatProxyTransport", () => {
     finish();
     await second;
     expect(textOf(chat)).toBe("Half");
+  });
+
+  it("stops nothing when a resume is given up before the server has answered it", async () => {
+    let letGo: () => void = () => undefined;
+    held = new Promise((resolve) => (letGo = resolve));
+    const chat = createChat();
+    const resumed = chat.resumeStream();
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    const stopped = chat.stop();
+    letGo();
+    await Promise.all([resumed, stopped]);
+    expect([cancels, stops]).toEqual([[], []]);
   });
 
   it("stops nothing when another resume of the chat takes over", async () => {
