@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask_login import LoginManager
 from werkzeug.test import TestResponse
 
 from chatproxy import ChatProxy, sse
 from chatproxy.answers.transcript import Transcript
 
 from .support import cluster, scripted
-from .support.servers import events, new_id
+from .support.servers import ROOT, events, new_id
 from .support.spoken import chunk, delta
 from .support.ui_stream import UiMessage
 from .support.valkey import Valkey
@@ -170,6 +171,25 @@ def test_without_an_owner_nothing_is_told(make_site: Any) -> None:
     stopped = client.post("/api/chat/chat_1/stop")
     assert [each.status_code for each in (asked, resumed, stopped)] == [401] * 3
     assert site.upstream.accepted == 0
+
+
+@pytest.mark.usefixtures("_plain_environment")
+def test_the_guide_s_server_serves_those_who_are_logged_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guide = (ROOT / "docs" / "use-chat.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.setenv("DEEPSEEK_BASE_URL", "http://127.0.0.1:1")
+    given: dict[str, Any] = {"__name__": f"guide-{next(_names)}"}
+    exec(code, given)
+    app = given["app"]
+    app.secret_key = "secret"
+    LoginManager(app).user_loader(lambda _user_id: None)
+    assert app.test_client().post("/api/chat", json=question()).status_code == 401
+    rules = {rule.rule for rule in app.url_map.iter_rules()}
+    routes = re.findall(r"^\| `(?:GET|POST) (.*?)` \|", guide, re.MULTILINE)
+    assert {route.replace("<chat id>", "<chat_id>") for route in routes} <= rules
+    assert len(routes) == 3
 
 
 def test_a_page_of_another_origin_may_use_them_if_it_is_allowed(make_site: Any) -> None:
