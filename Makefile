@@ -14,6 +14,9 @@ BIND ?= 127.0.0.1:8000
 # Tests that run side by side. Much of a test is waiting.
 JOBS ?= 4
 
+# What is compiled is kept: the tests start some hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client
 AI_SDK := tests/clients/ai_sdk
@@ -93,6 +96,7 @@ shape: .venv/runtime
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	rm -rf $(CLIENT)/node_modules $(AI_SDK)/node_modules
+	find . -name __pycache__ -prune -exec rm -r {} +
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv

@@ -103,11 +103,25 @@ def proxy(kind, start_proxy, deepseek):
 PROCESSES = {"logs", "start", "server", "own_server"}
 
 
+#: The files that take longest, in this order. They begin first: one of them alone at the end would
+#: keep only a part of the machine busy.
+LONGEST = (
+    *("test_faults_redis", "test_peers_redis", "test_faults", "test_package", "test_resume"),
+    *("test_cancellations", "test_gunicorn_worker", "test_scopes", "test_peers"),
+    *("test_hostile_upstream", "test_speed", "test_misbehaviour"),
+)
+
+
 def pytest_collection_modifyitems(items):
     """What starts processes is slow, whether it says so or not, and so is what measures."""
     for item in items:
         if PROCESSES.intersection(item.fixturenames) or "benchmarks" in item.path.parts:
             item.add_marker("slow")
+
+
+@pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
+def pytest_begin_with_the_longest(items):
+    items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -613,7 +613,7 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     @rule()
     def lose_patience(self) -> None:
-        self.log._leave_behind()
+        self.log.leave_behind()
         if self.log.size <= self.limit:
             self.log.wait_for_room()
 

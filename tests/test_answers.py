@@ -83,7 +83,7 @@ def test_a_slow_reader_loses_nothing(kind, start_proxy, deepseek):
     proxy = start_proxy(kind, deepseek.url, CHATPROXY_LOG_BYTES=200_000)
     client = Client(proxy.port, receive_buffer=4096)
     client.post_stream(new_id(), simulate={"rate": 0, "tokens": 5_000})
-    proxy.state()
+    proxy.live()
     status, body = client.read_answer()
     assert status == 200
     found = events(body)

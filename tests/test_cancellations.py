@@ -55,7 +55,7 @@ def test_stop_hands_back_a_receipt_after_the_close(stream):
         f"[SSE] Cancel request received for {stream.id}",
         f"[SSE] {stream.id} aborted by client",
     ]
-    assert stream.id not in stream.proxy.state()["sessions"]
+    assert stream.id not in stream.proxy.live()
 
     http_status, body = stream.client.read_answer()
     assert http_status == 200

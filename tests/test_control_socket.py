@@ -409,7 +409,7 @@ def test_who_comes_and_says_nothing_holds_nobody_up_and_is_sent_away(
     monkeypatch: pytest.MonkeyPatch,
     crashes: list[object],
 ) -> None:
-    monkeypatch.setattr(messages_module, "_PATIENCE", 0.3)
+    monkeypatch.setattr(messages_module, "PATIENCE", 0.3)
     one, two = new_worker(), new_worker()
     with ExitStack() as stack:
         visitors = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(20)]

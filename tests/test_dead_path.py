@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from urllib3.connection import HTTPConnection
 
 from chatproxy.errors import UpstreamError
 from chatproxy.upstreams.transport import dialer
@@ -69,26 +70,29 @@ def test_a_dead_upstream_is_noticed_and_not_asked_again(
 
 
 def test_a_dead_connection_in_the_pool_is_dropped_there(
-    connect: Connect, network: Elsewhere, far: DeepSeek
+    connect: Connect, network: Elsewhere, far: DeepSeek, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So the next question finds out at once that it must connect."""
+    made, connect_plainly = list[HTTPConnection](), HTTPConnection.connect
+
+    def note(connection: HTTPConnection) -> None:
+        made.append(connection)
+        connect_plainly(connection)
+
+    monkeypatch.setattr(HTTPConnection, "connect", note)
     upstream = connect(far.url, connect_timeout=2.0, tries=1)
     first = Calling(upstream)
     peer = far.accept()
     peer.answer()
     assert first.join() is None
     assert first.piece().startswith(EVENT)
-    (pooled,) = [each for each in pool_of(upstream) if each is not None]
+    (pooled,) = made
+    assert pooled.is_connected
     network.cut()
     wait_for(lambda: not pooled.is_connected, SOON, "the end of the pooled connection")
     error = Calling(upstream).join()
     assert isinstance(error, UpstreamError)
     assert "does not answer" in error.reason
-
-
-def pool_of(upstream):
-    adapter = upstream._session.get_adapter(upstream.url)
-    return list(adapter._pool.pool.queue)
 
 
 def test_what_a_dead_upstream_does_not_acknowledge_is_given_up(

@@ -646,8 +646,8 @@ class Silent:
         self.closed = True
 
 
-def response_to(reader: Silent) -> native._StreamResponse:
-    return streaming._StreamResponse(Flask("answers"), EventStream(reader, 1.0), native.FORM, {})
+def response_to(reader: Silent) -> streaming.StreamResponse:
+    return streaming.StreamResponse(Flask("answers"), EventStream(reader, 1.0), native.FORM, {})
 
 
 def test_a_response_as_the_view_made_it_may_borrow_the_socket() -> None:

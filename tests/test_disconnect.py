@@ -52,7 +52,7 @@ def test_a_client_that_sends_early_is_not_taken_for_gone(kind, start_proxy, deep
     deepseek.entry(session_id)
     client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     client.read_until(b": heartbeat")
-    assert session_id in proxy.state()["sessions"]
+    assert session_id in proxy.live()
     client.leave()
     deepseek.gone(session_id)
 

@@ -188,7 +188,7 @@ def test_a_client_that_is_still_sending_gets_its_answer_and_then_the_end(server)
 
 def test_a_client_that_sends_no_more_is_waited_for_without_a_turn_of_the_loop(monkeypatch):
     """A thousand of them, looked at again and again, would take a whole core."""
-    monkeypatch.setattr(connections, "_LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.2)
     loop = gevent.get_hub().loop
     peer, accepted = socket.socketpair()
     with peer, accepted:
@@ -312,7 +312,7 @@ def test_310_connections_that_send_no_more_than_a_part_shut_nobody_out(start_pro
     begun = time.monotonic()
     assert stop_seconds(server) < LONGEST_STOP
     assert time.monotonic() - begun < 5
-    assert server.state()["descriptors"] < 300
+    assert server.resources()["descriptors"] < 300
     running.received = b""
     running.read_until(b"data:")  # the one that is answered did not make room
 

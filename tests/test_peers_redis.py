@@ -1,34 +1,35 @@
 """Peers by Redis, against a real Valkey: what a worker may rely on, and what outages do."""
 
 import contextlib
+import gc
 import itertools
 import json
 import logging
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
+from redis import Redis
 from redis.exceptions import RedisError
+from redis.sentinel import Sentinel as SentinelClient
 
 from chatproxy.answers.session import SessionKey
 from chatproxy.cluster.redis import keeper as keeper_module
-from chatproxy.cluster.redis import leases as leases_module
 from chatproxy.cluster.redis.client import RedisClient, Uncertain
-from chatproxy.cluster.redis.leases import Lease, LeaseStore
+from chatproxy.cluster.redis.leases import LATEST, Lease, LeaseStore
 from chatproxy.cluster.redis.peers import RedisPeers
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import ConfigError, PeersUnavailable, SessionCancelled
 
-from .support.servers import ROOT, clean_environment
+from .support.another import Another
 from .support.table import sit_down
 from .support.valkey import Forwarder, Sentinel, Valkey
-from .support.waiting import wait_for
+from .support.waiting import PATIENCE, Background, wait_for
 
 LEASE = 2.0
 #: A lease that no test lives to see the end of.
@@ -58,6 +59,12 @@ class Worker(RedisPeers):
             return self.ask(holder, question, seconds)
         except PeersUnavailable:
             return "away"
+
+    def has_looked(self):
+        """Whether Redis has been looked at, and is settled."""
+        with contextlib.suppress(PeersUnavailable):
+            self.check()
+            return True
 
 
 @pytest.fixture(scope="module")
@@ -120,15 +127,17 @@ def hammering(worker, key=KEY):
         thread.join()
 
 
-def run_python(code, *arguments):
-    """A process that runs some code, from which its output can be read."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=ROOT,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def rewrite(server, name, token):
+    """Change what is kept under a name behind the workers' backs."""
+    with server.client() as client:
+        client.set(name, token) if token else client.delete(name)
+
+
+def begin_an_epoch(server, scope):
+    """Have all workers renew what they hold at their next look."""
+    with server.client() as client:
+        run = client.info("server")["run_id"]
+        client.set(f"chatproxy:{scope}:memory", f"{run} 2")
 
 
 # ---- the table ----------------------------------------------------------------------------------
@@ -191,8 +200,7 @@ def test_what_is_left_of_a_worker_is_not_in_its_own_way(server, start, scope):
     one.take(KEY)
     (name,) = names_of_keys(server, scope)
     one.free([KEY])
-    with server.client() as client:
-        client.set(name, f"{one.name}/0")
+    rewrite(server, name, f"{one.name}/0")
     assert one.take(KEY) is None
 
 
@@ -267,10 +275,10 @@ time.sleep(600)
 
 def test_a_key_outlives_its_worker_by_one_lease_and_no_more(server, start, scope):
     other = start(server)
-    with run_python(TAKE_AND_WAIT, server.url, scope, str(LEASE)) as process:
-        taken, holder = process.stdout.readline().split()
-        assert taken == "None"
-        process.kill()
+    process = Another(TAKE_AND_WAIT, server.url, scope, LEASE)
+    taken, holder = process.read().split()
+    process.kill()
+    assert taken == "None"
     assert other.take(KEY) == holder
     wait_for(lambda: other.take(KEY) is None, LEASE + 5, "the end of the lease")
 
@@ -287,68 +295,36 @@ def test_another_that_holds_a_key_by_now_is_noticed(server, start, scope):
     one = start(server)
     one.take(KEY)
     (name,) = names_of_keys(server, scope)
-    with server.client() as client:
-        client.set(name, "another/7")
+    rewrite(server, name, "another/7")
     wait_for(lambda: one.lost == [KEY], message="the loss")
     assert one.take(KEY) == "another"
 
 
-def test_what_is_freed_while_it_is_renewed_stays_free(server, start, scope, monkeypatch):
-    one = start(server, LONG)
-    renew = one._store.renew
-
-    def free_before(*arguments):
-        one.free([KEY])
-        return renew(*arguments)
-
-    one.take(KEY)
-    monkeypatch.setattr(one._store, "renew", free_before)
-    one._keeper._due = 0.0
-    wait_for(lambda: not one._keeper._held, message="the renewal")
-    wait_for(lambda: not names_of_keys(server, scope), message="the key")
-
-
-@pytest.fixture
-def between(monkeypatch):
-    """Calls something just before a worker's next renewal reaches Redis, and then looks there."""
-
-    def between(worker, act, look, *, makes):
-        reach, seen = worker._redis.reach, []
-
-        def act_before(script, keys, args):
-            due = script == leases_module._RENEW and keys and (args[2] != "0") == makes and not seen
-            if due:
-                act()
-            answer = reach(script, keys, args)
-            if due:
-                seen.append(look())
-            return answer
-
-        monkeypatch.setattr(worker._redis, "reach", act_before)
-        worker._keeper._due = 0.0
-        return wait_for(lambda: seen, message="the renewal")
-
-    return between
-
-
-def test_a_key_that_was_freed_is_not_brought_back_by_a_renewal_under_way(
-    server, start, scope, between
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_key_that_is_freed_while_it_is_renewed_stays_free(
+    server, start, scope, monkeypatch, is_there
 ):
-    one = start(server, LONG)
-    one.take(KEY)
-    seen = between(one, lambda: one.free([KEY]), lambda: names_of_keys(server, scope), makes=False)
-    assert seen == [set()]
-
-
-def test_a_key_that_is_freed_while_it_is_made_anew_is_freed_after_that(
-    server, start, scope, between
-):
-    """Whatever order Redis does the two in: the memory was lost, and the holder lets go."""
+    """Also while it is made anew as Redis had lost it, whatever order Redis does the two in."""
     one, other = start(server, LONG), start(server, LONG)
     one.take(KEY)
-    with server.client() as client:
-        client.delete(*names_of_keys(server, scope))
-    between(one, lambda: one.free([KEY]), lambda: None, makes=True)
+    reach, done = RedisClient.reach, []
+
+    def free_before(client, script, keys, args):
+        """Free the key just before the step that extends, or that makes anew, reaches Redis."""
+        renews = keys and args[1:2] == [f"{one.name}/"]
+        due = renews and (args[2] == "0") == is_there and not done
+        if due:
+            one.free([KEY])
+        answer = reach(client, script, keys, args)
+        if due:
+            done.append(names_of_keys(server, scope))
+        return answer
+
+    if not is_there:
+        rewrite(server, *names_of_keys(server, scope), None)
+    monkeypatch.setattr(RedisClient, "reach", free_before)
+    begin_an_epoch(server, scope)
+    assert wait_for(lambda: done, message="the renewal") == [set()] or not is_there
     wait_for(lambda: not names_of_keys(server, scope), message="the end of the key")
     assert other.take(KEY) is None
 
@@ -361,14 +337,21 @@ def test_what_would_make_a_key_does_nothing_when_it_comes_too_late(
     redis = RedisClient(server.url)
     store = LeaseStore(redis, f"chatproxy:{scope}:", LONG, 3.0)
     lease = Lease(store.name(KEY), "one/1")
-    assert abs(float(store._until()) - 9e15) < 1  # nothing is known of the clock yet
+    assert store.take(lease) is None  # nothing is known of the clock yet
+    store.free([lease])
     store.look()
-    assert 0 < float(store._until()) - time.time() * 1000 <= 5100
-    monkeypatch.setattr(store, "_until", lambda: "1")
-    with pytest.raises(PeersUnavailable):
-        store.take(lease)
-    assert list(store.renew("one", [lease])) == [(lease, True)]
-    assert names_of_keys(server, scope) == set()
+    for late, made in [(LATEST - 0.5, True), (LATEST + 0.5, False)]:
+        # As if the script were sent now, and the clock had gone on before it arrives.
+        now = store.time() - late
+        monkeypatch.setattr(store, "time", lambda now=now: now)
+        with contextlib.nullcontext() if made else pytest.raises(PeersUnavailable):
+            store.take(lease)
+        assert bool(names_of_keys(server, scope)) == made
+        rewrite(server, lease.name, None)
+        assert list(store.renew("one", [lease])) == [(lease, True)]
+        assert bool(names_of_keys(server, scope)) == made
+        store.free([lease])
+        monkeypatch.undo()
     redis.close()
 
 
@@ -376,23 +359,25 @@ def test_what_is_left_of_an_uncertain_take_is_freed_again_and_again_until_nothin
     server, start, scope, monkeypatch
 ):
     monkeypatch.setattr(keeper_module, "LATEST", 1.0)
-    one = start(server)
-    run = one._redis.run
+    take, free, taken, freed = LeaseStore.take, LeaseStore.free, [], []
 
-    def lose_the_answer(script, keys, args):
-        answer = run(script, keys, args)
-        if script == leases_module._TAKE:
-            raise Uncertain("lost")
-        return answer
+    def lose_the_answer(store, lease, *arguments):
+        taken.append(lease)
+        take(store, lease, *arguments)
+        raise Uncertain("lost")
 
-    monkeypatch.setattr(one._redis, "run", lose_the_answer)
-    assert one.try_take() == "away"
-    ((name, token),) = one._keeper._stale
+    def note(store, leases):
+        freed.append(leases)
+        return free(store, leases)
+
+    monkeypatch.setattr(LeaseStore, "take", lose_the_answer)
+    monkeypatch.setattr(LeaseStore, "free", note)
+    assert start(server).try_take() == "away"
+    (lease,) = taken
     wait_for(lambda: not names_of_keys(server, scope), message="the end of the key")
-    with server.client() as client:
-        client.set(name, token)  # as if the network had kept it
+    rewrite(server, *lease)  # as if the network had kept it
     wait_for(lambda: not names_of_keys(server, scope), message="the end of the key")
-    wait_for(lambda: not one._keeper._stale, message="the end of the leftovers")
+    wait_for(lambda: freed[-1] == [], message="the end of the leftovers")
 
 
 @pytest.fixture
@@ -402,8 +387,11 @@ def left_behind(server, start, scope):
     one, other = (sit_down(Registry(Settings(), object(), each), each) for each in peers)
     for each in peers:
         each.take(("any",))
-    with server.client() as client:
-        client.set(peers[0]._store.name(("id", "", "session_1")), f"{peers[0].name}/0")
+    (before,) = names_of_keys(server, scope)
+    peers[0].take(KEY)
+    (name,) = names_of_keys(server, scope) - {before}
+    peers[0].free([KEY])
+    rewrite(server, name, f"{peers[0].name}/0")
     return one, other
 
 
@@ -421,13 +409,23 @@ def test_a_stop_is_answered_truly_beside_what_another_worker_left_in_redis(left_
         one.claim(SessionKey("", "session_1"))
 
 
-def test_what_was_taken_anew_is_not_lost_by_an_earlier_holds_loss(server, start):
-    one = start(server, LONG)
+def test_what_was_taken_anew_is_not_lost_by_an_earlier_holds_loss(
+    server, start, scope, monkeypatch
+):
+    one, told = start(server, LONG), []
+
+    def lose_all(_store, _worker, leases, _restore):
+        """Another had it when Redis was asked; it has been freed and taken since."""
+        one.free([KEY])
+        one.take(KEY)
+        yield from ((lease, False) for lease in leases)
+        told.append(leases)
+
     one.take(KEY)
-    earlier = one._keeper._held[KEY]
-    one.free([KEY])
-    one.take(KEY)
-    one._keeper._lose(KEY, earlier)
+    monkeypatch.setattr(LeaseStore, "renew", lose_all)
+    begin_an_epoch(server, scope)
+    wait_for(lambda: told, message="the renewal")
+    monkeypatch.undo()
     assert one.lost == []
     assert one.take(KEY) == one.name
 
@@ -437,13 +435,12 @@ def test_an_error_of_the_application_does_not_end_the_renewals(server, start, sc
     one.serve(lambda _question: {}, lambda _key: 1 / 0)
     one.take(KEY)
     (name,) = names_of_keys(server, scope)
-    with server.client() as client:
-        client.set(name, "another/7")
-        wait_for(lambda: "could not be given up" in caplog.text, message="the loss")
-        one.take(("two",))
-        (name,) = names_of_keys(server, scope) - {name}
-        client.delete(name)
-        wait_for(lambda: client.exists(name), message="the renewal")
+    rewrite(server, name, "another/7")
+    wait_for(lambda: "could not be given up" in caplog.text, message="the loss")
+    one.take(("two",))
+    (name,) = names_of_keys(server, scope) - {name}
+    rewrite(server, name, None)
+    wait_for(lambda: name in names_of_keys(server, scope), message="the renewal")
 
 
 # ---- questions ----------------------------------------------------------------------------------
@@ -515,9 +512,18 @@ def test_no_answer_is_unavailable_and_never_a_guess(server, start, scope):
         assert refusal.value.retry_after == 1
     over.set()
     assert one.try_ask(mute.name, {}, 5) == {"late": True}
-    assert one._mailbox._pending == {}
     with server.client() as client:
         assert 0 < client.pttl(f"chatproxy:{scope}:inbox:nobody") < 30_000
+
+
+def test_of_a_question_without_an_answer_nothing_is_kept(server, start):
+    worker, many = start(server), 300
+    worker.try_ask("nobody", {}, 0)
+    gc.collect()
+    before = len(gc.get_objects())
+    assert {worker.try_ask("nobody", {}, 0) for _ in range(many)} == {"away"}
+    gc.collect()
+    assert len(gc.get_objects()) < before + many
 
 
 def test_an_answer_that_raises_is_none(server, start, caplog):
@@ -540,8 +546,7 @@ def question(number, until="9999999999999"):
 def test_a_question_that_nobody_waits_for_any_more_is_not_answered(server, start, scope):
     asked = []
     worker = start(server, answer=lambda message: asked.append(message["n"]) or {})
-    worker.take(KEY)
-    wait_for(lambda: worker._store.time() is not None, message="the first look")
+    wait_for(worker.has_looked, message="the first look")
     push(server, scope, worker, question(1, "1700000000000"), question(2))
     wait_for(lambda: asked == [2], message="the answer")
 
@@ -580,8 +585,8 @@ def test_garbage_in_the_inbox_does_no_harm(server, start, scope, caplog):
 
 
 def test_more_questions_than_can_be_answered_are_dropped(server, start, scope, monkeypatch):
-    monkeypatch.setattr("chatproxy.cluster.redis.mailbox._MOST_WORKING", 3)
-    monkeypatch.setattr("chatproxy.cluster.redis.mailbox._MOST_WAITING", 5)
+    monkeypatch.setattr("chatproxy.cluster.redis.mailbox.MOST_WORKING", 3)
+    monkeypatch.setattr("chatproxy.cluster.redis.mailbox.MOST_WAITING", 5)
     threads, asked, over = Counter(), [], threading.Event()
 
     def answer(message):
@@ -653,10 +658,8 @@ def test_a_memory_that_is_lost_without_a_word_is_noticed(own_server, start):
     one, other = start(own_server, LONG), start(own_server, LONG)
     one.take(KEY)
     with hammering(other) as answers:
-        wait_for(
-            lambda: other._keeper._known_epoch and one._keeper._known_epoch,
-            message="the first look",
-        )
+        for worker in (one, other):
+            wait_for(worker.has_looked, message="the first look")
         with own_server.client() as client:
             client.flushall()
         wait_for(lambda: answers[-1] == "away", message="the loss")
@@ -693,14 +696,27 @@ def test_while_redis_is_away_all_fails_at_once_and_soon_after_it_is_back_all_wor
     assert 1 <= caplog.text.count("Redis is away") <= 2  # of each worker, once
 
 
-def test_a_failure_that_began_before_an_outage_that_is_over_is_no_new_one(server, start, caplog):
-    redis = start(server)._redis
-    for _ in range(2):
-        redis._lose(0, RedisError("late"))
+def test_a_failure_that_began_before_an_outage_that_is_over_is_no_new_one(caplog, monkeypatch):
+    redis, begun = RedisClient("redis://127.0.0.1:1"), []
+    fails = {number: threading.Event() for number in range(3)}
+
+    def run(keys, args):
+        begun.append(keys)
+        assert fails[keys].wait(PATIENCE)
+        raise RedisError("late")
+
+    def reach(number):
+        with pytest.raises(PeersUnavailable):
+            redis.reach("", number, [])
+
+    monkeypatch.setattr(Redis, "register_script", lambda _redis, _script: run)
+    reaching = [Background(partial(reach, number)) for number in fails]
+    wait_for(lambda: len(begun) == len(fails))
+    for number, thread in enumerate(reaching):
+        fails[number].set()
+        thread.result()
+        assert redis.away == (number == 0)
         redis.mend()
-        assert not redis._away
-        redis._lose(0, RedisError("later"))
-        assert not redis._away
     assert caplog.text.count("Redis is away") == 1
 
 
@@ -813,7 +829,8 @@ def test_a_password_is_given_and_never_told(start, caplog):
         with pytest.raises(PeersUnavailable) as refusal:
             bad.take(KEY)
         wait_for(lambda: "AuthenticationError" in caplog.text, message="the warning")
-        told = [caplog.text, repr(good), repr(bad), repr(bad._redis), repr(refusal.value)]
+        client = RedisClient(server.url)
+        told = [caplog.text, *map(repr, (good, bad, client, refusal.value))]
         assert not [text for text in told if "s3cr3tw0rd" in text or "wr0ngw0rd" in text]
         good.close()
 
@@ -826,7 +843,7 @@ def test_no_password_is_told_where_the_error_holds_it(monkeypatch, caplog):
         raise RedisError("password=s3cr3t\n,password=s3cr3t!")
 
     worker = Worker(url, "scope")
-    monkeypatch.setattr(worker._redis._client, "register_script", fail)
+    monkeypatch.setattr(Redis, "register_script", fail)
     assert worker.try_take() == "away"
     told = "RedisError: password=*** ,password=***"
     wait_for(lambda: told in caplog.text, message="the warning")
@@ -863,7 +880,26 @@ def test_tls_will_do(own_server, start, authority, ca_file):
             worker.close()
 
 
-def test_a_failover_by_a_sentinel_keeps_what_is_held(start, scope):
+def check_the_sentinels(url, monkeypatch):
+    """The one that answered is asked first from then on; no list changes while others read it."""
+    discover, lists, asked = SentinelClient.discover_master, [], []
+
+    def note(manager, service):
+        lists.append(manager.sentinels)
+        asked.append([each.connection_pool.connection_kwargs["port"] for each in lists[-1]])
+        return discover(manager, service)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SentinelClient, "discover_master", note)
+        client = RedisClient(url)
+        for _ in range(2):
+            client.reach("return 1", [], [])
+            client.close()
+    assert asked[0] == asked[1][::-1]
+    assert lists[0] is not lists[1]
+
+
+def test_a_failover_by_a_sentinel_keeps_what_is_held(start, scope, monkeypatch):
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(Valkey(password="s3cr3tw0rd"))
         second = stack.enter_context(
@@ -874,16 +910,15 @@ def test_a_failover_by_a_sentinel_keeps_what_is_held(start, scope):
                 password="s3cr3tw0rd",
             )
         )
+        with first.client() as client:  # else Sentinel asks for it again after ten seconds
+            wait_for(lambda: client.info("replication")["connected_slaves"], 30, "the replica")
         sentinel = stack.enter_context(Sentinel(first))
         with sentinel.client() as client:
             wait_for(lambda: client.sentinel_slaves("main"), 30, "the replica")
         url = f"redis+sentinel://:s3cr3tw0rd@127.0.0.1:1,127.0.0.1:{sentinel.port}/main/0"
+        check_the_sentinels(url, monkeypatch)
         one, other = start(first, url=url), start(first, url=url)
-        manager = one._redis._client.connection_pool.sentinel_manager
-        asked = list(before := manager.sentinels)
         assert one.take(KEY) is None
-        assert before == asked  # others may be reading it
-        assert manager.sentinels == asked[::-1]
         wait_for(lambda: second.names(scope), 30, "the replication")
         first.kill()
         with hammering(other) as answers:
@@ -1001,11 +1036,12 @@ def test_a_closed_worker_takes_and_asks_nothing(server, start):
             use()
 
 
-def test_whoever_waits_for_an_answer_at_the_close_is_told_at_once(server, start):
+def test_whoever_waits_for_an_answer_at_the_close_is_told_at_once(server, start, scope):
     worker = start(server)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(worker.try_ask, "nobody", {}, 60)
-        wait_for(lambda: worker._mailbox and worker._mailbox._pending, message="the question")
+        inbox = f"chatproxy:{scope}:inbox:nobody"
+        wait_for(lambda: inbox in server.names(scope), message="the question")
         worker.close()
         assert waiting.result(10) == "away"
 
@@ -1038,8 +1074,7 @@ for _ in range(2):
 
 def test_processes_that_fork_before_the_first_use_are_workers_of_their_own(server, scope):
     server.settle(scope)
-    with run_python(FORK, server.url, scope) as process:
-        lines = [line.split() for line in process.communicate(timeout=60)[0].splitlines()]
+    lines = [line.split() for line in Another(FORK, server.url, scope).rest().splitlines()]
     assert [taken for taken, _name in lines] == ["None", "None"]
     assert len({name for _taken, name in lines}) == 2
 
@@ -1052,7 +1087,7 @@ from concurrent.futures import ThreadPoolExecutor
 from chatproxy.errors import PeersUnavailable
 from tests.test_peers_redis import KEY, Worker
 from tests.support.waiting import wait_for
-url, scope, pid = sys.argv[1], sys.argv[2], int(sys.argv[3])
+url, scope = sys.argv[1:]
 one, other = Worker(url, scope), Worker(url, scope)
 with ThreadPoolExecutor(300) as pool:
     answers = list(pool.map(lambda n: (one, other)[n % 2].take((str(n // 2),)), range(600)))
@@ -1074,14 +1109,14 @@ print("done", flush=True)
 
 def test_it_runs_under_gevent(own_server, scope):
     own_server.settle(scope)
-    with run_python(GEVENT, own_server.url, scope, str(own_server.process.pid)) as process:
-        try:
-            assert process.stdout.readline() == "freeze\n"
-            own_server.freeze()
-            assert process.stdout.readline() == "thaw\n"
-            own_server.thaw()
-            assert process.stdout.readline() == "done\n"
-            assert process.wait(20) == 0
-        finally:
-            process.kill()
+    process = Another(GEVENT, own_server.url, scope)
+    try:
+        assert process.read() == "freeze"
+        own_server.freeze()
+        assert process.read() == "thaw"
+        own_server.thaw()
+        assert process.read() == "done"
+        assert process.process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
     assert own_server.names(scope) == set()

@@ -54,7 +54,7 @@ def start_late(proxy, session_id, **simulate):
     """Begin an answer whose first event comes when further readers are there."""
     late = {**LONG, "tokens": 700, "first_token_delay": 1.0}
     client = proxy.start(session_id, simulate={**late, **simulate})
-    wait_for(lambda: session_id in proxy.state()["sessions"])
+    wait_for(lambda: session_id in proxy.live())
     return client
 
 
@@ -155,7 +155,7 @@ def test_a_client_that_takes_nothing_has_gone_after_a_while(server, start_proxy,
         server, deepseek.url, CHATPROXY_READER_TIMEOUT=TIMEOUT, CHATPROXY_LOG_BYTES=LOG_BYTES
     )
     proxy.start(new_id(), simulate={"rate": 0, "tokens": 1}).read_answer()
-    before = proxy.state()
+    before = proxy.resources()
     session_id = new_id()
     client = Client(proxy.port, receive_buffer=4096)
     client.post_stream(session_id, simulate={"tag": session_id, **ENDLESS})
@@ -164,7 +164,7 @@ def test_a_client_that_takes_nothing_has_gone_after_a_while(server, start_proxy,
     assert f"[SSE] {session_id} client disconnected" in proxy.lines(session_id)
 
     def is_as_before():
-        state = proxy.state()
+        state = proxy.resources()
         return all(state[name] <= before[name] for name in ("descriptors", "greenlets"))
 
     wait_for(is_as_before, 15, "the end of whoever was blocked in writing to it")

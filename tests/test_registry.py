@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -27,7 +27,7 @@ from chatproxy.cluster import registry as registry_module
 from chatproxy.cluster.local.control_socket import ControlSocket
 from chatproxy.cluster.local.peers import LocalPeers
 from chatproxy.cluster.local.run_dir import RunDir
-from chatproxy.cluster.peers import LeaseKey
+from chatproxy.cluster.peers import LeaseKey, PeerState
 from chatproxy.cluster.registry import Registry
 from chatproxy.cluster.rpc import RpcDispatcher
 from chatproxy.cluster.session_table import SessionTable
@@ -45,10 +45,13 @@ from chatproxy.errors import (
 
 from .support.another import Another
 from .support.table import Table, TablePeers, service_of, sit_down
-from .support.waiting import PATIENCE, HandClock, in_a_thread, wait_for
+from .support.waiting import PATIENCE, Background, HandClock, at_once, wait_for
 
 SENDER = object()
 LOCAL = "http://127.0.0.1:1"
+#: An id, of an owner and of nobody.
+KEY, NOBODYS = SessionKey("ada", "session_1"), SessionKey("", "session_1")
+OTHER, THIRD = SessionKey("ada", "session_2"), SessionKey("ada", "session_3")
 
 
 @pytest.fixture
@@ -65,22 +68,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
 PEERS: WeakKeyDictionary[Registry, TablePeers] = WeakKeyDictionary()
 
 
-def new_registry(
-    retain: float = 60.0,
-    max_sessions: int = 2000,
-    max_sessions_per_owner: int = 20,
-    table: Table | None = None,
-) -> Registry:
-    settings = Settings(
-        base_url=LOCAL,
-        retain=retain,
-        max_sessions=max_sessions,
-        max_sessions_per_owner=max_sessions_per_owner,
-    )
+def new_registry(table: Table | None = None, **limits: Any) -> Registry:
     peers = TablePeers(table)
-    registry = sit_down(Registry(settings, SENDER, peers), peers)
+    registry = sit_down(Registry(Settings(base_url=LOCAL, **limits), SENDER, peers), peers)
     PEERS[registry] = peers
     return registry
+
+
+def new_registries(count: int, **limits: Any) -> list[Registry]:
+    """Workers at one table."""
+    table = Table()
+    return [new_registry(table, **limits) for _ in range(count)]
+
+
+def peers_of(registry: Registry) -> TablePeers:
+    return PEERS[registry]
+
+
+def table_of(registry: Registry) -> Table:
+    return peers_of(registry).table
 
 
 def finish(
@@ -101,10 +107,15 @@ def finish_when_cancelled(registry: Registry, session: StreamSession) -> None:
     session.on_cancel(lambda: finish(registry, session))
 
 
-def claimable(registry: Registry, session_id: str, owner: str = "") -> bool:
+def cancel(registry: Registry, key: SessionKey = KEY) -> Receipt | None:
+    """A Stop that arrives now."""
+    return registry.cancel(key, time.monotonic())
+
+
+def claimable(registry: Registry, key: SessionKey = KEY) -> bool:
     """Whether an id is free now. Where it is, this takes it and gives it back."""
     try:
-        session = registry.claim(SessionKey(owner, session_id))
+        session = registry.claim(key)
     except ChatProxyError:
         return False
     finish(registry, session, refusal=UpstreamError("No."))
@@ -137,19 +148,81 @@ test_registry.a_sweep_of_many_leaves_all_else_its_turn()
     assert Another(script).rest() == ""
 
 
+# ---- what an id stands for ----------------------------------------------------------------------
+
+
 def test_a_claim_gives_a_live_session_with_the_clients_own_id() -> None:
     registry = new_registry()
-    session = registry.claim(SessionKey("ada", "session_1"))
+    session = registry.claim(KEY)
     assert (session.id, session.owner) == ("session_1", "ada")
     assert registry.live() == [session]
 
 
-def test_a_live_id_is_taken() -> None:
-    registry = new_registry()
-    registry.claim(SessionKey("", "session_1"))
-    with pytest.raises(SessionActive):
-        registry.claim(SessionKey("", "session_1"))
-    assert len(registry.live()) == 1
+def end(registry: Registry, refusal: Refusal | None = None, events: int = 0) -> None:
+    finish(registry, registry.claim(KEY), refusal, events)
+
+
+def stop_twice(registry: Registry) -> None:
+    finish_when_cancelled(registry, registry.claim(KEY))
+    assert cancel(registry)
+    assert cancel(registry) is None
+
+
+#: How an id comes to stand for something, the refusal of a start with it, and for how long.
+MEANINGS: dict[str, tuple[Callable[[Registry], object], type[ChatProxyError] | None, float]] = {
+    "live": (lambda registry: registry.claim(KEY), SessionActive, math.inf),
+    "finished": (end, SessionActive, 60.0),
+    "failed after an event": (partial(end, refusal=Refusal("No."), events=1), SessionActive, 60.0),
+    "stopped": (stop_twice, SessionActive, 60.0),
+    "refused": (partial(end, refusal=Refusal("No.")), None, 0.0),
+    "stopped before its start": (cancel, SessionCancelled, 30.0),
+}
+
+
+@pytest.mark.parametrize("asked", ["the same worker", "another worker"])
+@pytest.mark.parametrize("meaning", MEANINGS)
+def test_what_an_id_stands_for_refuses_a_start_on_every_worker_for_a_while(
+    clock: HandClock, meaning: str, asked: str
+) -> None:
+    begin, refusal, seconds = MEANINGS[meaning]
+    here, there = new_registries(2, retain=60.0)
+    begin(here)
+    live = here.live()
+    asked_one = here if asked == "the same worker" else there
+    if refusal:
+        clock.now += min(seconds, 1000.0) - 0.1
+        with pytest.raises(refusal):
+            asked_one.claim(KEY)
+        assert claimable(asked_one, OTHER)
+        assert claimable(asked_one, SessionKey("bob", KEY.id))
+        clock.now += 0.1
+    assert here.live() == live
+    assert claimable(asked_one) == (meaning != "live")
+
+
+@pytest.mark.parametrize("asked", ["the same worker", "another worker"])
+@pytest.mark.parametrize("meaning", ["finished", "failed after an event", "stopped"])
+def test_a_stop_for_what_has_ended_finds_nothing_and_refuses_no_later_start(
+    clock: HandClock, meaning: str, asked: str
+) -> None:
+    here, there = new_registries(2, retain=60.0)
+    MEANINGS[meaning][0](here)
+    clock.now += 50.0
+    assert cancel(here if asked == "the same worker" else there) is None
+    clock.now += 10.0
+    assert claimable(there)
+
+
+def test_a_second_stop_that_comes_first_keeps_the_first_alive_wherever_it_lands(
+    clock: HandClock,
+) -> None:
+    one, two = new_registries(2)
+    for registry in (one, two, one, two):
+        assert cancel(registry) is None
+        clock.now += 20
+    assert not claimable(two)
+    clock.now += 10
+    assert claimable(two)
 
 
 @pytest.mark.usefixtures("_close_races")
@@ -161,172 +234,66 @@ def test_of_many_claims_at_once_exactly_one_gets_the_id() -> None:
     def claim_all() -> None:
         for number in range(50):
             barrier.wait(PATIENCE)
-            try:
+            with suppress(SessionActive):
                 got.append(registry.claim(SessionKey("", f"session_{number}")).id)
-            except SessionActive:
-                continue
 
-    threads = [threading.Thread(target=claim_all, daemon=True) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
+    at_once(*[claim_all] * 8)
     assert sorted(got) == sorted(f"session_{number}" for number in range(50))
 
 
-def test_the_same_id_of_two_owners_is_two_sessions() -> None:
+def test_the_sessions_of_two_owners_with_the_same_id_have_nothing_to_do_with_each_other() -> None:
     registry = new_registry()
-    of_ada, of_bob = (
-        registry.claim(SessionKey("ada", "session_1")),
-        registry.claim(SessionKey("bob", "session_1")),
-    )
-    assert of_ada is not of_bob
+    of_ada, of_bob = registry.claim(KEY), registry.claim(SessionKey("bob", KEY.id))
     finish_when_cancelled(registry, of_ada)
-    assert registry.cancel(SessionKey("ada", "session_1"), time.monotonic())
+    assert cancel(registry, SessionKey("eve", KEY.id)) is None
+    assert len(registry.live()) == 2
+    assert cancel(registry)
     assert registry.live() == [of_bob]
     assert not of_bob.flag.is_set()
-
-
-def test_another_owners_session_is_not_found() -> None:
-    registry = new_registry()
-    session = registry.claim(SessionKey("ada", "session_1"))
-    assert registry.cancel(SessionKey("bob", "session_1"), time.monotonic()) is None
-    assert not session.flag.is_set()
 
 
 def test_owner_and_id_are_not_run_together() -> None:
     registry = new_registry()
     registry.claim(SessionKey("a", "b:c"))
-    assert claimable(registry, "c", "a:b")
+    assert claimable(registry, SessionKey("a:b", "c"))
 
 
-def test_a_stop_that_comes_first_refuses_the_start() -> None:
-    registry = new_registry()
-    assert registry.cancel(SessionKey("ada", "session_1"), time.monotonic()) is None
-    with pytest.raises(SessionCancelled):
-        registry.claim(SessionKey("ada", "session_1"))
-    assert registry.live() == []
+# ---- limits -------------------------------------------------------------------------------------
 
 
-def test_a_stop_that_comes_first_is_for_its_own_owner_and_id_alone() -> None:
-    registry = new_registry()
-    registry.cancel(SessionKey("ada", "session_1"), time.monotonic())
-    assert claimable(registry, "session_1", "bob")
-    assert claimable(registry, "session_2", "ada")
-
-
-def test_a_stop_that_comes_first_is_remembered_for_half_a_minute(clock: HandClock) -> None:
-    registry = new_registry()
-    registry.cancel(SessionKey("", "session_1"), 0.0)
-    clock.now += 29.9
-    assert not claimable(registry, "session_1")
-    clock.now += 0.1
-    assert claimable(registry, "session_1")
-
-
-def test_the_stops_that_come_first_are_bounded_in_number() -> None:
-    """Somebody who stops at random can't fill the memory; the least recent are forgotten."""
-    registry = new_registry()
-    for number in range(20_000):
-        registry.cancel(SessionKey("", f"session_{number}"), 0.0)
-    assert claimable(registry, "session_0")
-    assert not claimable(registry, "session_19999")
-
-
-def test_an_ended_id_stays_taken_for_as_long_as_it_is_retained(clock: HandClock) -> None:
-    registry = new_registry(retain=60.0)
-    finish(registry, registry.claim(SessionKey("", "session_1")))
-    assert registry.live() == []
-    clock.now += 59.9
-    with pytest.raises(SessionActive):
-        registry.claim(SessionKey("", "session_1"))
-    clock.now += 0.1
-    assert claimable(registry, "session_1")
-
-
-def test_an_ended_session_is_not_found_by_a_stop() -> None:
-    registry = new_registry()
-    finish(registry, registry.claim(SessionKey("", "session_1")))
-    assert registry.cancel(SessionKey("", "session_1"), time.monotonic()) is None
-
-
-def test_a_late_stop_does_not_refuse_the_next_answer_with_that_id(clock: HandClock) -> None:
-    registry = new_registry(retain=10.0)
-    finish(registry, registry.claim(SessionKey("", "session_1")))
-    registry.cancel(SessionKey("", "session_1"), 0.0)
-    clock.now += 10.0
-    assert claimable(registry, "session_1")
-
-
-def test_a_refused_session_frees_its_id() -> None:
-    registry = new_registry()
-    finish(registry, registry.claim(SessionKey("", "session_1")), refusal=UpstreamError("No."))
-    assert claimable(registry, "session_1")
-
-
-def test_an_answer_that_failed_after_it_began_keeps_its_id() -> None:
-    registry = new_registry()
-    session = registry.claim(SessionKey("", "session_1"))
-    finish(registry, session, refusal=UpstreamError("It broke off."), events=1)
-    assert not claimable(registry, "session_1")
-
-
-def test_the_worker_takes_no_more_sessions_than_its_limit() -> None:
-    registry = new_registry(max_sessions=2)
-    first = registry.claim(SessionKey("ada", "session_1"))
-    registry.claim(SessionKey("bob", "session_2"))
-    with pytest.raises(TooManySessions) as caught:
-        registry.claim(SessionKey("eve", "session_3"))
-    assert "Retry-After" in caught.value.headers()
+@pytest.mark.parametrize(
+    ("limits", "owner"), [({"max_sessions": 2}, "bob"), ({"max_sessions_per_owner": 2}, "ada")]
+)
+def test_the_limit_of_the_worker_or_the_owner_refuses_a_start_until_one_ends(
+    limits: dict[str, int], owner: str
+) -> None:
+    registry = new_registry(**limits)
+    first, _ = registry.claim(KEY), registry.claim(SessionKey(owner, "session_2"))
+    for _ in range(2):  # who is refused leaves no trace
+        with pytest.raises(TooManySessions) as caught:
+            registry.claim(THIRD)
+        assert "Retry-After" in caught.value.headers()
+    assert claimable(registry, SessionKey("eve", "session_3")) == (owner == "ada")
     finish(registry, first)
-    assert claimable(registry, "session_3", "eve")
-
-
-def test_an_owner_gets_no_more_sessions_than_the_limit() -> None:
-    registry = new_registry(max_sessions_per_owner=2)
-    first, _ = (
-        registry.claim(SessionKey("ada", "session_1")),
-        registry.claim(SessionKey("ada", "session_2")),
-    )
-    with pytest.raises(TooManySessions) as caught:
-        registry.claim(SessionKey("ada", "session_3"))
-    assert "Retry-After" in caught.value.headers()
-    assert claimable(registry, "session_3", "bob")
-    finish(registry, first)
-    assert claimable(registry, "session_3", "ada")
+    registry.discard(first)  # a second time, which frees no other place
+    registry.release(first)
+    registry.claim(THIRD)
+    assert not claimable(registry, SessionKey("ada", "session_4"))
 
 
 def test_without_owners_there_is_no_limit_for_one() -> None:
     registry = new_registry(max_sessions_per_owner=1)
-    registry.claim(SessionKey("", "session_1"))
-    assert claimable(registry, "session_2")
+    registry.claim(NOBODYS)
+    assert claimable(registry, SessionKey("", "session_2"))
 
 
-def test_to_discard_twice_frees_one_place_only() -> None:
-    registry = new_registry(max_sessions_per_owner=2)
-    first, _ = (
-        registry.claim(SessionKey("ada", "session_1")),
-        registry.claim(SessionKey("ada", "session_2")),
-    )
-    finish(registry, first)
-    registry.discard(first)
-    registry.release(first)
-    registry.claim(SessionKey("ada", "session_3"))
-    assert not claimable(registry, "session_4", "ada")
-
-
-def test_a_refused_claim_leaves_no_trace() -> None:
-    registry = new_registry(max_sessions_per_owner=1)
-    first = registry.claim(SessionKey("ada", "session_1"))
-    assert not claimable(registry, "session_2", "ada")
-    finish(registry, first)
-    assert claimable(registry, "session_2", "ada")
+# ---- the receipt --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.CONNECTING])
 def test_the_receipt_tells_what_was_stopped_and_how_fast(phase: Phase) -> None:
     registry = new_registry()
-    session = registry.claim(SessionKey("ada", "session_1"))
+    session = registry.claim(KEY)
     session.enter(phase)
     arrived = time.monotonic()
     session.events = 42
@@ -336,58 +303,62 @@ def test_the_receipt_tells_what_was_stopped_and_how_fast(phase: Phase) -> None:
         session.closed.set()
 
     session.on_cancel(close)
-    assert registry.cancel(SessionKey("ada", "session_1"), arrived) == Receipt(
+    assert registry.cancel(KEY, arrived) == Receipt(
         session_id="session_1", phase=phase, upstream_closed=True, stop_ms=1.7, events=42
     )
     assert session.reason is Reason.USER
+    assert cancel(registry) is None
 
 
 def test_a_stop_waits_for_the_close() -> None:
     """The receipt is given once the connection is closed, however long that takes."""
     registry = new_registry()
-    session = registry.claim(SessionKey("", "session_1"))
-    receipts: list[Receipt | None] = []
-    stop = in_a_thread(
-        lambda: receipts.append(registry.cancel(SessionKey("", "session_1"), time.monotonic()))
-    )
+    session = registry.claim(KEY)
+    stop = Background(lambda: cancel(registry))
     assert session.flag.wait(PATIENCE)
-    assert not receipts
+    assert stop.still_runs()
     finish(registry, session)
-    stop.join(PATIENCE)
-    (receipt,) = receipts
+    receipt = stop.result()
     assert receipt is not None
     assert receipt.upstream_closed
 
 
-def test_a_close_that_cannot_be_confirmed_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "CONFIRM_SECONDS", 0.02)
-    registry = new_registry()
-    registry.claim(SessionKey("", "session_1"))
-    receipt = registry.cancel(SessionKey("", "session_1"), time.monotonic())
+@pytest.mark.parametrize(
+    ("by", "constant"), [(0, "CONFIRM_SECONDS"), (1, "PEER_CONFIRM_SECONDS")], ids=["self", "peer"]
+)
+def test_a_close_that_cannot_be_confirmed_is_not_claimed(
+    monkeypatch: pytest.MonkeyPatch, by: int, constant: str
+) -> None:
+    monkeypatch.setattr(registry_module, constant, 0.02)
+    registries = new_registries(2)
+    registries[0].claim(KEY)
+    receipt = cancel(registries[by])
     assert receipt is not None
     assert not receipt.upstream_closed
     assert receipt.stop_ms >= 19
 
 
-def test_a_close_is_confirmed_within_two_seconds_or_not_at_all() -> None:
+def test_a_close_is_confirmed_within_two_seconds_and_by_a_peer_before_it_is_given_up() -> None:
     assert registry_module.CONFIRM_SECONDS == 2.0
+    assert registry_module.PEER_CONFIRM_SECONDS + 0.2 <= coordinator_module.ASK_SECONDS < 2
 
 
-def test_the_second_stop_of_a_session_finds_nothing() -> None:
-    registry = new_registry()
-    session = registry.claim(SessionKey("", "session_1"))
-    session.on_cancel(session.closed.set)
-    assert registry.cancel(SessionKey("", "session_1"), time.monotonic())
-    assert registry.cancel(SessionKey("", "session_1"), time.monotonic()) is None
+def test_a_stop_on_another_worker_brings_the_receipt_back() -> None:
+    one, two = new_registries(2)
+    session = one.claim(KEY)
+    session.enter(Phase.WAITING)
+    session.enter(Phase.STREAMING)
+    session.on_cancel(lambda: finish(one, session, events=42))
+    receipt = two.cancel(KEY, time.monotonic() - 2.5)
+    assert receipt is not None
+    assert (receipt.session_id, receipt.phase, receipt.events) == ("session_1", "streaming", 42)
+    assert receipt.upstream_closed
+    assert 2500 <= receipt.stop_ms < 2500 + PATIENCE * 1000  # since it arrived, there
+    assert session.reason is Reason.USER
+    assert cancel(two) is None
 
 
-def test_a_stopped_id_does_not_count_as_stopped_before_its_start() -> None:
-    registry = new_registry()
-    finish_when_cancelled(registry, registry.claim(SessionKey("", "session_1")))
-    registry.cancel(SessionKey("", "session_1"), time.monotonic())
-    registry.cancel(SessionKey("", "session_1"), time.monotonic())
-    with pytest.raises(SessionActive):
-        registry.claim(SessionKey("", "session_1"))
+# ---- a drain ------------------------------------------------------------------------------------
 
 
 def test_a_draining_registry_takes_nothing_new() -> None:
@@ -395,29 +366,21 @@ def test_a_draining_registry_takes_nothing_new() -> None:
     registry.drain.run(0.0)
     assert registry.drain.begun
     with pytest.raises(ShuttingDown) as caught:
-        registry.claim(SessionKey("", "session_1"))
+        registry.claim(KEY)
     assert "Retry-After" in caught.value.headers()
 
 
-def test_a_drain_lets_the_running_answers_end() -> None:
+@pytest.mark.parametrize("end", ["by itself", "by a Stop"])
+def test_a_drain_lets_the_running_answers_end(end: str) -> None:
     registry = new_registry()
-    session = registry.claim(SessionKey("", "session_1"))
-    draining = in_a_thread(lambda: registry.drain.run(PATIENCE))
+    session = registry.claim(KEY)
+    finish_when_cancelled(registry, session)
+    draining = Background(lambda: registry.drain.run(PATIENCE))
     wait_for(lambda: registry.drain.begun)
     assert draining.is_alive()
-    finish(registry, session)
-    draining.join(PATIENCE)
-    assert session.outcome is Outcome.FINISHED
-
-
-def test_a_running_answer_can_be_stopped_during_a_drain() -> None:
-    registry = new_registry()
-    finish_when_cancelled(registry, registry.claim(SessionKey("", "session_1")))
-    draining = in_a_thread(lambda: registry.drain.run(PATIENCE))
-    wait_for(lambda: registry.drain.begun)
-    assert registry.cancel(SessionKey("", "session_1"), time.monotonic())
-    draining.join(PATIENCE)
-    assert not draining.is_alive()
+    assert finish(registry, session) is None if end == "by itself" else cancel(registry)
+    draining.result()
+    assert session.outcome is (Outcome.FINISHED if end == "by itself" else Outcome.STOPPED)
 
 
 def test_a_drain_stops_what_still_runs_after_the_grace_time() -> None:
@@ -434,31 +397,19 @@ def test_a_drain_stops_what_still_runs_after_the_grace_time() -> None:
 
 def test_a_drain_waits_until_the_application_has_been_told() -> None:
     registry = new_registry()
-    session = registry.claim(SessionKey("", "session_1"))
+    session = registry.claim(KEY)
     session.end(Outcome.FINISHED)
     registry.discard(session)
-    draining = in_a_thread(lambda: registry.drain.run(PATIENCE))
-    draining.join(0.05)
-    assert draining.is_alive()
+    draining = Background(lambda: registry.drain.run(PATIENCE))
+    assert draining.still_runs()
     registry.drain.told(session)
-    draining.join(PATIENCE)
-    assert not draining.is_alive()
-
-
-def test_no_owner_can_push_out_the_early_stops_of_another() -> None:
-    registry = new_registry()
-    registry.cancel(SessionKey("ada", "session_1"), time.monotonic())
-    for number in range(20_000):
-        registry.cancel(SessionKey("mallory", f"other_{number}"), time.monotonic())
-    with pytest.raises(SessionCancelled):
-        registry.claim(SessionKey("ada", "session_1"))
-    assert claimable(registry, "other_0", "mallory")
+    draining.result()
 
 
 def test_a_drain_does_not_wait_forever_for_a_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "TELL_SECONDS", 0.02)
     registry = new_registry()
-    stuck = registry.claim(SessionKey("", "session_1"))
+    stuck = registry.claim(KEY)
     registry.drain.run(0.0)
     assert stuck.reason is Reason.SHUTDOWN
 
@@ -466,127 +417,30 @@ def test_a_drain_does_not_wait_forever_for_a_close(monkeypatch: pytest.MonkeyPat
 # ---- several workers ----------------------------------------------------------------------------
 
 
-def new_registries(count: int, table: Table | None = None, **limits: float) -> list[Registry]:
-    """Workers at one table."""
-    table = table or Table()
-    return [new_registry(table=table, **limits) for _ in range(count)]
-
-
-def peers_of(registry: Registry) -> TablePeers:
-    return PEERS[registry]
-
-
-def table_of(registry: Registry) -> Table:
-    return peers_of(registry).table
-
-
-def test_a_stop_of_another_worker_took_as_long_as_since_it_arrived() -> None:
-    one, two = new_registries(2)
-    finish_when_cancelled(one, one.claim(SessionKey("", "session_1")))
-    receipt = two.cancel(SessionKey("", "session_1"), time.monotonic() - 2.5)
-    assert receipt is not None
-    assert 2500 <= receipt.stop_ms < 2500 + PATIENCE * 1000
-
-
-def test_a_stop_that_comes_first_holds_on_every_worker() -> None:
-    one, two, three = new_registries(3)
-    assert one.cancel(SessionKey("ada", "session_1"), time.monotonic()) is None
-    for registry in (two, three, one):
-        with pytest.raises(SessionCancelled):
-            registry.claim(SessionKey("ada", "session_1"))
-    assert claimable(two, "session_1", "bob")
-
-
-def test_a_second_stop_that_comes_first_keeps_the_first_alive_wherever_it_lands(
-    clock: HandClock,
-) -> None:
-    one, two = new_registries(2)
-    for registry in (one, two, one, two):
-        assert registry.cancel(SessionKey("", "session_1"), 0.0) is None
-        clock.now += 20
-    assert not claimable(two, "session_1")
-    clock.now += 10
-    assert claimable(two, "session_1")
-
-
-def test_a_live_or_retained_id_is_taken_on_every_worker(clock: HandClock) -> None:
-    one, two = new_registries(2, retain=60.0)
-    session = one.claim(SessionKey("ada", "session_1"))
-    for _ in range(2):
-        with pytest.raises(SessionActive):
-            two.claim(SessionKey("ada", "session_1"))
-        finish(one, session)
-    assert two.cancel(SessionKey("ada", "session_1"), time.monotonic()) is None
-    clock.now += 60.0
-    assert claimable(two, "session_1", "ada")
-
-
-def test_an_answer_whose_id_another_worker_holds_by_now_is_lost_and_not_stopped_by_its_user() -> (
-    None
-):
-    (one,) = new_registries(1)
-    session, other = (
-        one.claim(SessionKey("ada", "session_1")),
-        one.claim(SessionKey("ada", "session_2")),
-    )
-    one.lose(("id", "ada", "session_1"))
-    assert session.reason is Reason.LOST
-    assert other.reason is None
-
-
-def test_a_stop_on_another_worker_brings_the_receipt_back() -> None:
-    one, two = new_registries(2)
-    session = one.claim(SessionKey("ada", "session_1"))
-    session.enter(Phase.WAITING)
-    session.enter(Phase.STREAMING)
-    session.on_cancel(lambda: finish(one, session, events=42))
-    arrived = time.monotonic()
-    receipt = two.cancel(SessionKey("ada", "session_1"), arrived)
-    passed = (time.monotonic() - arrived) * 1000
-    assert receipt is not None
-    assert (receipt.session_id, receipt.phase, receipt.events) == ("session_1", "streaming", 42)
-    assert receipt.upstream_closed
-    assert 0 <= receipt.stop_ms <= passed + 0.1
-    assert session.reason is Reason.USER
-    assert two.cancel(SessionKey("ada", "session_1"), time.monotonic()) is None
-
-
-def test_a_close_that_a_peer_cannot_confirm_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "PEER_CONFIRM_SECONDS", 0.02)
-    one, two = new_registries(2)
-    one.claim(SessionKey("", "session_1"))
-    receipt = two.cancel(SessionKey("", "session_1"), time.monotonic())
-    assert receipt is not None
-    assert not receipt.upstream_closed
-    assert receipt.stop_ms >= 19
-
-
-def test_a_peer_confirms_before_it_is_given_up() -> None:
-    assert registry_module.PEER_CONFIRM_SECONDS + 0.2 <= coordinator_module.ASK_SECONDS < 2
-
-
-def test_an_id_that_was_refused_is_free_on_every_worker() -> None:
-    one, two = new_registries(2)
-    for registry in (one, two, one):
-        session = registry.claim(SessionKey("ada", "session_1"))
-        finish(registry, session, refusal=UpstreamError("No."))
-    assert table_of(one).holders == {}
+def test_what_another_worker_has_taken_is_lost_here_and_not_stopped_by_its_user() -> None:
+    """The two could not hear of each other for a while: no Stop would reach this one."""
+    registry = new_registry()
+    lost, kept = registry.claim(KEY), registry.claim(OTHER)
+    for name in ("place ada session_2", "id bob session_2", "id ada session_3", "id ada session_1"):
+        registry.lose(tuple(name.split()))
+    assert lost.reason is Reason.LOST
+    assert kept.reason is None
 
 
 def test_refused_starts_leave_nothing_at_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = new_registries(2, max_sessions_per_owner=2)
-    one.claim(SessionKey("ada", "session_1"))
-    two.cancel(SessionKey("ada", "session_2"), time.monotonic())
+    one.claim(KEY)
+    cancel(two, OTHER)
     before = dict(table_of(one).holders)
-    for session_id in ("session_1", "session_2"):
-        assert not claimable(one, session_id, "ada")
-        assert not claimable(two, session_id, "ada")
+    for key in (KEY, OTHER):
+        assert not claimable(one, key)
+        assert not claimable(two, key)
     two.drain.begun = True
-    assert not claimable(two, "session_3", "ada")
+    assert not claimable(two, THIRD)
     assert table_of(one).holders == before
     monkeypatch.setattr(two, "_refuse_known", lambda _key: None)
     with pytest.raises(ShuttingDown):  # the drain began when the id was taken already
-        two.claim(SessionKey("ada", "session_3"))
+        two.claim(THIRD)
     assert table_of(one).holders == before
     two.drain.begun = False
     one.claim(SessionKey("ada", "session_4"))
@@ -597,9 +451,9 @@ def test_refused_starts_leave_nothing_at_the_table(monkeypatch: pytest.MonkeyPat
     assert table_of(one).holders == before
 
 
-@pytest.mark.parametrize("owner", ["", "ada"])
+@pytest.mark.parametrize("key", [KEY, NOBODYS])
 def test_a_claim_that_fails_half_way_costs_neither_id_nor_place(
-    monkeypatch: pytest.MonkeyPatch, owner: str
+    monkeypatch: pytest.MonkeyPatch, key: SessionKey
 ) -> None:
     def fail(_limit: int) -> NoReturn:
         raise MemoryError
@@ -608,57 +462,34 @@ def test_a_claim_that_fails_half_way_costs_neither_id_nor_place(
     monkeypatch.setattr(registry_module, "AnswerLog", fail)
     for _ in range(3):
         with pytest.raises(MemoryError):
-            one.claim(SessionKey(owner, "session_1"))
+            one.claim(key)
     monkeypatch.undo()
-    assert claimable(two, "session_1", owner)
-    assert claimable(one, "session_1", owner)
+    assert claimable(two, key)
+    assert claimable(one, key)
     assert table_of(one).holders == {}
 
 
 @pytest.mark.parametrize("steps", ["discard release", "release discard", "discard discard release"])
 def test_in_any_order_a_session_gives_back_what_it_had(steps: str) -> None:
     one, two = new_registries(2, max_sessions=1, max_sessions_per_owner=1)
-    session = one.claim(SessionKey("ada", "session_1"))
+    session = one.claim(KEY)
     session.refusal = UpstreamError("No.")
     session.end(Outcome.FAILED)
     for step in steps.split():
         getattr(one, step)(session)
-    assert claimable(two, "session_1", "ada")
-    assert claimable(one, "session_1", "ada")
+    assert claimable(two)
+    assert claimable(one)
 
 
-def test_a_leftover_that_this_worker_holds_is_adopted_by_a_start_and_by_a_stop() -> None:
-    (registry,) = new_registries(1)
-    peers_of(registry).take(("id", "ada", "session_1"))
-    peers_of(registry).take(("id", "ada", "session_2"))
-    assert claimable(registry, "session_1", "ada")
-    assert registry.cancel(SessionKey("ada", "session_2"), time.monotonic()) is None
-    assert not claimable(registry, "session_2", "ada")
-
-
-def test_a_leftover_that_another_worker_holds_is_given_up_when_it_is_asked() -> None:
-    one, two = new_registries(2)
-    peers_of(one).take(("id", "ada", "session_1"))
-    peers_of(one).take(("id", "ada", "session_2"))
-    assert claimable(two, "session_1", "ada")
-    assert two.cancel(SessionKey("ada", "session_2"), time.monotonic()) is None
-    assert not claimable(one, "session_2", "ada")
-    assert table_of(one).holders == {("id", "ada", "session_2"): peers_of(two).name}
-
-
-def test_what_another_worker_has_taken_is_lost_here() -> None:
-    """The two could not hear of each other for a while: no Stop would reach this one."""
-    (registry,) = new_registries(1)
-    lost, kept = (
-        registry.claim(SessionKey("ada", "session_1")),
-        registry.claim(SessionKey("ada", "session_2")),
-    )
-    registry.lose(("place", "ada", "session_2"))
-    registry.lose(("id", "bob", "session_2"))
-    registry.lose(("id", "ada", "session_3"))
-    registry.lose(("id", "ada", "session_1"))
-    assert lost.flag.is_set()
-    assert not kept.flag.is_set()
+@pytest.mark.parametrize("by", [0, 1], ids=["this worker", "another worker"])
+def test_a_leftover_of_a_worker_is_in_the_way_of_no_start_and_no_stop(by: int) -> None:
+    registries = new_registries(2)
+    peers_of(registries[by]).take(("id", *KEY))
+    peers_of(registries[by]).take(("id", *OTHER))
+    assert claimable(registries[0])
+    assert cancel(registries[0], OTHER) is None
+    assert not claimable(registries[1], OTHER)
+    assert table_of(registries[0]).holders == {("id", *OTHER): peers_of(registries[0]).name}
 
 
 def test_when_all_is_over_nothing_is_left_at_the_table(clock: HandClock) -> None:
@@ -679,9 +510,9 @@ def test_when_all_is_over_nothing_is_left_at_the_table(clock: HandClock) -> None
 def test_to_close_stops_all_and_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "TELL_SECONDS", 0.02)
     one, two = new_registries(2)
-    session = one.claim(SessionKey("ada", "session_1"))
-    one.cancel(SessionKey("ada", "session_2"), time.monotonic())
-    two.claim(SessionKey("ada", "session_3"))
+    session = one.claim(KEY)
+    cancel(one, OTHER)
+    two.claim(THIRD)
     one.close()
     assert session.reason is Reason.SHUTDOWN
     assert set(table_of(two).holders.values()) == {peers_of(two).name}
@@ -692,18 +523,18 @@ def test_to_close_stops_all_and_leaves_the_table(monkeypatch: pytest.MonkeyPatch
 
 def test_a_holder_that_does_not_answer_makes_starts_and_stops_unavailable() -> None:
     one, two = new_registries(2)
-    session = one.claim(SessionKey("ada", "session_1"))
+    session = one.claim(KEY)
     table_of(one).mute.add(peers_of(one).name)
     before = dict(table_of(one).holders)
     for _ in range(2):
         with pytest.raises(PeersUnavailable):
-            two.cancel(SessionKey("ada", "session_1"), time.monotonic())
+            cancel(two)
         with pytest.raises(PeersUnavailable):
-            two.claim(SessionKey("ada", "session_1"))
+            two.claim(KEY)
     assert table_of(one).holders == before
     assert not session.flag.is_set()
     finish_when_cancelled(one, session)
-    assert one.cancel(SessionKey("ada", "session_1"), time.monotonic())
+    assert cancel(one)
 
 
 def test_a_key_that_never_gets_a_meaning_is_given_up_in_time(
@@ -716,7 +547,7 @@ def test_a_key_that_never_gets_a_meaning_is_given_up_in_time(
     for attempt in (two.claim, lambda key: two.cancel(key, time.monotonic())):
         begun = time.monotonic()
         with pytest.raises(PeersUnavailable):
-            attempt(SessionKey("ada", "session_1"))
+            attempt(KEY)
         assert 0.1 <= time.monotonic() - begun < PATIENCE / 2
     assert list(table_of(one).holders) == [("id", "ada", "session_1")]
 
@@ -733,44 +564,41 @@ def test_a_key_that_never_gets_a_meaning_is_given_up_in_time(
 )
 def test_an_answer_of_no_sense_is_no_receipt_and_no_404(said: dict[str, object]) -> None:
     one, two = new_registries(2)
-    one.claim(SessionKey("ada", "session_1"))
+    one.claim(KEY)
     peers_of(one).answer = lambda _question: said
     with pytest.raises(PeersUnavailable):
-        two.cancel(SessionKey("ada", "session_1"), time.monotonic())
+        cancel(two)
 
 
 def test_without_the_table_nothing_begins_and_only_what_is_known_here_is_stopped() -> None:
     one, two = new_registries(2)
-    session = one.claim(SessionKey("ada", "session_1"))
-    one.cancel(SessionKey("ada", "session_2"), time.monotonic())
+    session = one.claim(KEY)
+    cancel(one, OTHER)
     finish_when_cancelled(one, session)
     table_of(one).away = True
     for owner in ("", "ada"):
         with pytest.raises(PeersUnavailable):
             one.claim(SessionKey(owner, "session_3"))
     with pytest.raises(PeersUnavailable):
-        one.cancel(SessionKey("ada", "session_3"), time.monotonic())
+        cancel(one, THIRD)
     with pytest.raises(PeersUnavailable):
-        two.cancel(SessionKey("ada", "session_1"), time.monotonic())
-    assert one.cancel(SessionKey("ada", "session_1"), time.monotonic())
-    assert one.cancel(SessionKey("ada", "session_2"), time.monotonic()) is None
+        cancel(two)
+    assert cancel(one)
+    assert cancel(one, OTHER) is None
     table_of(one).away = False
     # A Stop that was answered with a 503 is not remembered.
-    assert claimable(two, "session_3", "ada")
+    assert claimable(two, THIRD)
 
 
 def test_where_it_is_allowed_sessions_begin_without_the_table() -> None:
-    table = Table()
-    settings = Settings(base_url=LOCAL, without_peers="run")
-    peers = TablePeers(table)
-    registry = sit_down(Registry(settings, SENDER, peers), peers)
-    table.away = True
-    session = registry.claim(SessionKey("ada", "session_1"))
-    assert not claimable(registry, "session_1", "ada")
+    registry = new_registry(without_peers="run")
+    table_of(registry).away = True
+    session = registry.claim(KEY)
+    assert not claimable(registry)
     finish_when_cancelled(registry, session)
-    assert registry.cancel(SessionKey("ada", "session_1"), time.monotonic())
+    assert cancel(registry)
     with pytest.raises(PeersUnavailable):
-        registry.cancel(SessionKey("ada", "session_2"), time.monotonic())
+        cancel(registry, OTHER)
 
 
 @pytest.mark.parametrize(
@@ -817,7 +645,7 @@ QUESTIONS = st.dictionaries(
 @given(QUESTIONS)
 def test_any_question_has_an_answer(question: dict[str, object]) -> None:
     registry = new_registry()
-    session = registry.claim(SessionKey("ada", "session_1"))
+    session = registry.claim(KEY)
     finish_when_cancelled(registry, session)
     dispatcher = RpcDispatcher(registry, service_of(registry).remote_readers)
     answer = dispatcher.dispatch(question)
@@ -863,24 +691,17 @@ def test_a_stop_that_meets_a_start_half_way_stops_what_comes_of_it(
     hesitant: tuple[Registry, HesitantPeers, Registry],
 ) -> None:
     one, peers, two = hesitant
-    receipts: list[Receipt | None] = []
-    start = in_a_thread(
-        lambda: finish_when_cancelled(one, one.claim(SessionKey("ada", "session_1")))
-    )
+    start = Background(lambda: finish_when_cancelled(one, one.claim(KEY)))
     assert peers.taken.wait(PATIENCE)
-    stop = in_a_thread(
-        lambda: receipts.append(two.cancel(SessionKey("ada", "session_1"), time.monotonic()))
-    )
-    stop.join(0.05)
-    assert stop.is_alive()
+    stop = Background(lambda: cancel(two))
+    assert stop.still_runs()
     asked = time.monotonic()
     assert peers.answer({"ask": "state", "owner": "ada", "id": "session_1"}) == {"state": "nothing"}
     # Whoever asks is not kept waiting, because two workers may ask each other.
     assert time.monotonic() - asked < 1.5
     peers.go_on.set()
-    stop.join(PATIENCE)
-    start.join(PATIENCE)
-    (receipt,) = receipts
+    receipt = stop.result()
+    start.result()
     assert receipt is not None
     assert receipt.upstream_closed
     assert one.live() == []
@@ -890,24 +711,14 @@ def test_a_start_that_meets_a_stop_half_way_is_refused(
     hesitant: tuple[Registry, HesitantPeers, Registry],
 ) -> None:
     one, peers, two = hesitant
-    stop = in_a_thread(lambda: one.cancel(SessionKey("ada", "session_1"), time.monotonic()))
+    stop = Background(lambda: cancel(one))
     assert peers.taken.wait(PATIENCE)
-    refusals: list[ChatProxyError] = []
-
-    def begin() -> None:
-        try:
-            two.claim(SessionKey("ada", "session_1"))
-        except ChatProxyError as refusal:
-            refusals.append(refusal)
-
-    start = in_a_thread(begin)
-    start.join(0.05)
-    assert start.is_alive()
+    start = Background(lambda: two.claim(KEY))
+    assert start.still_runs()
     peers.go_on.set()
-    start.join(PATIENCE)
-    stop.join(PATIENCE)
-    (refusal,) = refusals
-    assert isinstance(refusal, SessionCancelled)
+    with pytest.raises(SessionCancelled):
+        start.result()
+    assert stop.result() is None
 
 
 def meet_at_table(_: object) -> Callable[[], tuple[Registry, Callable[[], None]]]:
@@ -937,39 +748,37 @@ def workers(
         close()
 
 
-class LockWithAGap:
-    """A lock that has something happen when it is first released."""
+class TableWithAGap(SessionTable):
+    """Has something happen after it is first asked what an id stands for."""
 
-    def __init__(self, lock: threading.Lock, happens: Callable[[], object]) -> None:
-        self._lock = lock
-        self._happens: Callable[[], object] | None = happens
+    happens: Callable[[], object] | None = None
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-        happens, self._happens = self._happens, None
+    def state(self, key: SessionKey) -> PeerState:
+        found = super().state(key)
+        happens, self.happens = self.happens, None
         if happens is not None:
             happens()
+        return found
 
 
 def test_a_stop_that_asks_while_its_session_begins_is_not_told_that_it_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    table, begun = Table(), list[StreamSession]()
-    here, there = new_registry(table=table), new_registry(table=table)
-    table.holders["id", "", "session_1"] = next(iter(table.members))  # here
+    table, begun, sessions = Table(), list[StreamSession](), TableWithAGap(60.0, 1 << 20, 1 << 20)
+    with monkeypatch.context() as patched:
+        patched.setattr(registry_module, "SessionTable", lambda *_limits: sessions)
+        here = new_registry(table)
+    there = new_registry(table)
+    table.holders[("id", *KEY)] = peers_of(here).name
 
     def begin() -> None:
         monkeypatch.setattr(here.coordinator, "take", lambda *_args, **_options: None)
-        begun.append(here.claim(SessionKey("", "session_1")))
+        begun.append(here.claim(KEY))
         finish_when_cancelled(here, begun[0])
 
     monkeypatch.setattr(here.coordinator, "is_busy", lambda _key: True)
-    sessions = here._sessions
-    monkeypatch.setattr(sessions, "_lock", LockWithAGap(sessions._lock, begin))
-    receipt = there.cancel(SessionKey("", "session_1"), time.monotonic())
+    sessions.happens = begin
+    receipt = cancel(there)
     assert begun[0].flag.is_set()
     assert receipt is not None
     assert receipt.upstream_closed
@@ -994,7 +803,6 @@ def test_no_stop_is_lost_in_a_race_with_its_start(workers: list[Registry], meeti
     count = 40
     started: list[StreamSession] = []
     receipts: list[Receipt] = []
-    failures: list[BaseException] = []
 
     def start_all(registry: Registry) -> None:
         for number in range(count):
@@ -1009,22 +817,14 @@ def test_no_stop_is_lost_in_a_race_with_its_start(workers: list[Registry], meeti
     def stop_all(registry: Registry) -> None:
         for number in range(count):
             barrier.wait(PATIENCE)
-            receipt = registry.cancel(SessionKey("", f"session_{number}"), time.monotonic())
+            receipt = cancel(registry, SessionKey("", f"session_{number}"))
             if receipt is not None:
                 receipts.append(receipt)
 
-    def run(function: Callable[[Registry], None], registry: Registry) -> None:
-        try:
-            function(registry)
-        except BaseException as failure:
-            failures.append(failure)
-            barrier.abort()
-
-    threads = [in_a_thread(partial(run, start_all, workers[number])) for number in starters]
-    threads += [in_a_thread(partial(run, stop_all, workers[number])) for number in stoppers]
-    for thread in threads:
-        thread.join(3 * PATIENCE)
-    assert failures == []
+    at_once(
+        *(partial(start_all, workers[number]) for number in starters),
+        *(partial(stop_all, workers[number]) for number in stoppers),
+    )
     assert [session.id for session in started if not session.flag.is_set()] == []
     assert sorted(session.id for session in started) == sorted(r.session_id for r in receipts)
     assert len({session.id for session in started}) == len(started)
@@ -1050,7 +850,7 @@ def test_a_frozen_holder_costs_the_time_of_a_question(
     begun = time.monotonic()
     arguments = () if attempt == "claim" else (begun,)
     with pytest.raises(PeersUnavailable):
-        getattr(registry, attempt)(SessionKey("ada", "session_1"), *arguments)
+        getattr(registry, attempt)(KEY, *arguments)
     assert 0.29 < time.monotonic() - begun < 5
     thawed.set()
     peers.close()
@@ -1090,7 +890,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.known: dict[SessionKey, Meaning] = {}
 
     def new_worker(self) -> Registry:
-        return new_registry(RETAINED, 2000, MOST_OF_OWNER, self.table)
+        return new_registry(self.table, retain=RETAINED, max_sessions_per_owner=MOST_OF_OWNER)
 
     def live(self) -> list[Meaning]:
         return [meaning for meaning in self.known.values() if meaning.session is not None]

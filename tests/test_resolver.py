@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import socket
 import threading
 import time
@@ -16,7 +15,7 @@ from chatproxy.errors import Aborted
 from chatproxy.server.resolver import PLACES, ThreadedResolver
 
 from .support.another import Another
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import PATIENCE, Background, wait_for
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
 
@@ -45,31 +44,19 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     names.over.set()
 
 
-class Asking:
+class Asking(Background[Any]):
     """Somebody who waits for a name, in a thread."""
 
     def __init__(
         self, resolver: ThreadedResolver, host: str, timeout: float = PATIENCE * 3
     ) -> None:
         self.handle = AbortHandle()
-        self._ended: queue.Queue[Any] = queue.Queue()
-        self._thread = threading.Thread(target=self._ask, args=(resolver, host, timeout))
-        self._thread.start()
-
-    def _ask(self, resolver: ThreadedResolver, host: str, timeout: float) -> None:
-        try:
-            self._ended.put(resolver.resolve(self.handle, host, 443, timeout))
-        except Exception as error:
-            self._ended.put(error)
-
-    def end(self) -> Any:
-        ended = self._ended.get(timeout=PATIENCE)
-        self._thread.join()
-        return ended
+        super().__init__(lambda: resolver.resolve(self.handle, host, 443, timeout))
 
     def stop(self) -> None:
         self.handle.abort()
-        assert isinstance(self.end(), Aborted)
+        with pytest.raises(Aborted):
+            self.result()
 
 
 def hanging(resolver: ThreadedResolver, names: Names, count: int) -> list[Asking]:
@@ -97,8 +84,8 @@ def test_look_ups_that_hang_and_were_stopped_do_not_hold_up_the_next(names: Name
     resolver = ThreadedResolver()
     for asking in hanging(resolver, names, PLACES - 1):
         asking.stop()
-    assert Asking(resolver, "good.test").end() == FOUND
-    assert Asking(resolver, "good.test").end() == FOUND
+    assert Asking(resolver, "good.test").result() == FOUND
+    assert Asking(resolver, "good.test").result() == FOUND
 
 
 def test_past_the_bound_a_look_up_waits_for_a_place_and_then_fails_clearly(names: Names) -> None:
@@ -106,9 +93,8 @@ def test_past_the_bound_a_look_up_waits_for_a_place_and_then_fails_clearly(names
     stopped = hanging(resolver, names, PLACES)
     for asking in stopped:
         asking.stop()
-    late = Asking(resolver, "good.test", timeout=0.05).end()
-    assert isinstance(late, OSError)
-    assert "no place" in str(late)
+    with pytest.raises(OSError, match="no place"):
+        Asking(resolver, "good.test", timeout=0.05).result()
     assert "good.test" not in names.asked
 
 
@@ -125,18 +111,18 @@ def test_a_place_that_gets_free_goes_to_whoever_has_waited_longest(names: Names)
     first = hanging(resolver, names, 1)[0]
     Asking(resolver, "gone.test").stop()
     second = Asking(resolver, "good.test")
-    wait_for(lambda: len(resolver._waiting) == 2)
+    assert second.still_runs()
     names.over.set()
-    assert first.end() == second.end() == FOUND
+    assert first.result() == second.result() == FOUND
     assert names.asked == ["hang0.test", "good.test"]
-    assert Asking(resolver, "again.test").end() == FOUND
+    assert Asking(resolver, "again.test").result() == FOUND
 
 
 def test_a_look_up_that_takes_too_long_is_given_up_in_time(names: Names) -> None:
     begun = time.monotonic()
-    failure = Asking(ThreadedResolver(), "hang.test", timeout=0.05).end()
+    with pytest.raises(OSError, match=r"^timed out after 0\.05 s$"):
+        Asking(ThreadedResolver(), "hang.test", timeout=0.05).result()
     assert time.monotonic() - begun < PATIENCE / 2
-    assert str(failure) == "timed out after 0.05 s"
 
 
 def test_a_thread_that_cannot_be_started_is_a_failure_and_gives_its_place_back(
@@ -195,7 +181,7 @@ def many_stopped_look_ups() -> None:
         for each in stopped:
             each.stop()
         begun = time.monotonic()
-        assert Asking(resolver, "good.test").end() == FOUND
+        assert Asking(resolver, "good.test").result() == FOUND
         assert time.monotonic() - begun < PATIENCE / 2
         # Nor is anything else that gevent leaves to threads held up.
         assert socket.getaddrinfo("other.test", 443) == FOUND
@@ -212,7 +198,7 @@ def a_function_in_its_place() -> None:
     resolver = ThreadedResolver()
     for asking in hanging(resolver, names, PLACES - 1):
         asking.stop()
-    assert Asking(resolver, "good.test").end() == FOUND
+    assert Asking(resolver, "good.test").result() == FOUND
 
 
 def test_under_gevent_a_function_that_somebody_put_in_place_is_called() -> None:

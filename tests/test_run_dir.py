@@ -352,7 +352,7 @@ def test_it_is_in_memory_where_there_is_such_a_file_system(
     """Each answer makes a file there; on a disk that takes many times as long."""
     monkeypatch.delenv("TMPDIR", raising=False)
     monkeypatch.delenv("SERVER_SOFTWARE", raising=False)
-    monkeypatch.setattr(directories, "_MEMORY", str(folder))
+    monkeypatch.setattr(directories, "MEMORY", str(folder))
     run_dir = RunDir("")
     assert run_dir.path.parent == folder
     run_dir.leave()

@@ -164,7 +164,9 @@ def is_whole(proxy: Proxy) -> bool:
     return answer.status_code == 200 and answer.content.endswith(b"[DONE]\n\n")
 
 
-def test_whoever_is_refused_for_another_reason_has_taken_no_thread(deepseek: DeepSeek) -> None:
+def test_whoever_is_refused_for_another_reason_has_taken_no_thread(
+    deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = Flask("refusing")
     app.config["DEEPSEEK_BASE_URL"] = deepseek.url
     chat = ChatProxy(app)
@@ -175,7 +177,7 @@ def test_whoever_is_refused_for_another_reason_has_taken_no_thread(deepseek: Dee
             raise ValueError
 
     pool = SlotPool(1)
-    app.extensions["chatproxy"].server._threads = pool
+    monkeypatch.setattr(ServerCapabilities, "take_thread", lambda _server: pool.take())
     client, json = app.test_client(), {"messages": [{"role": "user"}], "simulate": {"tokens": 1}}
     for _ in range(2):
         assert client.get("/api/chat/stream/unknown").status_code == 404

@@ -361,7 +361,7 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        for name, most in (("_MOST", 3), ("_MOST_OF_OWNER", 2)):
+        for name, most in (("MOST", 3), ("MOST_OF_OWNER", 2)):
             self.patch.setattr(early_stops, name, most)
         self.clock = HandClock()
         self.ended: dict[SessionKey, float] = {}

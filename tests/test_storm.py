@@ -59,7 +59,7 @@ def _storm(kind, proxy, deepseek):
 
 def _resources(proxy, deepseek):
     # The state is asked on a connection of its own, which is part of both counts.
-    return proxy.state(), deepseek.ledger()["connections"]["open"]
+    return proxy.resources(), deepseek.ledger()["connections"]["open"]
 
 
 def _check_lines(proxy, sessions):

@@ -173,8 +173,14 @@ class AnswerLog:
             try:
                 room.get(timeout=patience)
             except queue.Empty:
-                self._leave_behind()
+                self.leave_behind()
                 patience = None
+
+    def leave_behind(self) -> None:
+        """Keep no more for readers that lag, while the log is full; only for the furthest one."""
+        with self._lock:
+            self._impatient = True
+            self._make_room()
 
     def release(self) -> None:
         """End every wait for room, now and later; for the abort of an answer."""
@@ -349,8 +355,3 @@ class AnswerLog:
             elif self._room is None:
                 self._room = queue.SimpleQueue()
             return self._room
-
-    def _leave_behind(self) -> None:
-        with self._lock:
-            self._impatient = True
-            self._make_room()

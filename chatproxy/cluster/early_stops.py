@@ -19,8 +19,8 @@ from ..answers.shares import Shares
 #: Seconds for which a Stop for an id that has not started yet is remembered.
 EARLY_STOP_SECONDS = 30.0
 #: The most early Stops that a worker remembers, and the most of one owner.
-_MOST = 10_000
-_MOST_OF_OWNER = 100
+MOST = 10_000
+MOST_OF_OWNER = 100
 
 
 class EarlyStops:
@@ -59,9 +59,9 @@ class EarlyStops:
         self._networks[key] = site, network
         self._sites.put(key, site)
         self._in_site.setdefault(site, Shares()).put(key, network)
-        if key.owner and self._sites.size_of(site) > _MOST_OF_OWNER:
+        if key.owner and self._sites.size_of(site) > MOST_OF_OWNER:
             self._make_room(site)
-        elif len(self._until) > _MOST:
+        elif len(self._until) > MOST:
             self._make_room(self._sites.largest())
         else:
             return False

@@ -218,10 +218,10 @@ def _left_if_it_fails(events: EventStream) -> Iterator[None]:
 def _respond(state: State, session_id: str, events: EventStream, form: Form) -> Response:
     g.chatproxy_events = events
     headers = {**form.headers, "X-Session-Id": session_id} if session_id else form.headers
-    return _StreamResponse(state.app, events, form, headers)
+    return StreamResponse(state.app, events, form, headers)
 
 
-class _StreamResponse(Response):
+class StreamResponse(Response):
     """A response that begins when the server asks for its first item; see ``event_stream``.
 
     A refusal keeps the headers that the application has added to the response. If the application
@@ -237,6 +237,7 @@ class _StreamResponse(Response):
         self._form = form
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer as a WSGI application."""
         if self.response is not self._events:
             return super().__call__(environ, start_response)
         self._events.respond_late(partial(self._start, environ, start_response), self.close)

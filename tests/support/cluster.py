@@ -210,13 +210,6 @@ class Cluster:
                 stack.enter_context(proxy)
                 stack.callback(kill_all, children(proxy))
 
-    def state(self, worker):
-        connection = worker.connect()
-        connection.request("GET", "/state")
-        state = json.loads(connection.getresponse().read())
-        connection.close()
-        return state
-
     def lines(self, text):
         return [line for proxy in self.proxies for line in proxy.lines(text)]
 

@@ -168,14 +168,19 @@ class Proxy(Process):
             requests.get(f"{url}/healthz", timeout=30).raise_for_status()
         return url
 
-    def state(self):
-        return requests.get(f"{self.url}/state", timeout=30).json()
+    def live(self):
+        """The phases of the sessions that live, by their ids."""
+        return requests.get(f"{self.url}/live", timeout=30).json()
+
+    def resources(self):
+        """How many descriptors, threads and greenlets it has, and which threads."""
+        return requests.get(f"{self.url}/resources", timeout=30).json()
 
     def wait_for_phase(self, session_id, phase):
-        wait_for(lambda: self.state()["sessions"].get(session_id) == phase, message=phase)
+        wait_for(lambda: self.live().get(session_id) == phase, message=phase)
 
     def wait_until_empty(self, seconds=10.0):
-        wait_for(lambda: self.state()["sessions"] == {}, seconds, "an empty registry")
+        wait_for(lambda: self.live() == {}, seconds, "an empty registry")
 
     def start(self, session_id, **fields):
         """Begin a stream; return the client's end."""

@@ -78,12 +78,18 @@ def full_collections():
     return jsonify(gc.get_stats()[2]["collections"])
 
 
-@app.get("/state")
-def state():
+@app.get("/live")
+def live():
+    """The sessions that live, and their phases."""
+    return jsonify({s.id: s.phase for s in app.extensions["chatproxy"].registry.live()})
+
+
+@app.get("/resources")
+def resources():
+    """What this process uses, having garbage collected; that takes a while."""
     gc.collect()
     found = gc.get_objects()
     return jsonify(
-        sessions={s.id: s.phase for s in app.extensions["chatproxy"].registry.live()},
         descriptors=len(os.listdir("/proc/self/fd")),
         threads=len(os.listdir("/proc/self/task")),
         greenlets=sum(isinstance(each, greenlet) and not each.dead for each in found),

@@ -18,11 +18,15 @@ MOMENT = 0.03
 def wait_for(
     condition: Callable[[], T], seconds: float = PATIENCE, message: str = "the condition"
 ) -> T:
-    """Call ``condition`` until it returns something true, and return that."""
-    end = time.monotonic() + seconds
+    """Call ``condition`` until it returns something true, and return that.
+
+    It may cost a request to a server, so the pauses grow with the time that has passed.
+    """
+    begun = time.monotonic()
     while not (result := condition()):
-        assert time.monotonic() < end, f"{message} did not come true within {seconds} s"
-        time.sleep(0.01)
+        waited = time.monotonic() - begun
+        assert waited < seconds, f"{message} did not come true within {seconds} s"
+        time.sleep(min(max(0.005, waited / 10), 0.1))
     return result
 
 
@@ -34,16 +38,20 @@ def in_a_thread(function: Callable[[], object]) -> threading.Thread:
 
 
 class Background(threading.Thread, Generic[T]):
-    """Calls a function in a thread of its own; ``result`` waits for what it returns."""
+    """Calls a function in a thread of its own; ``result`` waits for what it returns or raises."""
 
     def __init__(self, function: Callable[[], T]) -> None:
         super().__init__(daemon=True)
         self._function = function
         self._results: list[T] = []
+        self._error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
-        self._results.append(self._function())
+        try:
+            self._results.append(self._function())
+        except BaseException as error:
+            self._error = error
 
     def still_runs(self) -> bool:
         self.join(MOMENT)
@@ -52,8 +60,14 @@ class Background(threading.Thread, Generic[T]):
     def result(self) -> T:
         self.join(PATIENCE)
         assert not self.is_alive()
-        (result,) = self._results
-        return result
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+
+def at_once(*functions: Callable[[], T]) -> list[T]:
+    """What the functions return, each called in a thread of its own."""
+    return [thread.result() for thread in [Background(function) for function in functions]]
 
 
 class HandClock:

@@ -34,7 +34,7 @@ _LONGEST_SUFFIX = "4194304-0123456789"
 #: How many names the workers of a master try, if somebody else has what is there.
 _NAMES = 8
 #: Where Linux has a file system in memory that every user may write to.
-_MEMORY = "/dev/shm"  # noqa: S108
+MEMORY = "/dev/shm"  # noqa: S108
 
 
 def base() -> Path:
@@ -45,8 +45,8 @@ def base() -> Path:
 
     :raises OSError: if no file can be made in any temporary directory.
     """
-    if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK):
-        return Path(_MEMORY)
+    if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK | os.X_OK):
+        return Path(MEMORY)
     return Path(tempfile.gettempdir())
 
 

@@ -23,7 +23,7 @@ from ..peers import Message
 #: The longest request and reply, in bytes.
 _LONGEST = 1 << 20
 #: Seconds in which a request must have come after the connection.
-_PATIENCE = 2.0
+PATIENCE = 2.0
 _BACKLOG = 1024
 #: Errors of ``accept`` that pass by themselves.
 _SHORTAGES = frozenset(
@@ -153,7 +153,7 @@ def _begin_reply(connection: socket.socket, handler: weakref.WeakMethod[Handler]
 
 def _reply(connection: socket.socket, reference: weakref.WeakMethod[Handler]) -> None:
     with connection, suppress(OSError, ValueError):
-        request = _read(connection, time.monotonic() + _PATIENCE)
+        request = _read(connection, time.monotonic() + PATIENCE)
         handler = reference()
         if handler is not None:
             _write(connection, handler(request))

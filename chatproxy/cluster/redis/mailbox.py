@@ -30,8 +30,8 @@ _PAUSE = 0.5
 #: Seconds for which a list that nobody reads is kept, beyond the wait.
 _KEPT = 10.0
 #: Requests that are worked on at once, and those that wait for their turn; more are dropped.
-_MOST_WORKING = 1000
-_MOST_WAITING = 2000
+MOST_WORKING = 1000
+MOST_WAITING = 2000
 #: The longest item that is looked at, in bytes.
 _LONGEST = 1 << 20
 
@@ -166,10 +166,10 @@ class Mailbox:
 
     def _enqueue(self, request: _Request) -> None:
         with self._lock:
-            if len(self._requests) >= _MOST_WAITING or self._closed.is_set():
+            if len(self._requests) >= MOST_WAITING or self._closed.is_set():
                 return
             self._requests.append(request)
-            if self._working >= _MOST_WORKING:
+            if self._working >= MOST_WORKING:
                 return
             self._working += 1
         try:

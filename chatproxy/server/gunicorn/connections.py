@@ -59,7 +59,7 @@ MOST_HEAD_BYTES = 64 * 1024
 _BUFFER_BYTES = 512
 #: Seconds to read an unread body, and for a client to take the answer before its connection is
 #: closed.
-_LINGER_SECONDS = 1.0
+LINGER_SECONDS = 1.0
 #: Seconds between two reads of what still comes meanwhile.
 _LINGER_PAUSE_SECONDS = 0.01
 
@@ -156,7 +156,7 @@ class Connection:
         """Read the rest of a body, if that is little; return whether it has ended."""
         if body.is_far_from_its_end:
             return False
-        self._body_until = time.monotonic() + _LINGER_SECONDS
+        self._body_until = time.monotonic() + LINGER_SECONDS
         with contextlib.suppress(OSError, ValueError):
             while not body.ended:
                 body.read(body.piece)
@@ -164,9 +164,9 @@ class Connection:
 
     def linger(self) -> None:
         """Let the client take the answer before the connection is closed."""
-        self.arrivals.begin(self._arrival, "", _LINGER_SECONDS)
+        self.arrivals.begin(self._arrival, "", LINGER_SECONDS)
         shut_down(self._descriptor, socket.SHUT_WR)
-        end = time.monotonic() + _LINGER_SECONDS
+        end = time.monotonic() + LINGER_SECONDS
         with contextlib.suppress(OSError), plain_socket(self._descriptor) as plain:
             while (left := end - time.monotonic()) > 0:
                 gevent.socket.wait_read(self._descriptor, left)
