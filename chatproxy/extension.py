@@ -149,7 +149,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         registry,
         upstream,
         spawn=lambda coroutine: _own_context().run(runner.spawn, coroutine),
-        tell=partial(_tell, app),
+        tell=partial(_tell, app, runner),
     )
     dispatcher = RpcDispatcher(registry, service.remote_readers, scope)
     unknown = {"state": PeerState.UNKNOWN}
@@ -202,8 +202,9 @@ class _Presence:
             self._control_socket.open()
 
 
-def _tell(app: Flask, session: StreamSession) -> None:
+def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
     """Tell the application how an answer ended."""
+    runner.retire()
     transcript = session.transcript or Transcript()
     try:
         with app.app_context():

@@ -13,6 +13,7 @@ the process lives.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import logging
@@ -79,6 +80,7 @@ class Hosts:
         return name in self._names or f".{name}".endswith(tuple(self._domains))
 
 
+@functools.lru_cache(maxsize=100)  # nearly all clients name the same few
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(name.strip("[]"))
@@ -89,6 +91,7 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 _LOOPBACK_HOSTS = Hosts(LOOPBACK)
 
 
+@functools.lru_cache(maxsize=100)
 def is_loopback(name: str) -> bool:
     """Whether a name or an address (without a port) is this machine's own."""
     return (f"[{name}]" if ":" in name else name) in _LOOPBACK_HOSTS

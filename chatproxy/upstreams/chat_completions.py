@@ -87,8 +87,8 @@ class ChatCompletionCall:
         self._flag = session.flag
         self._chunks = chunks
         self._exchange = Exchange(on_sent=lambda: session.enter(Phase.WAITING))
-        #: The answer as urllib3 has it. That of requests has the request too, which may be large,
-        #: and is not kept.
+        #: What there is to read: ``_body``, or what a mock of requests has made. The response of
+        #: requests is not kept: it has the request too, which may be large.
         self._raw: Any = None
         #: The body of the answer, if it can be read straight from the socket.
         self._body: Response | None = None
@@ -141,7 +141,6 @@ class ChatCompletionCall:
         finally:
             self._exchange.close()
             if self._raw is not None:
-                self._raw.release_conn()  # the pool decides; see transport.connection
                 self._raw.close()
 
     def _take(self, piece: bytes) -> bool:
@@ -210,6 +209,8 @@ class ChatCompletionCall:
             said = self._said()
             self.close()
             raise self._no_stream(said)
+        if self._body is not None:
+            del self._body.headers  # the stream may last for long
 
     def _no_stream(self, said: bytes) -> UpstreamError:
         """The error for a body with the status 200 that is no event stream.

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import certifi
 import requests
 from requests.cookies import RequestsCookieJar
+from urllib3.connection import port_by_scheme
+from urllib3.util import parse_url
 
 from ..config import Settings
 from ..errors import ConfigError
@@ -70,6 +72,7 @@ class Endpoint:
         self._key = settings.api_key
         self._timeout = (settings.connect_timeout, None)  # silence is the watchdog's business
         headers = {
+            "Host": _host_of(self.url),
             "Content-Type": "application/json",
             "Accept": "text/event-stream",
             # A compressed stream arrives in lumps.
@@ -142,6 +145,13 @@ class Endpoint:
     def close(self) -> None:
         """Close the pooled connections."""
         self._session.close()
+
+
+def _host_of(url: str) -> str:
+    """The field ``Host`` (RFC 9110, section 7.2); with the port if it is not the scheme's own."""
+    parts = parse_url(url)
+    has_usual_port = parts.port == port_by_scheme.get(parts.scheme or "")
+    return str(parts.host if has_usual_port else parts.netloc)
 
 
 def _tls_context(verify: Any) -> ssl.SSLContext:
