@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,6 +125,12 @@ def test_an_answer_that_continues_a_message_keeps_its_id(make_site: Any) -> None
     assert UiMessage(make_site().ask().data).id == "c1-1700000000"
 
 
+def begin_only(connection: socket.socket, _body: bytes) -> None:
+    """An answer that begins, and lives until its connection is closed."""
+    connection.sendall(scripted.unfinished(ANSWER[0] + b"\n\n"))
+    connection.recv(1)
+
+
 REFUSED = {
     "no id": ({"json": question(None)}, 400, "missing_session_id", "Missing sessionId"),
     "an id with a slash": ({"json": question("a/b")}, 400, "invalid_session_id", "The session id"),
@@ -162,6 +169,22 @@ def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any, case:
     assert response.json["error"].startswith(sentence)
     assert site.upstream.accepted == 0
     assert site.app.extensions["chatproxy"].registry.live() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [({"X-Session-Id": "session_1"}, b"{"), ({}, b'{"id": "chat_1"}')],
+    ids=["an id of its own", "a chat"],
+)
+def test_a_taken_id_is_told_before_the_rest_is_looked_at(
+    make_site: Any, headers: dict[str, str], body: bytes
+) -> None:
+    site = make_site()
+    site.upstream.answer = begin_only
+    live = site.ask(headers={"X-Session-Id": "session_1"})
+    refused = site.ask(data=body, headers=headers, content_type="application/json")
+    assert (refused.status_code, refused.json["code"]) == (409, "session_active")
+    live.close()
 
 
 def test_without_an_owner_nothing_is_told(make_site: Any) -> None:

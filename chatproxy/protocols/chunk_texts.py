@@ -68,8 +68,6 @@ def parse(data: bytes) -> Chunk:
     """
     try:
         return _CHUNK.decode(data)
-    except msgspec.ValidationError:
-        raise
     except msgspec.DecodeError:
         if not surrogates.are_in(data):
             raise
