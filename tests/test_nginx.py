@@ -128,6 +128,18 @@ def test_an_answer_is_the_same_and_not_compressed(nginx, proxy, ask):
     assert answer(nginx.url) == answer(proxy.url)
 
 
+@pytest.mark.parametrize("site", ["site", "least"])
+def test_a_question_of_the_ai_sdk_goes_through(site, start_nginx, proxy, ask):
+    """nginx redirects it if the location ends with a slash, and its client then sends a GET."""
+    least = {"site": least_site(), "context": ""}
+    nginx = start_nginx(proxy.url, **(least if site == "least" else {}))
+    messages = [{"role": "user", "parts": [{"type": "text", "text": "Hello"}]}]
+    question = {"id": new_id(), "messages": messages, "simulate": {"rate": 0}}
+    answer = ask("POST", f"{nginx.url}/api/chat", json=question, allow_redirects=False)
+    assert answer.status_code == 200
+    assert answer.content.endswith(b"data: [DONE]\n\n")
+
+
 def test_a_stop_gets_its_receipt_and_ends_the_stream(nginx, proxy, deepseek, connect, ask):
     session_id = new_id()
     client = connect(nginx).post_stream(session_id, simulate={"tag": session_id, "rate": 20})
