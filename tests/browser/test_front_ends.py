@@ -78,9 +78,12 @@ class FrontEnd:
         page.route("**/front-end*", lambda r: r.fulfill(body=html, content_type="text/html"))
         page.route("**/main.js", lambda r: r.fulfill(body=script, content_type="text/javascript"))
         self.requests = []
-        page.on("request", lambda request: self.requests.append(request))
+        page.on("request", self._record)
         simulate = quote(json.dumps({"tag": self.tag, **SIMULATE, **simulate}))
         page.goto(f"/front-end?{kind}&chat={new_id()}&simulate={simulate}")
+
+    def _record(self, request):
+        self.requests.append(request)
 
     def press(self, name):
         self.page.get_by_role("button", name=name).click()
