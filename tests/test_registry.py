@@ -438,9 +438,17 @@ def test_refused_starts_leave_nothing_at_the_table(monkeypatch: pytest.MonkeyPat
     two.drain.begun = True
     assert not claimable(two, THIRD)
     assert table_of(one).holders == before
-    monkeypatch.setattr(two, "_refuse_known", lambda _key: None)
-    with pytest.raises(ShuttingDown):  # the drain began when the id was taken already
-        two.claim(THIRD)
+    two.drain.begun = False
+    take = two.coordinator.take
+
+    def take_as_the_drain_begins(key: LeaseKey, *, to_begin: bool = False) -> str | None:
+        two.drain.begun = True
+        return take(key, to_begin=to_begin)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(two.coordinator, "take", take_as_the_drain_begins)
+        with pytest.raises(ShuttingDown):
+            two.claim(THIRD)
     assert table_of(one).holders == before
     two.drain.begun = False
     one.claim(SessionKey("ada", "session_4"))
