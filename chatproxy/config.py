@@ -172,15 +172,38 @@ def _switch(value: Any) -> bool:
         raise ValueError("must be 1 or 0") from None
 
 
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+
+
+def _prefix(value: Any) -> str:
+    prefix = str(value).strip()
+    if prefix and not _PREFIX.fullmatch(prefix.rstrip("/")):
+        raise ValueError("must be a path such as /v1, or empty")
+    return prefix.rstrip("/")
+
+
 def _option(
-    name: str, read: Callable[[Any], Any], default: Any, meaning: str, shown: str | None = None
+    name: str,
+    read: Callable[[Any], Any],
+    default: Any,
+    meaning: str,
+    shown: str | None = None,
+    *,
+    may_be_empty: bool = False,
 ) -> Any:
     """A field of ``Settings``: the name of its setting, how to read it, and what it means.
 
     :param shown: its default as one would write it, if that is not what Python shows.
+    :param may_be_empty: whether an empty string is a value; otherwise it counts as not set.
     """
     secret = name in ("DEEPSEEK_API_KEY", "CHATPROXY_TOKENS", "CHATPROXY_PEERS")
-    metadata = {"name": name, "read": read, "meaning": meaning, "shown": shown}
+    metadata = {
+        "name": name,
+        "read": read,
+        "meaning": meaning,
+        "shown": shown,
+        "may_be_empty": may_be_empty,
+    }
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -294,6 +317,13 @@ class Settings:
         "CHATPROXY_INSECURE", _switch, False, "1: no warnings about what is open to strangers"
     )
     notice: str = _option("CHATPROXY_NOTICE", _text, "", "a line at the top of the chat page")
+    openai_prefix: str = _option(
+        "CHATPROXY_OPENAI_PREFIX",
+        _prefix,
+        "/v1",
+        "the path of the routes for OpenAI's clients; empty for none",
+        may_be_empty=True,
+    )
 
     def require_key(self) -> None:
         """Check that there is a key if one is needed.
@@ -320,7 +350,7 @@ class Settings:
     def load(cls, config: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
         """Read the settings from an application's config, then from the environment.
 
-        An empty string counts as not set.
+        An empty string counts as not set, unless the option may be empty.
 
         :raises ConfigError: with one sentence, for the first setting that is wrong.
         """
@@ -328,7 +358,8 @@ class Settings:
         for option in fields(cls):
             name = option.metadata["name"]
             raw = config.get(name) if config.get(name) is not None else environ.get(name)
-            if raw is None or (isinstance(raw, str) and not raw.strip()):
+            is_empty = isinstance(raw, str) and not raw.strip()
+            if raw is None or (is_empty and not option.metadata["may_be_empty"]):
                 continue
             try:
                 values[option.name] = option.metadata["read"](raw)

@@ -42,7 +42,8 @@ from .server.resolver import ThreadedResolver
 from .server.shutdown import Shutdown
 from .service import AnswerService
 from .upstreams.chat_completions import ChatCompletions
-from .web import native
+from .upstreams.models import ModelList
+from .web import ai_sdk, native, openai
 from .web.state import Owner, Prepare, State
 
 logger = logs.logger
@@ -110,13 +111,16 @@ class ChatProxy:
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
         for sentence in exposure.of_the_key(settings):
             logger.warning(sentence)
-        routes = native.blueprint(self._url_prefix)
-        if settings.cors_origins:
-            # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
-            origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
-            CORS(routes, origins=origins, expose_headers=_EXPOSED_HEADERS)
+        blueprints = [native.blueprint(self._url_prefix), ai_sdk.blueprint(self._url_prefix)]
+        if settings.openai_prefix:
+            blueprints.append(openai.blueprint(settings.openai_prefix))
         app.extensions["chatproxy"] = _assemble(app, settings, self)
-        app.register_blueprint(routes)
+        # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
+        origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
+        for routes in blueprints:
+            if origins:
+                CORS(routes, origins=origins, expose_headers=_EXPOSED_HEADERS)
+            app.register_blueprint(routes)
 
     def prepare(self, function: _P) -> _P:
         """Decorator: have ``function(payload)`` called before a payload is sent.
@@ -145,7 +149,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         registry,
         upstream,
         spawn=lambda coroutine: _own_context().run(runner.spawn, coroutine),
-        tell=partial(_tell, app),
+        tell=partial(_tell, app, runner),
     )
     dispatcher = RpcDispatcher(registry, service.remote_readers, scope)
     unknown = {"state": PeerState.UNKNOWN}
@@ -159,6 +163,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         registry=registry,
         service=service,
         upstream=upstream,
+        models=ModelList(upstream, settings.model),
         metrics=metrics,
         server=ServerCapabilities(settings),
         bodies=BodyTimer(settings.body_timeout, partial(_tell_unfinished, app)),
@@ -197,8 +202,9 @@ class _Presence:
             self._control_socket.open()
 
 
-def _tell(app: Flask, session: StreamSession) -> None:
+def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
     """Tell the application how an answer ended."""
+    runner.retire()
     transcript = session.transcript or Transcript()
     try:
         with app.app_context():

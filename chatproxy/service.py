@@ -21,8 +21,8 @@ Each step is taken, whatever becomes of those before it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -205,7 +205,7 @@ class AnswerService:
     ) -> None:
         """End an answer; see the top for the order."""
         outcome = session.end(outcome)
-        steps: list[Callable[[], object]] = [
+        steps: tuple[Callable[[], object], ...] = (
             partial(_finish, session, outcome),
             partial(self._close, session, call),
             partial(_write_ending, session, outcome, refusal),
@@ -215,10 +215,8 @@ class AnswerService:
             partial(self._registry.release, session),
             partial(self._tell_application, session),
             partial(self._registry.drain.told, session),
-        ]
-        with ExitStack() as stack:  # it takes the last first
-            for step in reversed(steps):
-                stack.callback(step)
+        )
+        _take_all(iter(steps))
 
     def _close(self, session: StreamSession, call: Call | None) -> None:
         try:
@@ -233,6 +231,16 @@ class AnswerService:
         if session.transcript is not None:
             self._tell(session)
             session.transcript = None  # the session may be retained for long
+
+
+def _take_all(steps: Iterator[Callable[[], object]]) -> None:
+    """Take each step, whatever becomes of those before it."""
+    try:
+        for step in steps:
+            step()
+    except BaseException:
+        _take_all(steps)  # those that are left
+        raise
 
 
 def _finish(session: StreamSession, outcome: Outcome) -> None:

@@ -59,7 +59,7 @@ class Decoder:
         self._start: bytes | None = b""  # the first bytes, until it is clear if they are a BOM
         self._after_cr = False
         #: Whether all that has come has been given, and anything may follow.
-        self.is_between_events = False
+        self.is_between_events = True
         #: Whether any event had a name.
         self.names_events = False
         #: The beginning of what has come and is no line of an event stream.
@@ -78,6 +78,7 @@ class Decoder:
                 and b"\r" not in piece
                 and len(piece) <= MAX_EVENT_BYTES
             ):
+                self._start = None
                 return blocks
         blocks = self._take_lines(piece)
         self.is_between_events = not (self._line or self._lines or self._start is not None)
@@ -180,8 +181,12 @@ def is_blank(block: bytes) -> bool:
 
 def event(name: str, data: Mapping[str, Any]) -> bytes:
     """A block for an event of our own, with ``data`` as JSON on one line."""
-    text = json.dumps(data, separators=(",", ":"))
-    return b"event: %b\ndata: %b" % (name.encode("ascii"), text.encode("ascii"))
+    return b"event: %b\n%b" % (name.encode("ascii"), unnamed(data))
+
+
+def unnamed(data: Mapping[str, Any]) -> bytes:
+    """A block for an event of our own that has no name, with ``data`` as JSON on one line."""
+    return b"data: %b" % json.dumps(data, separators=(",", ":")).encode("ascii")
 
 
 def numbered(number: int, block: bytes) -> bytes:

@@ -56,6 +56,20 @@ def start(app: Flask, session_id: str | None = None, **simulate: Any) -> TestRes
     )
 
 
+def complete(app: Flask) -> TestResponse:
+    """Ask as OpenAI's clients do."""
+    simulate = {"rate": 0, "tokens": 3}
+    return app.test_client().post("/v1/chat/completions", json=chat(simulate=simulate))
+
+
+def ask(app: Flask) -> TestResponse:
+    """Ask as the AI SDK's ``useChat`` does."""
+    messages = [{"role": "user", "parts": [{"type": "text", "text": "Hello"}]}]
+    simulate = {"rate": 0, "tokens": 3}
+    body = {"id": new_id(), "messages": messages, "simulate": simulate}
+    return app.test_client().post("/api/chat", json=body)
+
+
 def stop(app: Flask, session_id: str = "nothing") -> TestResponse:
     return app.test_client().post(f"/api/chat/cancel/{session_id}")
 
@@ -76,7 +90,9 @@ def test_the_endpoints_have_the_names_that_the_page_gives(make_app: MakeApp) -> 
     ChatProxy(app)
     ours = {each.endpoint for each in app.url_map.iter_rules() if each.endpoint != "static"}
     assert ours == {
-        f"chatproxy.{name}" for name in ("stream", "stream_again", "sessions", "cancel")
+        *(f"chatproxy.{name}" for name in ("stream", "stream_again", "sessions", "cancel")),
+        *(f"chatproxy_ai_sdk.{name}" for name in ("ask", "resume", "stop")),
+        *(f"chatproxy_openai.{name}" for name in ("complete", "models", "model")),
     }
     text = (ROOT / "docs" / "applications.md").read_text()
     assert all(f"`{endpoint}`" in text for endpoint in ours)
@@ -91,8 +107,10 @@ def test_flask_wtf_refuses_the_routes_until_they_are_exempt(make_app: MakeApp) -
     ChatProxy(app)
     app.post("/form")(lambda: "sent")
     assert (start(app).status_code, stop(app).status_code) == (400, 400)
+    assert (ask(app).status_code, complete(app).status_code) == (400, 400)
     exec(lines("Flask-WTF"), {"csrf": csrf, "app": app})
     assert is_whole(start(app))
+    assert (ask(app).status_code, complete(app).status_code) == (200, 200)
     assert stop(app).status_code == 404
     assert app.test_client().post("/form").status_code == 400
 
@@ -116,6 +134,10 @@ def test_flask_limiter_limits_starts_and_leaves_stops_alone(make_app: MakeApp) -
     assert is_whole(answers[2])
     assert answers[2].headers["X-RateLimit-Remaining"] == "0"
     assert answers[3].headers["Retry-After"]
+    for start_otherwise in (ask, complete):
+        statuses = [start_otherwise(app).status_code for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+    assert app.test_client().get("/v1/models").status_code == 200
     session_id = new_id()
     assert [stop(app).status_code for _ in range(9)] == [404] * 9
     again = app.test_client().get(f"/api/chat/stream/{session_id}")

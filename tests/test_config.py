@@ -50,6 +50,11 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         {"acme": "acme", "a" * 64: "a" * 64, "Acme-2.eu_west": "Acme-2.eu_west", "7": "7"},
         ["a b", "a/b", "a#2", "a:b", "-a", ".", "a" * 65, "é", "a\n"],
     ),
+    "CHATPROXY_OPENAI_PREFIX": (
+        "openai_prefix",
+        {"/v1": "/v1", " /openai/v1.1/ ": "/openai/v1.1", "": "", " ": ""},
+        ["v1", "/", "//v1", "/v1//x", "/a b", "/v1?x", "/{x}", "/<x>", "https://a.example/v1"],
+    ),
     "CHATPROXY_NOTICE": ("notice", {" A word. ": "A word.", "Ä €": "Ä €"}, ["a\nb"]),
     "CHATPROXY_MAX_BODY_BYTES": ("max_body_bytes", {"1": 1, "2048": 2048}, []),
     "CHATPROXY_BODY_TIMEOUT": ("body_timeout", {"0.5": 0.5}, ["0"]),
@@ -370,6 +375,11 @@ def test_the_description_names_every_setting_with_its_default_and_meaning() -> N
     assert described["CHATPROXY_MAX_SESSIONS"][0] == "2000"
     assert described["DEEPSEEK_API_KEY"][0] == ""
     assert all(meaning for _, meaning in described.values())
+
+
+def test_an_empty_prefix_is_a_value() -> None:
+    assert load().openai_prefix == "/v1"
+    assert load(CHATPROXY_OPENAI_PREFIX="").openai_prefix == ""
 
 
 def test_a_blank_setting_counts_as_not_set() -> None:

@@ -22,7 +22,6 @@ import pytest
 import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from urllib3.connection import HTTPConnection
 
 from chatproxy.answers.coroutines import run
 from chatproxy.answers.session import Reason, StreamSession
@@ -32,7 +31,7 @@ from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.transport import connection as connection_module
-from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
+from chatproxy.upstreams.transport.exchange import Exchange
 
 from .support.pieces import call_for_pieces, whole
 from .support.played import DeepSeek, Peer, certificate
@@ -355,13 +354,13 @@ def test_what_comes_while_a_request_is_made_is_no_answer_to_it(
     peer.send(response(FIRST))
     assert asking.result(PATIENCE) == FIRST
 
-    def put_late(connection: HTTPConnection, *args: Any, **kwargs: Any) -> None:
-        monkeypatch.setattr(HTTPConnection, "putrequest", put)
+    def use_late(exchange: Exchange, *args: Any) -> None:
+        monkeypatch.setattr(Exchange, "use", use)
         peer.send(response(b"<user 1 again>"))
-        put(connection, *args, **kwargs)
+        use(exchange, *args)
 
-    put = HTTPConnection.putrequest
-    monkeypatch.setattr(HTTPConnection, "putrequest", put_late)
+    use = Exchange.use
+    monkeypatch.setattr(Exchange, "use", use_late)
     assert played.another_is_answered()
 
 
@@ -371,29 +370,3 @@ def test_a_connection_is_not_kept_for_long(played: Played, monkeypatch: pytest.M
     peer.send(response(FIRST))
     assert asking.result(PATIENCE) == FIRST
     assert played.another_is_answered()
-
-
-# --- whoever reads
-
-
-@pytest.mark.parametrize("over", [b"", b"!"])
-@pytest.mark.parametrize("answer", ["chunked", "with a length", "compressed"])
-@pytest.mark.parametrize("read", ["content", "iter_content", "read1"])
-def test_who_reads_by_way_of_urllib3_keeps_the_rule_too(
-    played: Played, answer: str, over: bytes, read: str
-) -> None:
-    def ask_by_urllib3() -> bytes:
-        current_exchange.set(Exchange())
-        found = played.upstream.send(played.upstream.prepare(b"user 1"))
-        if read == "content":
-            return bytes(found.content)
-        if read == "iter_content":
-            return b"".join(found.iter_content(3))
-        return b"".join(iter(lambda: found.raw.read1(3, decode_content=True), b""))
-
-    asking = played.aside.submit(ask_by_urllib3)
-    peer = played.accept()
-    peer.request()
-    peer.send(IN_ORDER[answer] + over)
-    assert asking.result(PATIENCE) == FIRST
-    assert played.another_is_answered(*([] if over else [peer]))

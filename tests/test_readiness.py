@@ -361,13 +361,21 @@ def few_greenlets_are_kept_for_the_next_coroutines() -> None:
             task.join()
 
 
-def a_greenlet_in_which_a_coroutine_has_ended_is_not_kept() -> None:
-    """The application may have left a timer there, or values of its own."""
-    with pair() as (ours, theirs):
-        task = waiting(ours, Steps(ours))
-        theirs.sendall(b".")
-        task.join()
-        wait_for(lambda: bool(task.ran_in[1].dead))
+def a_greenlet_in_which_the_application_has_run_is_not_kept() -> None:
+    """It may have left a timer there, or values of its own."""
+    runner, ran_in = CoroutineRunner(), list[Any]()
+
+    def end(before: Callable[[], object]) -> Coroutine[None]:
+        before()
+        ran_in.append(current())
+        return
+        yield
+
+    for before in (gc.isenabled, runner.retire):
+        runner.spawn(end(before))
+    wait_for(lambda: len(ran_in) == 2)
+    assert ran_in[0] is ran_in[1]
+    wait_for(lambda: bool(ran_in[1].dead))
 
 
 def what_is_raised_in_a_kept_greenlet_is_in_no_coroutines_way() -> None:
@@ -603,7 +611,7 @@ CLAIMS = [
     a_coroutine_that_waits_holds_no_greenlet,
     the_greenlets_that_are_kept_end_with_their_runner,
     few_greenlets_are_kept_for_the_next_coroutines,
-    a_greenlet_in_which_a_coroutine_has_ended_is_not_kept,
+    a_greenlet_in_which_the_application_has_run_is_not_kept,
     what_is_raised_in_a_kept_greenlet_is_in_no_coroutines_way,
     the_watcher_is_gone_after_the_last_step,
     what_tls_has_decoded_already_is_taken,

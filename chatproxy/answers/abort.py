@@ -28,8 +28,8 @@ Rules:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from ..errors import Aborted
 
@@ -82,21 +82,12 @@ class AbortHandle:
             if abort_fn in self._abort_fns:
                 self._abort_fns.remove(abort_fn)
 
-    @contextmanager
-    def waiting(self, abort_fn: AbortFn) -> Iterator[None]:
+    def waiting(self, abort_fn: AbortFn) -> AbstractContextManager[None]:
         """Attach an abort_fn for the wait that is the body of this ``with``.
 
         :raises Aborted: if ``abort`` came before or meanwhile, whatever error came of that.
         """
-        self.attach(abort_fn)
-        try:
-            yield
-        except Exception:
-            self.check()
-            raise
-        finally:
-            self.detach(abort_fn)
-        self.check()
+        return _Waiting(self, abort_fn)
 
     def sleep(self, seconds: float) -> None:
         """Wait so long.
@@ -110,3 +101,21 @@ class AbortHandle:
     def _call_all(self) -> None:
         for abort_fn in self._abort_fns:
             abort_fn()
+
+
+class _Waiting:
+    """A wait with its abort_fn. Each silent stream has one, so it is no generator."""
+
+    __slots__ = ("_abort_fn", "_handle")
+
+    def __init__(self, handle: AbortHandle, abort_fn: AbortFn) -> None:
+        self._handle = handle
+        self._abort_fn = abort_fn
+
+    def __enter__(self) -> None:
+        self._handle.attach(self._abort_fn)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _frames: object) -> None:
+        self._handle.detach(self._abort_fn)
+        if error is None or isinstance(error, Exception):
+            self._handle.check()

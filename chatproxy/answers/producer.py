@@ -71,8 +71,13 @@ def produce(session: StreamSession, call: Call, end: End) -> Coroutine[None]:
     try:
         session.on_cancel(call.abort)
         call.open()
-        while not (yield from _receive(session, call)):
-            session.log.wait_for_room()
+        ended = False
+        while not ended:
+            session.quiet_since = time.monotonic() if session.whole else None
+            ended = yield from call.receive()
+            session.quiet_since = None  # from here on it waits for readers, if for anything
+            if not ended:
+                session.log.wait_for_room()
         outcome = Outcome.FINISHED
     except Aborted:
         outcome = Outcome.STOPPED
@@ -88,10 +93,3 @@ def produce(session: StreamSession, call: Call, end: End) -> Coroutine[None]:
         )
     finally:
         end(outcome, refusal)
-
-
-def _receive(session: StreamSession, call: Call) -> Coroutine[bool]:
-    session.quiet_since = time.monotonic() if session.whole else None
-    ended = yield from call.receive()
-    session.quiet_since = None  # from here on the producer waits for readers, if for anything
-    return ended

@@ -23,7 +23,12 @@ from .session import StreamSession
 
 
 class Reader(Protocol):
-    """One client's way through an answer. One thread reads; any thread may close."""
+    """One client's way through an answer. One thread reads; any thread may close.
+
+    :ivar session_id: the id of the answer's session, "" if it has none.
+    """
+
+    session_id: str
 
     @property
     def refusal(self) -> Refusal | None:
@@ -55,12 +60,13 @@ class LogReader(Cursor):
     :raises ValueError: if there are not that many yet.
     """
 
-    __slots__ = ("_log", "_on_leave")
+    __slots__ = ("_log", "_on_leave", "session_id")
 
     def __init__(
         self, log: AnswerLog, after: int = 0, on_leave: Callable[[], None] | None = None
     ) -> None:
         super().__init__()
+        self.session_id = ""
         self._log = log
         self._on_leave = on_leave
         log.join(self, after)
@@ -128,6 +134,7 @@ def follow(session: StreamSession, after: int, sender: object) -> LogReader:
     :raises ValueError: see ``LogReader``.
     """
     reader = LogReader(session.log, after, partial(_left, session, sender))
+    reader.session_id = session.id
     session.left_at = None
     return reader
 

@@ -142,13 +142,13 @@ class StreamSession:
         self._abort_hooks: list[Callable[[], None]] = [log.release]
 
     def enter(self, phase: Phase) -> None:
-        """Go on to the next phase; entering the present one again changes nothing.
+        """Go on to the next phase, for the call alone; the present one may be entered again.
 
         :raises ValueError: if the table above has no such step.
         """
+        if phase is self.phase:
+            return
         with self._lock:
-            if phase is self.phase:
-                return
             if self.outcome or phase not in _NEXT[self.phase]:
                 raise ValueError(f"{self.outcome or self.phase} -> {phase}")
             self.phase = phase

@@ -1,11 +1,13 @@
 import react from "@vitejs/plugin-react";
-import { defineConfig } from "vite";
+import { defaultClientConditions, defineConfig } from "vite";
 
 const SERVER = "http://127.0.0.1:8000";
 
 export default defineConfig({
   base: "/",
   plugins: [react()],
+  // The source of @chatproxy/client, so that it need not be built first.
+  resolve: { conditions: ["source", ...defaultClientConditions] },
   build: {
     outDir: "../static",
     emptyOutDir: true,

@@ -1,5 +1,8 @@
+import { defaultServerConditions } from "vite";
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
+  resolve: { conditions: ["source", ...defaultServerConditions] },
+  ssr: { resolve: { conditions: ["source", ...defaultServerConditions] } },
   test: { include: ["test/**/*.test.{js,jsx}"], environment: "node", restoreMocks: true },
 });

@@ -69,6 +69,7 @@ class RemoteReaders:
 
         Its ``state`` is ``READING``; ``OVER`` if that is the end; ``GONE`` if the events are no
         longer held; ``BEYOND`` if there are not that many; ``UNKNOWN`` if there is no session.
+        ``sessionId`` is that of the answer, which may have been asked for by its chat's id.
         """
         name, after, wait = (request.get(part) for part in ("visit", "after", "wait"))
         if not isinstance(name, str) or not isinstance(after, int) or after < 0:
@@ -165,6 +166,7 @@ class _KeptReader:
                 "state": PeerState.OVER if self.reader.over else PeerState.READING,
                 "data": base64.b64encode(data or b"").decode(),
                 "last": self.reader.seen,
+                "sessionId": self.reader.session_id,
             }
 
 
@@ -184,6 +186,7 @@ class RemoteReader:
         key: SessionKey,
         after: int,
     ) -> None:
+        self.session_id = key.id
         self._ask = ask
         self._request: Message = {
             "owner": key.owner,
@@ -253,6 +256,7 @@ class RemoteReader:
             try:
                 self._ready = base64.b64decode(reply["data"])
                 self._after = int(reply["last"])
+                self.session_id = str(reply.get("sessionId", self.session_id))
             except (KeyError, TypeError, ValueError):
                 raise PeersUnavailable("Another worker's reply could not be understood.") from None
             self._over = state is PeerState.OVER

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ..errors import InvalidRequest
+from . import surrogates
 
 #: The fields of a request: each a ``msgspec.Raw``, the JSON text that came, or a value that the
 #: application has put in its place.
@@ -42,6 +43,7 @@ _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DOCUMENT = msgspec.json.Decoder(msgspec.Raw)
 _MESSAGES = msgspec.json.Decoder(list[_Message])
 _NAME = msgspec.json.Decoder(Annotated[str, msgspec.Meta(min_length=1)])
+_SWITCH = msgspec.json.Decoder(bool | None)
 _COUNT = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=1)])
 
 _FIELDS = dict[_Name, msgspec.Raw]
@@ -49,18 +51,6 @@ _FIELDS = dict[_Name, msgspec.Raw]
 MOST_FIELDS = 1000
 
 _BOM = b"\xef\xbb\xbf"
-#: JSON can have half a surrogate pair (RFC 8259, section 8.2), for example from a program that cut
-#: a text amid an emoji, but msgspec refuses it. So before msgspec sees a text, each escape of a
-#: surrogate is marked and turned into that of an ordinary character. Pairs of backslashes are
-#: hidden first, since after one of them ``ud83d`` is no escape. Mark and pair are noncharacters,
-#: which Unicode keeps out of texts. A text that has one of them and such an escape is refused.
-_MARK, _PAIR = "\U0010ffff", "\U0010fffe"
-_HIDDEN = (
-    (rb"\\", _PAIR.encode()),
-    (rb"\ud", _MARK.encode() + rb"\ue"),
-    (rb"\uD", _MARK.encode() + rb"\uE"),
-)
-_SHIFT = 0x1000  # between \ud… and \ue…
 
 
 def parse(body: bytes) -> Payload:
@@ -87,10 +77,13 @@ def _fields_of(body: bytes) -> Payload:
         _DOCUMENT.decode(body)  # that it is no JSON at all is the better thing to say
         raise
     except msgspec.DecodeError:
-        if not _has_surrogates(body):
+        if not surrogates.are_in(body):
             raise
-        found = _decode_fields(_hidden(body))
-    return {_shown_name(name): msgspec.Raw(_shown(bytes(text))) for name, text in found.items()}
+        found = _decode_fields(surrogates.hidden(body))
+    return {
+        surrogates.shown_name(name): msgspec.Raw(surrogates.shown(bytes(text)))
+        for name, text in found.items()
+    }
 
 
 def _decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
@@ -103,29 +96,6 @@ def _decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
 
     found: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=_FIELDS, dec_hook=take)
     return found
-
-
-def _has_surrogates(text: bytes) -> bool:
-    return rb"\ud" in text or rb"\uD" in text
-
-
-def _hidden(text: bytes) -> bytes:
-    if _MARK.encode() in text or _PAIR.encode() in text:
-        raise msgspec.DecodeError
-    for shown, hidden in _HIDDEN:
-        text = text.replace(shown, hidden)
-    return text
-
-
-def _shown(text: bytes) -> bytes:
-    for shown, hidden in reversed(_HIDDEN):
-        text = text.replace(hidden, shown)
-    return text
-
-
-def _shown_name(name: str) -> str:
-    first, *parts = name.replace(_PAIR, "\\").split(_MARK)
-    return first + "".join(chr(ord(part[0]) - _SHIFT) + part[1:] for part in parts)
 
 
 def check(payload: Payload) -> None:
@@ -143,8 +113,8 @@ def check(payload: Payload) -> None:
 
 def _check_messages(text: bytes) -> None:
     try:
-        if _has_surrogates(text):
-            text = _hidden(text)
+        if surrogates.are_in(text):
+            text = surrogates.hidden(text)
         if _MESSAGES.decode(text):
             return
     except msgspec.DecodeError:
@@ -201,6 +171,26 @@ def choices_of(payload: Payload) -> int:
     except msgspec.DecodeError:
         return 1
     return count
+
+
+def model_of(payload: Payload) -> str:
+    """The model that the client names; "" if it names none, or not by a name."""
+    try:
+        name: str = _NAME.decode(_text_of(payload.get("model")))
+    except msgspec.DecodeError:
+        return ""
+    return name
+
+
+def is_streamed(payload: Payload) -> bool:
+    """Whether the client wants a stream, as OpenAI's API has it: no, if ``stream`` is left out.
+
+    :raises InvalidRequest: if it does not say yes or no.
+    """
+    try:
+        return bool(_SWITCH.decode(_text_of(payload.get("stream"))))
+    except msgspec.DecodeError:
+        raise InvalidRequest("'stream' must be true or false.") from None
 
 
 def _text_of(value: object) -> bytes:

@@ -10,6 +10,8 @@ The log holds every answer in this form, so there is nothing to encode.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 from .. import sse
@@ -55,3 +57,26 @@ def failed(refusal: Refusal) -> list[bytes]:
 def body_of(refusal: Refusal) -> dict[str, Any]:
     """The JSON of a refusal."""
     return {"error": refusal.message, "code": refusal.code}
+
+
+#: An event of ours as a reader gives it, with its number before it.
+_ENDING = re.compile(rb"(?:\A|\n)event: (?:stopped|error)\ndata: (\{[^\n]*\})\Z")
+_STOPPED = frozenset({"sessionId", "reason", "phase", "events"})
+
+
+def ending_of(event: bytes) -> dict[str, Any] | None:
+    """The data of ``stopped`` or of ``error``, if this event is one of ours; else None.
+
+    The first has ``reason``, the second ``error``, as ``stopped`` and ``failed`` write them.
+    """
+    found = _ENDING.search(event)
+    if found is None:
+        return None
+    try:
+        said = json.loads(found[1])
+    except (ValueError, RecursionError):
+        return None  # the upstream names its events as it likes
+    error = said.get("error")
+    if isinstance(error, dict) and {"message", "code"} <= error.keys():
+        return dict(said)
+    return dict(said) if said.keys() >= _STOPPED else None

@@ -57,7 +57,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import gevent
 from gevent import monkey
@@ -88,6 +88,16 @@ class CoroutineRunner:
         else:
             _thread.start_new_thread(context.run, (run, coroutine))
 
+    @staticmethod
+    def retire() -> None:
+        """Have this greenlet run no other coroutine.
+
+        To be called before code of the application runs in it, which may leave a timer there that
+        would go off in another answer, or values of its own.
+        """
+        if isinstance(current := getcurrent(), _Kept):
+            current.retired = True
+
     def _poller_of_this_loop(self) -> _Poller:
         hub, process = gevent.get_hub(), os.getpid()
         if self._poller is None or (self._poller.hub, self._poller.process) != (hub, process):
@@ -100,12 +110,11 @@ def _advance(
     poller: _Poller,
     context: contextvars.Context,
     error: BaseException | None = None,
-) -> bool:
+) -> None:
     """Run a coroutine in this greenlet until it has to wait, and leave the wait to the loop.
 
     :param context: the present context, in which the coroutine is to go on afterwards.
     :param error: raised in the coroutine.
-    :returns: whether it waits; False if it has ended.
     """
     try:
         while True:
@@ -114,27 +123,32 @@ def _advance(
             try:
                 if wait.goes_on():
                     wait.start()
-                    return True
+                    return
             except BaseException as raised:
                 error = raised
             wait.unblock()
     except StopIteration:
-        return False
+        pass
     finally:
         error = None  # it refers to this frame
+
+
+class _Kept(greenlet):
+    """A greenlet that is kept for further coroutines, until it is retired."""
+
+    retired = False
 
 
 class _GreenletPool:
     """Greenlets in which coroutines go on, one at a time in each.
 
-    They are kept, because a new one costs two system calls and some page faults for its frames. One
-    in which a coroutine has ended is not: the application may have run there, and left a timer that
-    would go off in another answer, or values of its own.
+    They are kept, because a new one costs two system calls and some page faults for its frames, and
+    its first log line makes a thread's object.
     """
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
-        self._idle: list[greenlet] = []
+        self._idle: list[_Kept] = []
         self._closed = False
 
     def run(
@@ -149,7 +163,7 @@ class _GreenletPool:
             self._idle.pop()
         if not self._idle:
             # It is begun with nothing: what it is begun with, it holds as long as it lives.
-            greenlet(self._serve, self._hub).switch()
+            _Kept(self._serve, self._hub).switch()
         try:
             self._idle.pop().switch(coroutine, poller, context, error)
         finally:
@@ -161,16 +175,17 @@ class _GreenletPool:
         self._idle.clear()
 
     def _serve(self) -> None:
-        waits = True
-        while waits and not self._closed and len(self._idle) < MOST_IDLE_GREENLETS:
-            self._idle.append(getcurrent())
+        # No variable holds the greenlet: its own frame would keep it alive.
+        while not (self._closed or len(self._idle) >= MOST_IDLE_GREENLETS):
+            self._idle.append(cast("_Kept", getcurrent()))
             coroutine, poller, context, error = self._hub.switch()
             try:
-                waits = context.run(_advance, coroutine, poller, context, error)
+                context.run(_advance, coroutine, poller, context, error)
             except Exception:
-                waits = False
                 self._hub.handle_error(coroutine, *sys.exc_info())
             del coroutine, poller, context, error  # an idle greenlet keeps nothing alive
+            if cast("_Kept", getcurrent()).retired:
+                return
 
 
 class _Poller:

@@ -54,7 +54,7 @@ ERROR_SECONDS = 2.0
 #: How long the close waits for the end of the body after ``[DONE]``, all told, in seconds.
 _TAIL_SECONDS = 0.5
 _RETRIED_STATUSES = frozenset({429, 503})
-_TRANSPORT_ERRORS = (
+TRANSPORT_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
@@ -87,8 +87,8 @@ class ChatCompletionCall:
         self._flag = session.flag
         self._chunks = chunks
         self._exchange = Exchange(on_sent=lambda: session.enter(Phase.WAITING))
-        #: The answer as urllib3 has it. That of requests has the request too, which may be large,
-        #: and is not kept.
+        #: What there is to read: ``_body``, or what a mock of requests has made. The response of
+        #: requests is not kept: it has the request too, which may be large.
         self._raw: Any = None
         #: The body of the answer, if it can be read straight from the socket.
         self._body: Response | None = None
@@ -108,7 +108,7 @@ class ChatCompletionCall:
         """Send the request, again if need be, until an answer begins; see ``Call``."""
         try:
             self._open()
-        except _TRANSPORT_ERRORS as error:
+        except TRANSPORT_ERRORS as error:
             raise self._failure(error) from error
 
     def receive(self) -> Coroutine[bool]:
@@ -120,7 +120,7 @@ class ChatCompletionCall:
                 self._take_end()
         except Aborted:
             raise
-        except (*_TRANSPORT_ERRORS, UpstreamError) as error:
+        except (*TRANSPORT_ERRORS, UpstreamError) as error:
             concluded = chunks.seems_whole and self._session.concluded
             if self._exchange.aborted or not (chunks.whole or concluded):
                 if isinstance(error, UpstreamError) and not self._exchange.aborted:
@@ -141,7 +141,6 @@ class ChatCompletionCall:
         finally:
             self._exchange.close()
             if self._raw is not None:
-                self._raw.release_conn()  # the pool decides; see transport.connection
                 self._raw.close()
 
     def _take(self, piece: bytes) -> bool:
@@ -189,7 +188,7 @@ class ChatCompletionCall:
         self._exchange.begin()
         try:
             response = self._endpoint.send(request)
-        except (*_TRANSPORT_ERRORS, Aborted) as error:
+        except (*TRANSPORT_ERRORS, Aborted) as error:
             failure = self._told(failures.unanswered(error, self._exchange))
             self._exchange.close()
             if self._exchange.aborted:
@@ -210,6 +209,8 @@ class ChatCompletionCall:
             said = self._said()
             self.close()
             raise self._no_stream(said)
+        if self._body is not None:
+            del self._body.headers  # the stream may last for long
 
     def _no_stream(self, said: bytes) -> UpstreamError:
         """The error for a body with the status 200 that is no event stream.
@@ -309,7 +310,7 @@ def _rest_of(body: Response, seconds: float) -> bytes:
             time.sleep(A_TURN)
         except NOTHING_YET:
             wait_for_read(body.socket, left)
-        except _TRANSPORT_ERRORS:
+        except TRANSPORT_ERRORS:
             break
     return rest
 

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import certifi
 import requests
 from requests.cookies import RequestsCookieJar
+from urllib3.connection import port_by_scheme
+from urllib3.util import parse_url
 
 from ..config import Settings
 from ..errors import ConfigError
@@ -62,6 +64,7 @@ class Endpoint:
     """
 
     def __init__(self, settings: Settings, resolver: Resolver) -> None:
+        self.base_url = settings.base_url
         self.url = f"{settings.base_url}/chat/completions"
         self.path = urlsplit(self.url).path
         #: How often one question is sent at the most.
@@ -69,6 +72,7 @@ class Endpoint:
         self._key = settings.api_key
         self._timeout = (settings.connect_timeout, None)  # silence is the watchdog's business
         headers = {
+            "Host": _host_of(self.url),
             "Content-Type": "application/json",
             "Accept": "text/event-stream",
             # A compressed stream arrives in lumps.
@@ -100,6 +104,18 @@ class Endpoint:
         request.body = body
         return request
 
+    def prepare_get(self, path: str) -> requests.PreparedRequest:
+        """The request for a document of the upstream.
+
+        :param path: below the base URL.
+        """
+        request = self.prepare(b"")
+        request.method, request.url, request.body = "GET", f"{self.base_url}{path}", None
+        request.headers["Accept"] = "application/json"
+        for name in ("Content-Type", "Content-Length"):
+            del request.headers[name]
+        return request
+
     def send(self, request: requests.PreparedRequest) -> requests.Response:
         """Send it, and return as soon as the headers of an answer have come."""
         return self._session.send(
@@ -129,6 +145,13 @@ class Endpoint:
     def close(self) -> None:
         """Close the pooled connections."""
         self._session.close()
+
+
+def _host_of(url: str) -> str:
+    """The field ``Host`` (RFC 9110, section 7.2); with the port if it is not the scheme's own."""
+    parts = parse_url(url)
+    has_usual_port = parts.port == port_by_scheme.get(parts.scheme or "")
+    return str(parts.host if has_usual_port else parts.netloc)
 
 
 def _tls_context(verify: Any) -> ssl.SSLContext:

@@ -118,6 +118,8 @@ class EventStream(DirectBody):
         """The next bytes for the client, which are some; None if no more will come."""
         item: bytes | None = b""
         while item == b"":
+            if self._encoder.refusal is not None:
+                return None
             try:
                 ready = self._reader.read(self._heartbeat)
             except Refusal as refusal:

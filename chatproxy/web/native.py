@@ -12,7 +12,7 @@ from ..errors import PeersUnavailable
 from ..protocols import chat_request, native
 from ..protocols.headers import check_event_id, check_session_id, is_session_id
 from . import streaming
-from .state import current_state
+from .state import State, current_state
 
 FORM = streaming.Form(native.body_of, streaming.STREAM_HEADERS)
 
@@ -44,7 +44,7 @@ def stream_again(session_id: str) -> Response | tuple[str, int]:
     state = current_state()
     key = SessionKey(state.establish_owner(), session_id)
     after = check_event_id(request.headers.get("Last-Event-ID"))
-    response = streaming.follow(state, key, after, encoder=native.ENCODER, form=FORM)
+    response = streaming.follow(state, key, after, encoder_for=lambda _: native.ENCODER, form=FORM)
     return ("", 204) if response is None else response
 
 
@@ -58,28 +58,28 @@ def sessions() -> tuple[Response, int]:
     return jsonify(sessions=state.service.list_of(owner)), 200
 
 
-def cancel(
-    session_id: str, *, remember: bool = True, only: str | None = None
-) -> tuple[Response, int, dict[str, str]]:
-    """Stop an answer, and hand back the receipt.
-
-    :param remember: see ``Registry.cancel``.
-    :param only: see ``Registry.cancel``.
-    """
+def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:
+    """Stop an answer, and hand back the receipt."""
     arrived = time.monotonic()
     state = current_state()
-    owner = state.establish_owner()
+    return stop(state, SessionKey(state.establish_owner(), session_id), arrived)
+
+
+def stop(
+    state: State,
+    key: SessionKey,
+    arrived: float,
+    *,
+    remember: bool = True,
+    only: str | None = None,
+) -> tuple[Response, int, dict[str, str]]:
+    """The response to a Stop; see ``Registry.cancel`` for what it is given."""
     receipt = None
-    if is_session_id(session_id):
-        signals.cancel_requested.send(state.app, session_id=session_id)
+    if is_session_id(key.id):
+        signals.cancel_requested.send(state.app, session_id=key.id)
+        client = request.remote_addr or ""
         try:
-            receipt = state.service.cancel(
-                SessionKey(owner, session_id),
-                arrived,
-                request.remote_addr or "",
-                remember=remember,
-                only=only,
-            )
+            receipt = state.service.cancel(key, arrived, client, remember=remember, only=only)
         except PeersUnavailable as unavailable:
             body = jsonify(success=False, message=unavailable.message)
             return body, unavailable.status, unavailable.headers()

@@ -19,6 +19,7 @@ from ..server.capabilities import ServerCapabilities
 from ..server.disconnect import DisconnectWatcher
 from ..service import AnswerService
 from ..upstreams.base import Upstream
+from ..upstreams.models import ModelList
 
 Owner = Callable[[], "str | None"]
 Prepare = Callable[[Payload], "Payload | None"]
@@ -38,6 +39,7 @@ class State:
     registry: Registry
     service: AnswerService
     upstream: Upstream
+    models: ModelList
     metrics: Metrics
     server: ServerCapabilities
     bodies: BodyTimer

@@ -38,6 +38,9 @@ STREAM_HEADERS = {
 }
 
 
+_SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
+
+
 @dataclass(frozen=True)
 class Form:
     """How a protocol's responses look.
@@ -92,11 +95,34 @@ def _refuse_large_body(form: Form, _error: RequestEntityTooLarge) -> Response:
     return form.refuse(BodyTooLarge(f"The body is larger than {limit} bytes."))
 
 
+def refuse_http(form: Form, error: HTTPException) -> Response:
+    """The response to what Flask or the application refuses: a sentence, and its name as code."""
+    status = error.code or 500
+    sentence = _SENTENCES.get(status) or error.description or f"{error.name}."
+    refusal = Refusal(sentence, status=status, code=error.name.lower().replace(" ", "_"))
+    response = form.refuse(refusal)
+    response.headers.update({k: v for k, v in error.get_headers() if k != "Content-Type"})
+    return response
+
+
 def reconnect_seconds(state: State) -> float:
     """How long the present request lets its answer go on without a reader."""
     return check_reconnect_seconds(
         request.headers.get("X-On-Disconnect"), state.settings.on_disconnect
     )
+
+
+def require_json() -> None:
+    """See that a page of another origin can't have sent the present request without being asked.
+
+    A form, and a script that is not allowed (CORS), can send some types, and not this one (Fetch,
+    2.2.2). For requests that need no header of their own.
+
+    :raises InvalidRequest: if it is no JSON by its ``Content-Type``.
+    """
+    if not request.is_json:
+        sentence = "The Content-Type must be application/json."
+        raise InvalidRequest(sentence, status=415, code="not_json")
 
 
 def read_body(state: State) -> bytes:
@@ -148,14 +174,20 @@ def begin(
         session_id = key.id or None
         signals.stream_started.send(state.app, session_id=session_id, owner=key.owner)
         events.watch = state.watcher.watch(request.environ, events.leave)
-    return _respond(state, key, events, form)
+    return _respond(state, key.id, events, form)
 
 
 def follow(
-    state: State, key: SessionKey, after: int, *, encoder: Encoder, form: Form
+    state: State,
+    key: SessionKey,
+    after: int,
+    *,
+    encoder_for: Callable[[str], Encoder],
+    form: Form,
 ) -> Response | None:
     """Respond with an answer that runs or is retained, from the event after number ``after``.
 
+    :param encoder_for: makes the encoder for the answer with this session id.
     :returns: None if it has ended and there is nothing left to read.
     :raises Refusal: see ``AnswerService.follow``.
     """
@@ -166,12 +198,12 @@ def follow(
         reader = state.service.follow(key, after)
         if reader is None:
             return None
-        heartbeat = state.settings.heartbeat
+        heartbeat, encoder = state.settings.heartbeat, encoder_for(reader.session_id)
         events = EventStream(reader, heartbeat, slots.pop_all().close, encoder)
     with _left_if_it_fails(events):
         events.watch = state.watcher.watch(request.environ, events.leave)
         events.prefetch()
-    return _respond(state, key, events, form)
+    return _respond(state, reader.session_id, events, form)
 
 
 @contextmanager
@@ -183,9 +215,9 @@ def _left_if_it_fails(events: EventStream) -> Iterator[None]:
         raise
 
 
-def _respond(state: State, key: SessionKey, events: EventStream, form: Form) -> Response:
+def _respond(state: State, session_id: str, events: EventStream, form: Form) -> Response:
     g.chatproxy_events = events
-    headers = {**form.headers, "X-Session-Id": key.id} if key.id else form.headers
+    headers = {**form.headers, "X-Session-Id": session_id} if session_id else form.headers
     return StreamResponse(state.app, events, form, headers)
 
 

@@ -28,6 +28,8 @@ const VERSIONS = {
   "cut off, late": chat({ ...at(9), state: "cut_off" }),
   "left by a reload": chat({ ...at(9), state: "stopped", reason: "reload" }),
   stopped: chat({ ...at(5), state: "stopped", reason: "user" }),
+  "stopped, not confirmed": chat({ ...at(5), state: "stopped", reason: "user", stop: "unconfirmed" }),
+  "stopped, confirmed": chat({ ...at(5), state: "stopped", reason: "user", stop: "stopped" }),
   failed: chat({ ...at(5), state: "failed" }),
   finished: chat({ ...at(12), state: "finished" }),
 };
@@ -74,13 +76,15 @@ describe("what is kept, where two tabs have a conversation", () => {
 });
 
 describe("what is shown, where another tab has kept a conversation", () => {
-  it.each(pairs)("changes only for one that has come to rest: %s, %s", (mine, theirs) => {
+  it.each(pairs)("changes only for one that has come to rest, or whose Stop is confirmed: %s, %s", (mine, theirs) => {
     const shown = adopt(version(mine), version(theirs));
     const [before, other] = [answerOf(version(mine)), answerOf(version(theirs))];
     if (rests(theirs) && !rests(mine)) {
       const text = before.text.length > other.text.length ? before.text : other.text;
       const lastEvent = Math.max(before.lastEvent, other.lastEvent);
       expect(answerOf(shown)).toEqual({ ...other, text, lastEvent });
+    } else if (before.stop === "unconfirmed" && other.stop === "stopped") {
+      expect(answerOf(shown)).toEqual({ ...before, stop: "stopped" });
     } else {
       expect(shown).toBe(version(mine));
     }

@@ -67,7 +67,12 @@ function ended(end, now = 9000) {
 /** @type {Action} */
 const stopped = { type: "stopped", ...WHICH, now: 5000 };
 /** @type {Action} */
-const receipted = { type: "receipted", ...WHICH, now: 5003, receipt: RECEIPT };
+const receipted = {
+  type: "stopKnown",
+  ...WHICH,
+  now: 5003,
+  stop: { state: "stopped", receipt: RECEIPT },
+};
 
 /** @param {import("../src/state/model.js").ChatState} state */
 function answerOf(state) {
@@ -81,10 +86,15 @@ describe("an answer", () => {
     expect(state.announcement).toBe("Sent. Waiting for DeepSeek.");
   });
 
-  it("goes from queued to thinking to answering, and measures its thinking", () => {
+  it("says that it was not sent yet", () => {
+    const state = after(sent(), received({ status: "queued" }));
+    expect(state.announcement).toMatch(/^Not sent yet/);
+  });
+
+  it("goes from queued at DeepSeek to thinking to answering, and measures its thinking", () => {
     const state = after(
       sent(),
-      received({ status: "queued" }, 1500),
+      received({ status: "upstream_queued" }, 1500),
       received({ status: "thinking", reasoning: "Hm" }, 3000),
       received({ status: "answering", reasoning: ".", text: "Hi" }, 7000),
       received({ text: "!" }, 8000),
@@ -139,12 +149,28 @@ describe("a Stop", () => {
     ["twice", [stopped, stopped, receipted]],
   ];
 
+  it("is not confirmed until the server has answered it", () => {
+    const state = after(...begun, stopped);
+    expect(answerOf(state)).toMatchObject({ state: "stopped", reason: "user", stop: "unconfirmed" });
+    for (const stop of /** @type {const} */ ([
+      { state: "unconfirmed" },
+      { state: "nothing-to-stop" },
+      { state: "refused", status: 401, message: "Who?" },
+    ])) {
+      const known = answerOf(reducer(state, { ...receipted, stop }));
+      expect(known.stop).toBe(stop.state);
+      expect(known.receipt).toBeUndefined();
+      expect(closingSentence(known)).toBe("AI response stopped by user.");
+    }
+  });
+
   it.each(orders)("ends in the same calm state: %s", (_name, order) => {
     const answer = answerOf(after(...begun, ...order));
     expect(answer).toMatchObject({
       state: "stopped",
       reason: "user",
       text: "Half",
+      stop: "stopped",
       receipt: { stopMs: 2.4, events: 42, upstreamClosed: true },
     });
     expect(answer.error).toBeUndefined();

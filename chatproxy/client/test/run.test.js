@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { startRun } from "../src/state/run.js";
-import { chunk, EVENT_STREAM, json, serve } from "./server.js";
+import { chunk, EVENT_STREAM, json, serve } from "../../../packages/client/test/server.ts";
 
 const RECEIPT = { success: true, sessionId: "s1", upstreamClosed: true, stopMs: 1, events: 1 };
 
@@ -9,11 +9,11 @@ const RECEIPT = { success: true, sessionId: "s1", upstreamClosed: true, stopMs: 
 let server;
 /** @type {{gone: boolean}} */
 let client;
-/** @type {import("./server.js").Answering} */
+/** @type {import("../../../packages/client/test/server.ts").Answering} */
 let cancel;
-/** @type {import("./server.js").Answering} */
+/** @type {import("../../../packages/client/test/server.ts").Answering} */
 let ask;
-/** @type {import("./server.js").Answering} */
+/** @type {import("../../../packages/client/test/server.ts").Answering} */
 let readAgain;
 /** @type {import("node:http").ServerResponse | undefined} */
 let stream;
@@ -62,7 +62,8 @@ function begin(headers) {
   const listeners = {
     onProgress: (/** @type {any} */ { text, status }) => heard.push(text || `(${status})`),
     onStopped: () => heard.push("stopped"),
-    onReceipt: (/** @type {any} */ { events }) => heard.push(`receipt ${events}`),
+    onStopState: (/** @type {any} */ { state, receipt }) =>
+      heard.push(receipt ? `receipt ${receipt.events}` : state),
     onEnd: (/** @type {any} */ { outcome }) => heard.push(outcome),
     onUnauthorized: () => heard.push("unauthorized"),
   };
@@ -118,7 +119,7 @@ describe("a run", () => {
     await hasText(heard);
     run.stop();
     await run.done;
-    expect(heard.at(-1)).toBe("stopped");
+    await vi.waitFor(() => expect(heard.slice(-2)).toEqual(["stopped", "nothing-to-stop"]));
   });
 
   it("sends its headers with the question and with the Stop", async () => {
@@ -144,7 +145,7 @@ describe("a run", () => {
     run.stop();
     await run.done;
     await vi.waitFor(() => expect(client.gone).toBe(true));
-    expect(heard.slice(-2)).toEqual(["stopped", "unauthorized"]);
+    expect(heard.slice(-3)).toEqual(["stopped", "refused", "unauthorized"]);
   });
 
   it("does not take any other refusal for a 401", async () => {
@@ -163,7 +164,7 @@ describe("a run", () => {
     await run.done;
     expect(performance.now() - begun).toBeGreaterThan(900);
     expect(performance.now() - begun).toBeLessThan(1900);
-    expect(heard.at(-1)).toBe("stopped");
+    expect(heard.slice(-2)).toEqual(["stopped", "unconfirmed"]);
   });
 
   it("closes the stream at once where there is no network", async () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { readSimulate } from "../src/lib/page-settings.js";
 import { safeLink } from "../src/lib/safe-link.js";
-import { duration, receiptLine } from "../src/lib/sentences.js";
+import { duration, stopLine } from "../src/lib/sentences.js";
 
 describe("safeLink", () => {
   it.each(["https://example.com/a?b=c#d", "http://example.com/", "mailto:a@example.com"])(
@@ -27,15 +27,22 @@ describe("safeLink", () => {
   ])("does not make a link of %j", (href) => expect(safeLink(href)).toBeNull());
 });
 
-describe("receiptLine", () => {
+describe("stopLine", () => {
   it.each([
     [{ stopMs: 2.6, events: 42, upstreamClosed: true }, "stopped in 3 ms, 42 chunks received"],
     [{ stopMs: 0.2, events: 1, upstreamClosed: true }, "stopped in 1 ms, 1 chunk received"],
     [{ events: 0 }, "0 chunks received"],
-  ])("%j", (receipt, line) => expect(receiptLine(receipt)).toBe(line));
+  ])("%j", (receipt, line) => {
+    expect(stopLine({ receipt })).toBe(line);
+    expect(stopLine({ stop: "stopped", receipt })).toBe(line);
+  });
 
   it("promises nothing that the server did not confirm", () => {
-    expect(receiptLine({ stopMs: 2000, events: 4, upstreamClosed: false })).toMatch(/not confirmed/);
+    const receipt = { stopMs: 2000, events: 4, upstreamClosed: false };
+    expect(stopLine({ stop: "unconfirmed", receipt })).toMatch(/not confirmed/);
+    expect(stopLine({ stop: "unconfirmed" })).toMatch(/not confirmed/);
+    expect(stopLine({ stop: "nothing-to-stop" })).toMatch(/nothing to stop/);
+    expect(stopLine({ stop: "refused" })).toMatch(/refused/);
   });
 });
 

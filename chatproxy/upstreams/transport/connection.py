@@ -1,20 +1,18 @@
 """A connection to an upstream: made, used for a request, and kept for another or closed.
 
-The classes are urllib3's, but for three things: how they connect, how they send a request, and what
-they make of a response. This is the way of a connection, from top to bottom:
+The classes are urllib3's, which put TLS and tunnels on a connection. How they connect, and how they
+send a request and read a response, is here. This is the way of a connection, from top to bottom:
 
 1. ``pool`` takes one that was kept, if ``is_connected`` finds it still good, or a new object.
 2. A new one connects (``_new_conn``): ``dialer`` finds an address that answers. If there is an
    HTTP proxy, ``_tunnel`` asks it for a tunnel; then urllib3 puts TLS on the socket. Meanwhile the
    exchange holds a duplicate of the descriptor.
-3. ``request`` ties the socket to the exchange (``use``), gathers what ``http.client`` writes, and
-   sends it in one piece. From then on the connection has no timeout: the watchdog ends what takes
-   too long, in the same way as a Stop.
-4. ``http.client`` makes the response by ``response_class``, and has it read the head. The body is
-   read from the socket by its owner, without urllib3 (``response``).
-5. Whoever has read it gives the connection back: ``ChatCompletionCall.close``, or urllib3 when a
-   body has been read by way of it. That ends in ``release``, which lets go of the exchange, and
-   keeps the connection or closes it.
+3. ``ask`` ties the socket to the exchange (``use``) and sends the request in one piece. From then
+   on the connection has no timeout: the watchdog ends what takes too long, in the same way as a
+   Stop.
+4. ``ask`` reads the head of the response. Its owner reads the body from the socket (``response``).
+5. ``Response.close`` gives the connection back. That ends in ``release``, which lets go of the
+   exchange, and keeps the connection or closes it.
 
 Steps 1 to 5 are all taken by the coroutine that owns the exchange. Others may only abort it, which
 shuts the socket down and closes nothing. In the pool nobody touches a connection.
@@ -24,7 +22,7 @@ A connection that is used again could give one user what was sent for another. S
 * A connection is kept only if the response to its last request was read to its end, nothing came
   after it, and it was not aborted (``release``).
 * A connection that was kept is used only if nothing has come since (``is_connected``), also while
-  the next request was made (``request``). It is kept for ``KEPT_SECONDS`` at the most.
+  the next request was made (``ask``). It is kept for ``KEPT_SECONDS`` at the most.
 * Whatever else there is on it, and whoever gives it back, it is closed.
 * No byte of a request is sent once the exchange is aborted.
 * A connection that is closed is tied to no exchange: its descriptor may be another's by then.
@@ -32,14 +30,11 @@ A connection that is used again could give one user what was sent for another. S
 
 from __future__ import annotations
 
-import http.client
 import socket
 import time
-import typing
 from collections.abc import Mapping
 from contextlib import suppress
 
-import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ...answers.coroutines import NOTHING_YET
@@ -66,8 +61,6 @@ class AbortableConnection(HTTPConnection):
     response: Response | None = None
     #: Since when it has been kept without a request, by the monotonic clock; None before.
     _kept_since: float | None = None
-    #: The parts of the request that is being made.
-    _unsent: list[bytes] | None = None
 
     def _new_conn(self) -> socket.socket:
         """Connect to the upstream, or to the HTTP proxy before it; urllib3 goes on from there."""
@@ -95,7 +88,7 @@ class AbortableConnection(HTTPConnection):
         exchange.enter(Step.PROXY, f"{self.host}:{self.port}")
         lines = [f"{name}: {value}" for name, value in self._tunnel_fields.items()]
         request = [f"CONNECT {self._tunnel_authority} HTTP/1.1", *lines, "", ""]
-        self.send("\r\n".join(request).encode("latin-1"))
+        self.sock.sendall("\r\n".join(request).encode("latin-1"))
         response = Response(self.sock, method="CONNECT")
         response.begin()
         if not 200 <= response.status < 300:
@@ -120,7 +113,6 @@ class AbortableConnection(HTTPConnection):
             exchange.close()
         aborted = exchange is None or exchange.aborted
         if response is not None and response.reusable and not aborted and self._is_at_rest():
-            response.close()
             self._kept_since = time.monotonic()
         else:
             self.close()
@@ -145,10 +137,12 @@ class AbortableConnection(HTTPConnection):
         self._kept_since = None
         super().close()
 
-    def request(self, *args: typing.Any, **kwargs: typing.Any) -> None:
-        """Connect if need be, and send a request in one piece.
+    def ask(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Response:
+        """Connect if need be, send a request in one piece, and wait for the head of its response.
 
-        :raises Aborted: if the exchange is aborted; then no byte is sent.
+        :raises Aborted: if the exchange is aborted; no byte is sent from then on.
         """
         exchange = current_exchange.get()
         if self.sock is None:
@@ -156,47 +150,16 @@ class AbortableConnection(HTTPConnection):
         host, port = self._tunnel_host or self.host, self._tunnel_port or self.port
         exchange.use(self.sock, f"{host}:{port}")
         self.exchange = exchange
-        self.response = None
-        self._unsent = []
-        try:
-            super().request(*args, **kwargs)
-        finally:
-            request, self._unsent = b"".join(self._unsent), None
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        head = f"{method} {target} HTTP/1.1\r\n{fields}\r\n".encode("latin-1")
         if self._kept_since is not None and not _is_quiet(self.sock):
             raise Unreachable("something came that was not asked for")
         self.sock.settimeout(None)
-        super().send(request)
-        exchange.sent()
-
-    def send(self, data: typing.Any) -> None:
-        """Send this, or gather it if it is a part of the request that is being made."""
-        if self._unsent is None:
-            super().send(data)
-        else:
-            self._unsent.append(data)
-
-    def getresponse(self) -> typing.Any:
-        """Wait for the head of the answer; make of it what urllib3 does, without a copy of it."""
-        assert self._response_options is not None
-        answer: typing.Any = http.client.HTTPConnection.getresponse(self)
-        options, self._response_options = self._response_options, None
-        return urllib3.HTTPResponse(
-            body=answer,
-            headers=answer.msg,
-            status=answer.status,
-            version=answer.version,
-            reason=answer.reason,
-            original_response=answer,
-            **options._asdict(),
-        )
-
-    def response_class(  # type: ignore[override]
-        self, sock: socket.socket, **kwargs: typing.Any
-    ) -> Response:
-        """Make the object for a response, as ``http.client`` does by this attribute."""
-        self.response = Response(sock, **kwargs)
-        if self.exchange is not None:
-            self.exchange.response = self.response
+        with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered all the same
+            self.sock.sendall(head + (body or b""))
+            exchange.sent()
+        self.response = exchange.response = Response(self.sock, method)
+        self.response.begin()
         return self.response
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import ssl
 import typing
+from functools import partial
 
 import requests.adapters
 import urllib3
-from requests.structures import CaseInsensitiveDict
-from requests.utils import get_encoding_from_headers
 
 from .connection import AbortableConnection, AbortableTLSConnection
 from .dialer import Dialer
@@ -26,6 +25,21 @@ class _PoolMixin(urllib3.HTTPConnectionPool):
         conn: typing.Any = super()._new_conn()
         conn.dialer = self.dialer
         return conn
+
+    def _make_request(  # type: ignore[override]
+        self,
+        conn: typing.Any,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        headers: typing.Any = None,
+        **_: typing.Any,
+    ) -> typing.Any:
+        """Have a connection ask; urllib3 would do so by way of ``http.client``."""
+        self._validate_conn(conn)  # connects it if there is TLS
+        response = conn.ask(method, url, headers, body)
+        response.give_back = partial(self._put_conn, conn)
+        return response
 
     def _put_conn(self, conn: typing.Any) -> None:
         """Take a connection back; another call may have it as soon as this is done."""
@@ -56,7 +70,7 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
         self._dialer = dialer
         self._tls = tls
         self._pool: typing.Any = None
-        self._target: str | None = None
+        self._targets: dict[str | None, str] = {}
         super().__init__(pool_maxsize=pool_maxsize)
 
     def get_connection_with_tls_context(
@@ -69,18 +83,17 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
             self._pool = pool
         return self._pool
 
-    def request_url(self, *args: typing.Any, **kwargs: typing.Any) -> str:
-        """The target of the request line. It is found once, as the pool is."""
-        if self._target is None:
-            self._target = super().request_url(*args, **kwargs)
-        return self._target
+    def request_url(self, request: requests.PreparedRequest, proxies: typing.Any) -> str:
+        """The target of the request line. It is found once for each of the few addresses."""
+        if request.url not in self._targets:
+            self._targets[request.url] = super().request_url(request, proxies)
+        return self._targets[request.url]
 
     def build_response(self, req: requests.PreparedRequest, resp: typing.Any) -> requests.Response:
-        """Make the response as ``requests`` does, but for the cookies: none are kept."""
+        """Make the response as ``requests`` does, but for cookies and an encoding."""
         response = requests.Response()
         response.status_code, response.reason = resp.status, resp.reason
-        response.headers = CaseInsensitiveDict(resp.headers)
-        response.encoding = get_encoding_from_headers(response.headers)
+        response.headers = resp.headers
         response.raw, response.connection = resp, self
         response.request, response.url = req, req.url or ""
         return response

@@ -9,8 +9,7 @@ come is taken at once, and decoded in one go. The way of a byte:
               the head)                                      fit into one piece)
 
 ``receive_coded`` goes as far as the transfer coding, ``receive`` all the way. ``begin`` reads the
-head. ``read``, ``read1`` and the rest below them are for urllib3, and so for mocks and for whoever
-reads by way of ``requests``.
+head.
 
 * What was read from the socket is in this object or was given out. So it is known whether anything
   came after the response, and the next response on the connection can't begin with it.
@@ -26,6 +25,7 @@ from __future__ import annotations
 import http.client
 import socket
 import time
+from collections.abc import Callable
 
 from urllib3 import HTTPHeaderDict
 
@@ -41,15 +41,16 @@ A_TURN = 1e-6
 
 
 class Response:
-    """A response, which ``http.client`` and urllib3 take for an ``http.client.HTTPResponse``.
-
-    It has the attributes of that class that they read.
+    """A response, with the attributes of urllib3's that are read before a body is.
 
     :param method: of the request that it answers.
     """
 
-    #: Tells ``http.client`` not to close the connection: that is the pool's decision.
-    will_close = False
+    #: 10 for HTTP/1.0, 11 for HTTP/1.1.
+    version: int
+    status: int
+    reason: str
+    headers: HTTPHeaderDict
 
     def __init__(self, sock: socket.socket, method: str | None = None) -> None:
         self.socket = sock
@@ -65,7 +66,8 @@ class Response:
         self._inflater: Inflater | None = None
         #: The content coding, if it is one that can't be taken off.
         self.unknown_coding = ""
-        self._closed = False
+        #: Gives the connection back to its pool; None if it has none, or has been given back.
+        self.give_back: Callable[[], None] | None = None
 
     def begin(self) -> None:
         """Read the head; wait for it if the socket blocks.
@@ -79,7 +81,7 @@ class Response:
             time.sleep(A_TURN)  # gevent's recv lets nobody else run while there is something
         self._over = parser.rest
         self.version, self.status, self.reason = 10 + min(head.version, 1), head.status, head.reason
-        self.msg = HTTPHeaderDict(head.fields)
+        self.headers = HTTPHeaderDict(head.fields)
         chunked, self._left, self._persists = head.framing(without_body=self._without_body)
         if chunked:
             self._decoder = ChunkDecoder()
@@ -96,16 +98,6 @@ class Response:
                 raise Malformed("The connection ended amid the head of a response.")
             raise http.client.RemoteDisconnected("The connection ended before a response.")
         return data
-
-    @property
-    def chunked(self) -> bool:
-        """As ``http.client`` has it. Sentry, for one, looks at it."""
-        return self._decoder is not None
-
-    @property
-    def length(self) -> int | None:
-        """How many bytes are to come; None if that is not known."""
-        return None if self.chunked else self._left
 
     @property
     def received(self) -> bool:
@@ -205,29 +197,11 @@ class Response:
         piece, self._held = self._held[:count], self._held[count:]
         return piece
 
-    # --- for urllib3
-
-    def read(self, amount: int | None = None) -> bytes:
-        """Wait for so many bytes, or for all, and return them with their content coding."""
-        while not self.received and (amount is None or len(self._held) < amount):
-            self._held += self.receive_coded()
-            time.sleep(A_TURN)
-        data = self._give(len(self._held) if amount is None else amount)
-        if self.complete:
-            self.close()
-        return data
-
-    def read1(self, amount: int = PIECE_BYTES) -> bytes:
-        """Wait for a byte, and return it with what else has come, up to so many bytes."""
-        return self.read(1) + self._give(amount - 1)
-
     def close(self) -> None:
-        """Read no more. This leaves the connection as it is."""
-        self._closed = True
-
-    def isclosed(self) -> bool:
-        """Whether it was closed. Then urllib3 gives the connection back to the pool."""
-        return self._closed
+        """Give the connection back to its pool, which decides what becomes of it."""
+        give_back, self.give_back = self.give_back, None  # it refers to this response
+        if give_back is not None:
+            give_back()
 
 
 def _portion_of(data: bytes) -> int:

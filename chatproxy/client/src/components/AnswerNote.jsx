@@ -1,22 +1,22 @@
-import { receiptLine } from "../lib/sentences.js";
+import { stopLine } from "../lib/sentences.js";
 import { closingSentence } from "../state/answer.js";
 
 /**
- * How an answer ended, where it did not simply finish.
+ * How an answer ended, if it did not simply finish, and what is known about its Stop.
  * @param {{answer: import("../state/model.js").Answer}} props
  */
 export function AnswerNote({ answer }) {
   const sentence = closingSentence(answer);
-  const receipt = answer.receipt ? receiptLine(answer.receipt) : "";
+  const smallPrint = stopLine(answer);
   if (!sentence) {
     return null;
   }
   return (
     <div className="note" data-note={answer.state}>
       <p>{sentence}</p>
-      {receipt && (
-        <p className="small-print" data-receipt="">
-          {receipt}
+      {smallPrint && (
+        <p className="small-print" data-stop={answer.stop}>
+          {smallPrint}
         </p>
       )}
     </div>

@@ -29,6 +29,8 @@ function StatusText({ answer }) {
   const since = (/** @type {number} */ then) => duration(now - then);
   switch (answer.status) {
     case "queued":
+      return `Not sent yet: waiting for a free connection, ${since(answer.startedAt)}`;
+    case "upstream_queued":
       return `Queued at DeepSeek, ${since(answer.startedAt)}`;
     case "stalled":
       return `Stalled: nothing has come for ${since(answer.statusSince - STALLED_AFTER_MS)}`;

@@ -29,6 +29,7 @@ const FAILED = {
   session_active: "This question is being answered already. Send it again to have a new answer.",
   unauthorized: "The server did not let this message through: you are not signed in, or no longer.",
   unreachable: "The server cannot be reached. Are you connected?",
+  not_sent: "This question was not sent: the page was closed or reloaded before that.",
   not_a_stream: "Something between this page and the server answered in its place.",
 };
 
@@ -102,15 +103,26 @@ export function unusualEndSentence(finishReason = "stop") {
   return UNUSUAL_END[finishReason] ?? "";
 }
 
+/** @type {Record<import("./llm-api.jsx").StopState["state"], string>} */
+const STOP = {
+  stopped: "",
+  unconfirmed: "stop sent, not confirmed yet",
+  "nothing-to-stop": "the server had nothing to stop",
+  refused: "the server refused this Stop",
+};
+
 /**
  * The small print after a Stop.
- * @param {{stopMs?: number, events?: number, upstreamClosed?: boolean}} receipt
+ * @param {Pick<import("../state/model.js").Answer, "stop" | "receipt">} answer
  * @returns {string}
  */
-export function receiptLine({ stopMs, events, upstreamClosed = true }) {
+export function stopLine({ stop = "stopped", receipt = {} }) {
+  const { stopMs, events, upstreamClosed = true } = receipt;
   const parts = [];
   if (!upstreamClosed) {
-    parts.push("stop sent, the end of the connection is not confirmed yet");
+    parts.push("stop sent, the end of the connection is not confirmed");
+  } else if (STOP[stop]) {
+    parts.push(STOP[stop]);
   } else if (stopMs !== undefined) {
     parts.push(`stopped in ${Math.max(1, Math.round(stopMs))} ms`);
   }

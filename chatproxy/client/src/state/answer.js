@@ -1,14 +1,14 @@
 /**
  * One answer's life, as pure functions: each takes an answer and returns the next one.
  *
- *     sent: waiting ─┬─► queued ──┐
- *                    ├────────────┴─► thinking ─► answering ─► finished
+ *     (queued ─►) waiting ─┬─► upstream_queued ─┐
+ *                    ├──────────┴─► thinking ─► answering ─► finished
  *                    │                   ▲  │        ▲  │
  *                    │                   └──┴ stalled ┴─┘
  *                    ├─ at any time ─► reconnecting, and back
  *                    └─ at any time ─► stopped | failed | cut off
  *
- * An answer that has ended never changes again, except that the receipt of its Stop is added, and
+ * An answer that has ended never changes again, except by what becomes known about its Stop, and
  * that another tab may have read to its end what was cut off here: see `merge.js`.
  */
 
@@ -85,17 +85,26 @@ export function received(answer, progress, now) {
  */
 export function stopped(answer, now) {
   return answer.state === "running"
-    ? { ...thoughtOver(answer, now), state: "stopped", reason: "user" }
+    ? { ...thoughtOver(answer, now), state: "stopped", reason: "user", stop: "unconfirmed" }
     : answer;
 }
 
 /**
+ * What is known about the Stop of this page.
  * @param {Answer} answer
- * @param {Answer["receipt"]} receipt
+ * @param {import("../lib/llm-api.jsx").StopState} stop
  * @returns {Answer}
  */
-export function receipted(answer, receipt) {
-  return answer.state === "stopped" ? { ...answer, receipt } : answer;
+export function stopKnown(answer, stop) {
+  if (answer.state !== "stopped") {
+    return answer;
+  }
+  const known = { ...answer, stop: stop.state };
+  if (!("receipt" in stop) || !stop.receipt) {
+    return known;
+  }
+  const { stopMs, events, upstreamClosed } = stop.receipt;
+  return { ...known, receipt: { stopMs, events, upstreamClosed } };
 }
 
 /**
@@ -123,15 +132,20 @@ export function ended(answer, end, now) {
 }
 
 /**
- * How an answer ended that was taken up again: where nobody read it for too long, that was this
- * page, which had gone.
+ * How an answer ended that was taken up again: if nobody read it for too long, that was this page,
+ * which had gone.
  * @param {AnswerEnd} end
  * @param {boolean} stops whether the server stops an answer as soon as nobody reads it
+ * @param {AnswerStatus} [status] what it was doing when the page had gone
  * @returns {AnswerEnd}
  */
-export function endOfTakenUp(end, stops) {
+export function endOfTakenUp(end, stops, status) {
   const left = end.outcome === "stopped" && end.reason === "disconnect";
-  const longGone = stops && end.error?.code === "not_found";
+  const unknown = end.error?.code === "not_found";
+  if (unknown && status === "queued") {
+    return { outcome: "failed", error: { code: "not_sent", message: "" }, events: 0 };
+  }
+  const longGone = stops && unknown;
   return left || longGone ? { outcome: "stopped", reason: "reload", events: end.events } : end;
 }
 
@@ -165,7 +179,8 @@ function brokenOffSentence({ state, error, text }) {
 /** @type {Record<AnswerStatus, string>} */
 const HEARD_STATUS = {
   waiting: "Sent. Waiting for DeepSeek.",
-  queued: "Queued at DeepSeek.",
+  queued: "Not sent yet. Waiting for a free connection.",
+  upstream_queued: "Queued at DeepSeek.",
   thinking: "Thinking.",
   answering: "Answering.",
   stalled: "Nothing has come for a while.",

@@ -8,6 +8,7 @@
  *   always worth more than one that runs, or that somebody could not read to its end.
  * - Of two that have not, the one with more events is worth more.
  * - What runs here changes only by what is read here: otherwise a piece could come twice.
+ * - What is known about a Stop is worth more than that nobody knows yet.
  * - The text of an answer never gets shorter. Two tabs have read the same answer, one of them maybe
  *   further than the other: one that has come to rest has the longer text of both.
  */
@@ -41,7 +42,7 @@ export function adopt(mine, theirs) {
   return askedAt(theirs) < askedAt(mine)
     ? mine
     : choose(mine, theirs, (own, other) =>
-        atRest(other) && !atRest(own) ? withLonger(other, own) : own,
+        atRest(other) && !atRest(own) ? withLonger(other, own) : withStop(own, other),
       );
 }
 
@@ -56,7 +57,7 @@ export function add(mine, kept) {
     return askedAt(mine) > askedAt(kept) ? mine : kept;
   }
   return choose(kept, mine, (old, own) =>
-    isFurther(own, old) ? withLonger(own, old) : withLonger(old, own),
+    isFurther(own, old) ? withLonger(own, old) : withStop(withLonger(old, own), own),
   );
 }
 
@@ -114,6 +115,16 @@ function withLonger(answer, other) {
     reasoning: longer(answer.reasoning, other.reasoning),
     lastEvent: Math.max(answer.lastEvent, other.lastEvent),
   };
+}
+
+/**
+ * @param {Answer} answer
+ * @param {Answer} other the same answer
+ * @returns {Answer} `answer` itself if the other knows no more about its Stop
+ */
+function withStop(answer, { stop = "unconfirmed", receipt }) {
+  const more = answer.stop === "unconfirmed" && stop !== "unconfirmed";
+  return more ? { ...answer, stop, ...(receipt && { receipt }) } : answer;
 }
 
 /**

@@ -3,7 +3,7 @@
  *
  * @typedef {import("../lib/llm-api.jsx").AnswerStatus} AnswerStatus
  * @typedef {import("../lib/llm-api.jsx").AnswerError} AnswerError
- * @typedef {import("../lib/llm-api.jsx").Receipt} Receipt
+ * @typedef {import("../lib/llm-api.jsx").StopState} StopState
  *
  * @typedef {object} UserMessage
  * @property {"user"} role
@@ -28,6 +28,7 @@
  * @property {string} [reason] why it was stopped
  * @property {string} [finishReason]
  * @property {AnswerError} [error]
+ * @property {StopState["state"]} [stop] what is known about the Stop that was pressed here
  * @property {{stopMs?: number, events?: number, upstreamClosed?: boolean}} [receipt]
  *
  * @typedef {UserMessage | Answer} Message

@@ -1,6 +1,6 @@
 /** Everything that can happen on the page, and what follows from it. Pure. */
 
-import { announcementFor, ended, receipted, received, sent, stopped } from "./answer.js";
+import { announcementFor, ended, received, sent, stopKnown, stopped } from "./answer.js";
 import { adopt } from "./merge.js";
 import { MOST_CONVERSATIONS, runningAnswer, titleOf } from "./model.js";
 
@@ -15,7 +15,7 @@ import { MOST_CONVERSATIONS, runningAnswer, titleOf } from "./model.js";
  * @typedef {Which & {type: "sent", model: string, messages: Message[]}} Sent
  * @typedef {Which & {type: "received", progress: import("./answer.js").Progress}} Received
  * @typedef {Which & {type: "stopped"}} Stopped
- * @typedef {Which & {type: "receipted", receipt: import("./model.js").Receipt}} Receipted
+ * @typedef {Which & {type: "stopKnown", stop: import("./model.js").StopState}} StopKnown
  * @typedef {Which & {type: "ended", end: import("../lib/llm-api.jsx").AnswerEnd}} Ended
  * @typedef {{type: "drafted", draft: string}} Drafted
  * @typedef {{type: "editBegun", messageId: string}} EditBegun
@@ -26,7 +26,7 @@ import { MOST_CONVERSATIONS, runningAnswer, titleOf } from "./model.js";
  * @typedef {{type: "keptElsewhere", conversation: Conversation}} KeptElsewhere
  * @typedef {{type: "deletedElsewhere", id: string}} DeletedElsewhere
  *
- * @typedef {Sent | Received | Stopped | Receipted | Ended} AnswerAction
+ * @typedef {Sent | Received | Stopped | StopKnown | Ended} AnswerAction
  * @typedef {Drafted | EditBegun | EditLeft | ChatOpened | ChatDeleted | DeleteUndone} ChatAction
  * @typedef {KeptElsewhere | DeletedElsewhere} TabAction
  * @typedef {AnswerAction | ChatAction | TabAction} Action
@@ -45,8 +45,8 @@ export function reducer(state, action) {
       return change(state, action, (answer) => received(answer, action.progress, action.now));
     case "stopped":
       return change(state, action, (answer) => stopped(answer, action.now));
-    case "receipted":
-      return change(state, action, (answer) => receipted(answer, pickReceipt(action.receipt)));
+    case "stopKnown":
+      return change(state, action, (answer) => stopKnown(answer, action.stop));
     case "ended":
       return change(state, action, (answer) => ended(answer, action.end, action.now));
     case "keptElsewhere":
@@ -168,11 +168,6 @@ function letGo(state, goneId) {
 /** @param {Conversation[]} conversations */
 function newestFirst(conversations) {
   return conversations.toSorted((a, b) => b.updatedAt - a.updatedAt);
-}
-
-/** @param {import("./model.js").Receipt} receipt */
-function pickReceipt({ stopMs, events, upstreamClosed }) {
-  return { stopMs, events, upstreamClosed };
 }
 
 /**

@@ -1,45 +1,37 @@
 /**
  * One running answer: what comes from the server is gathered, and handed on once per frame.
  *
- * The order at a Stop. What is shown freezes first, at once. Then the server is told, and only when
- * it has replied (or after a second, or at once where there is no network) the stream is closed:
- * closing it stops the answer too, but without a receipt.
+ * At a Stop, what is shown freezes first, at once. Then the server is told; `stopChat` closes the
+ * stream when the time has come for that, and says what is known about the Stop.
  */
 
 import { createFlusher } from "../lib/frame-flusher.js";
-import { resumeStream, stopChat, streamChat } from "../lib/llm-api.jsx";
+import { resumeFor, resumeStream, stopChat, streamChat } from "../lib/llm-api.jsx";
 
-const RECEIPT_PATIENCE_MS = 1000;
-/** Seconds for which an answer that has ended can still be read. */
-const RETAIN_SECONDS = 60;
 /** Milliseconds for which a question may be on its way, and between looking for it. */
 const EARLY_MS = 5000;
 const EARLY_PAUSE_MS = 500;
-/** Seconds to try to learn how an answer ended that the server stops without a reader. */
-const STOPPED_SECONDS = 20;
-/** Three heartbeats of the server. */
-const SILENCE_MS = 45_000;
-/** Milliseconds between the tries of a Stop, for an answer that else goes on for some time. */
-const LONG_STOP_PAUSES_MS = [200, 600, 1500, 3000, 5000, 10_000, 10_000];
 const UNAUTHORIZED = 401;
 
 /**
  * @typedef {import("./answer.js").Progress} Progress
  * @typedef {import("../lib/llm-api.jsx").AnswerEnd} AnswerEnd
- * @typedef {import("../lib/llm-api.jsx").Receipt} Receipt
+ * @typedef {import("../lib/llm-api.jsx").StopState} StopState
+ * @typedef {import("../lib/llm-api.jsx").View} View
  * @typedef {import("../lib/llm-api.jsx").AnswerStatus} AnswerStatus
  *
  * @typedef {object} RunListeners
  * @property {(progress: Progress) => void} onProgress
  * @property {() => void} onStopped
- * @property {(receipt: Receipt) => void} onReceipt
+ * @property {(stop: StopState) => void} onStopState what is known about the Stop, as it changes
  * @property {(end: AnswerEnd) => void} onEnd once, and not after a Stop
  * @property {() => void} [onUnauthorized] at a 401, to the question or to its Stop
  *
  * @typedef {object} RunOptions
  * @property {Record<string, string>} [headers] of the question, of all reading and of the Stop: they
  *   must be from the same owner
- * @property {number} [grace] seconds for which the server lets an answer go on without a reader
+ * @property {number} [reconnectSeconds] for which the server lets an answer go on without a reader
+ * @property {View} [view] what the answer is shown in
  *
  * @typedef {object} Run
  * @property {() => void} stop
@@ -92,32 +84,22 @@ async function readWhenThere(how, startedAt) {
  * @param {RunOptions} [options]
  * @returns {Run}
  */
-function run(read, sessionId, listeners, { headers = {}, grace = 0 } = {}) {
-  const { onProgress, onStopped, onReceipt, onEnd, onUnauthorized } = listeners;
+function run(read, sessionId, listeners, { headers = {}, reconnectSeconds = 0, view } = {}) {
+  const { onProgress, onStopped, onEnd, onUnauthorized } = listeners;
   const closing = new AbortController();
   const gathered = gather(onProgress);
   let live = true;
 
   async function stream() {
     const { signal } = closing;
-    const resume = patience(grace);
-    const end = await read({ sessionId, headers, signal, resume, ...gathered.listeners });
+    const resume = resumeFor(reconnectSeconds);
+    const end = await read({ sessionId, headers, signal, resume, view, ...gathered.listeners });
     if (live) {
       live = false;
       gathered.close();
       onEnd(end);
     }
     if (end.error?.status === UNAUTHORIZED) {
-      onUnauthorized?.();
-    }
-  }
-
-  async function tellServer() {
-    const pauses = grace > 0 ? LONG_STOP_PAUSES_MS : undefined;
-    const result = await stopChat(sessionId, { headers, ...(pauses && { pauses }) });
-    if ("receipt" in result) {
-      onReceipt(result.receipt);
-    } else if ("failed" in result && result.status === UNAUTHORIZED) {
       onUnauthorized?.();
     }
   }
@@ -129,9 +111,7 @@ function run(read, sessionId, listeners, { headers = {}, grace = 0 } = {}) {
     live = false;
     gathered.close();
     onStopped();
-    const close = () => closing.abort();
-    setTimeout(close, navigator.onLine === false ? 0 : RECEIPT_PATIENCE_MS);
-    tellServer().then(close, close);
+    pressStop(sessionId, listeners, { headers, closing });
   }
 
   function leave() {
@@ -146,15 +126,16 @@ function run(read, sessionId, listeners, { headers = {}, grace = 0 } = {}) {
 }
 
 /**
- * Where the server stops an answer without a reader, a connection that is only silent must not be
- * given up.
- * @param {number} grace
- * @returns {import("../lib/llm-api.jsx").Resume}
+ * Stop an answer, whether it is read here or not.
+ * @param {string} sessionId
+ * @param {Pick<RunListeners, "onStopState" | "onUnauthorized">} listeners
+ * @param {{headers: Record<string, string>, closing?: AbortController}} options
  */
-function patience(grace) {
-  return grace > 0
-    ? { seconds: grace + RETAIN_SECONDS, silenceMs: SILENCE_MS }
-    : { seconds: STOPPED_SECONDS };
+export async function pressStop(sessionId, { onStopState, onUnauthorized }, options) {
+  const stop = await stopChat(sessionId, { ...options, onState: onStopState });
+  if (stop.state === "refused" && stop.status === UNAUTHORIZED) {
+    onUnauthorized?.();
+  }
 }
 
 const NOTHING = { text: "", reasoning: "", lastEvent: 0, status: null };

@@ -16,6 +16,8 @@ const PREFIX = "chatproxy.chat.";
 /** Browsers hold about 5 million characters for a page: no conversation may take all of it. */
 const MOST_CHARACTERS = 2_000_000;
 const MOST_OF_A_TEXT = 200_000;
+/** What an answer may be doing before anything has come. */
+const UNBEGUN = new Set(["queued", "upstream_queued"]);
 
 /**
  * @param {Storage | null} storage null where the browser forbids it
@@ -192,5 +194,5 @@ function statusOf({ text, reasoning, status }) {
   if (text) {
     return "answering";
   }
-  return reasoning ? "thinking" : status === "queued" ? status : "waiting";
+  return reasoning ? "thinking" : UNBEGUN.has(status) ? status : "waiting";
 }

@@ -1,6 +1,6 @@
 /** The page's state, and the runs that change it. */
 
-import { useCallback, useEffect, useMemo, useReducer } from "react";
+import { useCallback, useEffect, useMemo, useReducer, useState } from "react";
 
 import { createSessionId } from "../lib/llm-api.jsx";
 import { asPayloadMessages, initialState, runningAnswer } from "./model.js";
@@ -18,14 +18,16 @@ import { useRuns } from "./use-runs.js";
 /**
  * @param {Storage | null} storage
  * @param {ReturnType<typeof import("./use-access.js").useAccess>} access
- * @param {number} grace seconds for which the server lets an answer go on without a reader
+ * @param {number} reconnectSeconds for which the server lets an answer go on without a reader
  */
-export function useChat(storage, access, grace) {
+export function useChat(storage, access, reconnectSeconds) {
   const [state, dispatch] = useReducer(reducer, null, () =>
     initialState(loadConversations(storage)),
   );
-  const { start, takeUp, stop, leave } = useRuns(dispatch, access, grace);
-  const { conversations } = state;
+  const runs = useRuns(dispatch, access, reconnectSeconds);
+  const { start, takeUp, stop, stopAgain, leave, show } = runs;
+  const { conversations, currentId } = state;
+  const [loaded] = useState(conversations);
 
   const takeIn = useCallback(
     (/** @type {import("./model.js").Conversation} */ conversation) => {
@@ -43,6 +45,19 @@ export function useChat(storage, access, grace) {
     [],
   );
   usePersistence(storage, conversations, takeIn, letGo);
+
+  // Only what is shown needs its connection.
+  useEffect(() => show(currentId), [currentId, show]);
+
+  useEffect(() => {
+    for (const { id, messages } of access.asked ? [] : loaded) {
+      for (const message of messages) {
+        if (message.role === "assistant" && message.stop === "unconfirmed") {
+          stopAgain(id, message);
+        }
+      }
+    }
+  }, [loaded, access.asked, stopAgain]);
 
   // What runs without being read here: it ran before a reload, or another tab has asked for it.
   useEffect(() => {

@@ -1,8 +1,9 @@
 import { useCallback, useRef } from "react";
 
+import { createView } from "../lib/llm-api.jsx";
 import { headersFor } from "./access.js";
 import { endOfTakenUp } from "./answer.js";
-import { startRun, takeUpRun } from "./run.js";
+import { pressStop, startRun, takeUpRun } from "./run.js";
 import { useLatest } from "./use-latest.js";
 
 /**
@@ -15,12 +16,30 @@ import { useLatest } from "./use-latest.js";
  * The answers that this tab reads. All of it keeps its identity.
  * @param {import("react").Dispatch<import("./reducer.js").Action>} dispatch
  * @param {ReturnType<typeof import("./use-access.js").useAccess>} access
- * @param {number} grace seconds for which the server lets an answer go on without a reader
+ * @param {number} reconnectSeconds for which the server lets an answer go on without a reader
  */
-export function useRuns(dispatch, access, grace) {
+export function useRuns(dispatch, access, reconnectSeconds) {
   const latestAccess = useLatest(access);
   // Never emptied of what is over: no answer is taken up twice.
   const runs = useRef(/** @type {Map<string, Run | null>} */ (new Map()));
+  const views = useRef(/** @type {Map<string, import("../lib/llm-api.jsx").View>} */ (new Map()));
+
+  /** What a conversation is shown in. */
+  const viewOf = useCallback((/** @type {string} */ conversationId) => {
+    const view = views.current.get(conversationId) ?? createView(false);
+    views.current.set(conversationId, view);
+    return view;
+  }, []);
+
+  const show = useCallback(
+    (/** @type {string | null} */ conversationId) => {
+      views.current.forEach((view) => view.hide());
+      if (conversationId !== null) {
+        viewOf(conversationId).show();
+      }
+    },
+    [viewOf],
+  );
 
   const enter = useCallback(
     /**
@@ -35,15 +54,16 @@ export function useRuns(dispatch, access, grace) {
       const listeners = {
         onProgress: (progress) => dispatch({ type: "received", ...which(), progress }),
         onStopped: () => dispatch({ type: "stopped", ...which() }),
-        onReceipt: (receipt) => dispatch({ type: "receipted", ...which(), receipt }),
+        onStopState: (stop) => dispatch({ type: "stopKnown", ...which(), stop }),
         onEnd: (end) => dispatch({ type: "ended", ...which(), end }),
         onUnauthorized: () => refuse(token),
       };
-      const run = begin(listeners, { headers: headersFor(token), grace });
+      const view = viewOf(conversationId);
+      const run = begin(listeners, { headers: headersFor(token), reconnectSeconds, view });
       runs.current.set(answerId, run);
       run.done.finally(() => runs.current.set(answerId, null));
     },
-    [dispatch, latestAccess, grace],
+    [dispatch, latestAccess, reconnectSeconds, viewOf],
   );
 
   const start = useCallback(
@@ -66,13 +86,30 @@ export function useRuns(dispatch, access, grace) {
         enter(conversationId, answer.id, ({ onEnd, ...listeners }, options) =>
           takeUpRun(
             answer,
-            { ...listeners, onEnd: (end) => onEnd(endOfTakenUp(end, grace === 0)) },
+            {
+              ...listeners,
+              onEnd: (end) => onEnd(endOfTakenUp(end, reconnectSeconds === 0, answer.status)),
+            },
             options,
           ),
         );
       }
     },
-    [enter, grace],
+    [enter, reconnectSeconds],
+  );
+
+  /** Go on with a Stop that was not confirmed when the page was left. */
+  const stopAgain = useCallback(
+    (/** @type {string} */ conversationId, /** @type {Answer} */ answer) => {
+      if (!runs.current.has(answer.id)) {
+        enter(conversationId, answer.id, (listeners, { headers = {} }) => ({
+          stop: () => undefined,
+          leave: () => undefined,
+          done: pressStop(answer.id, listeners, { headers }),
+        }));
+      }
+    },
+    [enter],
   );
 
   /** Returns whether there was anything to stop. */
@@ -86,5 +123,5 @@ export function useRuns(dispatch, access, grace) {
     runs.current.get(answerId)?.leave();
   }, []);
 
-  return { start, takeUp, stop, leave };
+  return { start, takeUp, stop, stopAgain, leave, show };
 }

@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { resumeStream, streamChat } from "../src/lib/llm-api.jsx";
+import { resumeStream, streamChat } from "../src/index.js";
 import { chunk, EVENT_STREAM } from "./server.js";
 
-/** @typedef {(init: RequestInit, asked: number) => Response | Promise<Response>} Answering */
+type Answering = (init: RequestInit, asked: number) => Response | Promise<Response>;
+type Then = "breaks" | "ends" | "stays";
 
 const USAGE = `{"choices":[{"delta":{"content":""},"finish_reason":"stop"}],"usage":{"total_tokens":9}}`;
 const EVENTS = [
@@ -22,8 +23,7 @@ const WHOLE = {
 };
 const encoder = new TextEncoder();
 
-/** @type {{method: string, after: number, url: string, headers: any}[]} */
-let asked;
+let asked: { method: string; after: number; url: string; headers: Headers }[];
 
 beforeEach(() => {
   asked = [];
@@ -37,11 +37,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-/**
- * @param {Uint8Array} bytes
- * @param {"breaks" | "ends" | "stays"} then
- */
-function body(bytes, then = "breaks") {
+function body(bytes: Uint8Array, then: Then = "breaks") {
   return new ReadableStream({
     start(controller) {
       controller.enqueue(bytes);
@@ -53,63 +49,50 @@ function body(bytes, then = "breaks") {
   });
 }
 
-/**
- * @param {string} text
- * @param {"breaks" | "ends" | "stays"} then
- */
-function stream(text, then = "ends") {
+function stream(text: string, then: Then = "ends") {
   return new Response(body(encoder.encode(text), then), { headers: EVENT_STREAM });
 }
 
-/** @type {Answering} */
-const rest = (init) => stream(EVENTS.slice(afterOf(init)).join(""));
+const rest: Answering = (init) => stream(EVENTS.slice(afterOf(init)).join(""));
 
-/** @param {RequestInit} init */
-function afterOf(init) {
+function afterOf(init: RequestInit) {
   return Number(new Headers(init.headers).get("Last-Event-ID") ?? 0);
 }
 
-/**
- * @param {number} status
- * @param {object} [more]
- */
-function refuse(status, more = { error: "No.", code: "peers_unavailable" }) {
+function refuse(status: number, more: object = { error: "No.", code: "peers_unavailable" }) {
   return Response.json(more, { status });
 }
 
-function offline() {
+function offline(): Promise<never> {
   return Promise.reject(new TypeError("fetch failed"));
 }
 
 /**
  * Each `fetch` goes to the next of these; the last one answers all further ones.
- * @param {Answering[]} answers
- * @returns {any}
  */
-function server(...answers) {
-  return async (/** @type {string} */ url, /** @type {RequestInit} */ init) => {
+function server(...answers: Answering[]): any {
+  return async (url: string, init: RequestInit) => {
     const { method = "GET", headers } = init;
     asked.push({ method, url, after: afterOf(init), headers: new Headers(headers) });
-    return /** @type {Answering} */ (answers[asked.length - 1] ?? answers.at(-1))(init, asked.length);
+    return (answers[asked.length - 1] ?? answers.at(-1)!)(init, asked.length);
   };
 }
 
-/**
- * @param {typeof streamChat | typeof resumeStream} read
- * @param {any} fetch
- * @param {any} [options]
- */
-async function listen(read, fetch, options = {}) {
-  const heard = { text: "", reasoning: "", statuses: /** @type {string[]} */ ([]), last: 0 };
+async function listen(
+  read: typeof streamChat | typeof resumeStream,
+  fetch: typeof globalThis.fetch,
+  options: any = {},
+) {
+  const heard = { text: "", reasoning: "", statuses: [] as string[], last: 0 };
   const end = await read({
     sessionId: "s:1",
     payload: { messages: [] },
     fetch,
     resume: { seconds: 30 },
-    onText: (/** @type {string} */ text) => void (heard.text += text),
-    onReasoning: (/** @type {string} */ reasoning) => void (heard.reasoning += reasoning),
-    onStatus: (/** @type {string} */ status) => void heard.statuses.push(status),
-    onEvent: (/** @type {any} */ _chunk, /** @type {number} */ last) => void (heard.last = last),
+    onText: (text: string) => void (heard.text += text),
+    onReasoning: (reasoning: string) => void (heard.reasoning += reasoning),
+    onStatus: (status: string) => void heard.statuses.push(status),
+    onEvent: (_chunk: any, last: number) => void (heard.last = last),
     ...options,
   });
   return { end, ...heard };
@@ -121,7 +104,7 @@ describe("streamChat, where the connection breaks", () => {
   it("has every word once, wherever that was", async () => {
     const bytes = encoder.encode(EVENTS.join(""));
     for (let at = 0; at <= bytes.length; at += 1) {
-      for (const how of /** @type {const} */ (["breaks", "ends"])) {
+      for (const how of ["breaks", "ends"] as const) {
         asked = [];
         const cut = () => new Response(body(bytes.slice(0, at), how), { headers: EVENT_STREAM });
         const { text, reasoning, end } = await listen(streamChat, server(cut, rest));
@@ -202,8 +185,7 @@ describe("streamChat, where the connection breaks", () => {
   });
 
   it("waits longer from try to try, and gives up when the time is over", async () => {
-    /** @type {number[]} */
-    const times = [];
+    const times: number[] = [];
     const first = () => stream(EVENTS.slice(0, 3).join(""));
     const fetch = server(first, () => {
       times.push(Date.now());
@@ -296,7 +278,7 @@ describe("streamChat, where the question gets no reply", () => {
       await new Promise((resolve) => setTimeout(resolve, 5000));
       return offline();
     };
-    const tries = /** @type {Answering[]} */ ([slow, ...Array(5).fill(offline), rest]);
+    const tries: Answering[] = [slow, ...Array<Answering>(5).fill(offline), rest];
     expect(await listen(streamChat, server(...tries))).toMatchObject(WHOLE);
   });
 });

@@ -1,29 +1,25 @@
 import { afterEach, describe, expect, it } from "vitest";
 
-import { createSessionId, streamChat } from "../src/lib/llm-api.jsx";
-import { chunk, EVENT_STREAM, json, serve } from "./server.js";
+import { createSessionId, streamChat, type StreamOptions } from "../src/index.js";
+import { chunk, EVENT_STREAM, json, serve, type Server } from "./server.js";
 
-/** @typedef {Awaited<ReturnType<typeof serve>>} Server */
-
-/** @type {Server | undefined} */
-let server;
+let server: Server | undefined;
 
 afterEach(async () => {
   await server?.close();
   server = undefined;
 });
 
-/** @param {string} text what the server sends, all of it */
-function stream(text) {
+/** @param text - what the server sends, all of it */
+function stream(text: string) {
   return serve((response) => {
     response.writeHead(200, EVENT_STREAM);
     response.end(text);
   });
 }
 
-/** @param {Partial<import("../src/lib/llm-api.jsx").StreamOptions>} [options] */
-async function listen(options = {}) {
-  const heard = { text: "", reasoning: "", statuses: /** @type {string[]} */ ([]) };
+async function listen(options: Partial<StreamOptions> = {}) {
+  const heard = { text: "", reasoning: "", statuses: [] as string[] };
   const end = await streamChat({
     sessionId: "session_1",
     payload: { messages: [{ role: "user", content: "Hello" }] },
@@ -78,7 +74,7 @@ describe("streamChat", () => {
     expect(await listen()).toEqual({
       text: "Grüß dich 👋",
       reasoning: "Hm… ",
-      statuses: ["waiting", "queued", "thinking", "answering"],
+      statuses: ["waiting", "upstream_queued", "thinking", "answering"],
       end: { outcome: "finished", finishReason: "stop", usage: { total_tokens: 9 }, events: 5 },
     });
   });
@@ -112,8 +108,7 @@ describe("streamChat", () => {
 
   it("hands each chunk on as it came", async () => {
     server = await stream(ANSWER);
-    /** @type {any[]} */
-    const chunks = [];
+    const chunks: any[] = [];
     await listen({ onEvent: (one) => chunks.push(one) });
     expect(chunks).toHaveLength(5);
     expect(chunks[4].usage).toEqual({ total_tokens: 9 });
@@ -229,7 +224,7 @@ describe("streamChat", () => {
   });
 
   it.each(["\n", "\n\n"])(
-    "stays waiting through heartbeats, and is queued by DeepSeek's keep-alive only; end %j",
+    "stays waiting through heartbeats, and is queued upstream by DeepSeek's keep-alive only; end %j",
     async (end) => {
       const done = `${chunk(1, { content: "one" })}data: [DONE]\n\n`;
       server = await stream(`: heartbeat${end}: heartbeat${end}${done}`);
@@ -237,7 +232,7 @@ describe("streamChat", () => {
       await server.close();
       server = await stream(`: heartbeat${end}: keep-alive${end}${done}`);
       const { statuses, text } = await listen();
-      expect(statuses).toEqual(["waiting", "queued", "answering"]);
+      expect(statuses).toEqual(["waiting", "upstream_queued", "answering"]);
       expect(text).toBe("one");
     },
   );

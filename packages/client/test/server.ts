@@ -1,18 +1,20 @@
 /** A real HTTP server on a free port, which does what a test says and remembers what it was asked. */
 
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 
-/**
- * @typedef {{method: string, url: string, headers: import("node:http").IncomingHttpHeaders,
- *   body: string}} Asked
- * @typedef {(response: import("node:http").ServerResponse, asked: Asked) => unknown} Answering
- */
+export interface Asked {
+  method: string;
+  url: string;
+  headers: IncomingHttpHeaders;
+  body: string;
+}
+export type Answering = (response: ServerResponse, asked: Asked) => unknown;
+export type Server = Awaited<ReturnType<typeof serve>>;
 
-/** @param {Answering} answering */
-export async function serve(answering) {
-  /** @type {Asked[]} */
-  const asked = [];
+export async function serve(answering: Answering) {
+  const asked: Asked[] = [];
   const server = createServer(async (request, response) => {
     let body = "";
     for await (const piece of request) {
@@ -25,7 +27,7 @@ export async function serve(answering) {
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  const { port } = server.address() as AddressInfo;
   return {
     baseUrl: `http://127.0.0.1:${port}/api/chat`,
     asked,
@@ -39,23 +41,21 @@ export async function serve(answering) {
 
 export const EVENT_STREAM = { "Content-Type": "text/event-stream; charset=utf-8" };
 
-/**
- * @param {number} id
- * @param {{content?: string | null, reasoning_content?: string | null}} delta
- * @param {object} [more]
- */
-export function chunk(id, delta, more = {}) {
+interface Delta {
+  content?: string | null;
+  reasoning_content?: string | null;
+}
+
+export function chunk(id: number, delta: Delta, more: object = {}): string {
   const choices = [{ index: 0, delta, finish_reason: null, ...more }];
   return `id: ${id}\ndata: ${JSON.stringify({ choices })}\n\n`;
 }
 
-/**
- * @param {number} status
- * @param {unknown} body
- * @param {Record<string, string>} [headers]
- * @returns {Answering}
- */
-export function json(status, body, headers = {}) {
+export function json(
+  status: number,
+  body: unknown,
+  headers: Record<string, string> = {},
+): Answering {
   return (response) => {
     response.writeHead(status, { "Content-Type": "application/json", ...headers });
     response.end(JSON.stringify(body));

@@ -1,0 +1,135 @@
+"""The models that an upstream has: its list, asked for at most once a minute.
+
+``GET {base_url}/models`` (https://api-docs.deepseek.com/api/list-models), with the key, through the
+same pool as the questions. Rules:
+
+* One thread asks at a time. While there is an older list, the others have that; while there is
+  none, they wait for the first.
+* A list that can't be had, takes longer than ``_SECONDS`` or is larger than ``_MOST_BYTES`` leaves
+  the older one in force. If there has never been one, the configured model is all.
+* Each model is kept as the JSON text that came.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from ..errors import Aborted, UpstreamError
+from .chat_completions import TRANSPORT_ERRORS
+from .endpoint import Endpoint
+from .transport.exchange import Exchange, current_exchange
+from .transport.response import A_TURN
+
+#: For how long a list is in force, and for how long none is asked for if it could not be had.
+_FRESH_SECONDS = 60.0
+#: How long all of the request may take.
+_SECONDS = 5.0
+_MOST_BYTES = 2 << 20
+
+#: The JSON of each model, by its id.
+Models = dict[str, bytes]
+
+
+class _Model(msgspec.Struct, gc=False):
+    id: str
+
+
+class _List(msgspec.Struct, gc=False):
+    data: list[msgspec.Raw]
+
+
+class ModelList:
+    """The models of one upstream. Safe to use from any thread.
+
+    :param configured: the model to tell of if the upstream has no list.
+    :param timer: gives seconds.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, configured: str, timer: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._endpoint = endpoint
+        self._timer = timer
+        entry = {"id": configured, "object": "model", "created": 0, "owned_by": "chatproxy"}
+        self._configured = {configured: json.dumps(entry).encode("ascii")}
+        self._lock = threading.Lock()
+        self._models: Models = {}
+        self._expires = -1.0
+        #: Set when the request that runs has ended; None if none runs.
+        self._asking: threading.Event | None = None
+
+    def get(self) -> Models:
+        """All models; wait for the upstream if need be."""
+        with self._lock:
+            asking = self._asking
+            asks = asking is None and self._timer() >= self._expires
+            if asks:
+                self._asking = threading.Event()
+        if asks:
+            self._ask()
+        elif asking is not None and not self._models:
+            asking.wait(_SECONDS)
+        return self._models or self._configured
+
+    def _ask(self) -> None:
+        found: Models = {}
+        try:
+            found = _models_in(_document(self._endpoint, "/models"))
+        except (*TRANSPORT_ERRORS, Aborted, UpstreamError, msgspec.DecodeError):
+            pass  # the older list stays
+        finally:
+            with self._lock:
+                self._models = found or self._models
+                self._expires = self._timer() + _FRESH_SECONDS
+                asked, self._asking = self._asking, None
+            if asked is not None:
+                asked.set()
+
+
+def _document(endpoint: Endpoint, path: str) -> bytes:
+    """The body of a document of the upstream.
+
+    :raises UpstreamError: if it has another status than 200, or is too large.
+    :raises Aborted: if it takes too long.
+    """
+    exchange = Exchange()
+    timer = threading.Timer(_SECONDS, exchange.abort)
+    timer.daemon = True
+    timer.start()
+    token = current_exchange.set(exchange)
+    exchange.begin()
+    try:
+        response = endpoint.send(endpoint.prepare_get(path))
+        try:
+            if response.status_code != 200:
+                raise UpstreamError(f"DeepSeek answered with status {response.status_code}.")
+            return _body_of(exchange) if exchange.response is not None else response.content
+        finally:
+            exchange.close()
+            response.raw.close()
+    finally:
+        current_exchange.reset(token)
+        timer.cancel()
+
+
+def _body_of(exchange: Exchange) -> bytes:
+    body, said = exchange.response, bytearray()
+    assert body is not None
+    while not body.complete:
+        said += body.receive()
+        exchange.check()
+        if len(said) > _MOST_BYTES:
+            raise UpstreamError("DeepSeek's list of models is too large.")
+        time.sleep(A_TURN)
+    return bytes(said)
+
+
+def _models_in(document: bytes) -> Models:
+    """:raises msgspec.DecodeError: if this is no list of models."""
+    listed = msgspec.json.decode(document, type=_List).data
+    return {msgspec.json.decode(each, type=_Model).id: bytes(each) for each in listed}

@@ -1,0 +1,134 @@
+/**
+ * What the events of one answer mean, over one connection after the other. No I/O.
+ *
+ * - An event counts when all of it has come. Half of one is thrown away with its connection, and
+ *   comes again as a whole with the next.
+ * - Each event counts once, and none is left out; see `EventNumbers`.
+ * - After the end, or after the abort, no listener is called.
+ */
+
+import { createParser } from "eventsource-parser";
+
+import type { AnswerEnd, AnswerOutcome, AnswerStatus, Chunk, StreamListeners } from "./answer.js";
+import { EVENTS_GONE, failure, type AnswerError } from "./errors.js";
+import { EventNumbers } from "./event-numbers.js";
+import { asText, parse, type Unchecked } from "./json.js";
+import { followStatus, type StatusOptions } from "./status.js";
+
+export type ListenOptions = StreamListeners & StatusOptions;
+
+export type Listening = ReturnType<typeof listen>;
+
+/** @param told - the status that whoever listens knows of */
+export function listen(options: ListenOptions, told?: AnswerStatus) {
+  const { signal, after = 0 } = options;
+  const status = followStatus(options, told);
+  const numbers = new EventNumbers(after);
+  let end: AnswerEnd | null = null;
+  let details: Pick<AnswerEnd, "finishReason" | "usage"> = {};
+  let stopped: { reason?: string } | null = null;
+  let events = after;
+  let complete = false;
+  let heard = false;
+  let parser = createParser({});
+
+  const callbacks = {
+    onEvent({ id, event, data }: { id?: string | undefined; event?: string | undefined; data: string }) {
+      if (end || signal?.aborted) {
+        return;
+      }
+      const place = numbers.placeOf(id);
+      if (place === "next") {
+        hear(event, data);
+      } else if (place === "after a gap") {
+        end = cutOff(EVENTS_GONE);
+      }
+    },
+    onComment(comment: string) {
+      if (!end && !signal?.aborted && comment.trim() === "keep-alive") {
+        status.upstreamQueued();
+      }
+    },
+  };
+
+  function hear(event: string | undefined, data: string) {
+    if (data.trim() === "[DONE]") {
+      complete = true;
+      end = over(stopped ? "stopped" : "finished");
+    } else if (event === "stopped") {
+      const reason = asText(parse(data)?.reason);
+      stopped = reason ? { reason } : {};
+    } else if (event === "error") {
+      fail(parse(data)?.error);
+    } else {
+      take(parse(data));
+    }
+  }
+
+  function over(outcome: AnswerOutcome): AnswerEnd {
+    return { outcome, ...stopped, ...details, events };
+  }
+
+  function fail(error: Unchecked) {
+    const message = asText(error?.message) || "The answer failed.";
+    end = failure({ message, code: asText(error?.code) || "upstream_failed" }, events);
+  }
+
+  function take(chunk: Chunk) {
+    if (chunk?.error && !chunk.choices) {
+      fail(chunk.error);
+      return;
+    }
+    events += 1;
+    options.onEvent?.(chunk, numbers.last);
+    const { text, reasoning, ...more } = contentOf(chunk);
+    details = { ...details, ...more };
+    status.event(text, reasoning);
+    if (reasoning) {
+      options.onReasoning?.(reasoning);
+    }
+    if (text) {
+      options.onText?.(text);
+    }
+  }
+
+  function cutOff(error: AnswerError): AnswerEnd {
+    return { ...over("cut_off"), error };
+  }
+
+  return {
+    status,
+    cutOff,
+    /** A new connection: what the last one left unfinished is forgotten. */
+    connected() {
+      heard = true;
+      parser = createParser(callbacks);
+      status.connected();
+    },
+    /** Whether there was any connection. */
+    heard: () => heard,
+    /** Takes the stream's text, in whatever pieces. */
+    feed: (text: string) => parser.feed(text),
+    end: () => end,
+    /** Whether `[DONE]` has come. */
+    complete: () => complete,
+    /** The number of the last event. */
+    last: () => numbers.last,
+    /** Whether the answer can be read on from there. */
+    numbered: () => numbers.allThere,
+    aborted: () => over("aborted"),
+    /** The end, if all but its `[DONE]` has come; else null. */
+    stopped: () => (stopped ? over("stopped") : null),
+  };
+}
+
+/** What one chunk of DeepSeek's brings. */
+function contentOf(chunk: Chunk) {
+  const { delta, finish_reason: finishReason } = chunk?.choices?.[0] ?? {};
+  return {
+    text: asText(delta?.content),
+    reasoning: asText(delta?.reasoning_content),
+    ...(finishReason && { finishReason: asText(finishReason) }),
+    ...(chunk?.usage && { usage: chunk.usage }),
+  };
+}

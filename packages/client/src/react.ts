@@ -1,0 +1,37 @@
+/** `@chatproxy/client/react`: an answer in a component. */
+
+import { useEffect, useState, useSyncExternalStore } from "react";
+
+import { createAnswerStore, IDLE, type AnswerOptions, type AnswerState } from "./answer-store.js";
+
+export type { AnswerState } from "./answer-store.js";
+
+export interface UseAnswerOptions extends AnswerOptions {
+  /** Whether the answer is in sight; true if left out. If not, it may give its connection back. */
+  shown?: boolean | undefined;
+}
+
+export interface UseAnswer extends AnswerState {
+  /**
+   * Ask for an answer, in the form of DeepSeek's chat completions. While one runs, nothing is asked.
+   * @returns the id of the answer that runs
+   */
+  ask: (payload: Record<string, unknown>) => string;
+  /** Press Stop. The text stays as it is; `stopState` tells what is known about the Stop. */
+  stop: () => void;
+}
+
+/**
+ * One answer at a time. Unmounted, the component reads no more; the answer is stopped only with
+ * `stopOnUnmount`. With a `resumeKey` it is read again when the component is back, also after a reload.
+ * Under StrictMode, too, a question that an effect asks is asked once.
+ */
+export function useAnswer(options: UseAnswerOptions = {}): UseAnswer {
+  const [store] = useState(createAnswerStore);
+  const { shown = true } = options;
+  useEffect(() => store.configure(options));
+  useEffect(() => (shown ? store.view.show() : store.view.hide()), [store, shown]);
+  useEffect(() => store.watch(), [store]);
+  const state = useSyncExternalStore(store.subscribe, store.state, () => IDLE);
+  return { ...state, ask: store.ask, stop: store.stop };
+}

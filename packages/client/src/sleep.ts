@@ -1,0 +1,26 @@
+/**
+ * Wait, but no longer than until another try makes sense: the network is back, the page is shown
+ * again, or it is about to go. The signal ends it too.
+ * @param ms - milliseconds
+ */
+export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  const over = new AbortController();
+  const { document } = globalThis;
+  await new Promise<void>((resolve) => {
+    const wake = () => resolve();
+    const timer = setTimeout(wake, ms);
+    over.signal.addEventListener("abort", () => clearTimeout(timer));
+    signal?.addEventListener("abort", wake, { signal: over.signal });
+    globalThis.addEventListener?.("online", wake, { signal: over.signal });
+    globalThis.addEventListener?.("pagehide", wake, { signal: over.signal });
+    document?.addEventListener(
+      "visibilitychange",
+      () => document.visibilityState === "visible" && wake(),
+      { signal: over.signal },
+    );
+    if (signal?.aborted) {
+      wake();
+    }
+  });
+  over.abort();
+}

@@ -1,0 +1,330 @@
+import { Chat } from "@ai-sdk/react";
+import type { UIMessage, UIMessageChunk } from "ai";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+
+import { ChatProxyTransport, type ChatProxyTransportOptions } from "../src/ai-sdk.js";
+import { createView } from "../src/index.js";
+import { EVENT_STREAM } from "./server.js";
+
+const RECEIPT = { success: true, sessionId: "s", phase: "streaming", upstreamClosed: true, stopMs: 1, events: 1 };
+const BEGIN: UIMessageChunk[] = [
+  { type: "start", messageId: "m" },
+  { type: "start-step" },
+  { type: "text-start", id: "t" },
+];
+const END: UIMessageChunk[] = [
+  { type: "text-end", id: "t" },
+  { type: "finish-step" },
+  { type: "finish", finishReason: "stop" },
+];
+const word = (delta: string): UIMessageChunk => ({ type: "text-delta", id: "t", delta });
+const plainly = (part: UIMessageChunk) => `data: ${JSON.stringify(part)}\n\n`;
+
+interface Stream {
+  method: string;
+  url: string;
+  headers: Headers;
+  write: (text: string) => void;
+  end: () => void;
+  break: () => void;
+  gone: boolean;
+}
+
+let streams: Stream[];
+let cancels: { url: string; headers: Headers; gone: boolean }[];
+let cancel: () => Response | Promise<Response>;
+/** All that the server has to say; null: it knows no such answer. */
+let log: string[] | null;
+let refuse: (() => Response) | null;
+/** What a resume has to wait for. */
+let held: Promise<void> | null;
+/** Whether the page can't see the response's X-Session-Id. */
+let nameless: boolean;
+let stops: any[];
+
+async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
+  const { method = "GET", signal } = init;
+  const headers = new Headers(init.headers);
+  if (method === "POST" && /\/(cancel|stop)\b/.test(url)) {
+    cancels.push({ url, headers, gone: streams.at(-1)?.gone ?? false });
+    return cancel();
+  }
+  if (refuse) {
+    return refuse();
+  }
+  if (method === "GET") {
+    await held;
+  }
+  if (log === null) {
+    return new Response(null, { status: 204 });
+  }
+  let controller: ReadableStreamDefaultController<Uint8Array>;
+  const body = new ReadableStream<Uint8Array>({
+    start: (given) => void (controller = given),
+    cancel: () => void (stream.gone = true),
+  });
+  let over = false;
+  const guarded = (act: () => void, last = true) => {
+    if (!over && !stream.gone) {
+      over = last;
+      act();
+    }
+  };
+  const stream: Stream = {
+    method,
+    url,
+    headers,
+    gone: false,
+    write: (text) => guarded(() => controller.enqueue(new TextEncoder().encode(text)), false),
+    end: () => guarded(() => controller.close()),
+    break: () => guarded(() => controller.error(new TypeError("network error"))),
+  };
+  signal?.addEventListener("abort", () =>
+    guarded(() => {
+      stream.gone = true;
+      controller.error(new DOMException("", "AbortError"));
+    }),
+  );
+  streams.push(stream);
+  log.forEach(stream.write);
+  const sessionId = headers.get("X-Session-Id") ?? "answer-of-chat";
+  const named = nameless ? {} : { "X-Session-Id": sessionId };
+  return new Response(body, { headers: { ...EVENT_STREAM, ...named } });
+}
+
+/** The server says more, on every connection. */
+function say(...parts: UIMessageChunk[]) {
+  for (const part of parts) {
+    log?.push(plainly(part));
+    streams.forEach((stream) => stream.write(plainly(part)));
+  }
+}
+
+function finish() {
+  say(...END);
+  streams.forEach((stream) => stream.write("data: [DONE]\n\n"));
+  streams.forEach((stream) => stream.end());
+}
+
+function createChat(options: ChatProxyTransportOptions<UIMessage> = {}, messages: UIMessage[] = []) {
+  const transport = new ChatProxyTransport({ fetch, onStop: (stop) => stops.push(stop), ...options });
+  return new Chat({ id: "chat-1", transport, messages });
+}
+
+const textOf = ({ messages }: Chat<UIMessage>) =>
+  messages
+    .filter(({ role }) => role === "assistant")
+    .flatMap(({ parts }) => parts.map((part) => (part.type === "text" ? part.text : "")))
+    .join("");
+const until = (claim: () => void) => vi.waitFor(claim, { interval: 5, timeout: 4000 });
+
+async function asking(options: ChatProxyTransportOptions<UIMessage> = {}) {
+  const chat = createChat(options);
+  const sent = chat.sendMessage({ text: "Hello" });
+  await until(() => expect(textOf(chat)).toBe("Half"));
+  return { chat, sent };
+}
+
+beforeEach(() => {
+  streams = [];
+  cancels = [];
+  stops = [];
+  refuse = null;
+  held = null;
+  nameless = false;
+  log = [...BEGIN, word("Half")].map(plainly);
+  cancel = () => Response.json(RECEIPT);
+});
+
+afterEach(() => streams.forEach((stream) => stream.end()));
+
+describe("ChatProxyTransport", () => {
+  it("asks with an id for each question, and gives the answer", async () => {
+    const { chat, sent } = await asking();
+    say(word(" and half"));
+    finish();
+    await sent;
+    expect(textOf(chat)).toBe("Half and half");
+    expect(chat.status).toBe("ready");
+    log = [...BEGIN, word("Again"), ...END].map(plainly);
+    const again = chat.sendMessage({ text: "More" });
+    await until(() => expect(streams).toHaveLength(2));
+    streams[1]?.end();
+    await again;
+    const ids = streams.map(({ headers }) => headers.get("X-Session-Id"));
+    expect(ids).toEqual([expect.stringMatching(/^session_\d+_\w+$/), expect.stringMatching(/^session_/)]);
+    expect(ids[0]).not.toBe(ids[1]);
+    expect(streams.map(({ method, url }) => [method, url])).toEqual(Array(2).fill(["POST", "/api/chat"]));
+  });
+
+  it("presses the real Stop at stop(), before the request is closed, and has the receipt", async () => {
+    const { chat } = await asking({ headers: { Authorization: "Bearer t" } });
+    const id = streams[0]?.headers.get("X-Session-Id");
+    await chat.stop();
+    expect(chat.status).toBe("ready");
+    expect(textOf(chat)).toBe("Half");
+    await until(() => expect(stops.at(-1)).toMatchObject({ state: "stopped", receipt: RECEIPT }));
+    expect(stops[0]).toEqual({ chatId: "chat-1", sessionId: id, state: "unconfirmed" });
+    expect(cancels).toMatchObject([{ url: `/api/chat/cancel/${id}`, gone: false }]);
+    expect(cancels[0]?.headers.get("Authorization")).toBe("Bearer t");
+    await until(() => expect(streams[0]?.gone).toBe(true));
+  });
+
+  it("presses it before there is a reply, too", async () => {
+    log = [];
+    const chat = createChat();
+    void chat.sendMessage({ text: "Hello" });
+    await until(() => expect(streams).toHaveLength(1));
+    await chat.stop();
+    await until(() => expect(stops.at(-1)).toMatchObject({ state: "stopped" }));
+  });
+
+  it("never says that a Stop is confirmed that is not", async () => {
+    cancel = () => Promise.reject(new TypeError("fetch failed"));
+    const { chat } = await asking();
+    await chat.stop();
+    await until(() => expect(cancels.length).toBeGreaterThan(1));
+    expect(stops.map(({ state }) => state)).toEqual(["unconfirmed"]);
+    cancel = () => Response.json(RECEIPT);
+    await until(() => expect(stops.at(-1)).toMatchObject({ state: "stopped" }));
+  });
+
+  it("resumes after a reload, from the start", async () => {
+    const chat = createChat();
+    const resumed = chat.resumeStream();
+    await until(() => expect(textOf(chat)).toBe("Half"));
+    expect(streams).toMatchObject([{ method: "GET", url: "/api/chat/chat-1/stream" }]);
+    say(word(" and half"));
+    finish();
+    await resumed;
+    expect(textOf(chat)).toBe("Half and half");
+  });
+
+  it("has nothing to resume if the server says so", async () => {
+    log = null;
+    const chat = createChat();
+    await chat.resumeStream();
+    expect(chat.status).toBe("ready");
+    expect(chat.messages).toEqual([]);
+  });
+
+  it("stops what it has resumed, by the id of that answer", async () => {
+    const chat = createChat();
+    void chat.resumeStream();
+    await until(() => expect(textOf(chat)).toBe("Half"));
+    await chat.stop();
+    await until(() => expect(stops.at(-1)).toMatchObject({ state: "stopped", receipt: RECEIPT }));
+    expect(cancels.map(({ url }) => url)).toEqual(["/api/chat/cancel/answer-of-chat"]);
+  });
+
+  it("stops what it has resumed by the chat's id if it can't see another", async () => {
+    nameless = true;
+    const chat = createChat();
+    void chat.resumeStream();
+    await until(() => expect(textOf(chat)).toBe("Half"));
+    await chat.stop();
+    await until(() => expect(stops.at(-1)).toMatchObject({ state: "stopped", sessionId: null }));
+    expect(cancels.map(({ url }) => url)).toEqual(["/api/chat/chat-1/stop"]);
+  });
+
+  it("stops nothing when a resume is given up before it has begun, as StrictMode does", async () => {
+    const chat = createChat();
+    const first = chat.resumeStream();
+    const stopped = chat.stop();
+    const second = chat.resumeStream();
+    await until(() => expect(textOf(chat)).toBe("Half"));
+    await Promise.all([first, stopped]);
+    expect(cancels).toEqual([]);
+    finish();
+    await second;
+    expect(textOf(chat)).toBe("Half");
+  });
+
+  it("stops nothing when a resume is given up before the server has answered it", async () => {
+    let letGo: () => void = () => undefined;
+    held = new Promise((resolve) => (letGo = resolve));
+    const chat = createChat();
+    const resumed = chat.resumeStream();
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    const stopped = chat.stop();
+    letGo();
+    await Promise.all([resumed, stopped]);
+    expect([cancels, stops]).toEqual([[], []]);
+  });
+
+  it("stops nothing when another resume of the chat takes over", async () => {
+    const chat = createChat();
+    const first = chat.resumeStream();
+    await until(() => expect(textOf(chat)).toBe("Half"));
+    const second = chat.resumeStream();
+    await first;
+    await until(() => expect(streams).toHaveLength(2));
+    expect(streams[0]?.gone).toBe(true);
+    finish();
+    await second;
+    expect(cancels).toEqual([]);
+    expect(textOf(chat)).toBe("Half");
+  });
+
+  it("shows a refusal as an error", async () => {
+    refuse = () => Response.json({ error: "Too many.", code: "too_many_sessions" }, { status: 429 });
+    const chat = createChat();
+    await chat.sendMessage({ text: "Hello" });
+    expect(chat.status).toBe("error");
+    expect(chat.error?.message).toContain("Too many.");
+  });
+
+  it.each(["break", "end"] as const)("reads on when the connection %ss, without a word twice", async (how) => {
+    const { chat, sent } = await asking();
+    streams[0]?.[how]();
+    await until(() => expect(streams).toHaveLength(2));
+    const id = streams[0]?.headers.get("X-Session-Id");
+    expect(streams[1]).toMatchObject({ method: "GET", url: `/api/chat/${id}/stream` });
+    say(word(" and half"));
+    finish();
+    await sent;
+    expect(textOf(chat)).toBe("Half and half");
+  });
+
+  it("never passes a cut answer off as a complete one", async () => {
+    const { chat, sent } = await asking();
+    log = null;
+    streams[0]?.end();
+    await sent;
+    expect(chat.status).toBe("error");
+    expect(textOf(chat)).toBe("Half");
+  });
+
+  it("gives its connection back while nobody looks, and reads on when somebody does", async () => {
+    const view = createView();
+    const { chat, sent } = await asking({ view, reconnectSeconds: 30 });
+    view.hide();
+    await until(() => expect(streams[0]?.gone).toBe(true));
+    say(word(" and half"));
+    view.show();
+    await until(() => expect(textOf(chat)).toBe("Half and half"));
+    expect(streams).toHaveLength(2);
+    finish();
+    await sent;
+  });
+
+  it("waits for a connection, says so, and can be stopped there", async () => {
+    vi.stubGlobal("location", new URL("http://chat.example/"));
+    const queued: any[] = [];
+    const onQueued = (answer: any) => queued.push(answer);
+    const { chat, sent } = await asking({ connections: 1, onQueued });
+    const other = createChat({ connections: 1, onQueued });
+    const waiting = other.sendMessage({ text: "Hello" });
+    await until(() => expect(queued).toHaveLength(1));
+    expect(streams).toHaveLength(1);
+    await other.stop();
+    await waiting;
+    expect(other.status).toBe("ready");
+    expect(stops.at(-1)).toMatchObject({ state: "nothing-to-stop" });
+    expect(cancels).toEqual([]);
+    finish();
+    await sent;
+    expect(textOf(chat)).toBe("Half");
+    vi.unstubAllGlobals();
+  });
+});

@@ -1,0 +1,170 @@
+// @vitest-environment happy-dom
+
+import { act, StrictMode, useEffect, type ReactNode } from "react";
+import { createRoot, type Root } from "react-dom/client";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+
+import { useAnswer, type UseAnswer, type UseAnswerOptions } from "../src/react.js";
+import { chunk, EVENT_STREAM } from "./server.js";
+
+const RECEIPT = { success: true, sessionId: "s", phase: "streaming", upstreamClosed: true, stopMs: 1, events: 1 };
+const QUESTION = { messages: [{ role: "user", content: "Hello" }] };
+
+let root: Root;
+let asked: { method: string; url: string; id: string | null }[];
+let say: (text: string) => void;
+let gone: boolean;
+let cancel: () => Promise<Response> | Response;
+/** What the component shows. */
+let answer: UseAnswer;
+
+async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
+  const { method = "GET", signal } = init;
+  asked.push({ method, url, id: new Headers(init.headers).get("X-Session-Id") });
+  if (url.includes("/cancel/")) {
+    return cancel();
+  }
+  gone = false;
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      say = (text) => controller.enqueue(new TextEncoder().encode(text));
+      signal?.addEventListener("abort", () => {
+        gone = true;
+        controller.error(new DOMException("", "AbortError"));
+      });
+    },
+  });
+  say(chunk(1, { content: "Half" }));
+  return new Response(body, { headers: EVENT_STREAM });
+}
+
+beforeEach(() => {
+  vi.stubGlobal("IS_REACT_ACT_ENVIRONMENT", true);
+  asked = [];
+  cancel = () => Response.json(RECEIPT);
+  sessionStorage.clear();
+  root = createRoot(document.body.appendChild(document.createElement("div")));
+});
+
+afterEach(async () => {
+  await show(null);
+  await new Promise((resolve) => setTimeout(resolve)); // who is unmounted may come back until then
+  vi.unstubAllGlobals();
+});
+
+const show = (node: ReactNode) => act(async () => root.render(node));
+const until = (claim: () => void) =>
+  vi.waitFor(async () => {
+    await act(async () => undefined);
+    claim();
+  });
+const posts = () => asked.filter(({ method, url }) => method === "POST" && url.endsWith("/stream"));
+
+function Shown({ asks = false, ...options }: UseAnswerOptions & { asks?: boolean }) {
+  const now = useAnswer({ fetch, connections: 9, ...options });
+  const { ask } = now;
+  useEffect(() => {
+    if (asks) {
+      ask(QUESTION);
+    }
+  }, [asks, ask]);
+  answer = now;
+  return <p>{now.text}</p>;
+}
+
+async function asking(options: UseAnswerOptions = {}) {
+  await show(<Shown {...options} />);
+  await act(async () => void answer.ask(QUESTION));
+  await until(() => expect(answer.text).toBe("Half"));
+}
+
+describe("useAnswer", () => {
+  it("shows an answer as it comes, and how it ended", async () => {
+    await asking();
+    expect(answer).toMatchObject({ state: "running", status: "answering", sessionId: posts()[0]?.id });
+    await act(async () => say(`${chunk(2, { content: " and half" })}data: [DONE]\n\n`));
+    await until(() => expect(answer).toMatchObject({ state: "finished", text: "Half and half" }));
+    expect(document.body.textContent).toBe("Half and half");
+  });
+
+  it("asks no second question while one is answered", async () => {
+    await asking();
+    await act(async () => expect(answer.ask(QUESTION)).toBe(answer.sessionId));
+    expect(posts()).toHaveLength(1);
+  });
+
+  it("asks once under StrictMode, although effects run twice", async () => {
+    await show(
+      <StrictMode>
+        <Shown asks />
+      </StrictMode>,
+    );
+    await until(() => expect(answer.text).toBe("Half"));
+    expect(asked).toHaveLength(1);
+    expect(gone).toBe(false);
+  });
+
+  it("stops: the text stays, the receipt comes, then the stream is closed", async () => {
+    let goneAtCancel = true;
+    cancel = () => {
+      goneAtCancel = gone;
+      say(chunk(2, { content: " late" }));
+      return Response.json(RECEIPT);
+    };
+    await asking();
+    const { sessionId } = answer;
+    await act(async () => answer.stop());
+    await until(() => expect(answer.stopState).toEqual({ state: "stopped", receipt: RECEIPT }));
+    expect(answer).toMatchObject({ state: "stopped", text: "Half" });
+    expect(asked.at(-1)?.url).toBe(`/api/chat/cancel/${sessionId}`);
+    await until(() => expect(gone).toBe(true));
+    expect(goneAtCancel).toBe(false);
+  });
+
+  it("never shows a Stop as confirmed that is not", async () => {
+    cancel = () => new Promise(() => undefined);
+    await asking();
+    await act(async () => answer.stop());
+    expect(answer).toMatchObject({ state: "stopped", stopState: { state: "unconfirmed" } });
+  });
+
+  it("reads no more when it is unmounted, and stops nothing", async () => {
+    await asking();
+    await show(null);
+    await until(() => expect(gone).toBe(true));
+    expect(asked).toHaveLength(1);
+  });
+
+  it("stops the answer when it is unmounted, if asked to", async () => {
+    await asking({ stopOnUnmount: true });
+    await show(null);
+    await until(() => expect(asked.at(-1)?.url).toContain("/cancel/"));
+  });
+
+  it("reads on after a reload, without a second question", async () => {
+    await asking({ resumeKey: "chat" });
+    const { sessionId } = answer;
+    await show(null); // as a reload: the tab's storage stays
+    await until(() => expect(gone).toBe(true));
+    await show(
+      <StrictMode>
+        <Shown resumeKey="chat" />
+      </StrictMode>,
+    );
+    await until(() => expect(answer).toMatchObject({ sessionId, state: "running", text: "Half" }));
+    expect(asked.map(({ method, url }) => [method, url])).toEqual([
+      ["POST", "/api/chat/stream"],
+      ["GET", `/api/chat/stream/${sessionId}`],
+    ]);
+  });
+
+  it("does not look for an answer that has ended", async () => {
+    await asking({ resumeKey: "chat" });
+    await act(async () => say("data: [DONE]\n\n"));
+    await until(() => expect(answer.state).toBe("finished"));
+    await show(null);
+    await show(<Shown resumeKey="chat" />);
+    expect(answer.state).toBe("idle");
+    expect(asked).toHaveLength(1);
+  });
+});

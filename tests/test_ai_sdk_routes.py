@@ -1,0 +1,477 @@
+"""The routes of the AI SDK's protocol: ids, refusals, and a Stop and a resume on any worker."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_login import LoginManager
+from werkzeug.test import TestResponse
+
+from chatproxy import ChatProxy, sse
+from chatproxy.answers.transcript import Transcript
+
+from .support import cluster, scripted
+from .support.servers import ROOT, events, new_id
+from .support.spoken import chunk, delta
+from .support.ui_stream import UiMessage
+from .support.valkey import Valkey
+from .support.waiting import wait_for
+
+MESSAGES = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}]
+ANSWER = [delta(content="Hel"), chunk({"content": "lo"}, finish_reason="stop"), sse.DONE]
+NOT_FOUND = {"success": False, "message": "Session not found"}
+
+_names = itertools.count(1)
+
+
+def question(chat_id: str | None = "chat_1", **fields: Any) -> dict[str, Any]:
+    own = {"messages": MESSAGES, "trigger": "submit-message"}
+    return {**own, **({"id": chat_id} if chat_id else {}), **fields}
+
+
+# --- one application
+
+
+class Site:
+    """An application in front of an upstream that answers each question with the same events."""
+
+    def __init__(self, upstream: scripted.Scripted, prefix: str, **options: Any) -> None:
+        self.upstream = upstream
+        self.prefix = prefix.rstrip("/")
+        self.url = prefix or "/"
+        app = Flask(__name__)
+        app.config.update(DEEPSEEK_BASE_URL=upstream.url, **options.pop("config", {}))
+        self.chat = ChatProxy(app, url_prefix=prefix, name=f"ui-{next(_names)}", **options)
+        self.app = app
+        self.client = app.test_client()
+
+    def ask(self, **options: Any) -> TestResponse:
+        if "data" not in options:
+            options.setdefault("json", question())
+        return self.client.post(self.url, **options)
+
+    def close(self) -> None:
+        state = self.app.extensions["chatproxy"]
+        state.registry.drain.run(0.0)
+        state.upstream.close()
+
+
+@pytest.fixture
+def make_site(_plain_environment: None) -> Iterator[Any]:
+    with contextlib.ExitStack() as stack:
+
+        def make_site(
+            *blocks: bytes, prefix: str = "/api/chat", status: bytes = b"200 OK", **options: Any
+        ) -> Site:
+            body = b"".join(block + b"\n\n" for block in blocks or ANSWER)
+            said = scripted.response(body, status=status)
+            upstream = scripted.Scripted(lambda connection, _: connection.sendall(said))
+            site = Site(stack.enter_context(upstream), prefix, **options)
+            stack.callback(site.close)
+            return site
+
+        yield make_site
+
+
+@pytest.mark.parametrize("prefix", ["/api/chat", "", "/", "/x/"])
+def test_an_answer_is_a_ui_message_stream(make_site: Any, prefix: str) -> None:
+    response = make_site(prefix=prefix).ask()
+    assert response.status_code == 200
+    assert response.content_type == "text/event-stream; charset=utf-8"
+    assert response.headers["X-Vercel-AI-UI-Message-Stream"] == "v1"
+    assert response.headers["X-Accel-Buffering"] == "no"
+    assert response.headers["X-Session-Id"] == "chat_1"
+    message = UiMessage(response.data)
+    assert (message.text, message.finish_reason, message.done) == ("Hello", "stop", True)
+    assert message.metadata == {"chatproxy": {"sessionId": "chat_1"}}
+
+
+def test_the_upstream_gets_a_chat_completion(make_site: Any) -> None:
+    site = make_site()
+    site.chat.prepare(lambda payload: payload.update(user="u"))
+    site.ask(json=question(temperature=0.5)).close()
+    assert json.loads(site.upstream.asked[0]) == {
+        "model": "deepseek-flash",
+        "temperature": 0.5,
+        "messages": [{"role": "user", "content": "Hello"}],
+        "stream_options": {"include_usage": True},
+        "user": "u",
+        "stream": True,
+    }
+
+
+def test_an_answer_has_the_id_that_the_client_sends_if_it_sends_one(make_site: Any) -> None:
+    response = make_site().ask(headers={"X-Session-Id": "session_1"})
+    assert response.headers["X-Session-Id"] == "session_1"
+    assert UiMessage(response.data).metadata["chatproxy"]["sessionId"] == "session_1"
+
+
+def test_an_answer_with_an_id_of_its_own_needs_no_chat(make_site: Any) -> None:
+    response = make_site().ask(json=question(None), headers={"X-Session-Id": "session_1"})
+    assert UiMessage(response.data).done
+
+
+def test_an_answer_that_continues_a_message_keeps_its_id(make_site: Any) -> None:
+    messages = [*MESSAGES, {"id": "m2", "role": "assistant", "parts": []}]
+    assert UiMessage(make_site().ask(json=question(messages=messages)).data).id is None
+    assert UiMessage(make_site().ask().data).id == "c1-1700000000"
+
+
+def begin_only(connection: socket.socket, _body: bytes) -> None:
+    """An answer that begins, and lives until its connection is closed."""
+    connection.sendall(scripted.unfinished(ANSWER[0] + b"\n\n"))
+    connection.recv(1)
+
+
+REFUSED = {
+    "no id": ({"json": question(None)}, 400, "missing_session_id", "Missing sessionId"),
+    "an id with a slash": ({"json": question("a/b")}, 400, "invalid_session_id", "The session id"),
+    "a header with a slash": (
+        {"headers": {"X-Session-Id": "a/b"}},
+        *(400, "invalid_session_id", "The session id"),
+    ),
+    "an id that is a route": ({"json": question("stream")}, 400, "invalid_request", "The id of"),
+    "no JSON": (
+        {"data": b"{", "content_type": "application/json"},
+        *(400, "invalid_json", "The body is not valid JSON."),
+    ),
+    "no messages": ({"json": question(messages=[])}, 400, "invalid_request", "'messages' must"),
+    "another form": (
+        {"json": question(messages=[{"role": "user", "content": "Hi"}])},
+        *(400, "invalid_request", "Each of 'messages' must"),
+    ),
+    "too much": ({"json": question(x="x" * 3000)}, 413, "body_too_large", "The body is larger"),
+    "a form that any page can send": (
+        {"data": json.dumps(question()), "content_type": "text/plain"},
+        *(415, "not_json", "The Content-Type must be application/json."),
+    ),
+    "a wrong header": (
+        {"headers": {"X-On-Disconnect": "maybe"}},
+        *(400, "invalid_request", "X-On-Disconnect must"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any, case: str) -> None:
+    options, status, code, sentence = REFUSED[case]
+    site = make_site(config={"CHATPROXY_MAX_BODY_BYTES": 2000})
+    response = site.ask(**options)
+    assert (response.status_code, response.json["code"]) == (status, code)
+    assert response.json["error"].startswith(sentence)
+    assert site.upstream.accepted == 0
+    assert site.app.extensions["chatproxy"].registry.live() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [({"X-Session-Id": "session_1"}, b"{"), ({}, b'{"id": "chat_1"}')],
+    ids=["an id of its own", "a chat"],
+)
+def test_a_taken_id_is_told_before_the_rest_is_looked_at(
+    make_site: Any, headers: dict[str, str], body: bytes
+) -> None:
+    site = make_site()
+    site.upstream.answer = begin_only
+    live = site.ask(headers={"X-Session-Id": "session_1"})
+    refused = site.ask(data=body, headers=headers, content_type="application/json")
+    assert (refused.status_code, refused.json["code"]) == (409, "session_active")
+    live.close()
+
+
+def test_without_an_owner_nothing_is_told(make_site: Any) -> None:
+    site = make_site(owner=lambda: None)
+    client = site.client
+    asked, resumed = site.ask(), client.get("/api/chat/chat_1/stream")
+    stopped = client.post("/api/chat/chat_1/stop")
+    assert [each.status_code for each in (asked, resumed, stopped)] == [401] * 3
+    assert site.upstream.accepted == 0
+
+
+@pytest.mark.usefixtures("_plain_environment")
+def test_the_guide_s_server_serves_those_who_are_logged_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guide = (ROOT / "docs" / "use-chat.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.setenv("DEEPSEEK_BASE_URL", "http://127.0.0.1:1")
+    given: dict[str, Any] = {"__name__": f"guide-{next(_names)}"}
+    exec(code, given)
+    app = given["app"]
+    app.secret_key = "secret"
+    LoginManager(app).user_loader(lambda _user_id: None)
+    assert app.test_client().post("/api/chat", json=question()).status_code == 401
+    rules = {rule.rule for rule in app.url_map.iter_rules()}
+    routes = re.findall(r"^\| `(?:GET|POST) (.*?)` \|", guide, re.MULTILINE)
+    assert {route.replace("<chat id>", "<chat_id>") for route in routes} <= rules
+    assert len(routes) == 3
+
+
+def test_a_page_of_another_origin_may_use_them_if_it_is_allowed(make_site: Any) -> None:
+    origin = {"Origin": "https://chat.example.com"}
+    site = make_site(config={"CHATPROXY_CORS_ORIGINS": origin["Origin"]})
+    response = site.ask(headers=origin)
+    assert response.headers["Access-Control-Allow-Origin"] == origin["Origin"]
+    assert "X-Session-Id" in response.headers["Access-Control-Expose-Headers"]
+
+
+def test_a_failure_before_the_answer_has_its_status(make_site: Any) -> None:
+    response = make_site(b'{"error": {"message": "No money."}}', status=b"402 No").ask()
+    assert (response.status_code, response.json["code"]) == (502, "upstream_balance")
+    assert response.content_type == "application/json"
+
+
+@pytest.mark.parametrize(
+    "blocks", [ANSWER[:1], [*ANSWER[:1], b'data: {"error": {"message": "Oh."}}']]
+)
+def test_an_answer_that_is_cut_or_fails_is_an_error(make_site: Any, blocks: list[bytes]) -> None:
+    message = UiMessage(make_site(*blocks).ask().data)
+    assert message.text == "Hel"
+    assert message.error
+    assert not message.done
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"{", "The body is not valid JSON."),
+        (b"[]", "The body must be a JSON object."),
+        (b'{"activeStreamId": 5}', "'activeStreamId' must be a string."),
+    ],
+)
+def test_a_stop_whose_body_can_not_be_understood_is_refused(
+    make_site: Any, body: bytes, sentence: str
+) -> None:
+    response = make_site().client.post("/api/chat/chat_1/stop", data=body)
+    assert (response.status_code, response.json["error"]) == (400, sentence)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"activeStreamId": null, "assistantMessage": {}}'])
+def test_a_stop_of_nothing_is_not_found_and_refuses_no_question(
+    make_site: Any, body: bytes
+) -> None:
+    site = make_site()
+    response = site.client.post("/api/chat/chat_1/stop", data=body)
+    assert (response.status_code, response.json) == (404, NOT_FOUND)
+    assert site.ask().status_code == 200
+
+
+def test_a_stop_for_an_answer_that_is_not_live_is_a_success_and_stops_nothing(
+    make_site: Any,
+) -> None:
+    response = make_site().client.post("/api/chat/chat_1/stop", json={"activeStreamId": "s0"})
+    assert response.status_code == 200
+    assert response.json == {
+        "success": True,
+        "message": "That answer is not live; nothing was stopped.",
+    }
+
+
+# --- any worker, any host
+
+
+class Chat:
+    """A chat of one user, whose requests go to workers that the test chooses."""
+
+    def __init__(self, owner: str = "ada", chat_id: str | None = None) -> None:
+        self.id = chat_id or new_id()
+        self._headers = {
+            "Authorization": f"Bearer {cluster.token_of(owner)}",
+            "Content-Type": "application/json",
+        }
+
+    def _request(
+        self, worker: Any, method: str, path: str, body: Any, **headers: str
+    ) -> cluster.Stream:
+        connection = worker.connect()
+        text = None if body is None else json.dumps(body)
+        connection.request(method, f"/api/chat{path}", text, {**self._headers, **headers})
+        return cluster.Stream(connection, self.id)
+
+    def ask(self, worker: Any, session_id: str | None = None, **simulate: Any) -> cluster.Stream:
+        named = {"X-Session-Id": session_id} if session_id else {}
+        body = question(self.id, simulate={"tag": self.id, **simulate})
+        return self._request(worker, "POST", "", body, **named)
+
+    def resume(self, worker: Any, session_id: str | None = None) -> cluster.Stream:
+        return self._request(worker, "GET", f"/{session_id or self.id}/stream", None)
+
+    def stop(self, worker: Any, **body: str) -> tuple[int, Any]:
+        stream = self._request(worker, "POST", f"/{self.id}/stop", body or None)
+        return stream.status, json.loads(stream.read())
+
+
+@pytest.fixture(scope="module", params=["local", "valkey"])
+def servers(
+    request: pytest.FixtureRequest,
+    deepseek: Any,
+    logs: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Any]:
+    """Two workers of one gunicorn; or two servers with a worker each, with a Valkey."""
+    settings: dict[str, Any] = {
+        "CHATPROXY_TOKENS": cluster.tokens("ada", "bob"),
+        "CHATPROXY_ON_DISCONNECT": GRACE,
+        "CHATPROXY_CONNECT_TIMEOUT": 20,
+    }
+    number = {"servers": 1, "workers": 2}
+    with contextlib.ExitStack() as stack:
+        if request.param == "valkey":
+            number = {"servers": 2, "workers": 1}
+            valkey = stack.enter_context(Valkey())
+            valkey.settle("chatproxy")
+            settings["CHATPROXY_PEERS"] = valkey.url
+        folder = tmp_path_factory.mktemp("u")
+        started = cluster.start("gunicorn", deepseek, logs, folder, **number, **settings)
+        yield stack.enter_context(started)
+
+
+@pytest.fixture(params=["the same worker", "another worker"])
+def workers(request: pytest.FixtureRequest, servers: Any) -> Any:
+    """The worker that makes the answer, and the one that the next request comes to."""
+    first, second = servers.workers
+    return (first, first) if request.param == "the same worker" else (first, second)
+
+
+def without_comments(body: bytes) -> bytes:
+    return re.sub(rb"(?m)^:.*\n", b"", body)
+
+
+#: Seconds in which a reader may come back.
+GRACE = 2
+LIVE = {"rate": 50, "tokens": 100_000}
+SHORT = {"rate": 0, "tokens": 20}
+#: One that says something, and lives until it is stopped.
+SILENT = {"rate": 300, "tokens": 60, "reasoning_tokens": 20, "silence_after": 50}
+
+
+def begin(chat: Chat, worker: Any, session_id: str | None = None) -> cluster.Stream:
+    """An answer that goes on until it is stopped."""
+    stream = chat.ask(worker, session_id, **LIVE)
+    assert stream.status == 200
+    stream.read_event()
+    return stream
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["by the chat", "with an id of its own"])
+def test_a_live_answer_is_replayed_from_its_start(workers: Any, named: bool) -> None:
+    maker, other = workers
+    chat = Chat()
+    session_id = new_id() if named else chat.id
+    first = chat.ask(maker, session_id if named else None, **SILENT)
+    head = b"".join(first.read_event() + b"\n" for _ in range(8))
+    again = chat.resume(other)
+    by_session = chat.resume(other, session_id)
+    assert (again.status, by_session.status) == (200, 200)
+    assert chat.stop(other)[0] == 200
+    whole = without_comments(head + first.read())
+    assert UiMessage(whole).metadata["chatproxy"]["sessionId"] == session_id
+    assert UiMessage(whole).finish_reason == "interrupted"
+    for each in (again, by_session):
+        assert without_comments(each.read()) == whole
+        assert each.response().getheader("X-Session-Id") == session_id
+        assert each.response().getheader("X-Vercel-AI-UI-Message-Stream") == "v1"
+
+
+def test_there_is_nothing_to_resume_where_nothing_lives(workers: Any) -> None:
+    maker, other = workers
+    live, ended = Chat(), Chat()
+    stream = begin(live, maker)
+    ended.ask(maker, **SHORT).read()
+    foreign = Chat("bob", live.id)
+    for chat in (Chat(), ended, foreign):
+        response = chat.resume(other)
+        assert (response.status, response.read()) == (204, b"")
+    assert live.stop(other)[0] == 200
+    stream.read()
+
+
+def test_a_live_chat_takes_no_other_question_and_an_ended_one_does(workers: Any) -> None:
+    maker, other = workers
+    chat = Chat()
+    first = begin(chat, maker)
+    refused = chat.ask(other, **SHORT)
+    assert (refused.status, json.loads(refused.read())["code"]) == (409, "session_active")
+    assert refused.response().getheader("X-Should-Retry") == "false"
+    assert Chat("bob", chat.id).ask(other, **SHORT).status == 200
+    assert chat.stop(other)[0] == 200
+    first.read()
+    assert UiMessage(chat.ask(other, **SHORT).read()).done
+    assert UiMessage(chat.ask(maker, **SHORT).read()).done
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["by the chat", "with an id of its own"])
+def test_a_stop_hands_back_a_receipt_and_every_reader_sees_the_end(
+    workers: Any, deepseek: Any, named: bool
+) -> None:
+    maker, other = workers
+    chat, session_id = Chat(), new_id() if named else None
+    stream = begin(chat, maker, session_id)
+    reader = chat.resume(other)
+    reader.read_event()
+    assert Chat("bob", chat.id).stop(other) == (404, NOT_FOUND)
+    status, receipt = chat.stop(other)
+    assert status == 200
+    assert receipt["sessionId"] == (session_id or chat.id)
+    assert (receipt["phase"], receipt["upstreamClosed"]) == ("streaming", True)
+    assert not deepseek.gone(chat.id)["finished"]
+    assert chat.stop(other) == (404, NOT_FOUND)
+    for each in (stream, reader):
+        rest = each.read()
+        assert b'"type":"data-chatproxy-stopped"' in rest
+        assert rest.endswith(b"\n\nid: %d\ndata: [DONE]\n\n" % (receipt["events"] + 2))
+        assert b'{"type":"finish","finishReason":"interrupted"}' in rest
+
+
+def test_a_stop_for_an_earlier_answer_stops_nothing(workers: Any) -> None:
+    maker, other = workers
+    chat, session_id = Chat(), new_id()
+    stream = begin(chat, maker, session_id)
+    status, body = chat.stop(other, activeStreamId="an-earlier-one")
+    assert (status, body["success"]) == (200, True)
+    assert "upstreamClosed" not in body
+    stream.read_event()
+    status, body = chat.stop(other, activeStreamId=session_id)
+    assert (status, body["upstreamClosed"]) == (200, True)
+
+
+def test_an_answer_can_be_read_in_the_other_protocol(workers: Any) -> None:
+    maker, other = workers
+    native, chat = maker.start(new_id(), **SILENT), Chat()
+    native.read_event()
+    chat.ask(maker, **SILENT).read_event()
+    here, there = Chat(chat_id=native.id).resume(other), other.read(chat.id)
+    assert (here.status, there.status) == (200, 200)
+    assert chat.stop(other)[0] == other.cancel(native.id)[0] == 200
+    message = UiMessage(here.read())
+    assert said_natively(native.read()) == (message.reasoning, message.text) != ("", "")
+    assert b"event: stopped" in there.read()
+
+
+def said_natively(body: bytes) -> tuple[str, str]:
+    """The reasoning and the text in a body of the native protocol."""
+    transcript = Transcript()
+    transcript.add(b"data: " + each["data"].encode() for each in events(body))
+    return transcript.reasoning_text, transcript.text
+
+
+def test_a_client_that_leaves_ends_the_answer_if_nobody_comes_back(
+    servers: Any, deepseek: Any
+) -> None:
+    maker, other = servers.workers
+    chat = Chat()
+    begin(chat, maker).leave()
+    back = chat.resume(other)
+    assert back.status == 200
+    back.read_event()
+    back.leave()
+    assert not deepseek.gone(chat.id)["finished"]
+    wait_for(lambda: chat.resume(other).status == 204)

@@ -1,0 +1,376 @@
+"""One completion out of the chunks of an answer: merged, stopped, failed, bounded."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatproxy import sse
+from chatproxy.errors import EventsGone
+from chatproxy.protocols import completion
+from chatproxy.protocols.completion import CompletionEncoder
+
+from .support.spoken import ERROR, STOPPED, chunk, delta, in_pieces, numbered
+
+USAGE = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+
+
+def encoder(choices: int = 1) -> CompletionEncoder:
+    return CompletionEncoder("asked-for", 17, choices)
+
+
+def whole(*blocks: bytes, choices: int = 1) -> dict[str, Any]:
+    """The completion of an answer of these events, and nothing before its end."""
+    one = encoder(choices)
+    events = [sse.numbered(*each) for each in enumerate(blocks, 1)]
+    said = [one.encode(event) for event in events]
+    assert one.refusal is None
+    found = [each for each in said if each]
+    assert len(found) == 1
+    parsed: dict[str, Any] = json.loads(found[0])
+    return parsed
+
+
+def message(*deltas: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = whole(*(delta(**each) for each in deltas), sse.DONE)
+    said: dict[str, Any] = found["choices"][0]["message"]
+    return said
+
+
+def test_an_answer_becomes_one_completion() -> None:
+    assert whole(
+        chunk({"role": "assistant", "content": None, "reasoning_content": ""}),
+        chunk({"content": None, "reasoning_content": "Hm."}),
+        chunk({"content": "Hel", "reasoning_content": None}),
+        chunk({"content": "lo"}, finish_reason="stop", usage=USAGE),
+        sse.DONE,
+    ) == {
+        "id": "c1",
+        "object": "chat.completion",
+        "created": 1700000000,
+        "model": "m",
+        "system_fingerprint": "fp",
+        "usage": USAGE,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello", "reasoning_content": "Hm."},
+                "finish_reason": "stop",
+                "logprobs": None,
+            }
+        ],
+    }
+
+
+def test_the_usage_comes_in_a_chunk_of_its_own() -> None:
+    found = whole(delta(content="a"), chunk(None, usage=USAGE, choices=[]), sse.DONE)
+    assert found["usage"] == USAGE
+
+
+def test_tool_calls_are_merged_by_their_index() -> None:
+    first = {"index": 0, "id": "call_1", "type": "function"}
+    second = {"index": 1, "id": "call_2", "type": "function"}
+    said = message(
+        {"tool_calls": [{**second, "function": {"name": "b", "arguments": ""}}]},
+        {"tool_calls": [{**first, "function": {"name": "a", "arguments": ""}}]},
+        {"tool_calls": [{"index": 1, "id": "", "function": {"arguments": '{"x"'}}]},
+        {"tool_calls": [{"index": 1, "id": None, "function": {"name": "", "arguments": ": 1}"}}]},
+        {"tool_calls": [{"index": 0, "function": {"name": "a", "arguments": "{}"}}]},
+    )
+    assert said["tool_calls"] == [
+        {**first, "function": {"name": "a", "arguments": "{}"}},
+        {**second, "function": {"name": "b", "arguments": '{"x": 1}'}},
+    ]
+
+
+def test_strings_of_any_name_are_joined() -> None:
+    said = message({"refusal": "I ", "reasoning": "x"}, {"refusal": "can't.", "reasoning": "y"})
+    assert (said["refusal"], said["reasoning"], said["content"]) == ("I can't.", "xy", None)
+
+
+def test_lists_grow() -> None:
+    said = message({"annotations": [1]}, {"annotations": []}, {"annotations": [{"a": 2}, 3]})
+    assert said["annotations"] == [1, {"a": 2}, 3]
+
+
+def test_log_probabilities_of_all_tokens_are_kept() -> None:
+    tokens = [{"token": each, "logprob": -0.5, "top_logprobs": []} for each in "abc"]
+    found = whole(
+        chunk({"content": "a"}, logprobs={"content": tokens[:1], "refusal": None}),
+        chunk({"content": "bc"}, logprobs={"content": tokens[1:], "refusal": None}),
+        chunk({}, logprobs=None, finish_reason="stop"),
+        sse.DONE,
+    )
+    assert found["choices"][0]["logprobs"] == {"content": tokens, "refusal": None}
+
+
+def test_each_choice_is_on_its_own() -> None:
+    found = whole(
+        chunk({"content": "b"}, index=1),
+        chunk({"content": "a"}, index=0),
+        chunk({"content": "B"}, index=1, finish_reason="length"),
+        chunk({"content": "A"}, index=0, finish_reason="stop"),
+        sse.DONE,
+        choices=2,
+    )
+    said = [
+        (each["index"], each["message"]["content"], each["finish_reason"])
+        for each in found["choices"]
+    ]
+    assert said == [(0, "aA", "stop"), (1, "bB", "length")]
+
+
+def test_what_an_upstream_adds_is_kept_as_it_was_last() -> None:
+    found = whole(
+        chunk({"content": "a"}, service_tier="flex", citations=["x"], stop_reason=None, id=""),
+        chunk({}, service_tier=None, citations=["x", "y"], obfuscation="aj3", id="c2"),
+        sse.DONE,
+    )
+    assert (found["service_tier"], found["citations"], found["id"]) == ("flex", ["x", "y"], "c2")
+    assert "obfuscation" not in found
+
+
+def test_half_a_surrogate_pair_meets_its_other_half() -> None:
+    halves = [
+        rb'data: {"choices":[{"delta":{"content":"%b"}}]}' % x for x in (rb"\ud83d", rb"\ude00")
+    ]
+    assert whole(*halves, sse.DONE)["choices"][0]["message"]["content"] == "\U0001f600"
+
+
+def test_numbers_that_json_does_not_have_are_null() -> None:
+    block = b'data: {"choices":[{"delta":{"content":"a"},"logprobs":{"content":[NaN,1e999,-2.5]}}]}'
+    assert whole(block, sse.DONE)["choices"][0]["logprobs"]["content"] == [None, None, -2.5]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"data: not json",
+        b"data: []",
+        b"data: {}",
+        b'data: {"choices": 5}',
+        b'data: {"choices": ["x"]}',
+        b'data: {"choices": [{}]}',
+        b'data: {"choices": [{"delta": "x"}]}',
+        b"data: " + b"[" * 200_000,
+        b'data: {"n": %s}' % (b"9" * 5000),
+        b"event: ping\ndata: {}",
+        b"event: stopped\ndata: {}",
+        b"event: error\ndata: [1]",
+        b"data: \xff\xfe",
+    ],
+    ids=lambda block: repr(block[:40]),
+)
+def test_what_is_no_chunk_is_passed_over(garbage: bytes) -> None:
+    found = whole(delta(content="a"), garbage, delta(content="b"), sse.DONE)
+    assert found["choices"][0]["message"]["content"] == "ab"
+
+
+# --- stopped, failed
+
+
+def test_a_stopped_answer_is_the_text_so_far_and_says_why() -> None:
+    found = whole(delta(content="Hel"), chunk({"content": "lo"}, usage=USAGE), STOPPED)
+    choice = found["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Hello", "cancelled")
+    assert found["usage"] == USAGE
+    assert found["chatproxy"]["stopped"] == {
+        "sessionId": "session_1",
+        "reason": "user",
+        "phase": "streaming",
+        "events": 2,
+    }
+
+
+def test_an_answer_that_is_stopped_before_its_first_chunk_is_a_completion_too() -> None:
+    found = whole(STOPPED, choices=2)
+    assert (found["id"], found["created"], found["model"]) == ("session_1", 17, "asked-for")
+    assert [each["finish_reason"] for each in found["choices"]] == ["cancelled"] * 2
+
+
+def test_a_choice_that_has_finished_is_not_cancelled() -> None:
+    found = whole(chunk({"content": "a"}, index=1, finish_reason="stop"), STOPPED, choices=2)
+    assert [each["finish_reason"] for each in found["choices"]] == ["cancelled", "stop"]
+
+
+def test_the_choices_of_a_stopped_answer_are_bounded() -> None:
+    assert len(whole(STOPPED, choices=10**9)["choices"]) == 128
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("upstream_failed", 502), ("upstream_timeout", 504), ("upstream_busy", 503)],
+)
+def test_an_answer_that_fails_after_it_began_is_refused(code: str, status: int) -> None:
+    failed = sse.event("error", {"error": {"message": "It broke.", "code": code}})
+    one = encoder()
+    assert one.encode(numbered(delta(content="a"), failed)) == b""
+    assert one.refusal is not None
+    assert (one.refusal.message, one.refusal.status, one.refusal.code) == (
+        "It broke.",
+        status,
+        code,
+    )
+    assert one.refusal.headers() == {"X-Should-Retry": "false"}
+    assert one.encode(numbered(sse.DONE)) == b""
+
+
+def test_a_rest_that_cannot_be_read_refuses_it() -> None:
+    one = encoder()
+    refusal = EventsGone("They are gone.")
+    assert one.fail(refusal) == b""
+    assert one.refusal is refusal
+
+
+# --- bounded
+
+
+def test_what_repeats_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSeek's longest answer: the envelopes of its chunks are many times what it says."""
+    monkeypatch.setattr(completion, "MOST_BYTES", 1 << 20)
+    one = encoder()
+    data = numbered(*[chunk({"content": "word "}, usage=USAGE)] * 1000)
+    for _ in range(20):
+        one.encode(data)
+    assert one.refusal is None
+    found = json.loads(one.encode(numbered(sse.DONE)))
+    assert len(found["choices"][0]["message"]["content"]) == 100_000
+
+
+LARGE = "x" * 200_000
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        ({"content": LARGE} for _ in range(100)),
+        ({f"field{number}": LARGE} for number in range(100)),
+        ({"tool_calls": [{"index": each, "id": LARGE}]} for each in range(100)),
+        ({"parts": [LARGE]} for _ in range(100)),
+        ({f"field{number}": None} for number in range(5000)),
+        ({"calls": [{"index": 100 * each + i} for i in range(100)]} for each in range(50)),
+    ],
+    ids=["text", "fields", "items", "list", "many fields", "many items"],
+)
+def test_an_answer_that_grows_without_end_is_refused(deltas: Iterable[dict[str, Any]]) -> None:
+    one = encoder()
+    for each in deltas:
+        one.encode(numbered(delta(**each)))
+    assert one.refusal is not None
+    assert (one.refusal.status, one.refusal.code) == (502, "answer_too_large")
+
+
+def test_nothing_that_an_upstream_sends_holds_the_loop() -> None:
+    """One event of each kind, as large as it may be; the time is that of this thread alone."""
+    indexed = [{"index": each} for each in range(12_000)]
+    nested: Any = {}
+    for _ in range(900):
+        nested = {"a": nested}
+    blocks = [
+        delta(content="x" * 250_000),
+        delta(parts=list(range(40_000))),
+        delta(calls=indexed),
+        delta(nested=nested),
+        delta(**{f"field{number}": number for number in range(12_000)}),
+    ]
+    for block in blocks:
+        assert len(block) < sse.MAX_EVENT_BYTES
+        began = time.thread_time()
+        encoder().encode(numbered(block))
+        assert time.thread_time() - began < 0.1
+
+
+def test_the_largest_completion_is_put_together_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completion, "MOST_FIELDS", 10**6)
+    one = encoder()
+    for _ in range(60):
+        one.encode(numbered(delta(content="x" * 250_000)))
+    began = time.thread_time()
+    data = one.encode(numbered(sse.DONE))
+    assert time.thread_time() - began < 0.1
+    assert len(data) > 15_000_000
+
+
+# --- any chunks, cut anywhere
+
+texts = st.none() | st.text(max_size=5)
+fragments = st.lists(
+    st.fixed_dictionaries(
+        {"index": st.integers(0, 2)},
+        optional={
+            "id": st.none() | st.sampled_from(["", "call"]),
+            "function": st.fixed_dictionaries({"arguments": st.text(max_size=3)}),
+        },
+    ),
+    max_size=2,
+)
+deltas = st.fixed_dictionaries(
+    {}, optional={"content": texts, "reasoning_content": texts, "tool_calls": fragments}
+)
+answers = st.lists(st.tuples(st.integers(0, 1), deltas), max_size=8)
+
+
+def joined(answer: list[tuple[int, dict[str, Any]]], index: int, name: str) -> str:
+    return "".join(each.get(name) or "" for number, each in answer if number == index)
+
+
+def arguments(answer: list[tuple[int, dict[str, Any]]], index: int) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for number, each in answer:
+        for call in each.get("tool_calls", []) if number == index else ():
+            part = call.get("function", {}).get("arguments", "")
+            found[call["index"]] = found.get(call["index"], "") + part
+    return found
+
+
+@given(answers, st.data(), st.sampled_from([sse.DONE, STOPPED, ERROR]))
+def test_any_answer_in_any_pieces_says_the_same(
+    answer: list[tuple[int, dict[str, Any]]], data: st.DataObject, ending: bytes
+) -> None:
+    blocks = [chunk(each, index=index) for index, each in answer]
+    one = encoder(choices=2)
+    said = b"".join(one.encode(piece) for piece in in_pieces([*blocks, ending], data))
+    if ending is ERROR:
+        assert (said, one.refusal is not None) == (b"", True)
+        return
+    found = {each["index"]: each for each in json.loads(said)["choices"]}
+    assert found.keys() == ({0, 1} if ending is STOPPED else {index for index, _ in answer})
+    for index, each in found.items():
+        message = each["message"]
+        for name in ("content", "reasoning_content"):
+            assert (message.get(name) or "") == joined(answer, index, name)
+        calls = message.get("tool_calls", [])
+        assert {
+            call["index"]: call.get("function", {}).get("arguments", "") for call in calls
+        } == arguments(answer, index)
+        assert [call["index"] for call in calls] == sorted(call["index"] for call in calls)
+
+
+@given(st.lists(st.binary(max_size=40).map(lambda each: each.replace(b"\n", b"")), max_size=5))
+def test_no_bytes_do_harm(garbage: list[bytes]) -> None:
+    blocks = [b"data: " + each for each in garbage]
+    json.loads(encoder().encode(numbered(*blocks, sse.DONE)))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["index", "a", "b"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(values, max_size=3))
+def test_a_field_of_any_shape_gives_json_and_loses_no_text(shapes: list[Any]) -> None:
+    found = whole(*(delta(content="x", other=each) for each in shapes), STOPPED)
+    said = found["choices"][0]["message"]
+    assert (said["content"] or "") == "x" * len(shapes)
+    assert len(shapes) != 1 or said["other"] == shapes[0]

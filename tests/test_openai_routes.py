@@ -1,0 +1,494 @@
+"""The routes of OpenAI's protocol, in an application, with a DeepSeek of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, abort, request
+from responses import RequestsMock
+from werkzeug.test import TestResponse
+
+from chatproxy import ChatProxy, ConfigError, create_app, sse, stream_ended
+from chatproxy.config import describe
+from chatproxy.protocols import completion
+
+from .support import scripted
+from .support.spoken import chunk, delta
+from .support.waiting import PATIENCE, Background, wait_for
+
+PATH = "/v1/chat/completions"
+CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+ANSWER = [delta(content="Hel"), chunk({"content": "lo"}, finish_reason="stop", usage=USAGE)]
+TOKEN = "0123456789abcdef"
+
+
+class Upstream(scripted.Scripted):
+    """Sends the same blocks to whoever asks; at the end it is done, or does what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(self._answer)
+        self.status = b"200 OK"
+        self.blocks = [*ANSWER, sse.DONE]
+        self.end = "done"
+        #: An empty piece for each silent connection that the other side has closed.
+        self.left: queue.Queue[bytes] = queue.Queue()
+
+    def _answer(self, connection: socket.socket, _body: bytes) -> None:
+        events = [block + b"\n\n" for block in self.blocks]
+        connection.sendall(scripted.unfinished(*events, status=self.status))
+        if self.end == "done":
+            connection.sendall(b"0\r\n\r\n")
+        elif self.end == "silence":
+            self.left.put(connection.recv(1))
+        else:
+            connection.close()
+
+    @property
+    def received(self) -> dict[str, Any]:
+        """The only question."""
+        (body,) = self.asked
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as server:
+        yield server
+
+
+MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture
+def make_app(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeApp]:
+    for name, _, _ in describe():
+        monkeypatch.delenv(name, raising=False)
+    with contextlib.ExitStack() as stack:
+
+        def make_app(app: Flask | None = None, *, owner: Any = None, **config: Any) -> Flask:
+            settings = {"DEEPSEEK_BASE_URL": upstream.url, **config}
+            if app is None:
+                app = create_app(settings)
+            else:
+                app.config.update(settings)
+                ChatProxy(app, owner=owner)
+            state = app.extensions["chatproxy"]
+            stack.callback(state.upstream.close)
+            stack.callback(state.registry.drain.run, 0.0)
+            return app
+
+        yield make_app
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    return make_app()
+
+
+def ask(app: Flask, headers: dict[str, str] | None = None, **fields: Any) -> TestResponse:
+    return app.test_client().post(PATH, headers=headers, json={**CHAT, **fields})
+
+
+def stop(app: Flask, session_id: str) -> dict[str, Any]:
+    response = app.test_client().post(f"/api/chat/cancel/{session_id}")
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json
+    return found
+
+
+def error_of(response: TestResponse) -> dict[str, Any]:
+    assert response.mimetype == "application/json"
+    error: dict[str, Any] = response.json["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    return error
+
+
+def live(app: Flask) -> list[Any]:
+    return list(app.extensions["chatproxy"].registry.live())
+
+
+# --- streamed
+
+
+def test_a_streamed_answer_is_the_chunks_byte_for_byte_with_their_numbers(app: Flask) -> None:
+    response = ask(app, stream=True)
+    assert response.status_code == 200
+    assert response.content_type == "text/event-stream; charset=utf-8"
+    assert response.headers["X-Accel-Buffering"] == "no"
+    blocks = enumerate([*ANSWER, sse.DONE], 1)
+    assert response.data == b"".join(sse.numbered(*each) for each in blocks)
+
+
+def test_the_question_goes_on_as_it_came(app: Flask, upstream: Upstream) -> None:
+    fields = {
+        "model": "m",
+        "n": 2,
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "response_format": {"type": "json_object"},
+        "logprobs": True,
+        "stop": None,
+        "stream": True,
+        "messages": [
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}]},
+            {"role": "assistant", "content": "So ", "prefix": True},
+        ],
+    }
+    upstream.blocks = [chunk({}, index=1, finish_reason="stop"), *ANSWER, sse.DONE]
+    ask(app, **fields).close()
+    assert upstream.received == fields
+
+
+@pytest.mark.parametrize("options", [{"include_usage": True}, {"include_usage": False}])
+def test_the_usage_of_a_stream_is_asked_for_as_the_client_wants(
+    app: Flask, upstream: Upstream, options: dict[str, bool]
+) -> None:
+    ask(app, stream=True, stream_options=options).close()
+    assert upstream.received["stream_options"] == options
+
+
+def test_a_stopped_stream_ends_with_a_whole_chunk(app: Flask, upstream: Upstream) -> None:
+    upstream.blocks, upstream.end = ANSWER[:1], "silence"
+    response = ask(app, {"X-Session-Id": "one"}, stream=True)
+    assert response.headers["X-Session-Id"] == "one"
+    pieces = response.iter_encoded()
+    while not next(pieces):
+        pass
+    assert stop(app, "one")["phase"] == "streaming"
+    last, done = sse.Decoder().feed(b"".join(pieces))
+    assert json.loads(sse.data_of(last))["choices"][0]["finish_reason"] == "cancelled"
+    assert sse.is_done(done)
+    assert upstream.left.get(timeout=PATIENCE) == b""
+
+
+def test_a_cut_stream_ends_with_an_error(app: Flask, upstream: Upstream) -> None:
+    upstream.blocks, upstream.end = ANSWER[:1], "cut"
+    *_, last = sse.Decoder().feed(ask(app, stream=True).data)
+    error = json.loads(sse.data_of(last))["error"]
+    assert error["code"] == "upstream_failed"
+    assert error["message"] == "The connection to DeepSeek broke off."
+
+
+# --- whole
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": False}, {"stream": None}])
+def test_an_answer_that_is_not_to_be_streamed_is_one_object(
+    app: Flask, upstream: Upstream, fields: dict[str, Any]
+) -> None:
+    response = ask(app, **fields)
+    assert response.status_code == 200
+    assert response.mimetype == "application/json"
+    assert response.json["object"] == "chat.completion"
+    assert response.json["choices"][0]["message"]["content"] == "Hello"
+    assert response.json["usage"] == USAGE
+    assert upstream.received["stream"] is True
+    assert upstream.received["stream_options"] == {"include_usage": True}
+
+
+def test_a_stopped_answer_is_the_text_so_far(app: Flask, upstream: Upstream) -> None:
+    upstream.blocks, upstream.end = ANSWER[:1], "silence"
+    asked = Background(lambda: ask(app, {"X-Session-Id": "one"}))
+    wait_for(lambda: [each for each in live(app) if each.events])
+    assert asked.still_runs()
+    stop(app, "one")
+    response = asked.result()
+    assert response.status_code == 200
+    assert response.headers["X-Session-Id"] == "one"
+    choice = response.json["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Hel", "cancelled")
+    assert response.json["chatproxy"]["stopped"]["reason"] == "user"
+
+
+def test_a_stop_before_the_first_chunk_gives_an_empty_answer(
+    app: Flask, upstream: Upstream
+) -> None:
+    upstream.blocks, upstream.end = [], "silence"
+    asked = Background(lambda: ask(app, {"X-Session-Id": "one"}, model="m"))
+    wait_for(lambda: [each for each in live(app) if each.phase == "waiting"])
+    stop(app, "one")
+    assert asked.result().json["model"] == "m"
+    assert asked.result().json["choices"][0]["finish_reason"] == "cancelled"
+
+
+def test_a_cut_answer_has_the_status_of_the_failure(app: Flask, upstream: Upstream) -> None:
+    upstream.blocks, upstream.end = ANSWER[:1], "cut"
+    response = ask(app, {"X-Session-Id": "one"})
+    assert response.status_code == 502
+    assert error_of(response)["code"] == "upstream_failed"
+    assert response.headers["X-Should-Retry"] == "false"
+    assert response.headers["X-Session-Id"] == "one"
+
+
+def test_an_answer_that_is_too_large_ends_at_once(
+    app: Flask, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion, "MOST_BYTES", 1000)
+    upstream.blocks, upstream.end = [delta(content="x" * 1000)], "silence"
+    response = ask(app)
+    assert response.status_code == 502
+    assert error_of(response)["code"] == "answer_too_large"
+    response.close()
+    assert upstream.left.get(timeout=PATIENCE) == b""
+
+
+def test_a_whole_answer_in_which_nothing_comes_has_a_status_of_its_own(
+    make_app: MakeApp, upstream: Upstream
+) -> None:
+    upstream.blocks, upstream.end = [], "silence"
+    response = ask(make_app(CHATPROXY_IDLE_TIMEOUT=0.1))
+    assert response.status_code == 504
+    assert error_of(response)["code"] == "upstream_timeout"
+
+
+# --- ids
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"X-Client-Request-Id": "two"}, "two"),
+        ({"X-Client-Request-Id": "two", "X-Session-Id": "one"}, "one"),
+        ({"X-Client-Request-Id": "", "X-Session-Id": ""}, None),
+        ({}, None),
+    ],
+)
+def test_the_id_is_the_clients_or_there_is_none(
+    app: Flask, headers: dict[str, str], expected: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "chatproxy")
+    response = ask(app, headers, stream=True)
+    assert response.data
+    assert response.headers.get("X-Session-Id") == expected
+    wait_for(lambda: f"[SSE] {expected or '-'} ended outcome=finished" in caplog.text)
+
+
+def test_the_log_of_an_answer_is_the_same_for_all_protocols(app: Flask) -> None:
+    asked = ask(app, {"X-Session-Id": "one"}, stream=True)
+    again = app.test_client().get("/api/chat/stream/one")
+    assert asked.data == again.data
+
+
+@pytest.mark.parametrize("name", ["X-Session-Id", "X-Client-Request-Id"])
+def test_an_id_of_a_wrong_form_is_refused(app: Flask, upstream: Upstream, name: str) -> None:
+    response = ask(app, {name: "a b"})
+    assert (response.status_code, error_of(response)["code"]) == (400, "invalid_session_id")
+    assert upstream.asked == []
+
+
+def test_an_id_that_is_taken_is_refused_for_good(app: Flask, upstream: Upstream) -> None:
+    ask(app, {"X-Session-Id": "one"}).close()
+    response = ask(app, {"X-Session-Id": "one"})
+    assert (response.status_code, error_of(response)["code"]) == (409, "session_active")
+    assert response.headers["X-Should-Retry"] == "false"
+    assert len(upstream.asked) == 1
+
+
+def test_a_client_without_an_id_that_leaves_ends_its_answer_at_once(
+    make_app: MakeApp, upstream: Upstream
+) -> None:
+    """Nobody could come back to it."""
+    app = make_app(CHATPROXY_ON_DISCONNECT=300)
+    upstream.blocks, upstream.end = ANSWER[:1], "silence"
+    response = ask(app, stream=True)
+    next(response.iter_encoded())
+    response.close()
+    assert upstream.left.get(timeout=PATIENCE) == b""
+
+
+def test_the_application_hears_of_an_answer_without_an_id(app: Flask) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def hear(_app: Flask, **told: Any) -> None:
+        heard.append(told)
+
+    with stream_ended.connected_to(hear, app):
+        ask(app).close()
+        wait_for(lambda: heard)
+    assert (heard[0]["session_id"], heard[0]["text"]) == (None, "Hello")
+
+
+# --- refused
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "upstream_rejected"),
+        (401, "upstream_auth"),
+        (500, "upstream_failed"),
+    ],
+)
+def test_what_the_upstream_refuses_is_told_and_not_tried_again(
+    app: Flask, upstream: Upstream, status: int, code: str
+) -> None:
+    upstream.status = b"%d No" % status
+    upstream.blocks = [b'{"error":{"message":"No such thing."}}']
+    for stream in (True, False):
+        response = ask(app, stream=stream)
+        assert response.status_code == (status if status < 401 else 502)
+        assert error_of(response)["code"] == code
+        assert response.headers["X-Should-Retry"] == "false"
+    assert len(upstream.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"stream": "yes"}, "'stream' must be true or false."),
+        ({"stream": 1}, "'stream' must be true or false."),
+        ({"messages": []}, "'messages' must be a list with at least one message."),
+        ({"model": 5}, "'model' must be a name."),
+    ],
+)
+def test_a_question_that_cannot_be_used_is_refused(
+    app: Flask, upstream: Upstream, fields: dict[str, Any], message: str
+) -> None:
+    response = ask(app, **fields)
+    assert response.status_code == 400
+    assert error_of(response)["message"] == message
+    assert upstream.asked == []
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
+)
+def test_no_form_of_another_page_can_ask(app: Flask, upstream: Upstream, content_type: str) -> None:
+    response = app.test_client().post(PATH, data=json.dumps(CHAT), content_type=content_type)
+    assert (response.status_code, error_of(response)["code"]) == (415, "not_json")
+    assert upstream.asked == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "not_found"),
+        ("POST", "/v1/responses", 404, "not_found"),
+        ("GET", PATH, 405, "method_not_allowed"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed"),
+    ],
+)
+def test_what_is_not_there_is_told_in_the_same_shape(
+    app: Flask, method: str, path: str, status: int, code: str
+) -> None:
+    response = app.test_client().open(path, method=method)
+    assert (response.status_code, error_of(response)["code"]) == (status, code)
+    assert ("Allow" in response.headers) == (status == 405)
+
+
+def test_elsewhere_errors_have_the_shape_that_they_had(app: Flask) -> None:
+    body = {"error": "There is nothing at this address.", "code": "not_found"}
+    for path in ("/nothing", "/v1x/models"):
+        assert app.test_client().get(path).json == body
+
+
+def test_a_body_that_is_too_large_is_told_in_the_same_shape(make_app: MakeApp) -> None:
+    response = ask(make_app(CHATPROXY_MAX_BODY_BYTES=50))
+    assert (response.status_code, error_of(response)["code"]) == (413, "body_too_large")
+
+
+def test_a_host_that_is_not_allowed_is_told_in_the_same_shape(make_app: MakeApp) -> None:
+    client = make_app(CHATPROXY_HOSTS="chat.example.com").test_client()
+    refused = client.get("/v1/models", base_url="http://rebound.example")
+    assert (refused.status_code, error_of(refused)["code"]) == (421, "host_not_allowed")
+    assert client.get("/v1/models", base_url="http://chat.example.com").status_code == 200
+
+
+@pytest.mark.parametrize("status", [403, 429, 500])
+def test_what_the_application_refuses_is_told_in_the_same_shape(
+    make_app: MakeApp, status: int
+) -> None:
+    app = make_app(Flask("site"))
+
+    @app.before_request
+    def refuse() -> None:
+        if request.path.startswith("/v1/"):
+            abort(status, "Not today.")
+
+    response = ask(app)
+    assert (response.status_code, error_of(response)["message"]) == (status, "Not today.")
+
+
+def test_without_a_token_nothing_is_to_be_had(make_app: MakeApp) -> None:
+    app = make_app(CHATPROXY_TOKENS=f"ann:{TOKEN}")
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    for response in (
+        ask(app),
+        app.test_client().get("/v1/models"),
+        ask(app, {"X-Session-Id": "a"}),
+    ):
+        assert response.status_code == 401
+        assert error_of(response)["type"] == "authentication_error"
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    assert ask(app, headers).status_code == 200
+
+
+def test_in_an_application_its_owners_are_asked(make_app: MakeApp, upstream: Upstream) -> None:
+    app = make_app(Flask("site"), owner=lambda: request.headers.get("X-User"))
+    assert error_of(ask(app))["code"] == "unauthorized"
+    upstream.end = "silence"
+    upstream.blocks = ANSWER[:1]
+    ann = ask(app, {"X-User": "ann", "X-Session-Id": "one"}, stream=True)
+    next(ann.iter_encoded())
+    (session,) = live(app)
+    assert session.key == ("ann", "one")
+    ann.close()
+
+
+def test_a_page_of_a_listed_origin_may_ask(make_app: MakeApp) -> None:
+    origin = "https://chat.example.com"
+    app = make_app(CHATPROXY_CORS_ORIGINS=origin)
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, x-session-id, x-stainless-os",
+    }
+    allowed = app.test_client().options(PATH, headers=headers).headers
+    assert allowed["Access-Control-Allow-Origin"] == origin
+    assert "x-stainless-os" in allowed["Access-Control-Allow-Headers"]
+    assert "X-Session-Id" in ask(app, {"Origin": origin}).headers["Access-Control-Expose-Headers"]
+
+
+# --- where
+
+
+def test_the_prefix_can_be_another(make_app: MakeApp) -> None:
+    app = make_app(CHATPROXY_OPENAI_PREFIX="/openai/v1/")
+    client = app.test_client()
+    assert client.post("/openai/v1/chat/completions", json=CHAT).status_code == 200
+    assert client.post(PATH, json=CHAT).status_code == 404
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_prefix_switches_the_routes_off(make_app: MakeApp, empty: str) -> None:
+    app = make_app(CHATPROXY_OPENAI_PREFIX=empty)
+    response = ask(app)
+    assert response.json == {"error": "There is nothing at this address.", "code": "not_found"}
+
+
+def test_a_prefix_that_is_no_path_stops_the_start(make_app: MakeApp) -> None:
+    with pytest.raises(ConfigError, match=r"CHATPROXY_OPENAI_PREFIX must be a path such as /v1"):
+        make_app(CHATPROXY_OPENAI_PREFIX="v1")
+
+
+# --- models
+
+
+def test_the_models_are_those_of_the_upstream(app: Flask) -> None:
+    entry = b'{"id": "org/m", "owned_by": "x"}'
+    upstream_url = app.config["DEEPSEEK_BASE_URL"]
+    with RequestsMock() as mock:
+        mock.get(f"{upstream_url}/models", body=b'{"data": [%b]}' % entry)
+        listed = app.test_client().get("/v1/models")
+    assert listed.data == b'{"object":"list","data":[%b]}' % entry
+    assert app.test_client().get("/v1/models/org/m").data == entry
+    missing = app.test_client().get("/v1/models/deepseek-flash")
+    assert (missing.status_code, error_of(missing)["code"]) == (404, "model_not_found")
