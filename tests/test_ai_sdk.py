@@ -151,6 +151,13 @@ def test_many_tool_calls_are_too_long_too() -> None:
     assert UiMessage(encode(*blocks)).error == "The tool calls of this answer are too long."
 
 
+def test_nothing_of_a_chunk_is_told_after_the_failure_that_it_causes() -> None:
+    calls = [{"index": n, "id": str(n), "function": {"name": "f"}} for n in range(6_000)]
+    calling = {"delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}
+    block = chunk(None, choices=[calling, {"delta": {"content": "a"}}])
+    assert UiMessage(encode(block, sse.DONE)).types[-1] == "error"
+
+
 @pytest.mark.parametrize(
     ("reason", "shown"),
     [
@@ -319,6 +326,18 @@ def test_half_of_an_emoji_is_joined_to_the_other_half() -> None:
     body = encode(*blocks)
     deltas = b"".join(re.findall(rb'"delta":"(.*)"}', body))
     assert json.loads(b'"%b"' % deltas) == '😀 \\ud83d"\ud83d'
+
+
+def test_what_else_a_chunk_with_half_of_an_emoji_says_stays_as_it_was() -> None:
+    names = rb'"id": "\\ud83d", "created": 1, "usage": {"a": "\\ud83d\ud83d\ude00"}'
+    call = rb'{"id": "\\ud83e", "function": {"name": "\\ud83f", "arguments": "{}"}}'
+    delta = rb'{"content": "\ud83d", "reasoning_content": "\\ud83d", "tool_calls": [%b]}' % call
+    message = UiMessage(
+        encode(b'data: {%b, "choices": [{"delta": %b}]}' % (names, delta), sse.DONE)
+    )
+    assert (message.id, message.text, message.reasoning) == (r"\ud83d-1", "\ud83d", r"\ud83d")
+    assert message.metadata["usage"]["raw"] == {"a": r"\ud83d" + "😀"}
+    assert {name: tool["name"] for name, tool in message.tools.items()} == {r"\ud83e": r"\ud83f"}
 
 
 def test_half_of_an_emoji_in_arguments_is_joined_to_the_other_half() -> None:

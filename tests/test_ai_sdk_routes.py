@@ -6,18 +6,20 @@ import contextlib
 import itertools
 import json
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
+from flask_login import LoginManager
 from werkzeug.test import TestResponse
 
 from chatproxy import ChatProxy, sse
 from chatproxy.answers.transcript import Transcript
 
 from .support import cluster, scripted
-from .support.servers import events, new_id
+from .support.servers import ROOT, events, new_id
 from .support.spoken import chunk, delta
 from .support.ui_stream import UiMessage
 from .support.valkey import Valkey
@@ -123,6 +125,12 @@ def test_an_answer_that_continues_a_message_keeps_its_id(make_site: Any) -> None
     assert UiMessage(make_site().ask().data).id == "c1-1700000000"
 
 
+def begin_only(connection: socket.socket, _body: bytes) -> None:
+    """An answer that begins, and lives until its connection is closed."""
+    connection.sendall(scripted.unfinished(ANSWER[0] + b"\n\n"))
+    connection.recv(1)
+
+
 REFUSED = {
     "no id": ({"json": question(None)}, 400, "missing_session_id", "Missing sessionId"),
     "an id with a slash": ({"json": question("a/b")}, 400, "invalid_session_id", "The session id"),
@@ -163,6 +171,22 @@ def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any, case:
     assert site.app.extensions["chatproxy"].registry.live() == []
 
 
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [({"X-Session-Id": "session_1"}, b"{"), ({}, b'{"id": "chat_1"}')],
+    ids=["an id of its own", "a chat"],
+)
+def test_a_taken_id_is_told_before_the_rest_is_looked_at(
+    make_site: Any, headers: dict[str, str], body: bytes
+) -> None:
+    site = make_site()
+    site.upstream.answer = begin_only
+    live = site.ask(headers={"X-Session-Id": "session_1"})
+    refused = site.ask(data=body, headers=headers, content_type="application/json")
+    assert (refused.status_code, refused.json["code"]) == (409, "session_active")
+    live.close()
+
+
 def test_without_an_owner_nothing_is_told(make_site: Any) -> None:
     site = make_site(owner=lambda: None)
     client = site.client
@@ -170,6 +194,25 @@ def test_without_an_owner_nothing_is_told(make_site: Any) -> None:
     stopped = client.post("/api/chat/chat_1/stop")
     assert [each.status_code for each in (asked, resumed, stopped)] == [401] * 3
     assert site.upstream.accepted == 0
+
+
+@pytest.mark.usefixtures("_plain_environment")
+def test_the_guide_s_server_serves_those_who_are_logged_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guide = (ROOT / "docs" / "use-chat.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.setenv("DEEPSEEK_BASE_URL", "http://127.0.0.1:1")
+    given: dict[str, Any] = {"__name__": f"guide-{next(_names)}"}
+    exec(code, given)
+    app = given["app"]
+    app.secret_key = "secret"
+    LoginManager(app).user_loader(lambda _user_id: None)
+    assert app.test_client().post("/api/chat", json=question()).status_code == 401
+    rules = {rule.rule for rule in app.url_map.iter_rules()}
+    routes = re.findall(r"^\| `(?:GET|POST) (.*?)` \|", guide, re.MULTILINE)
+    assert {route.replace("<chat id>", "<chat_id>") for route in routes} <= rules
+    assert len(routes) == 3
 
 
 def test_a_page_of_another_origin_may_use_them_if_it_is_allowed(make_site: Any) -> None:

@@ -42,17 +42,6 @@ def least_site():
     )
 
 
-@pytest.fixture(scope="module")
-def certificate(authority, tmp_path_factory):
-    """A folder with the certificate of nginx."""
-    folder = tmp_path_factory.mktemp("nginx-tls")
-    issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    for blob in issued.cert_chain_pems:
-        blob.write_to_path(folder / "cert.pem", append=True)
-    return folder
-
-
 @pytest.fixture
 def start_nginx(certificate, tmp_path_factory):
     """Starts an nginx in front of some servers; it must have had nothing to complain about."""
@@ -137,6 +126,18 @@ def test_an_answer_is_the_same_and_not_compressed(nginx, proxy, ask):
 
     assert len(answer(nginx.url)) > 10
     assert answer(nginx.url) == answer(proxy.url)
+
+
+@pytest.mark.parametrize("site", ["site", "least"])
+def test_a_question_of_the_ai_sdk_goes_through(site, start_nginx, proxy, ask):
+    """nginx redirects it if the location ends with a slash, and its client then sends a GET."""
+    least = {"site": least_site(), "context": ""}
+    nginx = start_nginx(proxy.url, **(least if site == "least" else {}))
+    messages = [{"role": "user", "parts": [{"type": "text", "text": "Hello"}]}]
+    question = {"id": new_id(), "messages": messages, "simulate": {"rate": 0}}
+    answer = ask("POST", f"{nginx.url}/api/chat", json=question, allow_redirects=False)
+    assert answer.status_code == 200
+    assert answer.content.endswith(b"data: [DONE]\n\n")
 
 
 def test_a_stop_gets_its_receipt_and_ends_the_stream(nginx, proxy, deepseek, connect, ask):

@@ -304,6 +304,18 @@ def test_the_id_of_a_chat_is_its_own() -> None:
     assert ui_messages.chat_id_of(chat_request.parse(body([USER]))) == "chat_1"
 
 
+def test_messages_are_read_as_deep_as_a_body_may_be_nested() -> None:
+    """What is nested deeper has been refused before."""
+    for depth in range(100, 2000):
+        parts = b'[{"type":"a","parts":' * depth + b"[]" + b"}]" * depth
+        try:
+            fields = chat_request.parse(b'{"messages":[{"role":"user","parts":%b}]}' % parts)
+        except InvalidRequest:
+            break
+        ui_messages.payload_of(fields)
+    assert 100 < depth < 1999
+
+
 # --- any texts
 
 

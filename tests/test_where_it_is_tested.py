@@ -40,6 +40,7 @@ ELSEWHERE = {
     "observability.logs": "failures endings extension",
     "observability.shared_counters": "metrics",
     "protocols.base": "adding_a_protocol",
+    "protocols.chunk_texts": "ai_sdk",
     "protocols.native": "extension adding_a_protocol",
     "protocols.surrogates": "chat_request ui_messages",
     "server.capabilities": "servers",

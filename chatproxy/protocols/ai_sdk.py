@@ -35,7 +35,8 @@ import msgspec
 
 from .. import sse
 from ..errors import Refusal
-from . import native, surrogates
+from . import chunk_texts, native
+from .chunk_texts import NO_JSON, Chunk, ToolCall, says
 
 #: The most bytes of tool calls that an encoder keeps, and what each call adds to its own.
 _MOST_CALL_BYTES = 1 << 20
@@ -51,38 +52,6 @@ _FINISH_REASONS = {
     "insufficient_system_resource": b"error",
 }
 
-_NULL = msgspec.Raw(b"null")
-
-
-class _Function(msgspec.Struct, gc=False):
-    name: msgspec.Raw = _NULL
-    arguments: msgspec.Raw = _NULL
-
-
-class _ToolCall(msgspec.Struct, gc=False):
-    index: int | None = 0
-    id: msgspec.Raw = _NULL
-    function: _Function | None = None
-
-
-class _Delta(msgspec.Struct, gc=False):
-    reasoning_content: msgspec.Raw = _NULL
-    content: msgspec.Raw = _NULL
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    index: int | None = 0
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    id: msgspec.Raw = _NULL
-    created: msgspec.Raw = _NULL
-    choices: list[_Choice] | None = None
-    usage: msgspec.Raw = _NULL
-
 
 class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
@@ -97,11 +66,7 @@ class _Usage(msgspec.Struct, gc=False):
     completion_tokens_details: _Details | None = None
 
 
-_CHUNK = msgspec.json.Decoder(_Chunk)
 _USAGE = msgspec.json.Decoder(_Usage)
-
-#: What a text may fail with that an upstream has sent as JSON.
-_NO_JSON = (msgspec.DecodeError, RecursionError)
 
 
 class _Call:
@@ -124,7 +89,7 @@ class _Call:
         text = json.loads(self._quoted().decode("utf-8", "replace")).encode("utf-8", "replace")
         try:
             arguments = msgspec.json.format(text.strip() or b"{}", indent=-1)  # on one line
-        except _NO_JSON:
+        except NO_JSON:
             return self.fail("The arguments of this call are no valid JSON.")
         return self._part(b"tool-input-available", input=arguments)
 
@@ -207,23 +172,23 @@ class AiSdkEncoder:
         else:
             data = sse.data_of(block)
         try:
-            return [] if self._ended else self._say(_decoded(data))
-        except _NO_JSON:
+            return [] if self._ended else self._say(chunk_texts.parse(data))
+        except NO_JSON:
             return []
 
-    def _say(self, chunk: _Chunk) -> list[bytes]:
+    def _say(self, chunk: Chunk) -> list[bytes]:
         parts: list[bytes] = []
         if (usage := bytes(chunk.usage)).startswith(b"{"):
             self._usage = usage
         for choice in chunk.choices or ():
-            if choice.index:
+            if choice.index or self._ended:
                 continue
             if not self._begun:
                 parts += self._begin(_message_id(chunk))
             if (delta := choice.delta) is not None:
-                if _says(text := bytes(delta.reasoning_content)):
+                if says(text := bytes(delta.reasoning_content)):
                     self._add(b"reasoning", text, parts)
-                if _says(text := bytes(delta.content)):
+                if says(text := bytes(delta.content)):
                     self._add(b"text", text, parts)
                 for call in delta.tool_calls or ():
                     self._add_call(call, parts)
@@ -257,30 +222,30 @@ class AiSdkEncoder:
         kind, self._open = self._open, b""
         return [_part(kind + b"-end", id=b'"%b-%d"' % (kind, self._number))] if kind else []
 
-    def _add_call(self, said: _ToolCall, parts: list[bytes]) -> None:
+    def _add_call(self, said: ToolCall, parts: list[bytes]) -> None:
         """Add a piece of a tool call, or begin it."""
         if (function := said.function) is None or self._ended:
             return
         index = said.index or 0
         call = self._calls.get(index)
         if call is None:
-            if not _says(name := bytes(function.name)):
+            if not says(name := bytes(function.name)):
                 return
             call = self._calls[index] = _Call(self._id_of(said), name)
             self._held += _CALL_BYTES + len(call.id) + len(name)
             parts += self._close()
             parts.append(_part(b"tool-input-start", toolCallId=call.id, toolName=name))
-        if _says(text := bytes(function.arguments)):
+        if says(text := bytes(function.arguments)):
             call.arguments += text[1:-1]
             self._held += len(text)
             parts.append(_part(b"tool-input-delta", toolCallId=call.id, inputTextDelta=text))
         if self._held > _MOST_CALL_BYTES:
             parts += self._fail("The tool calls of this answer are too long.")
 
-    def _id_of(self, said: _ToolCall) -> bytes:
+    def _id_of(self, said: ToolCall) -> bytes:
         """The JSON of a call's id; made of the message's and its index if it has none."""
         given = bytes(said.id)
-        if _says(given):
+        if says(given):
             return given
         return b'"%b-call-%d"' % (self._message_id[1:-1], said.index or 0)
 
@@ -326,7 +291,7 @@ class AiSdkEncoder:
         try:
             raw = msgspec.json.format(self._usage, indent=-1)
             usage = _USAGE.decode(raw)
-        except _NO_JSON:
+        except NO_JSON:
             return b'"usage":{}'
         given = usage.prompt_tokens_details or _Details()
         made = usage.completion_tokens_details or _Details()
@@ -341,50 +306,16 @@ class AiSdkEncoder:
         return b'"usage":' + msgspec.json.encode(_known(**fields))
 
 
-def _decoded(data: bytes) -> _Chunk:
-    """A chunk, also if a text in it is cut amid a surrogate pair.
-
-    :raises msgspec.DecodeError: if it is none.
-    """
-    try:
-        return _CHUNK.decode(data)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        if not surrogates.are_in(data):
-            raise
-    chunk = _CHUNK.decode(surrogates.hidden(data))
-    _show(chunk, "id", "usage")
-    for choice in chunk.choices or ():
-        if choice.delta is not None:
-            _show(choice.delta, "reasoning_content", "content")
-            for call in choice.delta.tool_calls or ():
-                _show(call, "id")
-                if call.function is not None:
-                    _show(call.function, "name", "arguments")
-    return chunk
-
-
-def _show(struct: msgspec.Struct, *names: str) -> None:
-    for name in names:
-        setattr(struct, name, msgspec.Raw(surrogates.shown(bytes(getattr(struct, name)))))
-
-
-def _message_id(chunk: _Chunk) -> bytes:
+def _message_id(chunk: Chunk) -> bytes:
     """The JSON of the message's id: the chunk's id and time, as some count their ids to 999."""
     chunk_id, created = bytes(chunk.id), bytes(chunk.created)
-    if not _says(chunk_id):
+    if not says(chunk_id):
         return b""
     return b'%b-%b"' % (chunk_id[:-1], created) if created.isdigit() else chunk_id
 
 
 def _known(**fields: object) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value not in (None, {})}
-
-
-def _says(text: bytes) -> bool:
-    """Whether this is the JSON of a string that is not empty."""
-    return len(text) > 2 and text.startswith(b'"')
 
 
 def _part(kind: bytes, **fields: bytes) -> bytes:

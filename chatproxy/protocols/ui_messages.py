@@ -120,8 +120,6 @@ def _decode(text: bytes, hides: bool) -> list[_Message]:
     try:
         shown = surrogates.hidden(text) if hides else text
         return msgspec.json.decode(shown, type=list[_Message], dec_hook=count)
-    except RecursionError:
-        raise InvalidRequest("The messages are nested too deeply.") from None
     except msgspec.DecodeError:
         if text.startswith(b"["):
             sentence = "Each of 'messages' must have a 'role', and 'parts' that have a 'type'."

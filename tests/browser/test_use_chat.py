@@ -1,0 +1,154 @@
+"""docs/use-chat.md: its page, as it stands there, in a real Chromium."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from ..support.ai_sdk import FOLDER, is_there
+from ..support.servers import ROOT, new_id
+from ..support.waiting import wait_for
+
+pytestmark = pytest.mark.skipif(not is_there(), reason="make .venv/ai-sdk")
+
+GUIDE = (ROOT / "docs" / "use-chat.md").read_text()
+ROLLDOWN = ROOT / "chatproxy" / "client" / "node_modules" / ".bin" / "rolldown"
+LONG = {"rate": 40, "tokens": 5000, "reasoning_tokens": 0}
+
+#: What an application adds: here what the simulated DeepSeek is to do, from the page's address.
+AROUND = """
+import {{ StrictMode }} from "react";
+import {{ createRoot }} from "react-dom/client";
+import {{ DefaultChatTransport as WithoutScenario }} from "ai";
+
+const {{ id, simulate, named }} = JSON.parse(decodeURIComponent(location.search.slice(1)));
+
+class DefaultChatTransport extends WithoutScenario {{
+  constructor(options) {{
+    super({{ ...options, body: {{ simulate }} }});
+  }}
+}}
+
+{transport}
+window.ask = (sendMessage, text, tools) => {{
+  {more}
+}};
+
+createRoot(document.getElementById("root")).render(
+  <StrictMode>
+    <Chat id={{id}} transport={{named ? transport : new DefaultChatTransport()}} />
+  </StrictMode>,
+);
+"""
+
+
+def blocks(language):
+    """The code of the guide in this language."""
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """The guide's code, bundled as an application does it."""
+    folder = tmp_path_factory.mktemp("use-chat")
+    (folder / "node_modules").symlink_to(FOLDER / "node_modules")
+    (page,) = blocks("jsx")
+    more, transport = blocks("js")
+    (folder / "page.jsx").write_text(page + AROUND.format(transport=transport, more=more))
+    node = ROOT / ".venv" / "bin" / "node"
+    command = [node, ROLLDOWN, "page.jsx", "--file", "page.js", "--format", "iife", "--minify"]
+    define = '--transform.define=process.env.NODE_ENV="production"'
+    done = subprocess.run([*command, define], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return (folder / "page.js").read_text()
+
+
+class Page:
+    """The guide's page, as its user sees it."""
+
+    def __init__(self, page, script, **fields):
+        self.page = page
+        page.set_default_timeout(10_000)
+        html = f'<!doctype html><div id="root"></div><script>{script}</script>'
+        page.route("**/use-chat*", lambda route: route.fulfill(body=html, content_type="text/html"))
+        page.goto(f"/use-chat?{json.dumps(fields)}")
+        self.answer = page.get_by_label("assistant")
+        self.stop = page.get_by_role("button", name="Stop")
+
+    def ask(self):
+        self.page.get_by_label("Message").fill("Hello")
+        self.page.get_by_role("button", name="Send").click()
+
+    def wait_for_text(self, text):
+        self.answer.get_by_text(text).wait_for()
+
+
+@pytest.fixture
+def open_page(browser, server, script):
+    """Opens the page in a tab; all tabs of a test are in one browser profile."""
+    context, errors = browser.new_context(base_url=server.url), []
+
+    def open_page(chat_id, simulate=LONG, named=False):
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        tag = {"tag": chat_id, **simulate}
+        return Page(page, script.replace("</", "<\\/"), id=chat_id, simulate=tag, named=named)
+
+    yield open_page
+    context.close()
+    assert errors == []
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["the chat's id", "an id for each answer"])
+def test_a_stop_in_any_tab_ends_the_answer_in_all(open_page, server, deepseek, named):
+    chat_id = new_id()
+    first = open_page(chat_id, named=named)
+    first.ask()
+    first.wait_for_text("amber birch")
+    second = open_page(chat_id, named=named)
+    second.wait_for_text("amber birch")
+    second.stop.click()
+    second.page.get_by_role("status").get_by_text("Closed after").wait_for()
+    for page in (first, second):
+        page.wait_for_text("Stopped: user.")
+        page.page.get_by_role("button", name="Send").wait_for()
+        assert page.page.get_by_role("alert").count() == 0
+    assert not deepseek.gone(chat_id)["finished"]
+    assert len(deepseek.entries(chat_id)) == 1
+    wait_for(lambda: server.lines("outcome=stopped"))
+
+
+def test_a_stop_before_the_first_token_ends_the_answer(open_page, deepseek):
+    chat_id = new_id()
+    page = open_page(chat_id, {"never": "tokens"})
+    page.ask()
+    deepseek.entry(chat_id)
+    page.stop.click()
+    page.page.get_by_role("button", name="Send").wait_for()
+    assert not deepseek.gone(chat_id)["finished"]
+
+
+def test_an_answer_is_whole_and_the_next_question_may_follow(open_page):
+    page = open_page(new_id(), {"rate": 0, "text": "One two three."})
+    for number in (1, 2):
+        page.ask()
+        wait_for(lambda number=number: page.answer.get_by_text("One two three.").count() == number)
+        page.page.get_by_role("button", name="Send").wait_for()
+
+
+def test_more_fields_go_in_the_body(open_page):
+    given = open_page(new_id()).page.evaluate(
+        "new Promise((resolve) => window.ask((...given) => resolve(given), 'Hello', []))"
+    )
+    assert given == [
+        {"text": "Hello"},
+        {"body": {"model": "deepseek-v4-pro", "temperature": 0.2, "tools": []}},
+    ]
+
+
+def test_a_failure_is_shown(open_page):
+    page = open_page(new_id(), {"rate": 0, "text": "One two three.", "end": "cut", "end_after": 2})
+    page.ask()
+    page.page.get_by_role("alert").wait_for()
+    page.wait_for_text("One two")
