@@ -12,6 +12,7 @@ the same, so that the answer can be stopped like any other. How chunks become on
 * Of everything else the latest counts that is neither null nor empty: ``usage``,
   ``finish_reason``, ``system_fingerprint``, and whatever an upstream adds to its chunks.
 * An event that is no JSON object is no part of the completion.
+* The tool calls of a choice that was stopped are left out: clients carry out what they find.
 
 What is held is bounded. Each chunk is decoded once and dropped. What it says is kept as JSON text:
 a string or list that grows is one ``bytearray`` that has yet to be closed. So the memory is that of
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from .. import sse
@@ -39,6 +40,7 @@ MOST_BYTES = 16 << 20
 MOST_FIELDS = 4096
 
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
+_TOOL_CALLS = ("tool_calls", "function_call")
 _SAID_ONCE = frozenset({"id", "index", "name", "role", "type"})
 #: How deep objects are merged; what is deeper is taken as it is.
 _DEPTH = 6
@@ -125,8 +127,9 @@ class CompletionEncoder:
     def _stopped(self, stopped: dict[str, Any]) -> bytes:
         self._fields.propose("id", stopped["sessionId"] or "")
         self._fields.replace({"chatproxy": {"stopped": stopped}})
-        for index in self._expected:
-            self._choice(index).propose("finish_reason", "cancelled")
+        for index in {*self._expected, *self._choices}:
+            if self._choice(index).propose("finish_reason", "cancelled"):
+                self._choice(index).leave_out("message", _TOOL_CALLS)
         return self._whole()
 
     def _whole(self) -> bytes:
@@ -177,10 +180,19 @@ class _Object:
             if value not in _NOTHING or name not in self._fields:
                 self._put(name, _json(value))
 
-    def propose(self, name: str, value: str) -> None:
-        """Take a value if the one before it says nothing."""
-        if self._fields.get(name) in (None, b"null", b'""'):
+    def propose(self, name: str, value: str) -> bool:
+        """Take a value if the one before it says nothing; return whether it does not."""
+        says_nothing = self._fields.get(name) in (None, b"null", b'""')
+        if says_nothing:
             self._put(name, _json(value))
+        return says_nothing
+
+    def leave_out(self, name: str, inner: Iterable[str]) -> None:
+        """Take fields out of the object that is the field of this name."""
+        held = self._fields[name]
+        assert isinstance(held, _Object)
+        for each in inner:
+            held._fields.pop(each, None)
 
     def merge(self, fields: dict[str, Any], depth: int = _DEPTH) -> None:
         """Join the values to those before them; see the top."""
