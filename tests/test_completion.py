@@ -263,9 +263,10 @@ LARGE = "x" * 200_000
         ({"tool_calls": [{"index": each, "id": LARGE}]} for each in range(100)),
         ({"parts": [LARGE]} for _ in range(100)),
         ({f"field{number}": None} for number in range(5000)),
+        ({f"{number}{LARGE}": None} for number in range(100)),
         ({"calls": [{"index": 100 * each + i} for i in range(100)]} for each in range(50)),
     ],
-    ids=["text", "fields", "items", "list", "many fields", "many items"],
+    ids=["text", "fields", "items", "list", "many fields", "long names", "many items"],
 )
 def test_an_answer_that_grows_without_end_is_refused(deltas: Iterable[dict[str, Any]]) -> None:
     one = encoder()
