@@ -32,7 +32,7 @@ from .openai import MOST_CHOICES, failure_of
 #: log-probabilities some thousands for each token.
 MOST_BYTES = 16 << 20
 #: The most fields of all its objects. A tool call has five.
-MOST_FIELDS = 4096
+MOST_FIELDS = 2048
 
 _TOOL_CALLS = ("tool_calls", "function_call")
 
