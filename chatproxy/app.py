@@ -41,9 +41,19 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
         metrics.init_app(app)
     except ConfigError as missing:  # a server without metrics is still one
         logs.logger.warning("There is no /metrics: %s", missing)
-    app.register_error_handler(HTTPException, _as_json)
     exposed = exposure.on_a_public_address(settings)
-    app.wsgi_app = HostGuard(app.wsgi_app, settings.hosts, exposed)  # type: ignore[method-assign]
+    below = f"{settings.openai_prefix}/" if settings.openai_prefix else None
+
+    def form_at(path: str) -> streaming.Form:
+        """How a refusal looks there, whatever refuses."""
+        return openai.FORM if below and path.startswith(below) else native.FORM
+
+    app.register_error_handler(
+        HTTPException, lambda error: streaming.refuse_http(form_at(request.path), error)
+    )
+    app.wsgi_app = HostGuard(  # type: ignore[method-assign]
+        app.wsgi_app, settings.hosts, exposed, lambda path, it: form_at(path).body_of(it)
+    )
     return app
 
 
@@ -73,10 +83,3 @@ def readyz() -> tuple[Response, int]:
         status = "draining" if isinstance(refusal, ShuttingDown) else "unavailable"
         return jsonify(status=status, reason=refusal.message), 503
     return jsonify(status="ready"), 200
-
-
-def _as_json(error: HTTPException) -> Response:
-    prefix = current_state().settings.openai_prefix
-    if prefix and request.path.startswith(f"{prefix}/"):
-        return openai.refuse(error)
-    return streaming.refuse_http(native.FORM, error)

@@ -12,6 +12,7 @@
         ├── SessionCancelled   409  the Stop for this id came first
         ├── EventsGone         410  the events that are asked for are no longer held
         ├── BodyTooLarge       413  the request's body is over the limit
+        ├── HostNotAllowed     421  the server does not answer to the request's host
         ├── TooManySessions    429  the owner's or the worker's limit is reached
         ├── ShuttingDown       503  the server drains
         ├── PeersUnavailable   503  the other workers could not be asked
@@ -144,6 +145,12 @@ class BodyTooLarge(Refusal):
     """The body of the request is over ``CHATPROXY_MAX_BODY_BYTES``."""
 
     status, code = 413, "body_too_large"
+
+
+class HostNotAllowed(Refusal):
+    """The host of the request is none of ``CHATPROXY_HOSTS``."""
+
+    status, code = 421, "host_not_allowed"
 
 
 class TooManySessions(Refusal):

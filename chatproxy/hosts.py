@@ -18,8 +18,10 @@ import ipaddress
 import json
 import logging
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .errors import HostNotAllowed, Refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -97,20 +99,34 @@ def is_loopback(name: str) -> bool:
     return (f"[{name}]" if ":" in name else name) in _LOOPBACK_HOSTS
 
 
+#: The JSON of a refusal, at a path.
+BodyOf = Callable[[str, Refusal], "dict[str, Any]"]
+
+
+def _plain_body(_path: str, refusal: Refusal) -> dict[str, Any]:
+    return {"error": refusal.message, "code": refusal.code}
+
+
 class HostGuard:
     """Refuses requests to other hosts.
 
     :param hosts: the allowed ones. If there are none, a server that listens on a loopback address
         allows loopback names, and any other server allows all.
     :param exposed: sentences to log once if the server listens on another address than loopback.
+    :param body_of: what a refusal looks like.
     """
 
     def __init__(
-        self, application: WSGIApplication, hosts: Iterable[str], exposed: Iterable[str] = ()
+        self,
+        application: WSGIApplication,
+        hosts: Iterable[str],
+        exposed: Iterable[str] = (),
+        body_of: BodyOf = _plain_body,
     ) -> None:
         self._application = application
         self._hosts = Hosts(hosts) if hosts else None
         self._exposed = list(exposed)
+        self._body_of = body_of
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or refuse (WSGI)."""
@@ -121,8 +137,22 @@ class HostGuard:
             self._warn()
         hosts = self._hosts or (_LOOPBACK_HOSTS if local else None)
         if hosts and environ.get("PATH_INFO") not in _OPEN_PATHS and not _is_for(hosts, environ):
-            return _refuse(start_response)
+            return self._refuse(environ, start_response)
         return self._application(environ, start_response)
+
+    def _refuse(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        sentence = "This server does not answer to this host name; its operator can allow it."
+        refusal = HostNotAllowed(sentence)
+        said = self._body_of(environ.get("PATH_INFO", ""), refusal)
+        body = json.dumps(said).encode() + b"\n"
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            **refusal.headers(),
+        }
+        start_response("421 Misdirected Request", list(headers.items()))
+        return [body]
 
     def _warn(self) -> None:
         sentences, self._exposed = self._exposed, []
@@ -135,16 +165,3 @@ def _is_for(hosts: Hosts, environ: WSGIEnvironment) -> bool:
     if target is not None and target["host"] not in hosts:
         return False
     return environ.get("HTTP_HOST", "") in hosts
-
-
-def _refuse(start_response: StartResponse) -> list[bytes]:
-    sentence = "This server does not answer to this host name; its operator can allow it."
-    body = json.dumps({"error": sentence, "code": "host_not_allowed"}).encode() + b"\n"
-    headers = {
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)),
-        "Cache-Control": "no-store",
-        "X-Should-Retry": "false",
-    }
-    start_response("421 Misdirected Request", list(headers.items()))
-    return [body]

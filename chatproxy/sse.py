@@ -59,7 +59,7 @@ class Decoder:
         self._start: bytes | None = b""  # the first bytes, until it is clear if they are a BOM
         self._after_cr = False
         #: Whether all that has come has been given, and anything may follow.
-        self.is_between_events = False
+        self.is_between_events = True
         #: Whether any event had a name.
         self.names_events = False
         #: The beginning of what has come and is no line of an event stream.
@@ -78,6 +78,7 @@ class Decoder:
                 and b"\r" not in piece
                 and len(piece) <= MAX_EVENT_BYTES
             ):
+                self._start = None
                 return blocks
         blocks = self._take_lines(piece)
         self.is_between_events = not (self._line or self._lines or self._start is not None)

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,7 +35,7 @@ from chatproxy.errors import PeersUnavailable
 
 from .support.another import Another, several
 from .support.table import sit_down
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import PATIENCE, Background, at_once, wait_for
 
 #: What opens a control socket in another process, and prints its name.
 OPEN = """
@@ -72,8 +73,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("d") / "run"
 
 
+NewWorker = Callable[..., Worker]
+
+
 @pytest.fixture
-def new_worker(place: Path) -> Iterator[Callable[..., Worker]]:
+def new_worker(place: Path) -> Iterator[NewWorker]:
     with ExitStack() as stack:
 
         def make(state: str = "ready") -> Worker:
@@ -108,45 +112,31 @@ def unavailable(control: ControlSocket, name: str, seconds: float) -> float:
 # ---- questions and answers ----------------------------------------------------------------------
 
 
-def test_a_worker_is_asked_by_its_name(new_worker: Callable[..., Worker]) -> None:
+def test_a_worker_is_asked_by_its_name(new_worker: NewWorker) -> None:
     one, two = new_worker("one"), new_worker("two")
     question = {"ask": "state", "owner": "", "id": "a"}
-    assert one.control.ask(two.control.name, question, 5) == {
-        "state": "two",
-        "asked": question,
-    }
-    assert two.control.ask(one.control.name, question, 5) == {
-        "state": "one",
-        "asked": question,
-    }
-    assert one.control.ask(one.control.name, question, 5)["state"] == "one"
+    for asking, asked in [(one, two), (two, one), (one, one)]:
+        answer = asking.control.ask(asked.control.name, question, 5)
+        assert answer == {"state": asked.state, "asked": question}
     assert one.control.name != two.control.name
 
 
 @pytest.mark.parametrize("text", ["\xf6\u2028\n\r\0", "\ud800", "\U0001f600", "x" * 50_000, '"\\'])
-def test_any_text_arrives_as_it_was(new_worker: Callable[..., Worker], text: str) -> None:
+def test_any_text_arrives_as_it_was(new_worker: NewWorker, text: str) -> None:
     one, two = new_worker(), new_worker()
     question = {"ask": "state", "owner": text, "id": "a"}
     assert one.control.ask(two.control.name, question, 5)["asked"] == question
 
 
-def test_many_questions_at_once_have_their_own_answers(new_worker: Callable[..., Worker]) -> None:
+def test_many_questions_at_once_have_their_own_answers(new_worker: NewWorker) -> None:
     one, two = new_worker(), new_worker()
-    answers: dict[int, Message] = {}
-
-    def ask(number: int) -> None:
-        answers[number] = one.control.ask(two.control.name, {"number": number}, PATIENCE)["asked"]
-
-    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert answers == {number: {"number": number} for number in range(100)}
+    questions = [{"number": number} for number in range(100)]
+    asking = [partial(one.control.ask, two.control.name, each, PATIENCE) for each in questions]
+    assert [answer["asked"] for answer in at_once(*asking)] == questions
 
 
 def test_a_control_socket_opens_once_and_only_when_it_is_used(
-    new_worker: Callable[..., Worker], place: Path
+    new_worker: NewWorker, place: Path
 ) -> None:
     worker = new_worker()
     assert sockets(place) == set()
@@ -162,7 +152,7 @@ def test_a_control_socket_opens_in_the_longest_directory_that_is_allowed(place: 
     worker.control.close()
 
 
-def test_somebody_is_in_a_state_where_another_says_so(new_worker: Callable[..., Worker]) -> None:
+def test_somebody_is_in_a_state_where_another_says_so(new_worker: NewWorker) -> None:
     one = new_worker("ready")
     assert not one.control.is_anyone("ready")
     two = new_worker("draining")
@@ -175,7 +165,7 @@ def test_somebody_is_in_a_state_where_another_says_so(new_worker: Callable[..., 
     assert not one.control.is_anyone("ready")
 
 
-def test_who_is_frozen_is_in_no_state(new_worker: Callable[..., Worker], place: Path) -> None:
+def test_who_is_frozen_is_in_no_state(new_worker: NewWorker, place: Path) -> None:
     one = new_worker("ready")
     one.control.open()
     with frozen(place):
@@ -222,39 +212,25 @@ def answering(place: Path, answer: Callable[[socket.socket], None]) -> Iterator[
     thread.join(PATIENCE)
 
 
-def test_who_was_never_there_is_gone(new_worker: Callable[..., Worker]) -> None:
-    worker = new_worker()
-    with pytest.raises(WorkerEnded):
-        worker.control.ask("0123.sock", {}, 5)
-    assert not worker.control.lives("0123.sock")
-    assert worker.control.lives(worker.control.name)
-
-
-def test_who_has_closed_is_gone(new_worker: Callable[..., Worker]) -> None:
-    one, two = new_worker(), new_worker()
-    name = two.control.name
-    assert one.control.lives(name)
-    two.control.close()
-    assert not one.control.lives(name)
-    with pytest.raises(WorkerEnded):
-        one.control.ask(name, {}, 5)
-
-
-def test_who_was_killed_is_gone_at_once(new_worker: Callable[..., Worker], place: Path) -> None:
-    worker = new_worker()
-    process = Another(OPEN + "input()", place)
-    name = process.read()
-    assert worker.control.ask(name, {}, 5)["pid"] == process.process.pid
-    process.kill()
-    assert name in sockets(place)
-    assert not worker.control.lives(name)
-    with pytest.raises(WorkerEnded):
-        worker.control.ask(name, {}, 5)
+def test_who_was_never_there_has_closed_or_was_killed_is_gone_at_once(
+    new_worker: NewWorker, place: Path
+) -> None:
+    worker, closed, killed = new_worker(), new_worker(), Another(OPEN + "input()", place)
+    names = [closed.control.name, killed.read()]
+    assert all(map(worker.control.lives, [worker.control.name, *names]))
+    assert worker.control.ask(names[1], {}, 5)["pid"] == killed.process.pid
+    closed.control.close()
+    killed.kill()
+    assert names[1] in sockets(place)
+    for name in ["0123.sock", *names]:
+        assert not worker.control.lives(name)
+        with pytest.raises(WorkerEnded):
+            worker.control.ask(name, {}, 5)
 
 
 @pytest.mark.parametrize("full", [False, True])
 def test_who_is_frozen_costs_the_time_that_was_given_and_no_more(
-    new_worker: Callable[..., Worker], place: Path, full: bool
+    new_worker: NewWorker, place: Path, full: bool
 ) -> None:
     worker = new_worker()
     worker.control.open()
@@ -265,9 +241,7 @@ def test_who_is_frozen_costs_the_time_that_was_given_and_no_more(
         assert name in sockets(place)
 
 
-def test_a_queue_that_has_room_again_is_entered(
-    new_worker: Callable[..., Worker], place: Path
-) -> None:
+def test_a_queue_that_has_room_again_is_entered(new_worker: NewWorker, place: Path) -> None:
     worker = new_worker()
     worker.control.open()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -275,21 +249,14 @@ def test_a_queue_that_has_room_again_is_entered(
         listener.listen(0)
         filler = socket.socket(socket.AF_UNIX)
         filler.connect(str(place / "busy.sock"))
-        answers: list[Message] = []
-        thread = threading.Thread(
-            target=lambda: answers.append(worker.control.ask("busy.sock", {}, PATIENCE)),
-            daemon=True,
-        )
-        thread.start()
-        thread.join(0.05)
-        assert thread.is_alive()
+        asking = Background(lambda: worker.control.ask("busy.sock", {}, PATIENCE))
+        assert asking.still_runs()
         filler.close()
         listener.accept()[0].close()
         connection, _ = listener.accept()
         connection.sendall(b'{"state": "active"}\n')
-        thread.join(PATIENCE)
+        assert asking.result() == {"state": "active"}
         connection.close()
-    assert answers == [{"state": "active"}]
 
 
 STRANGE = {
@@ -309,7 +276,7 @@ STRANGE = {
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_an_answer_that_is_none_counts_as_no_answer(
-    new_worker: Callable[..., Worker], place: Path, name: str
+    new_worker: NewWorker, place: Path, name: str
 ) -> None:
     worker = new_worker()
     worker.control.open()
@@ -318,7 +285,7 @@ def test_an_answer_that_is_none_counts_as_no_answer(
 
 
 def test_an_answer_in_drops_is_not_waited_for_longer_than_any_other(
-    new_worker: Callable[..., Worker], place: Path, monkeypatch: pytest.MonkeyPatch
+    new_worker: NewWorker, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def receive_a_drop(_socket: socket.socket, _size: int) -> bytes:
         time.sleep(0.0005)
@@ -404,7 +371,7 @@ def test_nothing_of_that_harms_a_session(registry: tuple[Registry, ControlSocket
 
 
 def test_who_comes_and_says_nothing_holds_nobody_up_and_is_sent_away(
-    new_worker: Callable[..., Worker],
+    new_worker: NewWorker,
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
     crashes: list[object],
@@ -424,7 +391,7 @@ def test_who_comes_and_says_nothing_holds_nobody_up_and_is_sent_away(
 
 @pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_the_control_socket_stays_open_when_descriptors_are_short(
-    new_worker: Callable[..., Worker],
+    new_worker: NewWorker,
     monkeypatch: pytest.MonkeyPatch,
     crashes: list[object],
     shortage: int,
@@ -445,7 +412,7 @@ def test_the_control_socket_stays_open_when_descriptors_are_short(
 
 
 def test_the_control_socket_stays_open_when_threads_are_short(
-    new_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch, crashes: list[object]
+    new_worker: NewWorker, monkeypatch: pytest.MonkeyPatch, crashes: list[object]
 ) -> None:
     start = threading.Thread.start
     shortages = [1, 1]
@@ -502,7 +469,7 @@ unopened.close()
 
 
 def test_what_the_dead_have_left_is_swept_and_nothing_else(
-    new_worker: Callable[..., Worker], place: Path
+    new_worker: NewWorker, place: Path
 ) -> None:
     worker = new_worker()
     process = Another(OPEN + "input()", place)
@@ -522,7 +489,7 @@ def test_what_the_dead_have_left_is_swept_and_nothing_else(
         }
 
 
-def test_whoever_opens_sweeps(new_worker: Callable[..., Worker], place: Path) -> None:
+def test_whoever_opens_sweeps(new_worker: NewWorker, place: Path) -> None:
     process = Another(OPEN + "input()", place)
     dead = process.read()
     process.kill()
@@ -551,13 +518,10 @@ def test_no_control_socket_is_swept_while_it_opens(place: Path, crashes: list[ob
             wait_for(lambda worker=worker: is_opened(worker.control), PATIENCE)
             opened.append(worker)
 
-    threads = [threading.Thread(target=each, daemon=True) for each in [sweep, *[open_some] * 4]]
-    for thread in threads:
-        thread.start()
-    for thread in threads[1:]:
-        thread.join(PATIENCE)
+    sweeping = Background(sweep)
+    at_once(*[open_some] * 4)
     over.set()
-    threads[0].join(PATIENCE)
+    sweeping.result()
     assert sockets(place) == {each.control.name for each in [sweeper, *opened]}
     for worker in opened:
         assert sweeper.control.ask(worker.control.name, {}, PATIENCE)["state"] == "ready"
@@ -603,7 +567,7 @@ control.close()
 
 
 def test_to_close_removes_the_socket_and_what_leads_there(
-    new_worker: Callable[..., Worker], place: Path
+    new_worker: NewWorker, place: Path
 ) -> None:
     one, two = new_worker(), new_worker()
     for worker in (one, two):
@@ -616,12 +580,9 @@ def test_to_close_removes_the_socket_and_what_leads_there(
     }
 
 
-def test_to_close_what_was_never_opened_makes_nothing(place: Path) -> None:
+def test_to_close_what_was_never_opened_or_has_vanished_does_no_harm(place: Path) -> None:
     Worker(place).control.close()
     assert list(place.iterdir()) == []
-
-
-def test_to_close_what_has_vanished_does_no_harm(place: Path) -> None:
     worker = Worker(place)
     worker.control.open()
     shutil.rmtree(place)

@@ -16,6 +16,7 @@ REFUSALS = [
     (errors.SessionNotFound, 404, "not_found"),
     (errors.EventsGone, 410, "events_gone"),
     (errors.BodyTooLarge, 413, "body_too_large"),
+    (errors.HostNotAllowed, 421, "host_not_allowed"),
     (errors.TooManySessions, 429, "too_many_sessions"),
     (errors.ShuttingDown, 503, "shutting_down"),
     (errors.PeersUnavailable, 503, "peers_unavailable"),

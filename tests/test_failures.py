@@ -187,15 +187,20 @@ def test_a_request_that_was_not_written_whole_is_sent_again(
     assert calling.join() is None
 
 
+def read_on(peer: Peer) -> None:
+    peer.socket.shutdown(socket.SHUT_WR)
+    while peer.socket.recv(1 << 20):
+        continue
+
+
+@pytest.mark.parametrize("leave", [read_on, close])
 def test_an_answer_before_all_of_the_request_was_sent_is_read(
-    connect: Connect, deepseek: DeepSeek
+    connect: Connect, deepseek: DeepSeek, leave: Callable[[Peer], None]
 ) -> None:
     calling = Calling(connect(deepseek.url, tries=1), LARGE)
     peer = deepseek.accept()
     peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-    peer.socket.shutdown(socket.SHUT_WR)
-    while peer.socket.recv(1 << 20):
-        continue
+    leave(peer)
     error = calling.join()
     assert isinstance(error, UpstreamError)
     assert error.reason.startswith("status 413 ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable, TooManySessions
 
 from .support.table import Table, TablePeers
-from .support.waiting import PATIENCE
+from .support.waiting import at_once
 
 
 def new_limiter(
@@ -182,17 +182,8 @@ def test_of_many_at_once_no_more_get_in_than_there_are_slots() -> None:
                 inside -= 1
             limiter.free(slot)
 
-    run_together([lambda limiter=limiter: come_and_go(limiter) for limiter in workers * 3])
+    at_once(*(partial(come_and_go, limiter) for limiter in workers * 3))
     assert 0 < max(counts) <= 4
     assert table.holders == {}
     for _ in range(4):
         workers[0].take("ada")
-
-
-def run_together(functions: list[Callable[[], None]]) -> None:
-    threads = [threading.Thread(target=function, daemon=True) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive()

@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +23,7 @@ from chatproxy.cluster.peers import LeaseKey
 from chatproxy.errors import PeersUnavailable
 
 from .support.another import Another, several
-from .support.waiting import PATIENCE
+from .support.waiting import PATIENCE, at_once
 
 #: What makes a worker in another process.
 WORKER = """
@@ -216,13 +217,7 @@ def test_of_many_threads_exactly_one_gets_each_key(new_peers: NewPeers) -> None:
             if peers.take(("id", "", str(number))) is None:
                 got.append(number)
 
-    threads = [
-        threading.Thread(target=take_all, args=(peers,), daemon=True) for peers in workers * 2
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
+    at_once(*(partial(take_all, peers) for peers in workers * 2))
     assert sorted(got) == list(range(50))
 
 

@@ -28,8 +28,10 @@ from chatproxy.errors import UpstreamError
 from chatproxy.observability.families import FAMILIES, UPSTREAM_CODES
 from chatproxy.observability.metrics import Metrics, init_app
 
+from .support.another import Another
 from .support.servers import ROOT
 from .support.sessions import new_session
+from .support.waiting import at_once
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -121,11 +123,9 @@ def test_everything_is_there_from_the_start_and_is_zero() -> None:
 
 def test_an_answer_is_live_from_its_claim_to_its_end() -> None:
     app = new_app()
-    first, second = open_session(app), open_session(app)
-    assert value(app, "sessions_live") == 2
-    close(app, first)
-    assert value(app, "sessions_live") == 1
-    close(app, second)
+    for number, session in ((2, open_session(app)), (1, open_session(app))):
+        assert value(app, "sessions_live") == number
+        close(app, session)
     assert value(app, "sessions_live") == 0
 
 
@@ -283,13 +283,7 @@ def test_no_number_is_lost_between_threads(tmp_path: Path, monkeypatch: pytest.M
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", slow)
     app = new_app(directory=tmp_path)
-    threads = [
-        threading.Thread(target=lambda: [stop(app, 0.01) for _ in range(20)]) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*[lambda: [stop(app, 0.01) for _ in range(20)]] * 4)
     assert not any(overlaps)
     assert value(app, "stop_seconds_count", by="self") == 80
 
@@ -342,34 +336,22 @@ def test_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-class Worker:
+class Worker(Another):
     """A process that sends signals when it is told to; "a b" calls ``a(app)``, then ``b(app)``."""
 
     def __init__(self, directory: Path | str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.test_metrics", str(directory)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        super().__init__(
+            "import sys; from tests.test_metrics import work; work(sys.argv[1])", directory
         )
 
-    def tell(self, *actions: str) -> None:
-        assert self.process.stdin
-        print(*actions, file=self.process.stdin, flush=True)
+    def heard(self) -> Numbers:
+        """What it scrapes when it is done."""
+        return numbers(json.loads(self.read()))
 
-    def heard(self) -> str:
-        assert self.process.stdout
-        return json.loads(self.process.stdout.readline() or "null")
-
-    def do(self, *actions: str) -> str:
-        """Tell it, and wait until it is done; returns what it scrapes then."""
-        self.tell(*actions)
+    def do(self, *actions: str) -> Numbers:
+        """Tell it, and wait until it is done."""
+        self.tell(" ".join(actions))
         return self.heard()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 def answer_alone(app: Flask) -> None:
@@ -430,11 +412,11 @@ def files(folder: Path) -> list[Path]:
 def test_each_worker_tells_the_sums_over_all(start: Callable[[], Worker]) -> None:
     workers = [start() for _ in range(3)]
     for worker in workers:
-        worker.tell("open", "answer", "stop")  # all at once
+        worker.tell("open answer stop")  # all at once
     for worker in workers:
         worker.heard()
     for worker in workers:
-        found = numbers(worker.do())
+        found = worker.do()
         assert value(found, "sessions_live") == 3
         assert value(found, "events_total") == 9
         assert value(found, "stop_seconds_count", by="self") == 3
@@ -448,9 +430,9 @@ def test_a_killed_worker_takes_its_live_answers_along_and_nothing_else(
 ) -> None:
     one, two = start(), start()
     one.do("open", "open", "answer", "stop")
-    assert value(numbers(two.do("open", "answer")), "sessions_live") == 3
+    assert value(two.do("open", "answer"), "sessions_live") == 3
     one.kill()
-    found = numbers(two.do())
+    found = two.do()
     assert value(found, "sessions_live") == 1
     assert value(found, "events_total") == 6
     assert value(found, "stop_seconds_count", by="self") == 1
@@ -462,7 +444,7 @@ def test_a_new_worker_counts_on_where_a_dead_one_ended(
     """Nothing goes backwards, gauges begin at zero, and the files stay as few as the workers."""
     for number in range(1, 5):
         worker = start()
-        found = numbers(worker.do("open", "answer"))
+        found = worker.do("open", "answer")
         assert value(found, "events_total") == 3 * number
         assert value(found, "sessions_live") == 1
         worker.kill()
@@ -476,40 +458,37 @@ def test_two_living_workers_never_share_a_file(start: Callable[[], Worker], tmp_
     for worker in workers:
         worker.heard()
     assert len(files(tmp_path)) >= 4
-    assert value(numbers(workers[0].do()), "sessions_live") == 4
+    assert value(workers[0].do(), "sessions_live") == 4
 
 
 def test_a_fork_counts_for_itself(start: Callable[[], Worker]) -> None:
     """As where the application is made, or has even counted, before its server forks."""
     worker = start()
-    found = numbers(worker.do("answer-in-a-child", "open", "answer-in-a-child", "open-in-a-child"))
+    found = worker.do("answer-in-a-child", "open", "answer-in-a-child", "open-in-a-child")
     assert value(found, "events_total") == 6
     assert value(found, "sessions_live") == 1
-    assert value(numbers(worker.do("answer")), "events_total") == 9
+    assert value(worker.do("answer"), "events_total") == 9
 
 
 def test_without_a_directory_a_fork_does_not_count_what_its_parent_did() -> None:
     worker = Worker("")
-    assert value(numbers(worker.do("answer", "answer-alone-in-a-child")), "events_total") == 3
+    assert value(worker.do("answer", "answer-alone-in-a-child"), "events_total") == 3
     worker.kill()
 
 
 def test_no_scrape_ever_sees_a_counter_go_backwards(start: Callable[[], Worker]) -> None:
     """While workers come, count, and are killed at any moment."""
-    watcher = start()
-    watcher.do()
-    end = time.monotonic() + 3
-    seen = 0.0
-    while time.monotonic() < end:
+    watcher, seen = start(), 0.0
+    for _ in range(5):
         victim = start()
-        victim.tell(*["answer"] * 2000)
+        victim.tell("answer " * 2000)
         before = seen
         while seen == before:
-            now = value(numbers(watcher.do()), "events_total")
+            now = value(watcher.do(), "events_total")
             assert now >= seen
             seen = now
         victim.kill()
-    assert value(numbers(watcher.do()), "events_total") >= seen
+    assert value(watcher.do(), "events_total") >= seen
 
 
 @pytest.mark.parametrize("size", [0, 1, 80])
@@ -735,7 +714,3 @@ def test_every_expression_of_the_document_asks_for_what_exists() -> None:
     assert {each: wrong for each in lines if (wrong := unknown(each))} == {}
     told = " ".join(lines)
     assert [family.name for family in FAMILIES if family.name not in told] == []
-
-
-if __name__ == "__main__":
-    work(sys.argv[1])

@@ -42,17 +42,6 @@ def least_site():
     )
 
 
-@pytest.fixture(scope="module")
-def certificate(authority, tmp_path_factory):
-    """A folder with the certificate of nginx."""
-    folder = tmp_path_factory.mktemp("nginx-tls")
-    issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    for blob in issued.cert_chain_pems:
-        blob.write_to_path(folder / "cert.pem", append=True)
-    return folder
-
-
 @pytest.fixture
 def start_nginx(certificate, tmp_path_factory):
     """Starts an nginx in front of some servers; it must have had nothing to complain about."""

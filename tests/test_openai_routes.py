@@ -395,6 +395,13 @@ def test_a_body_that_is_too_large_is_told_in_the_same_shape(make_app: MakeApp) -
     assert (response.status_code, error_of(response)["code"]) == (413, "body_too_large")
 
 
+def test_a_host_that_is_not_allowed_is_told_in_the_same_shape(make_app: MakeApp) -> None:
+    client = make_app(CHATPROXY_HOSTS="chat.example.com").test_client()
+    refused = client.get("/v1/models", base_url="http://rebound.example")
+    assert (refused.status_code, error_of(refused)["code"]) == (421, "host_not_allowed")
+    assert client.get("/v1/models", base_url="http://chat.example.com").status_code == 200
+
+
 @pytest.mark.parametrize("status", [403, 429, 500])
 def test_what_the_application_refuses_is_told_in_the_same_shape(
     make_app: MakeApp, status: int

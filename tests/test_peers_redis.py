@@ -728,7 +728,7 @@ def test_many_requests_at_once_notice_an_outage_together(own_server, start):
     with ThreadPoolExecutor(400) as pool:
         answers = set(pool.map(lambda number: worker.try_take((str(number),)), range(400)))
     assert answers == {"away"}
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < PATIENCE  # one after the other they would take minutes
     own_server.thaw()
 
 

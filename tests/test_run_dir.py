@@ -25,7 +25,7 @@ from chatproxy.cluster.local.run_dir import RunDir
 from chatproxy.errors import ConfigError, PeersUnavailable
 
 from .support.another import Another, several
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import Background, at_once, wait_for
 
 NOBODY = 65534
 
@@ -205,19 +205,16 @@ def test_the_workers_of_one_gunicorn_master_find_the_same(under_gunicorn: Path) 
 
 
 def test_any_other_process_has_one_of_its_own(temporary: Path) -> None:
-    paths = [RunDir("").path for _ in range(3)]
+    run_dirs = [RunDir("") for _ in range(3)]
+    assert list(temporary.iterdir()) == []
+    paths = [run_dir.path for run_dir in run_dirs]
+    assert paths == [run_dir.path for run_dir in run_dirs]
     assert len(set(paths)) == 3
     assert {path.parent for path in paths} == {temporary}
     assert {mode(path) for path in paths} == {0o700}
     assert {path.name.rpartition("-")[0] for path in paths} == {
         f"chatproxy-{os.geteuid()}-{os.getpid()}"
     }
-
-
-def test_a_directory_is_found_once(temporary: Path) -> None:
-    run_dir = RunDir("")
-    assert list(temporary.iterdir()) == []
-    assert run_dir.path == run_dir.path
 
 
 def test_one_that_somebody_else_has_put_there_is_passed_over_by_all_workers(
@@ -303,6 +300,10 @@ def test_a_directory_that_was_removed_is_made_again_and_one_of_another_user_is_n
     folder: Path,
 ) -> None:
     run_dir = RunDir(str(folder / "run"))
+    run_dir.path.rmdir()
+    with run_dir.locked() as path:
+        assert path.is_dir()
+        assert mode(path) == 0o700
     run_dir.path.rmdir()
     assert run_dir.path.is_dir()
     run_dir.path.rmdir()
@@ -422,17 +423,13 @@ def test_what_a_dead_process_links_to_is_not_removed(temporary: Path, dead_pid: 
     assert (temporary / "precious" / "file").exists()
 
 
-def test_a_directory_of_a_process_that_lives_stays(temporary: Path) -> None:
-    path, of_first = abandoned(temporary, os.getpid()), abandoned(temporary, "1-x")
+def test_a_directory_of_a_process_that_lives_and_a_recent_one_stay(
+    temporary: Path, dead_pid: int
+) -> None:
+    paths = [abandoned(temporary, suffix) for suffix in (os.getpid(), "1-x")]
+    paths.append(abandoned(temporary, dead_pid, seconds=30))
     remove_stale()
-    assert path.exists()
-    assert of_first.exists()
-
-
-def test_a_recent_directory_stays(temporary: Path, dead_pid: int) -> None:
-    path = abandoned(temporary, dead_pid, seconds=30)
-    remove_stale()
-    assert path.exists()
+    assert all(path.exists() for path in paths)
 
 
 def test_a_directory_in_which_somebody_listens_stays(temporary: Path, dead_pid: int) -> None:
@@ -536,39 +533,24 @@ def test_the_lock_lets_in_one_of_many_threads(folder: Path) -> None:
                 time.sleep(0)
                 inside.pop()
 
-    threads = [threading.Thread(target=enter, daemon=True) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
+    at_once(*[enter] * 6)
     assert seen == [1] * 120
-
-
-def test_a_directory_that_has_vanished_is_made_again(folder: Path) -> None:
-    run_dir = RunDir(str(folder / "run"))
-    run_dir.path.rmdir()
-    with run_dir.locked() as path:
-        assert path.is_dir()
-        assert mode(path) == 0o700
 
 
 def test_whoever_waits_for_the_lock_of_a_directory_that_is_exchanged_gets_that_of_the_new_one(
     folder: Path,
 ) -> None:
     here, there = RunDir(str(folder / "run")), RunDir(str(folder / "run"))
-    entered: list[int] = []
 
-    def enter() -> None:
+    def enter() -> int:
         with there.locked() as path:
-            entered.append(path.stat().st_ino)
+            return path.stat().st_ino
 
     with here.locked() as path:
-        thread = threading.Thread(target=enter, daemon=True)
-        thread.start()
+        entering = Background(enter)
         path.rename(folder / "old")
         (folder / "run").mkdir(mode=0o700)
-    thread.join(PATIENCE)
-    assert entered == [(folder / "run").stat().st_ino]
+    assert entering.result() == (folder / "run").stat().st_ino
 
 
 def test_a_lock_that_cannot_be_had_is_given_up_in_time(folder: Path) -> None:
@@ -669,26 +651,14 @@ def test_a_directory_that_one_removes_while_another_comes_is_there_for_the_other
     under_gunicorn: Path,
 ) -> None:
     """Whoever has the lock has a directory, however often the last one leaves."""
-    over = threading.Event()
-    failures: list[object] = []
 
     def come_and_go() -> None:
         run_dir = RunDir("")
-        while not over.is_set():
-            try:
-                with run_dir.locked() as path:
-                    (path / threading.current_thread().name).touch()
-                    (path / threading.current_thread().name).unlink()
-                run_dir.leave()
-            except Exception as error:
-                failures.append(error)
+        for _ in range(100):
+            with run_dir.locked() as path:
+                (path / threading.current_thread().name).touch()
+                (path / threading.current_thread().name).unlink()
+            run_dir.leave()
 
-    threads = [threading.Thread(target=come_and_go, daemon=True) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    over.wait(0.5)
-    over.set()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert failures == []
+    at_once(*[come_and_go] * 4)
     wait_for(lambda: list(under_gunicorn.iterdir()) == [])

@@ -14,7 +14,7 @@ from chatproxy.answers.readers import LogReader
 from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 
 from .support.sessions import new_session
-from .support.waiting import PATIENCE
+from .support.waiting import PATIENCE, at_once
 
 ROUNDS = 5
 PATHS = {
@@ -55,24 +55,15 @@ def contended_session() -> StreamSession:
     return session
 
 
-def at_once(*functions: Callable[[], object]) -> list[object]:
+def together(*functions: Callable[[], object]) -> list[object]:
     """What the functions return, called in a thread each and set off together."""
     barrier = threading.Barrier(len(functions))
-    results: list[object] = []
 
-    def run(function: Callable[[], object]) -> None:
+    def run(function: Callable[[], object]) -> object:
         barrier.wait(PATIENCE)
-        results.append(function())
+        return function()
 
-    threads = [
-        threading.Thread(target=run, args=(function,), daemon=True) for function in functions
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert len(results) == len(functions)
-    return results
+    return at_once(*(partial(run, function) for function in functions))
 
 
 def test_a_session_begins_by_connecting_with_nothing_decided() -> None:
@@ -129,7 +120,7 @@ def test_of_many_cancels_at_once_exactly_one_wins() -> None:
         session = contended_session()
         aborts: list[None] = []
         session.on_cancel(partial(aborts.append, None))
-        won = at_once(*[partial(session.cancel, Reason.USER)] * 16)
+        won = together(*[partial(session.cancel, Reason.USER)] * 16)
         assert won.count(True) == 1
         assert len(aborts) == 1
 
@@ -143,7 +134,7 @@ def test_the_reason_is_that_of_the_cancel_that_won() -> None:
             if session.cancel(reason):
                 winners.append(reason)
 
-        at_once(*[partial(cancel, reason) for reason in Reason])
+        together(*[partial(cancel, reason) for reason in Reason])
         assert winners == [session.reason]
 
 
@@ -156,7 +147,7 @@ def test_a_cancel_runs_the_abort_hooks_with_the_flag_set() -> None:
     assert seen == [True, True]
 
 
-def test_a_hook_that_comes_after_the_cancel_is_called_at_once() -> None:
+def test_a_hook_that_comes_after_the_cancel_is_called_together() -> None:
     session = new_session()
     session.cancel(Reason.USER)
     called: list[None] = []
@@ -169,7 +160,7 @@ def test_a_hook_that_comes_with_the_cancel_is_called_exactly_once() -> None:
         session = contended_session()
         called: list[None] = []
         hook = partial(called.append, None)
-        at_once(partial(session.cancel, Reason.USER), partial(session.on_cancel, hook))
+        together(partial(session.cancel, Reason.USER), partial(session.on_cancel, hook))
         assert len(called) == 1
 
 
@@ -243,7 +234,7 @@ def test_a_cancel_succeeds_exactly_where_the_outcome_is_stopped() -> None:
     for _ in range(ROUNDS):
         session = contended_session()
         finish = partial(session.end, Outcome.FINISHED)
-        results = at_once(partial(session.cancel, Reason.USER), finish)
+        results = together(partial(session.cancel, Reason.USER), finish)
         assert (True in results) == (session.outcome is Outcome.STOPPED)
 
 

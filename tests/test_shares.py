@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +12,8 @@ from hypothesis import strategies as st
 
 from chatproxy.answers.shares import Shares, SlotPool
 from chatproxy.errors import TooManySessions
+
+from .support.waiting import at_once
 
 STEPS = st.lists(
     st.tuples(st.booleans(), st.integers(0, 9), st.sampled_from("abc"), st.integers(1, 5))
@@ -88,11 +89,7 @@ def test_of_many_at_once_no_more_get_in_than_there_are_slots() -> None:
         except TooManySessions as refusal:
             refused.append(refusal)
 
-    threads = [threading.Thread(target=take) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
+    at_once(*[take] * 20)
     assert (len(returns), len(refused)) == (3, 17)
     returns[0]()
     returns[0]()  # a second time frees no second slot

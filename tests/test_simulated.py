@@ -7,13 +7,10 @@ import contextlib
 import gzip
 import http.client
 import json
-import os
 import signal
 import socket
 import ssl
 import struct
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -32,7 +29,7 @@ from chatproxy.simulated import ledger as ledger_module
 from chatproxy.simulated.scenario import WrongScenario
 from chatproxy.simulated.script import ANSWER, THOUGHT
 
-from .support.servers import ROOT
+from .support.another import Another
 from .support.waiting import PATIENCE, wait_for
 
 T = TypeVar("T")
@@ -329,18 +326,11 @@ def test_models_and_balance_are_there(running: Running) -> None:
     assert balance["is_available"] is True
 
 
-@pytest.mark.parametrize("model", ["deepseek-chat", "deepseek-reasoner", "gpt-9", None, 7, []])
-def test_a_model_that_was_retired_or_never_was_is_refused_with_400(
-    running: Running, model: object
-) -> None:
-    answer = requests.post(f"{running.url}/chat/completions", json=payload(model=model), timeout=5)
-    assert answer.status_code == 400
-    assert answer.json()["error"]["type"] == "invalid_request_error"
-
-
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
+        *(({"model": each}, 400) for each in ["deepseek-chat", "deepseek-reasoner", "gpt-9"]),
+        *(({"model": each}, 400) for each in [None, 7, []]),
         ({"messages": []}, 400),
         ({"messages": ["x"]}, 400),
         ({"messages": None}, 400),
@@ -350,22 +340,17 @@ def test_a_model_that_was_retired_or_never_was_is_refused_with_400(
         ({"max_tokens": True}, 422),
         ({"thinking": {"type": "maybe"}}, 422),
         ({"thinking": True}, 422),
+        *((body, 400) for body in [b"", b"{", b"[]", b"\xff", b"[" * 100_000]),
     ],
 )
-def test_a_wrong_parameter_is_refused(
-    running: Running, fields: dict[str, Any], status: int
+def test_a_wrong_model_parameter_or_body_is_refused(
+    running: Running, fields: dict[str, Any] | bytes, status: int
 ) -> None:
-    answer = requests.post(f"{running.url}/chat/completions", json=payload(**fields), timeout=5)
+    body = fields if isinstance(fields, bytes) else json.dumps(payload(**fields))
+    answer = requests.post(f"{running.url}/chat/completions", data=body, timeout=5)
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
-def test_a_body_that_is_not_a_json_object_is_refused_with_400(
-    running: Running, body: bytes
-) -> None:
-    answer = requests.post(f"{running.url}/chat/completions", data=body, timeout=5)
-    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize(
@@ -567,14 +552,11 @@ def test_never_headers_answers_never(running: Running) -> None:
     assert (entry["status"], entry["open"]) == (None, True)
 
 
-def test_never_tokens_gives_headers_and_then_nothing(running: Running) -> None:
+def test_never_tokens_gives_headers_and_then_nothing_but_keep_alives(running: Running) -> None:
     peer = Peer(running).ask(never="tokens", tag="idle")
     assert peer.until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
     assert peer.hears_nothing()
     assert running.entry("idle")["tokens"] == 0
-
-
-def test_never_tokens_with_keep_alives_gives_these_only(running: Running) -> None:
     peer = Peer(running).ask(never="tokens", keep_alive_every=0.01)
     assert b"data:" not in peer.until(b": keep-alive\n\n", 5)
 
@@ -622,7 +604,11 @@ def test_disconnect_times_hangs_up_without_an_answer(running: Running) -> None:
     assert third["status"] == 200
 
 
-def test_end_eof_ends_the_body_properly_and_without_done(running: Running) -> None:
+def test_end_finish_is_whole_and_end_eof_is_not_both_without_done(running: Running) -> None:
+    body = running.post(end="finish", tokens=1, rate=0, tag="finish").content
+    assert b'"finish_reason":"stop"' in body
+    assert b"[DONE]" not in body
+    assert running.over("finish")["finished"]
     peer = Peer(running).ask(end="eof", end_after=2, tokens=9, rate=0, tag="eof")
     body = dechunked(peer.until(b"\r\n0\r\n\r\n"))
     assert deltas(body, "content") == ["amber ", "birch "]
@@ -638,13 +624,6 @@ def test_end_error_reports_an_error_amid_the_answer(running: Running) -> None:
     assert deltas(answer, "content") == ["amber "]
     assert json.loads(last)["error"]["type"] == "server_error"
     assert b"[DONE]" not in body
-
-
-def test_end_finish_is_whole_without_done(running: Running) -> None:
-    body = running.post(end="finish", tokens=1, rate=0, tag="finish").content
-    assert b'"finish_reason":"stop"' in body
-    assert b"[DONE]" not in body
-    assert running.over("finish")["finished"]
 
 
 @pytest.mark.parametrize(
@@ -718,8 +697,9 @@ def test_gzip_is_flushed_with_each_event(running: Running) -> None:
 
 
 def test_gzip_is_a_complete_file_in_the_end(running: Running) -> None:
-    raw = dechunked(Peer(running).ask(gzip=True, tokens=2, rate=0).until(b"\r\n0\r\n\r\n"))
-    assert deltas(gzip.decompress(raw), "content") == ["amber ", "birch "]
+    peer = Peer(running).ask(gzip=True, tokens=2, rate=0)
+    raw = gzip.decompress(dechunked(peer.until(b"\r\n0\r\n\r\n")))
+    assert deltas(raw, "content") == ["amber ", "birch "]
 
 
 def test_a_huge_event_has_exactly_its_size_and_normal_ones_follow(running: Running) -> None:
@@ -732,7 +712,7 @@ def test_a_huge_event_has_exactly_its_size_and_normal_ones_follow(running: Runni
 
 
 def test_a_trickle_is_one_byte_at_a_time(running: Running) -> None:
-    peer = Peer(running).ask(trickle=0.001, tokens=1, rate=0)
+    peer = Peer(running).ask(trickle=1e-6, tokens=1, rate=0)
     body = peer.until(b"\r\n0\r\n\r\n").partition(b"\r\n\r\n")[2]
     assert body.startswith(b"1\r\nd\r\n1\r\na\r\n1\r\nt\r\n")
     assert dechunked(peer.read).endswith(b"data: [DONE]\n\n")
@@ -820,7 +800,12 @@ def test_looking_over_a_connection_of_the_api_leaves_it_counted(running: Running
     assert [entry["path"] for entry in seen["requests"]] == ["/models"]
 
 
-def test_a_connection_that_never_sends_a_byte_is_counted(running: Running) -> None:
+@pytest.mark.parametrize("server", ["running", "running_tls"])
+def test_a_connection_that_never_sends_a_byte_is_counted(
+    request: pytest.FixtureRequest, server: str
+) -> None:
+    """With TLS, its handshake never ends."""
+    running: Running = request.getfixturevalue(server)
     peer = Peer(running)
     wait_for(lambda: running.ledger()["connections"] == {"accepted": 1, "open": 1})
     peer.leave()
@@ -870,20 +855,49 @@ PHASES: dict[str, tuple[dict[str, Any], bytes]] = {
 SENDING = {"in mid-stream", "in a stream at full speed", "in a trickle"}
 
 
-@pytest.mark.parametrize("how", ["closed", "reset"])
-@pytest.mark.parametrize("phase", PHASES)
-def test_a_peer_that_goes_away_is_noticed_at_once(running: Running, phase: str, how: str) -> None:
+#: How a peer may leave.
+WAYS = ["fin", "rst", "tls close_notify", "tls fin", "tls rst"]
+
+
+def leaving(request: pytest.FixtureRequest, way: str) -> tuple[Running, ssl.SSLContext | None, str]:
+    """A server, what a client needs to speak TLS with it, and how the client is to leave."""
+    secured, _, how = way.rpartition(" ")
+    running = request.getfixturevalue("running_tls" if secured else "running")
+    return running, request.getfixturevalue("client_tls") if secured else None, how
+
+
+def depart(peer: Peer, how: str) -> None:
+    """Leave: politely, without a word of TLS, or with a reset."""
+    if how == "close_notify":
+        assert isinstance(peer.socket, ssl.SSLSocket)
+        peer.socket.settimeout(0.05)
+        with contextlib.suppress(OSError):
+            peer.socket.unwrap()
+    if how == "rst":
+        peer.vanish()
+    peer.leave()
+
+
+@pytest.mark.parametrize(
+    ("phase", "way"),
+    [(p, way) for p in PHASES for way in WAYS if "tls" not in way or "full speed" not in p],
+)
+def test_a_peer_that_goes_away_is_noticed_at_once(
+    request: pytest.FixtureRequest, phase: str, way: str
+) -> None:
     """In every phase; nothing is generated afterwards and no task is left."""
+    running, tls, how = leaving(request, way)
     simulate, mark = PHASES[phase]
-    peer = Peer(running).ask(tag="leaver", **simulate)
+    peer = Peer(running, tls=tls).ask(tag="leaver", **simulate)
     running.entry("leaver")
     peer.until(mark)
     assert running.entry("leaver")["open"]
     left = time.monotonic()
-    peer.leave() if how == "closed" else peer.vanish()
+    depart(peer, how)
     entry = running.gone("leaver")
-    # To close with something unread is to reset, so there the peer may have done either.
-    assert entry["peer_gone_how"] == how or phase in SENDING
+    # To close with something unread, such as a ticket of TLS 1.3, is to reset: it may be either.
+    told = "reset" if how == "rst" else "closed"
+    assert entry["peer_gone_how"] == told or phase in SENDING or tls
     assert left <= entry["peer_gone_mono"] < left + 1
     assert abs(entry["peer_gone_at"] - time.time()) < PATIENCE
     assert (entry["open"], entry["finished"]) == (False, False)
@@ -893,19 +907,21 @@ def test_a_peer_that_goes_away_is_noticed_at_once(running: Running, phase: str, 
     wait_for(lambda: running.ledger()["connections"]["open"] == 0)
 
 
-@pytest.mark.parametrize("how", ["closed", "reset"])
+@pytest.mark.parametrize("way", WAYS)
 def test_a_peer_that_goes_away_is_noticed_while_it_does_not_read(
-    running: Running, how: str
+    request: pytest.FixtureRequest, way: str
 ) -> None:
-    peer = Peer(running, receive_buffer=4096).ask(tokens=10_000_000, rate=0, tag="stuffed")
+    running, tls, how = leaving(request, way)
+    peer = Peer(running, tls=tls, receive_buffer=4096).ask(tokens=10_000_000, rate=0, tag="stuffed")
     stalled(running, "stuffed")
-    if how == "closed":
+    if way == "fin":
         # With so much unread a close would be a reset; this is its FIN alone.
         peer.socket.shutdown(socket.SHUT_WR)
     else:
-        peer.vanish()
+        depart(peer, how)
     entry = running.gone("stuffed")
-    assert entry["peer_gone_how"] == how
+    assert entry["peer_gone_how"] == ("reset" if how == "rst" else "closed") or tls
+    assert entry["finished"] is False
     assert running.answering() == 0
 
 
@@ -1011,63 +1027,11 @@ def test_tls_serves_a_client_that_verifies(running_tls: Running) -> None:
     assert len(deltas(answer.content, "content")) == 200
 
 
-def test_a_handshake_that_never_ends_is_a_connection_too(running_tls: Running) -> None:
-    peer = Peer(running_tls)
-    wait_for(lambda: running_tls.ledger()["connections"] == {"accepted": 1, "open": 1})
-    peer.leave()
-    wait_for(lambda: running_tls.ledger()["connections"] == {"accepted": 1, "open": 0})
-
-
 def test_a_handshake_that_fails_leaves_no_connection_open(running_tls: Running) -> None:
     peer = Peer(running_tls)
     with contextlib.suppress(OSError):
         peer.ask(tokens=1).rest()
     wait_for(lambda: running_tls.ledger()["connections"] == {"accepted": 1, "open": 0})
-
-
-@pytest.mark.parametrize("how", ["close_notify", "fin", "rst"])
-@pytest.mark.parametrize("phase", [name for name in PHASES if "full speed" not in name])
-def test_with_tls_too_a_peer_that_goes_away_is_noticed_at_once(
-    running_tls: Running, client_tls: ssl.SSLContext, phase: str, how: str
-) -> None:
-    simulate, mark = PHASES[phase]
-    peer = Peer(running_tls, tls=client_tls).ask(tag="leaver", **simulate)
-    running_tls.entry("leaver")
-    peer.until(mark)
-    left = time.monotonic()
-    depart(peer, how)
-    entry = running_tls.gone("leaver")
-    if how != "rst":
-        # The tickets of TLS 1.3, if unread, or tokens under way turn a close into a reset.
-        assert entry["peer_gone_how"] in ("closed", "reset")
-    assert left <= entry["peer_gone_mono"] < left + 1
-    assert (entry["last_token_mono"] or 0) <= entry["peer_gone_mono"]
-    wait_for(lambda: running_tls.answering() == 0)
-    wait_for(lambda: running_tls.ledger()["connections"]["open"] == 0)
-
-
-@pytest.mark.parametrize("how", ["close_notify", "fin", "rst"])
-def test_with_tls_too_a_peer_that_goes_away_is_noticed_while_it_does_not_read(
-    running_tls: Running, client_tls: ssl.SSLContext, how: str
-) -> None:
-    peer = Peer(running_tls, tls=client_tls, receive_buffer=4096)
-    peer.ask(tokens=10_000_000, rate=0, tag="stuffed")
-    stalled(running_tls, "stuffed")
-    depart(peer, how)
-    assert running_tls.gone("stuffed")["finished"] is False
-    assert running_tls.answering() == 0
-
-
-def depart(peer: Peer, how: str) -> None:
-    """Leave: politely, without a word of TLS, or with a reset."""
-    if how == "close_notify":
-        assert isinstance(peer.socket, ssl.SSLSocket)
-        peer.socket.settimeout(0.05)
-        with contextlib.suppress(OSError):
-            peer.socket.unwrap()
-    if how == "rst":
-        peer.vanish()
-    peer.leave()
 
 
 @pytest.mark.parametrize("end", ["cut", "reset"])
@@ -1132,37 +1096,17 @@ def test_a_port_in_use_is_an_error_at_the_start(running: Running) -> None:
     asyncio.run(take())
 
 
-@contextlib.contextmanager
-def process(code: str) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_prints_its_address_and_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
     """Also with a stream under way, and with nothing on stderr."""
-    code = "from chatproxy.simulated import serve; serve('127.0.0.1', 0)"
-    with process(code) as child:
-        assert child.stdout
-        line = child.stdout.readline()
-        port = int(line.removeprefix("simulated DeepSeek on http://127.0.0.1:"))
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        connection.request("POST", "/chat/completions", json.dumps(payload()))
-        assert connection.getresponse().read(6) == b"data: "
-        child.send_signal(number)
-        out, err = child.communicate(timeout=PATIENCE)
-        connection.close()
-    assert (child.returncode, out, err) == (0, "", "")
+    server = Another("from chatproxy.simulated import serve; serve('127.0.0.1', 0)")
+    port = int(server.read().removeprefix("simulated DeepSeek on http://127.0.0.1:"))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.request("POST", "/chat/completions", json.dumps(payload()))
+    assert connection.getresponse().read(6) == b"data: "
+    server.process.send_signal(number)
+    assert server.rest() == ""
+    connection.close()
 
 
 def test_serve_raises_the_limit_of_open_files() -> None:
@@ -1174,25 +1118,22 @@ from chatproxy.simulated import serve
 serve("127.0.0.1", 0)
 print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard))
 """
-    with process(code) as child:
-        assert child.stdout
-        child.stdout.readline()
-        child.terminate()
-        out, err = child.communicate(timeout=PATIENCE)
-    assert (out, err) == ("True\n", "")
+    server = Another(code)
+    server.read()
+    server.process.terminate()
+    assert server.rest() == "True\n"
 
 
 def test_it_imports_neither_the_proxy_nor_what_the_proxy_is_made_of() -> None:
     code = """
-import sys, chatproxy.simulated
+import sys, types
+package = sys.modules["chatproxy"] = types.ModuleType("chatproxy")
+package.__path__ = ["chatproxy"]
+import chatproxy.simulated
 print(sorted({name.split(".")[0] for name in sys.modules} & {"flask", "requests", "gevent"}))
 print([n for n in sys.modules if n.startswith("chatproxy.") and "simulated" not in n])
 """
-    stub = "import sys, types; m = types.ModuleType('chatproxy');"
-    stub += f"m.__path__ = [{str(ROOT / 'chatproxy')!r}]; sys.modules['chatproxy'] = m"
-    with process(stub + code) as child:
-        out, err = child.communicate(timeout=PATIENCE)
-    assert (out, err) == ("[]\n[]\n", "")
+    assert Another(code).rest() == "[]\n[]\n"
 
 
 def test_a_text_of_ones_own_is_told_word_by_word(running: Running) -> None:

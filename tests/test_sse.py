@@ -150,6 +150,7 @@ def test_a_byte_order_mark_at_the_start_is_dropped(pieces: list[bytes]) -> None:
 
 def test_a_byte_order_mark_anywhere_else_belongs_to_its_line() -> None:
     assert decode([b"data: 1\n" + BOM + b"data: 2\n\n"]) == [b"data: 1"]
+    assert decode([b"data: 1\n\n", BOM + b"data: 2\n\n"]) == [b"data: 1"]
     assert decode([BOM + BOM + b"data: 1\n\n"]) == []
 
 

@@ -10,6 +10,7 @@ import contextlib
 import email.utils
 import errno
 import gzip
+import json
 import os
 import socket
 import ssl
@@ -56,6 +57,8 @@ from .support.played import (
     DeepSeek,
     Peer,
     Resolver,
+    answered,
+    asked,
     before_the_headers,
     certificate,
     mid_stream,
@@ -153,26 +156,36 @@ def test_each_status_of_deepseek_becomes_the_agreed_refusal(
     assert error.message.endswith(".")
 
 
+OURS = "DeepSeek rejected the request."
+#: What is said to a wrong request, and what of it the client reads.
+SAID: dict[str, tuple[bytes | dict[str, Any], str]] = {
+    "DeepSeek": ({"error": {"message": "Too hot", "type": "invalid_request_error"}}, "Too hot"),
+    "Ollama": ({"error": "No model of that name"}, "No model of that name"),
+    "vLLM": ({"object": "error", "message": "No such model", "code": 400}, "No such model"),
+    "lines and the key": (
+        {"error": {"message": f"no {KEY}\r\nsecond\tline"}},
+        "no *** second line",
+    ),
+    "without end": ({"error": {"message": "no " * 5000}}, ("no " * 334)[:1000]),
+    "the key at the cut": ({"error": {"message": "x" * 990 + KEY}}, "x" * 990 + "***"),
+    "a huge body": (b'{"error": {"message": "x"}, "more": "%b"}' % (b"x" * (1 << 20)), OURS),
+    "nothing": (b"", OURS),
+    "a page": (b"<html>", OURS),
+    "a list": (b"[]", OURS),
+    "null": (b"null", OURS),
+    "a number": ({"error": {"message": 5}}, OURS),
+    "no text": (b"\xff", OURS),
+}
+
+
 @pytest.mark.parametrize("status", [400, 422])
-def test_what_deepseek_says_of_a_wrong_request_is_passed_on(
-    connect: Connect, mocked: RequestsMock, status: int
+@pytest.mark.parametrize("who", SAID)
+def test_the_sentence_for_a_wrong_request_is_passed_on_or_replaced_by_ours(
+    connect: Connect, mocked: RequestsMock, status: int, who: str
 ) -> None:
-    said = {"error": {"message": "Invalid temperature", "type": "invalid_request_error"}}
-    assert refused(connect, mocked, status, json=said).message == "Invalid temperature"
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        {"error": "No model of that name"},
-        {"object": "error", "message": "No model of that name", "code": 400},
-    ],
-)
-def test_other_servers_say_it_in_another_form(
-    connect: Connect, mocked: RequestsMock, said: dict[str, Any]
-) -> None:
-    """Ollama and vLLM."""
-    assert refused(connect, mocked, 400, json=said).message == "No model of that name"
+    said, message = SAID[who]
+    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    assert refused(connect, mocked, status, body=body).message == message
 
 
 def test_operators_read_the_beginning_of_a_body_without_a_sentence(
@@ -188,9 +201,7 @@ def test_operators_read_the_beginning_of_a_body_without_a_sentence(
 def test_operators_read_in_which_way_an_answer_is_compressed(
     connect: Connect, deepseek: DeepSeek
 ) -> None:
-    calling = Calling(connect(deepseek.url))
-    peer = deepseek.accept()
-    peer.request()
+    calling, peer = asked(connect(deepseek.url), deepseek)
     peer.begin(f"Content-Encoding: br, {KEY}")
     error = calling.join()
     assert isinstance(error, UpstreamError)
@@ -217,26 +228,6 @@ def test_whatever_else_deepseek_says_stays_here(
     assert KEY not in "".join(traceback.format_exception(error))
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"<html>", b"[]", b"null", b'{"error": {"message": 5}}', b"\xff"],
-)
-def test_a_rejection_without_a_sentence_gets_ours(
-    connect: Connect, mocked: RequestsMock, body: bytes
-) -> None:
-    assert refused(connect, mocked, 400, body=body).message == "DeepSeek rejected the request."
-
-
-def test_a_sentence_without_end_is_cut(connect: Connect, mocked: RequestsMock) -> None:
-    said = {"error": {"message": "no " * 5000}}
-    assert len(refused(connect, mocked, 400, json=said).message) == 1000
-
-
-def test_a_huge_error_body_is_not_read_to_its_end(connect: Connect, mocked: RequestsMock) -> None:
-    message = b'{"error": {"message": "x"}, "more": "%s"}' % (b"x" * (1 << 20))
-    assert refused(connect, mocked, 400, body=message).message == "DeepSeek rejected the request."
-
-
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_retry_after_of_a_busy_deepseek_is_passed_on(
     connect: Connect, mocked: RequestsMock, status: int
@@ -245,24 +236,13 @@ def test_the_retry_after_of_a_busy_deepseek_is_passed_on(
     assert error.headers() == {"Retry-After": "3600", "X-Should-Retry": "false"}
 
 
-@pytest.mark.parametrize("status", [400, 422])
-def test_the_message_that_is_passed_on_is_one_line_without_the_key(
-    connect: Connect, mocked: RequestsMock, status: int
+@pytest.mark.parametrize("location", ["http://elsewhere.example/", "http://[::1"])
+def test_a_redirect_is_neither_followed_nor_looked_at(
+    connect: Connect, mocked: RequestsMock, location: str
 ) -> None:
-    body = {"error": {"message": f"no: Bearer {KEY}\r\nsecond\tline"}}
-    assert refused(connect, mocked, status, json=body).message == "no: Bearer *** second line"
-
-
-def test_where_a_redirect_leads_is_not_even_looked_at(
-    connect: Connect, mocked: RequestsMock
-) -> None:
-    failure = refused(connect, mocked, 307, headers={"Location": "http://[::1"})
-    assert (failure.status, failure.code) == (502, "upstream_failed")
-
-
-def test_a_redirect_is_not_followed(connect: Connect, mocked: RequestsMock) -> None:
     """It would carry the key elsewhere."""
-    refused(connect, mocked, 307, headers={"Location": "http://elsewhere.example/"})
+    failure = refused(connect, mocked, 307, headers={"Location": location})
+    assert (failure.status, failure.code) == (502, "upstream_failed")
     assert [call.request.url for call in mocked.calls] == [f"{FAR}/chat/completions"]
 
 
@@ -387,6 +367,21 @@ def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSe
     assert fields["accept-encoding"] == "identity"
 
 
+@pytest.mark.parametrize(
+    ("base_url", "host"),
+    [
+        ("https://api.deepseek.com", "api.deepseek.com"),
+        ("https://Api.DeepSeek.com:443/beta", "api.deepseek.com"),
+        ("http://deepseek.example:443", "deepseek.example:443"),
+        ("http://[::1]:8000/v1", "[::1]:8000"),
+    ],
+)
+def test_the_host_is_named_with_its_port_if_that_is_unusual(
+    connect: Connect, base_url: str, host: str
+) -> None:
+    assert connect(base_url).prepare(b"{}").headers["Host"] == host
+
+
 def test_without_a_key_no_authorization_is_sent(deepseek: DeepSeek) -> None:
     with contextlib.closing(
         ChatCompletions(Settings(base_url=deepseek.url), ThreadedResolver())
@@ -398,9 +393,7 @@ def test_without_a_key_no_authorization_is_sent(deepseek: DeepSeek) -> None:
 
 
 def test_pieces_come_as_they_are_sent(connect: Connect, deepseek: DeepSeek) -> None:
-    calling = Calling(connect(deepseek.url))
-    peer = deepseek.accept()
-    peer.request()
+    calling, peer = asked(connect(deepseek.url), deepseek)
     peer.begin()
     for number in range(3):
         peer.chunk(b"data: %d\n\n" % number)
@@ -409,35 +402,23 @@ def test_pieces_come_as_they_are_sent(connect: Connect, deepseek: DeepSeek) -> N
     assert calling.join() is None
 
 
-def test_the_phase_is_waiting_once_the_request_is_sent(
-    connect: Connect, deepseek: DeepSeek
+@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.CONNECTING])
+def test_the_phase_is_waiting_once_the_request_is_sent_and_connecting_again_between_tries(
+    connect: Connect, deepseek: DeepSeek, phase: Phase
 ) -> None:
-    calling = Calling(connect(deepseek.url))
-    deepseek.accept().request()
+    calling, peer = asked(connect(deepseek.url), deepseek)
     wait_for(lambda: calling.session.phase is Phase.WAITING)
+    if phase is Phase.CONNECTING:
+        peer.send(b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n")
+        wait_for(lambda: calling.session.phase is Phase.CONNECTING)
     calling.stop()
-    assert calling.session.phase is Phase.WAITING
-
-
-def test_the_phase_goes_back_to_connecting_between_tries(
-    connect: Connect, deepseek: DeepSeek
-) -> None:
-    calling = Calling(connect(deepseek.url))
-    peer = deepseek.accept()
-    peer.request()
-    wait_for(lambda: calling.session.phase is Phase.WAITING)
-    peer.send(b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n")
-    wait_for(lambda: calling.session.phase is Phase.CONNECTING)
-    calling.stop()
-    assert calling.session.phase is Phase.CONNECTING
+    assert calling.session.phase is phase
 
 
 def test_an_answer_that_is_compressed_all_the_same_is_unpacked(
     connect: Connect, deepseek: DeepSeek
 ) -> None:
-    calling = Calling(connect(deepseek.url))
-    peer = deepseek.accept()
-    peer.request()
+    calling, peer = asked(connect(deepseek.url), deepseek)
     peer.begin("Content-Encoding: gzip")
     peer.chunk(gzip.compress(EVENT))
     peer.send(b"0\r\n\r\n")
@@ -451,9 +432,7 @@ def test_an_answer_that_is_compressed_all_the_same_is_unpacked(
 def test_an_answer_that_is_not_http_is_a_failure_and_not_asked_for_again(
     connect: Connect, deepseek: DeepSeek, said: bytes
 ) -> None:
-    calling = Calling(connect(deepseek.url))
-    peer = deepseek.accept()
-    peer.request()
+    calling, peer = asked(connect(deepseek.url), deepseek)
     with contextlib.suppress(ConnectionError):
         peer.send(said)
     error = calling.join()
@@ -483,9 +462,7 @@ def test_an_answer_that_breaks_off_is_a_failure_and_not_asked_for_again(
     misbehave: Callable[[Peer], None],
     begun: bool,
 ) -> None:
-    calling = Calling(connect(deepseek.url))
-    peer = deepseek.accept()
-    peer.request()
+    calling, peer = asked(connect(deepseek.url), deepseek)
     peer.begin()
     if begun:
         peer.chunk(EVENT)
@@ -575,10 +552,7 @@ def test_a_connection_is_used_again_after_a_whole_answer(
     connect: Connect, deepseek: DeepSeek
 ) -> None:
     upstream = connect(deepseek.url)
-    first = Calling(upstream)
-    peer = deepseek.accept()
-    peer.answer()
-    assert first.join() is None
+    peer = answered(upstream, deepseek)
     second = Calling(upstream)
     peer.answer()
     assert second.join() is None
@@ -590,10 +564,7 @@ def test_a_connection_that_was_used_before_is_aborted_all_the_same(
     connect: Connect, deepseek: DeepSeek
 ) -> None:
     upstream = connect(deepseek.url)
-    first = Calling(upstream)
-    peer = deepseek.accept()
-    peer.answer()
-    assert first.join() is None
+    peer = answered(upstream, deepseek)
     second = Calling(upstream)
     peer.request()
     second.stop()
@@ -641,10 +612,7 @@ def test_a_call_that_is_closed_amid_its_answer_closes_the_connection(
 
 def test_cookies_are_not_kept(connect: Connect, deepseek: DeepSeek) -> None:
     upstream = connect(deepseek.url)
-    first = Calling(upstream)
-    peer = deepseek.accept()
-    peer.answer("Set-Cookie: a=b; Path=/")
-    assert first.join() is None
+    peer = answered(upstream, deepseek, "Set-Cookie: a=b; Path=/")
     second = Calling(upstream)
     head, _ = peer.request()
     second.stop()
@@ -685,9 +653,7 @@ def amid_an_error(peer: Peer, calling: Calling) -> None:
 def test_an_abort_ends_the_call_and_closes_the_connection(
     connect: Connect, either: DeepSeek, reach: Callable[[Peer, Calling], None]
 ) -> None:
-    calling = Calling(connect(either.url))
-    peer = either.accept()
-    peer.request()
+    calling, peer = asked(connect(either.url), either)
     reach(peer, calling)
     calling.stop()
     assert peer.sees_the_end()
@@ -768,9 +734,7 @@ def test_the_next_address_is_tried_where_one_refuses(
     with socket.create_server(("127.0.0.1", 0)) as closed:
         dead = closed.getsockname()
     resolve(dead, (host, int(port))).go_on.set()
-    calling = Calling(connect(FAR))
-    deepseek.accept().answer()
-    assert calling.join() is None
+    answered(connect(FAR), deepseek)
 
 
 def test_a_connection_that_takes_too_long_is_given_up(connect: Connect) -> None:
@@ -829,9 +793,7 @@ test_upstream.the_abort_of_one_beside_many()
 def test_an_aborted_call_leaves_nothing_open(connect: Connect, deepseek: DeepSeek) -> None:
     upstream, open_descriptors = connect(deepseek.url), []
     for _ in range(5):
-        calling = Calling(upstream)
-        peer = deepseek.accept()
-        peer.request()
+        calling, peer = asked(upstream, deepseek)
         before_the_headers(peer, calling)
         open_descriptors.append(len(os.listdir("/proc/self/fd")))
         calling.stop()
@@ -843,14 +805,10 @@ def test_the_next_call_after_an_abort_has_a_connection_of_its_own(
     connect: Connect, deepseek: DeepSeek
 ) -> None:
     upstream = connect(deepseek.url)
-    first = Calling(upstream)
-    mid_stream_peer = deepseek.accept()
-    mid_stream_peer.request()
-    mid_stream(mid_stream_peer, first)
+    first, peer = asked(upstream, deepseek)
+    mid_stream(peer, first)
     first.stop()
-    second = Calling(upstream)
-    deepseek.accept().answer()
-    assert second.join() is None
+    answered(upstream, deepseek)
 
 
 # --- certificates, proxies, netrc
@@ -860,9 +818,7 @@ def test_a_certificate_of_an_authority_from_the_environment_is_accepted(
     connect: Connect, trusted: trustme.CA
 ) -> None:
     with DeepSeek(certificate(trusted, "127.0.0.1")) as deepseek:
-        calling = Calling(connect(deepseek.url))
-        deepseek.accept().answer()
-        assert calling.join() is None
+        answered(connect(deepseek.url), deepseek)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "another.example"])
@@ -938,35 +894,25 @@ def test_an_abort_while_a_proxy_connects(
     connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", deepseek.url)
-    calling = Calling(connect("https://deepseek.example"))
-    proxy = deepseek.accept()
-    proxy.request()
+    calling, proxy = asked(connect("https://deepseek.example"), deepseek)
     calling.stop()
     assert proxy.sees_the_end()
 
 
-def test_a_host_that_the_environment_excepts_has_no_proxy(
+@pytest.mark.parametrize("excepted", ["deepseek.example", "127.0.0.1"])
+def test_a_host_that_the_environment_excepts_and_a_loopback_one_have_no_proxy(
     connect: Connect,
     resolve: Callable[..., Resolver],
     deepseek: DeepSeek,
     monkeypatch: pytest.MonkeyPatch,
+    excepted: str,
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setenv("NO_PROXY", "deepseek.example")
     host, port = deepseek.url.removeprefix("http://").split(":")
-    resolve((host, int(port))).go_on.set()
-    calling = Calling(connect(FAR))
-    deepseek.accept().answer()
-    assert calling.join() is None
-
-
-def test_a_loopback_upstream_is_reached_without_the_proxy(
-    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    calling = Calling(connect(deepseek.url))
-    deepseek.accept().answer()
-    assert calling.join() is None
+    if excepted != host:
+        monkeypatch.setenv("NO_PROXY", excepted)
+        resolve((host, int(port))).go_on.set()
+    answered(connect(deepseek.url if excepted == host else FAR), deepseek)
 
 
 def test_a_netrc_does_not_replace_the_key(
@@ -1002,9 +948,7 @@ def test_an_abort_between_two_tries_does_not_reach_a_connection_that_was_given_b
 ) -> None:
     """The connection of a refused try goes to the pool, and from there to somebody else's call."""
     upstream = connect(deepseek.url)
-    first = Calling(upstream)
-    peer = deepseek.accept()
-    peer.request()
+    first, peer = asked(upstream, deepseek)
     wait_for(lambda: first.session.phase is Phase.WAITING)
     peer.send(b"HTTP/1.1 503 Busy\r\nRetry-After: 15\r\nContent-Length: 2\r\n\r\n{}")
     wait_for(lambda: first.session.phase is Phase.CONNECTING)
@@ -1050,32 +994,18 @@ def test_a_kept_connection_that_deepseek_has_given_up_is_not_tried(
     """Whether it closed without a word, or said that it is about to."""
     monkeypatch.setattr(call_module, "FIRST_PAUSE", PATIENCE)
     upstream = connect(deepseek.url)
-    first = Calling(upstream)
-    peer = deepseek.accept()
-    peer.answer()
-    assert first.join() is None
+    peer = answered(upstream, deepseek)
     if said:
         peer.send(said)
     peer.socket.shutdown(socket.SHUT_WR)
-    second = Calling(upstream)
-    deepseek.accept().answer()
-    assert second.join() is None
-
-
-def test_a_key_at_the_cut_of_a_long_message_is_not_passed_on(
-    connect: Connect, mocked: RequestsMock
-) -> None:
-    body = {"error": {"message": "x" * (1000 - len(KEY) // 2) + KEY}}
-    assert KEY[: len(KEY) // 2] not in refused(connect, mocked, 400, json=body).message
+    answered(upstream, deepseek)
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: 5000", b"Transfer-Encoding: chunked"])
 def test_what_came_of_an_error_is_told_though_its_body_breaks_off(
     connect: Connect, deepseek: DeepSeek, length: bytes
 ) -> None:
-    calling = Calling(connect(deepseek.url))
-    peer = deepseek.accept()
-    peer.request()
+    calling, peer = asked(connect(deepseek.url), deepseek)
     said = b'{"error": {"message": "Too hot."}}'
     body = b"%x\r\n%b\r\nno chunk\r\n" % (len(said), said) if b"chunked" in length else said
     peer.send(b"HTTP/1.1 400 No\r\n%b\r\n\r\n%b" % (length, body))

@@ -3,15 +3,16 @@
 =======  ==========================================  =========================================
 method   path                                        answer
 =======  ==========================================  =========================================
-POST     ``/chat/completions`` (also under ``/v1``)  what the request's scenario says
+POST     ``/chat/completions``                       what the request's scenario says
 GET      ``/models``                                 the models
 GET      ``/user/balance``                           some play money
 GET      ``/ledger``, ``/ledger?tag=x``              the ledger, see :mod:`.ledger`
 DELETE   ``/ledger``                                 the ledger forgets
 =======  ==========================================  =========================================
 
-A request without a key is accepted, since there is nothing to pay. The key ``invalid`` is
-refused with 401 and the key ``broke`` with 402, as DeepSeek does it.
+The first two are also under ``/v1`` and ``/beta``. A request without a key is accepted, since there
+is nothing to pay. The key ``invalid`` is refused with 401 and the key ``broke`` with 402, as
+DeepSeek does it.
 """
 
 from __future__ import annotations
@@ -92,10 +93,8 @@ async def _key_refused(exchange: Exchange) -> bool:
 
 
 _ROUTES: dict[str, dict[str, _Route]] = {
-    "/chat/completions": {"POST": _completions},
-    "/v1/chat/completions": {"POST": _completions},
-    "/models": {"GET": _models},
-    "/v1/models": {"GET": _models},
+    **{f"{above}/chat/completions": {"POST": _completions} for above in ("", "/v1", "/beta")},
+    **{f"{above}/models": {"GET": _models} for above in ("", "/v1", "/beta")},
     "/user/balance": {"GET": _balance},
     LEDGER_PATH: {"GET": _show_ledger, "DELETE": _erase_ledger},
 }

@@ -111,8 +111,7 @@ def _document(endpoint: Endpoint, path: str) -> bytes:
             return _body_of(exchange) if exchange.response is not None else response.content
         finally:
             exchange.close()
-            response.raw.release_conn()  # the pool decides; see transport.connection
-            response.close()
+            response.raw.close()
     finally:
         current_exchange.reset(token)
         timer.cancel()

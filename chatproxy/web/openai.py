@@ -8,6 +8,7 @@ can be ended by closing the connection alone, since the server makes none.
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
@@ -22,19 +23,20 @@ from ..protocols.openai import ChunkEncoder
 from . import streaming
 from .state import current_state
 
-_STREAMED = streaming.Form(openai.error_of, streaming.STREAM_HEADERS)
-_WHOLE = streaming.Form(
+#: How a refusal looks, and a whole answer.
+FORM = streaming.Form(
     openai.error_of, {"Content-Type": "application/json", "Cache-Control": "no-store"}
 )
+_STREAMED = streaming.Form(openai.error_of, streaming.STREAM_HEADERS)
 
 
 def blueprint(url_prefix: str) -> Blueprint:
     """The routes, for one application. The names of the endpoints are part of the interface."""
-    routes = streaming.routes("chatproxy_openai", url_prefix, _WHOLE)
+    routes = streaming.routes("chatproxy_openai", url_prefix, FORM)
     routes.post("/chat/completions")(complete)
     routes.get("/models")(models)
     routes.get("/models/<path:name>")(model)
-    routes.errorhandler(HTTPException)(refuse)
+    routes.errorhandler(HTTPException)(partial(streaming.refuse_http, FORM))
     return routes
 
 
@@ -52,7 +54,7 @@ def complete() -> Response:
     form = _STREAMED
     if not chat_request.is_streamed(payload):
         payload["stream_options"] = {"include_usage": True}
-        encoder, form = CompletionEncoder(*about), _WHOLE
+        encoder, form = CompletionEncoder(*about), FORM
         seconds = 0.0  # whoever wants all at once does not come back for the rest
     return streaming.begin(state, key, payload, seconds, encoder=encoder, form=form)
 
@@ -82,8 +84,3 @@ def model(name: str) -> Response:
 
 def _as_json(text: bytes) -> Response:
     return Response(text, content_type="application/json", headers={"Cache-Control": "no-store"})
-
-
-def refuse(error: HTTPException) -> Response:
-    """What the application or Flask refuses, as OpenAI's clients read it."""
-    return streaming.refuse_http(_WHOLE, error)

@@ -99,7 +99,7 @@ class Page:
         # A click right after the button has changed counts as one on the other button.
         self.page.wait_for_timeout(400 if asked else 0)
         self.send_button.click()
-        wait_for(lambda: self._hear() and len(self.header_ids()) == asked + 1)
+        wait_for(lambda: self.hears() and len(self.header_ids()) == asked + 1)
 
     def text(self):
         return self.page.get_by_role("main").inner_text()
@@ -110,7 +110,7 @@ class Page:
     def wait_until_idle(self):
         self.send_button.wait_for()
 
-    def _hear(self):
+    def hears(self):
         self.page.wait_for_timeout(1)  # lets Playwright hand over what has happened
         return True
 

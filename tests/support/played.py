@@ -175,6 +175,24 @@ class Calling:
         assert isinstance(self.join(), Aborted)
 
 
+def asked(upstream: ChatCompletions, deepseek: DeepSeek) -> tuple[Calling, Peer]:
+    """A call that has sent its request, and DeepSeek's end of it."""
+    calling = Calling(upstream)
+    peer = deepseek.accept()
+    peer.request()
+    return calling, peer
+
+
+def answered(upstream: ChatCompletions, deepseek: DeepSeek, *fields: str) -> Peer:
+    """DeepSeek's end of a connection that is kept after a whole answer."""
+    calling = Calling(upstream)
+    peer = deepseek.accept()
+    peer.answer(*fields)
+    assert calling.join() is None
+    assert calling.piece() == EVENT + DONE
+    return peer
+
+
 def certificate(ca: trustme.CA, host: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert(host).configure_cert(context)

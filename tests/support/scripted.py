@@ -64,7 +64,7 @@ def requests_on(connection: socket.socket) -> Iterator[bytes]:
                 return
             data += piece
         head, _, data = data.partition(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
         while len(data) < length:
             if not (piece := connection.recv(65536)):
                 return

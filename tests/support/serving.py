@@ -12,6 +12,7 @@ if sys.argv[1:] == ["pywsgi"]:
     monkey.patch_all()
 
 import gc
+import json
 import os
 import socket
 import threading
@@ -45,6 +46,17 @@ if path := os.environ.get("TEST_KEEP_IN"):
         time.sleep(3)
         with open(path, "w") as kept:
             kept.write(f"{outcome} {text}")
+
+
+if os.environ.get("TEST_SCENARIO_IN_TEXT"):
+    # For clients that can't send a field of their own.
+
+    def _take_scenario(payload):
+        text = payload["messages"][-1]["content"]
+        if text.startswith("{"):
+            payload["simulate"] = json.loads(text)
+
+    app.extensions["chatproxy"].preparers.append(_take_scenario)
 
 
 if os.environ.get("TEST_HIDE_SOCKET"):

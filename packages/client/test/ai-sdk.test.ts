@@ -36,6 +36,10 @@ let cancel: () => Response | Promise<Response>;
 /** All that the server has to say; null: it knows no such answer. */
 let log: string[] | null;
 let refuse: (() => Response) | null;
+/** What a resume has to wait for. */
+let held: Promise<void> | null;
+/** Whether the page can't see the response's X-Session-Id. */
+let nameless: boolean;
 let stops: any[];
 
 async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
@@ -47,6 +51,9 @@ async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
   }
   if (refuse) {
     return refuse();
+  }
+  if (method === "GET") {
+    await held;
   }
   if (log === null) {
     return new Response(null, { status: 204 });
@@ -81,7 +88,8 @@ async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
   streams.push(stream);
   log.forEach(stream.write);
   const sessionId = headers.get("X-Session-Id") ?? "answer-of-chat";
-  return new Response(body, { headers: { ...EVENT_STREAM, "X-Session-Id": sessionId } });
+  const named = nameless ? {} : { "X-Session-Id": sessionId };
+  return new Response(body, { headers: { ...EVENT_STREAM, ...named } });
 }
 
 /** The server says more, on every connection. */
@@ -122,6 +130,8 @@ beforeEach(() => {
   cancels = [];
   stops = [];
   refuse = null;
+  held = null;
+  nameless = false;
   log = [...BEGIN, word("Half")].map(plainly);
   cancel = () => Response.json(RECEIPT);
 });
@@ -207,6 +217,16 @@ describe("ChatProxyTransport", () => {
     expect(cancels.map(({ url }) => url)).toEqual(["/api/chat/cancel/answer-of-chat"]);
   });
 
+  it("stops what it has resumed by the chat's id if it can't see another", async () => {
+    nameless = true;
+    const chat = createChat();
+    void chat.resumeStream();
+    await until(() => expect(textOf(chat)).toBe("Half"));
+    await chat.stop();
+    await until(() => expect(stops.at(-1)).toMatchObject({ state: "stopped", sessionId: null }));
+    expect(cancels.map(({ url }) => url)).toEqual(["/api/chat/chat-1/stop"]);
+  });
+
   it("stops nothing when a resume is given up before it has begun, as StrictMode does", async () => {
     const chat = createChat();
     const first = chat.resumeStream();
@@ -218,6 +238,18 @@ describe("ChatProxyTransport", () => {
     finish();
     await second;
     expect(textOf(chat)).toBe("Half");
+  });
+
+  it("stops nothing when a resume is given up before the server has answered it", async () => {
+    let letGo: () => void = () => undefined;
+    held = new Promise((resolve) => (letGo = resolve));
+    const chat = createChat();
+    const resumed = chat.resumeStream();
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    const stopped = chat.stop();
+    letGo();
+    await Promise.all([resumed, stopped]);
+    expect([cancels, stops]).toEqual([[], []]);
   });
 
   it("stops nothing when another resume of the chat takes over", async () => {

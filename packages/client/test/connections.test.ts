@@ -171,6 +171,24 @@ describe("long connections", () => {
     const name = "chatproxy.connection.http://chat.example";
     expect(held).toEqual([0, 1, 2, 3].map((n) => `${name}.${n}`));
   });
+
+  it("are taken one at a time, although several may be had at once", async () => {
+    const held: string[] = [];
+    const locks = {
+      // As a browser does: each is granted in a task of its own, too late to be called off.
+      request: async (name: string, _options: object, got: () => unknown) => {
+        await null;
+        if (got() instanceof Promise) {
+          held.push(name);
+        }
+      },
+    };
+    vi.stubGlobal("navigator", { locks });
+    start("a");
+    await pass(10);
+    expect(open()).toHaveLength(1);
+    expect(held).toEqual(["chatproxy.connection.http://chat.example.0"]);
+  });
 });
 
 describe("an answer that nobody looks at", () => {
@@ -216,7 +234,8 @@ describe("an answer that nobody looks at", () => {
       await pass(100);
     }
     expect(open()).toHaveLength(1);
-    await pass(200);
+    say("a", "word ");
+    await pass(150);
     expect(open()).toEqual([]);
   });
 

@@ -1,0 +1,174 @@
+"""The six connections that a browser has for a server over HTTP/1.1, and more answers than that.
+
+Each is tried with a server that stops an answer without a reader, with one that lets it go on, and
+over HTTP/2, where all answers share one connection.
+"""
+
+import contextlib
+import json
+import re
+from urllib.parse import quote
+
+import pytest
+
+from ..support.nginx import NGINX, Nginx
+from ..support.servers import Proxy
+from ..support.waiting import wait_for
+from .conftest import Page
+
+LONG = {"rate": 20, "tokens": 5000}
+MOST = 4
+
+
+@pytest.fixture(scope="module", params=["stops", "goes on", "over HTTP/2"])
+def kind(request):
+    """What becomes of an answer without a reader: over HTTP/2, too, it is stopped."""
+    if request.param == "over HTTP/2" and not NGINX:
+        pytest.skip("nginx is not installed")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def server(logs, deepseek, kind):
+    seconds = 30 if kind == "goes on" else "stop"
+    settings = {"CHATPROXY_NOTICE": "A simulation.", "CHATPROXY_ON_DISCONNECT": seconds}
+    with Proxy("gunicorn", deepseek.url, logs("connections"), **settings) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def url(server, kind, certificate, tmp_path_factory):
+    """Where the browser finds the server."""
+    if kind != "over HTTP/2":
+        yield server.url
+        return
+    servers = [server.url.removeprefix("http://")]
+    with contextlib.closing(Nginx(tmp_path_factory.mktemp("nginx"), certificate, servers)) as nginx:
+        yield nginx.url
+
+
+@pytest.fixture
+def tabs(browser, url):
+    """Opens tabs of one browser; at the end nothing but a 404 for a Stop has been complained of."""
+    messages = []
+    options = {"base_url": url, "reduced_motion": "reduce", "ignore_https_errors": True}
+    with browser.new_context(**options) as context:
+
+        def open_tab():
+            tab = Page(context.new_page(), messages, LONG, "/")
+            tab.expected_messages = ("status of 404",)
+            return tab
+
+        yield open_tab
+    assert messages == []
+
+
+def ask(tab, question):
+    tab.page.get_by_role("button", name="New chat").click()
+    tab.box.fill(question)
+    tab.box.press("Enter")
+    tab.page.locator("article[data-state=running]").wait_for()
+
+
+def open_chat(tab, question):
+    chats = tab.page.get_by_role("navigation", name="Chats")
+    chats.get_by_role("button", name=question, exact=True).click()
+    return tab.page.locator("article.answer")
+
+
+def is_sent_or_waits(tab, question):
+    """Whether an answer's question was sent; if not, it has to say so."""
+    answer = open_chat(tab, question)
+    if answer.get_attribute("data-session-id") in tab.header_ids():
+        return True
+    if answer.get_attribute("data-status") == "queued":
+        assert "Not sent yet: waiting for a free connection" in answer.inner_text()
+        return False
+    return wait_for(lambda: answer.get_attribute("data-session-id") in tab.header_ids())
+
+
+def stop(tab, question):
+    """Press Stop, and see what becomes known about it."""
+    answer = open_chat(tab, question)
+    tab.stop_button.click()
+    known = answer.locator("[data-stop=stopped], [data-stop=nothing-to-stop]")
+    known.wait_for()
+    assert answer.get_by_text("AI response stopped by user.").count() == 1
+    if answer.get_attribute("data-session-id") in tab.header_ids():
+        assert re.match(r"stopped in \d+ ms", known.inner_text())
+
+
+def assert_prompt(tab):
+    """Every Stop has had its answer within a second, the wait for a connection included."""
+    stops = [each for each in tab.requests if "/cancel/" in each.url]
+    for each in stops:
+        each.response().finished()
+    slow = [ms for each in stops if not 0 <= (ms := each.timing["responseEnd"]) < 1000]
+    assert slow == []
+
+
+def assert_all_over(server, tabs):
+    ids = [session_id for tab in tabs for session_id in tab.header_ids()]
+    assert ids
+    for session_id in ids:
+        assert "outcome=stopped" in server.closing_line(session_id)
+    server.wait_until_empty()
+
+
+def test_eight_answers_in_one_tab(tabs, server, kind):
+    tab = tabs()
+    questions = [f"Question {number}" for number in range(8)]
+    for question in questions:
+        ask(tab, question)
+    sent = [question for question in questions if is_sent_or_waits(tab, question)]
+    if kind == "stops":
+        assert len(sent) == MOST
+    else:
+        wait_for(lambda: tab.hears() and len(tab.header_ids()) == len(questions))
+        wait_for(lambda: len(server.live()) == len(questions))
+    tabs().box.wait_for()
+    for question in questions:
+        stop(tab, question)
+    assert_prompt(tab)
+    assert_all_over(server, [tab])
+
+
+def test_three_tabs_with_three_answers_each(tabs, server, kind):
+    names = ("red", "green", "blue")
+    opened = {}
+    for name in names:
+        opened[name] = tabs()
+        for number in range(3):
+            ask(opened[name], f"{name} {number}")
+    asked = [(tab, f"{name} {number}") for name, tab in opened.items() for number in range(3)]
+    sent = [question for tab, question in asked if is_sent_or_waits(tab, question)]
+    if kind == "stops":
+        assert len(sent) == MOST
+    else:
+        for tab in opened.values():
+            wait_for(lambda tab=tab: tab.hears() and len(tab.header_ids()) == 3)
+    tabs().box.wait_for()
+    for tab, question in asked:
+        stop(tab, question)
+    for tab in opened.values():
+        assert_prompt(tab)
+    assert_all_over(server, opened.values())
+
+
+def test_an_answer_in_the_background_is_whole_when_it_is_shown_again(tabs, server, deepseek, kind):
+    """Its words are numbered: none is missing, and none comes twice."""
+    tab = tabs()
+    words = [f"word{number}" for number in range(1, 121)]
+    simulate = {"text": " ".join(words), "rate": 20}
+    tab.page.goto(f"/?simulate={quote(json.dumps({'tag': tab.tag, **simulate}))}")
+    ask(tab, "Count")
+    tab.wait_for_text("word10")
+    tab.page.get_by_role("button", name="New chat").click()
+    if kind == "goes on":  # it gives its connection back
+        (session_id,) = tab.header_ids()
+        wait_for(lambda: server.lines(f"{session_id} client disconnected"))
+    wait_for(lambda: deepseek.entry(tab.tag)["tokens"] >= 100)
+    answer = open_chat(tab, "Count")
+    tab.page.locator("article[data-state=finished]").wait_for()
+    assert answer.locator(".answer-text").inner_text().split() == words
+    assert len(deepseek.entries(tab.tag)) == 1
