@@ -10,6 +10,7 @@ annotations. All of it happens in a copy of the tree.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import sqlite3
@@ -98,7 +99,9 @@ def _try(
 
     def run(word: str) -> None:
         command = [options.cosmic_ray, word, configuration, found]
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        # Else what was compiled before a change of the same length might be run.
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, env=environment)
 
     run("init")
     with sqlite3.connect(found) as session:

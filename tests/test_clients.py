@@ -1,7 +1,7 @@
 """OpenAI's own clients and those of others, unmodified, in front of a real server.
 
-Each client is one process, which gets all of its questions at once. docs/clients.md has a table of
-what they do; each row of it is made here, and the code on that page is run.
+Each client gets all of its questions at once. docs/clients.md has a table of what they do; each row
+of it is made here, and the code on that page is run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from .support.clients import ENVIRONMENT, Asked, RealClient, is_there
+from .support.clients import (
+    ENVIRONMENT,
+    NODE,
+    Asked,
+    Driver,
+    RealClient,
+    drive_node,
+    drive_python,
+    is_there,
+)
 from .support.servers import ROOT, DeepSeek, Proxy, clean_environment, new_id
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
@@ -52,17 +61,21 @@ def server(start_proxy: Any, deepseek: DeepSeek) -> Proxy:
 
 
 @pytest.fixture(scope="module")
-def clients(server: Proxy, logs: Any) -> Iterator[dict[str, RealClient]]:
-    """All clients; they start side by side, because some take seconds."""
+def python(server: Proxy, logs: Any) -> Iterator[Driver]:
+    """The clients in Python."""
     if not is_there():
         pytest.skip("the clients are not installed; make .venv/clients does that")
-    with contextlib.ExitStack() as stack:
-        started = {}
-        for name in CLIENTS:
-            log = logs(re.sub(r"\W+", "-", name))
-            started[name] = RealClient(name, f"{server.url}/v1", log)
-            stack.callback(started[name].close)
-        yield started
+    with contextlib.closing(drive_python(f"{server.url}/v1", logs("python"))) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def node(server: Proxy, logs: Any) -> Iterator[Driver]:
+    """The client for Node."""
+    if not is_there():
+        pytest.skip("the clients are not installed; make .venv/clients does that")
+    with contextlib.closing(drive_node(f"{server.url}/v1", logs("node"))) as driver:
+        yield driver
 
 
 class Seen(NamedTuple):
@@ -75,13 +88,10 @@ class Seen(NamedTuple):
 
 @pytest.fixture(scope="module", params=CLIENTS)
 def seen(
-    request: pytest.FixtureRequest,
-    clients: dict[str, RealClient],
-    server: Proxy,
-    deepseek: DeepSeek,
+    request: pytest.FixtureRequest, python: Driver, node: Driver, server: Proxy, deepseek: DeepSeek
 ) -> Seen:
     """One client, with all its questions asked, and its answers stopped that are to be."""
-    client = clients[request.param]
+    client = RealClient(request.param, node if request.param == "openai-node" else python)
     assert client.version  # it is there
     asked = {
         ("left", True): client.ask(stream=True, leave=True, with_id=False, **PHASES["streaming"])
@@ -192,35 +202,29 @@ def run(command: list[str], folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_code_for_openai_python_stops_an_answer(
-    clients: dict[str, RealClient], server: Proxy
-) -> None:
-    printed = clients["openai-python"].run(code(server, "openai-python", "python", SLOW))
+def test_the_code_for_openai_python_stops_an_answer(python: Driver, server: Proxy) -> None:
+    printed = python.run(code(server, "openai-python", "python", SLOW))
     assert printed.startswith("amber ")
     assert "'upstreamClosed': True" in printed
     assert printed.endswith("cancelled\n")
 
 
-@pytest.mark.usefixtures("clients")
+@pytest.mark.usefixtures("node")
 def test_the_code_for_openai_node_stops_an_answer(server: Proxy, tmp_path: Path) -> None:
     (tmp_path / "node_modules").symlink_to(ENVIRONMENT / "node_modules")
     (tmp_path / "it.mjs").write_text(code(server, "openai-node", "javascript", SLOW))
-    printed = run([str(ROOT / ".venv" / "bin" / "node"), "it.mjs"], tmp_path)
+    printed = run([str(NODE), "it.mjs"], tmp_path)
     assert printed.startswith("amber ")
     assert "upstreamClosed: true" in printed
     assert "cancelled" in printed
 
 
-@pytest.mark.parametrize(
-    ("heading", "name"), [("LangChain", "langchain-openai"), ("LiteLLM", "litellm, openai/")]
-)
-def test_the_code_for_others_runs(
-    clients: dict[str, RealClient], server: Proxy, heading: str, name: str
-) -> None:
-    assert clients[name].run(code(server, heading, "python")) == SAID
+@pytest.mark.parametrize("heading", ["LangChain", "LiteLLM"])
+def test_the_code_for_others_runs(python: Driver, server: Proxy, heading: str) -> None:
+    assert python.run(code(server, heading, "python")) == SAID
 
 
-@pytest.mark.usefixtures("clients")
+@pytest.mark.usefixtures("python")
 def test_the_settings_for_llm_are_right_and_ctrl_c_ends_its_answer(
     server: Proxy, deepseek: DeepSeek, tmp_path: Path
 ) -> None:

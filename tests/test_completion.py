@@ -194,6 +194,15 @@ def test_an_answer_that_is_stopped_before_its_first_chunk_is_a_completion_too() 
     assert [each["finish_reason"] for each in found["choices"]] == ["cancelled"] * 2
 
 
+def test_a_stopped_answer_has_no_tool_calls_that_a_client_would_carry_out() -> None:
+    call = {"index": 0, "id": "call_1", "function": {"name": "pay", "arguments": "{}"}}
+    blocks = [chunk({"content": "a", "tool_calls": [call]}, index=index) for index in (0, 1)]
+    finished = chunk({}, index=1, finish_reason="tool_calls")
+    cancelled, whole_one = whole(*blocks, finished, STOPPED, choices=2)["choices"]
+    assert cancelled["message"] == {"role": "assistant", "content": "a"}
+    assert whole_one["message"]["tool_calls"] == [call]
+
+
 def test_a_choice_that_has_finished_is_not_cancelled() -> None:
     found = whole(chunk({"content": "a"}, index=1, finish_reason="stop"), STOPPED, choices=2)
     assert [each["finish_reason"] for each in found["choices"]] == ["cancelled", "stop"]
@@ -254,9 +263,10 @@ LARGE = "x" * 200_000
         ({"tool_calls": [{"index": each, "id": LARGE}]} for each in range(100)),
         ({"parts": [LARGE]} for _ in range(100)),
         ({f"field{number}": None} for number in range(5000)),
+        ({f"{number}{LARGE}": None} for number in range(100)),
         ({"calls": [{"index": 100 * each + i} for i in range(100)]} for each in range(50)),
     ],
-    ids=["text", "fields", "items", "list", "many fields", "many items"],
+    ids=["text", "fields", "items", "list", "many fields", "long names", "many items"],
 )
 def test_an_answer_that_grows_without_end_is_refused(deltas: Iterable[dict[str, Any]]) -> None:
     one = encoder()
@@ -346,6 +356,9 @@ def test_any_answer_in_any_pieces_says_the_same(
         for name in ("content", "reasoning_content"):
             assert (message.get(name) or "") == joined(answer, index, name)
         calls = message.get("tool_calls", [])
+        if ending is STOPPED:
+            assert calls == []
+            continue
         assert {
             call["index"]: call.get("function", {}).get("arguments", "") for call in calls
         } == arguments(answer, index)

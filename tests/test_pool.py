@@ -299,7 +299,7 @@ NOT_IN_ORDER = {
 def test_a_connection_whose_answer_does_not_end_well_is_not_used_again(
     played: Played, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    monkeypatch.setattr(call_module, "_ERROR_SECONDS", 0.01)
+    monkeypatch.setattr(call_module, "ERROR_SECONDS", 0.01)
     session = new_session()
     asking = played.aside.submit(ask, played.upstream, b"user 1", session)
     peer = played.accept()

@@ -76,9 +76,9 @@ class Elsewhere:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_readers, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(remote_readers, "_RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(remote_readers, "_LOST_SECONDS", 0.3)
+    monkeypatch.setattr(remote_readers, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(remote_readers, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(remote_readers, "LOST_SECONDS", 0.3)
 
 
 def test_the_last_reader_that_leaves_stops_the_answer() -> None:
@@ -172,7 +172,7 @@ def test_a_reader_whose_worker_has_ended_has_gone_long_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An answer that nobody can read must not go on, and cost, for as long as a client may wait."""
-    monkeypatch.setattr(remote_readers, "_SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(remote_readers, "SILENCE_SECONDS", 0.0)
     session = new_session()
     elsewhere = Elsewhere(session, patience=1000.0)
     elsewhere.open()
@@ -189,7 +189,7 @@ def test_a_reader_whose_worker_has_ended_has_gone_long_before(
 def test_a_look_that_no_thread_can_be_had_for_is_made_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote_readers, "_SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(remote_readers, "SILENCE_SECONDS", 0.0)
     elsewhere = Elsewhere(new_session(), patience=1000.0)
     elsewhere.open()
     elsewhere.ended = True

@@ -170,7 +170,7 @@ def test_who_the_others_are_can_be_unknown(tmp_path: Path, monkeypatch: pytest.M
 def test_waiting_for_the_run_directory_takes_no_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_dir_module, "_LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(run_dir_module, "LOCK_SECONDS", 0.05)
     run_dir = RunDir(str(tmp_path))
     path = run_dir.path
     descriptor = os.open(path, os.O_RDONLY)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import errno
-import gzip
 import json
 import os
 import socket
@@ -413,17 +412,6 @@ def test_the_phase_is_waiting_once_the_request_is_sent_and_connecting_again_betw
         wait_for(lambda: calling.session.phase is Phase.CONNECTING)
     calling.stop()
     assert calling.session.phase is phase
-
-
-def test_an_answer_that_is_compressed_all_the_same_is_unpacked(
-    connect: Connect, deepseek: DeepSeek
-) -> None:
-    calling, peer = asked(connect(deepseek.url), deepseek)
-    peer.begin("Content-Encoding: gzip")
-    peer.chunk(gzip.compress(EVENT))
-    peer.send(b"0\r\n\r\n")
-    assert calling.join() is None
-    assert b"".join(calling.pieces.queue) == EVENT
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "observability.shared_counters": "metrics",
     "protocols.base": "adding_a_protocol",
     "protocols.chunk_texts": "ai_sdk",
+    "protocols.growing_json": "completion",
     "protocols.native": "extension adding_a_protocol",
     "protocols.surrogates": "chat_request ui_messages",
     "server.capabilities": "servers",

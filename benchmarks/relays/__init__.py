@@ -23,7 +23,7 @@ from ..processes import gunicorn
 from .environments import NodePackages, PythonPackages, Unavailable, program, said_by
 from .relay import KEY, MOST_STREAMS, Launch, Relay, RunningRelay
 
-__all__ = ["ALL", "Earlier", "Relay", "RunningRelay", "Unavailable", "find"]
+__all__ = ["ALL", "PROTOCOLS", "Earlier", "Relay", "RunningRelay", "Unavailable", "find"]
 
 _HERE = Path(__file__).parent
 
@@ -49,6 +49,14 @@ class _Chatproxy(Relay):
                 "CHATPROXY_GRACE": 0.5,  # matters only when it is told to end
             },
         )
+
+
+class _OpenAI(_Chatproxy):
+    """chatproxy as OpenAI's clients ask it."""
+
+    name = "openai"
+    title = "chatproxy, OpenAI's protocol"
+    path = "/v1/chat/completions"
 
 
 class Earlier(_Chatproxy):
@@ -225,6 +233,9 @@ ALL: tuple[Relay, ...] = (
     _FastApi(),
     _LiteLlm(),
 )
+
+#: chatproxy in other protocols than its own: measured if asked for.
+PROTOCOLS: tuple[Relay, ...] = (_OpenAI(),)
 
 
 def find(name: str) -> Relay:

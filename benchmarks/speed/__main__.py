@@ -32,7 +32,7 @@ from pathlib import Path
 from .. import command
 from ..load import LoadError
 from ..processes import Cores, on
-from ..relays import ALL, Earlier, Relay
+from ..relays import ALL, PROTOCOLS, Earlier, Relay
 from ..report import machine
 from . import plot, report
 from .measures import GROUPS, MEASURES, Measure
@@ -50,8 +50,9 @@ def _chosen(names: str, all_names: Sequence[str]) -> list[str]:
 
 
 def _relays(names: str) -> list[Relay]:
-    chosen = _chosen(names, [relay.name for relay in ALL])
-    return [relay for relay in ALL if relay.name in chosen]
+    relays = (*ALL, *PROTOCOLS)
+    chosen = _chosen(names, [relay.name for relay in relays])
+    return [relay for relay in relays if relay.name in chosen]
 
 
 def _measures(names: str) -> list[Measure]:
@@ -63,7 +64,13 @@ def _options() -> argparse.Namespace:
     parser = command.parser_of_measurements("speed", __doc__)
     add = parser.add_argument
     add("--rounds", type=int, metavar="N", help="3, if not told otherwise")
-    add("--relays", type=_relays, default=ALL, metavar="A,B", help=", ".join(r.name for r in ALL))
+    add(
+        "--relays",
+        type=_relays,
+        default=ALL,
+        metavar="A,B",
+        help=", ".join(r.name for r in (*ALL, *PROTOCOLS)),
+    )
     add("--earlier", type=Path, metavar="FOLDER", help="measure an earlier commit there too")
     add("--measures", type=_measures, metavar="A,B", help=", ".join(GROUPS))
     add("--streams", type=int, metavar="N", help="those of ten_thousand, if not 10,000")

@@ -28,14 +28,14 @@ from .peers import Message, PeerState
 #: The most seconds for which a worker waits for something to reply to a reader of another.
 WAIT_SECONDS = 1.0
 #: Seconds between two requests, so that the events of a fast answer come several at a time.
-_PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.02
 #: Seconds before the next request if there was no reply.
-_RETRY_SECONDS = 0.3
+RETRY_SECONDS = 0.3
 #: Seconds without any reply after which the answer counts as lost.
-_LOST_SECONDS = 20.0
+LOST_SECONDS = 20.0
 #: Seconds without a request after which it is looked whether the reader's worker has ended. Also
 #: the seconds until the second look: a worker that was missing only for a moment is back by then.
-_SILENCE_SECONDS = 2 * WAIT_SECONDS
+SILENCE_SECONDS = 2 * WAIT_SECONDS
 
 
 class RemoteReaders:
@@ -103,7 +103,7 @@ class RemoteReaders:
         silent = {
             kept.worker
             for kept in list(self._kept.values())
-            if now - kept.asked_at > _SILENCE_SECONDS
+            if now - kept.asked_at > SILENCE_SECONDS
         }
         if silent and self._looking.acquire(blocking=False):
             thread = threading.Thread(
@@ -119,7 +119,7 @@ class RemoteReaders:
         try:
             ended = set(filter(self._has_ended, workers))
             if ended:
-                time.sleep(_SILENCE_SECONDS)
+                time.sleep(SILENCE_SECONDS)
                 ended = set(filter(self._has_ended, ended))
             self._let_go(lambda kept: kept.worker in ended)
         finally:
@@ -237,16 +237,16 @@ class RemoteReader:
         try:
             state = self._read_on(seconds)
         except PeersUnavailable:
-            if time.monotonic() - self._heard_at > _LOST_SECONDS:
+            if time.monotonic() - self._heard_at > LOST_SECONDS:
                 raise self._lost() from None
-            self._closed.wait(_RETRY_SECONDS)
+            self._closed.wait(RETRY_SECONDS)
             return
         if state is PeerState.GONE:
             raise EventsGone(f"The events after number {self._after} are no longer held.")
         if state not in (PeerState.READING, PeerState.OVER):
             raise self._lost()
         if state is PeerState.READING:
-            self._closed.wait(_PAUSE_SECONDS)
+            self._closed.wait(PAUSE_SECONDS)
 
     def _read_on(self, seconds: float) -> PeerState:
         state, reply = self._ask(

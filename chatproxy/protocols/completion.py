@@ -5,43 +5,36 @@
 the same, so that the answer can be stopped like any other. How chunks become one object:
 
 * Of a ``delta`` the strings are joined, whatever their names, because each upstream has some of its
-  own (``content``, ``reasoning_content``, ``refusal``, ``reasoning``). Those in ``_SAID_ONCE`` are
-  names: the latest counts.
-* Lists whose items have an ``index`` are merged by it (``tool_calls``); other lists grow, as do
-  those of ``logprobs``. Objects are merged field by field.
+  own (``content``, ``reasoning_content``, ``refusal``, ``reasoning``). Lists grow, item by item if
+  each has an ``index`` (``tool_calls``); so do the lists of ``logprobs``.
 * Of everything else the latest counts that is neither null nor empty: ``usage``,
   ``finish_reason``, ``system_fingerprint``, and whatever an upstream adds to its chunks.
 * An event that is no JSON object is no part of the completion.
+* The tool calls of a choice that was stopped are left out: clients carry out what they find.
 
-What is held is bounded. Each chunk is decoded once and dropped. What it says is kept as JSON text:
-a string or list that grows is one ``bytearray`` that has yet to be closed. So the memory is that of
-the completion itself, at most ``MOST_BYTES`` with ``MOST_FIELDS`` fields, and at the end the parts
-are only put one after the other, which takes a few milliseconds for the largest. An answer that
-grows beyond that is refused.
+What is held is bounded: each chunk is decoded once and dropped, and what it says is kept as the
+JSON text of the completion (``growing_json``), of at most ``MOST_BYTES`` with ``MOST_FIELDS``
+fields. At the end the parts are put one after the other, which takes a few milliseconds for the
+largest. An answer that grows beyond that is refused.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from .. import sse
-from ..errors import Refusal, UpstreamError
-from . import native
+from ..errors import Refusal
+from . import growing_json, native
+from .growing_json import FullError, GrowingObject, Room
 from .openai import MOST_CHOICES, failure_of
 
 #: The most bytes of a completion. DeepSeek's longest answers have some two million, those with
 #: log-probabilities some thousands for each token.
 MOST_BYTES = 16 << 20
 #: The most fields of all its objects. A tool call has five.
-MOST_FIELDS = 4096
+MOST_FIELDS = 2048
 
-_NOTHING: tuple[Any, ...] = (None, "", [], {})
-_SAID_ONCE = frozenset({"id", "index", "name", "role", "type"})
-#: How deep objects are merged; what is deeper is taken as it is.
-_DEPTH = 6
+_TOOL_CALLS = ("tool_calls", "function_call")
 
 
 class CompletionEncoder:
@@ -59,11 +52,11 @@ class CompletionEncoder:
 
     def __init__(self, model: str, created: int, choices: int = 1) -> None:
         self.refusal: Refusal | None = None
-        self._room = _Room()
-        self._fields = _Object(self._room)
+        self._room = Room(MOST_BYTES, MOST_FIELDS)
+        self._fields = GrowingObject(self._room)
         self._fields.replace({"id": "", "created": created, "model": model, "usage": None})
         self._expected = range(min(choices, MOST_CHOICES))
-        self._choices: dict[int, _Object] = {}
+        self._choices: dict[int, GrowingObject] = {}
         self._ended = False
 
     def encode(self, data: bytes) -> bytes:
@@ -72,9 +65,9 @@ class CompletionEncoder:
             for event in data.split(b"\n\n"):
                 if not self._ended and (whole := self._take(event)):
                     return whole
-        except (_FullError, RecursionError):
+        except (FullError, RecursionError):
             sentence = "The answer is too large to be given whole; ask for it with 'stream'."
-            self.fail(UpstreamError(sentence, code="answer_too_large"))
+            self.fail(Refusal(sentence, status=502, code="answer_too_large", should_retry=False))
         return b""
 
     def fail(self, refusal: Refusal) -> bytes:
@@ -91,7 +84,7 @@ class CompletionEncoder:
             return self.fail(failure_of(ending)) if "error" in ending else self._stopped(ending)
         if sse.is_done(event):
             return self._whole()
-        chunk = _decoded(sse.data_of(event))
+        chunk = growing_json.decoded(sse.data_of(event))
         if isinstance(chunk, dict):
             self._take_chunk(chunk)
         return b""
@@ -115,9 +108,9 @@ class CompletionEncoder:
             grows = name == "logprobs" or isinstance(value, list)
             (fields.merge if grows else fields.replace)({name: value})
 
-    def _choice(self, index: int) -> _Object:
+    def _choice(self, index: int) -> GrowingObject:
         if index not in self._choices:
-            fields = self._choices[index] = _Object(self._room)
+            fields = self._choices[index] = GrowingObject(self._room)
             fields.replace({"index": index, "finish_reason": None, "logprobs": None})
             fields.merge({"message": {"role": "assistant", "content": None}})
         return self._choices[index]
@@ -125,8 +118,9 @@ class CompletionEncoder:
     def _stopped(self, stopped: dict[str, Any]) -> bytes:
         self._fields.propose("id", stopped["sessionId"] or "")
         self._fields.replace({"chatproxy": {"stopped": stopped}})
-        for index in self._expected:
-            self._choice(index).propose("finish_reason", "cancelled")
+        for index in {*self._expected, *self._choices}:
+            if self._choice(index).propose("finish_reason", "cancelled"):
+                self._choice(index).leave_out("message", _TOOL_CALLS)
         return self._whole()
 
     def _whole(self) -> bytes:
@@ -134,163 +128,3 @@ class CompletionEncoder:
         self._fields.replace({"object": "chat.completion"})
         self._fields.put_items("choices", self._choices)
         return b"".join(self._fields.parts())
-
-
-class _FullError(Exception):
-    """The completion is too large."""
-
-
-class _Room:
-    """How much more may be held."""
-
-    def __init__(self) -> None:
-        self._bytes = MOST_BYTES
-        self._fields = MOST_FIELDS
-
-    def take(self, size: int, fields: int = 0) -> None:
-        """Take room for so many bytes and fields; fewer than no bytes are given back.
-
-        :raises _FullError: if there is not enough.
-        """
-        self._bytes -= size
-        self._fields -= fields
-        if self._bytes < 0 or self._fields < 0:
-            raise _FullError
-
-
-class _Object:
-    """A JSON object that grows.
-
-    A field is JSON text: ``bytes``, or a ``bytearray`` if it is a string or a list that has yet to
-    be closed. Or it is an object, or a list of objects by their index.
-    """
-
-    __slots__ = ("_fields", "_room")
-
-    def __init__(self, room: _Room) -> None:
-        self._room = room
-        self._fields: dict[str, bytes | bytearray | _Object | dict[int, _Object]] = {}
-
-    def replace(self, fields: dict[str, Any]) -> None:
-        """Take the values that say something, in the place of those before them."""
-        for name, value in fields.items():
-            if value not in _NOTHING or name not in self._fields:
-                self._put(name, _json(value))
-
-    def propose(self, name: str, value: str) -> None:
-        """Take a value if the one before it says nothing."""
-        if self._fields.get(name) in (None, b"null", b'""'):
-            self._put(name, _json(value))
-
-    def merge(self, fields: dict[str, Any], depth: int = _DEPTH) -> None:
-        """Join the values to those before them; see the top."""
-        for name, value in fields.items():
-            if value in _NOTHING and name in self._fields:
-                continue
-            if isinstance(value, dict) and depth:
-                held = self._fields.get(name)
-                if not isinstance(held, _Object):
-                    held = self._put(name, _Object(self._room))
-                held.merge(value, depth - 1)
-            elif isinstance(value, list) and depth and _are_indexed(value):
-                self._merge_items(name, value, depth - 1)
-            elif isinstance(value, list) or (isinstance(value, str) and name not in _SAID_ONCE):
-                self._extend(name, _json(value)[:-1])
-            else:
-                self._put(name, _json(value))
-
-    def put_items(self, name: str, items: dict[int, _Object]) -> None:
-        """Have a list of these objects as a field, in the order of their indexes."""
-        self._fields[name] = items
-
-    def parts(self) -> Iterator[bytes | bytearray]:
-        """The JSON text, in parts."""
-        before = b"{"
-        for name, value in self._fields.items():
-            yield b"%b%b:" % (before, _json(name))
-            yield from _parts_of(value)
-            before = b","
-        yield b"}" if self._fields else b"{}"
-
-    def _put(self, name: str, value: _Value) -> _Value:
-        held = self._fields.get(name)
-        self._room.take(_size(value) - _size(held), held is None)
-        self._fields[name] = value
-        return value
-
-    def _extend(self, name: str, text: bytes) -> None:
-        """Join a string or a list to the one before it.
-
-        :param text: in JSON, yet to be closed.
-        """
-        held = self._fields.get(name)
-        if not isinstance(held, bytearray) or held[:1] != text[:1]:
-            self._put(name, bytearray(text))
-        elif len(text) > 1:
-            self._room.take(len(text))
-            held += b"," if held[:1] == b"[" and len(held) > 1 else b""
-            held += text[1:]
-
-    def _merge_items(self, name: str, items: list[dict[str, Any]], depth: int) -> None:
-        held = self._fields.get(name)
-        if not isinstance(held, dict):
-            held = self._put(name, dict[int, _Object]())
-        for item in items:
-            index = item["index"]
-            if index not in held:
-                held[index] = _Object(self._room)
-            held[index].merge(item, depth)
-
-
-_Value = TypeVar("_Value", bytes, bytearray, _Object, "dict[int, _Object]")
-
-
-def _size(value: object) -> int:
-    return len(value) if isinstance(value, (bytes, bytearray)) else 0
-
-
-def _parts_of(
-    value: bytes | bytearray | _Object | dict[int, _Object],
-) -> Iterator[bytes | bytearray]:
-    if isinstance(value, _Object):
-        yield from value.parts()
-    elif isinstance(value, dict):
-        before = b"["
-        for _, item in sorted(value.items()):
-            yield before
-            yield from item.parts()
-            before = b","
-        yield b"]" if value else b"[]"
-    else:
-        yield value
-        if isinstance(value, bytearray):
-            yield b"]" if value[:1] == b"[" else b'"'
-
-
-def _are_indexed(items: list[Any]) -> bool:
-    return bool(items) and all(
-        isinstance(item, dict) and isinstance(item.get("index"), int) for item in items
-    )
-
-
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
-
-
-#: NaN and the infinities are Python's own.
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
-def _decoded(text: bytes) -> Any:
-    """What a text in JSON says; None if it is none."""
-    try:
-        return _DECODER.decode(text.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _json(value: object) -> bytes:
-    """A value as JSON text. Half a surrogate pair stays escaped: the other half may follow."""
-    return _ENCODER.encode(value).encode("utf-8", "backslashreplace")

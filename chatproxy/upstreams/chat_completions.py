@@ -50,7 +50,7 @@ _READ_BYTES = 64 * 1024
 _REST_BYTES = 64 * 1024
 #: How long the body of an error is awaited, in seconds: a sentence, that comes with the status or
 #: not at all.
-_ERROR_SECONDS = 2.0
+ERROR_SECONDS = 2.0
 #: How long the close waits for the end of the body after ``[DONE]``, all told, in seconds.
 _TAIL_SECONDS = 0.5
 _RETRIED_STATUSES = frozenset({429, 503})
@@ -289,7 +289,7 @@ class ChatCompletionCall:
 
     def _words_of(self, body: Response) -> bytes:
         """What comes soon of the body of an error; its status is told in any case."""
-        said = _rest_of(body, _ERROR_SECONDS)
+        said = _rest_of(body, ERROR_SECONDS)
         self._exchange.check()
         with suppress(Malformed):
             return body.decoded(said)

@@ -111,7 +111,7 @@ def _document(endpoint: Endpoint, path: str) -> bytes:
             return _body_of(exchange) if exchange.response is not None else response.content
         finally:
             exchange.close()
-            response.raw.close()
+            response.raw.close()  # the pool decides; see transport.connection
     finally:
         current_exchange.reset(token)
         timer.cancel()

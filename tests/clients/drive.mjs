@@ -38,5 +38,6 @@ async function serve(fields) {
   reply(told);
 }
 
-reply(JSON.parse(readFileSync(`${folder}/node_modules/openai/package.json`)));
+const { version } = JSON.parse(readFileSync(`${folder}/node_modules/openai/package.json`));
+reply({ "openai-node": version });
 createInterface({ input: process.stdin }).on("line", (line) => serve(JSON.parse(line)));

@@ -1,10 +1,10 @@
-"""Drives a client: ``python drive.py NAME BASE_URL``, in the environment of tests/clients.txt.
+"""Drives the clients in Python: ``python drive.py BASE_URL``, with what tests/clients.txt names.
 
 A line of JSON comes for each question, and one goes back with what its user gets: the text, the
-``finish_reason``, or the error. Questions run side by side. The first line that goes back says that
-the client is there, and which version it is.
+``finish_reason``, or the error. Questions run side by side. The first line that goes back has the
+versions of all clients. They share one process, because some take seconds to import.
 
-    → {"number": 1, "text": "Hello", "id": "session_1", "stream": true, "leave": false}
+    → {"number": 1, "client": "llm", "text": "Hello", "id": "a", "stream": true, "leave": false}
     ← {"number": 1, "text": "Hi!", "finish": "stop", "error": null}
     → {"number": 2, "code": "print(1)"}
     ← {"number": 2, "text": "1\n", "finish": null, "error": null}
@@ -182,7 +182,7 @@ CLIENTS: dict[str, Any] = {
 }
 
 
-def answer(client: Any, fields: dict[str, Any]) -> dict[str, Any]:
+def answer(clients: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """What the user of a client gets."""
     if "code" in fields:
         printed = io.StringIO()
@@ -191,7 +191,7 @@ def answer(client: Any, fields: dict[str, Any]) -> dict[str, Any]:
         return {"text": printed.getvalue(), "finish": None, "error": None}
     question, pieces, error = Question(fields), [], None
     try:
-        with contextlib.closing(client.ask(question)) as answers:
+        with contextlib.closing(clients[fields["client"]].ask(question)) as answers:
             for piece in answers:
                 pieces.append(piece)
                 if fields["leave"] and piece:
@@ -203,7 +203,7 @@ def answer(client: Any, fields: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Serve standard input."""
-    client = CLIENTS[sys.argv[1]](sys.argv[2])
+    clients = {name: kind(sys.argv[1]) for name, kind in CLIENTS.items()}
     lock = threading.Lock()
 
     def reply(said: dict[str, Any]) -> None:
@@ -211,9 +211,9 @@ def main() -> None:
             print(json.dumps(said), file=_REPLIES, flush=True)
 
     def serve(fields: dict[str, Any]) -> None:
-        reply({"number": fields["number"], **answer(client, fields)})
+        reply({"number": fields["number"], **answer(clients, fields)})
 
-    reply({"version": importlib.metadata.version(client.package)})
+    reply({name: importlib.metadata.version(each.package) for name, each in clients.items()})
     for line in sys.stdin:
         threading.Thread(target=serve, args=(json.loads(line),), daemon=True).start()
 

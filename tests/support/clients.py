@@ -1,4 +1,4 @@
-"""OpenAI's clients as processes: what each user of one gets for a question."""
+"""OpenAI's clients and others, in processes of their own: what a user of one gets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .servers import ROOT, clean_environment, new_id
 
 #: Where the clients are; ``make .venv/clients`` puts them there.
 ENVIRONMENT = ROOT / ".venv" / "clients"
+NODE = ROOT / ".venv" / "bin" / "node"
 _FOLDER = ROOT / "tests" / "clients"
 _PATIENCE = 60.0
 
@@ -43,24 +44,18 @@ class Asked:
         return self.future.result(_PATIENCE)
 
 
-class RealClient:
-    """A client in its own process; the same for all of its questions."""
+class Driver:
+    """A process in which clients run.
 
-    def __init__(
-        self, name: str, base_url: str, log_path: Path, environment: Path = ENVIRONMENT
-    ) -> None:
-        self.name = name
+    :param command: what runs it.
+    """
+
+    def __init__(self, command: list[str], log_path: Path) -> None:
         self._log_path = log_path
-        if name == "openai-node":
-            node = str(ROOT / ".venv" / "bin" / "node")
-            command = [node, str(_FOLDER / "drive.mjs"), base_url, str(environment)]
-        else:
-            python = str(environment / "bin" / "python")
-            command = [python, str(_FOLDER / "drive.py"), name, base_url]
         with log_path.open("w") as log:
-            self.process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 command,
-                cwd=environment,
+                cwd=ENVIRONMENT,
                 env=clean_environment(LITELLM_LOCAL_MODEL_COST_MAP="True"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -69,13 +64,64 @@ class RealClient:
             )
         self._numbers = itertools.count(1)
         self._asked: dict[int, Asked] = {}
-        self._version: Future[str] = Future()
+        self._versions: Future[dict[str, str]] = Future()
         threading.Thread(target=self._listen, daemon=True).start()
 
     @property
+    def versions(self) -> dict[str, str]:
+        """The version of each of its clients; waits until they are there."""
+        return self._versions.result(_PATIENCE)
+
+    def tell(self, asked: Asked, **fields: Any) -> Asked:
+        """Have a question asked, or some lines run."""
+        number = next(self._numbers)
+        self._asked[number] = asked
+        assert self._process.stdin is not None
+        print(json.dumps({"number": number, **fields}), file=self._process.stdin, flush=True)
+        return asked
+
+    def run(self, code: str) -> str:
+        """Run some lines of Python; return what they print."""
+        return self.tell(Asked(""), code=code).told.text
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        self._versions.set_result(json.loads(self._process.stdout.readline() or "{}"))
+        for line in self._process.stdout:
+            said = json.loads(line)
+            told = Told(said["text"], said["finish"], said["error"])
+            self._asked.pop(said["number"]).future.set_result(told)
+        for asked in self._asked.values():
+            asked.future.set_exception(RuntimeError(self._log_path.read_text()))
+
+
+def drive_python(base_url: str, log_path: Path) -> Driver:
+    """All clients in Python."""
+    python = str(ENVIRONMENT / "bin" / "python")
+    return Driver([python, str(_FOLDER / "drive.py"), base_url], log_path)
+
+
+def drive_node(base_url: str, log_path: Path) -> Driver:
+    """Those in JavaScript."""
+    command = [str(NODE), str(_FOLDER / "drive.mjs"), base_url, str(ENVIRONMENT)]
+    return Driver(command, log_path)
+
+
+class RealClient(NamedTuple):
+    """One client, and the process in which it runs."""
+
+    name: str
+    driver: Driver
+
+    @property
     def version(self) -> str:
-        """The client's version; waits until it is there."""
-        return self._version.result(_PATIENCE)
+        """Its version; waits until it is there."""
+        return self.driver.versions[self.name]
 
     def ask(
         self, *, stream: bool, leave: bool = False, with_id: bool = True, **simulate: Any
@@ -86,39 +132,14 @@ class RealClient:
         :param simulate: what the simulated DeepSeek does.
         """
         asked = Asked(new_id())
-        text = json.dumps({"tag": asked.id, **simulate})
-        session_id = asked.id if with_id else None
-        return self._tell(asked, text=text, id=session_id, stream=stream, leave=leave)
-
-    def run(self, code: str) -> str:
-        """Have it run some lines of its own language; return what they print."""
-        return self._tell(Asked(""), code=code).told.text
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.communicate()
-
-    def _tell(self, asked: Asked, **fields: Any) -> Asked:
-        number = next(self._numbers)
-        self._asked[number] = asked
-        assert self.process.stdin is not None
-        print(json.dumps({"number": number, **fields}), file=self.process.stdin, flush=True)
-        return asked
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            said = json.loads(line)
-            if "version" in said:
-                self._version.set_result(said["version"])
-            else:
-                told = Told(said["text"], said["finish"], said["error"])
-                self._asked.pop(said["number"]).future.set_result(told)
-        ended = RuntimeError(self._log_path.read_text())
-        for future in (self._version, *(each.future for each in self._asked.values())):
-            if not future.done():
-                future.set_exception(ended)
+        question = {
+            "client": self.name,
+            "text": json.dumps({"tag": asked.id, **simulate}),
+            "id": asked.id if with_id else None,
+            "stream": stream,
+            "leave": leave,
+        }
+        return self.driver.tell(asked, **question)
 
 
 def is_there() -> bool:

@@ -22,7 +22,7 @@ from ...errors import ConfigError, PeersUnavailable
 from . import directories
 
 #: Seconds to wait for the lock of the directory.
-_LOCK_SECONDS = 1.5
+LOCK_SECONDS = 1.5
 
 
 def unusable(error: Exception) -> PeersUnavailable:
@@ -95,7 +95,7 @@ class RunDir:
 
         :raises PeersUnavailable: if others have the lock for too long.
         """
-        end = time.monotonic() + _LOCK_SECONDS
+        end = time.monotonic() + LOCK_SECONDS
         while (locked := self._lock()) is None:
             if time.monotonic() > end:
                 raise PeersUnavailable("The run directory is locked; try again.", retry_after=1)
