@@ -13,7 +13,7 @@
 PYTHON ?= python3
 BIND ?= 127.0.0.1:8000
 # Tests that run side by side. Much of a test is waiting.
-JOBS ?= 4
+JOBS ?= 5
 
 # What is compiled is kept: the tests start some hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
