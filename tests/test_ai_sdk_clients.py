@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +23,8 @@ from werkzeug.serving import make_server
 from chatproxy import ChatProxy, sse
 
 from .support import scripted
-from .support.ai_sdk import AiSdk, UseChat, is_there
-from .support.servers import new_id
+from .support.ai_sdk import FOLDER, NODE, AiSdk, UseChat, is_there
+from .support.servers import ROOT, new_id
 from .support.spoken import chunk, delta
 
 pytestmark = [
@@ -30,6 +32,14 @@ pytestmark = [
     pytest.mark.skipif(not is_there(), reason="make .venv/ai-sdk"),
 ]
 
+GUIDE = (ROOT / "docs" / "use-chat.md").read_text()
+#: The rows of the guide's table: the version of each package, and how it calls a Stop.
+ROWS = {
+    name: (version, stopped)
+    for name, version, stopped in re.findall(
+        r"^\| `(.+?)`.*? \| ([\d.]+) \| `(\w+)` \|", GUIDE, re.MULTILINE
+    )
+}
 TEXT = "One two three."
 WHOLE = {"rate": 0, "text": TEXT, "reasoning_tokens": 5}
 #: What keeps an answer in each phase.
@@ -116,7 +126,7 @@ def test_a_stop_by_the_chat_s_id(chat: UseChat, server: Any, deepseek: Any, phas
     assert (receipt["phase"], receipt["upstreamClosed"]) == (phase, True)
     view = chat.settled()
     assert (view.status, view.error) == ("ready", {})
-    assert view.ended == ended(finishReason="interrupted")
+    assert view.ended == ended(finishReason=ROWS["ai"][1])
     assert view.text.startswith(text)
     assert all(part.get("state", "done") == "done" for part in view.parts)
     stopped = view.metadata["chatproxy"]["stopped"]
@@ -370,7 +380,7 @@ def test_a_provider_s_answer_can_be_stopped_by_its_id(
     status, receipt = server.cancel(asking.id)
     assert (status, receipt["upstreamClosed"]) == (200, True)
     assert "error" not in asking.found
-    assert asking.found["finishReason"] == "other"
+    assert asking.found["finishReason"] == ROWS[f"@ai-sdk/{provider}"][1]
     assert_left(deepseek, asking.id, phase)
 
 
@@ -402,3 +412,22 @@ def test_a_provider_gets_tool_calls(ai_sdk: AiSdk, played: Played, provider: str
     found = Asking(ai_sdk, played.url, provider).found
     assert found["call"] == {"name": "weather", "input": {"city": "Rom"}}
     assert found["finishReason"] == "tool-calls"
+
+
+# --- the guide
+
+
+def test_the_guide_names_the_versions_that_are_tried() -> None:
+    dependencies = json.loads((FOLDER / "package.json").read_text())["dependencies"]
+    assert {name: version for name, (version, _) in ROWS.items()} == {
+        name: version for name, version in dependencies.items() if "ai" in name
+    }
+
+
+def test_the_guide_s_code_for_a_server_asks(played: Played) -> None:
+    played.says = [SAYS]
+    (code,) = re.findall(r"```javascript\n(.*?)```", GUIDE, re.DOTALL)
+    code = code.replace("http://127.0.0.1:8000", played.url)
+    command = [NODE, "--input-type=module", "--eval", code]
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("It is warm.\nstop\n", "")

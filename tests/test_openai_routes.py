@@ -20,6 +20,7 @@ from chatproxy.config import describe
 from chatproxy.protocols import completion
 
 from .support import scripted
+from .support.servers import Client, DeepSeek, Proxy, new_id
 from .support.spoken import chunk, delta
 from .support.waiting import PATIENCE, Background, wait_for
 
@@ -247,6 +248,22 @@ def test_a_whole_answer_in_which_nothing_comes_has_a_status_of_its_own(
     response = ask(make_app(CHATPROXY_IDLE_TIMEOUT=0.1))
     assert response.status_code == 504
     assert error_of(response)["code"] == "upstream_timeout"
+
+
+def test_a_client_that_leaves_before_its_whole_answer_ends_it(
+    proxy: Proxy, deepseek: DeepSeek
+) -> None:
+    """On a real server, under gevent and under plain threads."""
+    tag = new_id()
+    body = json.dumps({**CHAT, "simulate": {"tag": tag, "rate": 50, "tokens": 100_000}}).encode()
+    client = Client(proxy.port)
+    client.send(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    deepseek.entry(tag, lambda entry: entry["tokens"] > 3)
+    client.leave()
+    assert not deepseek.gone(tag)["finished"]
 
 
 # --- ids

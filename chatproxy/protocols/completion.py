@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import sse
-from ..errors import Refusal, UpstreamError
+from ..errors import Refusal
 from . import growing_json, native
 from .growing_json import FullError, GrowingObject, Room
 from .openai import MOST_CHOICES, failure_of
@@ -67,7 +67,7 @@ class CompletionEncoder:
                     return whole
         except (FullError, RecursionError):
             sentence = "The answer is too large to be given whole; ask for it with 'stream'."
-            self.fail(UpstreamError(sentence, code="answer_too_large"))
+            self.fail(Refusal(sentence, status=502, code="answer_too_large", should_retry=False))
         return b""
 
     def fail(self, refusal: Refusal) -> bytes:

@@ -99,7 +99,7 @@ class Page:
         # A click right after the button has changed counts as one on the other button.
         self.page.wait_for_timeout(400 if asked else 0)
         self.send_button.click()
-        wait_for(lambda: self.hears() and len(self.header_ids()) == asked + 1)
+        wait_for(lambda: len(self.header_ids()) == asked + 1)
 
     def text(self):
         return self.page.get_by_role("main").inner_text()
@@ -110,19 +110,19 @@ class Page:
     def wait_until_idle(self):
         self.send_button.wait_for()
 
-    def hears(self):
+    def requested(self):
         self.page.wait_for_timeout(1)  # lets Playwright hand over what has happened
-        return True
+        return self.requests
 
     def header_ids(self):
         return [
             each.headers["x-session-id"]
-            for each in self.requests
+            for each in self.requested()
             if "/chat/stream" in each.url and each.method == "POST"
         ]
 
     def cancelled_ids(self):
-        return [each.url.rsplit("/", 1)[1] for each in self.requests if "/cancel/" in each.url]
+        return [each.url.rsplit("/", 1)[1] for each in self.requested() if "/cancel/" in each.url]
 
 
 def assert_stopped(page, server, deepseek, *, asked=1, overtaken=False):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from ..support.ai_sdk import FOLDER, is_there
+from ..support.ai_sdk import FOLDER, NODE, is_there
 from ..support.servers import ROOT, new_id
 from ..support.waiting import wait_for
 
@@ -56,8 +56,7 @@ def script(tmp_path_factory):
     (page,) = blocks("jsx")
     more, transport = blocks("js")
     (folder / "page.jsx").write_text(page + AROUND.format(transport=transport, more=more))
-    node = ROOT / ".venv" / "bin" / "node"
-    command = [node, ROLLDOWN, "page.jsx", "--file", "page.js", "--format", "iife", "--minify"]
+    command = [NODE, ROLLDOWN, "page.jsx", "--file", "page.js", "--format", "iife", "--minify"]
     define = '--transform.define=process.env.NODE_ENV="production"'
     done = subprocess.run([*command, define], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -146,8 +145,23 @@ def test_more_fields_go_in_the_body(open_page):
     ]
 
 
-def test_a_failure_is_shown(open_page):
+def test_a_tab_that_is_closed_ends_its_answer(open_page, deepseek):
+    chat_id = new_id()
+    page = open_page(chat_id)
+    page.ask()
+    page.wait_for_text("amber birch")
+    page.page.close()
+    assert not deepseek.gone(chat_id)["finished"]
+
+
+def test_a_cut_answer_is_shown_as_a_failure(open_page):
     page = open_page(new_id(), {"rate": 0, "text": "One two three.", "end": "cut", "end_after": 2})
     page.ask()
     page.page.get_by_role("alert").wait_for()
     page.wait_for_text("One two")
+
+
+def test_a_refusal_is_shown_with_its_sentence(open_page):
+    page = open_page(new_id(), {"status": 402})
+    page.ask()
+    page.page.get_by_role("alert").get_by_text("balance").wait_for()

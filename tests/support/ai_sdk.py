@@ -15,6 +15,7 @@ from .waiting import wait_for
 
 #: ``make .venv/ai-sdk`` puts the packages there.
 FOLDER = ROOT / "tests" / "clients" / "ai_sdk"
+NODE = str(ROOT / ".venv" / "bin" / "node")
 _PATIENCE = 30.0
 
 
@@ -27,7 +28,7 @@ class AiSdk:
         self._awaited: dict[int, Future[dict[str, Any]]] = {}
         with log_path.open("w") as log:
             self._process = subprocess.Popen(
-                [str(ROOT / ".venv" / "bin" / "node"), "drive.mjs"],
+                [NODE, "drive.mjs"],
                 cwd=FOLDER,
                 env=clean_environment(),
                 stdin=subprocess.PIPE,

@@ -72,4 +72,4 @@ function Answer() {
 }
 
 const root = document.body.appendChild(document.createElement("div"));
-createRoot(root).render(<StrictMode>{query.has("answer") ? <Answer /> : <Chat />}</StrictMode>);
+createRoot(root).render(<StrictMode>{query.has("useAnswer") ? <Answer /> : <Chat />}</StrictMode>);
