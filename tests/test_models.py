@@ -111,15 +111,15 @@ def test_one_that_does_not_come_in_time_is_given_up(
     assert peer.sees_the_end()
 
 
-def test_one_that_fails_takes_no_descriptor(
-    played: DeepSeek, listed: ModelList, clock: HandClock
+def test_one_that_fails_keeps_no_descriptor(
+    played: DeepSeek, connect: Connect, clock: HandClock
 ) -> None:
+    listed = ModelList(connect(played.url.replace("http:", "https:")), "configured", clock)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         asked = Background(listed.get)
         peer = played.accept()
-        peer.request()
-        peer.send(b"no HTTP\r\n\r\n")
+        peer.send(b"This is no TLS.")
         asked.result()
         peer.socket.close()
         clock.now += 61

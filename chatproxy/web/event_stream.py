@@ -129,10 +129,8 @@ class EventStream(DirectBody):
             if ready is None:
                 return None
             item = self._encoder.encode(ready) if ready else b""
-            is_silent = (
-                not ready or time.monotonic() >= end
-            )  # what came may say nothing to a client
-            if not item and is_silent:
+            # What has come may say nothing to this client.
+            if not item and (not ready or time.monotonic() >= end):
                 item, end = self._encoder.heartbeat, time.monotonic() + self._heartbeat
         return item
 
