@@ -73,7 +73,8 @@ def modules() -> dict[str, Path]:
     found = {
         ".".join(path.relative_to(ROOT / "chatproxy").with_suffix("").parts): path
         for path in (ROOT / "chatproxy").rglob("*.py")
-        if path.name != "__init__.py" and not {"client", "simulated"} & set(path.parts)
+        if path.name != "__init__.py"
+        and not {"client", "simulated"} & set(path.relative_to(ROOT).parts)
     }
     return dict(sorted(found.items()))
 
