@@ -56,7 +56,7 @@ from .pacing import LeakyBucket, Pacer
 MOST_HEAD_BYTES = 64 * 1024
 #: Bytes read ahead for an application that reads less at once. A request keeps this buffer, and so
 #: does a stream, to its end.
-_BUFFER_BYTES = 512
+_BUFFER_BYTES = 256
 #: Seconds to read an unread body, and for a client to take the answer before its connection is
 #: closed.
 LINGER_SECONDS = 1.0
