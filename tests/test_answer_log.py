@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -68,8 +69,10 @@ def reading(reader: LogReader) -> Background:
 @pytest.mark.parametrize("after", range(4))
 def test_a_reader_gets_everything_after_its_point_with_the_numbers(after: int) -> None:
     log = log_of(3)
+    reader = LogReader(log, after)
     log.end()
-    assert read_all(LogReader(log, after)) == b"".join(wire(3)[after:])
+    for each in (reader, LogReader(log, after)):  # before the end and after it, each by itself
+        assert read_all(each) == b"".join(wire(3)[after:])
 
 
 def test_all_readers_see_the_same_bytes_wherever_they_joined() -> None:
@@ -83,21 +86,12 @@ def test_all_readers_see_the_same_bytes_wherever_they_joined() -> None:
         assert read_all(reader) == b"".join(wire(5)[number:])
 
 
-def test_two_readers_at_the_same_point_take_nothing_from_each_other() -> None:
-    log = log_of(2)
-    first, second = LogReader(log), LogReader(log)
-    assert first.read(0) == second.read(0) == b"".join(wire(2))
-
-
 def test_the_numbers_go_on_from_one_append_to_the_next() -> None:
     log = log_of(2)
+    assert (AnswerLog(ROOMY).last, log.last) == (0, 2)
     log.append(blocks(2, first=3))
     assert held(log) == b"".join(wire(4))
     assert log.last == 4
-
-
-def test_an_empty_log_has_no_last_event() -> None:
-    assert AnswerLog(ROOMY).last == 0
 
 
 @pytest.mark.usefixtures("_close_races")
@@ -135,11 +129,22 @@ def test_a_read_that_waits_in_vain_gives_nothing() -> None:
     assert LogReader(AnswerLog(ROOMY)).read(0.001) == b""
 
 
-def test_an_append_wakes_every_reader_that_waits() -> None:
+@pytest.mark.parametrize(
+    ("happens", "got"),
+    [
+        (lambda log: log.append(blocks(1)), wire(1)[0]),
+        (AnswerLog.pulse, sse.KEEP_ALIVE),
+        (AnswerLog.end, None),
+    ],
+    ids=["event", "pulse", "end"],
+)
+def test_whatever_comes_wakes_every_reader_that_waits(
+    happens: Callable[[AnswerLog], None], got: bytes | None
+) -> None:
     log = AnswerLog(ROOMY)
     threads = [reading(LogReader(log)) for _ in range(3)]
-    log.append(blocks(1))
-    assert [thread.result() for thread in threads] == wire(1) * 3
+    happens(log)
+    assert [thread.result() for thread in threads] == [got] * 3
 
 
 def test_an_event_that_came_between_two_reads_is_not_lost() -> None:
@@ -151,29 +156,15 @@ def test_an_event_that_came_between_two_reads_is_not_lost() -> None:
     assert reader.read(MOMENT) == b""
 
 
-def test_the_end_ends_every_reader_that_waits() -> None:
-    log = AnswerLog(ROOMY)
-    threads = [reading(LogReader(log)) for _ in range(3)]
-    log.end()
-    assert [thread.result() for thread in threads] == [None] * 3
-
-
 def test_the_end_comes_after_the_last_event_and_stays() -> None:
-    log = log_of(1)
-    reader = LogReader(log)
-    log.end()
-    assert reader.read(0) == wire(1)[0]
-    assert reader.read(PATIENCE) is None
-    assert reader.read(PATIENCE) is None
-
-
-def test_the_last_events_come_with_the_end() -> None:
+    """Also after events that come with the end itself."""
     log = log_of(1)
     reader = LogReader(log)
     log.end(blocks(2, first=2))
     assert reader.read(0) == b"".join(wire(3))
-    assert reader.read(PATIENCE) is None
-    assert reader.over
+    for _ in range(2):
+        assert reader.read(PATIENCE) is None
+        assert reader.over
 
 
 def test_why_there_is_no_answer_is_known_when_its_last_event_is_read() -> None:
@@ -191,13 +182,6 @@ def test_a_log_ends_once() -> None:
     log.end(blocks(1), refusal)
     log.end(blocks(1), Refusal("Again."))
     assert (log.last, log.refusal) == (1, refusal)
-
-
-def test_an_answer_that_has_ended_can_still_be_read() -> None:
-    log = log_of(2)
-    log.end()
-    assert read_all(LogReader(log, 1)) == wire(2)[1]
-    assert LogReader(log, 2).read(PATIENCE) is None
 
 
 def test_closing_a_reader_wakes_its_thread_and_no_other() -> None:
@@ -262,13 +246,6 @@ def test_a_log_knows_whether_anybody_reads_it() -> None:
 # --- pulses
 
 
-def test_a_pulse_reaches_every_reader_that_waits() -> None:
-    log = AnswerLog(ROOMY)
-    threads = [reading(LogReader(log)) for _ in range(3)]
-    log.pulse()
-    assert [thread.result() for thread in threads] == [sse.KEEP_ALIVE] * 3
-
-
 def test_a_pulse_is_no_part_of_the_answer() -> None:
     log = log_of(1)
     log.pulse()
@@ -314,14 +291,9 @@ def test_events_that_every_reader_has_had_are_forgotten_oldest_first() -> None:
     assert held(log) == b"".join(wire(3, first=6))
 
 
-def test_nothing_is_forgotten_before_the_log_is_full() -> None:
-    log = AnswerLog(sum(map(len, wire(3))))
-    log.append(blocks(3))
-    assert held(log) == b"".join(wire(3))
-
-
-def test_without_readers_the_log_keeps_the_newest_events() -> None:
-    assert held(log_of(9, limit=sum(map(len, wire(3))))) == b"".join(wire(3, first=7))
+@pytest.mark.parametrize("count", [3, 9])
+def test_without_readers_the_log_keeps_the_newest_events_that_it_has_room_for(count: int) -> None:
+    assert held(log_of(count, limit=sum(map(len, wire(3))))) == b"".join(wire(3, first=count - 2))
 
 
 def test_what_the_only_reader_still_needs_is_kept_for_it() -> None:
@@ -477,18 +449,21 @@ def full_log() -> tuple[AnswerLog, LogReader, Background]:
     return log, reader, producer
 
 
-def test_the_producer_waits_until_the_lagging_reader_reads_on() -> None:
+@pytest.mark.parametrize("goes", [lambda reader: reader.read(0), LogReader.close])
+def test_the_producer_waits_until_the_lagging_reader_reads_on_or_leaves(
+    goes: Callable[[LogReader], object],
+) -> None:
     log, reader, producer = full_log()
-    reader.read(0)
+    goes(reader)
     assert producer.result() is None
     assert log.size <= 10
 
 
-def test_the_producer_waits_until_the_lagging_reader_leaves() -> None:
-    log, reader, producer = full_log()
-    reader.close()
-    assert producer.result() is None
-    assert log.size <= 10
+def test_there_is_room_while_the_log_is_not_full_or_nobody_reads_it() -> None:
+    log = log_of(100)
+    _lagging = LogReader(log)
+    for each in (log, log_of(100, limit=10)):
+        assert Background(each.wait_for_room).result() is None
 
 
 def test_a_release_ends_the_wait_for_room_now_and_later() -> None:
@@ -532,17 +507,6 @@ def test_a_reader_that_is_woken_when_its_time_is_over_is_woken_again_later() -> 
         log.append(blocks(1, first=number))
         got = thread.result() or reader.read(LONG)
         assert got == wire(1, first=number)[0]
-
-
-def test_there_is_room_while_the_log_is_not_full() -> None:
-    log = AnswerLog(ROOMY)
-    _lagging = LogReader(log)
-    log.append(blocks(100))
-    assert Background(log.wait_for_room).result() is None
-
-
-def test_nobody_waits_for_readers_that_do_not_exist() -> None:
-    assert Background(log_of(100, limit=10).wait_for_room).result() is None
 
 
 # --- any interleaving

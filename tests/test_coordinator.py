@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +17,7 @@ from chatproxy.cluster.peers import LeaseKey, Message
 from chatproxy.errors import PeersUnavailable
 
 from .support.table import Table, TablePeers
-from .support.waiting import PATIENCE, in_a_thread, wait_for
+from .support.waiting import PATIENCE, Background, at_once
 
 A, B = ("id", "", "a"), ("id", "", "b")
 
@@ -67,8 +66,7 @@ def test_many_threads_deal_with_one_key_one_after_the_other(
                 time.sleep(0)
                 inside.pop()
 
-    for thread in [in_a_thread(deal) for _ in range(8)]:
-        thread.join(PATIENCE)
+    at_once(*[deal] * 8)
     assert most == [1] * 800
     assert not coordinator.is_busy(A)
 
@@ -93,38 +91,32 @@ def test_what_fails_alone_lets_the_next_one_in() -> None:
 
 def test_whoever_waits_goes_on_as_soon_as_the_other_is_done() -> None:
     coordinator = new_coordinator()
-    entered = threading.Event()
 
     def enter() -> None:
         with coordinator.exclusive(A):
-            entered.set()
+            pass
 
     with coordinator.exclusive(A):
-        thread = in_a_thread(enter)
-        assert not entered.wait(0.05)
-    assert entered.wait(PATIENCE)
-    thread.join(PATIENCE)
+        waiting = Background(enter)
+        assert waiting.still_runs()
+    waiting.result()
     assert not coordinator.is_busy(A)
 
 
 @pytest.mark.usefixtures("_impatient")
 def test_whoever_waits_too_long_is_told_so_and_is_not_in_the_way() -> None:
     coordinator = new_coordinator()
-    failures: list[BaseException] = []
 
     def enter() -> None:
-        try:
-            with coordinator.exclusive(A):
-                pytest.fail("two are alone")
-        except PeersUnavailable as unavailable:
-            failures.append(unavailable)
+        with coordinator.exclusive(A):
+            pytest.fail("two are alone")
 
     with coordinator.exclusive(A):
-        in_a_thread(enter).join(PATIENCE)
+        waiting = Background(enter)
+        with pytest.raises(PeersUnavailable) as caught:
+            waiting.result()
         assert coordinator.is_busy(A)
-    (failure,) = failures
-    assert isinstance(failure, PeersUnavailable)
-    assert failure.retry_after == 1
+    assert caught.value.retry_after == 1
     with coordinator.exclusive(A):
         pass
 
@@ -234,14 +226,12 @@ def test_an_answer_without_a_state_is_none(answer: Message) -> None:
         asked(answer)
 
 
-def test_a_state_that_is_not_known_says_nothing() -> None:
+@pytest.mark.parametrize("state", [None, "of a later version"])
+def test_an_answer_whose_state_says_nothing_is_told_as_none(
+    told: list[tuple[str, str]], state: str | None
+) -> None:
     with pytest.raises(PeersUnavailable):
-        asked({"state": "of a later version"})
-
-
-def test_of_an_answer_without_a_state_it_is_told_too(told: list[tuple[str, str]]) -> None:
-    with pytest.raises(PeersUnavailable):
-        asked({"state": None})
+        asked({"state": state})
     assert told == [("ask", "unavailable")]
 
 
@@ -269,20 +259,16 @@ def test_the_holder_has_a_limited_time_to_answer(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("_impatient")
 def test_of_many_that_wait_for_one_key_all_go_on_or_are_told() -> None:
     coordinator = new_coordinator()
-    results: list[str] = []
 
-    def enter() -> None:
+    def enter() -> str:
         try:
             with coordinator.exclusive(A):
                 time.sleep(0.02)
-                results.append("in")
+                return "in"
         except PeersUnavailable:
-            results.append("told")
+            return "told"
 
-    for _ in range(20):
-        in_a_thread(enter)
-    wait_for(lambda: len(results) == 20)
-    assert set(results) == {"in", "told"}
+    assert set(at_once(*[enter] * 20)) == {"in", "told"}
     assert not coordinator.is_busy(A)
 
 

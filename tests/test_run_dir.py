@@ -549,7 +549,7 @@ def test_whoever_waits_for_the_lock_of_a_directory_that_is_exchanged_gets_that_o
     with here.locked() as path:
         entering = Background(enter)
         path.rename(folder / "old")
-        (folder / "run").mkdir(mode=0o700)
+        (folder / "run").mkdir(mode=0o700, exist_ok=True)  # the other may have made it already
     assert entering.result() == (folder / "run").stat().st_ino
 
 

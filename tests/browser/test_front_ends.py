@@ -1,4 +1,4 @@
-"""Front ends of other people, in Chromium: useChat, useAnswer (under StrictMode), plain fetch."""
+"""Front ends of other people, in Chromium: useChat, useAnswer, assistant-ui, plain fetch."""
 
 import json
 import re
@@ -142,6 +142,22 @@ def test_a_stop_after_a_reload_has_its_receipt(front_end, deepseek):
     front_end.press("Stop")
     front_end.wait_for_stop("stopped")
     assert not deepseek.gone(front_end.tag)["finished"]
+
+
+def test_assistant_ui_needs_no_adapter(page, script, deepseek):
+    """Its Stop is a Stop with a receipt, and closes nothing before."""
+    front_end = FrontEnd(page, script, "assistant-ui")
+    page.get_by_role("textbox").fill("Hello")
+    front_end.press("Send")
+    front_end.wait_for_word(5)
+    front_end.wait_for_status("running")
+    front_end.press("Stop")
+    front_end.wait_for_stop("stopped")
+    front_end.wait_for_status("ready")
+    assert not deepseek.gone(front_end.tag)["finished"]
+    words = front_end.words()
+    assert words == WORDS[: len(words)]
+    assert len(front_end.asked()) == 1
 
 
 def test_a_stop_from_elsewhere_is_seen(front_end, server):

@@ -365,6 +365,27 @@ def test_stop_without_a_network_is_told_once_it_is_back(new_page, line, server, 
     assert "outcome=stopped" in server.closing_line(session_id(page))
 
 
+def test_a_stop_that_is_not_confirmed_says_so_and_is_pressed_again_after_a_reload(
+    new_page, server, deepseek
+):
+    page = new_page({**ANSWER, "rate": 5})
+    page.expected_messages = (*OFFLINE, "status of 404")
+    page.ask()
+    wait_for_word(page, 5)
+    page.page.route("**/cancel/*", lambda route: route.abort())
+    page.stop_button.click()
+    page.stopped_note.wait_for()
+    page.page.get_by_text("not confirmed yet").wait_for()
+    assert page.error_note.count() == 0
+    page.page.reload()
+    page.page.unroute("**/cancel/*")
+    # The page that goes tries once more, which can't be intercepted; then nothing is left to stop.
+    page.page.get_by_text(re.compile("stopped in|had nothing to stop")).wait_for()
+    assert page.stopped_note.count() == 1
+    assert not deepseek.gone(page.tag)["finished"]
+    assert "outcome=stopped" in server.closing_line(session_id(page))
+
+
 def test_stop_after_the_network_was_away(new_page, line, deepseek):
     page = new_page(ANSWER, path=f"{line.url}/")
     page.expected_messages = OFFLINE

@@ -30,13 +30,6 @@ def wait_for(
     return result
 
 
-def in_a_thread(function: Callable[[], object]) -> threading.Thread:
-    """A thread that has begun to run this; it keeps nobody from ending."""
-    thread = threading.Thread(target=function, daemon=True)
-    thread.start()
-    return thread
-
-
 class Background(threading.Thread, Generic[T]):
     """Calls a function in a thread of its own; ``result`` waits for what it returns or raises."""
 

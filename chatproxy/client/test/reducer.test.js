@@ -247,6 +247,9 @@ describe("an answer that is read on", () => {
     expect(endOfTakenUp(gone, true)).toEqual(reload);
     expect(endOfTakenUp(gone, false)).toBe(gone);
     expect(endOfTakenUp({ ...left, reason: "user" }, true)).toMatchObject({ reason: "user" });
+    const unsent = { outcome: "failed", error: { code: "not_sent" } };
+    expect(endOfTakenUp(gone, true, "queued")).toMatchObject(unsent);
+    expect(endOfTakenUp(left, true, "queued")).toEqual(reload);
   });
 });
 

@@ -1,6 +1,13 @@
-/** A front end for test_front_ends.py: a chat of useChat, or an answer of useAnswer, under StrictMode. */
+/** A front end for test_front_ends.py, under StrictMode: of useChat, of useAnswer, or of assistant-ui. */
 
 import { useChat } from "@ai-sdk/react";
+import {
+  AssistantRuntimeProvider,
+  ComposerPrimitive,
+  MessagePrimitive,
+  ThreadPrimitive,
+} from "@assistant-ui/react";
+import { useChatRuntime } from "@assistant-ui/react-ai-sdk";
 import { ChatProxyTransport } from "@chatproxy/client/ai-sdk";
 import { useAnswer } from "@chatproxy/client/react";
 import { StrictMode, useState, type ReactNode } from "react";
@@ -71,5 +78,45 @@ function Answer() {
   );
 }
 
+function Assistant() {
+  const [stopState, setStopState] = useState("");
+  showStop = setStopState;
+  const runtime = useChatRuntime({ transport });
+  return (
+    <AssistantRuntimeProvider runtime={runtime}>
+      <ThreadPrimitive.Root>
+        <ThreadPrimitive.Messages
+          components={{ UserMessage: () => null, AssistantMessage: () => <MessagePrimitive.Parts /> }}
+        />
+        <ThreadPrimitive.If running>
+          <output>running</output>
+        </ThreadPrimitive.If>
+        <ThreadPrimitive.If running={false}>
+          <output>ready</output>
+        </ThreadPrimitive.If>
+        <small>{stopState}</small>
+        <ComposerPrimitive.Root>
+          <ComposerPrimitive.Input />
+          <ComposerPrimitive.Send>Send</ComposerPrimitive.Send>
+          <ComposerPrimitive.Cancel>Stop</ComposerPrimitive.Cancel>
+        </ComposerPrimitive.Root>
+      </ThreadPrimitive.Root>
+    </AssistantRuntimeProvider>
+  );
+}
+
+const FRONT_ENDS: Record<string, () => ReactNode> = {
+  useChat: Chat,
+  useAnswer: Answer,
+  "assistant-ui": Assistant,
+};
+const [FrontEnd = Chat] = Object.keys(FRONT_ENDS)
+  .filter((kind) => query.has(kind))
+  .map((kind) => FRONT_ENDS[kind]);
+
 const root = document.body.appendChild(document.createElement("div"));
-createRoot(root).render(<StrictMode>{query.has("useAnswer") ? <Answer /> : <Chat />}</StrictMode>);
+createRoot(root).render(
+  <StrictMode>
+    <FrontEnd />
+  </StrictMode>,
+);
