@@ -9,10 +9,14 @@
 import { DefaultChatTransport, type HttpChatTransportInitOptions, type UIMessage } from "ai";
 
 import { createAttention, type View } from "./attention.js";
-import { takeConnection, type Connection } from "./locks.js";
-import { resumeFor } from "./resume.js";
+import { eventStream, untilSilence } from "./connection.js";
+import { NOT_A_STREAM } from "./errors.js";
+import { parse } from "./json.js";
+import { takeConnection } from "./locks.js";
+import { resumeFor, TRY_MS, type Resume } from "./resume.js";
 import { createSessionId } from "./session-id.js";
-import { pressStop, type StopState } from "./stop.js";
+import { within } from "./sleep.js";
+import { pressStop, report, type StopState } from "./stop.js";
 import { readParts, type Parts } from "./ui-parts.js";
 
 /** Which answer something is about. */
@@ -42,14 +46,20 @@ type ReconnectOptions = Parameters<DefaultChatTransport<UIMessage>["reconnectToS
 /** An answer that is read here. */
 interface Reading extends AnswerOfChat {
   closing: AbortController;
+  /** The caller's headers for this request alone. */
+  headers: HeadersInit | undefined;
   /** With what it was asked for; null before that. */
   asked: RequestInit | null;
+  /** The address of the chats, as it was asked: the path, and the query with its question mark. */
+  path: string;
+  query: string;
 }
 
 export class ChatProxyTransport<
   UI_MESSAGE extends UIMessage = UIMessage,
 > extends DefaultChatTransport<UI_MESSAGE> {
   readonly #options: ChatProxyTransportOptions<UI_MESSAGE>;
+  readonly #resume: Resume;
   /** By the signal that their requests have. */
   readonly #readings = new WeakMap<AbortSignal, Reading>();
   /** What is read of each chat. */
@@ -58,21 +68,33 @@ export class ChatProxyTransport<
   constructor(options: ChatProxyTransportOptions<UI_MESSAGE> = {}) {
     super(options);
     this.#options = options;
+    this.#resume = resumeFor(options.reconnectSeconds ?? 0);
     this.fetch = (url, init) => this.#ask(url, init ?? {});
   }
 
   override async sendMessages(options: SendOptions & { messages: UI_MESSAGE[] }): Promise<Parts> {
-    const reading = this.#begin(options.chatId, createSessionId());
-    const { signal } = reading.closing;
+    const sessionId = createSessionId();
+    const reading = this.#begin(options, sessionId);
+    const { signal: abortSignal } = reading.closing;
     options.abortSignal?.addEventListener("abort", () => this.#stop(reading));
     const parts = await this.#open(reading, options, () =>
-      super.sendMessages({ ...options, abortSignal: signal }),
+      super.sendMessages({ ...options, abortSignal }).catch(async (error) => {
+        // As in streamChat: the browser itself has sent it again, and the first one is answered.
+        const runs = parse(error?.responseBody)?.code === "session_active";
+        const { chatId: _, ...more } = options;
+        const own = { ...more, chatId: sessionId, abortSignal };
+        const parts = runs ? await super.reconnectToStream(own) : null;
+        if (parts === null) {
+          throw error;
+        }
+        return parts;
+      }),
     );
-    return parts!;
+    return parts;
   }
 
   override async reconnectToStream(options: ReconnectOptions): Promise<Parts | null> {
-    const reading = this.#begin(options.chatId, null);
+    const reading = this.#begin(options, null);
     const { signal } = reading.closing;
     let handedOut = false;
     options.abortSignal?.addEventListener("abort", () =>
@@ -86,8 +108,9 @@ export class ChatProxyTransport<
   }
 
   /** A new reading of a chat takes over from the one before, which is left. */
-  #begin(chatId: string, sessionId: string | null): Reading {
-    const reading = { chatId, sessionId, closing: new AbortController(), asked: null };
+  #begin({ chatId, headers }: SendOptions | ReconnectOptions, sessionId: string | null): Reading {
+    const closing = new AbortController();
+    const reading = { chatId, sessionId, closing, headers, asked: null, path: "", query: "" };
     this.#readings.set(reading.closing.signal, reading);
     this.#current.get(chatId)?.closing.abort();
     this.#current.set(chatId, reading);
@@ -108,9 +131,17 @@ export class ChatProxyTransport<
   ): Promise<Parts | PARTS> {
     const { chatId, closing } = reading;
     const { signal } = closing;
-    const connection = await this.#take(reading);
-    signal.throwIfAborted();
-    const parts = await first().catch((error) => {
+    const { connections, view, onQueued } = this.#options;
+    const server = { baseUrl: this.api, connections };
+    const onWait = () => report(onQueued, { chatId, sessionId: reading.sessionId });
+    const connection = await takeConnection(server, signal, onWait);
+    const open = async () => {
+      signal.throwIfAborted();
+      const parts = await first();
+      signal.throwIfAborted();
+      return parts;
+    };
+    const parts = await open().catch((error) => {
       connection?.free();
       this.#end(reading);
       throw error;
@@ -121,15 +152,15 @@ export class ChatProxyTransport<
       return parts;
     }
     const id = reading.sessionId ?? chatId;
-    const resume = resumeFor(this.#options.reconnectSeconds ?? 0);
+    const resume = this.#resume;
     const { reconnectSeconds } = resume;
-    const attention = createAttention({ sessionId: id, view: this.#options.view, reconnectSeconds });
+    const attention = createAttention({ sessionId: id, view, reconnectSeconds });
     const { abortSignal: _, ...more } = options;
     const source = {
       attention,
       resume,
       signal,
-      take: () => this.#take(reading),
+      take: () => attention.take(server, signal, onWait),
       again: () => super.reconnectToStream({ ...more, chatId: id, abortSignal: signal }),
     };
     const read = readParts(source, parts, connection);
@@ -138,6 +169,7 @@ export class ChatProxyTransport<
       this.#end(reading);
     };
     signal.addEventListener("abort", () => {
+      connection.free();
       over();
       void read.return();
     });
@@ -162,13 +194,7 @@ export class ChatProxyTransport<
     });
   }
 
-  #take({ chatId, sessionId, closing }: Reading): Promise<Connection | null> {
-    const { connections, onQueued } = this.#options;
-    const onWait = () => onQueued?.({ chatId, sessionId });
-    return takeConnection({ baseUrl: this.api, connections }, closing.signal, onWait);
-  }
-
-  /** Every request goes through here: what it is sent with is what a Stop for it is sent with. */
+  /** Every request goes through here: what it is sent with, and where, is what a Stop for it goes by. */
   async #ask(url: Parameters<typeof fetch>[0], init: RequestInit): Promise<Response> {
     const fetch = this.#options.fetch ?? globalThis.fetch;
     const reading = init.signal ? this.#readings.get(init.signal) : undefined;
@@ -179,42 +205,87 @@ export class ChatProxyTransport<
     if (init.method === "POST" && reading.sessionId !== null) {
       headers.set("X-Session-Id", reading.sessionId);
     }
+    const readsAgain = reading.asked !== null && init.method !== "POST";
+    if (!readsAgain) {
+      Object.assign(reading, this.#placeOf(url, init));
+    }
     reading.asked = init;
-    const response = await fetch(url, { ...init, headers: Object.fromEntries(headers) });
+    const how = { ...init, headers: Object.fromEntries(headers) };
+    const response = await (readsAgain
+      ? within(TRY_MS, init.signal, (signal) => fetch(url, { ...how, signal }))
+      : fetch(url, how));
     reading.sessionId = response.headers.get("X-Session-Id") ?? reading.sessionId;
-    return response;
+    return response.status === 200 ? this.#stream(response) : response;
+  }
+
+  /** The reply, if it is an event stream, which ends if it is silent for long. */
+  async #stream(response: Response): Promise<Response> {
+    const body = await eventStream(response);
+    if (body === null) {
+      throw new TypeError(`network error: ${NOT_A_STREAM.message}`);
+    }
+    const { silenceMs } = this.#resume;
+    return silenceMs === undefined ? response : new Response(untilSilence(body, silenceMs), response);
   }
 
   /** Sends the Stop, unless the chat's next reading has begun in the same breath. */
   async #stop(reading: Reading) {
     await null;
     const { chatId, sessionId, closing, asked } = reading;
+    const { onStop } = this.#options;
     if (closing.signal.aborted) {
       return;
     }
     this.#end(reading);
     if (asked === null) {
       closing.abort();
-      this.#options.onStop?.({ chatId, sessionId, state: "nothing-to-stop" });
+      report(onStop, { chatId, sessionId, state: "nothing-to-stop" });
       return;
     }
-    const onState = (known: StopState) => this.#options.onStop?.({ chatId, sessionId, ...known });
+    const onState = (known: StopState) => report(onStop, { chatId, sessionId, ...known });
     onState({ state: "unconfirmed" });
-    const { "content-type": _, ...headers } = Object.fromEntries(new Headers(asked.headers));
-    const fetch = this.#options.fetch ?? globalThis.fetch;
     const { credentials } = asked;
-    await pressStop(this.#addressOfStop(reading), {
-      headers,
-      fetch: (url, init) => fetch(url, { ...init, ...(credentials && { credentials }) }),
+    await pressStop(addressOfStop(reading), {
+      fetch: async (url, init) => {
+        const headers = await this.#headersNow(asked, reading.headers);
+        const fetch = this.#options.fetch ?? globalThis.fetch;
+        return fetch(url, { ...init, headers, ...(credentials && { credentials }) });
+      },
       closing,
       onState,
     });
   }
 
-  #addressOfStop({ chatId, sessionId }: Reading): string {
-    const [api] = this.api.split(/[?#]/, 1);
-    return sessionId === null
-      ? `${api}/${encodeURIComponent(chatId)}/stop`
-      : `${api}/cancel/${encodeURIComponent(sessionId)}`;
+  /** The headers of a request as they are now: a token may have changed since. */
+  async #headersNow(asked: RequestInit, own: HeadersInit | undefined) {
+    const { headers } = this;
+    // Without new ones, the old ones have to do.
+    const fresh = async () => (typeof headers === "function" ? headers() : headers);
+    const all = new Headers(asked.headers);
+    for (const more of [await fresh().catch(() => undefined), own]) {
+      new Headers(more).forEach((value, name) => all.set(name, value));
+    }
+    all.delete("Content-Type");
+    return Object.fromEntries(all);
   }
+
+  /** Where the chats are, by the address that a question, or a resume, was sent to. */
+  #placeOf(url: Parameters<typeof fetch>[0], { method }: RequestInit) {
+    const { path, query } = splitAddress(url instanceof Request ? url.url : String(url));
+    const found = method === "POST" ? path : path.match(/^(.*)\/[^/]+\/stream$/)?.[1];
+    const place = found === undefined ? splitAddress(this.api) : { path: found, query };
+    return { ...place, path: place.path.replace(/\/+$/, "") };
+  }
+}
+
+/** An address without its fragment: the path, and the query with its question mark. */
+function splitAddress(address: string) {
+  const [, path = "", query = ""] = /^([^?#]*)(\?[^#]*)?/.exec(address) ?? [];
+  return { path, query };
+}
+
+function addressOfStop({ chatId, sessionId, path, query }: Reading): string {
+  return sessionId === null
+    ? `${path}/${encodeURIComponent(chatId)}/stop${query}`
+    : `${path}/cancel/${encodeURIComponent(sessionId)}${query}`;
 }

@@ -9,7 +9,7 @@
 
 import type { AnswerEnd, AnswerOutcome, AnswerStatus } from "./answer.js";
 import { createView } from "./attention.js";
-import type { AnswerError } from "./errors.js";
+import { failure, type AnswerError } from "./errors.js";
 import type { ConnectionOptions } from "./locks.js";
 import { resumeFor, resumeStream, type ReadingOptions } from "./resume.js";
 import { createSessionId } from "./session-id.js";
@@ -19,8 +19,12 @@ import { streamChat } from "./stream-chat.js";
 export interface AnswerState {
   /** The id of the answer; null before the first question. */
   sessionId: string | null;
-  /** `idle` before the first question; then `running`, until it is one of the others. */
-  state: "idle" | "running" | Exclude<AnswerOutcome, "aborted">;
+  /**
+   * `idle` before the first question; then `running`, until it is one of the others. `frozen`: Stop was
+   * pressed here. The text stays as it is, and `stopState` says what is known; once the server has
+   * confirmed the Stop, it is `stopped`.
+   */
+  state: "idle" | "running" | "frozen" | Exclude<AnswerOutcome, "aborted">;
   /** What it is doing while it runs. */
   status: AnswerStatus;
   text: string;
@@ -52,11 +56,11 @@ export const IDLE: AnswerState = {
   reasoning: "",
 };
 
-export function createAnswerStore() {
+export function createAnswerStore(options: AnswerOptions) {
   const listeners = new Set<() => void>();
   const view = createView();
-  let options: AnswerOptions = {};
   let now = IDLE;
+  let kept = keptId(options.resumeKey);
   let closing: AbortController | null = null;
   let leaving: ReturnType<typeof setTimeout> | undefined;
 
@@ -68,8 +72,10 @@ export function createAnswerStore() {
   /** Reads an answer to its end, whichever way it is to be had. */
   async function follow(sessionId: string, read: (how: ReadingOptions) => Promise<AnswerEnd>) {
     const mine = new AbortController();
+    const keptHere = keptId(options.resumeKey);
     closing = mine;
-    keptId(options.resumeKey).set(sessionId);
+    kept = keptHere;
+    kept.set(sessionId);
     now = { ...IDLE, sessionId, state: "running" };
     change({});
     const ifLive = (more: () => Partial<AnswerState>) => {
@@ -86,10 +92,10 @@ export function createAnswerStore() {
       onText: (text) => ifLive(() => ({ text: now.text + text })),
       onReasoning: (text) => ifLive(() => ({ reasoning: now.reasoning + text })),
       onStatus: (status) => ifLive(() => ({ status })),
-    });
+    }).catch((error) => failure({ code: "not_asked", message: String(error) }));
     const { outcome } = end;
     if (outcome !== "aborted") {
-      keptId(options.resumeKey).forget(sessionId);
+      keptHere.forget(sessionId);
       ifLive(() => ({ state: outcome, end, error: end.error }));
     }
   }
@@ -114,9 +120,13 @@ export function createAnswerStore() {
     if (sessionId === null || state !== "running" || closing === null) {
       return;
     }
-    change({ state: "stopped", stopState: { state: "unconfirmed" } });
-    keptId(options.resumeKey).forget(sessionId);
-    const onState = (known: StopState) => now.sessionId === sessionId && change({ stopState: known });
+    change({ state: "frozen", stopState: { state: "unconfirmed" } });
+    kept.forget(sessionId);
+    const onState = (known: StopState) => {
+      if (now.sessionId === sessionId) {
+        change({ stopState: known, state: known.state === "stopped" ? "stopped" : "frozen" });
+      }
+    };
     void stopChat(sessionId, { ...options, closing, onState });
   }
 

@@ -8,18 +8,20 @@
  * be forgotten.
  *
  * If the server stops an answer as soon as nobody reads it (the reconnect seconds are 0), its keeper
- * never lets go of its connection, and other tabs need not visit.
+ * never lets go of its connection, and other tabs need not visit. So it is with fewer reconnect seconds
+ * than a browser needs for visits: the timers of a page out of sight go off once a second.
  */
 
-import { keep } from "./locks.js";
+import { keep, takeConnection, type Connection, type ConnectionOptions } from "./locks.js";
 
 /** Milliseconds without an event after which a visit has caught up. */
 const QUIET_MS = 300;
 /** Milliseconds that a visit takes at most. */
 const VISIT_MS = 2000;
-/** Milliseconds between two visits: a third of the reconnect seconds, but no more, and no less. */
+/** Milliseconds between two visits: a third of the reconnect seconds, but no more. */
 const MOST_MS = 10_000;
-const LEAST_MS = 1000;
+/** The fewest reconnect seconds with which an answer can be kept by visits. */
+const LEAST_SECONDS = 3;
 
 /** What an answer is shown in. */
 export interface View {
@@ -81,8 +83,8 @@ export function createAttention({ sessionId, view, reconnectSeconds }: Attention
   const looked = () => (view?.shown ?? true) && document?.visibilityState !== "hidden";
   /** Whether the answer need not be read now. */
   const mayLeave = () =>
-    reconnectSeconds !== undefined && !looked() && !(keeper && reconnectSeconds === 0);
-  const visitMs = Math.max(LEAST_MS, Math.min(MOST_MS, (reconnectSeconds ?? 0) * (1000 / 3)));
+    reconnectSeconds !== undefined && !looked() && !(keeper && reconnectSeconds < LEAST_SECONDS);
+  const visitMs = Math.min(MOST_MS, (reconnectSeconds ?? 0) * (1000 / 3));
 
   return {
     /** Waits until it is to be read again. */
@@ -96,8 +98,30 @@ export function createAttention({ sessionId, view, reconnectSeconds }: Attention
       }
     },
 
-    /** While a connection is read: calls `leave` when that is enough. */
-    stay(leave: () => void) {
+    /**
+     * Takes a connection to read on. A visit waits neither for long readings nor visibly.
+     * @returns null after the signal, and if somebody has begun or ceased to look: see `due` then
+     */
+    async take(
+      options: ConnectionOptions,
+      signal: AbortSignal | undefined,
+      onWait: () => void,
+    ): Promise<Connection | null> {
+      const visit = mayLeave();
+      const turned = new AbortController();
+      const turn = () => mayLeave() !== visit && turned.abort();
+      const either = signal ? AbortSignal.any([signal, turned.signal]) : turned.signal;
+      changes.addEventListener("change", turn);
+      const connection = await takeConnection(options, either, () => visit || onWait(), visit);
+      changes.removeEventListener("change", turn);
+      return connection;
+    },
+
+    /**
+     * While a connection is read: calls `leave` when that is enough.
+     * @param brief - whether the connection is the one for visits
+     */
+    stay(leave: () => void, brief: boolean) {
       let left = false;
       let quiet: ReturnType<typeof setTimeout> | undefined;
       let whole: ReturnType<typeof setTimeout> | undefined;
@@ -110,6 +134,8 @@ export function createAttention({ sessionId, view, reconnectSeconds }: Attention
         if (mayLeave()) {
           quiet = setTimeout(go, QUIET_MS);
           whole ??= setTimeout(go, VISIT_MS);
+        } else if (brief) {
+          go();
         } else {
           clearTimeout(whole);
           whole = undefined;

@@ -3,6 +3,7 @@
 import type { AnswerEnd } from "./answer.js";
 import type { Attention } from "./attention.js";
 import type { Listening } from "./event-stream.js";
+import type { Connection } from "./locks.js";
 
 /** Milliseconds for which the end of the connection is awaited after a complete answer. */
 const LINGER_MS = 1000;
@@ -14,8 +15,8 @@ export interface ReadOptions {
   /** Milliseconds without a sign of life after which the connection counts as lost. */
   silenceMs?: number | undefined;
   attention: Attention;
-  /** Called when the connection is free for others. */
-  onFree: () => void;
+  /** What it is read on; freed in the end. */
+  connection: Connection;
 }
 
 export interface Reading {
@@ -44,16 +45,16 @@ export async function drop(response: Response): Promise<void> {
 export async function read(
   body: ReadableStream<Uint8Array>,
   answer: Listening,
-  { signal, silenceMs, attention, onFree }: ReadOptions,
+  { signal, silenceMs, attention, connection }: ReadOptions,
 ): Promise<Reading> {
   const reader = body.getReader();
   const cancel = () => reader.cancel().catch(() => undefined);
   const decoder = new TextDecoder();
   const silence = watchSilence(silenceMs, cancel);
-  const stay = attention.stay(cancel);
+  const stay = attention.stay(cancel, connection.brief);
   const over = (end: AnswerEnd | null, left = false) => ({ end, left });
-  answer.connected();
   try {
+    answer.connected();
     while (!answer.end()) {
       silence.broken();
       const piece = await reader.read().catch(() => null);
@@ -75,7 +76,7 @@ export async function read(
     silence.close();
     stay.close();
     answer.status.close();
-    void release(reader, answer.complete()).then(onFree);
+    void release(reader, answer.complete()).then(connection.free);
   }
 }
 
@@ -89,6 +90,31 @@ function watchSilence(ms: number | undefined, end: () => void) {
     },
     close: () => clearTimeout(timer),
   };
+}
+
+/** The same bytes; they end if nothing comes for so many milliseconds to whoever waits for them. */
+export function untilSilence(
+  body: ReadableStream<Uint8Array>,
+  ms: number,
+): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  const cancel = () => reader.cancel().catch(() => undefined);
+  const silence = watchSilence(ms, cancel);
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        silence.broken();
+        const { done, value } = await reader.read().finally(silence.close);
+        if (done) {
+          controller.close();
+        } else {
+          controller.enqueue(value);
+        }
+      },
+      cancel,
+    },
+    { highWaterMark: 0 },
+  );
 }
 
 /**

@@ -5,7 +5,7 @@ import { asText } from "./json.js";
 
 /**
  * `code` is the server's word, or `unreachable`, `connection_lost`, `not_a_stream`,
- * `http_<status>`. If an answer could not be read on, it is `not_found`: the server does not know it
+ * `http_<status>`, or `not_asked` (`useAnswer`: the question is no JSON). If an answer could not be read on, it is `not_found`: the server does not know it
  * (any more); `events_gone`: it does not hold what comes next; `nothing_left`: it has ended, and all
  * of it was read before; `answer_lost`: what made the answer is gone.
  */

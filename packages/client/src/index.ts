@@ -5,7 +5,7 @@
  * - The id of an answer is made before the answer is asked for, and is the same everywhere: in the
  *   request's header, in the address of the Stop, and in the server's log.
  * - A question is never sent twice by itself. Reading an answer again, and a Stop, are tried again.
- * - A Stop that is not confirmed never looks confirmed, and always has a free connection.
+ * - A Stop that is not confirmed never looks confirmed, and has a free connection; see the README.
  */
 
 export type {

@@ -1,11 +1,15 @@
 /**
  * What the tabs of a browser share, by Web Locks: the long connections, and who keeps an answer. A
- * lock goes with its tab. Over plain HTTP there are no Web Locks; then each tab counts for itself.
+ * lock goes with its tab. Over plain HTTP there are no Web Locks (except for localhost), and a browser may
+ * refuse them; then each tab counts for itself.
  */
 
 import { originOf, type ServerOptions } from "./server.js";
 
-/** Long connections to one server, of the six that a browser has; the others are for Stops. */
+/**
+ * Long connections to one server, of the six that a browser has. One more is for visits, which are
+ * short; what is left is for Stops.
+ */
 const MOST_CONNECTIONS = 4;
 /** Milliseconds after which whoever waits for a connection is told so. */
 const TOLD_AFTER_MS = 100;
@@ -21,22 +25,26 @@ export interface ConnectionOptions extends ServerOptions {
 export interface Connection {
   /** Whether it had to be waited for. */
   waited: boolean;
+  /** Whether it is the one for visits, which must be given back soon. */
+  brief: boolean;
   free: () => void;
 }
 
 /**
  * Takes one of the long connections.
  * @param onWait - called if there is none for the moment
+ * @param visit - whether the one for visits will do, so that visits need not wait for long readings
  * @returns null after the signal
  */
 export async function takeConnection(
   options: ConnectionOptions,
   signal: AbortSignal | undefined,
   onWait: () => void,
+  visit = false,
 ): Promise<Connection | null> {
   const most = options.connections ?? (isLimited(options) ? MOST_CONNECTIONS : Infinity);
   if (most === Infinity || signal?.aborted) {
-    return signal?.aborted ? null : { waited: false, free: () => undefined };
+    return signal?.aborted ? null : { waited: false, brief: false, free: () => undefined };
   }
   let waited = false;
   const timer = setTimeout(() => {
@@ -45,18 +53,19 @@ export async function takeConnection(
   }, TOLD_AFTER_MS);
   const server = originOf(options);
   const names = Array.from({ length: most }, (_, n) => `chatproxy.connection.${server}.${n}`);
-  const free = await takeOneOf(names, signal);
+  const forVisits = `chatproxy.visit.${server}`;
+  const lock = await takeOneOf(visit ? [forVisits, ...names] : names, signal);
   clearTimeout(timer);
-  return free && { waited, free };
+  return lock && { waited, brief: lock.name === forVisits, free: lock.free };
 }
 
 /** Has `onKept` called once this tab is the keeper of an answer, which it is until the signal. */
 export async function keep(id: string, signal: AbortSignal, onKept: () => void): Promise<void> {
-  const free = await takeOneOf([`chatproxy.keeper.${id}`], signal);
+  const lock = await takeOneOf([`chatproxy.keeper.${id}`], signal);
   if (signal.aborted) {
-    free?.();
-  } else if (free) {
-    signal.addEventListener("abort", free);
+    lock?.free();
+  } else if (lock) {
+    signal.addEventListener("abort", lock.free);
     onKept();
   }
 }
@@ -71,23 +80,32 @@ function isLimited(options: ServerOptions): boolean {
   return !(originOf(options) === location.origin && /^h[23]/.test(page?.nextHopProtocol ?? ""));
 }
 
+interface Lock {
+  name: string;
+  free: () => void;
+}
+
 /**
- * Takes the first of some locks that can be had.
- * @returns what frees it; null after the signal
+ * Takes the first of some locks that can be had. If the browser refuses its locks to this page, as it
+ * does in a sandboxed frame, the page counts for itself.
+ * @returns null after the signal
  */
-function takeOneOf(names: string[], signal?: AbortSignal): Promise<(() => void) | null> {
+function takeOneOf(names: string[], signal?: AbortSignal): Promise<Lock | null> {
   const others = new AbortController();
   const locks: Locks = globalThis.navigator?.locks ?? pageLocks;
   return new Promise((resolve) => {
     let over = false;
-    const end = (free: (() => void) | null) => {
+    const end = (lock: Lock | null) => {
       over = true;
-      resolve(free);
+      resolve(lock);
       others.abort();
     };
+    const request = async (from: Locks, name: string) =>
+      from.request(name, { signal: others.signal }, () => {
+        return over || new Promise<void>((free) => end({ name, free }));
+      });
     for (const name of names) {
-      const held = () => over || new Promise<void>((free) => end(free));
-      locks.request(name, { signal: others.signal }, held).catch(() => undefined);
+      request(locks, name).catch(() => over || request(pageLocks, name));
     }
     signal?.addEventListener("abort", () => end(null), { signal: others.signal });
   });

@@ -8,16 +8,16 @@ import { createAttention, type Attention, type View } from "./attention.js";
 import { drop, eventStream, read } from "./connection.js";
 import { CONNECTION_LOST, errorOf, GONE } from "./errors.js";
 import { listen, type Listening, type ListenOptions } from "./event-stream.js";
-import { takeConnection, type ConnectionOptions } from "./locks.js";
+import type { ConnectionOptions } from "./locks.js";
 import { addressOf, fetchOf, isTemporary } from "./server.js";
-import { sleep } from "./sleep.js";
+import { sleep, within } from "./sleep.js";
 
 /** Milliseconds before each try after a lost connection; the last one goes on for ever. */
 const PAUSES_MS = [300, 1000, 2000, 3000];
 /** Milliseconds that one such try may wait for the server's reply. */
-const TRY_MS = 20_000;
+export const TRY_MS = 20_000;
 /** Milliseconds that a connection has to last for the tries to be counted anew after it. */
-const HELD_MS = 3000;
+export const HELD_MS = 3000;
 
 /** Whether and how to read on after the connection was lost. */
 export interface Resume {
@@ -167,9 +167,9 @@ export function createPatience(seconds: number) {
 
 async function readAgain({ answer, attention, options }: Reader): Promise<Reply> {
   const { signal, resume } = options;
-  const connection = await takeConnection(options, signal, () => answer.status.queued());
+  const connection = await attention.take(options, signal, () => answer.status.queued());
   if (connection === null) {
-    return { end: null };
+    return { end: null, left: true };
   }
   const response = await askAgain(options, answer.last());
   const body = response?.status === 200 ? await eventStream(response) : null;
@@ -181,8 +181,7 @@ async function readAgain({ answer, attention, options }: Reader): Promise<Reply>
   const last = answer.last();
   const begun = Date.now();
   const { silenceMs } = resume ?? {};
-  const onFree = connection.free;
-  const { end, left } = await read(body, answer, { signal, silenceMs, attention, onFree });
+  const { end, left } = await read(body, answer, { signal, silenceMs, attention, connection });
   return { end, left, held: answer.last() > last || Date.now() - begun > HELD_MS };
 }
 
@@ -193,22 +192,18 @@ async function askAgain(options: ReadingOptions, after: number): Promise<Respons
   if (signal?.aborted || globalThis.navigator?.onLine === false) {
     return null;
   }
-  const giveUp = new AbortController();
-  const timer = setTimeout(() => giveUp.abort(), TRY_MS);
+  const headers = {
+    ...options.headers,
+    Accept: "text/event-stream",
+    ...(after > 0 && { "Last-Event-ID": String(after) }),
+  };
   try {
-    return await fetchOf(options)(addressOf(options, `/stream/${encodeURIComponent(sessionId)}`), {
-      headers: {
-        ...options.headers,
-        Accept: "text/event-stream",
-        ...(after > 0 && { "Last-Event-ID": String(after) }),
-      },
-      cache: "no-store",
-      signal: signal ? AbortSignal.any([signal, giveUp.signal]) : giveUp.signal,
-    });
+    const address = addressOf(options, `/stream/${encodeURIComponent(sessionId)}`);
+    return await within(TRY_MS, signal, (signal) =>
+      fetchOf(options)(address, { headers, cache: "no-store", signal }),
+    );
   } catch {
     return null;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

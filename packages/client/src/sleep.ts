@@ -1,4 +1,22 @@
 /**
+ * Gives up what takes longer than so many milliseconds: its signal is aborted then, as it is by the
+ * other signal.
+ */
+export async function within<T>(
+  ms: number,
+  signal: AbortSignal | null | undefined,
+  act: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const giveUp = new AbortController();
+  const timer = setTimeout(() => giveUp.abort(new TypeError("network error: no reply")), ms);
+  try {
+    return await act(signal ? AbortSignal.any([signal, giveUp.signal]) : giveUp.signal);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
  * Wait, but no longer than until another try makes sense: the network is back, the page is shown
  * again, or it is about to go. The signal ends it too.
  * @param ms - milliseconds

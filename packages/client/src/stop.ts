@@ -9,7 +9,7 @@
 
 import { asText, type Unchecked } from "./json.js";
 import { addressOf, fetchOf, isTemporary, type ServerOptions } from "./server.js";
-import { sleep } from "./sleep.js";
+import { sleep, within } from "./sleep.js";
 
 /** Milliseconds before each further try; the last one goes on for ever. */
 const PAUSES_MS = [200, 600, 1500, 3000, 5000, 10_000];
@@ -69,7 +69,7 @@ export async function pressStop(address: string, options: StopOptions): Promise<
   const { onState, closing, signal } = options;
   const tell = (state: StopState) => {
     closing?.abort();
-    onState?.(state);
+    report(onState, state);
     return state;
   };
   const offline = globalThis.navigator?.onLine === false;
@@ -84,30 +84,33 @@ export async function pressStop(address: string, options: StopOptions): Promise<
   }
 }
 
+/** Tells what is known. A listener that throws keeps no Stop from being sent, or from being tried again. */
+export function report<T>(listener: ((state: T) => void) | undefined, state: T): void {
+  try {
+    listener?.(state);
+  } catch (error) {
+    globalThis.reportError?.(error);
+  }
+}
+
 /** @returns null if another try makes sense */
 async function tryStop(address: string, options: StopOptions): Promise<StopState | null> {
-  const { signal } = options;
-  const giveUp = new AbortController();
-  const timer = setTimeout(() => giveUp.abort(), TRY_MS);
+  const { headers = {} } = options;
   try {
-    const response = await fetchOf(options)(address, {
-      method: "POST",
-      headers: options.headers ?? {},
-      keepalive: true,
-      signal: signal ? AbortSignal.any([signal, giveUp.signal]) : giveUp.signal,
+    return await within(TRY_MS, options.signal, async (signal) => {
+      const how = { method: "POST", headers, keepalive: true, signal };
+      const response = await fetchOf(options)(address, how);
+      return verdict(response, await response.json().catch(() => null));
     });
-    return verdict(response, await response.json().catch(() => null));
   } catch {
     return null;
-  } finally {
-    clearTimeout(timer);
   }
 }
 
 function verdict({ ok, status }: Response, body: Unchecked): StopState | null {
   if (ok) {
     // What says 200 and is no receipt comes from something between here and the server.
-    return body?.success === true ? confirmed(body) : null;
+    return isReceipt(body) ? confirmed(body) : null;
   }
   if (status === 404 && body?.success === false) {
     return { state: "nothing-to-stop" };
@@ -116,6 +119,19 @@ function verdict({ ok, status }: Response, body: Unchecked): StopState | null {
   return isTemporary(status) ? null : { state: "refused", status, message };
 }
 
+const RECEIPT = {
+  success: "boolean",
+  sessionId: "string",
+  phase: "string",
+  upstreamClosed: "boolean",
+  stopMs: "number",
+  events: "number",
+};
+
+function isReceipt(body: Unchecked): body is Receipt {
+  return body?.success && Object.entries(RECEIPT).every(([name, type]) => typeof body[name] === type);
+}
+
 function confirmed(receipt: Receipt): StopState {
-  return { state: receipt.upstreamClosed === true ? "stopped" : "unconfirmed", receipt };
+  return { state: receipt.upstreamClosed ? "stopped" : "unconfirmed", receipt };
 }

@@ -4,8 +4,15 @@
 
 import type { AnswerEnd } from "./answer.js";
 import { eventStream, read } from "./connection.js";
-import { CONNECTION_LOST, errorOf, failure, NOT_A_STREAM, UNREACHABLE } from "./errors.js";
-import { listen } from "./event-stream.js";
+import {
+  CONNECTION_LOST,
+  errorOf,
+  failure,
+  NOT_A_STREAM,
+  UNREACHABLE,
+  type AnswerError,
+} from "./errors.js";
+import { listen, type Listening } from "./event-stream.js";
 import { takeConnection } from "./locks.js";
 import { createReader, readOn, type Reader, type ReadingOptions } from "./resume.js";
 import { addressOf, fetchOf } from "./server.js";
@@ -35,22 +42,24 @@ export async function streamChat(options: StreamOptions): Promise<AnswerEnd> {
 
 async function askAndRead(reader: Reader, options: StreamOptions): Promise<AnswerEnd> {
   const { answer, attention } = reader;
-  const { signal, resume } = options;
+  const { signal, resume, payload } = options;
+  const question = JSON.stringify(payload);
   const connection = await takeConnection(options, signal, () => answer.status.queued());
   if (connection === null) {
     return answer.aborted();
   }
-  answer.status.sent();
   const asked = Date.now();
-  const response = await ask(options);
+  const response = await send(question, options, answer).catch((error) => {
+    connection.free();
+    throw error;
+  });
   const body = response?.ok ? await eventStream(response) : null;
   if (body === null) {
     connection.free();
     return unanswered(reader, response, Date.now() - asked);
   }
   const { silenceMs } = resume ?? {};
-  const onFree = connection.free;
-  const { end, left } = await read(body, answer, { signal, silenceMs, attention, onFree });
+  const { end, left } = await read(body, answer, { signal, silenceMs, attention, connection });
   if (end === null && resume && answer.numbered()) {
     const first = left ? "when looked at" : "after a pause";
     return readOn(reader, { seconds: resume.seconds, first });
@@ -59,9 +68,13 @@ async function askAndRead(reader: Reader, options: StreamOptions): Promise<Answe
 }
 
 /** @returns null if there is no reply */
-async function ask(options: StreamOptions): Promise<Response | null> {
-  const { sessionId, payload, signal } = options;
-  const body = JSON.stringify(payload);
+async function send(
+  body: string,
+  options: StreamOptions,
+  { status }: Listening,
+): Promise<Response | null> {
+  const { sessionId, signal } = options;
+  status.sent();
   try {
     return await fetchOf(options)(addressOf(options, "/stream"), {
       method: "POST",
@@ -91,36 +104,40 @@ async function unanswered(
     return reader.answer.aborted();
   }
   if (response === null) {
-    return lookForIt(reader, waited);
+    return lookForIt(reader, waited < PROMPT_MS ? UNSENT_SECONDS : Infinity, UNREACHABLE);
   }
-  return response.ok ? failure(NOT_A_STREAM) : refusal(response, signal);
-}
-
-/**
- * The connection of the question broke before there was a reply: the answer may run all the same.
- * @param waited - milliseconds
- */
-async function lookForIt(reader: Reader, waited: number): Promise<AnswerEnd> {
-  const { answer } = reader;
-  const { resume } = reader.options;
-  const unreachable = failure(UNREACHABLE);
-  if (!resume) {
-    return unreachable;
+  if (response.ok) {
+    return failure(NOT_A_STREAM);
   }
-  const most = waited < PROMPT_MS ? UNSENT_SECONDS : Infinity;
-  const seconds = Math.min(resume.seconds, most);
-  const end = await readOn(reader, { seconds, first: "after a pause" });
-  const unbegun = end.error?.code === "not_found" || end.error?.code === "connection_lost";
-  return unbegun && !answer.heard() ? unreachable : end;
-}
-
-async function refusal(response: Response, signal: AbortSignal | undefined): Promise<AnswerEnd> {
   const error = await errorOf(response);
   if (signal?.aborted) {
-    return { outcome: "aborted", events: 0 };
+    return reader.answer.aborted();
   }
   if (error.code === "session_cancelled") {
     return { outcome: "stopped", reason: "user", events: 0 };
   }
-  return failure(error);
+  // A browser sends a request again by itself if its connection turns out to be dead. The id is new, so
+  // what runs under it is this answer.
+  return error.code === "session_active" ? lookForIt(reader, Infinity, error) : failure(error);
+}
+
+/**
+ * The connection of the question broke before there was a reply: the answer may run all the same.
+ * @param most - seconds for which to look, if `resume` has no fewer
+ * @param otherwise - why it failed, if it is not there
+ */
+async function lookForIt(
+  reader: Reader,
+  most: number,
+  otherwise: AnswerError,
+): Promise<AnswerEnd> {
+  const { answer } = reader;
+  const { resume } = reader.options;
+  if (!resume) {
+    return failure(otherwise);
+  }
+  const seconds = Math.min(resume.seconds, most);
+  const end = await readOn(reader, { seconds, first: "after a pause" });
+  const unbegun = end.error?.code === "not_found" || end.error?.code === "connection_lost";
+  return unbegun && !answer.heard() ? failure(otherwise) : end;
 }

@@ -11,7 +11,8 @@ import type { UIMessageChunk } from "ai";
 
 import type { Attention } from "./attention.js";
 import type { Connection } from "./locks.js";
-import { createPatience, type Resume } from "./resume.js";
+import { createPatience, HELD_MS, type Resume } from "./resume.js";
+import { isTemporary } from "./server.js";
 import { sleep } from "./sleep.js";
 
 const ENDS = new Set(["finish", "abort", "error"]);
@@ -23,10 +24,26 @@ export interface PartsSource {
   resume: Resume;
   /** Ends the reading. */
   signal: AbortSignal;
-  /** Takes one of the long connections; null after the signal. */
+  /** Takes a connection; null after the signal, and if somebody has begun or ceased to look. */
   take(): Promise<Connection | null>;
   /** The parts from the start, on a new connection; null if the answer is not to be had any more. */
   again(): Promise<Parts | null>;
+}
+
+/** What came of opening a connection. Without a connection, another try makes sense. */
+interface Opening {
+  opened?: Opened;
+  /** Why there is none. */
+  error?: unknown;
+  /** Whether the tries are to be counted anew. */
+  held?: boolean;
+  /** Whether it is to be opened when it is due, and not because there was a break. */
+  left?: boolean;
+}
+
+interface Opened {
+  parts: Parts;
+  connection: Connection;
 }
 
 /** The parts that come on one connection, and on those that follow it. */
@@ -38,24 +55,32 @@ export async function* readParts(
   const { attention, resume, signal } = source;
   const had = { count: 0, ended: false };
   const patience = createPatience(resume.seconds);
-  let next: Opened | null = { parts, connection };
-  while (next !== null) {
-    const before = had.count;
-    const left: boolean = yield* readConnection(next, had, attention);
-    if (had.ended || signal.aborted) {
-      return;
+  let opening: Opening = { opened: { parts, connection } };
+  while (!signal.aborted) {
+    const { opened, error = cut() } = opening;
+    let { held, left } = opening;
+    if (opened) {
+      const before = had.count;
+      const begun = Date.now();
+      left = yield* readConnection(opened, had, attention);
+      if (had.ended || signal.aborted) {
+        return;
+      }
+      held = had.count > before || Date.now() - begun > HELD_MS;
     }
-    if (left || had.count > before) {
+    if (held) {
       patience.renew();
     }
-    await (left ? attention.due(signal) : sleep(patience.pause(), signal));
-    next = await openAgain(source, patience);
+    if (left) {
+      await attention.due(signal);
+      patience.renew();
+    } else if (patience.over()) {
+      throw error;
+    } else {
+      await sleep(patience.pause(), signal);
+    }
+    opening = await openAgain(source);
   }
-}
-
-interface Opened {
-  parts: Parts;
-  connection: Connection;
 }
 
 /** @returns whether the connection was given back because nobody looks */
@@ -65,7 +90,8 @@ async function* readConnection(
   attention: Attention,
 ): AsyncGenerator<UIMessageChunk, boolean> {
   const reader = parts.getReader();
-  const stay = attention.stay(() => void reader.cancel().catch(() => undefined));
+  const leave = () => void reader.cancel().catch(() => undefined);
+  const stay = attention.stay(leave, connection.brief);
   let count = 0;
   try {
     for (;;) {
@@ -93,36 +119,34 @@ async function* readConnection(
   }
 }
 
-/** @returns null after the signal */
-async function openAgain(
-  source: PartsSource,
-  patience: ReturnType<typeof createPatience>,
-): Promise<Opened | null> {
-  while (!source.signal.aborted) {
-    const connection = await source.take();
-    if (connection === null) {
-      return null;
-    }
-    const parts = await source.again().catch((error) => {
-      connection.free();
-      if (!isOfNetwork(error) || patience.over()) {
-        throw error;
-      }
-    });
-    if (parts) {
-      return { parts, connection };
-    }
-    if (parts === null) {
-      connection.free();
-      throw new TypeError("network error: the answer could not be read to its end");
-    }
-    await sleep(patience.pause(), source.signal);
+async function openAgain({ take, again }: PartsSource): Promise<Opening> {
+  const connection = await take();
+  if (connection === null) {
+    return { left: true };
   }
-  return null;
+  const { free, waited } = connection;
+  try {
+    const parts = await again();
+    if (parts) {
+      return { opened: { parts, connection } };
+    }
+  } catch (error) {
+    free();
+    if (isOfNetwork(error)) {
+      return { error, held: waited };
+    }
+    throw error;
+  }
+  free();
+  throw cut();
+}
+
+function cut(): TypeError {
+  return new TypeError("network error: the answer could not be read to its end");
 }
 
 /** Whether another try makes sense: the network failed, or the server can't answer for the moment. */
 function isOfNetwork(error: unknown): boolean {
-  const { statusCode = 0 } = error as { statusCode?: number };
-  return error instanceof TypeError || (error as Error).name === "AbortError" || statusCode >= 500;
+  const { name, statusCode = 0 } = error as { name?: string; statusCode?: number };
+  return error instanceof TypeError || name === "AbortError" || isTemporary(statusCode);
 }

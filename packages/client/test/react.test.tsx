@@ -125,7 +125,7 @@ describe("useAnswer", () => {
     cancel = () => new Promise(() => undefined);
     await asking();
     await act(async () => answer.stop());
-    expect(answer).toMatchObject({ state: "stopped", stopState: { state: "unconfirmed" } });
+    expect(answer).toMatchObject({ state: "frozen", stopState: { state: "unconfirmed" } });
   });
 
   it("reads no more when it is unmounted, and stops nothing", async () => {
