@@ -189,6 +189,58 @@ describe("long connections", () => {
     expect(open()).toHaveLength(1);
     expect(held).toEqual(["chatproxy.connection.http://chat.example.0"]);
   });
+
+  it("are counted by the page alone if the browser refuses its locks", async () => {
+    const request = () => Promise.reject(new DOMException("Denied.", "SecurityError"));
+    vi.stubGlobal("navigator", { locks: { request } });
+    const answers = ["a", "b", "c", "d", "e"].map((id) => start(id));
+    await pass(200);
+    expect(open().map(({ id }) => id)).toEqual(["a", "b", "c", "d"]);
+    expect(answers[4]?.statuses).toEqual(["queued"]);
+    answers[4]?.closing.abort();
+    expect(await answers[4]?.end).toMatchObject({ outcome: "aborted" });
+    say("a", "[DONE]");
+    start("f");
+    await pass(50);
+    expect(last().id).toBe("f");
+  });
+
+  const circular: Record<string, unknown> = {};
+  circular.self = circular;
+
+  it.each<[string, Options]>([
+    ["a payload that is no JSON", { payload: circular }],
+    [
+      "a listener that throws at once",
+      {
+        onStatus: () => {
+          throw new Error("Mine.");
+        },
+      },
+    ],
+    [
+      "a listener that throws later",
+      {
+        onStatus: (status) => {
+          if (status === "upstream_queued") {
+            throw new Error("Mine.");
+          }
+        },
+      },
+    ],
+  ])("are given back after %s", async (_why, options) => {
+    for (const id of ["a", "b", "c", "d"]) {
+      const { end } = start(id, options);
+      const thrown = expect(end).rejects.toThrow();
+      await pass(10);
+      streams.filter((stream) => stream.id === id).forEach(({ write }) => write(": keep-alive\n"));
+      await thrown;
+    }
+    const question = start("e");
+    await pass(200);
+    expect(question.statuses).toEqual(["waiting"]);
+    expect(open().map(({ id }) => id)).toEqual(["e"]);
+  });
 });
 
 describe("an answer that nobody looks at", () => {
@@ -281,6 +333,62 @@ describe("an answer that nobody looks at", () => {
     views[0]?.hide();
     await pass(500);
     expect(question.statuses).toEqual(["queued", "waiting"]);
+  });
+
+  it("is visited beside four long readings, and waits for one of them when it is looked at", async () => {
+    const hidden = start("a", { ...LASTING, view });
+    await pass(10);
+    view.hide();
+    await pass(1000);
+    const others = ["b", "c", "d", "e"].map((id) => start(id));
+    await pass(10_000);
+    say("a", "word");
+    await pass(10_000);
+    expect(hidden.text).toBe("word");
+    expect(streams.filter(({ id, method }) => id === "a" && method === "GET")).toHaveLength(2);
+    expect(open().map(({ id }) => id)).toEqual(["b", "c", "d", "e"]);
+    while (!open().some(({ id }) => id === "a")) {
+      await pass(50);
+    }
+    expect(open()).toHaveLength(5);
+    view.show();
+    await pass(200);
+    expect(open()).toHaveLength(4);
+    expect(hidden.statuses.at(-1)).toBe("queued");
+    view.hide();
+    await pass(11_000);
+    say("a", " by word");
+    await pass(11_000);
+    expect(hidden.text).toBe("word by word");
+    view.show();
+    await pass(200);
+    others[0]?.closing.abort();
+    await pass(50);
+    expect(open().map(({ id }) => id)).toEqual(["c", "d", "e", "a"]);
+  });
+
+  it("keeps a connection that is for long readings when it is looked at again", async () => {
+    vi.stubGlobal("performance", { getEntriesByType: () => [{ nextHopProtocol: "h2" }] });
+    start("a", { ...LASTING, view });
+    await pass(10);
+    view.hide();
+    await pass(1000);
+    while (open().length === 0) {
+      await pass(50);
+    }
+    const visit = last();
+    view.show();
+    await pass(30_000);
+    expect(open()).toEqual([visit]);
+  });
+
+  it.each([1, 2])("keeps its connection if %i s are too few for visits", async (reconnectSeconds) => {
+    start("a", { resume: { seconds: 30, reconnectSeconds }, view });
+    await pass(10);
+    view.hide();
+    await pass(60_000);
+    expect(streams).toHaveLength(1);
+    expect(open()).toHaveLength(1);
   });
 
   it("keeps its connection if the server stops it without a reader", async () => {

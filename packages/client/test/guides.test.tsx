@@ -181,6 +181,19 @@ describe("React without a library", () => {
     await until(() => expect(note()).toContain(said));
   });
 
+  it("says nothing of an earlier Stop beside the next answer", async () => {
+    let confirm: (response: Response) => void = () => undefined;
+    await press("Send");
+    replies = [() => new Promise((resolve) => (confirm = resolve))];
+    await press("Stop AI");
+    await press("Send");
+    await act(async () => say(chunk(1, { content: "Next" })));
+    await until(() => expect(text()).toBe("Next"));
+    await act(async () => confirm(Response.json(RECEIPT)));
+    await act(async () => new Promise((resolve) => setTimeout(resolve, 10)));
+    expect(note()).toBe("");
+  });
+
   it("closes the connection when it is unmounted, and presses no Stop", async () => {
     await press("Send");
     await act(async () => root.render(null));

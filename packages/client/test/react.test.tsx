@@ -128,6 +128,48 @@ describe("useAnswer", () => {
     expect(answer).toMatchObject({ state: "frozen", stopState: { state: "unconfirmed" } });
   });
 
+  it.each([
+    [404, { success: false, message: "Session not found" }, "nothing-to-stop"],
+    [401, { error: "Who?" }, "refused"],
+    [200, { ...RECEIPT, upstreamClosed: false }, "unconfirmed"],
+  ])("is not stopped by a Stop that is not confirmed: %i %j", async (status, body, state) => {
+    cancel = () => Response.json(body, { status });
+    await asking();
+    await act(async () => answer.stop());
+    await until(() => expect(gone).toBe(true));
+    await until(() => expect(answer).toMatchObject({ state: "frozen", stopState: { state } }));
+  });
+
+  it("fails if the question is no JSON", async () => {
+    const circular: Record<string, unknown> = {};
+    circular.self = circular;
+    await show(<Shown />);
+    await act(async () => void answer.ask(circular));
+    await until(() => expect(answer).toMatchObject({ state: "failed", error: { code: "not_asked" } }));
+    expect(asked).toEqual([]);
+  });
+
+  it("has its options when the effect of a child asks, and the newest ones when it asks again", async () => {
+    const Asking = ({ now }: { now: number }) => {
+      useEffect(() => {
+        if (now) {
+          answer.ask(QUESTION);
+        }
+      }, [now]);
+      return null;
+    };
+    const Parent = ({ now }: { now: number }) => {
+      answer = useAnswer({ fetch, connections: 9, baseUrl: `/chat${now}` });
+      return <Asking now={now} />;
+    };
+    await show(<Parent now={1} />);
+    await until(() => expect(answer.text).toBe("Half"));
+    await act(async () => say("data: [DONE]\n\n"));
+    await until(() => expect(answer.state).toBe("finished"));
+    await show(<Parent now={2} />);
+    await until(() => expect(asked.map(({ url }) => url)).toEqual(["/chat1/stream", "/chat2/stream"]));
+  });
+
   it("reads no more when it is unmounted, and stops nothing", async () => {
     await asking();
     await show(null);
@@ -156,6 +198,31 @@ describe("useAnswer", () => {
       ["POST", "/api/chat/stream"],
       ["GET", `/api/chat/stream/${sessionId}`],
     ]);
+  });
+
+  it("shows the answer of each name, and forgets one that has ended under its own", async () => {
+    await asking({ resumeKey: "one" });
+    const { sessionId } = answer;
+    await show(<Shown resumeKey="two" />);
+    expect(answer).toMatchObject({ state: "idle", sessionId: null });
+    await until(() => expect(gone).toBe(true));
+    await show(<Shown resumeKey="one" />);
+    await until(() => expect(answer).toMatchObject({ sessionId, state: "running", text: "Half" }));
+    expect(posts()).toHaveLength(1);
+    await act(async () => say("data: [DONE]\n\n"));
+    await until(() => expect(answer.state).toBe("finished"));
+    expect(sessionStorage).toHaveLength(0);
+  });
+
+  it("goes on when it is given a name", async () => {
+    await asking();
+    const { sessionId } = answer;
+    await show(<Shown resumeKey="one" />);
+    await act(async () => say(chunk(2, { content: " and half" })));
+    await until(() => expect(answer).toMatchObject({ sessionId, text: "Half and half" }));
+    await act(async () => say("data: [DONE]\n\n"));
+    await until(() => expect(answer.state).toBe("finished"));
+    expect([asked.length, sessionStorage.length]).toEqual([1, 0]);
   });
 
   it("does not look for an answer that has ended", async () => {

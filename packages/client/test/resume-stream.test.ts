@@ -273,6 +273,18 @@ describe("streamChat, where the question gets no reply", () => {
     },
   );
 
+  it("reads the answer if the browser had sent the question twice", async () => {
+    const twice = () => refuse(409, { error: "It runs.", code: "session_active" });
+    expect(await listen(streamChat, server(twice, rest))).toMatchObject(WHOLE);
+    expect(posts()).toBe(1);
+  });
+
+  it("passes the refusal on if what runs under the id is not to be had", async () => {
+    const twice = () => refuse(409, { error: "It runs.", code: "session_active" });
+    const { end } = await listen(streamChat, server(twice, () => refuse(404)));
+    expect(end).toMatchObject({ outcome: "failed", error: { code: "session_active", status: 409 } });
+  });
+
   it("looks longer for a question that had been under way", async () => {
     const slow = async () => {
       await new Promise((resolve) => setTimeout(resolve, 5000));

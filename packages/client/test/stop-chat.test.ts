@@ -107,6 +107,8 @@ describe("stopChat, while it is not confirmed", () => {
     ["a network error", lost],
     ["a 429", () => Response.json({ error: "Slowly." }, { status: 429 })],
     ["a page of something between", () => new Response("<h1>Sign in</h1>")],
+    ["what is no receipt", () => Response.json({ success: true })],
+    ["a part of a receipt", () => Response.json({ ...RECEIPT, stopMs: undefined })],
   ])("tries again after %s, with the same id", async (_why, reply) => {
     const { end, states } = press([reply, reply, receipt]);
     await vi.runAllTimersAsync();
@@ -127,6 +129,19 @@ describe("stopChat, while it is not confirmed", () => {
     await vi.advanceTimersByTimeAsync(10_000);
     expect(await end).toEqual(STOPPED);
     expect(states).toEqual(["unconfirmed", "stopped"]);
+  });
+
+  it("goes on although a listener throws", async () => {
+    const onState = vi.fn(() => {
+      throw new Error("Mine.");
+    });
+    const reported = vi.fn();
+    vi.stubGlobal("reportError", reported);
+    const { end } = press([never, receipt], { onState });
+    await vi.runAllTimersAsync();
+    expect(await end).toEqual(STOPPED);
+    expect(onState).toHaveBeenCalledTimes(2);
+    expect(reported).toHaveBeenCalledTimes(2);
   });
 
   it("gives a try that gets no reply up after 5 seconds", async () => {
