@@ -211,8 +211,9 @@ export class ChatProxyTransport<
     }
     reading.asked = init;
     const how = { ...init, headers: Object.fromEntries(headers) };
+    const again = this.prepareReconnectToStreamRequest ? url : addressOfStream(reading);
     const response = await (readsAgain
-      ? within(TRY_MS, init.signal, (signal) => fetch(url, { ...how, signal }))
+      ? within(TRY_MS, init.signal, (signal) => fetch(again, { ...how, signal }))
       : fetch(url, how));
     reading.sessionId = response.headers.get("X-Session-Id") ?? reading.sessionId;
     return response.status === 200 ? this.#stream(response) : response;
@@ -282,6 +283,10 @@ export class ChatProxyTransport<
 function splitAddress(address: string) {
   const [, path = "", query = ""] = /^([^?#]*)(\?[^#]*)?/.exec(address) ?? [];
   return { path, query };
+}
+
+function addressOfStream({ chatId, sessionId, path, query }: Reading): string {
+  return `${path}/${encodeURIComponent(sessionId ?? chatId)}/stream${query}`;
 }
 
 function addressOfStop({ chatId, sessionId, path, query }: Reading): string {

@@ -35,7 +35,7 @@ let cancels: { url: string; headers: Headers; gone: boolean }[];
 let cancel: () => Response | Promise<Response>;
 /** All that the server has to say; null: it knows no such answer. */
 let log: string[] | null;
-let refuse: (() => Response) | null;
+let refuse: ((method: string) => Response | undefined) | null;
 /** What a resume has to wait for. */
 let held: Promise<void> | null;
 /** Whether the page can't see the response's X-Session-Id. */
@@ -49,11 +49,15 @@ async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
     cancels.push({ url, headers, gone: streams.at(-1)?.gone ?? false });
     return cancel();
   }
-  if (refuse) {
-    return refuse();
+  const refusal = refuse?.(method);
+  if (refusal) {
+    return refusal;
   }
   if (method === "GET") {
-    await held;
+    const given = new Promise((_, reject) =>
+      signal?.addEventListener("abort", () => reject(signal.reason)),
+    );
+    await Promise.race([held, given]);
   }
   if (log === null) {
     return new Response(null, { status: 204 });
@@ -136,7 +140,11 @@ beforeEach(() => {
   cancel = () => Response.json(RECEIPT);
 });
 
-afterEach(() => streams.forEach((stream) => stream.end()));
+afterEach(() => {
+  streams.forEach((stream) => stream.end());
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
 
 describe("ChatProxyTransport", () => {
   it("asks with an id for each question, and gives the answer", async () => {
@@ -293,6 +301,177 @@ describe("ChatProxyTransport", () => {
     await sent;
     expect(chat.status).toBe("error");
     expect(textOf(chat)).toBe("Half");
+  });
+
+  it.each([
+    ["a page", () => new Response("<h1>Sign in</h1>", { headers: { "Content-Type": "text/html" } })],
+    ["an empty stream", () => new Response("", { headers: EVENT_STREAM })],
+    ["nothing new", () => new Response(log?.join(""), { headers: EVENT_STREAM })],
+    ["a 429", () => Response.json({ error: "Slowly." }, { status: 429 })],
+  ])("tries again through %s, and gives up in the end", async (_why, reply) => {
+    vi.useFakeTimers();
+    const { chat, sent } = await asking();
+    let tries = 0;
+    refuse = () => {
+      tries += 1;
+      return reply();
+    };
+    streams[0]?.break();
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(chat.status).toBe("streaming");
+    await vi.advanceTimersByTimeAsync(20_000);
+    await sent;
+    expect(chat.status).toBe("error");
+    expect(textOf(chat)).toBe("Half");
+    expect(tries).toBeLessThan(12);
+  });
+
+  it("does not take a page for an answer", async () => {
+    refuse = () => new Response("<h1>Sign in</h1>", { headers: { "Content-Type": "text/html" } });
+    const chat = createChat();
+    await chat.sendMessage({ text: "Hello" });
+    expect(chat.status).toBe("error");
+  });
+
+  it("has patience from each break, and not from when the reading began", async () => {
+    vi.useFakeTimers();
+    const { chat, sent } = await asking();
+    streams[0]?.break();
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(streams).toHaveLength(2);
+    let tries = 0;
+    refuse = () => ((tries += 1) < 3 ? Response.json({}, { status: 503 }) : undefined);
+    streams[1]?.break();
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(streams).toHaveLength(3);
+    finish();
+    await sent;
+    expect(chat.status).toBe("ready");
+  });
+
+  it("takes a connection that says nothing for lost, where it may, and a try that gets no reply", async () => {
+    vi.useFakeTimers();
+    const { chat, sent } = await asking({ reconnectSeconds: 30 });
+    await vi.advanceTimersByTimeAsync(40_000);
+    streams[0]?.write(": heartbeat\n\n");
+    await vi.advanceTimersByTimeAsync(40_000);
+    expect(streams).toHaveLength(1);
+    held = new Promise(() => undefined);
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(streams[0]?.gone).toBe(true);
+    held = null;
+    await vi.advanceTimersByTimeAsync(15_000);
+    expect(streams).toHaveLength(1);
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(streams).toHaveLength(2);
+    finish();
+    await sent;
+    expect([chat.status, textOf(chat)]).toEqual(["ready", "Half"]);
+  });
+
+  it("reads the answer if the browser had sent the question twice", async () => {
+    refuse = (method) =>
+      method === "POST" ? Response.json({ error: "No.", code: "session_active" }, { status: 409 }) : undefined;
+    const { chat, sent } = await asking();
+    expect(streams).toMatchObject([{ method: "GET", url: expect.stringMatching(/^\/api\/chat\/session_\w+\/stream$/) }]);
+    finish();
+    await sent;
+    expect(chat.status).toBe("ready");
+  });
+
+  it("stops with the headers of the moment", async () => {
+    let token = "old";
+    cancel = () => Response.json(RECEIPT, { status: cancels.length === 1 ? 503 : 200 });
+    const { chat } = await asking({ headers: async () => ({ Authorization: token, "X-More": "1" }) });
+    token = "new";
+    await chat.stop();
+    await until(() => expect(cancels).toHaveLength(1));
+    token = "newest";
+    await until(() => expect(stops.at(-1)).toMatchObject({ state: "stopped" }));
+    expect(cancels.map(({ headers }) => headers.get("Authorization"))).toEqual(["new", "newest"]);
+    expect(cancels[0]?.headers.get("X-More")).toBe("1");
+    expect(cancels[0]?.headers.has("Content-Type")).toBe(false);
+  });
+
+  it("stops with the old headers if there are no new ones", async () => {
+    let fails = false;
+    const headers = () => {
+      if (fails) {
+        throw new Error("No token.");
+      }
+      return { Authorization: "old" };
+    };
+    const { chat } = await asking({ headers });
+    fails = true;
+    await chat.stop();
+    await until(() => expect(cancels[0]?.headers.get("Authorization")).toBe("old"));
+  });
+
+  it.each<[string, ChatProxyTransportOptions<UIMessage>, string]>([
+    ["its query", { api: "/api/chat?tenant=1#x" }, "/api/chat/cancel/ID?tenant=1"],
+    [
+      "the address that was prepared",
+      { prepareSendMessagesRequest: () => ({ api: "/other/chat/?tenant=1", body: {} }) },
+      "/other/chat/cancel/ID?tenant=1",
+    ],
+  ])("reads on and stops at where the question went: %s", async (_what, options, url) => {
+    const { chat } = await asking(options);
+    const id = streams[0]?.headers.get("X-Session-Id") ?? "";
+    nameless = true;
+    streams[0]?.break();
+    await until(() => expect(streams).toHaveLength(2));
+    expect(streams[1]?.url).toBe(url.replace("cancel/ID", `${id}/stream`));
+    await chat.stop();
+    await until(() => expect(cancels.map((one) => one.url)).toEqual([url.replace("ID", id)]));
+  });
+
+  it.each([
+    [{ api: "/api/chat?tenant=1" }, "/api/chat/cancel/answer-of-chat?tenant=1"],
+    [
+      { prepareReconnectToStreamRequest: () => ({ api: "/other/chat-1/stream?a=b" }) },
+      "/other/cancel/answer-of-chat?a=b",
+    ],
+    [
+      { api: "/api/chat?tenant=1", prepareReconnectToStreamRequest: () => ({ api: "/resume?id=2" }) },
+      "/api/chat/cancel/answer-of-chat?tenant=1",
+    ],
+  ])("stops at where the resume went: %j", async (options, url) => {
+    const chat = createChat(options);
+    void chat.resumeStream();
+    await until(() => expect(textOf(chat)).toBe("Half"));
+    await chat.stop();
+    await until(() => expect(cancels.map((one) => one.url)).toEqual([url]));
+  });
+
+  it("stops although onStop throws", async () => {
+    const reported = vi.fn();
+    vi.stubGlobal("reportError", reported);
+    const onStop = () => {
+      throw new Error("Mine.");
+    };
+    const { chat } = await asking({ onStop });
+    await chat.stop();
+    await until(() => expect(cancels).toHaveLength(1));
+    await until(() => expect(reported).toHaveBeenCalledTimes(2));
+  });
+
+  it.each([0, 1, 2, 3, 4, 5])("gives its connection back if it is stopped as it gets one: %i", async (turns) => {
+    vi.stubGlobal("location", new URL("http://chat.example/"));
+    let freed = false;
+    const request = async (_name: string, _options: object, got: () => unknown) => {
+      await null;
+      const held = got();
+      for (let turn = 0; turn < turns; turn += 1) {
+        await null;
+      }
+      void chat.stop();
+      await held;
+      freed = true;
+    };
+    vi.stubGlobal("navigator", { locks: { request } });
+    const chat = createChat({ connections: 1 });
+    await chat.sendMessage({ text: "Hello" });
+    await until(() => expect(freed).toBe(true));
   });
 
   it("gives its connection back while nobody looks, and reads on when somebody does", async () => {
