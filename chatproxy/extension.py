@@ -86,7 +86,7 @@ class ChatProxy:
                 raise ConfigError(f"ChatProxy(name=...) {error}.") from None
         self.name = name
         self.owner = owner
-        self._url_prefix = url_prefix
+        self._url_prefix = url_prefix.rstrip("/")
         self.preparers: list[Prepare] = []
         if app is not None:
             self.init_app(app)

@@ -46,7 +46,7 @@ class Site:
     def __init__(self, upstream: scripted.Scripted, prefix: str, **options: Any) -> None:
         self.upstream = upstream
         self.prefix = prefix.rstrip("/")
-        self.url = prefix or "/"
+        self.url = self.prefix or "/"
         app = Flask(__name__)
         app.config.update(DEEPSEEK_BASE_URL=upstream.url, **options.pop("config", {}))
         self.chat = ChatProxy(app, url_prefix=prefix, name=f"ui-{next(_names)}", **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 
 import pytest
 from responses import RequestsMock
@@ -108,6 +109,21 @@ def test_one_that_does_not_come_in_time_is_given_up(
     peer.request()
     assert asked.result().keys() == {"configured"}
     assert peer.sees_the_end()
+
+
+def test_one_that_fails_keeps_no_descriptor(
+    played: DeepSeek, connect: Connect, clock: HandClock
+) -> None:
+    listed = ModelList(connect(played.url.replace("http:", "https:")), "configured", clock)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        asked = Background(listed.get)
+        peer = played.accept()
+        peer.send(b"This is no TLS.")
+        asked.result()
+        peer.socket.close()
+        clock.now += 61
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_whoever_comes_meanwhile_waits_for_the_first_list(

@@ -104,6 +104,11 @@ def test_each_choice_that_has_not_finished_is_cancelled() -> None:
     assert [each["index"] for each in last["choices"]] == [0, 2]
 
 
+def test_a_stopped_answer_has_a_choice_to_read_even_if_all_have_finished() -> None:
+    ends = [chunk({}, index=index, finish_reason="stop") for index in (0, 1)]
+    assert [each["index"] for each in last_chunk(*ends, choices=2)["choices"]] == [0]
+
+
 def test_the_choices_of_a_stopped_answer_are_bounded() -> None:
     assert len(last_chunk(choices=10**9)["choices"]) == 128
 

@@ -74,7 +74,7 @@ def modules() -> dict[str, Path]:
     found = {
         ".".join(path.relative_to(ROOT / "chatproxy").with_suffix("").parts): path
         for path in (ROOT / "chatproxy").rglob("*.py")
-        if path.name != "__init__.py" and "client" not in path.parts
+        if path.name != "__init__.py" and "client" not in path.relative_to(ROOT).parts
     }
     return dict(sorted(found.items()))
 

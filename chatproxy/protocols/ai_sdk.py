@@ -114,14 +114,14 @@ class AiSdkEncoder:
 
     __slots__ = (
         *("_begun", "_calls", "_continues", "_ended", "_failed", "_finish_reason", "_held"),
-        *("_message_id", "_number", "_open", "_prefix", "_session_id", "_usage"),
+        *("_message_id", "_number", "_open", "_prefix", "_session_id", "_usage", "refusal"),
     )
 
     heartbeat = sse.HEARTBEAT
-    #: A failure before the first event is for the response to tell.
-    refusal: Refusal | None = None
 
     def __init__(self, session_id: str, *, continues: bool = False) -> None:
+        #: Set if this client can't be told the rest. A failure of the answer is an event.
+        self.refusal: Refusal | None = None
         self._session_id = session_id
         self._continues = continues
         self._begun = False
@@ -240,7 +240,9 @@ class AiSdkEncoder:
             self._held += len(text)
             parts.append(_part(b"tool-input-delta", toolCallId=call.id, inputTextDelta=text))
         if self._held > _MOST_CALL_BYTES:
-            parts += self._fail("The tool calls of this answer are too long.")
+            sentence = "The tool calls of this answer are too long."
+            self.refusal = Refusal(sentence, status=502, code="answer_too_large")
+            parts += self._fail(sentence)
 
     def _id_of(self, said: ToolCall) -> bytes:
         """The JSON of a call's id; made of the message's and its index if it has none."""

@@ -109,6 +109,7 @@ class ChunkEncoder:
         chunks = map(chunk_of, reversed(self._latest.split(b"\n\n")))
         latest = next((each for each in chunks if isinstance(each, dict) and "choices" in each), {})
         usage = latest.get("usage")
+        unfinished = [index for index in self._choices if index not in self._finished]
         return {
             "id": stopped["sessionId"] or "",
             "object": "chat.completion.chunk",
@@ -117,8 +118,7 @@ class ChunkEncoder:
             **{name: latest[name] for name in _IDENTITY if latest.get(name)},
             "choices": [
                 {"index": index, "delta": {}, "finish_reason": "cancelled"}
-                for index in self._choices
-                if index not in self._finished
+                for index in unfinished or [0]
             ],
             **({"usage": usage} if isinstance(usage, dict) else {}),
             "chatproxy": {"stopped": stopped},

@@ -97,9 +97,7 @@ def payload_of(fields: Payload) -> tuple[Payload, bool]:
     :raises InvalidRequest: if the messages can't be used.
     """
     text = bytes(fields.get("messages", b""))
-    hides = surrogates.are_in(text)
-    show = surrogates.shown if hides else bytes
-    messages = _decode(text, hides)
+    messages, show = _decode(text)
     converted = b"[%b]" % b",".join(_converted(messages, show))
     payload = {name: value for name, value in fields.items() if name not in _OWN_FIELDS}
     payload.setdefault("stream_options", {"include_usage": True})
@@ -107,7 +105,23 @@ def payload_of(fields: Payload) -> tuple[Payload, bool]:
     return payload, _continues(messages, bytes(fields.get("messageId", b"")))
 
 
-def _decode(text: bytes, hides: bool) -> list[_Message]:
+def _decode(text: bytes) -> tuple[list[_Message], Callable[[bytes], bytes]]:
+    """The messages, and what shows the surrogates that are hidden in them."""
+    try:
+        try:
+            return _parse(text), bytes
+        except msgspec.DecodeError:
+            if not surrogates.are_in(text):
+                raise
+            return _parse(surrogates.hidden(text)), surrogates.shown
+    except msgspec.DecodeError:
+        if text.startswith(b"["):
+            sentence = "Each of 'messages' must have a 'role', and 'parts' that have a 'type'."
+            raise InvalidRequest(sentence) from None
+    raise InvalidRequest("'messages' must be a list with at least one message.")
+
+
+def _parse(text: bytes) -> list[_Message]:
     numbers = itertools.count(1)
 
     def count(_type: type, value: object) -> _Counted:
@@ -117,14 +131,7 @@ def _decode(text: bytes, hides: bool) -> list[_Message]:
             raise InvalidRequest(f"The messages have more than {MOST_PARTS} parts.")
         return _Counted(value)
 
-    try:
-        shown = surrogates.hidden(text) if hides else text
-        return msgspec.json.decode(shown, type=list[_Message], dec_hook=count)
-    except msgspec.DecodeError:
-        if text.startswith(b"["):
-            sentence = "Each of 'messages' must have a 'role', and 'parts' that have a 'type'."
-            raise InvalidRequest(sentence) from None
-    raise InvalidRequest("'messages' must be a list with at least one message.")
+    return msgspec.json.decode(text, type=list[_Message], dec_hook=count)
 
 
 def _continues(messages: list[_Message], message_id: bytes) -> bool:

@@ -110,11 +110,12 @@ def _document(endpoint: Endpoint, path: str) -> bytes:
                 raise UpstreamError(f"DeepSeek answered with status {response.status_code}.")
             return _body_of(exchange) if exchange.response is not None else response.content
         finally:
-            exchange.close()
-            response.raw.close()  # the pool decides; see transport.connection
+            exchange.close()  # before the pool has the connection, which may be another's at once
+            response.raw.close()
     finally:
         current_exchange.reset(token)
         timer.cancel()
+        exchange.close()
 
 
 def _body_of(exchange: Exchange) -> bytes:

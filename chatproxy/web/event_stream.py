@@ -8,6 +8,7 @@ is an event.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from ..answers.cursor import Sink
@@ -116,19 +117,21 @@ class EventStream(DirectBody):
 
     def _read(self) -> bytes | None:
         """The next bytes for the client, which are some; None if no more will come."""
-        item: bytes | None = b""
-        while item == b"":
+        item, end = b"", time.monotonic() + self._heartbeat
+        while not item:
             if self._encoder.refusal is not None:
                 return None
             try:
-                ready = self._reader.read(self._heartbeat)
+                ready = self._reader.read(max(0.0, end - time.monotonic()))
             except Refusal as refusal:
                 self._reader.close()
                 return self._encoder.fail(refusal)
-            if ready:
-                item = self._encoder.encode(ready)
-            else:
-                item = self._encoder.heartbeat if ready == b"" else None
+            if ready is None:
+                return None
+            item = self._encoder.encode(ready) if ready else b""
+            # What has come may say nothing to this client.
+            if not item and (not ready or time.monotonic() >= end):
+                item, end = self._encoder.heartbeat, time.monotonic() + self._heartbeat
         return item
 
 

@@ -79,14 +79,12 @@ export function createAttention({ sessionId, view, reconnectSeconds }: Attention
   }
 
   const looked = () => (view?.shown ?? true) && document?.visibilityState !== "hidden";
+  /** Whether the answer need not be read now. */
   const mayLeave = () =>
     reconnectSeconds !== undefined && !looked() && !(keeper && reconnectSeconds === 0);
   const visitMs = Math.max(LEAST_MS, Math.min(MOST_MS, (reconnectSeconds ?? 0) * (1000 / 3)));
 
   return {
-    /** Whether the answer need not be read now. */
-    away: mayLeave,
-
     /** Waits until it is to be read again. */
     async due(signal: AbortSignal | undefined): Promise<void> {
       while (mayLeave() && !signal?.aborted) {

@@ -3,7 +3,7 @@
  * lock goes with its tab. Over plain HTTP there are no Web Locks; then each tab counts for itself.
  */
 
-import { addressOf, type ServerOptions } from "./server.js";
+import { originOf, type ServerOptions } from "./server.js";
 
 /** Long connections to one server, of the six that a browser has; the others are for Stops. */
 const MOST_CONNECTIONS = 4;
@@ -43,7 +43,7 @@ export async function takeConnection(
     waited = true;
     onWait();
   }, TOLD_AFTER_MS);
-  const server = new URL(addressOf(options, ""), globalThis.location?.href).origin;
+  const server = originOf(options);
   const names = Array.from({ length: most }, (_, n) => `chatproxy.connection.${server}.${n}`);
   const free = await takeOneOf(names, signal);
   clearTimeout(timer);
@@ -53,7 +53,9 @@ export async function takeConnection(
 /** Has `onKept` called once this tab is the keeper of an answer, which it is until the signal. */
 export async function keep(id: string, signal: AbortSignal, onKept: () => void): Promise<void> {
   const free = await takeOneOf([`chatproxy.keeper.${id}`], signal);
-  if (free) {
+  if (signal.aborted) {
+    free?.();
+  } else if (free) {
     signal.addEventListener("abort", free);
     onKept();
   }
@@ -66,8 +68,7 @@ function isLimited(options: ServerOptions): boolean {
     return false;
   }
   const [page] = performance.getEntriesByType("navigation") as PerformanceNavigationTiming[];
-  const isOurs = new URL(addressOf(options, ""), location.href).origin === location.origin;
-  return !(isOurs && /^h[23]/.test(page?.nextHopProtocol ?? ""));
+  return !(originOf(options) === location.origin && /^h[23]/.test(page?.nextHopProtocol ?? ""));
 }
 
 /**

@@ -21,6 +21,12 @@ export function addressOf({ baseUrl = "/api/chat" }: ServerOptions, route: strin
   return baseUrl + route;
 }
 
+/** The origin of the server. */
+export function originOf(options: ServerOptions): string {
+  const { document, location } = globalThis;
+  return new URL(addressOf(options, ""), document?.baseURI ?? location?.href).origin;
+}
+
 /** `fetch` as it is now: other libraries may replace the global one. */
 export function fetchOf({ fetch = globalThis.fetch }: ServerOptions): typeof globalThis.fetch {
   return fetch;
