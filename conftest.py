@@ -108,6 +108,7 @@ PROCESSES = {"logs", "start", "server", "own_server"}
 LONGEST = (
     *("test_faults_redis", "test_peers_redis", "test_faults", "test_package", "test_resume"),
     *("test_cancellations", "test_gunicorn_worker", "test_scopes", "test_peers"),
+    *("test_storm", "test_benchmarks", "test_rotation", "test_retention", "test_readers"),
     *("test_hostile_upstream", "test_speed", "test_misbehaviour"),
 )
 

@@ -49,7 +49,7 @@ def test_an_ended_answer_leaves_nothing_to_the_garbage_collector(kind, deepseek,
         left.read_until(b"id: 2\n")
         assert "StreamSession" in answers()
         left.leave()
-        for simulate in ({"tokens": 3}, {"status": 401}, {"end": "cut"}):
+        for simulate in ({"rate": 0}, {"status": 401}, {"rate": 0, "end": "cut"}):
             answer = requests.post(
                 f"{proxy.url}/api/chat/stream",
                 json={"messages": [{"role": "user", "content": "Hello"}], "simulate": simulate},
