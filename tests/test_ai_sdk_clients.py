@@ -198,7 +198,7 @@ def test_a_page_that_was_reloaded_reads_all_of_the_answer(
 ) -> None:
     server = start_proxy("gunicorn", deepseek.url, CHATPROXY_ON_DISCONNECT=10)
     chat = UseChat(ai_sdk, server.url)
-    words = "".join(f"w{number} " for number in range(40))
+    words = "".join(f"w{number} " for number in range(200))
     chat.send(rate=40, text=words).look_for("text")
     chat.stop()  # what a reload does to the connection
     view = UseChat(ai_sdk, server.url, chat.id).resume().settled()

@@ -107,7 +107,7 @@ def seen(
     for (phase, stream), each in asked.items():
         if phase in PHASES:
             if phase == "connecting":  # between two tries
-                deepseek.entry(each.id, lambda entry: not entry["open"])
+                deepseek.entry(each.id, lambda entry: not entry["open"], 60.0)
             server.wait_for_phase(each.id, phase)
             receipts[phase, stream] = server.cancel(each.id)[1]
     return Seen(client, asked, receipts)

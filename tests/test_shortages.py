@@ -179,7 +179,7 @@ def test_waiting_for_the_run_directory_takes_no_descriptors(
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(PeersUnavailable), run_dir.locked():
             pass
-        assert len(os.listdir("/proc/self/fd")) <= before
+        wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before)
     finally:
         os.close(descriptor)
     with run_dir.locked() as found:
@@ -199,7 +199,7 @@ def test_a_worker_without_threads_for_redis_listens_once_when_it_has_them() -> N
             wait_for(lambda: can_take(peers))
             wait_for(lambda: can_take(other))
             for _ in range(10):  # a second mailbox would take some of the replies
-                assert peers.ask(other.name, {"ask": "ready"}, 1.0) == {"state": "ready"}
+                assert peers.ask(other.name, {"ask": "ready"}, 10.0) == {"state": "ready"}
         finally:
             peers.close()
             other.close()

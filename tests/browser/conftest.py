@@ -128,8 +128,8 @@ class Page:
 def assert_stopped(page, server, deepseek, *, asked=1, overtaken=False):
     """One Stop: the calm page, the same id everywhere, and the connection to DeepSeek closed.
 
-    A Stop may have overtaken its start; then there never was a connection. Or it came before the
-    request was sent; then DeepSeek never heard of it.
+    A Stop may have overtaken its start; then there never was a connection, nor perhaps a question.
+    Or it came before the request was sent; then DeepSeek never heard of it.
     """
     page.stopped_note.wait_for()
     page.wait_until_idle()
@@ -137,14 +137,15 @@ def assert_stopped(page, server, deepseek, *, asked=1, overtaken=False):
     assert page.error_note.count() == 0
     wait_for(lambda: page.page.evaluate("document.activeElement.tagName") == "TEXTAREA")
     ids = page.header_ids()
-    assert len(ids) == asked
-    assert set(page.cancelled_ids()) == {ids[-1]}
-    wait_for(lambda: server.lines(f"Cancel request received for {ids[-1]}"))
+    [stopped] = set(page.cancelled_ids())
+    wait_for(lambda: server.lines(f"Cancel request received for {stopped}"))
     if overtaken:
-        assert server.lines(f"{ids[-1]} ended") == []
+        assert set(ids) <= {stopped}
+        assert server.lines(f"{stopped} ended") == []
         assert deepseek.entries(page.tag) == []
     else:
-        [ended] = wait_for(lambda: server.lines(f"{ids[-1]} ended outcome=stopped"))
+        assert (len(ids), ids[-1]) == (asked, stopped)
+        [ended] = wait_for(lambda: server.lines(f"{stopped} ended outcome=stopped"))
         if "phase=connecting" not in ended:
             deepseek.gone(page.tag)
         for entry in deepseek.entries(page.tag):

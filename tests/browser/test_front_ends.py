@@ -17,7 +17,7 @@ from ..support.waiting import wait_for
 PACKAGE = ROOT / "packages" / "client"
 SOURCE = Path(__file__).parent / "front_end"
 WORDS = [f"word{number}" for number in range(1, 71)]
-SIMULATE = {"text": " ".join(WORDS), "rate": 20}
+SIMULATE = {"text": " ".join(WORDS), "rate": 10}
 CONFIG = f"""
 export default {{
   build: {{

@@ -163,7 +163,7 @@ describe("a run", () => {
     run.stop();
     await run.done;
     expect(performance.now() - begun).toBeGreaterThan(900);
-    expect(performance.now() - begun).toBeLessThan(1900);
+    expect(performance.now() - begun).toBeLessThan(4500);
     expect(heard.slice(-2)).toEqual(["stopped", "unconfirmed"]);
   });
 
@@ -175,7 +175,7 @@ describe("a run", () => {
     const begun = performance.now();
     run.stop();
     await run.done;
-    expect(performance.now() - begun).toBeLessThan(500);
+    expect(performance.now() - begun).toBeLessThan(900);
   });
 
   it("sends the question once, and reads on where the connection broke", async () => {

@@ -258,7 +258,7 @@ describe("streamChat", () => {
     server = await serve(async (response) => {
       response.writeHead(200, EVENT_STREAM);
       response.write(chunk(1, { content: "one " }));
-      await new Promise((resolve) => setTimeout(resolve, 120));
+      await new Promise((resolve) => setTimeout(resolve, 600));
       response.end(`: heartbeat\n\n${chunk(2, { content: "two" })}data: [DONE]\n\n`);
     });
     const { statuses, text } = await listen({ stallMs: 40 });
