@@ -283,7 +283,7 @@ def test_five_reloads_in_a_row(new_page, deepseek):
         page.page.reload()
         page.stop_button.wait_for()
         if number > 2:
-            wait_for_word(page, 30 * number)
+            wait_for_word(page, 15 * number)
     assert_whole(page, deepseek)
     assert len(kept(page)["reasoning"].split()) == 60
     assert len(reads(page)) <= 5  # fewer if the next reload came before the page had asked
