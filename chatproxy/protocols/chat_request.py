@@ -72,17 +72,14 @@ def parse(body: bytes) -> Payload:
 
 def _fields_of(body: bytes) -> Payload:
     try:
-        return _decode_fields(body)
+        found, show = surrogates.decoded(_decode_fields, body)
     except msgspec.ValidationError:
         _DOCUMENT.decode(body)  # that it is no JSON at all is the better thing to say
         raise
-    except msgspec.DecodeError:
-        if not surrogates.are_in(body):
-            raise
-        found = _decode_fields(surrogates.hidden(body))
+    if show is bytes:
+        return found
     return {
-        surrogates.shown_name(name): msgspec.Raw(surrogates.shown(bytes(text)))
-        for name, text in found.items()
+        surrogates.shown_name(name): msgspec.Raw(show(bytes(text))) for name, text in found.items()
     }
 
 

@@ -9,7 +9,12 @@ Unicode keeps out of texts. A text that has one of them and such an escape is re
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import msgspec
+
+_T = TypeVar("_T")
 
 _MARK, _PAIR = "\U0010ffff", "\U0010fffe"
 _HIDDEN = (
@@ -18,6 +23,23 @@ _HIDDEN = (
     (rb"\uD", _MARK.encode() + rb"\uE"),
 )
 _SHIFT = 0x1000  # between \ud… and \ue…
+
+
+def decoded(decode: Callable[[bytes], _T], text: bytes) -> tuple[_T, Callable[[bytes], bytes]]:
+    """What ``decode`` makes of a JSON text, with its lone surrogates hidden if it has any.
+
+    :returns: that, and what shows a part of the text again: ``shown``, or ``bytes`` if nothing was
+        hidden.
+    :raises msgspec.DecodeError: if it is no JSON, or not what ``decode`` expects.
+    """
+    try:
+        return decode(text), bytes
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        if not are_in(text):
+            raise
+        return decode(hidden(text)), shown
 
 
 def are_in(text: bytes) -> bool:

@@ -108,12 +108,7 @@ def payload_of(fields: Payload) -> tuple[Payload, bool]:
 def _decode(text: bytes) -> tuple[list[_Message], Callable[[bytes], bytes]]:
     """The messages, and what shows the surrogates that are hidden in them."""
     try:
-        try:
-            return _parse(text), bytes
-        except msgspec.DecodeError:
-            if not surrogates.are_in(text):
-                raise
-            return _parse(surrogates.hidden(text)), surrogates.shown
+        return surrogates.decoded(_parse, text)
     except msgspec.DecodeError:
         if text.startswith(b"["):
             sentence = "Each of 'messages' must have a 'role', and 'parts' that have a 'type'."

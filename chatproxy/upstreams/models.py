@@ -103,19 +103,18 @@ def _document(endpoint: Endpoint, path: str) -> bytes:
     timer.start()
     token = current_exchange.set(exchange)
     exchange.begin()
+    response = None
     try:
         response = endpoint.send(endpoint.prepare_get(path))
-        try:
-            if response.status_code != 200:
-                raise UpstreamError(f"DeepSeek answered with status {response.status_code}.")
-            return _body_of(exchange) if exchange.response is not None else response.content
-        finally:
-            exchange.close()  # before the pool has the connection, which may be another's at once
-            response.raw.close()
+        if response.status_code != 200:
+            raise UpstreamError(f"DeepSeek answered with status {response.status_code}.")
+        return _body_of(exchange) if exchange.response is not None else response.content
     finally:
         current_exchange.reset(token)
         timer.cancel()
-        exchange.close()
+        exchange.close()  # before the pool has the connection, which may be another's at once
+        if response is not None:
+            response.raw.close()
 
 
 def _body_of(exchange: Exchange) -> bytes:

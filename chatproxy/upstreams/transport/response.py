@@ -146,7 +146,9 @@ class Response:
             if len(piece) <= _SMALL:
                 return piece
             self._held = piece
-        return self._give(_portion_of(self._held))
+        count = _portion_of(self._held)
+        piece, self._held = self._held[:count], self._held[count:]
+        return piece
 
     def decoded(self, data: bytes) -> bytes:
         """The first bytes of this body without their content coding; none if that is unknown."""
@@ -191,10 +193,6 @@ class Response:
         piece = inflater.feed(b"" if inflater.has_more else self.receive_coded())
         if self._is_cut and not (piece or inflater.has_more):
             raise http.client.IncompleteRead(b"")
-        return piece
-
-    def _give(self, count: int) -> bytes:
-        piece, self._held = self._held[:count], self._held[count:]
         return piece
 
     def close(self) -> None:
