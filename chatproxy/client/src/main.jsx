@@ -1,6 +1,7 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
+import { startLanguage } from "./i18n/current.js";
 import { browserStorage } from "./lib/browser-storage.js";
 import { loadPageSettings } from "./lib/page-settings.js";
 import { ChatPage } from "./pages/ChatPage.jsx";
@@ -10,6 +11,8 @@ const root = createRoot(/** @type {HTMLElement} */ (document.getElementById("roo
 const settings = await loadPageSettings();
 const storage = browserStorage("localStorage");
 const tabStorage = browserStorage("sessionStorage");
+
+startLanguage(storage);
 
 root.render(
   <StrictMode>

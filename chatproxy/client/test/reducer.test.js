@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import { closingSentence, endOfTakenUp } from "../src/state/answer.js";
+import { currentLanguage } from "../src/i18n/current.js";
+import * as answers from "../src/state/answer.js";
 import {
   asPayloadMessages,
   currentConversation,
@@ -27,6 +28,11 @@ const RECEIPT = {
   stopMs: 2.4,
   events: 42,
 };
+
+/** @param {Answer} answer */
+function closingSentence(answer) {
+  return answers.closingSentence(currentLanguage(), answer);
+}
 
 /** @param {Action[]} actions */
 function after(...actions) {
@@ -243,13 +249,13 @@ describe("an answer that is read on", () => {
     const error = { code: "not_found", message: "raw" };
     const gone = { outcome: /** @type {const} */ ("cut_off"), error, events: 3 };
     const reload = { outcome: "stopped", reason: "reload", events: 3 };
-    expect(endOfTakenUp(left, false)).toEqual(reload);
-    expect(endOfTakenUp(gone, true)).toEqual(reload);
-    expect(endOfTakenUp(gone, false)).toBe(gone);
-    expect(endOfTakenUp({ ...left, reason: "user" }, true)).toMatchObject({ reason: "user" });
+    expect(answers.endOfTakenUp(left, false)).toEqual(reload);
+    expect(answers.endOfTakenUp(gone, true)).toEqual(reload);
+    expect(answers.endOfTakenUp(gone, false)).toBe(gone);
+    expect(answers.endOfTakenUp({ ...left, reason: "user" }, true)).toMatchObject({ reason: "user" });
     const unsent = { outcome: "failed", error: { code: "not_sent" } };
-    expect(endOfTakenUp(gone, true, "queued")).toMatchObject(unsent);
-    expect(endOfTakenUp(left, true, "queued")).toEqual(reload);
+    expect(answers.endOfTakenUp(gone, true, "queued")).toMatchObject(unsent);
+    expect(answers.endOfTakenUp(left, true, "queued")).toEqual(reload);
   });
 });
 

@@ -1,3 +1,4 @@
+import { useLanguage } from "../i18n/current.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
 
@@ -8,9 +9,10 @@ import { Icon } from "./Icon.jsx";
  * @param {(answerId: string) => void} props.onRegenerate
  */
 export function AnswerActions({ answer, last, onRegenerate }) {
+  const { say } = useLanguage();
   return (
     <div className="actions">
-      {answer.text && <CopyButton text={answer.text} label="Copy answer" />}
+      {answer.text && <CopyButton text={answer.text} label={say("copyAnswer")} />}
       {last && <AskAgain answer={answer} onRegenerate={onRegenerate} />}
       {answer.model && <span className="small-print">{answer.model}</span>}
     </div>
@@ -23,17 +25,18 @@ export function AnswerActions({ answer, last, onRegenerate }) {
  * @param {(answerId: string) => void} props.onRegenerate
  */
 function AskAgain({ answer, onRegenerate }) {
+  const { say } = useLanguage();
   const missed = answer.state === "failed" || answer.state === "cut_off";
   return (
     <button
       type="button"
       className={missed ? "button small" : "icon-button"}
-      aria-label={missed ? undefined : "Regenerate answer"}
-      title={missed ? undefined : "Ask again"}
+      aria-label={missed ? undefined : say("regenerateAnswer")}
+      title={missed ? undefined : say("askAgain")}
       onClick={() => onRegenerate(answer.id)}
     >
       <Icon name="again" />
-      {missed && <span>Try again</span>}
+      {missed && <span>{say("tryAgain")}</span>}
     </button>
   );
 }

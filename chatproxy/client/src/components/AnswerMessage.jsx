@@ -1,5 +1,6 @@
 import { memo } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { AnswerActions } from "./AnswerActions.jsx";
 import { AnswerNote } from "./AnswerNote.jsx";
 import { Markdown } from "./Markdown.jsx";
@@ -14,6 +15,7 @@ import { Thinking } from "./Thinking.jsx";
  * @param {(answerId: string) => void} props.onRegenerate
  */
 function Message({ answer, last, onRegenerate }) {
+  const { say } = useLanguage();
   const running = answer.state === "running";
   return (
     <article
@@ -24,7 +26,7 @@ function Message({ answer, last, onRegenerate }) {
       data-session-id={answer.id}
       aria-busy={running}
     >
-      <h2 className="visually-hidden">DeepSeek</h2>
+      <h2 className="visually-hidden">{say("assistant")}</h2>
       {answer.reasoning && <Thinking answer={answer} />}
       <div className="answer-text">
         <Markdown text={answer.text} final={!running} />

@@ -1,5 +1,6 @@
 import { memo, useCallback, useEffect, useRef } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { runningAnswer } from "../state/model.js";
 import { Icon } from "./Icon.jsx";
 
@@ -14,6 +15,7 @@ import { Icon } from "./Icon.jsx";
  * @param {() => void} props.onNew
  */
 export function ChatList({ chat, open, onClose, onNew }) {
+  const { say } = useLanguage();
   const { state, dispatch, stop } = chat;
   const newButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
 
@@ -50,15 +52,15 @@ export function ChatList({ chat, open, onClose, onNew }) {
 
   return (
     <>
-      <nav className={open ? "list list-open" : "list"} aria-label="Chats">
+      <nav className={open ? "list list-open" : "list"} aria-label={say("chats")}>
         <div className="list-head">
           <button ref={newButton} type="button" className="button new-chat" onClick={openNew}>
-            <Icon name="plus" /> New chat
+            <Icon name="plus" /> {say("newChat")}
           </button>
           <button
             type="button"
             className="icon-button only-narrow"
-            aria-label="Close the list"
+            aria-label={say("closeList")}
             onClick={onClose}
           >
             <Icon name="close" />
@@ -79,18 +81,18 @@ export function ChatList({ chat, open, onClose, onNew }) {
         </ul>
         {state.deleted && (
           <p className="list-undo">
-            <span>Chat deleted.</span>
+            <span>{say("chatDeleted")}</span>
             <button
               type="button"
               className="text-button"
               onClick={() => dispatch({ type: "deleteUndone" })}
             >
-              Undo
+              {say("undo")}
             </button>
           </p>
         )}
         {state.conversations.length > 0 && (
-          <p className="small-print list-foot">Chats are kept in this browser only.</p>
+          <p className="small-print list-foot">{say("chatsKeptHere")}</p>
         )}
       </nav>
       {open && <div className="list-shade" aria-hidden="true" onClick={onClose} />}
@@ -108,6 +110,7 @@ export function ChatList({ chat, open, onClose, onNew }) {
  * @param {(id: string, runningId: string | undefined) => void} props.onDelete
  */
 function Item({ id, title, runningId, current, onOpen, onDelete }) {
+  const { say } = useLanguage();
   return (
     <li className="list-item" data-current={current}>
       <button
@@ -116,14 +119,14 @@ function Item({ id, title, runningId, current, onOpen, onDelete }) {
         aria-current={current ? "page" : undefined}
         onClick={() => onOpen(id)}
       >
-        {runningId !== undefined && <span className="pulse" title="An answer runs here" />}
+        {runningId !== undefined && <span className="pulse" title={say("answerRunsHere")} />}
         <span className="list-title">{title}</span>
       </button>
       <button
         type="button"
         className="icon-button list-delete"
-        aria-label={`Delete chat: ${title}`}
-        title="Delete chat"
+        aria-label={say("deleteChatNamed", { title })}
+        title={say("deleteChat")}
         onClick={() => onDelete(id, runningId)}
       >
         <Icon name="bin" />

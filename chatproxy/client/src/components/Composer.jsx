@@ -1,5 +1,6 @@
 import { useLayoutEffect, useRef } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { composes } from "../state/use-escape.js";
 import { useActivationGuard } from "../state/use-activation-guard.js";
 import { Icon } from "./Icon.jsx";
@@ -27,14 +28,15 @@ export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop
     }
   }
   useHeight(ref, draft);
+  const { say } = useLanguage();
 
   return (
     <div className="composer">
       {editing && (
         <p className="editing">
-          <span>You are changing an earlier message. What follows it will be replaced.</span>
+          <span>{say("editing")}</span>
           <button type="button" className="text-button" onClick={onLeaveEdit}>
-            Cancel
+            {say("cancel")}
           </button>
         </p>
       )}
@@ -42,8 +44,8 @@ export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop
         <textarea
           ref={ref}
           rows={1}
-          aria-label="Message"
-          placeholder="Write a message"
+          aria-label={say("message")}
+          placeholder={say("writeMessage")}
           enterKeyHint="send"
           value={draft}
           onChange={(event) => onDraft(event.target.value)}
@@ -56,9 +58,7 @@ export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop
           onStop={onStop}
         />
       </div>
-      <p className="small-print composer-hint">
-        Enter sends, Shift + Enter begins a new line, Escape stops. Answers can be wrong.
-      </p>
+      <p className="small-print composer-hint">{say("composerHint")}</p>
     </div>
   );
 }
@@ -73,7 +73,7 @@ export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop
  */
 function SendOrStop({ running, empty, onSend, onStop }) {
   const isMeant = useActivationGuard(running);
-  const label = running ? "Stop AI" : "Send";
+  const { say } = useLanguage();
   const act = running ? onStop : onSend;
   return (
     <button
@@ -86,7 +86,7 @@ function SendOrStop({ running, empty, onSend, onStop }) {
       onKeyDown={(event) => event.repeat && event.preventDefault()}
     >
       <Icon name={running ? "stop" : "send"} />
-      <span>{label}</span>
+      <span>{say(running ? "stopAI" : "send")}</span>
     </button>
   );
 }

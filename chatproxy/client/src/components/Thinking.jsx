@@ -1,6 +1,6 @@
 import { useState } from "react";
 
-import { duration } from "../lib/sentences.js";
+import { useLanguage } from "../i18n/current.js";
 import { useNow } from "../state/use-now.js";
 import { Icon } from "./Icon.jsx";
 import { PlainText } from "./PlainText.jsx";
@@ -12,6 +12,7 @@ import { PlainText } from "./PlainText.jsx";
  * @param {{answer: Answer}} props
  */
 export function Thinking({ answer }) {
+  const language = useLanguage();
   const [open, setOpen] = useState(false);
   const over = answer.thinkingMs !== undefined || answer.state !== "running";
   return (
@@ -23,7 +24,7 @@ export function Thinking({ answer }) {
       <summary>
         <Icon name="down" />
         {over ? (
-          <span>{thoughtFor(answer)}</span>
+          <span>{thoughtFor(language, answer)}</span>
         ) : (
           <span>
             <ThinkingFor since={answer.thinkingSince ?? answer.startedAt} />
@@ -41,13 +42,19 @@ export function Thinking({ answer }) {
 
 /** @param {{since: number}} props */
 function ThinkingFor({ since }) {
-  return `Thinking… ${duration(useNow() - since)}`;
+  const { duration, say } = useLanguage();
+  return say("thinkingFor", { time: duration(useNow() - since) });
 }
 
-/** @param {Answer} answer */
-function thoughtFor({ thinkingMs }) {
+/**
+ * @param {import("../i18n/language.js").Language} language
+ * @param {Answer} answer
+ */
+function thoughtFor({ duration, say }, { thinkingMs }) {
   if (thinkingMs === undefined) {
-    return "Thought";
+    return say("thought");
   }
-  return thinkingMs < 1000 ? "Thought for under 1 s" : `Thought for ${duration(thinkingMs)}`;
+  return thinkingMs < 1000
+    ? say("thoughtBriefly", { time: duration(1000) })
+    : say("thoughtFor", { time: duration(thinkingMs) });
 }

@@ -1,5 +1,6 @@
 import { memo } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { Icon } from "./Icon.jsx";
 
 /**
@@ -14,20 +15,21 @@ import { Icon } from "./Icon.jsx";
  * @param {import("react").Ref<HTMLButtonElement>} props.ref the button that opens the list
  */
 function Bar({ models, choice, onChoose, listOpen, onOpenList, onForget, ref }) {
+  const { say } = useLanguage();
   return (
     <div className="topbar">
       <button
         ref={ref}
         type="button"
         className="icon-button only-narrow"
-        aria-label="Chats"
+        aria-label={say("chats")}
         aria-expanded={listOpen}
         onClick={onOpenList}
       >
         <Icon name="menu" />
       </button>
       <label className="picker">
-        <span className="visually-hidden">Model</span>
+        <span className="visually-hidden">{say("model")}</span>
         <select value={choice.model} onChange={(event) => onChoose({ model: event.target.value })}>
           {models.map((model) => (
             <option key={model} value={model}>
@@ -44,12 +46,17 @@ function Bar({ models, choice, onChoose, listOpen, onOpenList, onForget, ref }) 
           checked={choice.thinking}
           onChange={(event) => onChoose({ thinking: event.target.checked })}
         />
-        <span>Thinking</span>
+        <span>{say("thinking")}</span>
       </label>
       {onForget && (
-        <button type="button" className="button small forget" title="Forget token" onClick={onForget}>
+        <button
+          type="button"
+          className="button small forget"
+          title={say("forgetToken")}
+          onClick={onForget}
+        >
           <Icon name="key" />
-          <span>Forget token</span>
+          <span>{say("forgetToken")}</span>
         </button>
       )}
     </div>

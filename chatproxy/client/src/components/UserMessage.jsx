@@ -1,5 +1,6 @@
 import { memo } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
 import { PlainText } from "./PlainText.jsx";
@@ -12,20 +13,21 @@ import { PlainText } from "./PlainText.jsx";
  * @param {(messageId: string) => void} props.onEdit
  */
 function Prompt({ message, editing, canEdit, onEdit }) {
+  const { say } = useLanguage();
   return (
     <article className="message prompt" data-role="user" data-editing={editing}>
-      <h2 className="visually-hidden">You</h2>
+      <h2 className="visually-hidden">{say("you")}</h2>
       <div className="bubble">
         <PlainText text={message.text} final />
       </div>
       <div className="actions">
-        <CopyButton text={message.text} label="Copy message" />
+        <CopyButton text={message.text} label={say("copyMessage")} />
         {canEdit && (
           <button
             type="button"
             className="icon-button"
-            aria-label="Edit message"
-            title="Edit and send again"
+            aria-label={say("editMessage")}
+            title={say("editAndSendAgain")}
             onClick={() => onEdit(message.id)}
           >
             <Icon name="edit" />

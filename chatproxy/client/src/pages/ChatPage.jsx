@@ -11,6 +11,7 @@ import { Notice } from "../components/Notice.jsx";
 import { Thread } from "../components/Thread.jsx";
 import { TokenForm } from "../components/TokenForm.jsx";
 import { TopBar } from "../components/TopBar.jsx";
+import { useLanguage } from "../i18n/current.js";
 import { currentConversation, runningAnswer } from "../state/model.js";
 import { useAccess } from "../state/use-access.js";
 import { useChat } from "../state/use-chat.js";
@@ -28,6 +29,7 @@ import { useEscape } from "../state/use-escape.js";
  * @param {Storage | null} props.tabStorage what goes with the tab
  */
 export function ChatPage({ settings, storage, tabStorage }) {
+  const { say } = useLanguage();
   const access = useAccess(tabStorage, settings.authorization);
   const chat = useChat(storage, access, settings.onDisconnect);
   const { state, stop } = chat;
@@ -88,7 +90,7 @@ export function ChatPage({ settings, storage, tabStorage }) {
           />
         </header>
         <main className="main">
-          <h1 className="visually-hidden">{conversation?.title ?? "New chat"}</h1>
+          <h1 className="visually-hidden">{conversation?.title ?? say("newChat")}</h1>
           {conversation ? (
             <Thread
               key={conversation.id}

@@ -13,7 +13,6 @@
  */
 
 import {
-  cutOffSentence,
   failedSentence,
   isLoss,
   lostSentence,
@@ -25,6 +24,7 @@ import {
  * @typedef {import("./model.js").Answer} Answer
  * @typedef {import("../lib/llm-api.jsx").AnswerEnd} AnswerEnd
  * @typedef {import("../lib/llm-api.jsx").AnswerStatus} AnswerStatus
+ * @typedef {import("../i18n/language.js").Language} Language
  *
  * `lastEvent`: the number of the last event in it; 0 where there is none.
  * @typedef {{text: string, reasoning: string, lastEvent: number, status: AnswerStatus | null}} Progress
@@ -151,57 +151,52 @@ export function endOfTakenUp(end, stops, status) {
 
 /**
  * What the page says under an answer that has ended; empty where there is nothing to say.
+ * @param {Language} language
  * @param {Answer} answer
  * @returns {string}
  */
-export function closingSentence(answer) {
+export function closingSentence(language, answer) {
   switch (answer.state) {
     case "stopped":
-      return stoppedSentence(answer.reason);
+      return stoppedSentence(language, answer.reason);
     case "failed":
     case "cut_off":
-      return brokenOffSentence(answer);
+      return brokenOffSentence(language, answer);
     case "finished":
-      return unusualEndSentence(answer.finishReason);
+      return unusualEndSentence(language, answer.finishReason);
     default:
       return "";
   }
 }
 
-/** @param {Answer} answer */
-function brokenOffSentence({ state, error, text }) {
+/**
+ * @param {Language} language
+ * @param {Answer} answer
+ */
+function brokenOffSentence(language, { state, error, text }) {
   if (isLoss(error)) {
-    return lostSentence(text.length);
+    return lostSentence(language, text.length);
   }
-  return state === "failed" ? failedSentence(error) : cutOffSentence();
+  return state === "failed" ? failedSentence(language, error) : language.say("brokeOff");
 }
-
-/** @type {Record<AnswerStatus, string>} */
-const HEARD_STATUS = {
-  waiting: "Sent. Waiting for DeepSeek.",
-  queued: "Not sent yet. Waiting for a free connection.",
-  upstream_queued: "Queued at DeepSeek.",
-  thinking: "Thinking.",
-  answering: "Answering.",
-  stalled: "Nothing has come for a while.",
-  reconnecting: "The connection was lost. Reconnecting.",
-};
 
 /**
  * What is announced to those who listen to the page.
+ * @param {Language} language
  * @param {Answer} answer
  * @returns {string}
  */
-export function announcementFor(answer) {
+export function announcementFor(language, answer) {
+  const { say } = language;
   switch (answer.state) {
     case "running":
-      return HEARD_STATUS[answer.status];
+      return say(`heard.${answer.status}`);
     case "finished":
-      return "The answer is complete.";
+      return say("heard.finished");
     case "stopped":
-      return "Stopped.";
+      return say("heard.stopped");
     default:
-      return `No complete answer: ${closingSentence(answer)}`;
+      return say("heard.incomplete", { reason: closingSentence(language, answer) });
   }
 }
 

@@ -1,5 +1,9 @@
-/** Everything that can happen on the page, and what follows from it. Pure. */
+/**
+ * Everything that can happen on the page, and what follows from it. Pure, but for the language of
+ * what is announced.
+ */
 
+import { currentLanguage } from "../i18n/current.js";
 import { announcementFor, ended, received, sent, stopKnown, stopped } from "./answer.js";
 import { adopt } from "./merge.js";
 import { MOST_CONVERSATIONS, runningAnswer, titleOf } from "./model.js";
@@ -93,7 +97,7 @@ function begin(state, { conversationId, answerId, now, model, messages }) {
   /** @type {Conversation} */
   const conversation = {
     id: conversationId,
-    title: titleOf(messages[0]?.text ?? "") || old?.title || "New chat",
+    title: titleOf(messages[0]?.text ?? "") || old?.title || currentLanguage().say("newChat"),
     updatedAt: now,
     messages: [...messages, answer],
   };
@@ -103,7 +107,7 @@ function begin(state, { conversationId, answerId, now, model, messages }) {
     conversations: [conversation, ...others].slice(0, MOST_CONVERSATIONS),
     currentId: conversationId,
     editingId: null,
-    announcement: announcementFor(answer),
+    announcement: announcementFor(currentLanguage(), answer),
   };
 }
 
@@ -131,7 +135,7 @@ function change(state, { conversationId, answerId, now }, to) {
   return {
     ...state,
     conversations: state.conversations.with(at, { ...conversation, messages, updatedAt: now }),
-    announcement: heard ? announcementFor(after) : state.announcement,
+    announcement: heard ? announcementFor(currentLanguage(), after) : state.announcement,
   };
 }
 
@@ -207,7 +211,7 @@ function remove(state, id) {
   }
   const conversations = state.conversations.filter((conversation) => conversation !== deleted);
   const opened = state.currentId === id ? open(state, null) : state;
-  return { ...opened, conversations, deleted, announcement: "Chat deleted." };
+  return { ...opened, conversations, deleted, announcement: currentLanguage().say("chatDeleted") };
 }
 
 /**

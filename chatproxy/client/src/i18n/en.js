@@ -1,0 +1,147 @@
+/**
+ * What the page says, in English: each sentence by its name. The other files of this folder have the
+ * same names and the same `{values}`; a test holds that.
+ *
+ * `Message`, `Send`, `Stop AI` and `AI response stopped by user.` are fixed: others rely on them. A
+ * name with a dot belongs to a family: what follows the dot is a code of the server or of the page.
+ */
+
+export const en = {
+  // The list of chats
+  chats: "Chats",
+  newChat: "New chat",
+  closeList: "Close the list",
+  deleteChat: "Delete chat",
+  deleteChatNamed: "Delete chat: {title}",
+  chatDeleted: "Chat deleted.",
+  undo: "Undo",
+  chatsKeptHere: "Chats are kept in this browser only.",
+  answerRunsHere: "An answer runs here",
+
+  // Above the conversation
+  model: "Model",
+  thinking: "Thinking",
+  forgetToken: "Forget token",
+
+  // A new chat
+  emptyHeading: "What would you like to know?",
+  "suggestion.1": "Explain how DNS finds an address, step by step.",
+  "suggestion.2": "Write a Python function that merges overlapping intervals, with tests.",
+  "suggestion.3": "Compare three ways to store passwords, in a table.",
+
+  // The conversation
+  conversation: "Conversation",
+  jumpToLatest: "Jump to the latest",
+  you: "You",
+  assistant: "DeepSeek",
+  copyMessage: "Copy message",
+  editMessage: "Edit message",
+  editAndSendAgain: "Edit and send again",
+  copyAnswer: "Copy answer",
+  regenerateAnswer: "Regenerate answer",
+  askAgain: "Ask again",
+  tryAgain: "Try again",
+  copied: "Copied",
+  codeLabel: "code",
+  codeIn: "Code {language}",
+  copyCode: "Copy code",
+  table: "Table",
+  elsewhere: "You have an answer running elsewhere.",
+  stopIt: "Stop it",
+
+  // The thinking before an answer
+  thinkingFor: "Thinking… {time}",
+  thought: "Thought",
+  thoughtBriefly: "Thought for under {time}",
+  thoughtFor: "Thought for {time}",
+
+  // What a running answer is doing
+  "status.queued": "Not sent yet: waiting for a free connection, {time}",
+  "status.upstream_queued": "Queued at DeepSeek, {time}",
+  "status.stalled": "Stalled: nothing has come for {time}",
+  "status.reconnecting": "Reconnecting: the connection was lost {time} ago",
+  "status.waiting": "Waiting for DeepSeek, {time}",
+
+  // The same for those who listen to the page
+  "heard.waiting": "Sent. Waiting for DeepSeek.",
+  "heard.queued": "Not sent yet. Waiting for a free connection.",
+  "heard.upstream_queued": "Queued at DeepSeek.",
+  "heard.thinking": "Thinking.",
+  "heard.answering": "Answering.",
+  "heard.stalled": "Nothing has come for a while.",
+  "heard.reconnecting": "The connection was lost. Reconnecting.",
+  "heard.finished": "The answer is complete.",
+  "heard.stopped": "Stopped.",
+  "heard.incomplete": "No complete answer: {reason}",
+
+  // Why an answer was stopped, by the server's reason
+  stopped: "The answer was stopped.",
+  "stopped.user": "AI response stopped by user.",
+  "stopped.disconnect": "The connection to this answer was closed, so it was stopped.",
+  "stopped.shutdown": "The server was restarted, so the answer was stopped.",
+  "stopped.deadline": "The answer took longer than allowed and was stopped.",
+  "stopped.idle": "DeepSeek sent nothing for a long time, so the answer was stopped.",
+  "stopped.lost": "Another worker of the server took this answer over, so it was stopped.",
+  "stopped.reload": "The page was closed or reloaded here, so the answer was stopped.",
+
+  // Why there is no answer, or not all of it, by the server's code
+  failed: "The answer failed.",
+  failedSaying: "{message}",
+  "failed.upstream_balance":
+    "DeepSeek says the balance is used up. It has to be topped up there first.",
+  "failed.upstream_busy": "DeepSeek is too busy to answer now. Try again in a moment.",
+  "failed.upstream_auth":
+    "DeepSeek does not accept this server's key. Its operator has to look after it.",
+  "failed.upstream_unreachable": "DeepSeek cannot be reached from the server.",
+  "failed.upstream_timeout": "DeepSeek sent nothing in time.",
+  "failed.too_many_sessions":
+    "Too many answers are running at once. Stop one, or try again in a moment.",
+  "failed.body_too_large":
+    "This conversation has become too long to send. Begin a new chat, or shorten it.",
+  "failed.shutting_down": "The server is about to restart. Try again in a moment.",
+  "failed.session_active":
+    "This question is being answered already. Send it again to have a new answer.",
+  "failed.unauthorized":
+    "The server did not let this message through: you are not signed in, or no longer.",
+  "failed.unreachable": "The server cannot be reached. Are you connected?",
+  "failed.not_sent":
+    "This question was not sent: the page was closed or reloaded before that.",
+  "failed.not_a_stream": "Something between this page and the server answered in its place.",
+  brokeOff: "The answer broke off before it was complete.",
+  lostAll: "This answer was lost before any of its text came.",
+  lostRest: {
+    one: "The rest of this answer was lost: the {count} character above is all that came.",
+    other: "The rest of this answer was lost: the {count} characters above are all that came.",
+  },
+
+  // Why an answer ended in an unusual way, by DeepSeek's `finish_reason`
+  "ended.length": "The answer ends here because it reached its greatest length.",
+  "ended.content_filter": "The answer ends here because DeepSeek's content filter ended it.",
+  "ended.insufficient_system_resource":
+    "The answer ends here because DeepSeek ran out of resources.",
+
+  // The small print after a Stop
+  "stop.unconfirmed": "stop sent, not confirmed yet",
+  "stop.nothing-to-stop": "the server had nothing to stop",
+  "stop.refused": "the server refused this Stop",
+  stopEndUnconfirmed: "stop sent, the end of the connection is not confirmed",
+  stoppedIn: "stopped in {time}",
+  joined: "{first}, {second}",
+  chunksReceived: { one: "{count} chunk received", other: "{count} chunks received" },
+
+  // The access token
+  accessToken: "Access token",
+  continue: "Continue",
+  tokenWanted: "This server needs an access token.",
+  tokenRefused: "That token was not accepted.",
+
+  // The box to write in
+  message: "Message",
+  writeMessage: "Write a message",
+  send: "Send",
+  stopAI: "Stop AI",
+  cancel: "Cancel",
+  editing: "You are changing an earlier message. What follows it will be replaced.",
+  composerHint:
+    "Enter sends, Shift + Enter begins a new line, Escape stops. Answers can be wrong.",
+};
