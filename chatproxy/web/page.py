@@ -62,7 +62,12 @@ def what_it_offers(settings: Settings) -> Response:
         notice=settings.notice,
         model=settings.model,
         onDisconnect=settings.on_disconnect,
-        models=list(dict.fromkeys([settings.model, *MODELS])),
+        models=list(dict.fromkeys([settings.model, *MODELS, *settings.vision_models])),
+        visionModels=settings.vision_models,
+        defaults=dict(settings.page_defaults),
+        maxBodyBytes=settings.max_body_bytes,
+        retain=settings.retain,
+        heartbeat=settings.heartbeat,
         authorization=bool(settings.tokens),
     )
     response.headers["Cache-Control"] = "no-cache"

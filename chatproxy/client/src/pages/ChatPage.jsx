@@ -31,7 +31,7 @@ import { useEscape } from "../state/use-escape.js";
 export function ChatPage({ settings, storage, tabStorage }) {
   const { say } = useLanguage();
   const access = useAccess(tabStorage, settings.authorization);
-  const chat = useChat(storage, access, settings.onDisconnect);
+  const chat = useChat(storage, access, settings.resume);
   const { state, stop } = chat;
   const elsewhere = useElsewhere(access.token, state.conversations);
   const [choice, choose] = useChoice(storage, settings);

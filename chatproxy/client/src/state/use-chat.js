@@ -18,13 +18,13 @@ import { useRuns } from "./use-runs.js";
 /**
  * @param {Storage | null} storage
  * @param {ReturnType<typeof import("./use-access.js").useAccess>} access
- * @param {number} reconnectSeconds for which the server lets an answer go on without a reader
+ * @param {import("../lib/llm-api.jsx").Resume} resume how an answer is read on
  */
-export function useChat(storage, access, reconnectSeconds) {
+export function useChat(storage, access, resume) {
   const [state, dispatch] = useReducer(reducer, null, () =>
     initialState(loadConversations(storage)),
   );
-  const runs = useRuns(dispatch, access, reconnectSeconds);
+  const runs = useRuns(dispatch, access, resume);
   const { start, takeUp, stop, stopAgain, leave, show } = runs;
   const { conversations, currentId } = state;
   const [loaded] = useState(conversations);
