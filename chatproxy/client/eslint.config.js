@@ -35,7 +35,7 @@ export default defineConfig([
       parserOptions: { ecmaFeatures: { jsx: true } },
     },
   },
-  { files: ["test/**", "*.config.js"], languageOptions: { globals: globals.node } },
+  { files: ["test/**", "*.js"], languageOptions: { globals: globals.node } },
   {
     files: ["src/**/*.jsx"],
     extends: [reactHooks.configs.flat["recommended-latest"], jsxA11y.configs.strict],

@@ -1,11 +1,13 @@
 import react from "@vitejs/plugin-react";
 import { defaultClientConditions, defineConfig } from "vite";
 
+import { pageFiles } from "./page-files.js";
+
 const SERVER = "http://127.0.0.1:8000";
 
 export default defineConfig({
   base: "/",
-  plugins: [react()],
+  plugins: [react(), pageFiles()],
   // The source of @chatproxy/client, so that it need not be built first.
   resolve: { conditions: ["source", ...defaultClientConditions] },
   build: {

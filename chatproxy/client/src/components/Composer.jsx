@@ -3,7 +3,9 @@ import { useLayoutEffect, useRef } from "react";
 import { useLanguage } from "../i18n/current.js";
 import { composes } from "../state/use-escape.js";
 import { useActivationGuard } from "../state/use-activation-guard.js";
+import { AttachButton } from "./AttachButton.jsx";
 import { Icon } from "./Icon.jsx";
+import { PendingFiles } from "./PendingFiles.jsx";
 
 /**
  * The text box, and the one button that sends and stops.
@@ -16,8 +18,17 @@ import { Icon } from "./Icon.jsx";
  * @param {() => void} props.onSend
  * @param {() => void} props.onStop
  * @param {() => void} props.onLeaveEdit
+ * @param {ReturnType<typeof import("../state/use-attachments.js").useAttachments>} props.files
+ * @param {number} props.maxBytes what a question may take
+ * @param {{sentence: import("../i18n/language.js").SentenceName, size: number} | null} props.problem
+ *   why it can't be sent as it is
+ * @param {() => void} props.onPrompts
  */
-export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop, onLeaveEdit }) {
+export function Composer(props) {
+  const { ref, draft, running, editing, files, maxBytes, problem } = props;
+  const { onDraft, onSend, onStop, onLeaveEdit, onPrompts } = props;
+  const { say, size } = useLanguage();
+
   /** @param {import("react").KeyboardEvent<HTMLTextAreaElement>} event */
   function handleKey(event) {
     if (event.key === "Enter" && !event.shiftKey && !composes(event.nativeEvent)) {
@@ -27,8 +38,17 @@ export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop
       }
     }
   }
+  /** @param {import("react").ClipboardEvent} event */
+  function handlePaste(event) {
+    const { files: pasted, types } = event.clipboardData;
+    // What was copied from a document is both: text, and a picture of it.
+    if (pasted.length > 0 && !types.includes("text/plain")) {
+      event.preventDefault();
+      files.add(pasted);
+    }
+  }
   useHeight(ref, draft);
-  const { say } = useLanguage();
+  const nothing = draft.trim() === "" && files.attachments.length === 0;
 
   return (
     <div className="composer">
@@ -40,7 +60,23 @@ export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop
           </button>
         </p>
       )}
+      <PendingFiles files={files} />
+      {problem && (
+        <p role="alert" className="file-problems">
+          {say(problem.sentence, { size: size(problem.size), most: size(maxBytes) })}
+        </p>
+      )}
       <div className="composer-box">
+        <AttachButton maxBytes={maxBytes} onFiles={files.add} />
+        <button
+          type="button"
+          className="icon-button"
+          aria-label={say("prompts")}
+          title={say("prompts")}
+          onClick={onPrompts}
+        >
+          <Icon name="prompts" />
+        </button>
         <textarea
           ref={ref}
           rows={1}
@@ -50,10 +86,11 @@ export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop
           value={draft}
           onChange={(event) => onDraft(event.target.value)}
           onKeyDown={handleKey}
+          onPaste={handlePaste}
         />
         <SendOrStop
           running={running}
-          empty={draft.trim() === ""}
+          empty={nothing || files.reading.length > 0}
           onSend={onSend}
           onStop={onStop}
         />

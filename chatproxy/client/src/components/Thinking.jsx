@@ -8,19 +8,26 @@ import { PlainText } from "./PlainText.jsx";
 /** @typedef {import("../state/model.js").Answer} Answer */
 
 /**
- * The thinking before an answer, folded. Its text is drawn only where it is unfolded.
+ * The thinking before an answer: open while it goes on, then folded, unless the reader has chosen.
+ * Its text is drawn only while it is unfolded.
  * @param {{answer: Answer}} props
  */
 export function Thinking({ answer }) {
   const language = useLanguage();
-  const [open, setOpen] = useState(false);
+  const [chosen, setChosen] = useState(/** @type {boolean | null} */ (null));
   const over = answer.thinkingMs !== undefined || answer.state !== "running";
+  const open = chosen ?? !over;
+
+  /** @param {import("react").ToggleEvent<HTMLDetailsElement>} event */
+  function handleToggle({ currentTarget }) {
+    // The page itself has set what is as it should be.
+    if (currentTarget.open !== open) {
+      setChosen(currentTarget.open);
+    }
+  }
+
   return (
-    <details
-      className="thinking"
-      open={open}
-      onToggle={(event) => setOpen(event.currentTarget.open)}
-    >
+    <details className="thinking" open={open} onToggle={handleToggle}>
       <summary>
         <Icon name="down" />
         {over ? (

@@ -3,6 +3,7 @@ import { memo } from "react";
 import { useLanguage } from "../i18n/current.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
+import { MessageFiles } from "./MessageFiles.jsx";
 import { PlainText } from "./PlainText.jsx";
 
 /**
@@ -18,6 +19,7 @@ function Prompt({ message, editing, canEdit, onEdit }) {
     <article className="message prompt" data-role="user" data-editing={editing}>
       <h2 className="visually-hidden">{say("you")}</h2>
       <div className="bubble">
+        {message.attachments && <MessageFiles attachments={message.attachments} />}
         <PlainText text={message.text} final />
       </div>
       <div className="actions">

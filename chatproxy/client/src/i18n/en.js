@@ -144,4 +144,77 @@ export const en = {
   editing: "You are changing an earlier message. What follows it will be replaced.",
   composerHint:
     "Enter sends, Shift + Enter begins a new line, Escape stops. Answers can be wrong.",
+
+  // What lies over the page
+  close: "Close",
+  notLoaded: "This part is missing",
+  notLoadedHint:
+    "This part of the page could not be loaded. Check the connection, then reload the page.",
+
+  // The settings
+  settings: "Settings",
+  thisChat: "This chat",
+  "setting.system": "System prompt",
+  "setting.temperature": "Temperature",
+  "setting.max_tokens": "Longest answer, in tokens",
+  "setting.reasoning_effort": "Thinking effort",
+  systemHint: "What the model is told before the conversation begins.",
+  temperatureHint:
+    "A number from 0 to {most}: a low one for code and facts, a high one for ideas. Empty: as the model does it.",
+  maxTokensHint: "A whole number from 1 to {most}. Empty: as the model does it.",
+  "effort.default": "As the model does it",
+  "effort.low": "Low",
+  "effort.high": "High",
+  "effort.max": "Highest",
+  effortHint: "How long the model may think before it answers.",
+  effortUnused: "Counts only while Thinking is switched on.",
+  useDefaults: "Use the defaults",
+  thisBrowser: "This browser",
+  language: "Language",
+  languageOfBrowser: "As the browser",
+  theme: "Colours",
+  "theme.system": "As the system",
+  "theme.light": "Light",
+  "theme.dark": "Dark",
+
+  // The keys
+  shortcuts: "Keyboard shortcuts",
+  bareHelp: "? alone opens this sheet",
+  "keys.send": "Send the message",
+  "keys.newLine": "Begin a new line",
+  "keys.stop": "Stop the answer, or close what is open",
+  "keys.help": "Show this sheet",
+  "keys.newChat": "Begin a new chat",
+  "keys.settings": "Open the settings",
+
+  // The saved prompts
+  prompts: "Saved prompts",
+  noPrompts: "Texts that you use often can be saved here. They are kept in this browser only.",
+  insertPrompt: "Put into the message box",
+  editPrompt: "Edit the prompt",
+  editPromptNamed: "Edit prompt: {title}",
+  deletePromptNamed: "Delete prompt: {title}",
+  promptDeleted: "Prompt deleted.",
+  promptsNotKept: "The browser's storage is full or closed: the prompts are gone when the page is left.",
+  newPrompt: "New prompt",
+  promptTitle: "Title (optional)",
+  promptText: "Text",
+  savePrompt: "Save",
+
+  // The files that go with a message
+  attachFiles: "Attach files",
+  attachFilesHint: "Attach text, PDFs or images; with the conversation up to {size}",
+  attachedFiles: "Attached files",
+  readingFile: "reading…",
+  removeFile: "Remove file: {name}",
+  dropFiles: "Drop the files here",
+  fileTooLarge: "{name} is too large: with what is there already, {size} are left.",
+  fileNoImages: "{name} was not attached: this model takes no images.",
+  fileNoText: "{name} was not attached: only text, PDFs and images can be read.",
+  fileScanned: "{name} has no text in it, only pictures of pages.",
+  fileLocked: "{name} is protected by a password.",
+  fileDamaged: "{name} could not be read: it may be damaged.",
+  questionTooLarge:
+    "With its files and all before it this question has {size}; the server takes {most}. Remove a file, or begin a new chat.",
+  modelTakesNoImages: "This model takes no images. Choose another one, or remove them.",
 };

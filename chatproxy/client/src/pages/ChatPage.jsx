@@ -5,14 +5,16 @@ import { useCallback, useRef } from "react";
 import { Announcer } from "../components/Announcer.jsx";
 import { ChatList } from "../components/ChatList.jsx";
 import { Composer } from "../components/Composer.jsx";
+import { DropTarget } from "../components/DropTarget.jsx";
 import { Elsewhere } from "../components/Elsewhere.jsx";
 import { EmptyChat } from "../components/EmptyChat.jsx";
 import { Notice } from "../components/Notice.jsx";
+import { Panel } from "../components/Panel.jsx";
 import { Thread } from "../components/Thread.jsx";
 import { TokenForm } from "../components/TokenForm.jsx";
 import { TopBar } from "../components/TopBar.jsx";
 import { useLanguage } from "../i18n/current.js";
-import { currentConversation, runningAnswer } from "../state/model.js";
+import { currentConversation, currentSettings, runningAnswer } from "../state/model.js";
 import { useAccess } from "../state/use-access.js";
 import { useChat } from "../state/use-chat.js";
 import { useChoice } from "../state/use-choice.js";
@@ -21,6 +23,11 @@ import { useDraft } from "../state/use-draft.js";
 import { useDrawer } from "../state/use-drawer.js";
 import { useElsewhere } from "../state/use-elsewhere.js";
 import { useEscape } from "../state/use-escape.js";
+import { useFiles } from "../state/use-files.js";
+import { useHow } from "../state/use-how.js";
+import { useInsert } from "../state/use-insert.js";
+import { usePanel } from "../state/use-panel.js";
+import { useShortcuts } from "../state/use-shortcuts.js";
 
 /**
  * @param {object} props
@@ -45,11 +52,16 @@ export function ChatPage({ settings, storage, tabStorage }) {
   const focusMessageBox = useCallback(() => messageBox.current?.focus(), []);
   const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
   const { draft, suggest, edit, leaveEdit } = useDraft(chat, focusMessageBox);
-  const { send, regenerate } = useConversation(
+  const how = useHow(choice, currentSettings(state), settings);
+  const files = useFiles(state, how);
+  const { send, regenerate, problem } = useConversation(
     chat,
-    { ...choice, simulate: settings.simulate },
+    how,
+    files,
     access.asked ? focusTokenBox : null,
   );
+  const insert = useInsert(messageBox, draft);
+  const panel = usePanel(focusMessageBox);
 
   /** The text stops now; the server is told, and gives its receipt. See `state/run.js`. */
   const handleStopAI = useCallback(() => {
@@ -70,6 +82,14 @@ export function ChatPage({ settings, storage, tabStorage }) {
 
   const editing = state.editingId !== null;
 
+  useShortcuts(storage, {
+    help: () => panel.open("help"),
+    settings: () => panel.open("settings"),
+    newChat: () => {
+      chat.dispatch({ type: "chatOpened", id: null });
+      focusMessageBox();
+    },
+  });
   useEscape(running !== undefined && !list.open, handleStopAI);
   useEscape(running === undefined && editing && !list.open, leaveEdit);
 
@@ -87,6 +107,7 @@ export function ChatPage({ settings, storage, tabStorage }) {
             listOpen={list.open}
             onOpenList={list.show}
             onForget={access.token ? access.forget : undefined}
+            onPanel={panel.open}
           />
         </header>
         <main className="main">
@@ -115,6 +136,10 @@ export function ChatPage({ settings, storage, tabStorage }) {
             draft={state.draft}
             running={running !== undefined}
             editing={editing}
+            files={files}
+            maxBytes={settings.maxBodyBytes}
+            problem={problem}
+            onPrompts={() => panel.open("prompts")}
             onDraft={draft}
             onSend={send}
             onStop={handleStopAI}
@@ -123,6 +148,20 @@ export function ChatPage({ settings, storage, tabStorage }) {
         </main>
       </div>
       <Announcer text={state.announcement} />
+      <DropTarget onFiles={files.add} />
+      {panel.name && (
+        <Panel
+          name={panel.name}
+          onClose={panel.close}
+          storage={storage}
+          settings={currentSettings(state)}
+          defaults={settings.defaults}
+          thinking={choice.thinking}
+          onSettings={(settings) => chat.dispatch({ type: "settingsChosen", settings })}
+          draft={state.draft}
+          onInsert={insert}
+        />
+      )}
     </div>
   );
 }

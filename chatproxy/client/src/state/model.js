@@ -9,6 +9,7 @@
  * @property {"user"} role
  * @property {string} id
  * @property {string} text
+ * @property {import("../lib/attachments.js").Attachment[]} [attachments]
  *
  * `running` until it is one of the others. `status` matters while it runs only.
  * @typedef {object} Answer
@@ -38,6 +39,7 @@
  * @property {string} title
  * @property {number} updatedAt
  * @property {Message[]} messages
+ * @property {import("./chat-settings.js").ChatSettings} [settings] those that are not the defaults
  *
  * @typedef {object} ChatState
  * @property {Conversation[]} conversations the newest first
@@ -45,11 +47,16 @@
  * @property {string} draft what is in the text box
  * @property {string | null} editingId the prompt that the draft is to replace
  * @property {Conversation | null} deleted the last one, for an undo
+ * @property {import("./chat-settings.js").ChatSettings} newSettings those of a new chat
  * @property {string} announcement for those who listen to the page: states, not tokens
  */
 
+import { contentOf } from "../lib/attachments.js";
+
 export const MOST_CONVERSATIONS = 60;
 const TITLE_LENGTH = 60;
+/** @type {import("./chat-settings.js").ChatSettings} */
+const NO_SETTINGS = {};
 
 /**
  * @param {Conversation[]} conversations
@@ -62,6 +69,7 @@ export function initialState(conversations) {
     draft: "",
     editingId: null,
     deleted: null,
+    newSettings: {},
     announcement: "",
   };
 }
@@ -73,11 +81,31 @@ export function titleOf(prompt) {
 }
 
 /**
+ * What a prompt is called by: its text, or else the name of its first file.
+ * @param {Message} [prompt]
+ */
+export function wordsOf(prompt) {
+  const [file] = prompt?.role === "user" ? (prompt.attachments ?? []) : [];
+  return prompt?.text.trim() || file?.name || "";
+}
+
+/**
  * @param {ChatState} state
  * @returns {Conversation | undefined}
  */
 export function currentConversation({ conversations, currentId }) {
   return conversations.find(({ id }) => id === currentId);
+}
+
+/**
+ * The settings of the conversation in view, which may be a new one.
+ * @param {ChatState} state
+ * @returns {import("./chat-settings.js").ChatSettings}
+ */
+export function currentSettings(state) {
+  return state.currentId === null
+    ? state.newSettings
+    : (currentConversation(state)?.settings ?? NO_SETTINGS);
 }
 
 /**
@@ -94,10 +122,21 @@ export function runningAnswer(conversation) {
  * The messages as DeepSeek takes them. Answers without text are left out, and so is all thinking,
  * which DeepSeek does not want back.
  * @param {Message[]} messages
- * @returns {{role: string, content: string}[]}
+ * @param {boolean} [takesImages] whether the model does
+ * @returns {{role: string, content: ReturnType<typeof contentOf>}[]}
  */
-export function asPayloadMessages(messages) {
+export function asPayloadMessages(messages, takesImages = false) {
   return messages
     .filter((message) => message.role === "user" || message.text !== "")
-    .map(({ role, text }) => ({ role, content: text }));
+    .map((message) => ({ role: message.role, content: asContent(message, takesImages) }));
+}
+
+/**
+ * @param {Message} message
+ * @param {boolean} takesImages
+ */
+function asContent(message, takesImages) {
+  return message.role === "user" && message.attachments
+    ? contentOf(message.text, message.attachments, takesImages)
+    : message.text;
 }

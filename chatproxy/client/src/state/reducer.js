@@ -6,7 +6,7 @@
 import { currentLanguage } from "../i18n/current.js";
 import { announcementFor, ended, received, sent, stopKnown, stopped } from "./answer.js";
 import { adopt } from "./merge.js";
-import { MOST_CONVERSATIONS, runningAnswer, titleOf } from "./model.js";
+import { MOST_CONVERSATIONS, runningAnswer, titleOf, wordsOf } from "./model.js";
 
 /**
  * @typedef {import("./model.js").ChatState} ChatState
@@ -24,6 +24,7 @@ import { MOST_CONVERSATIONS, runningAnswer, titleOf } from "./model.js";
  * @typedef {{type: "drafted", draft: string}} Drafted
  * @typedef {{type: "editBegun", messageId: string}} EditBegun
  * @typedef {{type: "editLeft"}} EditLeft
+ * @typedef {{type: "settingsChosen", settings: import("./chat-settings.js").ChatSettings}} SettingsChosen
  * @typedef {{type: "chatOpened", id: string | null}} ChatOpened
  * @typedef {{type: "chatDeleted", id: string}} ChatDeleted
  * @typedef {{type: "deleteUndone"}} DeleteUndone
@@ -31,7 +32,7 @@ import { MOST_CONVERSATIONS, runningAnswer, titleOf } from "./model.js";
  * @typedef {{type: "deletedElsewhere", id: string}} DeletedElsewhere
  *
  * @typedef {Sent | Received | Stopped | StopKnown | Ended} AnswerAction
- * @typedef {Drafted | EditBegun | EditLeft | ChatOpened | ChatDeleted | DeleteUndone} ChatAction
+ * @typedef {SettingsChosen | Drafted | EditBegun | EditLeft | ChatOpened | ChatDeleted | DeleteUndone} ChatAction
  * @typedef {KeptElsewhere | DeletedElsewhere} TabAction
  * @typedef {AnswerAction | ChatAction | TabAction} Action
  */
@@ -71,6 +72,8 @@ function reduceChat(state, action) {
   switch (action.type) {
     case "drafted":
       return { ...state, draft: action.draft };
+    case "settingsChosen":
+      return chooseSettings(state, action.settings);
     case "editBegun":
       return beginEdit(state, action.messageId);
     case "editLeft":
@@ -97,9 +100,10 @@ function begin(state, { conversationId, answerId, now, model, messages }) {
   /** @type {Conversation} */
   const conversation = {
     id: conversationId,
-    title: titleOf(messages[0]?.text ?? "") || old?.title || currentLanguage().say("newChat"),
+    title: titleOf(wordsOf(messages[0])) || old?.title || currentLanguage().say("newChat"),
     updatedAt: now,
     messages: [...messages, answer],
+    settings: old ? old.settings : state.newSettings,
   };
   const others = state.conversations.filter((other) => other !== old);
   return {
@@ -107,6 +111,7 @@ function begin(state, { conversationId, answerId, now, model, messages }) {
     conversations: [conversation, ...others].slice(0, MOST_CONVERSATIONS),
     currentId: conversationId,
     editingId: null,
+    newSettings: {},
     announcement: announcementFor(currentLanguage(), answer),
   };
 }
@@ -187,6 +192,22 @@ function beginEdit(state, messageId) {
     }
   }
   return state;
+}
+
+/**
+ * Settings of the chat in view, which may be a new one.
+ * @param {ChatState} state
+ * @param {import("./chat-settings.js").ChatSettings} settings
+ * @returns {ChatState}
+ */
+function chooseSettings(state, settings) {
+  if (state.currentId === null) {
+    return { ...state, newSettings: settings };
+  }
+  const conversations = state.conversations.map((conversation) =>
+    conversation.id === state.currentId ? { ...conversation, settings } : conversation,
+  );
+  return { ...state, conversations };
 }
 
 /**

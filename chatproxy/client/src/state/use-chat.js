@@ -3,17 +3,15 @@
 import { useCallback, useEffect, useMemo, useReducer, useState } from "react";
 
 import { createSessionId } from "../lib/llm-api.jsx";
-import { asPayloadMessages, initialState, runningAnswer } from "./model.js";
+import { initialState, runningAnswer } from "./model.js";
 import { atRest } from "./merge.js";
+import { payloadOf } from "./payload.js";
 import { reducer } from "./reducer.js";
 import { loadConversations } from "./store.js";
 import { usePersistence } from "./use-persistence.js";
 import { useRuns } from "./use-runs.js";
 
-/**
- * @typedef {import("./model.js").Message} Message
- * @typedef {{model: string, thinking: boolean, simulate?: unknown}} Choice
- */
+/** @typedef {import("./model.js").Message} Message */
 
 /**
  * @param {Storage | null} storage
@@ -73,17 +71,13 @@ export function useChat(storage, access, resume) {
     /**
      * @param {string} conversationId
      * @param {Message[]} messages with the prompt last
-     * @param {Choice} choice
+     * @param {import("./payload.js").How} how
      */
-    (conversationId, messages, { model, thinking, simulate }) => {
+    (conversationId, messages, how) => {
       const answerId = createSessionId();
+      const { model } = how;
       dispatch({ type: "sent", conversationId, answerId, now: Date.now(), model, messages });
-      start(conversationId, answerId, {
-        model,
-        messages: asPayloadMessages(messages),
-        thinking: { type: thinking ? "enabled" : "disabled" },
-        ...(simulate !== undefined && { simulate }),
-      });
+      start(conversationId, answerId, payloadOf(messages, how));
     },
     [start],
   );
