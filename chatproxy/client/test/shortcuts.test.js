@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 
 import { keepPrompts, loadPrompts, withPrompt } from "../src/lib/saved-prompts.js";
 import { shortcutOf } from "../src/lib/shortcuts.js";
@@ -72,8 +72,9 @@ describe("saved prompts", () => {
 describe("the theme", () => {
   it("is kept, told, and the system's if it is none", () => {
     const storage = storageOf();
+    /** @type {string[]} */
     const told = [];
-    globalThis.dispatchEvent = (event) => told.push(/** @type {CustomEvent} */ (event).detail) > 0;
+    vi.stubGlobal("dispatchEvent", (/** @type {CustomEvent} */ { detail }) => told.push(detail));
     expect(keptTheme(storage)).toBe("system");
     expect(chooseTheme(storage, "dark")).toBe("dark");
     expect(keptTheme(storage)).toBe("dark");
