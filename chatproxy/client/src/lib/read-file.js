@@ -22,8 +22,10 @@ const IMAGE = /^image\/(?:png|jpeg|webp|gif|avif|bmp)$/;
  * @type {Record<number, string>}
  */
 const MARKS = { 0xfffe: "utf-16le", 0xfeff: "utf-16be" };
-/** Control characters that no text has: not those of space, line, page and colour. */
-const NO_TEXT = /[\0-\x08\x0e-\x1a\x1c-\x1f]/;
+/** Control characters that no text has: all but those of lines and pages. */
+const NO_TEXT = /[^\P{Cc}\t\n\v\f\r\u0085]/u;
+/** What colours the output of a terminal, which is text too. */
+const ESCAPE = String.fromCharCode(27);
 
 /**
  * @param {File} file
@@ -55,7 +57,9 @@ async function readAs(file, { bytes, images }, signal) {
     return { kind: "image", content: await imageAsData(within(file, MOST_TO_READ), bytes) };
   }
   if (file.type === "application/pdf" || /\.pdf$/i.test(file.name)) {
-    const { pdfText } = await import("./pdf-text.js");
+    const { pdfText } = await import("./pdf-text.js").catch(() => {
+      throw new FileRefusal("notLoadedHint");
+    });
     const data = await within(file, MOST_TO_READ).arrayBuffer();
     return { kind: "text", content: await pdfText(data, bytes, signal) };
   }
@@ -89,7 +93,7 @@ function nameOf({ name }) {
  */
 export function decode(data) {
   const text = textOf(data);
-  if (NO_TEXT.test(text)) {
+  if (NO_TEXT.test(text.replaceAll(ESCAPE, ""))) {
     throw new FileRefusal("fileNoText");
   }
   return text;
@@ -116,7 +120,7 @@ function textOf(data) {
  * @param {string} latin
  */
 function isPaired(latin) {
-  const runs = latin.match(/[^\0-\x7f]+/g) ?? [];
+  const runs = latin.match(/\P{ASCII}+/gu) ?? [];
   const even = runs.filter((run) => run.length % 2 === 0);
   return 2 * even.length > runs.length;
 }
