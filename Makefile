@@ -83,7 +83,7 @@ page: .venv/client
 # The committed page must be the one that its source makes.
 page-is-built: .venv/client
 	$(NPM) $(CLIENT) run --silent build -- --outDir $(CURDIR)/.venv/page --logLevel warn
-	diff -r .venv/page chatproxy/static
+	$(BIN)/node $(CLIENT)/same-build.js .venv/page chatproxy/static
 
 bench: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc
 	$(BIN)/python -m benchmarks.relays
