@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 
+import { shorten } from "../src/lib/graphemes.js";
 import { readSimulate } from "../src/lib/page-settings.js";
 import { safeLink } from "../src/lib/safe-link.js";
 import { duration, stopLine } from "../src/lib/sentences.js";
@@ -44,6 +45,18 @@ describe("stopLine", () => {
     expect(stopLine({ stop: "nothing-to-stop" })).toMatch(/nothing to stop/);
     expect(stopLine({ stop: "refused" })).toMatch(/refused/);
   });
+});
+
+describe("shorten", () => {
+  it.each([
+    ["Hello", "Hello"],
+    ["A long prompt", "A lon…"],
+    ["Mind the gap", "Mind…"],
+    ["👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…", "👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…"],
+    ["👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éééé", "👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…"],
+    ["一二三四五六七", "一二三四五…"],
+    [`e${"\u0301".repeat(1e6)}`, `e${"\u0301".repeat(95)}…`],
+  ])("%s", (text, shown) => expect(shorten(text, 6)).toBe(shown));
 });
 
 describe("duration", () => {
