@@ -20,6 +20,7 @@ import { useDraft } from "../state/use-draft.js";
 import { useDrawer } from "../state/use-drawer.js";
 import { useElsewhere } from "../state/use-elsewhere.js";
 import { useEscape } from "../state/use-escape.js";
+import { useMessageBox } from "../state/use-message-box.js";
 
 /**
  * @param {object} props
@@ -35,14 +36,13 @@ export function ChatPage({ settings, storage, tabStorage }) {
   const [choice, choose] = useChoice(storage, settings);
   const listButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const list = useDrawer(listButton);
-  const messageBox = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   const tokenBox = useRef(/** @type {HTMLInputElement | null} */ (null));
   const conversation = currentConversation(state);
   const running = runningAnswer(conversation)?.id;
 
-  const focusMessageBox = useCallback(() => messageBox.current?.focus(), []);
+  const { box: messageBox, write, goHome } = useMessageBox(state.currentId, access.asked);
   const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
-  const { draft, suggest, edit, leaveEdit } = useDraft(chat, focusMessageBox);
+  const { draft, suggest, edit, leaveEdit } = useDraft(chat, write);
   const { send, regenerate } = useConversation(
     chat,
     { ...choice, simulate: settings.simulate },
@@ -52,18 +52,18 @@ export function ChatPage({ settings, storage, tabStorage }) {
   /** The text stops now; the server is told, and gives its receipt. See `state/run.js`. */
   const handleStopAI = useCallback(() => {
     if (running !== undefined && stop(running)) {
-      focusMessageBox();
+      goHome();
     } else {
       focusTokenBox();
     }
-  }, [running, stop, focusMessageBox, focusTokenBox]);
+  }, [running, stop, goHome, focusTokenBox]);
 
   const handleRegenerate = useCallback(
     (/** @type {string} */ answerId) => {
-      focusMessageBox();
+      goHome();
       regenerate(answerId);
     },
-    [regenerate, focusMessageBox],
+    [regenerate, goHome],
   );
 
   const editing = state.editingId !== null;
@@ -73,7 +73,7 @@ export function ChatPage({ settings, storage, tabStorage }) {
 
   return (
     <div className="page">
-      <ChatList chat={chat} open={list.open} onClose={list.hide} onNew={focusMessageBox} />
+      <ChatList chat={chat} open={list.open} onClose={list.hide} onNew={write} />
       <div className="chat" inert={list.open}>
         <header>
           <Notice text={settings.notice} />
@@ -105,7 +105,7 @@ export function ChatPage({ settings, storage, tabStorage }) {
             <TokenForm
               ref={tokenBox}
               refused={access.refused}
-              onEnter={(text) => access.enter(text) && focusMessageBox()}
+              onEnter={(text) => access.enter(text) && write()}
             />
           )}
           <Composer
