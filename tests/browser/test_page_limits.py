@@ -58,7 +58,9 @@ def open_with(new_page, turns, **options):
     page.page.evaluate("(kept) => localStorage.setItem('chatproxy.chat.long', kept)", kept)
     page.page.add_init_script(
         """new MutationObserver(() => {
-            window.drawnFirst ??= document.querySelectorAll("article").length || undefined;
+            const articles = document.querySelectorAll("article");
+            window.drawnFirst ??= articles.length
+                ? [...articles].filter((each) => each.querySelector("button")).length : undefined;
         }).observe(document, {childList: true, subtree: true});"""
     )
     page.page.reload()
@@ -67,7 +69,8 @@ def open_with(new_page, turns, **options):
 
 
 def drawn(page):
-    return page.page.locator("article").count()
+    """How many messages are drawn in full."""
+    return page.page.locator("article:has(button)").count()
 
 
 def focused(page):
@@ -113,6 +116,7 @@ def test_a_streamed_answer_takes_no_more_memory_than_one_that_is_opened(new_page
 def test_a_long_chat_opens_at_its_end_and_is_drawn_whole(new_page):
     short, long = (open_with(new_page, turns) for turns in (10, 60))
     assert long.page.evaluate("drawnFirst") == short.page.evaluate("drawnFirst")
+    assert long.page.locator("article").count() == 120
     wait_for(lambda: drawn(long) == 120)
     assert long.page.locator(".scroller").evaluate(
         "(it) => it.scrollHeight - it.scrollTop - it.clientHeight < 30"

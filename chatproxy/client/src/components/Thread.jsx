@@ -5,6 +5,7 @@ import { useStickToEnd } from "../state/use-stick-to-end.js";
 import { AnswerMessage } from "./AnswerMessage.jsx";
 import { Icon } from "./Icon.jsx";
 import { SelectionKeeper } from "./SelectionKeeper.jsx";
+import { UndrawnMessage } from "./UndrawnMessage.jsx";
 import { UserMessage } from "./UserMessage.jsx";
 
 /**
@@ -29,8 +30,10 @@ export function Thread({ messages, editingId, onEdit, onRegenerate }) {
       <div ref={box} className="scroller" role="region" aria-label="Conversation" tabIndex={0}>
         <div ref={content} className="messages">
           <SelectionKeeper>
-            {messages.slice(from).map((message) =>
-              message.role === "user" ? (
+            {messages.map((message, at) =>
+              at < from ? (
+                <UndrawnMessage key={message.id} message={message} />
+              ) : message.role === "user" ? (
                 <UserMessage
                   key={message.id}
                   message={message}

@@ -5,12 +5,12 @@ import { whenIdle } from "../lib/idle.js";
 
 /** Messages that are drawn at once: they fill any screen. */
 const AT_ONCE = 8;
-/** Messages that are drawn together after that: what a frame has time for. */
+/** Messages that are drawn together after that, in the time of a frame. */
 const MORE = 2;
 
 /**
- * From which message on a conversation is drawn. A long one opens at its end, and the rest follows
- * from there to its beginning, whenever there is time; a printer gets all of it.
+ * From which message on a conversation is drawn in full. One that is opened is drawn at its end, and
+ * the rest, from there to the beginning, whenever there is time. A printer gets all of it.
  * @param {number} count of its messages
  */
 export function useDrawnFrom(count) {
