@@ -3,11 +3,14 @@ import { createRoot } from "react-dom/client";
 
 import { startLanguage } from "./i18n/current.js";
 import { browserStorage } from "./lib/browser-storage.js";
+import { stayAboveKeyboard } from "./lib/keyboard.js";
 import { loadPageSettings } from "./lib/page-settings.js";
 import { ChatPage } from "./pages/ChatPage.jsx";
 import "./styles/index.css";
 
 const root = createRoot(/** @type {HTMLElement} */ (document.getElementById("root")));
+stayAboveKeyboard();
+
 const settings = await loadPageSettings();
 const storage = browserStorage("localStorage");
 const tabStorage = browserStorage("sessionStorage");

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { currentLanguage, LANGUAGES } from "../src/i18n/current.js";
+import { shorten } from "../src/lib/graphemes.js";
 import { readSimulate } from "../src/lib/page-settings.js";
 import { safeLink } from "../src/lib/safe-link.js";
 import { failedSentence, serversOwnWords, stopLine } from "../src/lib/sentences.js";
@@ -67,6 +68,18 @@ describe("failedSentence", () => {
     expect(serversOwnWords(CHINESE, unknown)).toBe("");
     expect(failedSentence(ENGLISH, { code: "constructor", message: "" })).toBe("The answer failed.");
   });
+});
+
+describe("shorten", () => {
+  it.each([
+    ["Hello", "Hello"],
+    ["A long prompt", "A lon…"],
+    ["Mind the gap", "Mind…"],
+    ["👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…", "👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…"],
+    ["👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éééé", "👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…"],
+    ["一二三四五六七", "一二三四五…"],
+    [`e${"\u0301".repeat(1e6)}`, `e${"\u0301".repeat(95)}…`],
+  ])("%s", (text, shown) => expect(shorten(text, 6)).toBe(shown));
 });
 
 describe("readSimulate", () => {

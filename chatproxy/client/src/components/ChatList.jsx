@@ -27,10 +27,11 @@ export function ChatList({ chat, open, onClose, onNew }) {
 
   const openChat = useCallback(
     (/** @type {string | null} */ id) => {
-      dispatch({ type: "chatOpened", id });
+      // First, because that gives the focus back, and the chat takes it.
       if (open) {
         onClose();
       }
+      dispatch({ type: "chatOpened", id });
     },
     [dispatch, open, onClose],
   );

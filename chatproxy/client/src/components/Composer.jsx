@@ -1,6 +1,7 @@
 import { useLayoutEffect, useRef } from "react";
 
 import { useLanguage } from "../i18n/current.js";
+import { isTouched } from "../lib/touch.js";
 import { composes } from "../state/use-escape.js";
 import { useActivationGuard } from "../state/use-activation-guard.js";
 import { AttachButton } from "./AttachButton.jsx";
@@ -28,10 +29,15 @@ export function Composer(props) {
   const { ref, draft, running, editing, files, maxBytes, problem } = props;
   const { onDraft, onSend, onStop, onLeaveEdit, onPrompts } = props;
   const { say, size } = useLanguage();
+  const touched = isTouched();
 
-  /** @param {import("react").KeyboardEvent<HTMLTextAreaElement>} event */
+  /**
+   * A keyboard on the screen has no Shift + Enter, so its Enter begins a new line.
+   * @param {import("react").KeyboardEvent<HTMLTextAreaElement>} event
+   */
   function handleKey(event) {
-    if (event.key === "Enter" && !event.shiftKey && !composes(event.nativeEvent)) {
+    const sends = touched ? event.ctrlKey || event.metaKey : !event.shiftKey;
+    if (event.key === "Enter" && sends && !composes(event.nativeEvent)) {
       event.preventDefault();
       if (!event.repeat) {
         onSend();
@@ -82,7 +88,7 @@ export function Composer(props) {
           rows={1}
           aria-label={say("message")}
           placeholder={say("writeMessage")}
-          enterKeyHint="send"
+          enterKeyHint={touched ? "enter" : "send"}
           value={draft}
           onChange={(event) => onDraft(event.target.value)}
           onKeyDown={handleKey}

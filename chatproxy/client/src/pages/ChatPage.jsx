@@ -26,6 +26,7 @@ import { useEscape } from "../state/use-escape.js";
 import { useFiles } from "../state/use-files.js";
 import { useHow } from "../state/use-how.js";
 import { useInsert } from "../state/use-insert.js";
+import { useMessageBox } from "../state/use-message-box.js";
 import { usePanel } from "../state/use-panel.js";
 import { useShortcuts } from "../state/use-shortcuts.js";
 
@@ -44,14 +45,13 @@ export function ChatPage({ settings, storage, tabStorage }) {
   const [choice, choose] = useChoice(storage, settings);
   const listButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const list = useDrawer(listButton);
-  const messageBox = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   const tokenBox = useRef(/** @type {HTMLInputElement | null} */ (null));
   const conversation = currentConversation(state);
   const running = runningAnswer(conversation)?.id;
 
-  const focusMessageBox = useCallback(() => messageBox.current?.focus(), []);
+  const { box: messageBox, write, goHome } = useMessageBox(state.currentId, access.asked);
   const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
-  const { draft, suggest, edit, leaveEdit } = useDraft(chat, focusMessageBox);
+  const { draft, suggest, edit, leaveEdit } = useDraft(chat, write);
   const how = useHow(choice, currentSettings(state), settings);
   const files = useFiles(state, how);
   const { send, regenerate, problem } = useConversation(
@@ -61,23 +61,23 @@ export function ChatPage({ settings, storage, tabStorage }) {
     access.asked ? focusTokenBox : null,
   );
   const insert = useInsert(messageBox, draft);
-  const panel = usePanel(focusMessageBox);
+  const panel = usePanel(goHome);
 
   /** The text stops now; the server is told, and gives its receipt. See `state/run.js`. */
   const handleStopAI = useCallback(() => {
     if (running !== undefined && stop(running)) {
-      focusMessageBox();
+      goHome();
     } else {
       focusTokenBox();
     }
-  }, [running, stop, focusMessageBox, focusTokenBox]);
+  }, [running, stop, goHome, focusTokenBox]);
 
   const handleRegenerate = useCallback(
     (/** @type {string} */ answerId) => {
-      focusMessageBox();
+      goHome();
       regenerate(answerId);
     },
-    [regenerate, focusMessageBox],
+    [regenerate, goHome],
   );
 
   const editing = state.editingId !== null;
@@ -87,7 +87,7 @@ export function ChatPage({ settings, storage, tabStorage }) {
     settings: () => panel.open("settings"),
     newChat: () => {
       chat.dispatch({ type: "chatOpened", id: null });
-      focusMessageBox();
+      write();
     },
   });
   useEscape(running !== undefined && !list.open, handleStopAI);
@@ -95,7 +95,7 @@ export function ChatPage({ settings, storage, tabStorage }) {
 
   return (
     <div className="page">
-      <ChatList chat={chat} open={list.open} onClose={list.hide} onNew={focusMessageBox} />
+      <ChatList chat={chat} open={list.open} onClose={list.hide} onNew={write} />
       <div className="chat" inert={list.open}>
         <header>
           <Notice text={settings.notice} />
@@ -128,7 +128,7 @@ export function ChatPage({ settings, storage, tabStorage }) {
             <TokenForm
               ref={tokenBox}
               refused={access.refused}
-              onEnter={(text) => access.enter(text) && focusMessageBox()}
+              onEnter={(text) => access.enter(text) && write()}
             />
           )}
           <Composer
