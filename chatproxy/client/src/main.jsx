@@ -11,11 +11,10 @@ import "./styles/index.css";
 const root = createRoot(/** @type {HTMLElement} */ (document.getElementById("root")));
 stayAboveKeyboard();
 
-const settings = await loadPageSettings();
 const storage = browserStorage("localStorage");
 const tabStorage = browserStorage("sessionStorage");
 
-startLanguage(storage);
+const [settings] = await Promise.all([loadPageSettings(), startLanguage(storage)]);
 
 root.render(
   <StrictMode>

@@ -1,13 +1,15 @@
 import { describe, expect, it } from "vitest";
 
-import { currentLanguage, LANGUAGES } from "../src/i18n/current.js";
+import { en } from "../src/i18n/en.js";
+import { createLanguage } from "../src/i18n/language.js";
+import { zhCN } from "../src/i18n/zh-CN.js";
 import { shorten } from "../src/lib/graphemes.js";
 import { readSimulate } from "../src/lib/page-settings.js";
 import { safeLink } from "../src/lib/safe-link.js";
 import { failedSentence, serversOwnWords, stopLine } from "../src/lib/sentences.js";
 
-const ENGLISH = currentLanguage();
-const CHINESE = LANGUAGES.get("zh-CN")?.language ?? ENGLISH;
+const ENGLISH = createLanguage("en", en);
+const CHINESE = createLanguage("zh-CN", zhCN);
 
 describe("safeLink", () => {
   it.each(["https://example.com/a?b=c#d", "http://example.com/", "mailto:a@example.com"])(
