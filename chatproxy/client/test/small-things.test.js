@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { readSimulate } from "../src/lib/page-settings.js";
 import { safeLink } from "../src/lib/safe-link.js";
 import { duration, stopLine } from "../src/lib/sentences.js";
+import { addressOf, conversationIn } from "../src/state/address.js";
 
 describe("safeLink", () => {
   it.each(["https://example.com/a?b=c#d", "http://example.com/", "mailto:a@example.com"])(
@@ -42,7 +43,8 @@ describe("stopLine", () => {
     expect(stopLine({ stop: "unconfirmed", receipt })).toMatch(/not confirmed/);
     expect(stopLine({ stop: "unconfirmed" })).toMatch(/not confirmed/);
     expect(stopLine({ stop: "nothing-to-stop" })).toMatch(/nothing to stop/);
-    expect(stopLine({ stop: "refused" })).toMatch(/refused/);
+    expect(stopLine({ stop: "refused" })).toMatch(/refused.*may go on/);
+    expect(stopLine({ stop: "refused", stopRefusal: "Who?" })).toMatch(/Who\?/);
   });
 });
 
@@ -60,4 +62,14 @@ describe("readSimulate", () => {
     expect(readSimulate({ search: "?simulate={", hash: "" })).toBeUndefined();
     expect(readSimulate({ search: "", hash: "" })).toBeUndefined();
   });
+});
+
+describe("the address of a conversation", () => {
+  it.each([null, "session_1718345013123_k3j9x0ab", "a/b#c?d %"])("leads back to %j", (id) =>
+    expect(conversationIn({ hash: addressOf(id) })).toBe(id),
+  );
+
+  it.each(["", "#", "#simulate={}", "#/chat/%"])("is not %j", (hash) =>
+    expect(conversationIn({ hash })).toBeUndefined(),
+  );
 });

@@ -1,21 +1,43 @@
-import { memo, useCallback, useEffect, useRef } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 
-import { runningAnswer } from "../state/model.js";
+import { runningAnswers } from "../state/model.js";
+import { shelves } from "../state/shelf.js";
+import { useSearch } from "../state/use-search.js";
+import { useTransfer } from "../state/use-transfer.js";
+import { ChatItem } from "./ChatItem.jsx";
+import { ChatListFoot } from "./ChatListFoot.jsx";
+import { DeletedChats } from "./DeletedChats.jsx";
 import { Icon } from "./Icon.jsx";
+import { SearchBox, SearchHits } from "./ChatSearch.jsx";
 
-/** @typedef {import("../state/model.js").Conversation} Conversation */
+const NAME = "Chats";
+const NEW = "New chat";
+const CLOSE = "Close the list";
+const PINNED = "Pinned";
+const DELETED = "Chat deleted.";
+const UNDO = "Undo";
+const SHOW_MORE = "Show more";
+/** How many chats are listed at first, and with each "Show more". */
+const A_PAGE = 100;
 
 /**
- * All conversations. On small screens it lies over the page, and is opened by a button.
+ * All conversations: searched, named, pinned, deleted, taken out and in. On small screens it lies
+ * over the page, and is opened by a button.
  * @param {object} props
  * @param {ReturnType<typeof import("../state/use-chat.js").useChat>} props.chat
+ * @param {ReturnType<typeof import("../state/use-notifications.js").useNotifications>} props.notifications
  * @param {boolean} props.open
  * @param {() => void} props.onClose
  * @param {() => void} props.onNew
  */
-export function ChatList({ chat, open, onClose, onNew }) {
-  const { state, dispatch, stop } = chat;
+export function ChatList({ chat, notifications, open, onClose, onNew }) {
+  const { state, dispatch } = chat;
   const newButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
+  const [query, setQuery] = useState("");
+  const [shown, setShown] = useState(A_PAGE);
+  const found = useSearch(query, chat);
+  const transfer = useTransfer(chat);
+  const { pinned, others, deleted } = shelves(state.conversations);
 
   useEffect(() => {
     if (open) {
@@ -24,8 +46,8 @@ export function ChatList({ chat, open, onClose, onNew }) {
   }, [open]);
 
   const openChat = useCallback(
-    (/** @type {string | null} */ id) => {
-      dispatch({ type: "chatOpened", id });
+    (/** @type {string | null} */ id, /** @type {string} */ messageId = "") => {
+      dispatch({ type: "chatOpened", id, ...(messageId && { messageId }) });
       if (open) {
         onClose();
       }
@@ -33,103 +55,82 @@ export function ChatList({ chat, open, onClose, onNew }) {
     [dispatch, open, onClose],
   );
 
-  const deleteChat = useCallback(
-    (/** @type {string} */ id, /** @type {string | undefined} */ runningId) => {
-      if (runningId !== undefined) {
-        stop(runningId);
-      }
-      dispatch({ type: "chatDeleted", id });
-    },
-    [dispatch, stop],
+  /** @param {import("../state/model.js").Conversation} conversation */
+  const item = (conversation) => (
+    <ChatItem
+      key={conversation.id}
+      id={conversation.id}
+      title={conversation.title}
+      pinned={conversation.pinned === true}
+      running={runningAnswers(conversation).length > 0}
+      current={conversation.id === state.currentId}
+      chat={chat.tools}
+      onOpen={openChat}
+      onSave={transfer.save}
+    />
   );
-
-  const openNew = () => {
-    openChat(null);
-    onNew();
-  };
 
   return (
     <>
-      <nav className={open ? "list list-open" : "list"} aria-label="Chats">
+      <nav className={open ? "list list-open" : "list"} aria-label={NAME}>
         <div className="list-head">
-          <button ref={newButton} type="button" className="button new-chat" onClick={openNew}>
-            <Icon name="plus" /> New chat
+          <button
+            ref={newButton}
+            type="button"
+            className="button new-chat"
+            onClick={() => {
+              openChat(null);
+              onNew();
+            }}
+          >
+            <Icon name="plus" /> {NEW}
           </button>
           <button
             type="button"
             className="icon-button only-narrow"
-            aria-label="Close the list"
+            aria-label={CLOSE}
             onClick={onClose}
           >
             <Icon name="close" />
           </button>
         </div>
-        <ul className="list-items">
-          {state.conversations.map((conversation) => (
-            <ChatItem
-              key={conversation.id}
-              id={conversation.id}
-              title={conversation.title}
-              runningId={runningAnswer(conversation)?.id}
-              current={conversation.id === state.currentId}
-              onOpen={openChat}
-              onDelete={deleteChat}
-            />
-          ))}
-        </ul>
-        {state.deleted && (
+        {state.conversations.length > 0 && <SearchBox query={query} onQuery={setQuery} />}
+        {found ? (
+          <SearchHits found={found} onOpen={openChat} />
+        ) : (
+          <div className="list-items">
+            {pinned.length > 0 && <h2 className="list-shelf">{PINNED}</h2>}
+            {pinned.length > 0 && <ul>{pinned.map(item)}</ul>}
+            <ul>{others.slice(0, shown).map(item)}</ul>
+            {others.length > shown && (
+              <button
+                type="button"
+                className="text-button list-more"
+                onClick={() => setShown(shown + A_PAGE)}
+              >
+                {SHOW_MORE}
+              </button>
+            )}
+            <DeletedChats deleted={deleted} chat={chat} />
+          </div>
+        )}
+        {state.deletedId !== null && (
           <p className="list-undo">
-            <span>Chat deleted.</span>
+            <span>{DELETED}</span>
             <button
               type="button"
               className="text-button"
-              onClick={() => dispatch({ type: "deleteUndone" })}
+              onClick={() =>
+                state.deletedId !== null && chat.tools.restore(state.deletedId)
+              }
             >
-              Undo
+              {UNDO}
             </button>
           </p>
         )}
-        {state.conversations.length > 0 && (
-          <p className="small-print list-foot">Chats are kept in this browser only.</p>
-        )}
+        <ChatListFoot chat={chat} transfer={transfer} notifications={notifications} />
       </nav>
       {open && <div className="list-shade" aria-hidden="true" onClick={onClose} />}
     </>
   );
 }
-
-/**
- * @param {object} props
- * @param {string} props.id
- * @param {string} props.title
- * @param {string | undefined} props.runningId
- * @param {boolean} props.current
- * @param {(id: string) => void} props.onOpen
- * @param {(id: string, runningId: string | undefined) => void} props.onDelete
- */
-function Item({ id, title, runningId, current, onOpen, onDelete }) {
-  return (
-    <li className="list-item" data-current={current}>
-      <button
-        type="button"
-        className="list-open-chat"
-        aria-current={current ? "page" : undefined}
-        onClick={() => onOpen(id)}
-      >
-        {runningId !== undefined && <span className="pulse" title="An answer runs here" />}
-        <span className="list-title">{title}</span>
-      </button>
-      <button
-        type="button"
-        className="icon-button list-delete"
-        aria-label={`Delete chat: ${title}`}
-        title="Delete chat"
-        onClick={() => onDelete(id, runningId)}
-      >
-        <Icon name="bin" />
-      </button>
-    </li>
-  );
-}
-
-const ChatItem = memo(Item);

@@ -32,7 +32,7 @@ export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop
     <div className="composer">
       {editing && (
         <p className="editing">
-          <span>You are changing an earlier message. What follows it will be replaced.</span>
+          <span>You are changing an earlier message. It is kept beside the new one.</span>
           <button type="button" className="text-button" onClick={onLeaveEdit}>
             Cancel
           </button>

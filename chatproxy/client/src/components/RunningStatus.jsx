@@ -1,4 +1,5 @@
 import { duration } from "../lib/sentences.js";
+import { isUnreached } from "../state/answer.js";
 import { useNow } from "../state/use-now.js";
 
 const STALLED_AFTER_MS = 10_000;
@@ -35,7 +36,9 @@ function StatusText({ answer }) {
     case "stalled":
       return `Stalled: nothing has come for ${since(answer.statusSince - STALLED_AFTER_MS)}`;
     case "reconnecting":
-      return `Reconnecting: the connection was lost ${since(answer.statusSince)} ago`;
+      return isUnreached(answer)
+        ? `No connection to the server: trying again, ${since(answer.startedAt)}`
+        : `Reconnecting: the connection was lost ${since(answer.statusSince)} ago`;
     default:
       return `Waiting for DeepSeek, ${since(answer.startedAt)}`;
   }

@@ -1,8 +1,10 @@
 import { memo } from "react";
 
+import { useArrival } from "../state/use-arrival.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
 import { PlainText } from "./PlainText.jsx";
+import { Versions } from "./Versions.jsx";
 
 /**
  * @param {object} props
@@ -12,13 +14,15 @@ import { PlainText } from "./PlainText.jsx";
  * @param {(messageId: string) => void} props.onEdit
  */
 function Prompt({ message, editing, canEdit, onEdit }) {
+  const element = useArrival(message.id);
   return (
-    <article className="message prompt" data-role="user" data-editing={editing}>
+    <article ref={element} className="message prompt" data-role="user" data-editing={editing}>
       <h2 className="visually-hidden">You</h2>
       <div className="bubble">
         <PlainText text={message.text} final />
       </div>
       <div className="actions">
+        <Versions messageId={message.id} />
         <CopyButton text={message.text} label="Copy message" />
         {canEdit && (
           <button

@@ -7,6 +7,8 @@
  * @property {string[]} models
  * @property {boolean} authorization whether every request needs an access token
  * @property {number} onDisconnect seconds for which an answer without a reader goes on; 0: not at all
+ * @property {boolean} prefix whether the model can go on with the text of an answer (DeepSeek's chat
+ *   prefix completion)
  * @property {unknown} [simulate] how a simulation is to behave, for trying things out
  */
 
@@ -19,6 +21,7 @@ const DEFAULTS = {
   models: ["deepseek-flash", "deepseek-v4-pro"],
   authorization: false,
   onDisconnect: 0,
+  prefix: false,
 };
 
 /**

@@ -34,6 +34,7 @@ const FAILED = {
 };
 
 const BROKE_OFF = "The answer broke off before it was complete.";
+const NOTHING_CAME = "There was no connection to the server, and none of the answer has come.";
 
 /** What an answer that could not be read on may have for a reason. */
 const LOST = new Set(["not_found", "events_gone", "nothing_left", "answer_lost"]);
@@ -70,9 +71,12 @@ export function tokenSentence(refused) {
   return refused ? "That token was not accepted." : "This server needs an access token.";
 }
 
-/** @returns {string} */
-export function cutOffSentence() {
-  return BROKE_OFF;
+/**
+ * @param {boolean} begun whether any of it has come
+ * @returns {string}
+ */
+export function cutOffSentence(begun) {
+  return begun ? BROKE_OFF : NOTHING_CAME;
 }
 
 /**
@@ -103,24 +107,30 @@ export function unusualEndSentence(finishReason = "stop") {
   return UNUSUAL_END[finishReason] ?? "";
 }
 
-/** @type {Record<import("./llm-api.jsx").StopState["state"], string>} */
+/**
+ * What is known about a Stop, by its state in the package: see `StopState` there.
+ * @type {Record<import("./llm-api.jsx").StopState["state"], string>}
+ */
 const STOP = {
   stopped: "",
-  unconfirmed: "stop sent, not confirmed yet",
-  "nothing-to-stop": "the server had nothing to stop",
-  refused: "the server refused this Stop",
+  unconfirmed: "the Stop is not confirmed yet and is tried again",
+  "nothing-to-stop": "the server had nothing to stop: the answer had ended there, or had not begun",
+  refused: "the server refused this Stop, so the answer may go on there",
 };
+const CLOSE_UNSEEN = "the server stopped it; the close of its connection to DeepSeek is not confirmed";
 
 /**
  * The small print after a Stop.
- * @param {Pick<import("../state/model.js").Answer, "stop" | "receipt">} answer
+ * @param {Pick<import("../state/model.js").Answer, "stop" | "stopRefusal" | "receipt">} answer
  * @returns {string}
  */
-export function stopLine({ stop = "stopped", receipt = {} }) {
+export function stopLine({ stop = "stopped", stopRefusal, receipt = {} }) {
   const { stopMs, events, upstreamClosed = true } = receipt;
   const parts = [];
   if (!upstreamClosed) {
-    parts.push("stop sent, the end of the connection is not confirmed");
+    parts.push(CLOSE_UNSEEN);
+  } else if (stop === "refused" && stopRefusal) {
+    parts.push(`${STOP.refused} (${stopRefusal})`);
   } else if (STOP[stop]) {
     parts.push(STOP[stop]);
   } else if (stopMs !== undefined) {

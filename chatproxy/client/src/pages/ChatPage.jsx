@@ -5,13 +5,12 @@ import { useCallback, useRef } from "react";
 import { Announcer } from "../components/Announcer.jsx";
 import { ChatList } from "../components/ChatList.jsx";
 import { Composer } from "../components/Composer.jsx";
+import { ConversationView } from "../components/ConversationView.jsx";
 import { Elsewhere } from "../components/Elsewhere.jsx";
-import { EmptyChat } from "../components/EmptyChat.jsx";
 import { Notice } from "../components/Notice.jsx";
-import { Thread } from "../components/Thread.jsx";
 import { TokenForm } from "../components/TokenForm.jsx";
 import { TopBar } from "../components/TopBar.jsx";
-import { currentConversation, runningAnswer } from "../state/model.js";
+import { currentConversation, editedMessage, runningAnswer, textInBox } from "../state/model.js";
 import { useAccess } from "../state/use-access.js";
 import { useChat } from "../state/use-chat.js";
 import { useChoice } from "../state/use-choice.js";
@@ -20,17 +19,21 @@ import { useDraft } from "../state/use-draft.js";
 import { useDrawer } from "../state/use-drawer.js";
 import { useElsewhere } from "../state/use-elsewhere.js";
 import { useEscape } from "../state/use-escape.js";
+import { usePlace } from "../state/use-place.js";
+import { useThread } from "../state/use-thread.js";
 
 /**
  * @param {object} props
  * @param {import("../lib/page-settings.js").PageSettings} props.settings
+ * @param {import("../state/library.js").Library} props.library
  * @param {Storage | null} props.storage what lasts
  * @param {Storage | null} props.tabStorage what goes with the tab
  */
-export function ChatPage({ settings, storage, tabStorage }) {
+export function ChatPage({ settings, library, storage, tabStorage }) {
   const access = useAccess(tabStorage, settings.authorization);
-  const chat = useChat(storage, access, settings.onDisconnect);
+  const chat = useChat({ library, storage, tabStorage }, access, settings.onDisconnect);
   const { state, stop } = chat;
+  const notifications = usePlace(chat, storage);
   const elsewhere = useElsewhere(access.token, state.conversations);
   const [choice, choose] = useChoice(storage, settings);
   const listButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
@@ -43,11 +46,11 @@ export function ChatPage({ settings, storage, tabStorage }) {
   const focusMessageBox = useCallback(() => messageBox.current?.focus(), []);
   const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
   const { draft, suggest, edit, leaveEdit } = useDraft(chat, focusMessageBox);
-  const { send, regenerate } = useConversation(
-    chat,
-    { ...choice, simulate: settings.simulate },
-    access.asked ? focusTokenBox : null,
-  );
+  const { simulate, prefix } = settings;
+  const asking = { ...choice, simulate, prefix };
+  const ways = useConversation(chat, asking, access.asked ? focusTokenBox : null);
+  const { send, regenerate } = ways;
+  const tools = useThread(chat, ways, prefix, focusMessageBox);
 
   /** The text stops now; the server is told, and gives its receipt. See `state/run.js`. */
   const handleStopAI = useCallback(() => {
@@ -66,14 +69,21 @@ export function ChatPage({ settings, storage, tabStorage }) {
     [regenerate, focusMessageBox],
   );
 
-  const editing = state.editingId !== null;
+  const edited = editedMessage(state);
+  const editing = edited?.role === "user";
 
   useEscape(running !== undefined && !list.open, handleStopAI);
   useEscape(running === undefined && editing && !list.open, leaveEdit);
 
   return (
     <div className="page">
-      <ChatList chat={chat} open={list.open} onClose={list.hide} onNew={focusMessageBox} />
+      <ChatList
+        chat={chat}
+        notifications={notifications}
+        open={list.open}
+        onClose={list.hide}
+        onNew={focusMessageBox}
+      />
       <div className="chat" inert={list.open}>
         <header>
           <Notice text={settings.notice} />
@@ -89,17 +99,14 @@ export function ChatPage({ settings, storage, tabStorage }) {
         </header>
         <main className="main">
           <h1 className="visually-hidden">{conversation?.title ?? "New chat"}</h1>
-          {conversation ? (
-            <Thread
-              key={conversation.id}
-              messages={conversation.messages}
-              editingId={state.editingId}
-              onEdit={edit}
-              onRegenerate={handleRegenerate}
-            />
-          ) : (
-            <EmptyChat onSuggestion={suggest} />
-          )}
+          <ConversationView
+            chat={chat}
+            tools={tools}
+            editingId={editing ? edited.id : null}
+            onEdit={edit}
+            onRegenerate={handleRegenerate}
+            onSuggestion={suggest}
+          />
           {elsewhere.running && <Elsewhere onStop={elsewhere.stop} />}
           {access.asked && (
             <TokenForm
@@ -110,7 +117,7 @@ export function ChatPage({ settings, storage, tabStorage }) {
           )}
           <Composer
             ref={messageBox}
-            draft={state.draft}
+            draft={textInBox(state)}
             running={running !== undefined}
             editing={editing}
             onDraft={draft}

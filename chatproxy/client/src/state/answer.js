@@ -34,12 +34,14 @@ import {
  * @param {string} id
  * @param {string} model
  * @param {number} now
+ * @param {Partial<Answer>} [more] its parent, and what it begins with if it goes on with another
  * @returns {Answer}
  */
-export function sent(id, model, now) {
+export function sent(id, model, now, more) {
   return {
     role: "assistant",
     id,
+    parentId: null,
     state: "running",
     status: "waiting",
     startedAt: now,
@@ -48,7 +50,28 @@ export function sent(id, model, now) {
     text: "",
     reasoning: "",
     lastEvent: 0,
+    ...more,
   };
+}
+
+/**
+ * Another version of an answer, whose text is the user's. Nothing is sent for it.
+ * @param {Answer} answer
+ * @param {{id: string, text: string, now: number}} change
+ * @returns {Answer}
+ */
+export function edited({ parentId, model, reasoning, thinkingMs }, { id, text, now }) {
+  const whole = sent(id, model, now, { parentId, text, reasoning, made: "edited" });
+  return { ...whole, state: "finished", ...(thinkingMs !== undefined && { thinkingMs }) };
+}
+
+/**
+ * Whether there is something to go on with: a text that need not end where it does.
+ * @param {Answer} answer
+ */
+export function canGoOn({ state, text, finishReason, made }) {
+  const ended = state === "finished" && finishReason !== "length" && made !== "edited";
+  return state !== "running" && text !== "" && !ended;
 }
 
 /**
@@ -100,6 +123,9 @@ export function stopKnown(answer, stop) {
     return answer;
   }
   const known = { ...answer, stop: stop.state };
+  if (stop.state === "refused") {
+    return { ...known, stopRefusal: stop.message };
+  }
   if (!("receipt" in stop) || !stop.receipt) {
     return known;
   }
@@ -169,11 +195,12 @@ export function closingSentence(answer) {
 }
 
 /** @param {Answer} answer */
-function brokenOffSentence({ state, error, text }) {
+function brokenOffSentence({ state, error, text, reasoning }) {
   if (isLoss(error)) {
     return lostSentence(text.length);
   }
-  return state === "failed" ? failedSentence(error) : cutOffSentence();
+  const begun = text !== "" || reasoning !== "";
+  return state === "failed" ? failedSentence(error) : cutOffSentence(begun);
 }
 
 /** @type {Record<AnswerStatus, string>} */
@@ -187,6 +214,17 @@ const HEARD_STATUS = {
   reconnecting: "The connection was lost. Reconnecting.",
 };
 
+const UNREACHED = "There is no connection to the server. Trying again.";
+
+/**
+ * Whether a connection is tried without any of the answer having come: nobody knows then whether
+ * there ever was one, so it is not said to be lost.
+ * @param {Answer} answer
+ */
+export function isUnreached({ status, lastEvent }) {
+  return status === "reconnecting" && lastEvent === 0;
+}
+
 /**
  * What is announced to those who listen to the page.
  * @param {Answer} answer
@@ -195,7 +233,7 @@ const HEARD_STATUS = {
 export function announcementFor(answer) {
   switch (answer.state) {
     case "running":
-      return HEARD_STATUS[answer.status];
+      return isUnreached(answer) ? UNREACHED : HEARD_STATUS[answer.status];
     case "finished":
       return "The answer is complete.";
     case "stopped":

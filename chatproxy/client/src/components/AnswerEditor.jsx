@@ -1,0 +1,54 @@
+import { use, useEffect, useRef, useState } from "react";
+
+import { ThreadContext } from "../state/use-thread.js";
+import { composes } from "../state/use-escape.js";
+
+const LABEL = "Text of the answer";
+const EXPLAINED = "Saved as another version of this answer. Nothing is sent until you ask.";
+const SAVE = "Save";
+const CANCEL = "Cancel";
+
+/** The text of an answer, to be changed in its place. What is written there is kept as a draft. */
+export function AnswerEditor() {
+  const { textOfChange, onChangeText, onSaveChange, onLeaveChange } = use(ThreadContext);
+  const [text, setText] = useState(textOfChange);
+  const box = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+
+  useEffect(() => box.current?.focus(), []);
+
+  /** @param {import("react").KeyboardEvent} event */
+  function handleKey(event) {
+    if (event.key === "Escape" && !composes(event.nativeEvent)) {
+      event.preventDefault();
+      onLeaveChange();
+    }
+  }
+
+  return (
+    <div className="answer-editor">
+      <textarea
+        ref={box}
+        aria-label={LABEL}
+        aria-describedby="answer-editor-explained"
+        rows={Math.min(20, Math.max(4, text.split("\n").length + 1))}
+        value={text}
+        onChange={(event) => {
+          setText(event.target.value);
+          onChangeText(event.target.value);
+        }}
+        onKeyDown={handleKey}
+      />
+      <div className="actions">
+        <button type="button" className="button small" onClick={onSaveChange}>
+          {SAVE}
+        </button>
+        <button type="button" className="button small" onClick={onLeaveChange}>
+          {CANCEL}
+        </button>
+        <span id="answer-editor-explained" className="small-print">
+          {EXPLAINED}
+        </span>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,159 @@
+import { memo, useEffect, useRef, useState } from "react";
+
+import { addressOf } from "../state/address.js";
+import { Icon } from "./Icon.jsx";
+
+const RUNS = "An answer runs here";
+const MORE = (/** @type {string} */ title) => `More for chat: ${title}`;
+const DELETE = (/** @type {string} */ title) => `Delete chat: ${title}`;
+const NEW_NAME = "Name of the chat";
+const ACTIONS = {
+  more: "More",
+  delete: "Delete chat",
+  rename: "Rename",
+  pin: "Pin",
+  unpin: "Unpin",
+  markdown: "Save as Markdown",
+  json: "Save as JSON",
+};
+
+/**
+ * One conversation in the list. Its name is a link to its address, so that it can be opened in
+ * another tab.
+ * @param {object} props
+ * @param {string} props.id
+ * @param {string} props.title
+ * @param {boolean} props.pinned
+ * @param {boolean} props.running
+ * @param {boolean} props.current
+ * @param {import("../state/use-shelf.js").ShelfTools} props.chat
+ * @param {(id: string) => void} props.onOpen
+ * @param {(id: string, format: import("../state/use-transfer.js").FileFormat) => void} props.onSave
+ */
+function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
+  const [unfolded, setUnfolded] = useState(false);
+  const [naming, setNaming] = useState(false);
+  const more = useRef(/** @type {HTMLButtonElement | null} */ (null));
+
+  /** @param {import("react").MouseEvent} event */
+  function handleClick(event) {
+    // With a key or another button held, the browser opens the link elsewhere.
+    if (!event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey) {
+      event.preventDefault();
+      onOpen(id);
+    }
+  }
+
+  /** @param {string | null} name null: as it was */
+  function handleName(name) {
+    if (name !== null) {
+      chat.rename(id, name);
+    }
+    setNaming(false);
+    more.current?.focus();
+  }
+
+  return (
+    <li className="list-item" data-current={current}>
+      <div className="list-row">
+        {naming ? (
+          <NameBox title={title} onName={handleName} />
+        ) : (
+          <a
+            className="list-open-chat"
+            href={addressOf(id)}
+            aria-current={current ? "page" : undefined}
+            onClick={handleClick}
+          >
+            {running && <span className="pulse" title={RUNS} />}
+            <span className="list-title">{title}</span>
+          </a>
+        )}
+        <button
+          ref={more}
+          type="button"
+          className="icon-button list-delete"
+          aria-label={MORE(title)}
+          title={ACTIONS.more}
+          aria-expanded={unfolded}
+          onClick={() => setUnfolded(!unfolded)}
+        >
+          <Icon name="more" />
+        </button>
+        <button
+          type="button"
+          className="icon-button list-delete"
+          aria-label={DELETE(title)}
+          title={ACTIONS.delete}
+          onClick={() => chat.remove(id)}
+        >
+          <Icon name="bin" />
+        </button>
+      </div>
+      {unfolded && (
+        <div className="list-actions">
+          <Action name={ACTIONS.rename} onAct={() => setNaming(true)} />
+          <Action
+            name={pinned ? ACTIONS.unpin : ACTIONS.pin}
+            onAct={() => chat.pin(id, !pinned)}
+          />
+          <Action name={ACTIONS.markdown} onAct={() => onSave(id, "md")} />
+          <Action name={ACTIONS.json} onAct={() => onSave(id, "json")} />
+        </div>
+      )}
+    </li>
+  );
+}
+
+/** @param {{name: string, onAct: () => void}} props */
+function Action({ name, onAct }) {
+  return (
+    <button type="button" className="text-button" onClick={onAct}>
+      {name}
+    </button>
+  );
+}
+
+/**
+ * @param {object} props
+ * @param {string} props.title
+ * @param {(name: string | null) => void} props.onName
+ */
+function NameBox({ title, onName }) {
+  const [name, setName] = useState(title);
+  const box = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const over = useRef(false);
+
+  useEffect(() => box.current?.select(), []);
+
+  /** @param {string | null} name */
+  function end(name) {
+    // The box loses the focus in the end, which is an end of its own otherwise.
+    if (!over.current) {
+      over.current = true;
+      onName(name);
+    }
+  }
+
+  return (
+    <input
+      ref={box}
+      className="list-name"
+      aria-label={NEW_NAME}
+      value={name}
+      maxLength={200}
+      onChange={(event) => setName(event.target.value)}
+      onBlur={() => end(name)}
+      onKeyDown={(event) => {
+        if (event.key === "Enter" && !event.nativeEvent.isComposing) {
+          end(name);
+        } else if (event.key === "Escape") {
+          event.preventDefault();
+          end(null);
+        }
+      }}
+    />
+  );
+}
+
+export const ChatItem = memo(Item);

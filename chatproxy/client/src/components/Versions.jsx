@@ -1,0 +1,62 @@
+import { use, useEffect, useRef } from "react";
+
+import { ThreadContext } from "../state/use-thread.js";
+import { Icon } from "./Icon.jsx";
+
+const PREVIOUS = "Previous version";
+const NEXT = "Next version";
+const WHICH = (/** @type {number} */ at, /** @type {number} */ count) => `Version ${at} of ${count}`;
+
+/**
+ * Which version of a message this is, and the way to the others.
+ * @param {{messageId: string}} props
+ */
+export function Versions({ messageId }) {
+  const { versions, target, onVersion } = use(ThreadContext);
+  const box = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const arrived = target?.messageId === messageId;
+
+  // The message in whose place this one is had the focus.
+  useEffect(() => {
+    if (arrived && document.activeElement === document.body) {
+      box.current?.querySelector("button")?.focus({ preventScroll: true });
+    }
+  }, [arrived]);
+
+  const found = versions.get(messageId);
+  if (!found) {
+    return null;
+  }
+  const { at, ids } = found;
+  return (
+    <div ref={box} className="versions" role="group" aria-label={WHICH(at + 1, ids.length)}>
+      <Step name={PREVIOUS} icon="left" to={ids[at - 1]} onVersion={onVersion} />
+      <span aria-hidden="true">
+        {at + 1}/{ids.length}
+      </span>
+      <Step name={NEXT} icon="right" to={ids[at + 1]} onVersion={onVersion} />
+    </div>
+  );
+}
+
+/**
+ * @param {object} props
+ * @param {string} props.name
+ * @param {string} props.icon
+ * @param {string | undefined} props.to
+ * @param {(messageId: string) => void} props.onVersion
+ */
+function Step({ name, icon, to, onVersion }) {
+  return (
+    <button
+      type="button"
+      className="icon-button"
+      aria-label={name}
+      title={name}
+      aria-disabled={to === undefined}
+      onClick={() => to !== undefined && onVersion(to)}
+    >
+      <Icon name={icon} />
+    </button>
+  );
+}

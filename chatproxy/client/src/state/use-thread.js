@@ -1,0 +1,110 @@
+import { createContext, useCallback, useMemo, useState } from "react";
+
+import { currentConversation, currentDraft, editedMessage } from "./model.js";
+import { versionsIn } from "./tree.js";
+import { useLatest } from "./use-latest.js";
+
+/**
+ * What a message of the thread may need beside itself, and what can be done with it. It changes when
+ * a version is added or chosen, never with the text of an answer.
+ * @typedef {object} ThreadTools
+ * @property {Map<string, import("./tree.js").Versions>} versions
+ * @property {{messageId: string} | null} target the message that is to come into sight
+ * @property {string | null} changedAnswerId the answer that is being changed
+ * @property {boolean} prefix whether the upstream can go on with a text
+ * @property {() => string} textOfChange
+ * @property {(messageId: string) => void} onVersion
+ * @property {(answerId: string) => void} onGoOn
+ * @property {(answerId: string) => void} onChange begins to change an answer
+ * @property {(text: string) => void} onChangeText
+ * @property {() => void} onSaveChange
+ * @property {() => void} onLeaveChange
+ */
+
+/** @type {ThreadTools} */
+const NONE = {
+  versions: new Map(),
+  target: null,
+  changedAnswerId: null,
+  prefix: false,
+  textOfChange: () => "",
+  onVersion: () => undefined,
+  onGoOn: () => undefined,
+  onChange: () => undefined,
+  onChangeText: () => undefined,
+  onSaveChange: () => undefined,
+  onLeaveChange: () => undefined,
+};
+
+export const ThreadContext = createContext(NONE);
+
+/**
+ * @param {ReturnType<typeof import("./use-chat.js").useChat>} chat
+ * @param {Pick<ReturnType<typeof import("./use-conversation.js").useConversation>, "goOn" | "saveEdit">} ways
+ * @param {boolean} prefix whether the upstream can go on with a text
+ * @param {() => void} focusMessageBox
+ * @returns {ThreadTools}
+ */
+export function useThread({ state, dispatch }, { goOn, saveEdit }, prefix, focusMessageBox) {
+  const latest = useLatest(state);
+  const versions = useVersions(currentConversation(state));
+  const edited = editedMessage(state);
+  const changedAnswerId = edited?.role === "assistant" ? edited.id : null;
+  const { target } = state;
+
+  const textOfChange = useCallback(() => currentDraft(latest.current).edit?.text ?? "", [latest]);
+
+  return useMemo(
+    () => ({
+      versions,
+      target,
+      changedAnswerId,
+      prefix,
+      textOfChange,
+      onVersion: (messageId) => dispatch({ type: "versionChosen", messageId, now: Date.now() }),
+      onGoOn(answerId) {
+        focusMessageBox();
+        goOn(answerId);
+      },
+      onChange: (messageId) => dispatch({ type: "editBegun", messageId }),
+      onChangeText: (text) => dispatch({ type: "editDrafted", text }),
+      onSaveChange() {
+        saveEdit();
+        focusMessageBox();
+      },
+      onLeaveChange() {
+        dispatch({ type: "editLeft" });
+        focusMessageBox();
+      },
+    }),
+    [versions, target, changedAnswerId, prefix, textOfChange, dispatch, goOn, saveEdit, focusMessageBox],
+  );
+}
+
+/**
+ * @param {import("./model.js").Conversation | undefined} conversation
+ * @returns {ThreadTools["versions"]} the same, as long as nothing in it has changed
+ */
+function useVersions(conversation) {
+  const [known, setKnown] = useState(NONE.versions);
+  const versions = versionsIn(conversation);
+  if (isSame(known, versions)) {
+    return known;
+  }
+  setKnown(versions);
+  return versions;
+}
+
+/**
+ * @param {ThreadTools["versions"]} one
+ * @param {ThreadTools["versions"]} other
+ */
+function isSame(one, other) {
+  return (
+    one.size === other.size &&
+    [...one].every(([id, { at, ids }]) => {
+      const same = other.get(id);
+      return same?.at === at && same.ids.join() === ids.join();
+    })
+  );
+}
