@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { keepDrafts, loadDrafts } from "../src/state/draft.js";
-import { currentDraft, editedMessage, initialState, textInBox } from "../src/state/model.js";
+import { editedMessage, initialState, textInBox, textOfEdit } from "../src/state/model.js";
 import { reducer } from "../src/state/reducer.js";
 import { chatOf } from "./chats.js";
 import { storageOf } from "./storage.js";
@@ -36,12 +36,22 @@ describe("drafts", () => {
   it("stay in the box while an answer is changed in its place", () => {
     const state = after(edit("a-a"), typed("next"), { type: "editDrafted", text: "Hi you" });
     expect(textInBox(state)).toBe("next");
-    expect(currentDraft(state).edit).toEqual({ messageId: "a-a", text: "Hi you" });
+    expect(textOfEdit(state)).toBe("Hi you");
+    expect(editedMessage(state)?.id).toBe("a-a");
+  });
+
+  it("of two messages that are being changed are both there", () => {
+    const state = after(edit("a-a"), { type: "editDrafted", text: "Hi you" }, edit("a-u"), typed("Hello you"));
+    const back = reducer(state, edit("a-a"));
+    expect(textOfEdit(back)).toBe("Hi you");
+    const left = reducer(back, { type: "editLeft" });
+    expect(textOfEdit(reducer(left, edit("a-u")))).toBe("Hello you");
+    expect(textOfEdit(reducer(left, edit("a-a")))).toBe("Hi");
   });
 
   it("are kept over a reload, the tab's own before another tab's", () => {
     const [lasting, mine, theirs] = [storageOf(), storageOf(), storageOf()];
-    const drafts = { "": { text: "mine" }, a: { text: "", edit: { messageId: "a-u", text: "x" } } };
+    const drafts = { "": { text: "mine" }, a: { text: "", editedId: "a-u", edits: { "a-u": "x" } } };
     keepDrafts([lasting, mine], {}, drafts);
     keepDrafts([lasting, theirs], {}, { "": { text: "theirs" } });
     expect(loadDrafts([lasting, mine])).toEqual(drafts);
@@ -54,7 +64,7 @@ describe("drafts", () => {
     const damaged = storageOf();
     damaged.setItem("chatproxy.draft.a", "{");
     damaged.setItem("chatproxy.draft.b", '{"text":7}');
-    damaged.setItem("chatproxy.draft.c", '{"text":"x","edit":{"messageId":5}}');
+    damaged.setItem("chatproxy.draft.c", '{"text":"x","editedId":"m","edits":{"m":7}}');
     expect(loadDrafts([null, damaged])).toEqual({ c: { text: "x" } });
     keepDrafts([storageOf(0), null], {}, { a: { text: "x" } });
   });

@@ -493,7 +493,7 @@ describe("conversations", () => {
 
   it("take a prompt back into the box, to be changed", () => {
     const state = after(sent(), stopped, { type: "editBegun", messageId: "u1" });
-    expect(state.drafts.c1).toEqual({ text: "", edit: { messageId: "u1", text: "Hello\nthere" } });
+    expect(state.drafts.c1).toEqual({ text: "", editedId: "u1", edits: { u1: "Hello\nthere" } });
     expect(reducer(state, { type: "editLeft" }).drafts).toEqual({});
   });
 });

@@ -1,6 +1,6 @@
 import { memo, useEffect, useRef, useState } from "react";
 
-import { addressOf } from "../state/address.js";
+import { ChatLink } from "./ChatLink.jsx";
 import { Icon } from "./Icon.jsx";
 
 const RUNS = "An answer runs here";
@@ -35,15 +35,6 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
   const [naming, setNaming] = useState(false);
   const more = useRef(/** @type {HTMLButtonElement | null} */ (null));
 
-  /** @param {import("react").MouseEvent} event */
-  function handleClick(event) {
-    // With a key or another button held, the browser opens the link elsewhere.
-    if (!event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey) {
-      event.preventDefault();
-      onOpen(id);
-    }
-  }
-
   /** @param {string | null} name null: as it was */
   function handleName(name) {
     if (name !== null) {
@@ -59,15 +50,10 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
         {naming ? (
           <NameBox title={title} onName={handleName} />
         ) : (
-          <a
-            className="list-open-chat"
-            href={addressOf(id)}
-            aria-current={current ? "page" : undefined}
-            onClick={handleClick}
-          >
+          <ChatLink id={id} className="list-open-chat" current={current} onOpen={onOpen}>
             {running && <span className="pulse" title={RUNS} />}
             <span className="list-title">{title}</span>
-          </a>
+          </ChatLink>
         )}
         <button
           ref={more}

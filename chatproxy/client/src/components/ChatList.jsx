@@ -46,8 +46,12 @@ export function ChatList({ chat, notifications, open, onClose, onNew }) {
   }, [open]);
 
   const openChat = useCallback(
-    (/** @type {string | null} */ id, /** @type {string} */ messageId = "") => {
-      dispatch({ type: "chatOpened", id, ...(messageId && { messageId }) });
+    /**
+     * @param {string | null} id
+     * @param {string} [messageId]
+     */
+    (id, messageId) => {
+      dispatch({ type: "chatOpened", id, messageId });
       if (open) {
         onClose();
       }
@@ -120,9 +124,7 @@ export function ChatList({ chat, notifications, open, onClose, onNew }) {
             <button
               type="button"
               className="text-button"
-              onClick={() =>
-                state.deletedId !== null && chat.tools.restore(state.deletedId)
-              }
+              onClick={() => state.deletedId !== null && chat.tools.restore(state.deletedId)}
             >
               {UNDO}
             </button>

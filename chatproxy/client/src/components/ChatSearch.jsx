@@ -1,4 +1,4 @@
-import { addressOf } from "../state/address.js";
+import { ChatLink } from "./ChatLink.jsx";
 
 const LABEL = "Search chats";
 const NOTHING = "Nothing found.";
@@ -44,14 +44,7 @@ export function SearchHits({ found: { hits, over }, onOpen }) {
       <ul>
         {hits.map(({ id, title, messageId, excerpt }) => (
           <li key={`${id} ${messageId}`} className="list-item">
-            <a
-              className="list-hit"
-              href={addressOf(id)}
-              onClick={(event) => {
-                event.preventDefault();
-                onOpen(id, messageId);
-              }}
-            >
+            <ChatLink id={id} messageId={messageId} className="list-hit" onOpen={onOpen}>
               <span className="list-title">{title}</span>
               {excerpt && (
                 <span className="list-excerpt">
@@ -60,7 +53,7 @@ export function SearchHits({ found: { hits, over }, onOpen }) {
                   {excerpt[2]}
                 </span>
               )}
-            </a>
+            </ChatLink>
           </li>
         ))}
       </ul>

@@ -29,10 +29,9 @@ const PREFIX = "chatproxy.draft.";
  * @returns {ChatState}
  */
 export function drafted(state, text) {
-  const draft = currentDraft(state);
   return editedMessage(state)?.role === "user"
     ? editDrafted(state, text)
-    : withDraft(state, { ...draft, text });
+    : withDraft(state, { ...currentDraft(state), text });
 }
 
 /**
@@ -41,28 +40,37 @@ export function drafted(state, text) {
  * @returns {ChatState}
  */
 export function editDrafted(state, text) {
-  const { edit, ...draft } = currentDraft(state);
-  return edit ? withDraft(state, { ...draft, edit: { ...edit, text } }) : state;
+  const draft = currentDraft(state);
+  return draft.editedId === undefined
+    ? state
+    : withDraft(state, { ...draft, edits: { ...draft.edits, [draft.editedId]: text } });
 }
 
 /**
  * @param {ChatState} state
  * @param {string} messageId
- * @returns {ChatState}
+ * @returns {ChatState} with what it was to be changed to before, if another one was edited meanwhile
  */
 export function editBegun(state, messageId) {
   const message = messageIn(currentConversation(state), messageId);
-  const { text } = currentDraft(state);
-  return message ? withDraft(state, { text, edit: { messageId, text: message.text } }) : state;
+  const draft = currentDraft(state);
+  return message
+    ? withDraft(state, {
+        ...draft,
+        editedId: messageId,
+        edits: { [messageId]: message.text, ...draft.edits },
+      })
+    : state;
 }
 
 /**
  * @param {ChatState} state
- * @returns {ChatState} with the draft that was there before the edit
+ * @returns {ChatState} without the edit, and with the prompt that was begun before it
  */
 export function editLeft(state) {
-  const { text } = currentDraft(state);
-  return withDraft(state, { text });
+  const { text, editedId = "", edits } = currentDraft(state);
+  const { [editedId]: _left, ...others } = edits ?? {};
+  return withDraft(state, { text, ...(Object.keys(others).length > 0 && { edits: others }) });
 }
 
 /**
@@ -72,7 +80,7 @@ export function editLeft(state) {
  */
 function withDraft(state, draft) {
   const { [state.currentId ?? ""]: _old, ...drafts } = state.drafts;
-  const empty = draft.text === "" && !draft.edit;
+  const empty = draft.text === "" && !draft.edits;
   return { ...state, drafts: empty ? drafts : { ...drafts, [state.currentId ?? ""]: draft } };
 }
 
@@ -127,9 +135,16 @@ function keep(storage, key, draft) {
  */
 function parse(json) {
   try {
-    const { text, edit } = JSON.parse(json);
-    const sound = typeof edit?.messageId === "string" && typeof edit.text === "string";
-    return typeof text === "string" ? { text, ...(sound && { edit }) } : null;
+    const { text, editedId, edits } = JSON.parse(json);
+    const sound = Object.entries(edits ?? {}).filter(([, edit]) => typeof edit === "string");
+    const known = sound.some(([id]) => id === editedId);
+    return typeof text === "string"
+      ? {
+          text,
+          ...(sound.length > 0 && { edits: Object.fromEntries(sound) }),
+          ...(known && { editedId }),
+        }
+      : null;
   } catch {
     return null;
   }

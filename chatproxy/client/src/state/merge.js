@@ -114,11 +114,13 @@ export function mergeOutside(mine, theirs) {
   if (!shelved && !later) {
     return mine;
   }
-  const { named, pinned, deletedAt, shelvedAt } = shelved ? theirs : mine;
-  const { title } = shelved || !named ? theirs : mine;
   const updatedAt = Math.max(mine.updatedAt, theirs.updatedAt);
-  const { chosen } = theirs;
-  return { ...mine, title, named, pinned, deletedAt, shelvedAt, chosen, updatedAt };
+  const { messages: _messages, shut: _shut, needed: _needed, ...outside } = /** @type {Conversation} */ (theirs);
+  if (shelved) {
+    return { ...mine, ...outside, updatedAt };
+  }
+  const { title, chosen } = outside;
+  return { ...mine, title: mine.named ? mine.title : title, chosen, updatedAt };
 }
 
 /**

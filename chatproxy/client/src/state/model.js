@@ -53,10 +53,11 @@
  * @property {boolean} [shut] whether its messages have not been read from the browser's storage yet
  * @property {boolean} [needed] whether they are to be read though it is not shown: an answer runs
  *
- * What is in the text box of a conversation: a new prompt, or a message that is to be changed.
+ * What the user is writing in a conversation: the next prompt, and what messages are to be changed to.
  * @typedef {object} Draft
  * @property {string} text
- * @property {{messageId: string, text: string}} [edit]
+ * @property {string} [editedId] the message that is being changed now
+ * @property {Record<string, string>} [edits] by the id of the message
  *
  * @typedef {object} ChatState
  * @property {Conversation[]} conversations the newest first
@@ -124,8 +125,17 @@ export function currentDraft({ drafts, currentId }) {
  * @returns {Message | undefined}
  */
 export function editedMessage(state) {
-  const { edit } = currentDraft(state);
-  return edit && messageIn(currentConversation(state), edit.messageId);
+  const { editedId } = currentDraft(state);
+  return editedId === undefined ? undefined : messageIn(currentConversation(state), editedId);
+}
+
+/**
+ * What it is to be changed to.
+ * @param {ChatState} state
+ */
+export function textOfEdit(state) {
+  const { editedId = "", edits } = currentDraft(state);
+  return edits?.[editedId] ?? "";
 }
 
 /**
@@ -133,8 +143,7 @@ export function editedMessage(state) {
  * @param {ChatState} state
  */
 export function textInBox(state) {
-  const { text, edit } = currentDraft(state);
-  return edit && editedMessage(state)?.role === "user" ? edit.text : text;
+  return editedMessage(state)?.role === "user" ? textOfEdit(state) : currentDraft(state).text;
 }
 
 /**

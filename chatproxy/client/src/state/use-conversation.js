@@ -5,10 +5,10 @@ import { edited } from "./answer.js";
 import {
   asPayloadMessages,
   currentConversation,
-  currentDraft,
   editedMessage,
   runningAnswer,
   textInBox,
+  textOfEdit,
 } from "./model.js";
 import { messageIn, pathOf, pathTo } from "./tree.js";
 import { useLatest } from "./use-latest.js";
@@ -119,7 +119,7 @@ export function useConversation({ state, dispatch, ask }, choice, instead) {
   const saveEdit = useCallback(() => {
     const { state } = latest.current;
     const answer = editedMessage(state);
-    const text = currentDraft(state).edit?.text ?? "";
+    const text = textOfEdit(state);
     if (answer?.role === "assistant" && text.trim() !== "") {
       const version = edited(answer, { id: createSessionId(), text, now: Date.now() });
       dispatch({ type: "versionMade", version });

@@ -1,6 +1,6 @@
 import { createContext, useCallback, useMemo, useState } from "react";
 
-import { currentConversation, currentDraft, editedMessage } from "./model.js";
+import { currentConversation, editedMessage, textOfEdit } from "./model.js";
 import { versionsIn } from "./tree.js";
 import { useLatest } from "./use-latest.js";
 
@@ -52,7 +52,7 @@ export function useThread({ state, dispatch }, { goOn, saveEdit }, prefix, focus
   const changedAnswerId = edited?.role === "assistant" ? edited.id : null;
   const { target } = state;
 
-  const textOfChange = useCallback(() => currentDraft(latest.current).edit?.text ?? "", [latest]);
+  const textOfChange = useCallback(() => textOfEdit(latest.current), [latest]);
 
   return useMemo(
     () => ({
