@@ -1,6 +1,8 @@
 """The chat page: the built files of ``client/``, with headers that let nothing else run.
 
-The page itself is never cached. The files that it names carry a hash and are cached for ever.
+The page itself is never cached. The files that it names carry a hash and are cached for ever. The
+build has laid a compressed form beside each that it makes smaller, and the client's
+``Accept-Encoding`` chooses: each form is a representation with an ETag and ranges of its own.
 """
 
 from __future__ import annotations
@@ -8,11 +10,16 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from flask import Blueprint, Response, jsonify, send_from_directory
+from flask import Blueprint, Response, jsonify, request, send_from_directory
+from werkzeug.security import safe_join
 
 from ..config import Settings
 
 _STATIC = Path(__file__).parent.with_name("static")
+_ASSETS = _STATIC / "assets"
+
+#: The content codings, the smallest first, and what a file's name ends with in each.
+_CODINGS = {"br": ".br", "gzip": ".gz", "identity": ""}
 
 #: DeepSeek's models (https://api-docs.deepseek.com/quick_start/pricing).
 MODELS = ("deepseek-flash", "deepseek-v4-pro")
@@ -50,9 +57,13 @@ def index() -> Response:
 
 
 def asset(name: str) -> Response:
-    """A file that the page needs."""
-    response = send_from_directory(_STATIC / "assets", name)
+    """A file that the page needs, in the coding that the client likes best."""
+    there = [coding for coding, suffix in _CODINGS.items() if _is_asset(name + suffix)]
+    coding = request.accept_encodings.best_match(there, "identity")
+    # The name's end tells Flask the coding, and the name before it the type.
+    response = send_from_directory(_ASSETS, name + _CODINGS[coding])
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    response.vary.add("Accept-Encoding")
     return response
 
 
@@ -72,6 +83,11 @@ def what_it_offers(settings: Settings) -> Response:
     )
     response.headers["Cache-Control"] = "no-cache"
     return response
+
+
+def _is_asset(name: str) -> bool:
+    path = safe_join(str(_ASSETS), name)
+    return path is not None and Path(path).is_file()
 
 
 def _protect(response: Response) -> Response:

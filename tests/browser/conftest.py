@@ -43,13 +43,18 @@ def server(logs, deepseek):
 
 
 @pytest.fixture(scope="package")  # while it is there, asyncio.run cannot be used
-def browser():
+def playwright():
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="package")
+def browser(playwright):
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
@@ -170,3 +175,12 @@ def assert_stopped(page, server, deepseek, *, asked=1, overtaken=False):
 
 
 AXE = ROOT / "chatproxy" / "client" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def violations(page, *rules):
+    """What axe finds in a page as it is now, by all rules or by these: which rule, and where."""
+    if not page.evaluate("'axe' in globalThis"):
+        page.evaluate(AXE.read_text())
+    options = {"runOnly": list(rules)} if rules else {}
+    found = page.evaluate("(options) => axe.run(options)", options)["violations"]
+    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]

@@ -2,6 +2,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
 import { browserStorage } from "./lib/browser-storage.js";
+import { stayAboveKeyboard } from "./lib/keyboard.js";
 import { loadPageSettings } from "./lib/page-settings.js";
 import { ChatPage } from "./pages/ChatPage.jsx";
 import { conversationIn } from "./state/address.js";
@@ -9,6 +10,8 @@ import { openLibrary } from "./state/library.js";
 import "./styles/index.css";
 
 const root = createRoot(/** @type {HTMLElement} */ (document.getElementById("root")));
+stayAboveKeyboard();
+
 const storage = browserStorage("localStorage");
 const tabStorage = browserStorage("sessionStorage");
 const [settings, library] = await Promise.all([

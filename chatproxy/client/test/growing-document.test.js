@@ -1,4 +1,6 @@
 import { readFileSync } from "node:fs";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 
 import { describe, expect, it } from "vitest";
 
@@ -35,6 +37,23 @@ function streamed(text, step) {
     document = grow(document, text.slice(0, end), false);
   }
   return grow(document, text, true);
+}
+
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc");
+
+/**
+ * @param {() => unknown} make
+ * @returns {number} bytes that what it makes takes
+ */
+function memoryOf(make) {
+  collectGarbage();
+  const before = process.memoryUsage().heapUsed;
+  const made = make();
+  collectGarbage();
+  const taken = process.memoryUsage().heapUsed - before;
+  expect(made).toBeDefined();
+  return taken;
 }
 
 describe("a growing document", () => {
@@ -81,6 +100,23 @@ describe("a growing document", () => {
     expect(document.plain).toBe(true);
     expect(textOf(document)).toContain("Before");
     expect(textOf(document).replace("Before\n\n", "Before")).toContain(`${line}\nafter`);
+  });
+
+  it.each([
+    ["Markdown", EMPTY_MARKDOWN, "Some *words* of a paragraph.\n\n- and an item\n\n"],
+    ["plain text", EMPTY_PLAIN, "Some words. "],
+  ])("takes no more memory for having been streamed: %s", (_name, empty, part) => {
+    const text = part.repeat(80_000 / part.length);
+    const whole = memoryOf(() => grow(empty, text, true, empty));
+    const grown = memoryOf(() => {
+      let document = empty;
+      for (let [from, soFar] = [0, ""]; from < text.length; from += 50) {
+        soFar += text.slice(from, from + 50); // as the page does it
+        document = grow(document, soFar, false, empty);
+      }
+      return grow(document, text, true, empty);
+    });
+    expect(grown).toBeLessThan(2 * whole + 1e6);
   });
 
   it("takes no longer for a piece of it than a frame has", () => {

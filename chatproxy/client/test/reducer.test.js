@@ -142,6 +142,12 @@ describe("an answer", () => {
     expect(next.announcement).toBe(before.announcement);
   });
 
+  it("is announced only while its chat is in view", () => {
+    const state = after(sent(), { type: "chatOpened", id: null }, received({ status: "thinking" }));
+    expect(state.announcement).toBe("");
+    expect(reducer(state, ended({})).announcement).toBe("");
+  });
+
   it("stalls and recovers", () => {
     const stalled = after(sent(), received({ text: "a", status: "answering" }), received({ status: "stalled" }));
     expect(answerOf(stalled).status).toBe("stalled");

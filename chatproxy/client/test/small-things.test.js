@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 
+import { shorten } from "../src/lib/graphemes.js";
 import { readSimulate } from "../src/lib/page-settings.js";
 import { safeLink } from "../src/lib/safe-link.js";
 import { duration, stopLine } from "../src/lib/sentences.js";
@@ -46,6 +47,18 @@ describe("stopLine", () => {
     expect(stopLine({ stop: "refused" })).toMatch(/refused.*may go on/);
     expect(stopLine({ stop: "refused", stopRefusal: "Who?" })).toMatch(/Who\?/);
   });
+});
+
+describe("shorten", () => {
+  it.each([
+    ["Hello", "Hello"],
+    ["A long prompt", "A lon…"],
+    ["Mind the gap", "Mind…"],
+    ["👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…", "👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…"],
+    ["👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éééé", "👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…"],
+    ["一二三四五六七", "一二三四五…"],
+    [`e${"\u0301".repeat(1e6)}`, `e${"\u0301".repeat(95)}…`],
+  ])("%s", (text, shown) => expect(shorten(text, 6)).toBe(shown));
 });
 
 describe("duration", () => {

@@ -51,10 +51,11 @@ export function ChatList({ chat, notifications, open, onClose, onNew }) {
      * @param {string} [messageId]
      */
     (id, messageId) => {
-      dispatch({ type: "chatOpened", id, messageId });
+      // First, because that gives the focus back, and the chat takes it.
       if (open) {
         onClose();
       }
+      dispatch({ type: "chatOpened", id, messageId });
     },
     [dispatch, open, onClose],
   );

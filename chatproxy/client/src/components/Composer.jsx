@@ -1,5 +1,6 @@
 import { useLayoutEffect, useRef } from "react";
 
+import { isTouched } from "../lib/touch.js";
 import { composes } from "../state/use-escape.js";
 import { useActivationGuard } from "../state/use-activation-guard.js";
 import { Icon } from "./Icon.jsx";
@@ -17,9 +18,15 @@ import { Icon } from "./Icon.jsx";
  * @param {() => void} props.onLeaveEdit
  */
 export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop, onLeaveEdit }) {
-  /** @param {import("react").KeyboardEvent<HTMLTextAreaElement>} event */
+  const touched = isTouched();
+
+  /**
+   * A keyboard on the screen has no Shift + Enter, so its Enter begins a new line.
+   * @param {import("react").KeyboardEvent<HTMLTextAreaElement>} event
+   */
   function handleKey(event) {
-    if (event.key === "Enter" && !event.shiftKey && !composes(event.nativeEvent)) {
+    const sends = touched ? event.ctrlKey || event.metaKey : !event.shiftKey;
+    if (event.key === "Enter" && sends && !composes(event.nativeEvent)) {
       event.preventDefault();
       if (!event.repeat) {
         onSend();
@@ -44,7 +51,7 @@ export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop
           rows={1}
           aria-label="Message"
           placeholder="Write a message"
-          enterKeyHint="send"
+          enterKeyHint={touched ? "enter" : "send"}
           value={draft}
           onChange={(event) => onDraft(event.target.value)}
           onKeyDown={handleKey}

@@ -33,6 +33,9 @@ export function ConversationView({ chat, tools, editingId, onEdit, onRegenerate,
       </>
     );
   }
+  if (conversation.shut) {
+    return <div className="thread" aria-busy="true" />; // for a moment: it is being read
+  }
   return (
     <>
       <ThreadContext value={tools}>

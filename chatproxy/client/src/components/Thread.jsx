@@ -1,8 +1,11 @@
 import { useEffect } from "react";
 
+import { useDrawnFrom } from "../state/use-drawn-from.js";
 import { useStickToEnd } from "../state/use-stick-to-end.js";
 import { AnswerMessage } from "./AnswerMessage.jsx";
 import { Icon } from "./Icon.jsx";
+import { SelectionKeeper } from "./SelectionKeeper.jsx";
+import { UndrawnMessage } from "./UndrawnMessage.jsx";
 import { UserMessage } from "./UserMessage.jsx";
 
 /**
@@ -15,6 +18,7 @@ import { UserMessage } from "./UserMessage.jsx";
  */
 export function Thread({ messages, editingId, onEdit, onRegenerate }) {
   const { box, content, away, jump } = useStickToEnd();
+  const from = useDrawnFrom(messages.length);
   const last = messages.at(-1);
   const lastRuns = last?.role === "assistant" && last.state === "running";
 
@@ -25,24 +29,28 @@ export function Thread({ messages, editingId, onEdit, onRegenerate }) {
       {/* What scrolls must be reachable with the keyboard. */}
       <div ref={box} className="scroller" role="region" aria-label="Conversation" tabIndex={0}>
         <div ref={content} className="messages">
-          {messages.map((message) =>
-            message.role === "user" ? (
-              <UserMessage
-                key={message.id}
-                message={message}
-                editing={message.id === editingId}
-                canEdit={!lastRuns}
-                onEdit={onEdit}
-              />
-            ) : (
-              <AnswerMessage
-                key={message.id}
-                answer={message}
-                last={message === last}
-                onRegenerate={onRegenerate}
-              />
-            ),
-          )}
+          <SelectionKeeper>
+            {messages.map((message, at) =>
+              at < from ? (
+                <UndrawnMessage key={message.id} message={message} />
+              ) : message.role === "user" ? (
+                <UserMessage
+                  key={message.id}
+                  message={message}
+                  editing={message.id === editingId}
+                  canEdit={!lastRuns}
+                  onEdit={onEdit}
+                />
+              ) : (
+                <AnswerMessage
+                  key={message.id}
+                  answer={message}
+                  last={message === last}
+                  onRegenerate={onRegenerate}
+                />
+              ),
+            )}
+          </SelectionKeeper>
         </div>
       </div>
       {away && (

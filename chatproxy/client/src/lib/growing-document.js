@@ -7,6 +7,9 @@
  * Work is bounded: a line longer than `LONGEST_LINE` is no prose, and from there on the text is
  * shown as it is, in pieces. A paragraph that long keeps its lines, but what is in them is not
  * parsed, because the time for that can grow with the square of the length.
+ *
+ * So is memory. What a lexer cuts out of a text keeps all of that text in memory, and each frame of
+ * a growing answer is a new text. So it is given `rest`, which is as long as what has not settled.
  */
 
 import { Lexer } from "marked";
@@ -29,7 +32,7 @@ const BARE_MARKUP = /(?:^|\n)[ \t]*(?:[-=*+#>|~_]{1,8}[ \t]*|`{1,2}|\d{1,9}[.)]?
  * @typedef {object} GrowingDocument
  * @property {string} text all of it
  * @property {boolean} final whether it will grow no more
- * @property {number} settledTo where the tail begins
+ * @property {string} rest what has not settled; never cut out of `text`
  * @property {Block[][]} groups the settled blocks, in groups of `GROUP`; these never change again
  * @property {Block[]} settled those that do not fill a group yet
  * @property {Block[]} tail
@@ -40,7 +43,7 @@ const BARE_MARKUP = /(?:^|\n)[ \t]*(?:[-=*+#>|~_]{1,8}[ \t]*|`{1,2}|\d{1,9}[.)]?
 export const EMPTY_MARKDOWN = {
   text: "",
   final: false,
-  settledTo: 0,
+  rest: "",
   groups: [],
   settled: [],
   tail: [],
@@ -63,7 +66,9 @@ export function grow(document, text, final, empty = EMPTY_MARKDOWN) {
     text.length >= document.text.length &&
     text.startsWith(document.text) &&
     !(final && needsAnotherParse(document, text));
-  const base = { ...(continues ? document : empty), text, final };
+  const base = continues
+    ? { ...document, text, final, rest: document.rest + text.slice(document.text.length) }
+    : { ...empty, text, final, rest: text };
   return base.plain ? growPlain(base) : growMarkdown(base);
 }
 
@@ -72,7 +77,7 @@ export function grow(document, text, final, empty = EMPTY_MARKDOWN) {
  * @param {string} text
  */
 function needsAnotherParse(document, text) {
-  const parsedInParts = !document.plain && document.settledTo > 0;
+  const parsedInParts = !document.plain && document.rest.length < document.text.length;
   return parsedInParts && text.length <= MOST_TO_PARSE_AGAIN && DEFINITION.test(text);
 }
 
@@ -81,20 +86,19 @@ function needsAnotherParse(document, text) {
  * @returns {GrowingDocument}
  */
 function growMarkdown(document) {
-  const { text, settledTo, final } = document;
-  const tail = text.slice(settledTo);
-  const longLine = findLongLine(tail);
+  const { rest, final } = document;
+  const longLine = findLongLine(rest);
   if (longLine >= 0) {
-    return growPlain(settleAll(document, tail.slice(0, longLine)));
+    return growPlain(settleAll(document, rest.slice(0, longLine)));
   }
-  const tokens = lex(final ? tail : tail.replace(BARE_MARKUP, ""));
+  const tokens = lex(final ? rest : rest.replace(BARE_MARKUP, ""));
   if (tokens === null) {
     return growPlain({ ...document, plain: true });
   }
   const { done, open } = final ? { done: tokens, open: [] } : splitOpen(tokens);
   const length = done.reduce((sum, token) => sum + token.raw.length, 0);
   // The lexer may rewrite what it reads (line ends): then its lengths say nothing.
-  if (!final && !tail.startsWith(done.map((token) => token.raw).join(""))) {
+  if (!final && !rest.startsWith(done.map((token) => token.raw).join(""))) {
     return { ...document, tail: asBlocks(tokens) };
   }
   return { ...settle(document, asBlocks(done), length), tail: asBlocks(open) };
@@ -102,7 +106,7 @@ function growMarkdown(document) {
 
 /**
  * @param {GrowingDocument} document
- * @param {string} part the text from `settledTo` to where the long line begins
+ * @param {string} part of `rest`, up to where the long line begins
  * @returns {GrowingDocument}
  */
 function settleAll(document, part) {
@@ -117,14 +121,14 @@ function settleAll(document, part) {
  * @returns {GrowingDocument}
  */
 function settle(document, blocks, length) {
-  const settledTo = document.settledTo + length;
+  const rest = document.rest.slice(length);
   if (blocks.length === 0) {
-    return { ...document, settledTo };
+    return { ...document, rest };
   }
   const all = inGroups([...document.settled, ...blocks]);
   const open = (all.at(-1)?.length ?? 0) < GROUP ? all.pop() : [];
   const groups = all.length > 0 ? [...document.groups, ...all] : document.groups;
-  return { ...document, settledTo, groups, settled: open ?? [] };
+  return { ...document, rest, groups, settled: open ?? [] };
 }
 
 /**
@@ -147,18 +151,18 @@ function inGroups(blocks) {
  * @returns {GrowingDocument}
  */
 function growPlain(document) {
-  const { text, settledTo } = document;
+  const { rest } = document;
   /** @type {Block[]} */
   const added = [];
-  let from = settledTo;
-  while (text.length - from > PIECE) {
-    const to = from + pieceLength(text.slice(from, from + PIECE));
-    added.push({ kind: "plain", text: text.slice(from, to) });
+  let from = 0;
+  while (rest.length - from > PIECE) {
+    const to = from + pieceLength(rest.slice(from, from + PIECE));
+    added.push({ kind: "plain", text: rest.slice(from, to) });
     from = to;
   }
   /** @type {Block[]} */
-  const tail = from < text.length ? [{ kind: "plain", text: text.slice(from) }] : [];
-  return { ...settle(document, added, from - settledTo), plain: true, tail };
+  const tail = from < rest.length ? [{ kind: "plain", text: rest.slice(from) }] : [];
+  return { ...settle(document, added, from), plain: true, tail };
 }
 
 /**

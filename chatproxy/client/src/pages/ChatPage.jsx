@@ -19,6 +19,7 @@ import { useDraft } from "../state/use-draft.js";
 import { useDrawer } from "../state/use-drawer.js";
 import { useElsewhere } from "../state/use-elsewhere.js";
 import { useEscape } from "../state/use-escape.js";
+import { useMessageBox } from "../state/use-message-box.js";
 import { usePlace } from "../state/use-place.js";
 import { useThread } from "../state/use-thread.js";
 
@@ -38,35 +39,34 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
   const [choice, choose] = useChoice(storage, settings);
   const listButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const list = useDrawer(listButton);
-  const messageBox = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   const tokenBox = useRef(/** @type {HTMLInputElement | null} */ (null));
   const conversation = currentConversation(state);
   const running = runningAnswer(conversation)?.id;
 
-  const focusMessageBox = useCallback(() => messageBox.current?.focus(), []);
+  const { box: messageBox, write, goHome } = useMessageBox(state.currentId, access.asked);
   const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
-  const { draft, suggest, edit, leaveEdit } = useDraft(chat, focusMessageBox);
+  const { draft, suggest, edit, leaveEdit } = useDraft(chat, write);
   const { simulate, prefix } = settings;
   const asking = { ...choice, simulate, prefix };
   const ways = useConversation(chat, asking, access.asked ? focusTokenBox : null);
   const { send, regenerate } = ways;
-  const tools = useThread(chat, ways, prefix, focusMessageBox);
+  const tools = useThread(chat, ways, prefix, goHome);
 
   /** The text stops now; the server is told, and gives its receipt. See `state/run.js`. */
   const handleStopAI = useCallback(() => {
     if (running !== undefined && stop(running)) {
-      focusMessageBox();
+      goHome();
     } else {
       focusTokenBox();
     }
-  }, [running, stop, focusMessageBox, focusTokenBox]);
+  }, [running, stop, goHome, focusTokenBox]);
 
   const handleRegenerate = useCallback(
     (/** @type {string} */ answerId) => {
-      focusMessageBox();
+      goHome();
       regenerate(answerId);
     },
-    [regenerate, focusMessageBox],
+    [regenerate, goHome],
   );
 
   const edited = editedMessage(state);
@@ -82,7 +82,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
         notifications={notifications}
         open={list.open}
         onClose={list.hide}
-        onNew={focusMessageBox}
+        onNew={write}
       />
       <div className="chat" inert={list.open}>
         <header>
@@ -112,7 +112,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
             <TokenForm
               ref={tokenBox}
               refused={access.refused}
-              onEnter={(text) => access.enter(text) && focusMessageBox()}
+              onEnter={(text) => access.enter(text) && write()}
             />
           )}
           <Composer

@@ -1,3 +1,5 @@
+import { shorten } from "../lib/graphemes.js";
+
 /**
  * What the page knows: conversations, and the messages in them. `tree.js` says how messages belong
  * together, and which of them are shown.
@@ -99,7 +101,7 @@ export function initialState(conversations, more) {
 /** @param {string} prompt */
 export function titleOf(prompt) {
   const line = prompt.trim().split("\n", 1)[0] ?? "";
-  return line.length > TITLE_LENGTH ? `${line.slice(0, TITLE_LENGTH - 1).trimEnd()}…` : line;
+  return shorten(line, TITLE_LENGTH);
 }
 
 /**

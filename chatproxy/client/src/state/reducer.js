@@ -140,7 +140,8 @@ function change(state, { conversationId, answerId, now }, to) {
     return state;
   }
   const messages = conversation.messages.with(place, after);
-  const heard = after.state !== before.state || after.status !== before.status;
+  const changed = after.state !== before.state || after.status !== before.status;
+  const heard = changed && conversationId === state.currentId;
   return {
     ...state,
     conversations: state.conversations.with(at, { ...conversation, messages, updatedAt: now }),

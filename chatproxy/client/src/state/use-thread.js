@@ -42,10 +42,10 @@ export const ThreadContext = createContext(NONE);
  * @param {ReturnType<typeof import("./use-chat.js").useChat>} chat
  * @param {Pick<ReturnType<typeof import("./use-conversation.js").useConversation>, "goOn" | "saveEdit">} ways
  * @param {boolean} prefix whether the upstream can go on with a text
- * @param {() => void} focusMessageBox
+ * @param {() => void} goHome gives the focus back to the box to write in
  * @returns {ThreadTools}
  */
-export function useThread({ state, dispatch }, { goOn, saveEdit }, prefix, focusMessageBox) {
+export function useThread({ state, dispatch }, { goOn, saveEdit }, prefix, goHome) {
   const latest = useLatest(state);
   const versions = useVersions(currentConversation(state));
   const edited = editedMessage(state);
@@ -63,21 +63,21 @@ export function useThread({ state, dispatch }, { goOn, saveEdit }, prefix, focus
       textOfChange,
       onVersion: (messageId) => dispatch({ type: "versionChosen", messageId, now: Date.now() }),
       onGoOn(answerId) {
-        focusMessageBox();
+        goHome();
         goOn(answerId);
       },
       onChange: (messageId) => dispatch({ type: "editBegun", messageId }),
       onChangeText: (text) => dispatch({ type: "editDrafted", text }),
       onSaveChange() {
         saveEdit();
-        focusMessageBox();
+        goHome();
       },
       onLeaveChange() {
         dispatch({ type: "editLeft" });
-        focusMessageBox();
+        goHome();
       },
     }),
-    [versions, target, changedAnswerId, prefix, textOfChange, dispatch, goOn, saveEdit, focusMessageBox],
+    [versions, target, changedAnswerId, prefix, textOfChange, dispatch, goOn, saveEdit, goHome],
   );
 }
 

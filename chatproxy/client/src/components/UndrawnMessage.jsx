@@ -1,0 +1,17 @@
+import { memo } from "react";
+
+/**
+ * A message in a chat that has just been opened, for which there was no time yet: its text as it was
+ * written, which can be found and read out already.
+ * @param {{message: import("../state/model.js").Message}} props
+ */
+function Undrawn({ message }) {
+  return (
+    <article className="message undrawn" data-role={message.role}>
+      <h2 className="visually-hidden">{message.role === "user" ? "You" : "DeepSeek"}</h2>
+      <p className="plain">{message.text}</p>
+    </article>
+  );
+}
+
+export const UndrawnMessage = memo(Undrawn);
