@@ -105,7 +105,7 @@ def test_a_chat_has_an_address_that_reload_back_and_a_link_lead_to(page, list_of
     assert page.page.title() == "One"
     first = page.page.url
     button(page, "New chat").click()
-    wait_for(lambda: page.page.title() == "Chat")
+    wait_for(lambda: page.page.title() == "New chat")
     page.ask("Two")
     page.wait_until_idle()
     second = page.page.url

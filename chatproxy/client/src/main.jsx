@@ -1,6 +1,7 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
+import { startLanguage } from "./i18n/current.js";
 import { browserStorage } from "./lib/browser-storage.js";
 import { stayAboveKeyboard } from "./lib/keyboard.js";
 import { loadPageSettings } from "./lib/page-settings.js";
@@ -18,6 +19,8 @@ const [settings, library] = await Promise.all([
   loadPageSettings(),
   openLibrary(storage, conversationIn(location)),
 ]);
+
+startLanguage(storage);
 
 root.render(
   <StrictMode>

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import { announcementFor, canGoOn, closingSentence, edited, endOfTakenUp } from "../src/state/answer.js";
+import { currentLanguage } from "../src/i18n/current.js";
+import * as answers from "../src/state/answer.js";
 import {
   asPayloadMessages,
   currentConversation,
@@ -28,6 +29,11 @@ const RECEIPT = {
   stopMs: 2.4,
   events: 42,
 };
+
+/** @param {Answer} answer */
+function closingSentence(answer) {
+  return answers.closingSentence(currentLanguage(), answer);
+}
 
 /** @param {Action[]} actions */
 function after(...actions) {
@@ -277,13 +283,13 @@ describe("an answer that is read on", () => {
     const error = { code: "not_found", message: "raw" };
     const gone = { outcome: /** @type {const} */ ("cut_off"), error, events: 3 };
     const reload = { outcome: "stopped", reason: "reload", events: 3 };
-    expect(endOfTakenUp(left, false)).toEqual(reload);
-    expect(endOfTakenUp(gone, true)).toEqual(reload);
-    expect(endOfTakenUp(gone, false)).toBe(gone);
-    expect(endOfTakenUp({ ...left, reason: "user" }, true)).toMatchObject({ reason: "user" });
+    expect(answers.endOfTakenUp(left, false)).toEqual(reload);
+    expect(answers.endOfTakenUp(gone, true)).toEqual(reload);
+    expect(answers.endOfTakenUp(gone, false)).toBe(gone);
+    expect(answers.endOfTakenUp({ ...left, reason: "user" }, true)).toMatchObject({ reason: "user" });
     const unsent = { outcome: "failed", error: { code: "not_sent" } };
-    expect(endOfTakenUp(gone, true, "queued")).toMatchObject(unsent);
-    expect(endOfTakenUp(left, true, "queued")).toEqual(reload);
+    expect(answers.endOfTakenUp(gone, true, "queued")).toMatchObject(unsent);
+    expect(answers.endOfTakenUp(left, true, "queued")).toEqual(reload);
   });
 });
 
@@ -349,11 +355,14 @@ describe("a failure", () => {
     expect(closingSentence(answerOf(state))).toMatch(/broke off/);
   });
 
+  /** @param {import("../src/state/model.js").ChatState} state */
+  const announced = (state) => answers.announcementFor(currentLanguage(), answerOf(state));
+
   it("of a connection that there never was is not said to be a lost one", () => {
     const error = { code: "connection_lost", message: "raw" };
     const unreached = after(sent(), received({ status: "reconnecting" }));
-    expect(announcementFor(answerOf(unreached))).not.toMatch(/lost/);
-    expect(announcementFor(answerOf(after(sent(), received({ status: "reconnecting", lastEvent: 4 }))))).toMatch(/lost/);
+    expect(announced(unreached)).not.toMatch(/lost/);
+    expect(announced(after(sent(), received({ status: "reconnecting", lastEvent: 4 })))).toMatch(/lost/);
     const over = reducer(unreached, ended({ outcome: "cut_off", error }));
     expect(closingSentence(answerOf(over))).toMatch(/no connection/);
     expect(closingSentence(answerOf(over))).not.toMatch(/lost|broke/);
@@ -393,7 +402,7 @@ describe("versions", () => {
   });
 
   it("may be the user's own", () => {
-    const version = edited(answerOf(done), { id: "e1", text: "Ho", now: 8000 });
+    const version = answers.edited(answerOf(done), { id: "e1", text: "Ho", now: 8000 });
     const begun = reducer(done, { type: "editBegun", messageId: "a1" });
     const state = reducer(begun, { type: "versionMade", version });
     expect(shown(state)).toEqual(["u1", "e1"]);
@@ -403,13 +412,13 @@ describe("versions", () => {
 
   it("can be gone on with if they need not end where they do", () => {
     const half = [sent(), received({ text: "Half" })];
-    expect(canGoOn(answerOf(done))).toBe(false);
-    expect(canGoOn(answerOf(after(...half)))).toBe(false);
-    expect(canGoOn(answerOf(after(sent(), stopped)))).toBe(false);
+    expect(answers.canGoOn(answerOf(done))).toBe(false);
+    expect(answers.canGoOn(answerOf(after(...half)))).toBe(false);
+    expect(answers.canGoOn(answerOf(after(sent(), stopped)))).toBe(false);
     for (const end of [stopped, ended({ outcome: "cut_off" }), ended({ finishReason: "length" })]) {
-      expect(canGoOn(answerOf(after(...half, end)))).toBe(true);
+      expect(answers.canGoOn(answerOf(after(...half, end)))).toBe(true);
     }
-    expect(canGoOn(edited(answerOf(done), { id: "e1", text: "Ho", now: 1 }))).toBe(true);
+    expect(answers.canGoOn(answers.edited(answerOf(done), { id: "e1", text: "Ho", now: 1 }))).toBe(true);
   });
 });
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 
+import { currentLanguage } from "../src/i18n/current.js";
 import { initialState } from "../src/state/model.js";
 import { reducer } from "../src/state/reducer.js";
 import { asJson, asMarkdown, fileName, fromJson, withMissing } from "../src/state/transfer.js";
@@ -33,8 +34,8 @@ describe("a conversation as a file", () => {
   });
 
   it("is readable as Markdown: what is shown, and how it ended", () => {
-    expect(asMarkdown([FORKED]).join("")).toBe("# Hello\n\n## You\n\nHello\n\n## DeepSeek\n\nHi\n");
-    const [text] = asMarkdown([withShown(FORKED, "c-b")]);
+    expect(asMarkdown(currentLanguage(), [FORKED]).join("")).toBe("# Hello\n\n## You\n\nHello\n\n## DeepSeek\n\nHi\n");
+    const [text] = asMarkdown(currentLanguage(), [withShown(FORKED, "c-b")]);
     expect(text).toContain("Ho\n\n*AI response stopped by user.*");
   });
 

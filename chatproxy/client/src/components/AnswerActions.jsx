@@ -1,18 +1,11 @@
 import { use } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { canGoOn } from "../state/answer.js";
 import { ThreadContext } from "../state/use-thread.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
 import { Versions } from "./Versions.jsx";
-
-const CHANGE = "Edit answer";
-/** Two ways to have an answer go on; the page says which it is. */
-const GO_ON = {
-  prefix: { label: "Continue", title: "The model goes on with this text, in another version of it" },
-  question: { label: "Ask to continue", title: "Sends “Continue.” as your next message" },
-};
-const MADE = { continued: "continued from an earlier version", edited: "edited by you" };
 
 /**
  * @param {object} props
@@ -21,18 +14,19 @@ const MADE = { continued: "continued from an earlier version", edited: "edited b
  * @param {(answerId: string) => void} props.onRegenerate
  */
 export function AnswerActions({ answer, last, onRegenerate }) {
+  const { say } = useLanguage();
   const { onChange } = use(ThreadContext);
   return (
     <div className="actions">
       <Versions messageId={answer.id} />
-      {answer.text && <CopyButton text={answer.text} label="Copy answer" />}
+      {answer.text && <CopyButton text={answer.text} label={say("copyAnswer")} />}
       {last && <AskAgain answer={answer} onRegenerate={onRegenerate} />}
       {answer.text && (
         <button
           type="button"
           className="icon-button"
-          aria-label={CHANGE}
-          title={CHANGE}
+          aria-label={say("editAnswer")}
+          title={say("editAnswer")}
           onClick={() => onChange(answer.id)}
         >
           <Icon name="edit" />
@@ -40,7 +34,7 @@ export function AnswerActions({ answer, last, onRegenerate }) {
       )}
       {last && canGoOn(answer) && <GoOn answerId={answer.id} />}
       {answer.model && <span className="small-print">{answer.model}</span>}
-      {answer.made && <span className="small-print">{MADE[answer.made]}</span>}
+      {answer.made && <span className="small-print">{say(`made.${answer.made}`)}</span>}
     </div>
   );
 }
@@ -51,29 +45,39 @@ export function AnswerActions({ answer, last, onRegenerate }) {
  * @param {(answerId: string) => void} props.onRegenerate
  */
 function AskAgain({ answer, onRegenerate }) {
+  const { say } = useLanguage();
   const missed = answer.state === "failed" || answer.state === "cut_off";
   return (
     <button
       type="button"
       className={missed ? "button small" : "icon-button"}
-      aria-label={missed ? undefined : "Regenerate answer"}
-      title={missed ? undefined : "Ask again"}
+      aria-label={missed ? undefined : say("regenerateAnswer")}
+      title={missed ? undefined : say("askAgain")}
       onClick={() => onRegenerate(answer.id)}
     >
       <Icon name="again" />
-      {missed && <span>Try again</span>}
+      {missed && <span>{say("tryAgain")}</span>}
     </button>
   );
 }
 
-/** @param {{answerId: string}} props */
+/**
+ * There are two ways to have an answer go on, and the button says which it is.
+ * @param {{answerId: string}} props
+ */
 function GoOn({ answerId }) {
+  const { say } = useLanguage();
   const { prefix, onGoOn } = use(ThreadContext);
-  const { label, title } = prefix ? GO_ON.prefix : GO_ON.question;
+  const way = prefix ? "text" : "question";
   return (
-    <button type="button" className="button small" title={title} onClick={() => onGoOn(answerId)}>
+    <button
+      type="button"
+      className="button small"
+      title={say(`goOnHint.${way}`, { question: say("goOnQuestion") })}
+      onClick={() => onGoOn(answerId)}
+    >
       <Icon name="right" />
-      <span>{label}</span>
+      <span>{say(`goOn.${way}`)}</span>
     </button>
   );
 }

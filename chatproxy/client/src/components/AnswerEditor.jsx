@@ -1,15 +1,12 @@
 import { use, useEffect, useRef, useState } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { ThreadContext } from "../state/use-thread.js";
 import { composes } from "../state/use-escape.js";
 
-const LABEL = "Text of the answer";
-const EXPLAINED = "Saved as another version of this answer. Nothing is sent until you ask.";
-const SAVE = "Save";
-const CANCEL = "Cancel";
-
 /** The text of an answer, to be changed in its place. What is written there is kept as a draft. */
 export function AnswerEditor() {
+  const { say } = useLanguage();
   const { textOfChange, onChangeText, onSaveChange, onLeaveChange } = use(ThreadContext);
   const [text, setText] = useState(textOfChange);
   const box = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
@@ -28,7 +25,7 @@ export function AnswerEditor() {
     <div className="answer-editor">
       <textarea
         ref={box}
-        aria-label={LABEL}
+        aria-label={say("answerText")}
         aria-describedby="answer-editor-explained"
         rows={Math.min(20, Math.max(4, text.split("\n").length + 1))}
         value={text}
@@ -40,13 +37,13 @@ export function AnswerEditor() {
       />
       <div className="actions">
         <button type="button" className="button small" onClick={onSaveChange}>
-          {SAVE}
+          {say("saveAnswer")}
         </button>
         <button type="button" className="button small" onClick={onLeaveChange}>
-          {CANCEL}
+          {say("cancel")}
         </button>
         <span id="answer-editor-explained" className="small-print">
-          {EXPLAINED}
+          {say("answerEditorHint")}
         </span>
       </div>
     </div>

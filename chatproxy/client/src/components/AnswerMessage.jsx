@@ -1,5 +1,6 @@
 import { memo, use } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { useArrival } from "../state/use-arrival.js";
 import { ThreadContext } from "../state/use-thread.js";
 import { AnswerActions } from "./AnswerActions.jsx";
@@ -17,6 +18,7 @@ import { Thinking } from "./Thinking.jsx";
  * @param {(answerId: string) => void} props.onRegenerate
  */
 function Message({ answer, last, onRegenerate }) {
+  const { say } = useLanguage();
   const running = answer.state === "running";
   const changed = use(ThreadContext).changedAnswerId === answer.id;
   const element = useArrival(answer.id);
@@ -30,7 +32,7 @@ function Message({ answer, last, onRegenerate }) {
       data-session-id={answer.id}
       aria-busy={running}
     >
-      <h2 className="visually-hidden">DeepSeek</h2>
+      <h2 className="visually-hidden">{say("assistant")}</h2>
       {answer.reasoning && <Thinking answer={answer} />}
       {changed ? (
         <AnswerEditor />

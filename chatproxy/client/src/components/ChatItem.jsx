@@ -1,21 +1,8 @@
 import { memo, useEffect, useRef, useState } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { ChatLink } from "./ChatLink.jsx";
 import { Icon } from "./Icon.jsx";
-
-const RUNS = "An answer runs here";
-const MORE = (/** @type {string} */ title) => `More for chat: ${title}`;
-const DELETE = (/** @type {string} */ title) => `Delete chat: ${title}`;
-const NEW_NAME = "Name of the chat";
-const ACTIONS = {
-  more: "More",
-  delete: "Delete chat",
-  rename: "Rename",
-  pin: "Pin",
-  unpin: "Unpin",
-  markdown: "Save as Markdown",
-  json: "Save as JSON",
-};
 
 /**
  * One conversation in the list. Its name is a link to its address, so that it can be opened in
@@ -31,6 +18,7 @@ const ACTIONS = {
  * @param {(id: string, format: import("../state/use-transfer.js").FileFormat) => void} props.onSave
  */
 function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
+  const { say } = useLanguage();
   const [unfolded, setUnfolded] = useState(false);
   const [naming, setNaming] = useState(false);
   const more = useRef(/** @type {HTMLButtonElement | null} */ (null));
@@ -51,7 +39,7 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
           <NameBox title={title} onName={handleName} />
         ) : (
           <ChatLink id={id} className="list-open-chat" current={current} onOpen={onOpen}>
-            {running && <span className="pulse" title={RUNS} />}
+            {running && <span className="pulse" title={say("answerRunsHere")} />}
             <span className="list-title">{title}</span>
           </ChatLink>
         )}
@@ -59,8 +47,8 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
           ref={more}
           type="button"
           className="icon-button list-delete"
-          aria-label={MORE(title)}
-          title={ACTIONS.more}
+          aria-label={say("moreForChat", { title })}
+          title={say("more")}
           aria-expanded={unfolded}
           onClick={() => setUnfolded(!unfolded)}
         >
@@ -69,8 +57,8 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
         <button
           type="button"
           className="icon-button list-delete"
-          aria-label={DELETE(title)}
-          title={ACTIONS.delete}
+          aria-label={say("deleteChatNamed", { title })}
+          title={say("deleteChat")}
           onClick={() => chat.remove(id)}
         >
           <Icon name="bin" />
@@ -78,13 +66,13 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
       </div>
       {unfolded && (
         <div className="list-actions">
-          <Action name={ACTIONS.rename} onAct={() => setNaming(true)} />
+          <Action name={say("rename")} onAct={() => setNaming(true)} />
           <Action
-            name={pinned ? ACTIONS.unpin : ACTIONS.pin}
+            name={say(pinned ? "unpin" : "pin")}
             onAct={() => chat.pin(id, !pinned)}
           />
-          <Action name={ACTIONS.markdown} onAct={() => onSave(id, "md")} />
-          <Action name={ACTIONS.json} onAct={() => onSave(id, "json")} />
+          <Action name={say("saveAsMarkdown")} onAct={() => onSave(id, "md")} />
+          <Action name={say("saveAsJson")} onAct={() => onSave(id, "json")} />
         </div>
       )}
     </li>
@@ -106,6 +94,7 @@ function Action({ name, onAct }) {
  * @param {(name: string | null) => void} props.onName
  */
 function NameBox({ title, onName }) {
+  const { say } = useLanguage();
   const [name, setName] = useState(title);
   const box = useRef(/** @type {HTMLInputElement | null} */ (null));
   const over = useRef(false);
@@ -125,7 +114,7 @@ function NameBox({ title, onName }) {
     <input
       ref={box}
       className="list-name"
-      aria-label={NEW_NAME}
+      aria-label={say("nameOfChat")}
       value={name}
       maxLength={200}
       onChange={(event) => setName(event.target.value)}

@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { runningAnswers } from "../state/model.js";
 import { shelves } from "../state/shelf.js";
 import { useSearch } from "../state/use-search.js";
@@ -10,13 +11,6 @@ import { DeletedChats } from "./DeletedChats.jsx";
 import { Icon } from "./Icon.jsx";
 import { SearchBox, SearchHits } from "./ChatSearch.jsx";
 
-const NAME = "Chats";
-const NEW = "New chat";
-const CLOSE = "Close the list";
-const PINNED = "Pinned";
-const DELETED = "Chat deleted.";
-const UNDO = "Undo";
-const SHOW_MORE = "Show more";
 /** How many chats are listed at first, and with each "Show more". */
 const A_PAGE = 100;
 
@@ -26,11 +20,11 @@ const A_PAGE = 100;
  * @param {object} props
  * @param {ReturnType<typeof import("../state/use-chat.js").useChat>} props.chat
  * @param {ReturnType<typeof import("../state/use-notifications.js").useNotifications>} props.notifications
- * @param {boolean} props.open
- * @param {() => void} props.onClose
+ * @param {{open: boolean, hide: () => void}} props.drawer
  * @param {() => void} props.onNew
  */
-export function ChatList({ chat, notifications, open, onClose, onNew }) {
+export function ChatList({ chat, notifications, drawer: { open, hide }, onNew }) {
+  const { say } = useLanguage();
   const { state, dispatch } = chat;
   const newButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const [query, setQuery] = useState("");
@@ -53,11 +47,11 @@ export function ChatList({ chat, notifications, open, onClose, onNew }) {
     (id, messageId) => {
       // First, because that gives the focus back, and the chat takes it.
       if (open) {
-        onClose();
+        hide();
       }
       dispatch({ type: "chatOpened", id, messageId });
     },
-    [dispatch, open, onClose],
+    [dispatch, open, hide],
   );
 
   /** @param {import("../state/model.js").Conversation} conversation */
@@ -77,7 +71,7 @@ export function ChatList({ chat, notifications, open, onClose, onNew }) {
 
   return (
     <>
-      <nav className={open ? "list list-open" : "list"} aria-label={NAME}>
+      <nav className={open ? "list list-open" : "list"} aria-label={say("chats")}>
         <div className="list-head">
           <button
             ref={newButton}
@@ -88,13 +82,13 @@ export function ChatList({ chat, notifications, open, onClose, onNew }) {
               onNew();
             }}
           >
-            <Icon name="plus" /> {NEW}
+            <Icon name="plus" /> {say("newChat")}
           </button>
           <button
             type="button"
             className="icon-button only-narrow"
-            aria-label={CLOSE}
-            onClick={onClose}
+            aria-label={say("closeList")}
+            onClick={hide}
           >
             <Icon name="close" />
           </button>
@@ -104,7 +98,7 @@ export function ChatList({ chat, notifications, open, onClose, onNew }) {
           <SearchHits found={found} onOpen={openChat} />
         ) : (
           <div className="list-items">
-            {pinned.length > 0 && <h2 className="list-shelf">{PINNED}</h2>}
+            {pinned.length > 0 && <h2 className="list-shelf">{say("pinned")}</h2>}
             {pinned.length > 0 && <ul>{pinned.map(item)}</ul>}
             <ul>{others.slice(0, shown).map(item)}</ul>
             {others.length > shown && (
@@ -113,7 +107,7 @@ export function ChatList({ chat, notifications, open, onClose, onNew }) {
                 className="text-button list-more"
                 onClick={() => setShown(shown + A_PAGE)}
               >
-                {SHOW_MORE}
+                {say("showMore")}
               </button>
             )}
             <DeletedChats deleted={deleted} chat={chat} />
@@ -121,19 +115,19 @@ export function ChatList({ chat, notifications, open, onClose, onNew }) {
         )}
         {state.deletedId !== null && (
           <p className="list-undo">
-            <span>{DELETED}</span>
+            <span>{say("chatDeleted")}</span>
             <button
               type="button"
               className="text-button"
               onClick={() => state.deletedId !== null && chat.tools.restore(state.deletedId)}
             >
-              {UNDO}
+              {say("undo")}
             </button>
           </p>
         )}
         <ChatListFoot chat={chat} transfer={transfer} notifications={notifications} />
       </nav>
-      {open && <div className="list-shade" aria-hidden="true" onClick={onClose} />}
+      {open && <div className="list-shade" aria-hidden="true" onClick={hide} />}
     </>
   );
 }

@@ -1,42 +1,24 @@
 import { useEffect, useRef, useState } from "react";
 
-const KEPT = "Chats are kept in this browser only.";
-const NOT_LASTING = "This browser lets the page keep nothing. Chats last as long as this tab.";
-const FULL = "There is no room for more. What you write now is lost when this tab is closed.";
-const FAILED = "The browser could not keep the last changes. It is tried again.";
-const SAVE_NOW = "Save all chats to a file";
-const MORE = "Storage and files";
-const USED = (/** @type {string} */ used, /** @type {string} */ bound) => `${used} of ${bound} used.`;
-const ACTIONS = {
-  markdown: "Save all as Markdown",
-  json: "Save all as JSON",
-  import: "Take in a file",
-  file: "File with chats",
-  notify: "Notify me when an answer is complete",
-  persist: "Ask the browser not to clear them",
-  persisted: "The browser does not clear them by itself.",
-};
-const REPORTS = {
-  "no-chats": "That is no file with chats of this page.",
-  "too-large": "That file is too large.",
-};
+import { useLanguage } from "../i18n/current.js";
 
 /**
+ * @param {import("../i18n/language.js").Language} language
  * @param {import("../state/use-transfer.js").ImportReport} report
  * @returns {string}
  */
-function reported(report) {
+function reported({ say, list }, report) {
   if (report.outcome !== "imported") {
-    return REPORTS[report.outcome];
+    return say(`import.${report.outcome}`);
   }
   const { added, completed, known, damaged } = report;
   const parts = [
-    `${added} new`,
-    completed > 0 && `${completed} completed`,
-    known > 0 && `${known} here already`,
-    damaged > 0 && `${damaged} damaged and left out`,
+    say("importedNew", { count: added }),
+    completed > 0 && say("importedCompleted", { count: completed }),
+    known > 0 && say("importedKnown", { count: known }),
+    damaged > 0 && say("importedDamaged", { count: damaged }),
   ];
-  return `Chats taken in: ${parts.filter(Boolean).join(", ")}.`;
+  return say("imported", { parts: list(parts.filter((part) => part !== false)) });
 }
 
 /**
@@ -47,6 +29,7 @@ function reported(report) {
  * @param {ReturnType<typeof import("../state/use-notifications.js").useNotifications>} props.notifications
  */
 export function ChatListFoot({ chat, transfer, notifications }) {
+  const { say } = useLanguage();
   const { library, trouble } = chat;
   const [open, setOpen] = useState(false);
   const any = chat.state.conversations.length > 0;
@@ -55,18 +38,18 @@ export function ChatListFoot({ chat, transfer, notifications }) {
       <Where lasting={library.lasting} trouble={trouble} any={any} />
       {(trouble === "full" || !library.lasting) && any && (
         <button type="button" className="text-button" onClick={() => transfer.save(null, "json")}>
-          {SAVE_NOW}
+          {say("saveAllNow")}
         </button>
       )}
       <details open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
-        <summary className="small-print">{MORE}</summary>
+        <summary className="small-print">{say("storageAndFiles")}</summary>
         {open && (
           <div className="list-actions">
             {library.lasting && <Room library={library} />}
             {any && (
               <>
-                <Action name={ACTIONS.markdown} onAct={() => transfer.save(null, "md")} />
-                <Action name={ACTIONS.json} onAct={() => transfer.save(null, "json")} />
+                <Action name={say("saveAllAsMarkdown")} onAct={() => transfer.save(null, "md")} />
+                <Action name={say("saveAllAsJson")} onAct={() => transfer.save(null, "json")} />
               </>
             )}
             <Import onFile={transfer.load} />
@@ -78,7 +61,7 @@ export function ChatListFoot({ chat, transfer, notifications }) {
                   checked={notifications.on}
                   onChange={(event) => notifications.toggle(event.target.checked)}
                 />
-                <span>{ACTIONS.notify}</span>
+                <span>{say("notifyMe")}</span>
               </label>
             )}
           </div>
@@ -95,21 +78,23 @@ export function ChatListFoot({ chat, transfer, notifications }) {
  * @param {boolean} props.any
  */
 function Where({ lasting, trouble, any }) {
+  const { say } = useLanguage();
   if (!lasting) {
-    return <p className="list-trouble">{NOT_LASTING}</p>;
+    return <p className="list-trouble">{say("notLasting")}</p>;
   }
   if (trouble) {
     return (
       <p className="list-trouble" role="alert">
-        {trouble === "full" ? FULL : FAILED}
+        {say(`trouble.${trouble}`)}
       </p>
     );
   }
-  return any ? <p className="small-print">{KEPT}</p> : null;
+  return any ? <p className="small-print">{say("chatsKeptHere")}</p> : null;
 }
 
 /** @param {{library: import("../state/library.js").Library}} props */
 function Room({ library }) {
+  const { say, size } = useLanguage();
   const [room, setRoom] = useState(/** @type {import("../state/library.js").Room | null} */ (null));
   const [lasts, setLasts] = useState(/** @type {boolean | undefined} */ (undefined));
 
@@ -120,13 +105,14 @@ function Room({ library }) {
 
   return (
     <>
-      {room && <p className="small-print">{USED(bytes(room.used), bytes(room.bound))}</p>}
-      {lasts === true && <p className="small-print">{ACTIONS.persisted}</p>}
+      {room && (
+        <p className="small-print">
+          {say("roomUsed", { used: size(room.used), bound: size(room.bound) })}
+        </p>
+      )}
+      {lasts === true && <p className="small-print">{say("persisted")}</p>}
       {lasts === false && (
-        <Action
-          name={ACTIONS.persist}
-          onAct={() => navigator.storage.persist().then(setLasts)}
-        />
+        <Action name={say("persist")} onAct={() => navigator.storage.persist().then(setLasts)} />
       )}
     </>
   );
@@ -134,28 +120,32 @@ function Room({ library }) {
 
 /** @param {{onFile: (file: File) => Promise<import("../state/use-transfer.js").ImportReport>}} props */
 function Import({ onFile }) {
-  const [report, setReport] = useState("");
+  const language = useLanguage();
+  const { say } = language;
+  const [report, setReport] = useState(
+    /** @type {import("../state/use-transfer.js").ImportReport | null} */ (null),
+  );
   const box = useRef(/** @type {HTMLInputElement | null} */ (null));
   return (
     <>
-      <Action name={ACTIONS.import} onAct={() => box.current?.click()} />
+      <Action name={say("takeInFile")} onAct={() => box.current?.click()} />
       <input
         ref={box}
         type="file"
         hidden
         accept=".json,application/json"
-        aria-label={ACTIONS.file}
+        aria-label={say("chatsFile")}
         onChange={async (event) => {
           const input = event.target;
           const file = input.files?.[0];
           if (file) {
-            setReport(reported(await onFile(file)));
+            setReport(await onFile(file));
             input.value = "";
           }
         }}
       />
       <p className="small-print" role="status">
-        {report}
+        {report && reported(language, report)}
       </p>
     </>
   );
@@ -168,15 +158,4 @@ function Action({ name, onAct }) {
       {name}
     </button>
   );
-}
-
-/**
- * @param {number} count
- * @returns {string} such as `12 MB`
- */
-function bytes(count) {
-  const units = ["B", "kB", "MB", "GB"];
-  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, count)) / 3));
-  const amount = count / 1000 ** power;
-  return `${amount.toLocaleString("en", { maximumFractionDigits: amount < 10 ? 1 : 0 })} ${units[power]}`;
 }

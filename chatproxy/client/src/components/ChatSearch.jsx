@@ -1,9 +1,5 @@
+import { useLanguage } from "../i18n/current.js";
 import { ChatLink } from "./ChatLink.jsx";
-
-const LABEL = "Search chats";
-const NOTHING = "Nothing found.";
-const SEARCHING = "Searching…";
-const COUNT = (/** @type {number} */ count) => (count === 1 ? "1 hit" : `${count} hits`);
 
 /**
  * @param {object} props
@@ -11,12 +7,13 @@ const COUNT = (/** @type {number} */ count) => (count === 1 ? "1 hit" : `${count
  * @param {(query: string) => void} props.onQuery
  */
 export function SearchBox({ query, onQuery }) {
+  const { say } = useLanguage();
   return (
     <input
       type="search"
       className="list-search"
-      aria-label={LABEL}
-      placeholder={LABEL}
+      aria-label={say("searchChats")}
+      placeholder={say("searchChats")}
       value={query}
       onChange={(event) => onQuery(event.target.value)}
       onKeyDown={(event) => {
@@ -35,11 +32,12 @@ export function SearchBox({ query, onQuery }) {
  * @param {(id: string, messageId?: string) => void} props.onOpen
  */
 export function SearchHits({ found: { hits, over }, onOpen }) {
-  const none = over ? NOTHING : SEARCHING;
+  const { say } = useLanguage();
+  const none = say(over ? "nothingFound" : "searching");
   return (
     <div className="list-items">
       <p className="small-print list-count" role="status">
-        {hits.length > 0 ? COUNT(hits.length) : none}
+        {hits.length > 0 ? say("hits", { count: hits.length }) : none}
       </p>
       <ul>
         {hits.map(({ id, title, messageId, excerpt }) => (

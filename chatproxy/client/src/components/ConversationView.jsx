@@ -1,24 +1,20 @@
-import { currentConversation } from "../state/model.js";
+import { useLanguage } from "../i18n/current.js";
+import { currentConversation, editedMessage } from "../state/model.js";
 import { pathOf } from "../state/tree.js";
 import { ThreadContext } from "../state/use-thread.js";
 import { EmptyChat } from "./EmptyChat.jsx";
 import { Thread } from "./Thread.jsx";
-
-const ASTRAY = "There is no chat at this address in this browser.";
-const DELETED = "This chat is deleted.";
-const RESTORE = "Restore";
 
 /**
  * The conversation that the page's address leads to.
  * @param {object} props
  * @param {ReturnType<typeof import("../state/use-chat.js").useChat>} props.chat
  * @param {import("../state/use-thread.js").ThreadTools} props.tools
- * @param {string | null} props.editingId
  * @param {(messageId: string) => void} props.onEdit
- * @param {(answerId: string) => void} props.onRegenerate
  * @param {(text: string) => void} props.onSuggestion
  */
-export function ConversationView({ chat, tools, editingId, onEdit, onRegenerate, onSuggestion }) {
+export function ConversationView({ chat, tools, onEdit, onSuggestion }) {
+  const { say } = useLanguage();
   const { state } = chat;
   const conversation = currentConversation(state);
   if (!conversation) {
@@ -27,7 +23,7 @@ export function ConversationView({ chat, tools, editingId, onEdit, onRegenerate,
         <EmptyChat onSuggestion={onSuggestion} />
         {state.astray && (
           <p className="elsewhere" role="status">
-            {ASTRAY}
+            {say("noChatHere")}
           </p>
         )}
       </>
@@ -42,20 +38,20 @@ export function ConversationView({ chat, tools, editingId, onEdit, onRegenerate,
         <Thread
           key={conversation.id}
           messages={pathOf(conversation)}
-          editingId={editingId}
+          editingId={editedMessage(state)?.id ?? null}
           onEdit={onEdit}
-          onRegenerate={onRegenerate}
+          onRegenerate={tools.onRegenerate}
         />
       </ThreadContext>
       {conversation.deletedAt && (
         <p className="elsewhere">
-          <span>{DELETED}</span>
+          <span>{say("chatIsDeleted")}</span>
           <button
             type="button"
             className="text-button"
             onClick={() => chat.tools.restore(conversation.id)}
           >
-            {RESTORE}
+            {say("restore")}
           </button>
         </p>
       )}

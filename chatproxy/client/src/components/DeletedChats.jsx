@@ -1,8 +1,4 @@
-const HEADING = (/** @type {number} */ count) => `Deleted (${count})`;
-const EXPLAINED = "Deleted chats are kept for 30 days.";
-const RESTORE = "Restore";
-const RESTORE_CHAT = (/** @type {string} */ title) => `Restore chat: ${title}`;
-const PURGE = "Delete all of them now";
+import { useLanguage } from "../i18n/current.js";
 
 /**
  * The conversations that are deleted, each of which can still be had back.
@@ -11,13 +7,14 @@ const PURGE = "Delete all of them now";
  * @param {ReturnType<typeof import("../state/use-chat.js").useChat>} props.chat
  */
 export function DeletedChats({ deleted, chat }) {
+  const { say } = useLanguage();
   if (deleted.length === 0) {
     return null;
   }
   return (
     <details className="list-deleted">
-      <summary>{HEADING(deleted.length)}</summary>
-      <p className="small-print">{EXPLAINED}</p>
+      <summary>{say("deletedChats", { count: deleted.length })}</summary>
+      <p className="small-print">{say("deletedChatsKept")}</p>
       <ul>
         {deleted.map(({ id, title }) => (
           <li key={id} className="list-item">
@@ -26,10 +23,10 @@ export function DeletedChats({ deleted, chat }) {
               <button
                 type="button"
                 className="text-button"
-                aria-label={RESTORE_CHAT(title)}
+                aria-label={say("restoreChat", { title })}
                 onClick={() => chat.tools.restore(id)}
               >
-                {RESTORE}
+                {say("restore")}
               </button>
             </div>
           </li>
@@ -40,7 +37,7 @@ export function DeletedChats({ deleted, chat }) {
         className="text-button"
         onClick={() => chat.tools.purge(deleted.map(({ id }) => id))}
       >
-        {PURGE}
+        {say("purgeDeleted")}
       </button>
     </details>
   );

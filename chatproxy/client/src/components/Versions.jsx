@@ -1,17 +1,15 @@
 import { use, useEffect, useRef } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { ThreadContext } from "../state/use-thread.js";
 import { Icon } from "./Icon.jsx";
-
-const PREVIOUS = "Previous version";
-const NEXT = "Next version";
-const WHICH = (/** @type {number} */ at, /** @type {number} */ count) => `Version ${at} of ${count}`;
 
 /**
  * Which version of a message this is, and the way to the others.
  * @param {{messageId: string}} props
  */
 export function Versions({ messageId }) {
+  const { say } = useLanguage();
   const { versions, target, onVersion } = use(ThreadContext);
   const box = useRef(/** @type {HTMLDivElement | null} */ (null));
   const arrived = target?.messageId === messageId;
@@ -29,12 +27,12 @@ export function Versions({ messageId }) {
   }
   const { at, ids } = found;
   return (
-    <div ref={box} className="versions" role="group" aria-label={WHICH(at + 1, ids.length)}>
-      <Step name={PREVIOUS} icon="left" to={ids[at - 1]} onVersion={onVersion} />
+    <div ref={box} className="versions" role="group" aria-label={say("versionOf", { at: at + 1, count: ids.length })}>
+      <Step name={say("previousVersion")} icon="left" to={ids[at - 1]} onVersion={onVersion} />
       <span aria-hidden="true">
         {at + 1}/{ids.length}
       </span>
-      <Step name={NEXT} icon="right" to={ids[at + 1]} onVersion={onVersion} />
+      <Step name={say("nextVersion")} icon="right" to={ids[at + 1]} onVersion={onVersion} />
     </div>
   );
 }

@@ -6,11 +6,20 @@ import { Announcer } from "../components/Announcer.jsx";
 import { ChatList } from "../components/ChatList.jsx";
 import { Composer } from "../components/Composer.jsx";
 import { ConversationView } from "../components/ConversationView.jsx";
+import { DropTarget } from "../components/DropTarget.jsx";
 import { Elsewhere } from "../components/Elsewhere.jsx";
 import { Notice } from "../components/Notice.jsx";
+import { Panel } from "../components/Panel.jsx";
 import { TokenForm } from "../components/TokenForm.jsx";
 import { TopBar } from "../components/TopBar.jsx";
-import { currentConversation, editedMessage, runningAnswer, textInBox } from "../state/model.js";
+import { useLanguage } from "../i18n/current.js";
+import {
+  currentConversation,
+  currentSettings,
+  editedMessage,
+  runningAnswer,
+  textInBox,
+} from "../state/model.js";
 import { useAccess } from "../state/use-access.js";
 import { useChat } from "../state/use-chat.js";
 import { useChoice } from "../state/use-choice.js";
@@ -19,8 +28,13 @@ import { useDraft } from "../state/use-draft.js";
 import { useDrawer } from "../state/use-drawer.js";
 import { useElsewhere } from "../state/use-elsewhere.js";
 import { useEscape } from "../state/use-escape.js";
+import { useFiles } from "../state/use-files.js";
+import { useHow } from "../state/use-how.js";
+import { useInsert } from "../state/use-insert.js";
 import { useMessageBox } from "../state/use-message-box.js";
+import { usePanel } from "../state/use-panel.js";
 import { usePlace } from "../state/use-place.js";
+import { useShortcuts } from "../state/use-shortcuts.js";
 import { useThread } from "../state/use-thread.js";
 
 /**
@@ -31,8 +45,9 @@ import { useThread } from "../state/use-thread.js";
  * @param {Storage | null} props.tabStorage what goes with the tab
  */
 export function ChatPage({ settings, library, storage, tabStorage }) {
+  const { say } = useLanguage();
   const access = useAccess(tabStorage, settings.authorization);
-  const chat = useChat({ library, storage, tabStorage }, access, settings.onDisconnect);
+  const chat = useChat({ library, storage, tabStorage }, access, settings.resume);
   const { state, stop } = chat;
   const notifications = usePlace(chat, storage);
   const elsewhere = useElsewhere(access.token, state.conversations);
@@ -46,11 +61,12 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
   const { box: messageBox, write, goHome } = useMessageBox(state.currentId, access.asked);
   const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
   const { draft, suggest, edit, leaveEdit } = useDraft(chat, write);
-  const { simulate, prefix } = settings;
-  const asking = { ...choice, simulate, prefix };
-  const ways = useConversation(chat, asking, access.asked ? focusTokenBox : null);
-  const { send, regenerate } = ways;
-  const tools = useThread(chat, ways, prefix, goHome);
+  const how = useHow(choice, currentSettings(state), settings);
+  const files = useFiles(state, how);
+  const ways = useConversation(chat, how, files, access.asked ? focusTokenBox : null);
+  const tools = useThread(chat, ways, how.prefix, goHome);
+  const insert = useInsert(messageBox, draft);
+  const panel = usePanel(goHome);
 
   /** The text stops now; the server is told, and gives its receipt. See `state/run.js`. */
   const handleStopAI = useCallback(() => {
@@ -61,29 +77,22 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
     }
   }, [running, stop, goHome, focusTokenBox]);
 
-  const handleRegenerate = useCallback(
-    (/** @type {string} */ answerId) => {
-      goHome();
-      regenerate(answerId);
+  const editing = editedMessage(state)?.role === "user";
+
+  useShortcuts(storage, {
+    help: () => panel.open("help"),
+    settings: () => panel.open("settings"),
+    newChat: () => {
+      chat.dispatch({ type: "chatOpened", id: null });
+      write();
     },
-    [regenerate, goHome],
-  );
-
-  const edited = editedMessage(state);
-  const editing = edited?.role === "user";
-
+  });
   useEscape(running !== undefined && !list.open, handleStopAI);
   useEscape(running === undefined && editing && !list.open, leaveEdit);
 
   return (
     <div className="page">
-      <ChatList
-        chat={chat}
-        notifications={notifications}
-        open={list.open}
-        onClose={list.hide}
-        onNew={write}
-      />
+      <ChatList chat={chat} notifications={notifications} drawer={list} onNew={write} />
       <div className="chat" inert={list.open}>
         <header>
           <Notice text={settings.notice} />
@@ -95,18 +104,12 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
             listOpen={list.open}
             onOpenList={list.show}
             onForget={access.token ? access.forget : undefined}
+            onPanel={panel.open}
           />
         </header>
         <main className="main">
-          <h1 className="visually-hidden">{conversation?.title ?? "New chat"}</h1>
-          <ConversationView
-            chat={chat}
-            tools={tools}
-            editingId={editing ? edited.id : null}
-            onEdit={edit}
-            onRegenerate={handleRegenerate}
-            onSuggestion={suggest}
-          />
+          <h1 className="visually-hidden">{conversation?.title ?? say("newChat")}</h1>
+          <ConversationView chat={chat} tools={tools} onEdit={edit} onSuggestion={suggest} />
           {elsewhere.running && <Elsewhere onStop={elsewhere.stop} />}
           {access.asked && (
             <TokenForm
@@ -120,14 +123,34 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
             draft={textInBox(state)}
             running={running !== undefined}
             editing={editing}
+            files={files}
+            maxBytes={settings.maxBodyBytes}
+            problem={ways.problem}
+            onPrompts={() => panel.open("prompts")}
             onDraft={draft}
-            onSend={send}
+            onSend={ways.send}
             onStop={handleStopAI}
             onLeaveEdit={leaveEdit}
           />
         </main>
       </div>
       <Announcer text={state.announcement} />
+      <DropTarget onFiles={files.add} />
+      {panel.name && (
+        <Panel
+          name={panel.name}
+          onClose={panel.close}
+          storage={storage}
+          settings={currentSettings(state)}
+          defaults={settings.defaults}
+          thinking={choice.thinking}
+          onSettings={(settings) =>
+            chat.dispatch({ type: "settingsChosen", settings, now: Date.now() })
+          }
+          draft={textInBox(state)}
+          onInsert={insert}
+        />
+      )}
     </div>
   );
 }

@@ -13,7 +13,6 @@
  */
 
 import {
-  cutOffSentence,
   failedSentence,
   isLoss,
   lostSentence,
@@ -25,6 +24,7 @@ import {
  * @typedef {import("./model.js").Answer} Answer
  * @typedef {import("../lib/llm-api.jsx").AnswerEnd} AnswerEnd
  * @typedef {import("../lib/llm-api.jsx").AnswerStatus} AnswerStatus
+ * @typedef {import("../i18n/language.js").Language} Language
  *
  * `lastEvent`: the number of the last event in it; 0 where there is none.
  * @typedef {{text: string, reasoning: string, lastEvent: number, status: AnswerStatus | null}} Progress
@@ -177,49 +177,42 @@ export function endOfTakenUp(end, stops, status) {
 
 /**
  * What the page says under an answer that has ended; empty where there is nothing to say.
+ * @param {Language} language
  * @param {Answer} answer
  * @returns {string}
  */
-export function closingSentence(answer) {
+export function closingSentence(language, answer) {
   switch (answer.state) {
     case "stopped":
-      return stoppedSentence(answer.reason);
+      return stoppedSentence(language, answer.reason);
     case "failed":
     case "cut_off":
-      return brokenOffSentence(answer);
+      return brokenOffSentence(language, answer);
     case "finished":
-      return unusualEndSentence(answer.finishReason);
+      return unusualEndSentence(language, answer.finishReason);
     default:
       return "";
   }
 }
 
-/** @param {Answer} answer */
-function brokenOffSentence({ state, error, text, reasoning }) {
+/**
+ * @param {Language} language
+ * @param {Answer} answer
+ */
+function brokenOffSentence(language, { state, error, text, reasoning }) {
   if (isLoss(error)) {
-    return lostSentence(text.length);
+    return lostSentence(language, text.length);
   }
-  const begun = text !== "" || reasoning !== "";
-  return state === "failed" ? failedSentence(error) : cutOffSentence(begun);
+  if (state === "failed") {
+    return failedSentence(language, error);
+  }
+  return language.say(text === "" && reasoning === "" ? "nothingCame" : "brokeOff");
 }
-
-/** @type {Record<AnswerStatus, string>} */
-const HEARD_STATUS = {
-  waiting: "Sent. Waiting for DeepSeek.",
-  queued: "Not sent yet. Waiting for a free connection.",
-  upstream_queued: "Queued at DeepSeek.",
-  thinking: "Thinking.",
-  answering: "Answering.",
-  stalled: "Nothing has come for a while.",
-  reconnecting: "The connection was lost. Reconnecting.",
-};
-
-const UNREACHED = "There is no connection to the server. Trying again.";
 
 /**
  * Whether a connection is tried without any of the answer having come: nobody knows then whether
  * there ever was one, so it is not said to be lost.
- * @param {Answer} answer
+ * @param {Pick<Answer, "status" | "lastEvent">} answer
  */
 export function isUnreached({ status, lastEvent }) {
   return status === "reconnecting" && lastEvent === 0;
@@ -227,19 +220,21 @@ export function isUnreached({ status, lastEvent }) {
 
 /**
  * What is announced to those who listen to the page.
+ * @param {Language} language
  * @param {Answer} answer
  * @returns {string}
  */
-export function announcementFor(answer) {
+export function announcementFor(language, answer) {
+  const { say } = language;
   switch (answer.state) {
     case "running":
-      return isUnreached(answer) ? UNREACHED : HEARD_STATUS[answer.status];
+      return say(isUnreached(answer) ? "heard.unreached" : `heard.${answer.status}`);
     case "finished":
-      return "The answer is complete.";
+      return say("heard.finished");
     case "stopped":
-      return "Stopped.";
+      return say("heard.stopped");
     default:
-      return `No complete answer: ${closingSentence(answer)}`;
+      return say("heard.incomplete", { reason: closingSentence(language, answer) });
   }
 }
 

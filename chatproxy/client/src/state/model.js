@@ -1,5 +1,3 @@
-import { shorten } from "../lib/graphemes.js";
-
 /**
  * What the page knows: conversations, and the messages in them. `tree.js` says how messages belong
  * together, and which of them are shown.
@@ -14,6 +12,7 @@ import { shorten } from "../lib/graphemes.js";
  * @property {string | null} parentId the message before it; null: none
  * @property {number} at when it was sent: milliseconds since 1970, as all times here
  * @property {string} text
+ * @property {import("../lib/attachments.js").Attachment[]} [attachments]
  *
  * `running` until it is one of the others. `status` matters while it runs only.
  * @typedef {object} Answer
@@ -51,6 +50,7 @@ import { shorten } from "../lib/graphemes.js";
  * @property {number} [shelvedAt] when the user last named, pinned, deleted or restored it
  * @property {number} updatedAt
  * @property {Message[]} messages all versions, the oldest first; see `tree.js`
+ * @property {import("./chat-settings.js").ChatSettings} [settings] those that are not the defaults
  * @property {string[]} chosen the ids of versions that are shown though they are not the newest
  * @property {boolean} [shut] whether its messages have not been read from the browser's storage yet
  * @property {boolean} [needed] whether they are to be read though it is not shown: an answer runs
@@ -68,15 +68,20 @@ import { shorten } from "../lib/graphemes.js";
  * @property {string | null} deletedId the conversation that was deleted last, for an undo at hand
  * @property {{messageId: string} | null} target the message that is to come into sight
  * @property {boolean} astray whether the page's address leads to no conversation
+ * @property {import("./chat-settings.js").ChatSettings} newSettings those of a new chat
  * @property {string} announcement for those who listen to the page: states, not tokens
  */
 
+import { contentOf } from "../lib/attachments.js";
+import { shorten } from "../lib/graphemes.js";
 import { messageIn, pathOf } from "./tree.js";
 
 const TITLE_LENGTH = 60;
 /** Milliseconds after which a deleted conversation is deleted for good. */
 export const DELETED_FOR_GOOD_AFTER_MS = 30 * 24 * 3600 * 1000;
 
+/** @type {import("./chat-settings.js").ChatSettings} */
+const NO_SETTINGS = {};
 /** @type {Draft} */
 const NO_DRAFT = { text: "" };
 
@@ -93,6 +98,7 @@ export function initialState(conversations, more) {
     deletedId: null,
     target: null,
     astray: false,
+    newSettings: {},
     announcement: "",
     ...more,
   };
@@ -102,6 +108,15 @@ export function initialState(conversations, more) {
 export function titleOf(prompt) {
   const line = prompt.trim().split("\n", 1)[0] ?? "";
   return shorten(line, TITLE_LENGTH);
+}
+
+/**
+ * What a prompt is called by: its text, or else the name of its first file.
+ * @param {Message} [prompt]
+ */
+export function wordsOf(prompt) {
+  const [file] = prompt?.role === "user" ? (prompt.attachments ?? []) : [];
+  return prompt?.text.trim() || file?.name || "";
 }
 
 /**
@@ -149,6 +164,17 @@ export function textInBox(state) {
 }
 
 /**
+ * The settings of the conversation in view, which may be a new one.
+ * @param {ChatState} state
+ * @returns {import("./chat-settings.js").ChatSettings}
+ */
+export function currentSettings(state) {
+  return state.currentId === null
+    ? state.newSettings
+    : (currentConversation(state)?.settings ?? NO_SETTINGS);
+}
+
+/**
  * The answer that runs in a conversation. There is one at the most on the path that is shown, and it
  * is the last message there.
  * @param {Conversation} [conversation]
@@ -175,18 +201,40 @@ export function runningAnswers({ messages }) {
  * Prompts that have no answer between them are one message: the thread shows them all, so the
  * model is told them all, and no two messages in a row are the user's.
  * @param {Message[]} path
- * @returns {{role: string, content: string}[]}
+ * @param {boolean} [takesImages] whether the model does
+ * @returns {{role: string, content: ReturnType<typeof contentOf>}[]}
  */
-export function asPayloadMessages(path) {
-  /** @type {{role: string, content: string}[]} */
-  const payload = [];
-  for (const { role, text } of path.filter(({ role, text }) => role === "user" || text !== "")) {
-    const last = payload.at(-1);
-    if (last && last.role === "user" && role === "user") {
-      last.content += `\n\n${text}`;
+export function asPayloadMessages(path, takesImages = false) {
+  /** @type {Message[]} */
+  const told = [];
+  for (const message of path.filter(({ role, text }) => role === "user" || text !== "")) {
+    const last = told.at(-1);
+    if (last?.role === "user" && message.role === "user") {
+      told[told.length - 1] = joined(last, message);
     } else {
-      payload.push({ role, content: text });
+      told.push(message);
     }
   }
-  return payload;
+  return told.map((message) => ({ role: message.role, content: asContent(message, takesImages) }));
+}
+
+/**
+ * @param {UserMessage} first
+ * @param {UserMessage} second
+ * @returns {UserMessage}
+ */
+function joined(first, second) {
+  const attachments = [...(first.attachments ?? []), ...(second.attachments ?? [])];
+  const text = [first.text, second.text].filter(Boolean).join("\n\n");
+  return { ...second, text, ...(attachments.length > 0 && { attachments }) };
+}
+
+/**
+ * @param {Message} message
+ * @param {boolean} takesImages
+ */
+function asContent(message, takesImages) {
+  return message.role === "user" && message.attachments
+    ? contentOf(message.text, message.attachments, takesImages)
+    : message.text;
 }

@@ -7,6 +7,8 @@
  * - Nothing here asks a server for anything, unless the page has written it itself.
  */
 
+import { soundAttachments } from "../lib/attachments.js";
+import { soundSettings } from "./chat-settings.js";
 import { asTree, inOrder } from "./tree.js";
 
 /**
@@ -64,7 +66,7 @@ const OF_AN_ANSWER = {
  * @returns {Conversation | null} null for what is damaged, or something else
  */
 export function asConversation(value) {
-  const { id, title, updatedAt, messages, chosen } = value ?? {};
+  const { id, title, updatedAt, messages, chosen, settings } = value ?? {};
   const sound = isId(id) && isText(title) && isNumber(updatedAt) && Array.isArray(messages);
   if (!sound || !messages.every(isMessage)) {
     return null;
@@ -81,6 +83,7 @@ export function asConversation(value) {
     title: title.slice(0, 1000),
     updatedAt,
     messages: inOrder(tree.map((message, at) => taken(message, at === tree.length - 1 || !isList))),
+    ...(settings && { settings: soundSettings(settings) }),
     chosen: Array.isArray(chosen) ? chosen.filter(isId).slice(0, MOST_CHOSEN) : [],
   };
 }
@@ -129,7 +132,9 @@ function isTree(messages) {
  */
 function taken({ role, id, parentId, at, text, ...message }, mayRun) {
   if (role === "user") {
-    return { role, id, parentId, at: isNumber(at) ? at : 0, text };
+    const attachments = soundAttachments(message.attachments);
+    const files = attachments.length > 0 && { attachments };
+    return { role, id, parentId, at: isNumber(at) ? at : 0, text, ...files };
   }
   const answer = {
     ...{ startedAt: 0, statusSince: 0, model: "", reasoning: "", state: "running" },

@@ -1,9 +1,13 @@
-/** Everything that can happen on the page, and what follows from it. Pure. */
+/**
+ * Everything that can happen on the page, and what follows from it. Pure, but for the language of
+ * what is announced.
+ */
 
+import { currentLanguage } from "../i18n/current.js";
 import { announcementFor, ended, received, sent, stopKnown, stopped } from "./answer.js";
 import { drafted, editBegun, editDrafted, editLeft } from "./draft.js";
 import { adopt } from "./merge.js";
-import { currentConversation, runningAnswers, titleOf } from "./model.js";
+import { currentConversation, runningAnswers, titleOf, wordsOf } from "./model.js";
 import { newestFirst, reduceShelf } from "./shelf.js";
 import { messageIn, pathOf, withAdded, withShown } from "./tree.js";
 
@@ -27,11 +31,13 @@ import { messageIn, pathOf, withAdded, withShown } from "./tree.js";
  * @typedef {{type: "versionChosen", messageId: string, now: number}} VersionChosen
  * @typedef {{type: "chatOpened", id: string | null, messageId?: string}} ChatOpened
  * @typedef {{type: "chatRead", id: string, messages: Message[]}} ChatRead
+ * @typedef {{type: "settingsChosen", settings: import("./chat-settings.js").ChatSettings,
+ *   now: number}} SettingsChosen
  * @typedef {{type: "keptElsewhere", conversation: Conversation}} KeptElsewhere
  * @typedef {{type: "deletedElsewhere", id: string}} DeletedElsewhere
  *
  * @typedef {Sent | Received | Stopped | StopKnown | Ended} AnswerAction
- * @typedef {VersionMade | VersionChosen | ChatOpened | ChatRead} ChatAction
+ * @typedef {VersionMade | VersionChosen | SettingsChosen | ChatOpened | ChatRead} ChatAction
  * @typedef {KeptElsewhere | DeletedElsewhere} TabAction
  * @typedef {import("./draft.js").DraftAction} DraftAction
  * @typedef {import("./shelf.js").ShelfAction} ShelfAction
@@ -75,6 +81,8 @@ function reduceChat(state, action) {
       return replace(editLeft(state), (conversation) => withAdded(conversation, action.version));
     case "versionChosen":
       return choose(state, action);
+    case "settingsChosen":
+      return chooseSettings(state, action);
     case "chatOpened":
       return open(state, action);
     case "chatRead":
@@ -102,13 +110,14 @@ function begin(state, { conversationId, answerId, now, model, prompt, parentId, 
   const answer = sent(answerId, model, now, { parentId: prompt?.id ?? parentId, ...more });
   const before = old ?? { id: conversationId, title: "", updatedAt: now, messages: [], chosen: [] };
   const grown = withAdded(before, ...(prompt ? [prompt] : []), answer);
-  const title = old?.named ? old.title : titleOf(pathOf(grown)[0]?.text ?? "");
+  const title = old?.named ? old.title : titleOf(wordsOf(pathOf(grown)[0]));
   const restored = old?.deletedAt && { deletedAt: undefined, shelvedAt: now };
   const conversation = {
     ...grown,
     ...restored,
-    title: title || old?.title || "New chat",
+    title: title || old?.title || currentLanguage().say("newChat"),
     updatedAt: now,
+    settings: old ? old.settings : state.newSettings,
   };
   const others = state.conversations.filter((other) => other !== old);
   return {
@@ -116,7 +125,8 @@ function begin(state, { conversationId, answerId, now, model, prompt, parentId, 
     conversations: [conversation, ...others],
     currentId: conversationId,
     astray: false,
-    announcement: announcementFor(answer),
+    newSettings: {},
+    announcement: announcementFor(currentLanguage(), answer),
   };
 }
 
@@ -145,7 +155,7 @@ function change(state, { conversationId, answerId, now }, to) {
   return {
     ...state,
     conversations: state.conversations.with(at, { ...conversation, messages, updatedAt: now }),
-    announcement: heard ? announcementFor(after) : state.announcement,
+    announcement: heard ? announcementFor(currentLanguage(), after) : state.announcement,
   };
 }
 
@@ -230,6 +240,19 @@ function showTarget(state) {
   const { target } = state;
   const shown = target && messageIn(currentConversation(state), target.messageId);
   return shown ? replace(state, (conversation) => withShown(conversation, shown.id)) : state;
+}
+
+/**
+/**
+ * Settings of the chat in view, which may be a new one.
+ * @param {ChatState} state
+ * @param {SettingsChosen} action
+ * @returns {ChatState}
+ */
+function chooseSettings(state, { settings, now }) {
+  return state.currentId === null
+    ? { ...state, newSettings: settings }
+    : replace(state, (conversation) => ({ ...conversation, settings, shelvedAt: now }));
 }
 
 /**

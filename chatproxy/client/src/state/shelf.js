@@ -1,10 +1,12 @@
 /**
  * The list of conversations: their names, pins, deletions. A deletion can be undone for a month, in
- * any tab; only then, or when the user says so, a conversation is deleted for good. Pure.
+ * any tab; only then, or when the user says so, a conversation is deleted for good. Pure, but for
+ * the language of what is announced.
  */
 
-import { withMissing } from "./transfer.js";
+import { currentLanguage } from "../i18n/current.js";
 import { DELETED_FOR_GOOD_AFTER_MS } from "./model.js";
+import { withMissing } from "./transfer.js";
 
 /**
  * @typedef {import("./model.js").ChatState} ChatState
@@ -41,7 +43,7 @@ export function reduceShelf(state, action) {
         ...shelve(state, action, { deletedAt: undefined }),
         currentId: action.id,
         deletedId: null,
-        announcement: "Chat restored.",
+        announcement: currentLanguage().say("chatRestored"),
       };
     case "chatsPurged":
       return purge(state, new Set(action.ids));
@@ -107,7 +109,7 @@ function remove(state, action) {
     ...shelve(state, action, { deletedAt: now }),
     currentId: state.currentId === id ? null : state.currentId,
     deletedId: id,
-    announcement: "Chat deleted.",
+    announcement: currentLanguage().say("chatDeleted"),
   };
 }
 

@@ -14,6 +14,7 @@ import { inOrder, pathOf, rooted } from "./tree.js";
 /**
  * @typedef {import("./model.js").Conversation} Conversation
  * @typedef {import("./model.js").Message} Message
+ * @typedef {import("../i18n/language.js").Language} Language
  * @typedef {{imported: Conversation[], damaged: number}} Import
  */
 
@@ -21,7 +22,7 @@ const FORMAT = "chatproxy";
 const VERSION = 1;
 /** Characters of a file; a browser can't make more of them one string everywhere. */
 export const LONGEST_FILE = 400_000_000;
-const HEADINGS = { user: "You", assistant: "DeepSeek" };
+const HEADINGS = /** @type {const} */ ({ user: "you", assistant: "assistant" });
 
 /**
  * @param {Conversation[]} conversations
@@ -37,20 +38,27 @@ export function asJson(conversations, now) {
 }
 
 /**
+ * @param {Language} language
  * @param {Conversation[]} conversations of which the path that is shown is written
  * @returns {string[]}
  */
-export function asMarkdown(conversations) {
+export function asMarkdown(language, conversations) {
   return conversations.map((conversation, at) => {
-    const parts = pathOf(conversation).map(messageAsMarkdown);
+    const parts = pathOf(conversation).map((message) => messageAsMarkdown(language, message));
     return `${at > 0 ? "\n---\n\n" : ""}# ${oneLine(conversation.title)}\n\n${parts.join("\n")}`;
   });
 }
 
-/** @param {Message} message */
-function messageAsMarkdown(message) {
-  const closing = message.role === "assistant" ? closingSentence(message) : "";
-  const parts = [`## ${HEADINGS[message.role]}`, message.text, closing && `*${closing}*`];
+/**
+ * @param {Language} language
+ * @param {Message} message
+ */
+function messageAsMarkdown(language, message) {
+  const isAnswer = message.role === "assistant";
+  const closing = isAnswer ? closingSentence(language, message) : "";
+  const files = isAnswer ? [] : (message.attachments ?? []).map(({ name }) => `- ${oneLine(name)}`);
+  const heading = `## ${language.say(HEADINGS[message.role])}`;
+  const parts = [heading, files.join("\n"), message.text, closing && `*${closing}*`];
   return `${parts.filter(Boolean).join("\n\n")}\n`;
 }
 

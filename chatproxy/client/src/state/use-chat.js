@@ -8,6 +8,7 @@ import { loadDrafts } from "./draft.js";
 import { allOf } from "./library.js";
 import { atRest } from "./merge.js";
 import { initialState, runningAnswers } from "./model.js";
+import { payloadOf } from "./payload.js";
 import { reducer } from "./reducer.js";
 import { overdue } from "./shelf.js";
 import { useDrafts } from "./use-drafts.js";
@@ -16,9 +17,8 @@ import { useRuns } from "./use-runs.js";
 import { useShelf } from "./use-shelf.js";
 
 /**
- * @typedef {import("./model.js").Answer} Answer
  * @typedef {import("./model.js").Conversation} Conversation
- * @typedef {{model: string, thinking: boolean, simulate?: unknown}} Choice
+ * @typedef {import("./model.js").Message} Message
  *
  * @typedef {object} Places where the page keeps things
  * @property {import("./library.js").Library} library
@@ -29,11 +29,11 @@ import { useShelf } from "./use-shelf.js";
 /**
  * @param {Places} places
  * @param {ReturnType<typeof import("./use-access.js").useAccess>} access
- * @param {number} reconnectSeconds for which the server lets an answer go on without a reader
+ * @param {import("../lib/llm-api.jsx").Resume} resume how an answer is read on
  */
-export function useChat({ library, storage, tabStorage }, access, reconnectSeconds) {
+export function useChat({ library, storage, tabStorage }, access, resume) {
   const [state, dispatch] = useReducer(reducer, null, () => begin(library, storage, tabStorage));
-  const runs = useRuns(dispatch, access, reconnectSeconds);
+  const runs = useRuns(dispatch, access, resume);
   const { start, takeUp, stop, stopAgain, leave, show } = runs;
   const { conversations, currentId, drafts } = state;
   const [loaded] = useState(conversations);
@@ -105,19 +105,14 @@ export function useChat({ library, storage, tabStorage }, access, reconnectSecon
     /**
      * @param {string} conversationId
      * @param {Pick<import("./reducer.js").Sent, "prompt" | "parentId" | "more">} question
-     * @param {{role: string, content: string}[]} messages as DeepSeek takes them
-     * @param {Choice} choice
+     * @param {Message[]} messages that are told: with the prompt last, or the text to go on with
+     * @param {import("./payload.js").How} how
      */
-    (conversationId, question, messages, { model, thinking, simulate }) => {
+    (conversationId, question, messages, how) => {
       const answerId = createSessionId();
-      const now = Date.now();
-      dispatch({ type: "sent", conversationId, answerId, now, model, ...question });
-      start(conversationId, answerId, {
-        model,
-        messages,
-        thinking: { type: thinking ? "enabled" : "disabled" },
-        ...(simulate !== undefined && { simulate }),
-      });
+      const { model } = how;
+      dispatch({ type: "sent", conversationId, answerId, now: Date.now(), model, ...question });
+      start(conversationId, answerId, payloadOf(messages, how));
     },
     [start],
   );

@@ -1,39 +1,46 @@
-import { useCallback } from "react";
+import { useCallback, useState } from "react";
 
+import { currentLanguage } from "../i18n/current.js";
 import { createSessionId } from "../lib/llm-api.jsx";
 import { edited } from "./answer.js";
 import {
-  asPayloadMessages,
   currentConversation,
   editedMessage,
   runningAnswer,
   textInBox,
   textOfEdit,
 } from "./model.js";
+import { problemOf } from "./payload.js";
 import { messageIn, pathOf, pathTo } from "./tree.js";
 import { useLatest } from "./use-latest.js";
 
 /**
  * @typedef {import("./model.js").Answer} Answer
+ * @typedef {import("./model.js").Conversation} Conversation
  * @typedef {import("./model.js").UserMessage} UserMessage
  */
-
-/** What is asked of an upstream that can't go on with a text. */
-export const GO_ON = "Continue.";
 
 /**
  * The ways to ask in the current conversation. All keep their identity, so that messages need not be
  * drawn again, and do nothing while an answer runs there. None takes anything away: a changed prompt
  * and another answer are versions.
  * @param {ReturnType<typeof import("./use-chat.js").useChat>} chat
- * @param {import("./use-chat.js").Choice & {prefix: boolean}} choice `prefix`: whether the upstream
- *   can go on with a text
+ * @param {import("./payload.js").How} how
+ * @param {ReturnType<typeof import("./use-attachments.js").useAttachments>} files
  * @param {(() => void) | null} instead what to do instead, if something is needed first
  */
-export function useConversation({ state, dispatch, ask }, choice, instead) {
-  const latest = useLatest({ state, choice, instead });
+export function useConversation({ state, dispatch, ask }, how, files, instead) {
+  const latest = useLatest({ state, how, files, instead });
+  const draft = textInBox(state);
+  const [problem, setProblem] = useState({
+    found: /** @type {ReturnType<typeof problemOf>} */ (null),
+    draft,
+    files,
+    how,
+  });
+  const current = problem.draft === draft && problem.files === files && problem.how === how;
 
-  /** The conversation, if something may be asked in it now; undefined for a new one. */
+  /** The conversation, undefined for a new one; null if nothing may be asked in it now. */
   const ready = useCallback(() => {
     const { state, instead } = latest.current;
     const conversation = currentConversation(state);
@@ -47,72 +54,67 @@ export function useConversation({ state, dispatch, ask }, choice, instead) {
     return { conversation };
   }, [latest]);
 
-  const askFor = useCallback(
-    /**
-     * @param {import("./model.js").Conversation | undefined} conversation
-     * @param {string} text
-     * @param {string | null} parentId
-     */
-    (conversation, text, parentId) => {
-      /** @type {UserMessage} */
-      const prompt = { role: "user", id: createSessionId(), parentId, at: Date.now(), text };
-      const path = [...pathTo(conversation, parentId), prompt];
-      const question = { prompt, parentId };
-      const id = conversation?.id ?? createSessionId();
-      ask(id, question, asPayloadMessages(path), latest.current.choice);
-    },
-    [ask, latest],
-  );
-
   /** Send the draft: as a new prompt, or as another version of the one that is being edited. */
   const send = useCallback(() => {
-    const { state } = latest.current;
-    const text = textInBox(state);
-    const may = text.trim() !== "" && ready();
-    if (may) {
-      const edits = editedMessage(state);
-      const last = pathOf(may.conversation).at(-1)?.id ?? null;
-      dispatch(edits?.role === "user" ? { type: "editLeft" } : { type: "drafted", draft: "" });
-      askFor(may.conversation, text, edits?.role === "user" ? edits.parentId : last);
+    const { state, how, files } = latest.current;
+    const { attachments, reading } = files;
+    const draft = textInBox(state);
+    const nothing = draft.trim() === "" && attachments.length === 0;
+    const may = nothing || reading.length > 0 ? null : ready();
+    if (!may) {
+      return;
     }
-  }, [latest, ready, askFor, dispatch]);
+    const { conversation } = may;
+    const changed = editedMessage(state);
+    const isEdit = changed?.role === "user";
+    const parentId = isEdit ? changed.parentId : (pathOf(conversation).at(-1)?.id ?? null);
+    const words = promptOf(draft, parentId);
+    const prompt = attachments.length > 0 ? { ...words, attachments } : words;
+    const messages = [...pathTo(conversation, parentId), prompt];
+    const found = problemOf(messages, how);
+    setProblem({ found, draft, files, how });
+    if (!found) {
+      dispatch(isEdit ? { type: "editLeft" } : { type: "drafted", draft: "" });
+      ask(conversation?.id ?? createSessionId(), { prompt, parentId }, messages, how);
+      files.clear();
+    }
+  }, [latest, ready, ask, dispatch]);
 
   /** Ask for another answer to the same prompt. */
   const regenerate = useCallback(
     (/** @type {string} */ answerId) => {
-      const may = ready();
-      const answer = messageIn(may?.conversation, answerId);
-      if (may?.conversation && answer) {
+      const { conversation } = ready() ?? {};
+      const answer = messageIn(conversation, answerId);
+      if (conversation && answer) {
         const { parentId } = answer;
-        const messages = asPayloadMessages(pathTo(may.conversation, parentId));
-        ask(may.conversation.id, { prompt: null, parentId }, messages, latest.current.choice);
+        const messages = pathTo(conversation, parentId);
+        ask(conversation.id, { prompt: null, parentId }, messages, latest.current.how);
       }
     },
     [ready, ask, latest],
   );
 
-  /** Have an answer go on where it ends. */
+  /** Have an answer go on where it ends: by its text, if the upstream can do that, or by a question. */
   const goOn = useCallback(
     (/** @type {string} */ answerId) => {
-      const may = ready();
-      const answer = messageIn(may?.conversation, answerId);
-      if (!may?.conversation || answer?.role !== "assistant") {
+      const { conversation } = ready() ?? {};
+      const answer = messageIn(conversation, answerId);
+      if (!conversation || answer?.role !== "assistant") {
         return;
       }
-      const { choice } = latest.current;
-      if (!choice.prefix) {
-        askFor(may.conversation, GO_ON, answerId);
-        return;
+      const { how } = latest.current;
+      const path = pathTo(conversation, answerId);
+      if (how.prefix) {
+        const { parentId, text, reasoning, thinkingMs } = answer;
+        /** @type {Partial<Answer>} */
+        const more = { text, reasoning, thinkingMs, made: "continued" };
+        ask(conversation.id, { prompt: null, parentId, more }, path, how);
+      } else {
+        const prompt = promptOf(currentLanguage().say("goOnQuestion"), answerId);
+        ask(conversation.id, { prompt, parentId: answerId }, [...path, prompt], how);
       }
-      const { parentId, text, reasoning, thinkingMs } = answer;
-      const begun = { role: "assistant", content: text, prefix: true };
-      const path = asPayloadMessages(pathTo(may.conversation, parentId));
-      const messages = [...path, choice.thinking && reasoning ? { ...begun, reasoning_content: reasoning } : begun];
-      /** @type {Partial<Answer>} */
-      const more = { text, reasoning, thinkingMs, made: "continued" };
-      ask(may.conversation.id, { prompt: null, parentId, more }, messages, choice);
     },
-    [ready, ask, askFor, latest],
+    [ready, ask, latest],
   );
 
   /** Keep what an answer was changed to as another version of it. */
@@ -126,5 +128,14 @@ export function useConversation({ state, dispatch, ask }, choice, instead) {
     }
   }, [latest, dispatch]);
 
-  return { send, regenerate, goOn, saveEdit };
+  return { send, regenerate, goOn, saveEdit, problem: current ? problem.found : null };
+}
+
+/**
+ * @param {string} text
+ * @param {string | null} parentId
+ * @returns {UserMessage}
+ */
+function promptOf(text, parentId) {
+  return { role: "user", id: createSessionId(), parentId, at: Date.now(), text };
 }

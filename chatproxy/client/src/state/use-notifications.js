@@ -1,10 +1,9 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 
+import { currentLanguage } from "../i18n/current.js";
 import { useLatest } from "./use-latest.js";
 
 const KEY = "chatproxy.notify";
-/** What a notification says; its title is that of the conversation. */
-const SAYS = { finished: "The answer is complete.", other: "The answer has ended early." };
 
 /** @typedef {import("./model.js").Conversation} Conversation */
 
@@ -65,7 +64,7 @@ function tell({ id, title }, { id: answerId, state }, { on, open }) {
   }
   try {
     // Of two tabs that read the same answer one is heard: the tag is the same.
-    const body = state === "finished" ? SAYS.finished : SAYS.other;
+    const body = currentLanguage().say(state === "finished" ? "heard.finished" : "endedEarly");
     const notification = new Notification(title, { body, tag: answerId });
     notification.onclick = () => {
       focus();

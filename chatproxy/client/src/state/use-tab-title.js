@@ -1,5 +1,6 @@
 import { useEffect, useRef } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { currentConversation } from "./model.js";
 import { pathOf } from "./tree.js";
 
@@ -7,7 +8,6 @@ import { pathOf } from "./tree.js";
 const RUNS = "● ";
 const DONE = "✓ ";
 const ENDED_EARLY = "! ";
-const NO_CHAT = "Chat";
 
 /**
  * The title of the browser's tab: the conversation's, and before it whether its answer runs, or has
@@ -16,7 +16,8 @@ const NO_CHAT = "Chat";
  */
 export function useTabTitle(state) {
   const conversation = currentConversation(state);
-  const title = conversation?.title ?? NO_CHAT;
+  const { say } = useLanguage();
+  const title = conversation?.title ?? say("newChat");
   const last = pathOf(conversation).at(-1);
   const [id, is] = last?.role === "assistant" ? [last.id, last.state] : [undefined, undefined];
   /** The answer that has been running since somebody looked. */

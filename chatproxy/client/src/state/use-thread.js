@@ -14,6 +14,7 @@ import { useLatest } from "./use-latest.js";
  * @property {boolean} prefix whether the upstream can go on with a text
  * @property {() => string} textOfChange
  * @property {(messageId: string) => void} onVersion
+ * @property {(answerId: string) => void} onRegenerate
  * @property {(answerId: string) => void} onGoOn
  * @property {(answerId: string) => void} onChange begins to change an answer
  * @property {(text: string) => void} onChangeText
@@ -29,6 +30,7 @@ const NONE = {
   prefix: false,
   textOfChange: () => "",
   onVersion: () => undefined,
+  onRegenerate: () => undefined,
   onGoOn: () => undefined,
   onChange: () => undefined,
   onChangeText: () => undefined,
@@ -40,12 +42,12 @@ export const ThreadContext = createContext(NONE);
 
 /**
  * @param {ReturnType<typeof import("./use-chat.js").useChat>} chat
- * @param {Pick<ReturnType<typeof import("./use-conversation.js").useConversation>, "goOn" | "saveEdit">} ways
+ * @param {Pick<ReturnType<typeof import("./use-conversation.js").useConversation>, "goOn" | "regenerate" | "saveEdit">} ways
  * @param {boolean} prefix whether the upstream can go on with a text
  * @param {() => void} goHome gives the focus back to the box to write in
  * @returns {ThreadTools}
  */
-export function useThread({ state, dispatch }, { goOn, saveEdit }, prefix, goHome) {
+export function useThread({ state, dispatch }, { goOn, regenerate, saveEdit }, prefix, goHome) {
   const latest = useLatest(state);
   const versions = useVersions(currentConversation(state));
   const edited = editedMessage(state);
@@ -62,6 +64,10 @@ export function useThread({ state, dispatch }, { goOn, saveEdit }, prefix, goHom
       prefix,
       textOfChange,
       onVersion: (messageId) => dispatch({ type: "versionChosen", messageId, now: Date.now() }),
+      onRegenerate(answerId) {
+        goHome();
+        regenerate(answerId);
+      },
       onGoOn(answerId) {
         goHome();
         goOn(answerId);
@@ -77,7 +83,7 @@ export function useThread({ state, dispatch }, { goOn, saveEdit }, prefix, goHom
         goHome();
       },
     }),
-    [versions, target, changedAnswerId, prefix, textOfChange, dispatch, goOn, saveEdit, goHome],
+    [versions, target, changedAnswerId, prefix, textOfChange, dispatch, goOn, regenerate, saveEdit, goHome],
   );
 }
 

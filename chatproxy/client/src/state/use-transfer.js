@@ -1,5 +1,6 @@
 import { useCallback } from "react";
 
+import { currentLanguage } from "../i18n/current.js";
 import { download } from "../lib/download.js";
 import { asJson, asMarkdown, fileName, fromJson, LONGEST_FILE, withMissing } from "./transfer.js";
 import { useLatest } from "./use-latest.js";
@@ -38,7 +39,7 @@ export function useTransfer(current) {
       const whole = await opened(read, wanted);
       const name = id === null ? `${ALL} ${dateOf(new Date())}` : (whole[0]?.title ?? ALL);
       if (format === "md") {
-        download(fileName(name, "md"), "text/markdown", asMarkdown(whole));
+        download(fileName(name, "md"), "text/markdown", asMarkdown(currentLanguage(), whole));
       } else {
         download(fileName(name, "json"), "application/json", asJson(whole, Date.now()));
       }
