@@ -66,25 +66,16 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
       </div>
       {unfolded && (
         <div className="list-actions">
-          <Action name={say("rename")} onAct={() => setNaming(true)} />
+          <TextButton name={say("rename")} onAct={() => setNaming(true)} />
           <Action
             name={say(pinned ? "unpin" : "pin")}
             onAct={() => chat.pin(id, !pinned)}
           />
-          <Action name={say("saveAsMarkdown")} onAct={() => onSave(id, "md")} />
-          <Action name={say("saveAsJson")} onAct={() => onSave(id, "json")} />
+          <TextButton name={say("saveAsMarkdown")} onAct={() => onSave(id, "md")} />
+          <TextButton name={say("saveAsJson")} onAct={() => onSave(id, "json")} />
         </div>
       )}
     </li>
-  );
-}
-
-/** @param {{name: string, onAct: () => void}} props */
-function Action({ name, onAct }) {
-  return (
-    <button type="button" className="text-button" onClick={onAct}>
-      {name}
-    </button>
   );
 }
 

@@ -48,8 +48,8 @@ export function ChatListFoot({ chat, transfer, notifications }) {
             {library.lasting && <Room library={library} />}
             {any && (
               <>
-                <Action name={say("saveAllAsMarkdown")} onAct={() => transfer.save(null, "md")} />
-                <Action name={say("saveAllAsJson")} onAct={() => transfer.save(null, "json")} />
+                <TextButton name={say("saveAllAsMarkdown")} onAct={() => transfer.save(null, "md")} />
+                <TextButton name={say("saveAllAsJson")} onAct={() => transfer.save(null, "json")} />
               </>
             )}
             <Import onFile={transfer.load} />
@@ -112,7 +112,7 @@ function Room({ library }) {
       )}
       {lasts === true && <p className="small-print">{say("persisted")}</p>}
       {lasts === false && (
-        <Action name={say("persist")} onAct={() => navigator.storage.persist().then(setLasts)} />
+        <TextButton name={say("persist")} onAct={() => navigator.storage.persist().then(setLasts)} />
       )}
     </>
   );
@@ -128,7 +128,7 @@ function Import({ onFile }) {
   const box = useRef(/** @type {HTMLInputElement | null} */ (null));
   return (
     <>
-      <Action name={say("takeInFile")} onAct={() => box.current?.click()} />
+      <TextButton name={say("takeInFile")} onAct={() => box.current?.click()} />
       <input
         ref={box}
         type="file"
@@ -148,14 +148,5 @@ function Import({ onFile }) {
         {report && reported(language, report)}
       </p>
     </>
-  );
-}
-
-/** @param {{name: string, onAct: () => void}} props */
-function Action({ name, onAct }) {
-  return (
-    <button type="button" className="text-button" onClick={onAct}>
-      {name}
-    </button>
   );
 }

@@ -2,7 +2,7 @@
  * The address of a conversation in the page: what follows the `#`, since the server has one page.
  * Nothing there is sent to anybody.
  *
- *     (nothing)       the conversation that was used last
+ *     (nothing)       the conversation that was used last, or a new one if there is none
  *     #/              a new one
  *     #/chat/<id>
  */

@@ -9,11 +9,10 @@ import { addressOf, conversationIn } from "./address.js";
  */
 export function useAddress(currentId, open) {
   useLayoutEffect(() => {
-    const before = conversationIn(location);
+    // A new conversation that has become one, and a page without an address, need no way back.
+    const before = conversationIn(location) ?? null;
     if (before !== currentId) {
-      // A new conversation that has become one, and a page without an address, need no way back.
-      const how = before === null || before === undefined ? "replaceState" : "pushState";
-      history[how](null, "", addressOf(currentId));
+      history[before === null ? "replaceState" : "pushState"](null, "", addressOf(currentId));
     }
   }, [currentId]);
 
