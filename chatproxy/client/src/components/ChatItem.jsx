@@ -3,6 +3,7 @@ import { memo, useEffect, useRef, useState } from "react";
 import { useLanguage } from "../i18n/current.js";
 import { ChatLink } from "./ChatLink.jsx";
 import { Icon } from "./Icon.jsx";
+import { TextButton } from "./TextButton.jsx";
 
 /**
  * One conversation in the list. Its name is a link to its address, so that it can be opened in
@@ -67,10 +68,7 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
       {unfolded && (
         <div className="list-actions">
           <TextButton name={say("rename")} onAct={() => setNaming(true)} />
-          <Action
-            name={say(pinned ? "unpin" : "pin")}
-            onAct={() => chat.pin(id, !pinned)}
-          />
+          <TextButton name={say(pinned ? "unpin" : "pin")} onAct={() => chat.pin(id, !pinned)} />
           <TextButton name={say("saveAsMarkdown")} onAct={() => onSave(id, "md")} />
           <TextButton name={say("saveAsJson")} onAct={() => onSave(id, "json")} />
         </div>

@@ -7,9 +7,10 @@ import { useSearch } from "../state/use-search.js";
 import { useTransfer } from "../state/use-transfer.js";
 import { ChatItem } from "./ChatItem.jsx";
 import { ChatListFoot } from "./ChatListFoot.jsx";
+import { SearchBox, SearchHits } from "./ChatSearch.jsx";
 import { DeletedChats } from "./DeletedChats.jsx";
 import { Icon } from "./Icon.jsx";
-import { SearchBox, SearchHits } from "./ChatSearch.jsx";
+import { TextButton } from "./TextButton.jsx";
 
 /** How many chats are listed at first, and with each "Show more". */
 const A_PAGE = 100;
@@ -31,6 +32,7 @@ export function ChatList({ chat, notifications, drawer: { open, hide }, onNew })
   const [shown, setShown] = useState(A_PAGE);
   const found = useSearch(query, chat);
   const transfer = useTransfer(chat);
+  const { deletedId } = state;
   const { pinned, others, deleted } = shelves(state.conversations);
 
   useEffect(() => {
@@ -113,16 +115,10 @@ export function ChatList({ chat, notifications, drawer: { open, hide }, onNew })
             <DeletedChats deleted={deleted} chat={chat} />
           </div>
         )}
-        {state.deletedId !== null && (
+        {deletedId !== null && (
           <p className="list-undo">
             <span>{say("chatDeleted")}</span>
-            <button
-              type="button"
-              className="text-button"
-              onClick={() => state.deletedId !== null && chat.tools.restore(state.deletedId)}
-            >
-              {say("undo")}
-            </button>
+            <TextButton name={say("undo")} onAct={() => chat.tools.restore(deletedId)} />
           </p>
         )}
         <ChatListFoot chat={chat} transfer={transfer} notifications={notifications} />

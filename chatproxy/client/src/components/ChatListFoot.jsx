@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from "react";
 
 import { useLanguage } from "../i18n/current.js";
+import { TextButton } from "./TextButton.jsx";
 
 /**
  * @param {import("../i18n/language.js").Language} language
@@ -37,9 +38,7 @@ export function ChatListFoot({ chat, transfer, notifications }) {
     <div className="list-foot">
       <Where lasting={library.lasting} trouble={trouble} any={any} />
       {(trouble === "full" || !library.lasting) && any && (
-        <button type="button" className="text-button" onClick={() => transfer.save(null, "json")}>
-          {say("saveAllNow")}
-        </button>
+        <TextButton name={say("saveAllNow")} onAct={() => transfer.save(null, "json")} />
       )}
       <details open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary className="small-print">{say("storageAndFiles")}</summary>

@@ -3,6 +3,7 @@ import { currentConversation, editedMessage } from "../state/model.js";
 import { pathOf } from "../state/tree.js";
 import { ThreadContext } from "../state/use-thread.js";
 import { EmptyChat } from "./EmptyChat.jsx";
+import { TextButton } from "./TextButton.jsx";
 import { Thread } from "./Thread.jsx";
 
 /**
@@ -46,13 +47,7 @@ export function ConversationView({ chat, tools, onEdit, onSuggestion }) {
       {conversation.deletedAt && (
         <p className="elsewhere">
           <span>{say("chatIsDeleted")}</span>
-          <button
-            type="button"
-            className="text-button"
-            onClick={() => chat.tools.restore(conversation.id)}
-          >
-            {say("restore")}
-          </button>
+          <TextButton name={say("restore")} onAct={() => chat.tools.restore(conversation.id)} />
         </p>
       )}
     </>

@@ -1,4 +1,5 @@
 import { useLanguage } from "../i18n/current.js";
+import { TextButton } from "./TextButton.jsx";
 
 /**
  * The conversations that are deleted, each of which can still be had back.
@@ -32,13 +33,10 @@ export function DeletedChats({ deleted, chat }) {
           </li>
         ))}
       </ul>
-      <button
-        type="button"
-        className="text-button"
-        onClick={() => chat.tools.purge(deleted.map(({ id }) => id))}
-      >
-        {say("purgeDeleted")}
-      </button>
+      <TextButton
+        name={say("purgeDeleted")}
+        onAct={() => chat.tools.purge(deleted.map(({ id }) => id))}
+      />
     </details>
   );
 }
