@@ -110,7 +110,7 @@ describe("a file from anybody", () => {
       ...{ type: "chatsImported", conversations: [theirs, chatOf("d")], now: NOW },
     }).conversations.filter(({ id }) => id === "c");
     expect(whole?.messages.map(({ text }) => text)).toEqual(["Hello", "Mine", "Ho"]);
-    expect(whole).toMatchObject({ title: "Hello", deletedAt: undefined });
+    expect(whole).toMatchObject({ title: "Hello", deletedAt: 0 });
     expect(withMissing(FORKED, mine)).toBe(FORKED);
   });
 });

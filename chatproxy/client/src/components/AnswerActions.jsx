@@ -15,13 +15,13 @@ import { Versions } from "./Versions.jsx";
  */
 export function AnswerActions({ answer, last, onRegenerate }) {
   const { say } = useLanguage();
-  const { onChange } = use(ThreadContext);
+  const { busy, onChange } = use(ThreadContext);
   return (
     <div className="actions">
       <Versions messageId={answer.id} />
       {answer.text && <CopyButton text={answer.text} label={say("copyAnswer")} />}
       {last && <AskAgain answer={answer} onRegenerate={onRegenerate} />}
-      {answer.text && (
+      {answer.text && !busy && (
         <button
           type="button"
           className="icon-button"

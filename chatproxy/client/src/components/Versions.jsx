@@ -10,7 +10,7 @@ import { Icon } from "./Icon.jsx";
  */
 export function Versions({ messageId }) {
   const { say } = useLanguage();
-  const { versions, target, onVersion } = use(ThreadContext);
+  const { versions, target, busy, onVersion } = use(ThreadContext);
   const box = useRef(/** @type {HTMLDivElement | null} */ (null));
   const arrived = target?.messageId === messageId;
 
@@ -26,13 +26,19 @@ export function Versions({ messageId }) {
     return null;
   }
   const { at, ids } = found;
+  const [before, after] = busy ? [] : [ids[at - 1], ids[at + 1]];
   return (
-    <div ref={box} className="versions" role="group" aria-label={say("versionOf", { at: at + 1, count: ids.length })}>
-      <Step name={say("previousVersion")} icon="left" to={ids[at - 1]} onVersion={onVersion} />
+    <div
+      ref={box}
+      className="versions"
+      role="group"
+      aria-label={say("versionOf", { at: at + 1, count: ids.length })}
+    >
+      <Step name={say("previousVersion")} icon="left" to={before} onVersion={onVersion} />
       <span aria-hidden="true">
         {at + 1}/{ids.length}
       </span>
-      <Step name={say("nextVersion")} icon="right" to={ids[at + 1]} onVersion={onVersion} />
+      <Step name={say("nextVersion")} icon="right" to={after} onVersion={onVersion} />
     </div>
   );
 }

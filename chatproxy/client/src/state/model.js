@@ -46,7 +46,7 @@
  * @property {string} title
  * @property {boolean} [named] whether the title is the user's
  * @property {boolean} [pinned]
- * @property {number} [deletedAt] since when it waits to be deleted for good
+ * @property {number} [deletedAt] since when it waits to be deleted for good; 0: it does not
  * @property {number} [shelvedAt] when the user last named, pinned, deleted or restored it
  * @property {number} updatedAt
  * @property {Message[]} messages all versions, the oldest first; see `tree.js`

@@ -111,7 +111,7 @@ function begin(state, { conversationId, answerId, now, model, prompt, parentId, 
   const before = old ?? { id: conversationId, title: "", updatedAt: now, messages: [], chosen: [] };
   const grown = withAdded(before, ...(prompt ? [prompt] : []), answer);
   const title = old?.named ? old.title : titleOf(wordsOf(pathOf(grown)[0]));
-  const restored = old?.deletedAt && { deletedAt: undefined, shelvedAt: now };
+  const restored = old?.deletedAt && { deletedAt: 0, shelvedAt: now };
   const conversation = {
     ...grown,
     ...restored,

@@ -40,7 +40,7 @@ export function reduceShelf(state, action) {
       return remove(state, action);
     case "chatRestored":
       return {
-        ...shelve(state, action, { deletedAt: undefined }),
+        ...shelve(state, action, { deletedAt: 0 }),
         currentId: action.id,
         deletedId: null,
         announcement: currentLanguage().say("chatRestored"),
@@ -141,7 +141,7 @@ function withImported(state, { conversations, now }) {
     const theirs = imported.get(mine.id);
     imported.delete(mine.id);
     const whole = theirs ? withMissing(mine, theirs) : mine;
-    return theirs && mine.deletedAt ? { ...whole, deletedAt: undefined, shelvedAt: now } : whole;
+    return theirs && mine.deletedAt ? { ...whole, deletedAt: 0, shelvedAt: now } : whole;
   });
   return [...imported.values(), ...here];
 }

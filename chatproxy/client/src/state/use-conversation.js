@@ -122,7 +122,8 @@ export function useConversation({ state, dispatch, ask }, how, files, instead) {
     const { state } = latest.current;
     const answer = editedMessage(state);
     const text = textOfEdit(state);
-    if (answer?.role === "assistant" && text.trim() !== "") {
+    const busy = runningAnswer(currentConversation(state));
+    if (answer?.role === "assistant" && text.trim() !== "" && !busy) {
       const version = edited(answer, { id: createSessionId(), text, now: Date.now() });
       dispatch({ type: "versionMade", version });
     }

@@ -1,6 +1,6 @@
 import { createContext, useCallback, useMemo, useState } from "react";
 
-import { currentConversation, editedMessage, textOfEdit } from "./model.js";
+import { currentConversation, editedMessage, runningAnswer, textOfEdit } from "./model.js";
 import { versionsIn } from "./tree.js";
 import { useLatest } from "./use-latest.js";
 
@@ -11,6 +11,7 @@ import { useLatest } from "./use-latest.js";
  * @property {Map<string, import("./tree.js").Versions>} versions
  * @property {{messageId: string} | null} target the message that is to come into sight
  * @property {string | null} changedAnswerId the answer that is being changed
+ * @property {boolean} busy whether an answer runs there; what is shown stays then
  * @property {boolean} prefix whether the upstream can go on with a text
  * @property {() => string} textOfChange
  * @property {(messageId: string) => void} onVersion
@@ -27,6 +28,7 @@ const NONE = {
   versions: new Map(),
   target: null,
   changedAnswerId: null,
+  busy: false,
   prefix: false,
   textOfChange: () => "",
   onVersion: () => undefined,
@@ -49,7 +51,9 @@ export const ThreadContext = createContext(NONE);
  */
 export function useThread({ state, dispatch }, { goOn, regenerate, saveEdit }, prefix, goHome) {
   const latest = useLatest(state);
-  const versions = useVersions(currentConversation(state));
+  const conversation = currentConversation(state);
+  const versions = useVersions(conversation);
+  const busy = runningAnswer(conversation) !== undefined;
   const edited = editedMessage(state);
   const changedAnswerId = edited?.role === "assistant" ? edited.id : null;
   const { target } = state;
@@ -61,6 +65,7 @@ export function useThread({ state, dispatch }, { goOn, regenerate, saveEdit }, p
       versions,
       target,
       changedAnswerId,
+      busy,
       prefix,
       textOfChange,
       onVersion: (messageId) => dispatch({ type: "versionChosen", messageId, now: Date.now() }),
@@ -83,7 +88,19 @@ export function useThread({ state, dispatch }, { goOn, regenerate, saveEdit }, p
         goHome();
       },
     }),
-    [versions, target, changedAnswerId, prefix, textOfChange, dispatch, goOn, regenerate, saveEdit, goHome],
+    [
+      versions,
+      target,
+      changedAnswerId,
+      busy,
+      prefix,
+      textOfChange,
+      dispatch,
+      goOn,
+      regenerate,
+      saveEdit,
+      goHome,
+    ],
   );
 }
 
