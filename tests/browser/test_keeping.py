@@ -180,12 +180,17 @@ def test_a_chat_is_named_pinned_and_saved_and_taken_in_elsewhere(new_page, list_
     other.page.get_by_text("1 damaged and left out").wait_for()
 
 
+def tell_prefix(route):
+    """The upstream has prefix completion, the page is told."""
+    response = route.fetch()
+    route.fulfill(response=response, json={**response.json(), "prefix": True})
+
+
 @pytest.mark.parametrize("prefix", [True, False], ids=["prefix", "question"])
 def test_a_stopped_answer_can_go_on_and_the_page_says_how(new_page, prefix):
     page = new_page({"rate": 30, "tokens": 5000, "reasoning_tokens": 0})
     if prefix:
-        told = {"notice": "A simulation.", "prefix": True}
-        page.page.route("**/page.json", lambda route: route.fulfill(json=told))
+        page.page.route("**/page.json", tell_prefix)
         page.page.reload()
     page.ask("Begin")
     page.wait_for_text("birch")
@@ -284,8 +289,8 @@ def test_a_thousand_chats_are_listed_and_searched(new_page, list_of):
     page.page.reload()
     chats = list_of(page)
     chats.get_by_role("link", name="Chat 999").wait_for()
-    page.page.get_by_role("searchbox").fill("needle 3")
-    chats.get_by_role("link").filter(has_text="needle 3").first.wait_for()
+    page.page.get_by_role("searchbox").fill("345 needle")
+    chats.get_by_role("link").filter(has_text="Chat 345").wait_for()
 
 
 MANY = """async () => {

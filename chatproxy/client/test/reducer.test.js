@@ -77,10 +77,11 @@ function askedAgain(answerId, more) {
  * @param {number} now
  * @returns {Action}
  */
-function received(progress, now = 2000) {
+function received(progress, now = 2000, answerId = "a1") {
   return {
     type: "received",
     ...WHICH,
+    answerId,
     now,
     progress: { text: "", reasoning: "", lastEvent: 0, status: null, ...progress },
   };
@@ -90,8 +91,8 @@ function received(progress, now = 2000) {
  * @param {Partial<AnswerEnd>} end
  * @returns {Action}
  */
-function ended(end, now = 9000) {
-  return { type: "ended", ...WHICH, now, end: { outcome: "finished", events: 3, ...end } };
+function ended(end, now = 9000, answerId = "a1") {
+  return { type: "ended", ...WHICH, answerId, now, end: { outcome: "finished", events: 3, ...end } };
 }
 
 /** @type {Action} */
@@ -389,14 +390,14 @@ describe("versions", () => {
     const again = reducer(done, askedAgain("a2"));
     const back = reducer(again, { type: "versionChosen", messageId: "a1", now: 8000 });
     expect(runningAnswer(currentConversation(back))).toBeUndefined();
-    const over = reducer(back, { ...ended({}), answerId: "a2" });
+    const over = reducer(back, ended({}, 9000, "a2"));
     expect(currentConversation(over)?.messages.at(-1)).toMatchObject({ id: "a2", state: "finished" });
   });
 
   it("begin with the text that they go on with", () => {
     const more = { text: "Hi", reasoning: "Hm", made: /** @type {const} */ ("continued") };
     const state = reducer(done, askedAgain("a2", more));
-    const grown = reducer(state, { ...received({ text: " there", lastEvent: 1 }), answerId: "a2" });
+    const grown = reducer(state, received({ text: " there", lastEvent: 1 }, 2000, "a2"));
     expect(answerOf(grown)).toMatchObject({ text: "Hi there", reasoning: "Hm", lastEvent: 1 });
     expect(done.conversations[0]?.messages[1]).toMatchObject({ text: "Hi" });
   });
@@ -435,7 +436,7 @@ describe("an address", () => {
   });
 
   it("leads to a message, on whichever version it is, also of a conversation that is read later", () => {
-    const forked = reducer(reducer(state, askedAgain("a2")), { ...ended({}), answerId: "a2" });
+    const forked = reducer(reducer(state, askedAgain("a2")), ended({}, 9000, "a2"));
     const found = /** @type {const} */ ({ type: "chatOpened", id: "c1", messageId: "a1" });
     expect(shown(reducer(forked, found))).toEqual(["u1", "a1"]);
     const [whole] = forked.conversations;

@@ -29,11 +29,9 @@ export function ChatList({ chat, notifications, drawer: { open, hide }, onNew })
   const { state, dispatch } = chat;
   const newButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const [query, setQuery] = useState("");
-  const [shown, setShown] = useState(A_PAGE);
   const found = useSearch(query, chat);
   const transfer = useTransfer(chat);
   const { deletedId } = state;
-  const { pinned, others, deleted } = shelves(state.conversations);
 
   useEffect(() => {
     if (open) {
@@ -56,20 +54,10 @@ export function ChatList({ chat, notifications, drawer: { open, hide }, onNew })
     [dispatch, open, hide],
   );
 
-  /** @param {import("../state/model.js").Conversation} conversation */
-  const item = (conversation) => (
-    <ChatItem
-      key={conversation.id}
-      id={conversation.id}
-      title={conversation.title}
-      pinned={conversation.pinned === true}
-      running={runningAnswers(conversation).length > 0}
-      current={conversation.id === state.currentId}
-      chat={chat.tools}
-      onOpen={openChat}
-      onSave={transfer.save}
-    />
-  );
+  const openNew = () => {
+    openChat(null);
+    onNew();
+  };
 
   return (
     <>
@@ -79,10 +67,7 @@ export function ChatList({ chat, notifications, drawer: { open, hide }, onNew })
             ref={newButton}
             type="button"
             className="button new-chat"
-            onClick={() => {
-              openChat(null);
-              onNew();
-            }}
+            onClick={openNew}
           >
             <Icon name="plus" /> {say("newChat")}
           </button>
@@ -99,21 +84,7 @@ export function ChatList({ chat, notifications, drawer: { open, hide }, onNew })
         {found ? (
           <SearchHits found={found} onOpen={openChat} />
         ) : (
-          <div className="list-items">
-            {pinned.length > 0 && <h2 className="list-shelf">{say("pinned")}</h2>}
-            {pinned.length > 0 && <ul>{pinned.map(item)}</ul>}
-            <ul>{others.slice(0, shown).map(item)}</ul>
-            {others.length > shown && (
-              <button
-                type="button"
-                className="text-button list-more"
-                onClick={() => setShown(shown + A_PAGE)}
-              >
-                {say("showMore")}
-              </button>
-            )}
-            <DeletedChats deleted={deleted} chat={chat} />
-          </div>
+          <Shelves chat={chat} onOpen={openChat} onSave={transfer.save} />
         )}
         {deletedId !== null && (
           <p className="list-undo">
@@ -125,5 +96,47 @@ export function ChatList({ chat, notifications, drawer: { open, hide }, onNew })
       </nav>
       {open && <div className="list-shade" aria-hidden="true" onClick={hide} />}
     </>
+  );
+}
+
+/**
+ * @param {object} props
+ * @param {ReturnType<typeof import("../state/use-chat.js").useChat>} props.chat
+ * @param {(id: string) => void} props.onOpen
+ * @param {ReturnType<typeof useTransfer>["save"]} props.onSave
+ */
+function Shelves({ chat, onOpen, onSave }) {
+  const { say } = useLanguage();
+  const { conversations, currentId } = chat.state;
+  const [shown, setShown] = useState(A_PAGE);
+  const { pinned, others, deleted } = shelves(conversations);
+
+  /** @param {import("../state/model.js").Conversation} conversation */
+  const item = (conversation) => (
+    <ChatItem
+      key={conversation.id}
+      id={conversation.id}
+      title={conversation.title}
+      pinned={conversation.pinned === true}
+      running={runningAnswers(conversation).length > 0}
+      current={conversation.id === currentId}
+      chat={chat.tools}
+      onOpen={onOpen}
+      onSave={onSave}
+    />
+  );
+
+  return (
+    <div className="list-items">
+      {pinned.length > 0 && <h2 className="list-shelf">{say("pinned")}</h2>}
+      {pinned.length > 0 && <ul>{pinned.map(item)}</ul>}
+      <ul>{others.slice(0, shown).map(item)}</ul>
+      {others.length > shown && (
+        <p className="list-more">
+          <TextButton name={say("showMore")} onAct={() => setShown(shown + A_PAGE)} />
+        </p>
+      )}
+      <DeletedChats deleted={deleted} chat={chat} />
+    </div>
   );
 }

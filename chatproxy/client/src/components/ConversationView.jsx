@@ -21,6 +21,7 @@ export function ConversationView({ chat, tools, onEdit, onSuggestion }) {
   if (!conversation) {
     return (
       <>
+        <h1 className="visually-hidden">{say("newChat")}</h1>
         <EmptyChat onSuggestion={onSuggestion} />
         {state.astray && (
           <p className="elsewhere" role="status">
@@ -35,6 +36,7 @@ export function ConversationView({ chat, tools, onEdit, onSuggestion }) {
   }
   return (
     <>
+      <h1 className="visually-hidden">{conversation.title}</h1>
       <ThreadContext value={tools}>
         <Thread
           key={conversation.id}

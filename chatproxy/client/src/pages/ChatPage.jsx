@@ -4,19 +4,18 @@ import { useCallback, useRef } from "react";
 
 import { Announcer } from "../components/Announcer.jsx";
 import { ChatList } from "../components/ChatList.jsx";
+import { ChatPanel } from "../components/ChatPanel.jsx";
 import { Composer } from "../components/Composer.jsx";
 import { ConversationView } from "../components/ConversationView.jsx";
 import { DropTarget } from "../components/DropTarget.jsx";
 import { Elsewhere } from "../components/Elsewhere.jsx";
 import { Notice } from "../components/Notice.jsx";
-import { Panel } from "../components/Panel.jsx";
 import { TokenForm } from "../components/TokenForm.jsx";
 import { TopBar } from "../components/TopBar.jsx";
-import { useLanguage } from "../i18n/current.js";
 import {
   currentConversation,
   currentSettings,
-  editedMessage,
+  editedPrompt,
   runningAnswer,
   textInBox,
 } from "../state/model.js";
@@ -45,7 +44,6 @@ import { useThread } from "../state/use-thread.js";
  * @param {Storage | null} props.tabStorage what goes with the tab
  */
 export function ChatPage({ settings, library, storage, tabStorage }) {
-  const { say } = useLanguage();
   const access = useAccess(tabStorage, settings.authorization);
   const chat = useChat({ library, storage, tabStorage }, access, settings.resume);
   const { state, stop } = chat;
@@ -55,8 +53,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
   const listButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const list = useDrawer(listButton);
   const tokenBox = useRef(/** @type {HTMLInputElement | null} */ (null));
-  const conversation = currentConversation(state);
-  const running = runningAnswer(conversation)?.id;
+  const running = runningAnswer(currentConversation(state))?.id;
 
   const { box: messageBox, write, goHome } = useMessageBox(state.currentId, access.asked);
   const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
@@ -77,7 +74,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
     }
   }, [running, stop, goHome, focusTokenBox]);
 
-  const editing = editedMessage(state)?.role === "user";
+  const editing = editedPrompt(state) !== undefined;
 
   useShortcuts(storage, {
     help: () => panel.open("help"),
@@ -108,7 +105,6 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
           />
         </header>
         <main className="main">
-          <h1 className="visually-hidden">{conversation?.title ?? say("newChat")}</h1>
           <ConversationView chat={chat} tools={tools} onEdit={edit} onSuggestion={suggest} />
           {elsewhere.running && <Elsewhere onStop={elsewhere.stop} />}
           {access.asked && (
@@ -136,21 +132,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
       </div>
       <Announcer text={state.announcement} />
       <DropTarget onFiles={files.add} />
-      {panel.name && (
-        <Panel
-          name={panel.name}
-          onClose={panel.close}
-          storage={storage}
-          settings={currentSettings(state)}
-          defaults={settings.defaults}
-          thinking={choice.thinking}
-          onSettings={(settings) =>
-            chat.dispatch({ type: "settingsChosen", settings, now: Date.now() })
-          }
-          draft={textInBox(state)}
-          onInsert={insert}
-        />
-      )}
+      <ChatPanel chat={chat} how={how} panel={panel} storage={storage} onInsert={insert} />
     </div>
   );
 }

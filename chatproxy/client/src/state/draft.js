@@ -7,7 +7,7 @@
  */
 
 import { keysWith } from "../lib/browser-storage.js";
-import { currentConversation, currentDraft, editedMessage } from "./model.js";
+import { currentConversation, currentDraft, editedPrompt } from "./model.js";
 import { messageIn } from "./tree.js";
 
 /**
@@ -29,7 +29,7 @@ const PREFIX = "chatproxy.draft.";
  * @returns {ChatState}
  */
 export function drafted(state, text) {
-  return editedMessage(state)?.role === "user"
+  return editedPrompt(state)
     ? editDrafted(state, text)
     : withDraft(state, { ...currentDraft(state), text });
 }
@@ -69,7 +69,7 @@ export function editBegun(state, messageId) {
  */
 export function editLeft(state) {
   const { text, editedId = "", edits } = currentDraft(state);
-  const { [editedId]: _left, ...others } = edits ?? {};
+  const { [editedId]: left, ...others } = edits ?? {};
   return withDraft(state, { text, ...(Object.keys(others).length > 0 && { edits: others }) });
 }
 
@@ -79,7 +79,7 @@ export function editLeft(state) {
  * @returns {ChatState}
  */
 function withDraft(state, draft) {
-  const { [state.currentId ?? ""]: _old, ...drafts } = state.drafts;
+  const { [state.currentId ?? ""]: old, ...drafts } = state.drafts;
   const empty = draft.text === "" && !draft.edits;
   return { ...state, drafts: empty ? drafts : { ...drafts, [state.currentId ?? ""]: draft } };
 }

@@ -94,7 +94,7 @@ export function createKeeper({ library, loaded, onFound, onTrouble }) {
         journal.clear();
       }
       onTrouble(null);
-      found.forEach(onFound);
+      found.forEach((one) => onFound(one));
     } catch (error) {
       pause = RETRY_MS;
       const full = error instanceof DOMException && error.name === "QuotaExceededError";

@@ -106,7 +106,7 @@ export function allOf({ conversations, unkept }) {
  */
 function inTime(promise) {
   return new Promise((resolve, reject) => {
-    setTimeout(() => reject(new Error("The browser does not open its storage.")), PATIENCE_MS);
+    setTimeout(() => reject(new Error("the storage does not open")), PATIENCE_MS);
     promise.then(resolve, reject);
   });
 }
@@ -128,7 +128,7 @@ function withoutStorage() {
   return {
     lasting: false,
     read: async (ids) => ids.map(() => []),
-    keep: () => Promise.reject(new Error("The browser does not let the page keep anything.")),
+    keep: () => Promise.reject(new Error("there is no storage")),
     purge: async () => undefined,
     room: async () => ({ used: 0, bound: 0 }),
     listen: () => () => undefined,
@@ -158,7 +158,7 @@ function createLibrary(db) {
     // The write begins at once, if there was room: the page may be about to go.
     const full = room.used >= room.bound && (await measure());
     if (full && full.used >= full.bound) {
-      throw new DOMException("The page has taken all the room it may.", "QuotaExceededError");
+      throw new DOMException("no room", "QuotaExceededError");
     }
     const tx = db.transaction(["chats", "messages"], "readwrite");
     const work = conversations.map((one) => keepOne(tx, one));
@@ -214,7 +214,7 @@ function createLibrary(db) {
  * @returns {Promise<{written: Conversation | null, found: Conversation | null}>} what has been
  *   written, and what was there and is more than this tab knows
  */
-async function keepOne(tx, { messages, shut: _shut, needed: _needed, ...outside }) {
+async function keepOne(tx, { messages, shut, needed, ...outside }) {
   const chats = tx.objectStore("chats");
   const store = tx.objectStore("messages");
   const there = await chats.get(outside.id);
@@ -281,7 +281,7 @@ function recordOf(chatId, message) {
  * @param {any} record
  * @returns {Message}
  */
-function messageOf({ chatId: _chatId, pending: _pending, ...message }) {
+function messageOf({ chatId, pending, ...message }) {
   return message.state === "running"
     ? { ...message, status: statusOf(message, message.status) }
     : message;

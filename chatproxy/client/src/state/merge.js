@@ -115,7 +115,7 @@ export function mergeOutside(mine, theirs) {
     return mine;
   }
   const updatedAt = Math.max(mine.updatedAt, theirs.updatedAt);
-  const { messages: _messages, shut: _shut, needed: _needed, ...outside } = /** @type {Conversation} */ (theirs);
+  const { messages, shut, needed, ...outside } = /** @type {Conversation} */ (theirs);
   if (shelved) {
     return { ...mine, ...outside, updatedAt };
   }

@@ -147,6 +147,16 @@ export function editedMessage(state) {
 }
 
 /**
+ * The same, if it is a prompt: that is changed in the text box, and an answer where it stands.
+ * @param {ChatState} state
+ * @returns {UserMessage | undefined}
+ */
+export function editedPrompt(state) {
+  const message = editedMessage(state);
+  return message?.role === "user" ? message : undefined;
+}
+
+/**
  * What it is to be changed to.
  * @param {ChatState} state
  */
@@ -156,11 +166,11 @@ export function textOfEdit(state) {
 }
 
 /**
- * What is in the text box: an answer is changed where it stands.
+ * What is in the text box.
  * @param {ChatState} state
  */
 export function textInBox(state) {
-  return editedMessage(state)?.role === "user" ? textOfEdit(state) : currentDraft(state).text;
+  return editedPrompt(state) ? textOfEdit(state) : currentDraft(state).text;
 }
 
 /**
@@ -191,7 +201,9 @@ export function runningAnswer(conversation) {
  * @returns {Answer[]}
  */
 export function runningAnswers({ messages }) {
-  return messages.filter((message) => message.role === "assistant" && message.state === "running");
+  return messages
+    .filter((message) => message.role === "assistant")
+    .filter(({ state }) => state === "running");
 }
 
 /**

@@ -11,6 +11,7 @@ import { asPayloadMessages } from "./model.js";
  * @property {string} model empty: the server's
  * @property {boolean} thinking
  * @property {import("./chat-settings.js").ChatSettings} settings the chat's, with the defaults
+ * @property {import("./chat-settings.js").ChatSettings} defaults
  * @property {boolean} takesImages whether the model does
  * @property {boolean} prefix whether the upstream can go on with the text of an answer
  * @property {number} maxBytes what the server takes

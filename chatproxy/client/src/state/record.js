@@ -25,6 +25,7 @@ const MADE = new Set(["continued", "edited"]);
 /** Nobody has more forks in a conversation. */
 const MOST_CHOSEN = 10_000;
 /** What an answer may be doing before anything has come. */
+/** @type {Set<unknown>} */
 const UNBEGUN = new Set(["queued", "upstream_queued"]);
 
 /** @param {unknown} value @returns {value is string} */
@@ -106,11 +107,13 @@ function isMessage(message) {
  */
 function isTree(messages) {
   const parents = new Map(messages.map(({ id, parentId }) => [id, parentId]));
+  /** @type {Set<string>} */
   const ends = new Set();
   for (const { id, parentId } of messages) {
     if (parentId !== null && !isId(parentId)) {
       return false;
     }
+    /** @type {Set<string>} */
     const way = new Set();
     for (let at = id; parents.has(at) && !ends.has(at); at = parents.get(at)) {
       if (way.has(at)) {

@@ -107,17 +107,15 @@ function reduceChat(state, action) {
  */
 function begin(state, { conversationId, answerId, now, model, prompt, parentId, more }) {
   const old = state.conversations.find(({ id }) => id === conversationId);
+  const before = old ?? newConversation(state, conversationId);
   const answer = sent(answerId, model, now, { parentId: prompt?.id ?? parentId, ...more });
-  const before = old ?? { id: conversationId, title: "", updatedAt: now, messages: [], chosen: [] };
   const grown = withAdded(before, ...(prompt ? [prompt] : []), answer);
-  const title = old?.named ? old.title : titleOf(wordsOf(pathOf(grown)[0]));
-  const restored = old?.deletedAt && { deletedAt: 0, shelvedAt: now };
+  const title = before.named ? "" : titleOf(wordsOf(pathOf(grown)[0]));
   const conversation = {
     ...grown,
-    ...restored,
-    title: title || old?.title || currentLanguage().say("newChat"),
+    ...(before.deletedAt && { deletedAt: 0, shelvedAt: now }),
+    title: title || before.title,
     updatedAt: now,
-    settings: old ? old.settings : state.newSettings,
   };
   const others = state.conversations.filter((other) => other !== old);
   return {
@@ -128,6 +126,16 @@ function begin(state, { conversationId, answerId, now, model, prompt, parentId, 
     newSettings: {},
     announcement: announcementFor(currentLanguage(), answer),
   };
+}
+
+/**
+ * @param {ChatState} state
+ * @param {string} id
+ * @returns {Conversation}
+ */
+function newConversation({ newSettings }, id) {
+  const title = currentLanguage().say("newChat");
+  return { id, title, updatedAt: 0, messages: [], chosen: [], settings: newSettings };
 }
 
 /**
@@ -267,7 +275,7 @@ function read(state, { id, messages }) {
   if (!conversation?.shut) {
     return state;
   }
-  const { shut: _shut, needed: _needed, ...whole } = { ...conversation, messages };
+  const { shut, needed, ...whole } = { ...conversation, messages };
   const next = { ...state, conversations: state.conversations.with(at, whole) };
   return id === state.currentId ? showTarget(next) : next;
 }

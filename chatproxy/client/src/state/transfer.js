@@ -31,7 +31,7 @@ const HEADINGS = /** @type {const} */ ({ user: "you", assistant: "assistant" });
  */
 export function asJson(conversations, now) {
   const head = `{"format":"${FORMAT}","version":${VERSION},"exportedAt":${now},"chats":[`;
-  const chats = conversations.map(({ shut: _shut, needed: _needed, ...conversation }) =>
+  const chats = conversations.map(({ shut, needed, ...conversation }) =>
     JSON.stringify(conversation),
   );
   return [head, ...chats.flatMap((chat, at) => (at > 0 ? [",\n", chat] : [chat])), "]}\n"];
@@ -68,8 +68,8 @@ function messageAsMarkdown(language, message) {
  * @returns {string} a name that every file system takes
  */
 export function fileName(title, ending) {
-  const name = oneLine(title).replace(/[\\/:*?"<>|\p{C}]+/gu, " ").trim().slice(0, 80).trim();
-  return `${name.replace(/^\.+|\.+$/g, "") || "chat"}.${ending}`;
+  const name = oneLine(title).replace(/[\\/:*?"<>|\p{C}]+|^[. ]+/gu, " ").trim().slice(0, 80).replace(/[. ]+$/, "");
+  return `${name || "chat"}.${ending}`;
 }
 
 /** @param {string} text */
@@ -110,7 +110,7 @@ function parsed(text) {
  * @param {number} now
  * @returns {Conversation}
  */
-function atRestNow({ deletedAt: _deletedAt, ...conversation }, now) {
+function atRestNow({ deletedAt, ...conversation }, now) {
   return {
     ...conversation,
     updatedAt: Math.min(conversation.updatedAt, now),

@@ -156,12 +156,18 @@ function without(chosen, messages) {
 }
 
 /**
- * Messages in their order, for those that come one by one.
+ * Messages in their order, for those that come one by one: a prompt before its answer, which may have
+ * been sent in the same millisecond.
  * @param {Message[]} messages
  * @returns {Message[]}
  */
 export function inOrder(messages) {
-  return messages.toSorted((a, b) => bornAt(a) - bornAt(b) || (a.id < b.id ? -1 : 1));
+  return messages.toSorted(
+    (a, b) =>
+      bornAt(a) - bornAt(b) ||
+      Number(a.role === "assistant") - Number(b.role === "assistant") ||
+      (a.id < b.id ? -1 : 1),
+  );
 }
 
 /**

@@ -6,6 +6,7 @@ import { edited } from "./answer.js";
 import {
   currentConversation,
   editedMessage,
+  editedPrompt,
   runningAnswer,
   textInBox,
   textOfEdit,
@@ -57,24 +58,22 @@ export function useConversation({ state, dispatch, ask }, how, files, instead) {
   /** Send the draft: as a new prompt, or as another version of the one that is being edited. */
   const send = useCallback(() => {
     const { state, how, files } = latest.current;
-    const { attachments, reading } = files;
     const draft = textInBox(state);
-    const nothing = draft.trim() === "" && attachments.length === 0;
-    const may = nothing || reading.length > 0 ? null : ready();
+    const nothing = draft.trim() === "" && files.attachments.length === 0;
+    const may = nothing || files.reading.length > 0 ? null : ready();
     if (!may) {
       return;
     }
     const { conversation } = may;
-    const changed = editedMessage(state);
-    const isEdit = changed?.role === "user";
-    const parentId = isEdit ? changed.parentId : (pathOf(conversation).at(-1)?.id ?? null);
-    const words = promptOf(draft, parentId);
-    const prompt = attachments.length > 0 ? { ...words, attachments } : words;
+    const changed = editedPrompt(state);
+    const last = pathOf(conversation).at(-1) ?? null;
+    const parentId = changed ? changed.parentId : (last && last.id);
+    const prompt = promptOf(draft, parentId, files.attachments);
     const messages = [...pathTo(conversation, parentId), prompt];
     const found = problemOf(messages, how);
     setProblem({ found, draft, files, how });
     if (!found) {
-      dispatch(isEdit ? { type: "editLeft" } : { type: "drafted", draft: "" });
+      dispatch(changed ? { type: "editLeft" } : { type: "drafted", draft: "" });
       ask(conversation?.id ?? createSessionId(), { prompt, parentId }, messages, how);
       files.clear();
     }
@@ -110,7 +109,7 @@ export function useConversation({ state, dispatch, ask }, how, files, instead) {
         const more = { text, reasoning, thinkingMs, made: "continued" };
         ask(conversation.id, { prompt: null, parentId, more }, path, how);
       } else {
-        const prompt = promptOf(currentLanguage().say("goOnQuestion"), answerId);
+        const prompt = promptOf(currentLanguage().say("goOnQuestion"), answerId, []);
         ask(conversation.id, { prompt, parentId: answerId }, [...path, prompt], how);
       }
     },
@@ -135,8 +134,10 @@ export function useConversation({ state, dispatch, ask }, how, files, instead) {
 /**
  * @param {string} text
  * @param {string | null} parentId
+ * @param {import("../lib/attachments.js").Attachment[]} attachments
  * @returns {UserMessage}
  */
-function promptOf(text, parentId) {
-  return { role: "user", id: createSessionId(), parentId, at: Date.now(), text };
+function promptOf(text, parentId, attachments) {
+  const files = attachments.length > 0 && { attachments };
+  return { role: "user", id: createSessionId(), parentId, at: Date.now(), text, ...files };
 }

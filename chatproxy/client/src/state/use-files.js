@@ -1,7 +1,7 @@
 import { useCallback } from "react";
 
 import { bytesOf } from "../lib/attachments.js";
-import { currentConversation, editedMessage } from "./model.js";
+import { currentConversation, editedPrompt } from "./model.js";
 import { payloadOf } from "./payload.js";
 import { pathOf } from "./tree.js";
 import { useAttachments } from "./use-attachments.js";
@@ -13,8 +13,7 @@ import { useAttachments } from "./use-attachments.js";
  */
 export function useFiles(state, how) {
   const conversation = currentConversation(state);
-  const changed = editedMessage(state);
-  const edited = changed?.role === "user" ? changed : undefined;
+  const edited = editedPrompt(state);
   const limits = useCallback(() => {
     const taken = bytesOf(payloadOf(pathOf(conversation), how));
     return { bytes: Math.max(0, how.maxBytes - taken), images: how.takesImages };

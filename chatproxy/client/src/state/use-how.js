@@ -11,6 +11,7 @@ export function useHow(choice, own, page) {
   return useMemo(
     () => ({
       ...choice,
+      defaults: page.defaults,
       settings: { ...page.defaults, ...own },
       takesImages: page.visionModels.includes(choice.model),
       maxBytes: page.maxBodyBytes,
