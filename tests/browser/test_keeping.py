@@ -157,7 +157,7 @@ def test_a_chat_is_named_pinned_and_saved_and_taken_in_elsewhere(new_page, list_
     page.page.keyboard.press("Enter")
     chats.get_by_role("link", name="My chat").wait_for()
     button(page, "Pin").click()
-    chats.get_by_role("heading", name="Pinned").wait_for()
+    chats.get_by_role("link", name="Pinned My chat").wait_for()
     with page.page.expect_download() as markdown:
         button(page, "Save as Markdown").click()
     assert markdown.value.suggested_filename == "My chat.md"
@@ -223,7 +223,7 @@ def test_an_answer_can_be_changed_and_the_model_is_told_that(new_page):
     editor.fill("No")
     page.page.reload()
     assert editor.input_value() == "No"
-    button(page, "Save").click()
+    page.page.get_by_role("button", name="Save", exact=True).click()
     page.page.get_by_text("edited by you").wait_for()
     page.page.get_by_role("group", name="Version 2 of 2").wait_for()
     finish(page, "Why?")

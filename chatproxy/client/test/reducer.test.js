@@ -476,7 +476,7 @@ describe("conversations", () => {
     expect(shelves(state.conversations).deleted.map(({ id }) => id)).toEqual(["c1", "c3"]);
     const back = reducer(state, { type: "chatRestored", id: "c3", now: 4000 });
     expect(back).toMatchObject({ currentId: "c3", deletedId: null });
-    expect(shelves(back.conversations).others.map(({ id }) => id)).toEqual(["c3", "c2"]);
+    expect(shelves(back.conversations).listed.map(({ id }) => id)).toEqual(["c3", "c2"]);
     const month = 30 * 24 * 3600 * 1000;
     expect(overdue(state.conversations, 2000 + month)).toEqual([]);
     expect(overdue(state.conversations, 2001 + month)).toMatchObject([{ id: "c3" }]);
@@ -487,7 +487,7 @@ describe("conversations", () => {
   it("come back when something is asked in them", () => {
     const state = after(sent(), ended({}), { type: "chatDeleted", id: "c1", now: 2000 });
     const back = reducer(state, asked("More", "a1"));
-    expect(shelves(back.conversations).others).toMatchObject([{ id: "c1", shelvedAt: 6000 }]);
+    expect(shelves(back.conversations).listed).toMatchObject([{ id: "c1", shelvedAt: 6000 }]);
   });
 
   it("are as many as there are", () => {
@@ -504,7 +504,7 @@ describe("conversations", () => {
       { type: "chatPinned", id: "c1", pinned: true, now: 2002 },
       asked("Another first prompt", null),
     );
-    expect(shelves(state.conversations).pinned).toMatchObject([{ title: "My chat", shelvedAt: 2002 }]);
+    expect(shelves(state.conversations).listed).toMatchObject([{ pinned: true, title: "My chat", shelvedAt: 2002 }]);
   });
 
   it("take a prompt back into the box, to be changed", () => {

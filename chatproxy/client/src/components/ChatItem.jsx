@@ -1,6 +1,8 @@
 import { memo, useEffect, useRef, useState } from "react";
 
 import { useLanguage } from "../i18n/current.js";
+import { composes } from "../state/use-escape.js";
+import { useLatest } from "../state/use-latest.js";
 import { ChatLink } from "./ChatLink.jsx";
 import { Icon } from "./Icon.jsx";
 import { TextButton } from "./TextButton.jsx";
@@ -21,8 +23,16 @@ import { TextButton } from "./TextButton.jsx";
 function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
   const { say } = useLanguage();
   const [unfolded, setUnfolded] = useState(false);
+  const unfoldedNow = useLatest(unfolded);
   const [naming, setNaming] = useState(false);
   const more = useRef(/** @type {HTMLButtonElement | null} */ (null));
+
+  // A pin moves it in the list, which takes the focus from what is moved.
+  useEffect(() => {
+    if (document.activeElement === document.body && unfoldedNow.current) {
+      more.current?.focus();
+    }
+  }, [pinned, unfoldedNow]);
 
   /** @param {string | null} name null: as it was */
   function handleName(name) {
@@ -41,6 +51,8 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
         ) : (
           <ChatLink id={id} className="list-open-chat" current={current} onOpen={onOpen}>
             {running && <span className="pulse" title={say("answerRunsHere")} />}
+            {pinned && <Icon name="pin" />}
+            {pinned && <span className="visually-hidden">{say("pinned")}</span>}
             <span className="list-title">{title}</span>
           </ChatLink>
         )}
@@ -109,11 +121,11 @@ function NameBox({ title, onName }) {
       onChange={(event) => setName(event.target.value)}
       onBlur={() => end(name)}
       onKeyDown={(event) => {
-        if (event.key === "Enter" && !event.nativeEvent.isComposing) {
-          end(name);
-        } else if (event.key === "Escape") {
+        const ends = event.key === "Enter" || event.key === "Escape";
+        if (ends && !composes(event.nativeEvent)) {
+          // Else it would press the button that has the focus then.
           event.preventDefault();
-          end(null);
+          end(event.key === "Enter" ? name : null);
         }
       }}
     />

@@ -109,29 +109,25 @@ function Shelves({ chat, onOpen, onSave }) {
   const { say } = useLanguage();
   const { conversations, currentId } = chat.state;
   const [shown, setShown] = useState(A_PAGE);
-  const { pinned, others, deleted } = shelves(conversations);
-
-  /** @param {import("../state/model.js").Conversation} conversation */
-  const item = (conversation) => (
-    <ChatItem
-      key={conversation.id}
-      id={conversation.id}
-      title={conversation.title}
-      pinned={conversation.pinned === true}
-      running={runningAnswers(conversation).length > 0}
-      current={conversation.id === currentId}
-      chat={chat.tools}
-      onOpen={onOpen}
-      onSave={onSave}
-    />
-  );
-
+  const { listed, deleted } = shelves(conversations);
   return (
     <div className="list-items">
-      {pinned.length > 0 && <h2 className="list-shelf">{say("pinned")}</h2>}
-      {pinned.length > 0 && <ul>{pinned.map(item)}</ul>}
-      <ul>{others.slice(0, shown).map(item)}</ul>
-      {others.length > shown && (
+      <ul>
+        {listed.slice(0, shown).map((conversation) => (
+          <ChatItem
+            key={conversation.id}
+            id={conversation.id}
+            title={conversation.title}
+            pinned={conversation.pinned === true}
+            running={runningAnswers(conversation).length > 0}
+            current={conversation.id === currentId}
+            chat={chat.tools}
+            onOpen={onOpen}
+            onSave={onSave}
+          />
+        ))}
+      </ul>
+      {listed.length > shown && (
         <p className="list-more">
           <TextButton name={say("showMore")} onAct={() => setShown(shown + A_PAGE)} />
         </p>

@@ -60,14 +60,13 @@ export function newestFirst(conversations) {
 }
 
 /**
- * The conversations as they are listed.
+ * The conversations as they are listed, those first that are pinned.
  * @param {Conversation[]} conversations
  */
 export function shelves(conversations) {
   const there = conversations.filter(({ deletedAt }) => !deletedAt);
   return {
-    pinned: there.filter(({ pinned }) => pinned),
-    others: there.filter(({ pinned }) => !pinned),
+    listed: [...there.filter(({ pinned }) => pinned), ...there.filter(({ pinned }) => !pinned)],
     deleted: conversations
       .filter(({ deletedAt }) => deletedAt)
       .toSorted((a, b) => (b.deletedAt ?? 0) - (a.deletedAt ?? 0)),
