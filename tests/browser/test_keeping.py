@@ -220,6 +220,7 @@ def test_an_answer_can_be_changed_and_the_model_is_told_that(new_page):
     finish(page, "Sure?")
     button(page, "Edit answer").click()
     editor = page.page.get_by_role("textbox", name="Text of the answer")
+    assert editor.input_value() == "Yes."
     editor.fill("No")
     page.page.reload()
     assert editor.input_value() == "No"

@@ -43,7 +43,8 @@ describe("a folded text", () => {
     ["die Straße dort", "strasse", "Straße"],
     ["e\u0301te\u0301", "ete", "e\u0301te"],
     ["我们今天去北京，明天去上海。", "北京", "北京"],
-  ])("%s has %s where it was", (text, wanted, found) => {
+    [`${"Ż👍\u0301ß".repeat(3000)} Café`, "cafe", "Café"],
+  ])("%.40s has %s where it was", (text, wanted, found) => {
     const [begin, end] = findFolded(text, wanted) ?? [0, 0];
     expect(text.slice(begin, end)).toBe(found);
     expect(findFolded(text, "xyz")).toBeNull();
@@ -70,6 +71,13 @@ describe("a search", () => {
     expect(hits.map(({ id, messageId }) => [id, messageId].filter(Boolean).join(" "))).toEqual(
       expected,
     );
+  });
+
+  it("does not show the same twice of one conversation", async () => {
+    const [one] = /** @type {[Conversation]} */ ([chatOf("a", { text: "a needle" })]);
+    const again = chatOf("b", { text: "a needle" }).messages;
+    const { hits } = await hitsOf("needle", [{ ...one, messages: [...one.messages, ...again] }]);
+    expect(hits.map(({ messageId }) => messageId)).toEqual(["a-a"]);
   });
 
   it("shows what is around the find, on one line", async () => {

@@ -1,14 +1,14 @@
-import { use, useEffect, useRef, useState } from "react";
+import { use, useEffect, useRef } from "react";
 
 import { useLanguage } from "../i18n/current.js";
-import { ThreadContext } from "../state/use-thread.js";
 import { composes } from "../state/use-escape.js";
+import { ChangeContext, ThreadContext } from "../state/use-thread.js";
 
 /** The text of an answer, to be changed in its place. What is written there is kept as a draft. */
 export function AnswerEditor() {
   const { say } = useLanguage();
-  const { textOfChange, onChangeText, onSaveChange, onLeaveChange } = use(ThreadContext);
-  const [text, setText] = useState(textOfChange);
+  const { onChangeText, onSaveChange, onLeaveChange } = use(ThreadContext);
+  const text = use(ChangeContext);
   const box = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
 
   useEffect(() => box.current?.focus(), []);
@@ -29,10 +29,7 @@ export function AnswerEditor() {
         aria-describedby="answer-editor-explained"
         rows={Math.min(20, Math.max(4, text.split("\n").length + 1))}
         value={text}
-        onChange={(event) => {
-          setText(event.target.value);
-          onChangeText(event.target.value);
-        }}
+        onChange={(event) => onChangeText(event.target.value)}
         onKeyDown={handleKey}
       />
       <div className="actions">

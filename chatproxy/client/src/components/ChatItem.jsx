@@ -59,7 +59,7 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
         <button
           ref={more}
           type="button"
-          className="icon-button list-delete"
+          className="icon-button list-tool"
           aria-label={say("moreForChat", { title })}
           title={say("more")}
           aria-expanded={unfolded}
@@ -69,7 +69,7 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
         </button>
         <button
           type="button"
-          className="icon-button list-delete"
+          className="icon-button list-tool"
           aria-label={say("deleteChatNamed", { title })}
           title={say("deleteChat")}
           onClick={() => chat.remove(id)}

@@ -1,7 +1,7 @@
 import { useLanguage } from "../i18n/current.js";
-import { currentConversation, editedMessage } from "../state/model.js";
+import { currentConversation, editedMessage, textOfEdit } from "../state/model.js";
 import { pathOf } from "../state/tree.js";
-import { ThreadContext } from "../state/use-thread.js";
+import { ChangeContext, ThreadContext } from "../state/use-thread.js";
 import { EmptyChat } from "./EmptyChat.jsx";
 import { TextButton } from "./TextButton.jsx";
 import { Thread } from "./Thread.jsx";
@@ -38,13 +38,15 @@ export function ConversationView({ chat, tools, onEdit, onSuggestion }) {
     <>
       <h1 className="visually-hidden">{conversation.title}</h1>
       <ThreadContext value={tools}>
-        <Thread
-          key={conversation.id}
-          messages={pathOf(conversation)}
-          editingId={editedMessage(state)?.id ?? null}
-          onEdit={onEdit}
-          onRegenerate={tools.onRegenerate}
-        />
+        <ChangeContext value={textOfEdit(state)}>
+          <Thread
+            key={conversation.id}
+            messages={pathOf(conversation)}
+            editingId={editedMessage(state)?.id ?? null}
+            onEdit={onEdit}
+            onRegenerate={tools.onRegenerate}
+          />
+        </ChangeContext>
       </ThreadContext>
       {conversation.deletedAt && (
         <p className="elsewhere">

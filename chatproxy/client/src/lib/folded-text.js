@@ -12,6 +12,8 @@ const MARKS = /[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u064b-\u0652\u0670]/g;
 const LETTERS = /[øłđßæœıς]/g;
 /** @type {Record<string, string>} */
 const PLAIN = { ø: "o", ł: "l", đ: "d", ß: "ss", æ: "ae", œ: "oe", ı: "i", ς: "σ" };
+/** UTF-16 units. */
+const PIECE = 1000;
 const ASCII = /^[\0-\x7f]*$/;
 
 /** @param {string} text */
@@ -37,18 +39,36 @@ export function findFolded(text, wanted) {
   if (at < 0) {
     return null;
   }
-  let seen = 0;
-  let place = 0;
+  let [place, seen] = pieceWith(text, at);
   let begin = -1;
-  for (const character of text) {
-    if (begin < 0 && seen + folded(character).length > at) {
+  for (const character of text.slice(place)) {
+    const { length } = folded(character);
+    if (begin < 0 && seen + length > at) {
       begin = place;
     }
-    seen += folded(character).length;
+    seen += length;
     place += character.length;
     if (seen >= at + wanted.length) {
       break;
     }
   }
-  return begin < 0 ? null : [begin, place];
+  return [begin, place];
+}
+
+/**
+ * Where the piece of a text begins that has what is at a place in the folded text: a long text need
+ * not be gone through by the character.
+ * @param {string} text
+ * @param {number} at
+ * @returns {[number, number]} its place in the text, and in the folded one
+ */
+function pieceWith(text, at) {
+  let seen = 0;
+  for (let place = 0; ; place += PIECE) {
+    const { length } = folded(text.slice(place, place + PIECE));
+    if (seen + length > at) {
+      return [place, seen];
+    }
+    seen += length;
+  }
 }

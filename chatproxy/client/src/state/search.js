@@ -66,10 +66,15 @@ export async function* search(query, conversations, read, signal) {
 async function* hitsIn(conversations, texts, words) {
   let turn = performance.now();
   for (const { id, title, messages } of conversations) {
+    /** @type {(Hit & {excerpt: [string, string, string]})[]} */
     const hits = [];
     for (const message of texts.get(id) ?? messages) {
       if (hits.length < MOST_IN_A_CHAT && hasAll(message.text, words)) {
-        hits.push({ id, title, messageId: message.id, excerpt: excerptOf(message.text, words) });
+        const excerpt = excerptOf(message.text, words);
+        // Versions are much the same, often.
+        if (!hits.some((hit) => hit.excerpt.join() === excerpt.join())) {
+          hits.push({ id, title, messageId: message.id, excerpt });
+        }
       }
       if (performance.now() - turn > TURN_MS) {
         await new Promise((resolve) => setTimeout(resolve));

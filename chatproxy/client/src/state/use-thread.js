@@ -1,8 +1,7 @@
-import { createContext, useCallback, useMemo, useState } from "react";
+import { createContext, useMemo, useState } from "react";
 
-import { currentConversation, editedMessage, runningAnswer, textOfEdit } from "./model.js";
+import { currentConversation, editedMessage, runningAnswer } from "./model.js";
 import { versionsIn } from "./tree.js";
-import { useLatest } from "./use-latest.js";
 
 /**
  * What a message of the thread may need beside itself, and what can be done with it. It changes when
@@ -13,7 +12,6 @@ import { useLatest } from "./use-latest.js";
  * @property {string | null} changedAnswerId the answer that is being changed
  * @property {boolean} busy whether an answer runs there; what is shown stays then
  * @property {boolean} prefix whether the upstream can go on with a text
- * @property {() => string} textOfChange
  * @property {(messageId: string) => void} onVersion
  * @property {(answerId: string) => void} onRegenerate
  * @property {(answerId: string) => void} onGoOn
@@ -30,7 +28,6 @@ const NONE = {
   changedAnswerId: null,
   busy: false,
   prefix: false,
-  textOfChange: () => "",
   onVersion: () => undefined,
   onRegenerate: () => undefined,
   onGoOn: () => undefined,
@@ -42,6 +39,9 @@ const NONE = {
 
 export const ThreadContext = createContext(NONE);
 
+/** What the answer is to be changed to. It changes with each key, so nothing else is told of it. */
+export const ChangeContext = createContext("");
+
 /**
  * @param {ReturnType<typeof import("./use-chat.js").useChat>} chat
  * @param {Pick<ReturnType<typeof import("./use-conversation.js").useConversation>, "goOn" | "regenerate" | "saveEdit">} ways
@@ -50,15 +50,12 @@ export const ThreadContext = createContext(NONE);
  * @returns {ThreadTools}
  */
 export function useThread({ state, dispatch }, { goOn, regenerate, saveEdit }, prefix, goHome) {
-  const latest = useLatest(state);
   const conversation = currentConversation(state);
   const versions = useVersions(conversation);
   const busy = runningAnswer(conversation) !== undefined;
   const edited = editedMessage(state);
   const changedAnswerId = edited?.role === "assistant" ? edited.id : null;
   const { target } = state;
-
-  const textOfChange = useCallback(() => textOfEdit(latest.current), [latest]);
 
   return useMemo(
     () => ({
@@ -67,7 +64,6 @@ export function useThread({ state, dispatch }, { goOn, regenerate, saveEdit }, p
       changedAnswerId,
       busy,
       prefix,
-      textOfChange,
       onVersion: (messageId) => dispatch({ type: "versionChosen", messageId, now: Date.now() }),
       onRegenerate(answerId) {
         goHome();
@@ -94,7 +90,6 @@ export function useThread({ state, dispatch }, { goOn, regenerate, saveEdit }, p
       changedAnswerId,
       busy,
       prefix,
-      textOfChange,
       dispatch,
       goOn,
       regenerate,
