@@ -13,7 +13,10 @@ def told(**settings):
 
 def test_the_page_is_told_what_it_would_otherwise_have_to_guess():
     page = told(
-        CHATPROXY_RETAIN=7, CHATPROXY_HEARTBEAT=3, CHATPROXY_MAX_BODY_BYTES=2048, CHATPROXY_MODEL="m"
+        CHATPROXY_RETAIN=7,
+        CHATPROXY_HEARTBEAT=3,
+        CHATPROXY_MAX_BODY_BYTES=2048,
+        CHATPROXY_MODEL="m",
     )
     assert (page["retain"], page["heartbeat"], page["maxBodyBytes"]) == (7, 3, 2048)
     assert (page["model"], page["models"][0]) == ("m", "m")

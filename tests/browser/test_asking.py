@@ -1,4 +1,4 @@
-"""What goes with a question: the settings of its chat, files, saved prompts; and the keys for it."""
+"""What goes with a question: the settings of its chat, files, saved prompts, and the keys."""
 
 import json
 import re
@@ -13,16 +13,29 @@ PNG = bytes.fromhex(
 )
 
 
-def pdf_of(text):
+LATIN = [b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
+#: A font that is not in the PDF, and an encoding that every reader knows.
+CHINESE = [
+    b"<< /Type /Font /Subtype /Type0 /BaseFont /STSong-Light /Encoding /GBK-EUC-H"
+    b" /DescendantFonts [6 0 R] >>",
+    b"<< /Type /Font /Subtype /CIDFontType0 /BaseFont /STSong-Light"
+    b" /CIDSystemInfo << /Registry (Adobe) /Ordering (GB1) /Supplement 2 >>"
+    b" /FontDescriptor 7 0 R >>",
+    b"<< /Type /FontDescriptor /FontName /STSong-Light /Flags 4 /Ascent 880 /Descent -120"
+    b" /CapHeight 880 /ItalicAngle 0 /StemV 80 /FontBBox [0 -120 1000 880] >>",
+]
+
+
+def pdf_of(text, encoding="ascii", font=LATIN):
     """A PDF of one page with this text."""
-    drawn = f"BT /F1 24 Tf 72 720 Td ({text}) Tj ET".encode()
+    drawn = f"BT /F1 24 Tf 72 720 Td <{text.encode(encoding).hex()}> Tj ET".encode()
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
         b" /Resources << /Font << /F1 5 0 R >> >> >>",
         b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawn), drawn),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        *font,
     ]
     body, offsets = b"%PDF-1.4\n", []
     for number, each in enumerate(objects, 1):
@@ -92,15 +105,22 @@ def test_files_go_with_a_question_and_are_shown_in_it(page):
     attached = page.page.get_by_role("list", name="Attached files")
     attached.get_by_text("b.txt").wait_for()
     page.page.get_by_role("button", name="Remove file: b.txt").click()
-    attach(page, ("c.pdf", "application/pdf", pdf_of("Words of a PDF")))
-    page.page.get_by_role("button", name="Remove file: c.pdf").wait_for()
+    chinese = pdf_of("你好世界", "gbk", CHINESE)
+    attach(
+        page,
+        ("c.pdf", "application/pdf", pdf_of("Words of a PDF")),
+        ("d.pdf", "application/pdf", chinese),
+    )
+    page.page.get_by_role("button", name="Remove file: d.pdf").wait_for()
     wait_for(lambda: attached.get_by_text("reading").count() == 0)
     page.ask("What do they say?")
     page.wait_until_idle()
     (payload,) = payloads(page)
     (message,) = payload["messages"]
-    assert "[file name]: a.txt\n[file content begin]\nGrüße\n[file content end]" in message["content"]
+    file = "[file name]: a.txt\n[file content begin]\nGrüße\n[file content end]"
+    assert file in message["content"]
     assert "Words of a PDF" in message["content"]
+    assert "你好世界" in message["content"]
     assert message["content"].endswith("What do they say?")
     assert "gone" not in message["content"]
     sent = page.page.locator("article[data-role=user]")
@@ -146,9 +166,9 @@ def test_files_can_be_dropped_anywhere_and_pasted(page, how):
             const data = new DataTransfer();
             data.items.add(new File(["words"], "a.txt", {type: "text/plain"}));
             const box = document.querySelector("textarea");
-            const options = {bubbles: true, cancelable: true};
+            const options = {bubbles: true, cancelable: true, dataTransfer: data};
             if (how === "drop") {
-                document.body.dispatchEvent(new DragEvent("drop", {...options, dataTransfer: data}));
+                document.body.dispatchEvent(new DragEvent("drop", options));
             } else {
                 box.dispatchEvent(new ClipboardEvent("paste", {...options, clipboardData: data}));
             }

@@ -27,12 +27,13 @@ def language(page):
 
 def test_who_reads_chinese_gets_a_chinese_page_and_can_stop_there(new_page, server, deepseek):
     page = in_chinese(new_page({"rate": 40, "tokens": 5000}, locale="zh-CN"))
+    page.box.wait_for()
     assert language(page) == "zh-CN"
     page.ask("你好")
     page.wait_for_text("yarrow")
     page.stop_button.click()
     assert_stopped(page, server, deepseek)
-    assert page.page.get_by_text(re.compile("停止用时 .+毫秒，已收到 .+ 个数据块")).count() == 1
+    assert page.page.get_by_text(re.compile("停止用时 .+毫秒.已收到 .+ 个数据块")).count() == 1
     latin = re.findall(r"[A-Za-z]{3,}", page.page.get_by_role("navigation").inner_text())
     assert latin == []
 
@@ -47,6 +48,7 @@ def test_an_error_is_told_in_chinese_with_the_server_s_words_as_a_detail(new_pag
 
 def test_the_language_can_be_chosen_and_is_kept(new_page):
     page = new_page({"rate": 0})
+    page.box.wait_for()
     assert language(page) == "en"
     page.page.get_by_role("button", name="Settings").click()
     page.page.get_by_role("combobox", name="Language").select_option("zh-CN")
@@ -67,7 +69,8 @@ def test_the_scheme_can_be_chosen_and_is_there_before_anything_is_painted(new_pa
     light = page.page.evaluate(ground)
     page.page.get_by_role("button", name="Settings").click()
     page.page.get_by_role("combobox", name="Colours").select_option("dark")
-    dark = wait_for(lambda: page.page.evaluate(ground) not in (light,) and page.page.evaluate(ground))
+    wait_for(lambda: page.page.evaluate(ground) != light)
+    dark = page.page.evaluate(ground)
     page.page.reload()
     page.box.wait_for()
     assert page.page.evaluate(ground) == dark
@@ -106,6 +109,7 @@ def test_it_can_be_installed(new_page, server):
     assert (manifest["start_url"], manifest["display"]) == ("/", "standalone")
     for icon in manifest["icons"]:
         response = page.page.request.get(icon["src"])
-        assert (response.status, response.headers["content-type"]) == (200, icon["type"])
+        assert response.status == 200
+        assert response.headers["content-type"].startswith(icon["type"])
     client = page.page.context.new_cdp_session(page.page)
     assert client.send("Page.getAppManifest")["errors"] == []

@@ -20,7 +20,7 @@ const [settings, library] = await Promise.all([
   openLibrary(storage, conversationIn(location)),
 ]);
 
-startLanguage(storage);
+const [settings] = await Promise.all([loadPageSettings(), startLanguage(storage)]);
 
 root.render(
   <StrictMode>

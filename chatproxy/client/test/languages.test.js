@@ -5,12 +5,11 @@ import { describe, expect, it } from "vitest";
 
 import { LANGUAGES, preferredLanguage } from "../src/i18n/current.js";
 import { en } from "../src/i18n/en.js";
+import { createLanguage } from "../src/i18n/language.js";
 import { zhCN } from "../src/i18n/zh-CN.js";
 
-const ENGLISH = /** @type {import("../src/i18n/language.js").Language} */ (LANGUAGES.get("en")?.language);
-const CHINESE = /** @type {import("../src/i18n/language.js").Language} */ (
-  LANGUAGES.get("zh-CN")?.language
-);
+const ENGLISH = createLanguage("en", en);
+const CHINESE = createLanguage("zh-CN", zhCN);
 const TEXTS = { en, "zh-CN": zhCN };
 
 /** @param {import("../src/i18n/language.js").Sentence} sentence */
@@ -25,11 +24,12 @@ function valuesOf(sentence) {
 }
 
 describe("the languages", () => {
-  it("are those of the folder", () => {
+  it("are those of the folder", async () => {
     const files = readdirSync(new URL("../src/i18n", import.meta.url));
-    for (const tag of LANGUAGES.keys()) {
+    expect([...LANGUAGES.keys()]).toEqual(Object.keys(TEXTS));
+    for (const [tag, { load }] of LANGUAGES) {
       expect(files).toContain(`${tag}.js`);
-      expect(TEXTS).toHaveProperty(tag);
+      expect(await load()).toBe(Object.entries(TEXTS).find(([same]) => same === tag)?.[1]);
     }
   });
 
@@ -131,7 +131,7 @@ describe("preferredLanguage", () => {
   ])("of %j is %s", (preferred, tag) => expect(preferredLanguage(preferred)).toBe(tag));
 });
 
-describe("ESLint", () => {
+describe("ESLint", { timeout: 60_000 }, () => {
   const eslint = new ESLint({ cwd: new URL("..", import.meta.url).pathname });
 
   /**

@@ -1,14 +1,16 @@
 import { describe, expect, it } from "vitest";
 
-import { currentLanguage, LANGUAGES } from "../src/i18n/current.js";
+import { en } from "../src/i18n/en.js";
+import { createLanguage } from "../src/i18n/language.js";
+import { zhCN } from "../src/i18n/zh-CN.js";
 import { shorten } from "../src/lib/graphemes.js";
 import { readSimulate } from "../src/lib/page-settings.js";
 import { safeLink } from "../src/lib/safe-link.js";
 import { failedSentence, serversOwnWords, stopLine } from "../src/lib/sentences.js";
 import { addressOf, conversationIn } from "../src/state/address.js";
 
-const ENGLISH = currentLanguage();
-const CHINESE = LANGUAGES.get("zh-CN")?.language ?? ENGLISH;
+const ENGLISH = createLanguage("en", en);
+const CHINESE = createLanguage("zh-CN", zhCN);
 
 describe("safeLink", () => {
   it.each(["https://example.com/a?b=c#d", "http://example.com/", "mailto:a@example.com"])(
@@ -53,18 +55,6 @@ describe("stopLine", () => {
   });
 });
 
-describe("shorten", () => {
-  it.each([
-    ["Hello", "Hello"],
-    ["A long prompt", "A lon…"],
-    ["Mind the gap", "Mind…"],
-    ["👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…", "👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…"],
-    ["👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éééé", "👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…"],
-    ["一二三四五六七", "一二三四五…"],
-    [`e${"\u0301".repeat(1e6)}`, `e${"\u0301".repeat(95)}…`],
-  ])("%s", (text, shown) => expect(shorten(text, 6)).toBe(shown));
-});
-
 describe("failedSentence", () => {
   const known = { code: "upstream_busy", message: "DeepSeek answered 429." };
   const unknown = { code: "upstream_rejected", message: "Invalid temperature." };
@@ -82,6 +72,18 @@ describe("failedSentence", () => {
     expect(serversOwnWords(CHINESE, unknown)).toBe("");
     expect(failedSentence(ENGLISH, { code: "constructor", message: "" })).toBe("The answer failed.");
   });
+});
+
+describe("shorten", () => {
+  it.each([
+    ["Hello", "Hello"],
+    ["A long prompt", "A lon…"],
+    ["Mind the gap", "Mind…"],
+    ["👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…", "👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…"],
+    ["👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éééé", "👨‍👩‍👧‍👦👩🏽‍🚀🇨🇳éé…"],
+    ["一二三四五六七", "一二三四五…"],
+    [`e${"\u0301".repeat(1e6)}`, `e${"\u0301".repeat(95)}…`],
+  ])("%s", (text, shown) => expect(shorten(text, 6)).toBe(shown));
 });
 
 describe("readSimulate", () => {

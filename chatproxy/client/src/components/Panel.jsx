@@ -14,12 +14,20 @@ const PARTS = {
 };
 
 /**
+ * @typedef {Parameters<typeof import("./SettingsDialog.jsx").SettingsDialog>[0]} OfSettings
+ * @typedef {Parameters<typeof import("./PromptsDialog.jsx").PromptsDialog>[0]} OfPrompts
+ */
+
+/**
  * One of these parts, as soon as it is there; or that it could not be loaded.
- * @param {{name: string, onClose: () => void} & Record<string, unknown>} props
+ * @param {{name: string} & OfSettings & OfPrompts} props
  */
 export function Panel({ name, ...props }) {
   const { say } = useLanguage();
-  const [loaded, setLoaded] = useState({ name: "", part: missing });
+  const [loaded, setLoaded] = useState({
+    name: "",
+    part: /** @type {import("react").ComponentType<any>} */ (missing),
+  });
 
   useEffect(() => {
     let wanted = true;

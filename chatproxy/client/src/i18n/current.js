@@ -7,15 +7,14 @@ import { useSyncExternalStore } from "react";
 
 import { en } from "./en.js";
 import { createLanguage } from "./language.js";
-import { zhCN } from "./zh-CN.js";
 
 const KEY = "chatproxy.language";
 const ENGLISH = createLanguage("en", en);
 
-/** By tag, each with its own name for itself. */
+/** By tag, each with its own name for itself. All but English are loaded when they are spoken. */
 export const LANGUAGES = new Map([
-  ["en", { name: "English", language: ENGLISH }],
-  ["zh-CN", { name: "简体中文", language: createLanguage("zh-CN", zhCN) }],
+  ["en", { name: "English", load: async () => en }],
+  ["zh-CN", { name: "简体中文", load: async () => (await import("./zh-CN.js")).zhCN }],
 ]);
 
 let current = ENGLISH;
@@ -51,17 +50,18 @@ function subscribe(listener) {
 /**
  * Speak as was chosen before, or else as the browser prefers.
  * @param {Storage | null} storage
+ * @returns {Promise<void>} as soon as the language is there
  */
 export function startLanguage(storage) {
-  speak(storage?.getItem(KEY) ?? "");
+  return speak(storage?.getItem(KEY) ?? "");
 }
 
 /**
  * @param {Storage | null} storage where the choice is kept
  * @param {string} tag empty: as the browser prefers
  */
-export function chooseLanguage(storage, tag) {
-  speak(tag);
+export async function chooseLanguage(storage, tag) {
+  await speak(tag);
   try {
     storage?.setItem(KEY, chosen);
   } catch {
@@ -69,10 +69,23 @@ export function chooseLanguage(storage, tag) {
   }
 }
 
-/** @param {string} tag */
-function speak(tag) {
+/**
+ * A language that can't be loaded leaves the page with the one that it has.
+ * @param {string} tag
+ */
+async function speak(tag) {
+  const before = chosen;
   chosen = LANGUAGES.has(tag) ? tag : "";
-  current = LANGUAGES.get(chosen || preferredLanguage(navigator.languages))?.language ?? ENGLISH;
+  const mine = chosen;
+  const next = chosen || preferredLanguage(navigator.languages);
+  try {
+    const sentences = await LANGUAGES.get(next)?.load();
+    if (sentences && chosen === mine) {
+      current = createLanguage(next, sentences);
+    }
+  } catch {
+    chosen = before;
+  }
   document.documentElement.lang = current.tag;
   listeners.forEach((listener) => listener());
 }

@@ -10,6 +10,29 @@ import { FileRefusal } from "./file-refusal.js";
 GlobalWorkerOptions.workerSrc = workerAddress;
 
 /**
+ * The tables for simplified Chinese that a PDF may do without, because every reader has them. Of
+ * other scripts most PDFs bring their own.
+ * @type {Record<string, string>}
+ */
+const MAPS = import.meta.glob(
+  "../../node_modules/pdfjs-dist/cmaps/{GB,UniGB,Adobe-GB1}*.bcmap",
+  { query: "?url", import: "default", eager: true },
+);
+
+/** Where the library gets what a PDF does not bring. */
+class Tables {
+  /** @param {{kind: string, filename: string}} wanted */
+  async fetch({ filename }) {
+    const address = MAPS[`../../node_modules/pdfjs-dist/cmaps/${filename}`];
+    const response = address && (await fetch(address));
+    if (!response || !response.ok) {
+      throw new Error(filename);
+    }
+    return new Uint8Array(await response.arrayBuffer());
+  }
+}
+
+/**
  * @param {ArrayBuffer} data
  * @param {number} most characters to read
  * @param {AbortSignal} signal ends the reading
@@ -17,7 +40,7 @@ GlobalWorkerOptions.workerSrc = workerAddress;
  * @throws {FileRefusal}
  */
 export async function pdfText(data, most, signal) {
-  const task = getDocument({ data, disableFontFace: true, useSystemFonts: false });
+  const task = getDocument({ data, BinaryDataFactory: Tables, cMapPacked: true, verbosity: 0 });
   signal.addEventListener("abort", () => task.destroy(), { once: true });
   try {
     const text = await textOf(await task.promise, most);

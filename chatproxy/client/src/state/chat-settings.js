@@ -65,8 +65,11 @@ export function readSetting(name, text) {
  * @returns {ChatSettings}
  */
 export function withSetting(settings, defaults, name, value) {
-  const { [name]: _, ...others } = settings;
-  return value === (defaults[name] ?? null) ? others : { ...others, [name]: value };
+  const next = { ...settings, [name]: value };
+  if (value === (defaults[name] ?? null)) {
+    delete next[name];
+  }
+  return next;
 }
 
 /**

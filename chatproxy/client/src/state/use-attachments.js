@@ -3,7 +3,6 @@ import { useCallback, useMemo, useRef, useState } from "react";
 import { bytesOf } from "../lib/attachments.js";
 import { FileRefusal } from "../lib/file-refusal.js";
 import { createSessionId } from "../lib/llm-api.jsx";
-import { readFile } from "../lib/read-file.js";
 import { useLatest } from "./use-latest.js";
 
 /**
@@ -56,8 +55,9 @@ export function useAttachments({ place, before = NONE, limits }) {
       const controller = new AbortController();
       readings.current.set(id, controller);
       const entry = { id, name: file.name };
-      change(place, before, ({ reading }) => ({ reading: [...reading, entry], refused: [] }));
+      change(place, before, ({ reading }) => ({ reading: [...reading, entry] }));
       try {
+        const { readFile } = await import("../lib/read-file.js").catch(notLoaded);
         const attachment = await readFile(file, { bytes: room, images }, controller.signal);
         if (!controller.signal.aborted) {
           change(place, before, ({ attachments }) => ({ attachments: [...attachments, attachment] }));
@@ -80,11 +80,14 @@ export function useAttachments({ place, before = NONE, limits }) {
   /** One after the other, so that each knows what the others take. */
   const add = useCallback(
     async (/** @type {Iterable<File>} */ files) => {
-      for (const file of [...files]) {
+      const { place, before } = latest.current;
+      const all = [...files]; // a list of the browser's may be emptied meanwhile
+      change(place, before, () => ({ refused: [] }));
+      for (const file of all) {
         await read(file);
       }
     },
-    [read],
+    [change, latest, read],
   );
 
   const remove = useCallback(
@@ -103,8 +106,17 @@ export function useAttachments({ place, before = NONE, limits }) {
   /** What was attached here has been sent, or given up. */
   const clear = useCallback(() => {
     const { place } = latest.current;
-    setPlaces(({ [place]: _, ...others }) => others);
+    setPlaces((places) => {
+      const others = { ...places };
+      delete others[place];
+      return others;
+    });
   }, [latest]);
 
   return useMemo(() => ({ ...pending, add, remove, clear }), [pending, add, remove, clear]);
+}
+
+/** @returns {never} */
+function notLoaded() {
+  throw new FileRefusal("notLoadedHint");
 }
