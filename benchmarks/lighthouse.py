@@ -1,7 +1,7 @@
 """What does Lighthouse think of the page? ``python -m benchmarks.lighthouse``
 
-It looks at the empty page as on a phone of the middle class over slow 4G, which it simulates, and as
-on a desktop. npm brings it (Apache-2.0) when it is asked for. It ends with 1 if a score is too low.
+It looks at the empty page as on a mid-range phone over slow 4G, which it simulates, and as on a
+desktop. npm brings it (Apache-2.0) when it is asked for. It ends with 1 if a score is too low.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Is the page light, quick and smooth? ``python -m benchmarks.page``
 
-A real Chromium opens it over a slow line, opens a long chat, and shows answers that stream: it counts
-long tasks (over 50 ms, as the browser's own Long Tasks API does) and frames that came late. The same
-page at rest, in the same run, shows what the machine alone does. And it weighs what is left of a long
-answer, beside the same answer opened anew.
+A real Chromium opens it over a slow line, opens a long chat, and shows answers that stream: it
+counts long tasks (over 50 ms, as the browser's own Long Tasks API does) and frames that came late.
+The same page at rest, in the same run, shows what the machine alone does. It weighs what is left
+of a long answer, beside the same answer opened anew.
 """
 
 from __future__ import annotations
@@ -121,8 +121,11 @@ def _first_visit(page: Page, url: str) -> None:
     page.goto(url)
     took = page.wait_for_function("noted.box").json_value()
     page.wait_for_load_state("networkidle")
-    sizes = page.evaluate("performance.getEntriesByType('resource').map((it) => it.encodedBodySize)")
-    print(f"the first visit: {sum(sizes) / 1000:.0f} KB; over slow 3G the box is there in {took:.0f} ms")
+    sizes = page.evaluate(
+        "performance.getEntriesByType('resource').map((each) => each.encodedBodySize)"
+    )
+    size = sum(sizes) / 1000
+    print(f"the first visit: {size:.0f} KB; over slow 3G the box is there in {took:.0f} ms")
 
 
 def _long_chat(page: Page, url: str) -> None:
@@ -160,13 +163,13 @@ def _memory(page: Page, url: str) -> None:
     _open(page, url, {"rate": 2000, "text": _TEXT, "tokens": ANSWER, "reasoning_tokens": 0})
     empty = _heap(page)
     _send(page, "finished")
-    streamed = _heap(page) - empty
+    streamed = (_heap(page) - empty) / 1e6
     page.wait_for_timeout(1500)
     page.reload()
     page.locator("article[data-state=finished]").wait_for()
     page.wait_for_timeout(1500)
-    opened = _heap(page) - empty
-    print(f"{ANSWER} tokens: {streamed / 1e6:.0f} MB when streamed, {opened / 1e6:.0f} MB when opened")
+    opened = (_heap(page) - empty) / 1e6
+    print(f"{ANSWER} tokens: {streamed:.0f} MB when streamed, {opened:.0f} MB when opened")
 
 
 def _heap(page: Page) -> float:

@@ -1,5 +1,7 @@
 """``/page.json``: what the chat page is told of the server."""
 
+import pytest
+
 from chatproxy import create_app
 
 LOCAL = {"DEEPSEEK_BASE_URL": "http://127.0.0.1:1"}
@@ -30,3 +32,8 @@ def test_models_that_take_images_can_be_chosen_too():
 def test_the_page_is_told_what_a_chat_begins_with():
     chosen = {"system": "Antworte kurz.", "temperature": 0.5}
     assert told(CHATPROXY_PAGE_DEFAULTS=chosen)["defaults"] == chosen
+
+
+@pytest.mark.parametrize(("path", "prefix"), [("", False), ("/v1", False), ("/beta", True)])
+def test_the_page_is_told_whether_an_answer_can_go_on_where_it_ended(path, prefix):
+    assert told(DEEPSEEK_BASE_URL=f"http://127.0.0.1:1{path}")["prefix"] is prefix

@@ -55,6 +55,8 @@ export default defineConfig([
       "object-shorthand": "error",
       "prefer-const": "error",
       "prefer-template": "error",
+      // What is taken out of an object so that the rest is without it.
+      "no-unused-vars": ["error", { ignoreRestSiblings: true }],
       complexity: ["error", 12],
     },
   },

@@ -69,7 +69,11 @@ def asset(name: str) -> Response:
 
 
 def what_it_offers(settings: Settings) -> Response:
-    """What the page shows, and what can be chosen there, as JSON."""
+    """What the page shows, and what can be chosen there, as JSON.
+
+    ``prefix``: whether an answer can go on where it ended. DeepSeek has chat prefix completion below
+    ``/beta`` only (https://api-docs.deepseek.com/guides/chat_prefix_completion).
+    """
     response = jsonify(
         notice=settings.notice,
         model=settings.model,
@@ -81,6 +85,7 @@ def what_it_offers(settings: Settings) -> Response:
         retain=settings.retain,
         heartbeat=settings.heartbeat,
         authorization=bool(settings.tokens),
+        prefix=settings.base_url.endswith("/beta"),
     )
     response.headers["Cache-Control"] = "no-cache"
     return response

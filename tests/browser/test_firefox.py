@@ -1,4 +1,4 @@
-"""The Stop in Firefox, by the tests that hold it in Chromium: another fetch, other streams and locks."""
+"""The Stop in Firefox, by the tests that hold it in Chromium: its fetch and streams are its own."""
 
 import shutil
 

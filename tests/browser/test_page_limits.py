@@ -1,4 +1,4 @@
-"""What the page stays within: memory, nodes, bytes, small screens, keys alone, paper, chosen colours."""
+"""What the page stays within: memory, bytes, small screens, keys alone, paper, chosen colours."""
 
 import json
 import re
@@ -74,12 +74,18 @@ def drawn(page):
 
 
 def focused(page):
-    """What has the focus: its name, and whether one can see that it has it."""
+    """What has the focus: its name, and whether one can see that it has it.
+
+    After the last of a page comes the browser itself, and then the first again.
+    """
     return page.page.evaluate(
         """() => {
             const it = document.activeElement;
+            if (it === document.body) {
+                return {name: "the browser", seen: true};
+            }
             const name = it.getAttribute("aria-label") || it.labels?.[0]?.textContent
-                || it.textContent.trim() || it.tagName;
+                || it.textContent.trim();
             const {outlineStyle} = getComputedStyle(it.closest(".composer-box") ?? it);
             const {width, height} = it.getBoundingClientRect();
             return {name, seen: outlineStyle !== "none" && width > 0 && height > 0};
@@ -101,7 +107,7 @@ def heap(page):
 
 
 def test_a_streamed_answer_takes_no_more_memory_than_one_that_is_opened(new_page):
-    words = "Some *words* of a paragraph, and then – two bytes a character.\n\n- an item\n\n"
+    words = "Some *words* of a paragraph, and then \u2026 two bytes a character.\n\n- an item\n\n"
     page = new_page({"rate": 3000, "tokens": 9000, "reasoning_tokens": 0, "text": words})
     empty = heap(page)
     page.ask()
@@ -172,6 +178,7 @@ def test_a_keyboard_that_covers_the_page_does_not_cover_the_box(page):
 
 def test_on_a_touch_screen_enter_is_a_new_line_and_no_keyboard_comes_unasked(new_page):
     page = new_page({"rate": 0}, has_touch=True, is_mobile=True)
+    page.box.wait_for()
     assert not has_the_focus(page)
     page.box.tap()
     page.page.keyboard.type("one")
@@ -184,7 +191,7 @@ def test_on_a_touch_screen_enter_is_a_new_line_and_no_keyboard_comes_unasked(new
 
 
 def test_the_box_has_the_focus_after_everything(page):
-    assert has_the_focus(page)
+    wait_for(lambda: has_the_focus(page))
     page.ask("A first chat")
     page.wait_until_idle()
     page.page.get_by_role("button", name="Regenerate").click()
@@ -193,11 +200,12 @@ def test_the_box_has_the_focus_after_everything(page):
     chats = page.page.get_by_role("navigation", name="Chats")
     page.page.get_by_role("button", name="New chat").click()
     assert has_the_focus(page)
-    chats.get_by_role("button", name="A first chat", exact=True).click()
+    chats.get_by_role("link", name="A first chat", exact=True).click()
     wait_for(lambda: has_the_focus(page))
 
 
 def test_keys_alone_reach_everything_and_one_sees_where_they_are(page):
+    wait_for(lambda: has_the_focus(page))
     page.page.keyboard.type("Hello")
     page.page.keyboard.press("Enter")
     page.wait_for_text("This is a simulation")
@@ -207,12 +215,9 @@ def test_keys_alone_reach_everything_and_one_sees_where_they_are(page):
     for _ in range(buttons + 10):
         page.page.keyboard.press("Tab")
         reached.append(focused(page))
-        if reached[-1] == reached[0] and len(reached) > 1:
-            break
     names = {each["name"] for each in reached}
     assert {"New chat", "Thinking", "Conversation", "Copy answer", "Message", "Send"} <= names
-    assert len(names - {"BODY"}) >= len(set(names)) - 1
-    assert [each for each in reached if not each["seen"] and each["name"] != "BODY"] == []
+    assert [each for each in reached if not each["seen"]] == []
 
 
 def test_nothing_moves_for_those_who_asked_for_that(new_page):
@@ -229,7 +234,7 @@ def test_nothing_moves_for_those_who_asked_for_that(new_page):
 def test_a_selection_survives_streaming(new_page):
     page = new_page({"rate": 40, "tokens": 5000, "reasoning_tokens": 0})
     page.ask()
-    page.wait_for_text("cedar")
+    page.wait_for_text("amber birch")
     page.page.evaluate(
         """() => {
             const [text] = document.querySelector(".answer-text p").childNodes;

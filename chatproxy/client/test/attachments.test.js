@@ -81,9 +81,12 @@ describe("files from elsewhere", () => {
 
 describe("a question", () => {
   /** @type {import("../src/state/payload.js").How} */
-  const how = { model: "m", thinking: true, settings: {}, takesImages: false, maxBytes: 400 };
+  const how = {
+    ...{ model: "m", thinking: true, settings: {}, defaults: {} },
+    ...{ takesImages: false, maxBytes: 400, prefix: false },
+  };
   /** @type {import("../src/state/model.js").Message} */
-  const prompt = { role: "user", id: "u1", text: "Hello" };
+  const prompt = { role: "user", id: "u1", parentId: null, at: 1, text: "Hello" };
 
   it("names the model and the settings, and begins with the system prompt", () => {
     const settings = { system: "Be brief.", temperature: 0 };

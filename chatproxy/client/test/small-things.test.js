@@ -7,6 +7,7 @@ import { shorten } from "../src/lib/graphemes.js";
 import { readSimulate } from "../src/lib/page-settings.js";
 import { safeLink } from "../src/lib/safe-link.js";
 import { failedSentence, serversOwnWords, stopLine } from "../src/lib/sentences.js";
+import { addressOf, conversationIn } from "../src/state/address.js";
 
 const ENGLISH = createLanguage("en", en);
 const CHINESE = createLanguage("zh-CN", zhCN);
@@ -49,7 +50,8 @@ describe("stopLine", () => {
     expect(stopLine(ENGLISH, { stop: "unconfirmed", receipt })).toMatch(/not confirmed/);
     expect(stopLine(ENGLISH, { stop: "unconfirmed" })).toMatch(/not confirmed/);
     expect(stopLine(ENGLISH, { stop: "nothing-to-stop" })).toMatch(/nothing to stop/);
-    expect(stopLine(ENGLISH, { stop: "refused" })).toMatch(/refused/);
+    expect(stopLine(ENGLISH, { stop: "refused" })).toMatch(/refused.*may go on/);
+    expect(stopLine(ENGLISH, { stop: "refused", stopRefusal: "Who?" })).toMatch(/Who\?/);
   });
 });
 
@@ -92,4 +94,14 @@ describe("readSimulate", () => {
     expect(readSimulate({ search: "?simulate={", hash: "" })).toBeUndefined();
     expect(readSimulate({ search: "", hash: "" })).toBeUndefined();
   });
+});
+
+describe("the address of a conversation", () => {
+  it.each([null, "session_1718345013123_k3j9x0ab", "a/b#c?d %"])("leads back to %j", (id) =>
+    expect(conversationIn({ hash: addressOf(id) })).toBe(id),
+  );
+
+  it.each(["", "#", "#simulate={}", "#/chat/%"])("is not %j", (hash) =>
+    expect(conversationIn({ hash })).toBeUndefined(),
+  );
 });

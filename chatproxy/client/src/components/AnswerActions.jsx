@@ -1,6 +1,11 @@
+import { use } from "react";
+
 import { useLanguage } from "../i18n/current.js";
+import { canGoOn } from "../state/answer.js";
+import { ThreadContext } from "../state/use-thread.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
+import { Versions } from "./Versions.jsx";
 
 /**
  * @param {object} props
@@ -10,11 +15,26 @@ import { Icon } from "./Icon.jsx";
  */
 export function AnswerActions({ answer, last, onRegenerate }) {
   const { say } = useLanguage();
+  const { busy, onChange } = use(ThreadContext);
   return (
     <div className="actions">
+      <Versions messageId={answer.id} />
       {answer.text && <CopyButton text={answer.text} label={say("copyAnswer")} />}
       {last && <AskAgain answer={answer} onRegenerate={onRegenerate} />}
+      {answer.text && !busy && (
+        <button
+          type="button"
+          className="icon-button"
+          aria-label={say("editAnswer")}
+          title={say("editAnswer")}
+          onClick={() => onChange(answer.id)}
+        >
+          <Icon name="edit" />
+        </button>
+      )}
+      {last && canGoOn(answer) && <GoOn answerId={answer.id} />}
       {answer.model && <span className="small-print">{answer.model}</span>}
+      {answer.made && <span className="small-print">{say(`made.${answer.made}`)}</span>}
     </div>
   );
 }
@@ -37,6 +57,27 @@ function AskAgain({ answer, onRegenerate }) {
     >
       <Icon name="again" />
       {missed && <span>{say("tryAgain")}</span>}
+    </button>
+  );
+}
+
+/**
+ * There are two ways to have an answer go on, and the button says which it is.
+ * @param {{answerId: string}} props
+ */
+function GoOn({ answerId }) {
+  const { say } = useLanguage();
+  const { prefix, onGoOn } = use(ThreadContext);
+  const way = prefix ? "text" : "question";
+  return (
+    <button
+      type="button"
+      className="button small"
+      title={say(`goOnHint.${way}`, { question: say("goOnQuestion") })}
+      onClick={() => onGoOn(answerId)}
+    >
+      <Icon name="right" />
+      <span>{say(`goOn.${way}`)}</span>
     </button>
   );
 }

@@ -5,6 +5,10 @@ const SHAPES = {
   menu: <path d="M3 6h14M3 10h14M3 14h14" />,
   down: <path d="m6 8 4 4 4-4" />,
   plus: <path d="M10 4v12M4 10h12" />,
+  left: <path d="m12 6-4 4 4 4" />,
+  right: <path d="m8 6 4 4-4 4" />,
+  more: <path d="M4.5 10h.01M10 10h.01M15.5 10h.01" strokeWidth="2.6" />,
+  pin: <path d="M7 3.500h6M8 3.500v5L5.5 12h9L12 8.500v-5M10 12v5" />,
   close: <path d="m5 5 10 10M15 5 5 15" />,
   copy: (
     <>

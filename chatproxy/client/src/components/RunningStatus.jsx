@@ -1,4 +1,5 @@
 import { useLanguage } from "../i18n/current.js";
+import { isUnreached } from "../state/answer.js";
 import { useNow } from "../state/use-now.js";
 
 const STALLED_AFTER_MS = 10_000;
@@ -24,7 +25,7 @@ export function RunningStatus({ answer }) {
 }
 
 /** @param {{answer: Answer}} props */
-function StatusText({ answer: { status, startedAt, statusSince } }) {
+function StatusText({ answer: { status, lastEvent, startedAt, statusSince } }) {
   const { duration, say } = useLanguage();
   const now = useNow();
   const since = (/** @type {number} */ then) => ({ time: duration(now - then) });
@@ -35,7 +36,9 @@ function StatusText({ answer: { status, startedAt, statusSince } }) {
     case "stalled":
       return say("status.stalled", since(statusSince - STALLED_AFTER_MS));
     case "reconnecting":
-      return say("status.reconnecting", since(statusSince));
+      return isUnreached({ status, lastEvent })
+        ? say("status.unreached", since(startedAt))
+        : say("status.reconnecting", since(statusSince));
     default:
       return say("status.waiting", since(startedAt));
   }

@@ -1,10 +1,12 @@
 import { memo } from "react";
 
 import { useLanguage } from "../i18n/current.js";
+import { useArrival } from "../state/use-arrival.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
 import { MessageFiles } from "./MessageFiles.jsx";
 import { PlainText } from "./PlainText.jsx";
+import { Versions } from "./Versions.jsx";
 
 /**
  * @param {object} props
@@ -15,14 +17,16 @@ import { PlainText } from "./PlainText.jsx";
  */
 function Prompt({ message, editing, canEdit, onEdit }) {
   const { say } = useLanguage();
+  const element = useArrival(message.id);
   return (
-    <article className="message prompt" data-role="user" data-editing={editing}>
+    <article ref={element} className="message prompt" data-role="user" data-editing={editing}>
       <h2 className="visually-hidden">{say("you")}</h2>
       <div className="bubble">
         {message.attachments && <MessageFiles attachments={message.attachments} />}
         <PlainText text={message.text} final />
       </div>
       <div className="actions">
+        <Versions messageId={message.id} />
         <CopyButton text={message.text} label={say("copyMessage")} />
         {canEdit && (
           <button

@@ -10,6 +10,8 @@ import { resumeFor } from "./llm-api.jsx";
  * @property {string[]} visionModels those that take images
  * @property {import("../state/chat-settings.js").ChatSettings} defaults what a chat begins with
  * @property {boolean} authorization whether every request needs an access token
+ * @property {boolean} prefix whether the model can go on with the text of an answer (DeepSeek's chat
+ *   prefix completion)
  * @property {number} maxBodyBytes the largest question that the server takes, with all before it
  * @property {import("./llm-api.jsx").Resume} resume how an answer is read on
  * @property {unknown} [simulate] how a simulation is to behave, for trying things out
@@ -25,6 +27,7 @@ const DEFAULTS = {
   visionModels: [],
   defaults: {},
   authorization: false,
+  prefix: false,
   maxBodyBytes: 1 << 20,
   resume: resumeFor(0),
 };

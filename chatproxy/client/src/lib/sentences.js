@@ -84,15 +84,16 @@ export function unusualEndSentence({ has, say }, finishReason = "stop") {
 }
 
 /**
- * The small print after a Stop.
+ * The small print after a Stop: what is known about it, by its state in the package (`StopState`).
  * @param {Language} language
- * @param {Pick<import("../state/model.js").Answer, "stop" | "receipt">} answer
+ * @param {Pick<import("../state/model.js").Answer, "stop" | "stopRefusal" | "receipt">} answer
  * @returns {string}
  */
-export function stopLine(language, { stop = "stopped", receipt = {} }) {
+export function stopLine(language, { stop = "stopped", stopRefusal, receipt = {} }) {
   const { say } = language;
   const { events } = receipt;
-  const known = stopSentence(language, stop, receipt);
+  const sentence = stopSentence(language, stop, receipt);
+  const known = stopRefusal ? say("stopRefusedSaying", { sentence, message: stopRefusal }) : sentence;
   const received = events === undefined ? "" : say("chunksReceived", { count: events });
   return known && received ? say("joined", { first: known, second: received }) : known || received;
 }

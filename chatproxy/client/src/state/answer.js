@@ -34,12 +34,14 @@ import {
  * @param {string} id
  * @param {string} model
  * @param {number} now
+ * @param {Partial<Answer>} [more] its parent, and what it begins with if it goes on with another
  * @returns {Answer}
  */
-export function sent(id, model, now) {
+export function sent(id, model, now, more) {
   return {
     role: "assistant",
     id,
+    parentId: null,
     state: "running",
     status: "waiting",
     startedAt: now,
@@ -48,7 +50,28 @@ export function sent(id, model, now) {
     text: "",
     reasoning: "",
     lastEvent: 0,
+    ...more,
   };
+}
+
+/**
+ * Another version of an answer, whose text is the user's. Nothing is sent for it.
+ * @param {Answer} answer
+ * @param {{id: string, text: string, now: number}} change
+ * @returns {Answer}
+ */
+export function edited({ parentId, model, reasoning, thinkingMs }, { id, text, now }) {
+  const whole = sent(id, model, now, { parentId, text, reasoning, made: "edited" });
+  return { ...whole, state: "finished", ...(thinkingMs !== undefined && { thinkingMs }) };
+}
+
+/**
+ * Whether there is something to go on with: a text that need not end where it does.
+ * @param {Answer} answer
+ */
+export function canGoOn({ state, text, finishReason, made }) {
+  const ended = state === "finished" && finishReason !== "length" && made !== "edited";
+  return state !== "running" && text !== "" && !ended;
 }
 
 /**
@@ -100,6 +123,9 @@ export function stopKnown(answer, stop) {
     return answer;
   }
   const known = { ...answer, stop: stop.state };
+  if (stop.state === "refused") {
+    return { ...known, stopRefusal: stop.message };
+  }
   if (!("receipt" in stop) || !stop.receipt) {
     return known;
   }
@@ -173,11 +199,23 @@ export function closingSentence(language, answer) {
  * @param {Language} language
  * @param {Answer} answer
  */
-function brokenOffSentence(language, { state, error, text }) {
+function brokenOffSentence(language, { state, error, text, reasoning }) {
   if (isLoss(error)) {
     return lostSentence(language, text.length);
   }
-  return state === "failed" ? failedSentence(language, error) : language.say("brokeOff");
+  if (state === "failed") {
+    return failedSentence(language, error);
+  }
+  return language.say(text === "" && reasoning === "" ? "nothingCame" : "brokeOff");
+}
+
+/**
+ * Whether a connection is tried without any of the answer having come: nobody knows then whether
+ * there ever was one, so it is not said to be lost.
+ * @param {Pick<Answer, "status" | "lastEvent">} answer
+ */
+export function isUnreached({ status, lastEvent }) {
+  return status === "reconnecting" && lastEvent === 0;
 }
 
 /**
@@ -190,7 +228,7 @@ export function announcementFor(language, answer) {
   const { say } = language;
   switch (answer.state) {
     case "running":
-      return say(`heard.${answer.status}`);
+      return say(isUnreached(answer) ? "heard.unreached" : `heard.${answer.status}`);
     case "finished":
       return say("heard.finished");
     case "stopped":

@@ -1,8 +1,9 @@
 import { useCallback } from "react";
 
 import { bytesOf } from "../lib/attachments.js";
-import { currentConversation } from "./model.js";
+import { currentConversation, editedPrompt } from "./model.js";
 import { payloadOf } from "./payload.js";
+import { pathOf } from "./tree.js";
 import { useAttachments } from "./use-attachments.js";
 
 /**
@@ -12,15 +13,15 @@ import { useAttachments } from "./use-attachments.js";
  */
 export function useFiles(state, how) {
   const conversation = currentConversation(state);
-  const edited = conversation?.messages.find(({ id }) => id === state.editingId);
+  const edited = editedPrompt(state);
   const limits = useCallback(() => {
-    const taken = bytesOf(payloadOf(conversation?.messages ?? [], how));
+    const taken = bytesOf(payloadOf(pathOf(conversation), how));
     return { bytes: Math.max(0, how.maxBytes - taken), images: how.takesImages };
   }, [conversation, how]);
 
   return useAttachments({
-    place: state.editingId ?? state.currentId ?? "",
-    before: edited?.role === "user" ? edited.attachments : undefined,
+    place: edited?.id ?? state.currentId ?? "",
+    before: edited?.attachments,
     limits,
   });
 }

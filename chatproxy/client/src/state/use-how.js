@@ -11,9 +11,11 @@ export function useHow(choice, own, page) {
   return useMemo(
     () => ({
       ...choice,
+      defaults: page.defaults,
       settings: { ...page.defaults, ...own },
       takesImages: page.visionModels.includes(choice.model),
       maxBytes: page.maxBodyBytes,
+      prefix: page.prefix,
       simulate: page.simulate,
     }),
     [choice, own, page],
