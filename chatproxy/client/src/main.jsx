@@ -18,9 +18,8 @@ const tabStorage = browserStorage("sessionStorage");
 const [settings, library] = await Promise.all([
   loadPageSettings(),
   openLibrary(storage, conversationIn(location)),
+  startLanguage(storage),
 ]);
-
-const [settings] = await Promise.all([loadPageSettings(), startLanguage(storage)]);
 
 root.render(
   <StrictMode>
