@@ -151,6 +151,7 @@ def test_a_chat_is_named_pinned_and_saved_and_taken_in_elsewhere(new_page, list_
     page = new_page({"rate": 0, "text": "Yes."})
     finish(page, "One")
     chats = list_of(page)
+    chats.get_by_role("link", name="One").hover()
     button(page, "More for chat: One").click()
     button(page, "Rename").click()
     page.page.keyboard.type("My chat")
