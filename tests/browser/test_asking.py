@@ -161,6 +161,7 @@ def test_an_image_goes_to_a_model_that_takes_some(page):
 
 @pytest.mark.parametrize("how", ["drop", "paste"])
 def test_files_can_be_dropped_anywhere_and_pasted(page, how):
+    page.box.wait_for()
     page.page.evaluate(
         """(how) => {
             const data = new DataTransfer();
