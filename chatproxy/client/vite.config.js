@@ -5,6 +5,8 @@ import { brotliCompressSync, gzipSync } from "node:zlib";
 import react from "@vitejs/plugin-react";
 import { defaultClientConditions, defineConfig } from "vite";
 
+import { pageFiles } from "./page-files.js";
+
 const SERVER = "http://127.0.0.1:8000";
 
 /** What gets smaller; pictures and fonts are compressed already. */
@@ -36,7 +38,7 @@ function compress() {
 
 export default defineConfig({
   base: "/",
-  plugins: [react(), compress()],
+  plugins: [react(), pageFiles(), compress()],
   // The source of @chatproxy/client, so that it need not be built first.
   resolve: { conditions: ["source", ...defaultClientConditions] },
   build: {

@@ -31,6 +31,7 @@ _POLICY = "; ".join(
         "style-src 'self'",
         "img-src 'self' data:",
         "font-src 'self'",
+        "manifest-src 'self'",
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
@@ -68,13 +69,23 @@ def asset(name: str) -> Response:
 
 
 def what_it_offers(settings: Settings) -> Response:
-    """What the page shows, and what can be chosen there, as JSON."""
+    """What the page shows, and what can be chosen there, as JSON.
+
+    ``prefix``: whether an answer can go on where it ended. DeepSeek has chat prefix completion below
+    ``/beta`` only (https://api-docs.deepseek.com/guides/chat_prefix_completion).
+    """
     response = jsonify(
         notice=settings.notice,
         model=settings.model,
         onDisconnect=settings.on_disconnect,
-        models=list(dict.fromkeys([settings.model, *MODELS])),
+        models=list(dict.fromkeys([settings.model, *MODELS, *settings.vision_models])),
+        visionModels=settings.vision_models,
+        defaults=dict(settings.page_defaults),
+        maxBodyBytes=settings.max_body_bytes,
+        retain=settings.retain,
+        heartbeat=settings.heartbeat,
         authorization=bool(settings.tokens),
+        prefix=settings.base_url.endswith("/beta"),
     )
     response.headers["Cache-Control"] = "no-cache"
     return response

@@ -23,6 +23,18 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 
+LIBRARY = """async () => {
+    const result = (request) => new Promise((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+    });
+    const db = await result(indexedDB.open("chatproxy"));
+    const all = (name) => result(db.transaction(name).objectStore(name).getAll());
+    const [chats, messages] = await Promise.all([all("chats"), all("messages")]);
+    db.close();
+    return {chats, messages};
+}"""
+
 
 @pytest.fixture(scope="package")
 def server(logs, deepseek):
@@ -123,6 +135,10 @@ class Page:
     def requested(self):
         self.page.wait_for_timeout(1)  # lets Playwright hand over what has happened
         return self.requests
+
+    def library(self):
+        """What the browser keeps of the chats: their records, and those of their messages."""
+        return self.page.evaluate(LIBRARY)
 
     def header_ids(self):
         return [

@@ -234,7 +234,7 @@ def test_conversations_are_kept_in_the_browser(page):
     page.wait_until_idle()
     page.page.reload()
     chats = page.page.get_by_role("navigation", name="Chats")
-    chats.get_by_role("button", name="Remember this", exact=True).click()
+    chats.get_by_role("link", name="Remember this", exact=True).click()
     page.page.get_by_role("main").get_by_role("table").wait_for()
     assert prompts(page) == ["Remember this"]
 

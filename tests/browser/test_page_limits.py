@@ -200,7 +200,7 @@ def test_the_box_has_the_focus_after_everything(page):
     chats = page.page.get_by_role("navigation", name="Chats")
     page.page.get_by_role("button", name="New chat").click()
     assert has_the_focus(page)
-    chats.get_by_role("button", name="A first chat", exact=True).click()
+    chats.get_by_role("link", name="A first chat", exact=True).click()
     wait_for(lambda: has_the_focus(page))
 
 

@@ -1,5 +1,6 @@
 import { memo } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { CopyButton } from "./CopyButton.jsx";
 
 const LINES_IN_A_PART = 100;
@@ -9,14 +10,20 @@ const LINES_IN_A_PART = 100;
  * @param {{text: string, language: string}} props
  */
 export function CodeBlock({ text, language }) {
+  const { say } = useLanguage();
   const name = language.split(/\s/, 1)[0] ?? "";
   return (
     <div className="code">
       <div className="code-head">
-        <span>{name || "code"}</span>
-        <CopyButton text={text} label="Copy code" />
+        <span>{name || say("codeLabel")}</span>
+        <CopyButton text={text} label={say("copyCode")} />
       </div>
-      <div className="code-box" role="group" aria-label={`Code ${name}`.trim()} tabIndex={0}>
+      <div
+        className="code-box"
+        role="group"
+        aria-label={say("codeIn", { language: name }).trim()}
+        tabIndex={0}
+      >
         <pre>
           <code>
             {partsOf(text).map((part, index) => (

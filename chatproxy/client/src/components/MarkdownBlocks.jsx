@@ -3,6 +3,7 @@
  * like HTML in an answer is shown as the text that it is.
  */
 
+import { useLanguage } from "../i18n/current.js";
 import { CodeBlock } from "./CodeBlock.jsx";
 import { Inline } from "./MarkdownInline.jsx";
 
@@ -87,8 +88,9 @@ function ListBlock({ list, depth }) {
 
 /** @param {{table: Table}} props */
 function TableBlock({ table }) {
+  const { say } = useLanguage();
   return (
-    <div className="table-box" role="group" aria-label="Table" tabIndex={0}>
+    <div className="table-box" role="group" aria-label={say("table")} tabIndex={0}>
       <table>
         <thead>
           <tr>

@@ -1,5 +1,6 @@
 import { useEffect } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { useDrawnFrom } from "../state/use-drawn-from.js";
 import { useStickToEnd } from "../state/use-stick-to-end.js";
 import { AnswerMessage } from "./AnswerMessage.jsx";
@@ -17,6 +18,7 @@ import { UserMessage } from "./UserMessage.jsx";
  * @param {(answerId: string) => void} props.onRegenerate
  */
 export function Thread({ messages, editingId, onEdit, onRegenerate }) {
+  const { say } = useLanguage();
   const { box, content, away, jump } = useStickToEnd();
   const from = useDrawnFrom(messages.length);
   const last = messages.at(-1);
@@ -27,7 +29,7 @@ export function Thread({ messages, editingId, onEdit, onRegenerate }) {
   return (
     <div className="thread">
       {/* What scrolls must be reachable with the keyboard. */}
-      <div ref={box} className="scroller" role="region" aria-label="Conversation" tabIndex={0}>
+      <div ref={box} className="scroller" role="region" aria-label={say("conversation")} tabIndex={0}>
         <div ref={content} className="messages">
           <SelectionKeeper>
             {messages.map((message, at) =>
@@ -55,7 +57,7 @@ export function Thread({ messages, editingId, onEdit, onRegenerate }) {
       </div>
       {away && (
         <button type="button" className="jump" onClick={jump}>
-          <Icon name="down" /> Jump to the latest
+          <Icon name="down" /> {say("jumpToLatest")}
         </button>
       )}
     </div>
