@@ -111,8 +111,8 @@ describe("a language", () => {
     ]);
     expect(CHINESE.duration(125_000)).toBe("2分钟5秒");
     expect([0, 999, 1500, 320_000, 2.5e6].map(ENGLISH.size)).toEqual([
-      "0 byte",
-      "999 byte",
+      "0 bytes",
+      "999 bytes",
       "1.5 kB",
       "320 kB",
       "2.5 MB",

@@ -56,11 +56,12 @@ export function createLanguage(tag, sentences) {
   /**
    * @param {number} value
    * @param {"millisecond" | "second" | "minute" | "byte" | "kilobyte" | "megabyte"} unit
+   * @param {"short" | "long"} [unitDisplay]
    * @returns {string} such as `3 ms`
    */
-  function quantity(value, unit) {
+  function quantity(value, unit, unitDisplay = "short") {
     const maximumFractionDigits = value < 10 ? 1 : 0;
-    const style = { style: /** @type {const} */ ("unit"), unit, maximumFractionDigits };
+    const style = { style: /** @type {const} */ ("unit"), unit, unitDisplay, maximumFractionDigits };
     return new Intl.NumberFormat(tag, style).format(value);
   }
 
@@ -81,7 +82,7 @@ export function createLanguage(tag, sentences) {
    */
   function size(bytes) {
     if (bytes < 1000) {
-      return quantity(bytes, "byte");
+      return quantity(bytes, "byte", "long");
     }
     return bytes < 1e6 ? quantity(bytes / 1000, "kilobyte") : quantity(bytes / 1e6, "megabyte");
   }
