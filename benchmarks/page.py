@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.support.servers import DeepSeek, Proxy
+from tests.support.waiting import wait_for
 
 SECONDS = 8
 #: Tokens that a chat already has, while more come.
@@ -67,7 +68,9 @@ _NOTES = """
         }));
         if (document.querySelector("textarea")) { note("box"); }
         if (document.querySelector("article")) { note("end"); }
-        if (document.querySelectorAll("article").length === window.expected) { note("all"); }
+        if (document.querySelectorAll("article:has(button)").length === window.expected) {
+            note("all");
+        }
     }).observe(document, {childList: true, subtree: true});
 """
 
@@ -119,7 +122,7 @@ def _first_visit(page: Page, url: str) -> None:
     page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", SLOW_3G)
     page.add_init_script(_NOTES)
     page.goto(url)
-    took = page.wait_for_function("noted.box").json_value()
+    took = wait_for(lambda: page.evaluate("noted.box"))
     page.wait_for_load_state("networkidle")
     sizes = page.evaluate(
         "performance.getEntriesByType('resource').map((each) => each.encodedBodySize)"
@@ -136,7 +139,7 @@ def _long_chat(page: Page, url: str) -> None:
     page.locator("article").first.wait_for()
     page.add_init_script(f"window.expected = {2 * TURNS};{_NOTES}")
     page.reload()
-    page.wait_for_function("noted.all", timeout=60_000)
+    wait_for(lambda: page.evaluate("noted.all"), 60)
     noted = page.evaluate("noted")
     nodes = page.evaluate("document.querySelectorAll('*').length")
     print(

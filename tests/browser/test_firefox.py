@@ -13,13 +13,9 @@ test_stop_in_mid_text = test_stop.test_stop_in_mid_text
 test_stop_in_the_first_50_ms = test_stop.test_stop_in_the_first_50_ms
 test_stop_while_it_thinks = test_stop.test_stop_while_it_thinks
 test_escape_stops = test_stop.test_escape_stops
-test_a_double_click_stops_once_and_sends_nothing = (
-    test_stop.test_a_double_click_stops_once_and_sends_nothing
-)
 test_a_cancel_from_elsewhere_ends_the_answer_here = (
     test_stop.test_a_cancel_from_elsewhere_ends_the_answer_here
 )
-test_two_pages_do_not_meet = test_stop.test_two_pages_do_not_meet
 
 
 @pytest.fixture(scope="module")

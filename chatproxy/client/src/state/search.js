@@ -20,7 +20,7 @@ import { findFolded, folded } from "../lib/folded-text.js";
  */
 
 /** How many conversations are read at once. */
-const AT_ONCE = 20;
+const AT_ONCE = 10;
 const MOST_HITS = 60;
 const MOST_IN_A_CHAT = 3;
 /** Milliseconds after which the page has its turn. */
