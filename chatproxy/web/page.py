@@ -1,6 +1,10 @@
 """The chat page: the built files of ``client/``, with headers that let nothing else run.
 
 The page itself is never cached. The files that it names carry a hash and are cached for ever.
+
+A diagram that an answer describes is drawn in a frame. Its policy gives it an origin of its own and
+lets it load nothing but its script, so that it can reach neither the page nor the network. To a
+frame without an origin the files are another site's, so they say that any site may have them.
 """
 
 from __future__ import annotations
@@ -25,9 +29,24 @@ _POLICY = "; ".join(
         "img-src 'self' data:",
         "font-src 'self'",
         "connect-src 'self'",
+        "frame-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+    ]
+)
+
+#: A picture is styled by what is in it, hence 'unsafe-inline'.
+_DIAGRAM_POLICY = "; ".join(
+    [
+        "sandbox allow-scripts",
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",
+        "font-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'self'",
     ]
 )
 
@@ -36,6 +55,7 @@ def blueprint(settings: Settings) -> Blueprint:
     """The routes of the page."""
     routes = Blueprint("chatproxy_page", __name__)
     routes.get("/")(index)
+    routes.get("/diagram.html")(diagram)
     routes.get("/assets/<path:name>")(asset)
     routes.add_url_rule("/page.json", "settings", partial(what_it_offers, settings))
     routes.after_request(_protect)
@@ -49,9 +69,18 @@ def index() -> Response:
     return response
 
 
+def diagram() -> Response:
+    """The frame in which a diagram is drawn."""
+    response = send_from_directory(_STATIC, "diagram.html")
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Content-Security-Policy"] = _DIAGRAM_POLICY
+    return response
+
+
 def asset(name: str) -> Response:
     """A file that the page needs."""
     response = send_from_directory(_STATIC / "assets", name)
+    response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     return response
 
@@ -70,7 +99,7 @@ def what_it_offers(settings: Settings) -> Response:
 
 
 def _protect(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers.setdefault("Content-Security-Policy", _POLICY)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { readSimulate } from "../src/lib/page-settings.js";
-import { safeLink } from "../src/lib/safe-link.js";
+import { safeLink } from "../src/markdown/safe-link.js";
 import { duration, stopLine } from "../src/lib/sentences.js";
 
 describe("safeLink", () => {

@@ -1,8 +1,8 @@
 import { memo } from "react";
 
+import { Markdown } from "../markdown/Markdown.jsx";
 import { AnswerActions } from "./AnswerActions.jsx";
 import { AnswerNote } from "./AnswerNote.jsx";
-import { Markdown } from "./Markdown.jsx";
 import { RunningStatus } from "./RunningStatus.jsx";
 import { Thinking } from "./Thinking.jsx";
 

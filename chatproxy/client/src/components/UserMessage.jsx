@@ -1,8 +1,8 @@
 import { memo } from "react";
 
+import { PlainText } from "../markdown/PlainText.jsx";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
-import { PlainText } from "./PlainText.jsx";
 
 /**
  * @param {object} props
