@@ -57,7 +57,9 @@ def test_a_changed_prompt_and_another_answer_are_versions(new_page):
     page.page.get_by_role("group", name="Version 1 of 2").wait_for()
     assert shown(page) == ["First", "Yes."]
     page.ask("Third")  # where one is, not where the newest version is
-    wait_for(lambda: contents(page) == [("user", "First"), ("assistant", "Yes."), ("user", "Third")])
+    wait_for(
+        lambda: contents(page) == [("user", "First"), ("assistant", "Yes."), ("user", "Third")]
+    )
 
 
 def test_drafts_are_each_chat_s_own_and_outlive_a_reload(page, list_of):
@@ -161,7 +163,9 @@ def test_a_chat_is_named_pinned_and_saved_and_taken_in_elsewhere(new_page, list_
     with page.page.expect_download() as markdown:
         button(page, "Save as Markdown").click()
     assert markdown.value.suggested_filename == "My chat.md"
-    assert markdown.value.path().read_text() == "# My chat\n\n## You\n\nOne\n\n## DeepSeek\n\nYes.\n"
+    assert (
+        markdown.value.path().read_text() == "# My chat\n\n## You\n\nOne\n\n## DeepSeek\n\nYes.\n"
+    )
     with page.page.expect_download() as saved:
         button(page, "Save as JSON").click()
     saved.value.save_as(tmp_path / "chat.json")
@@ -273,7 +277,13 @@ def test_the_chats_of_an_earlier_version_are_taken_over(new_page, list_of):
     page = new_page()
     messages = [
         {"role": "user", "id": "u1", "text": "Old question"},
-        {"role": "assistant", "id": "a1", "text": "Old answer", "state": "finished", "startedAt": 5},
+        {
+            "role": "assistant",
+            "id": "a1",
+            "text": "Old answer",
+            "state": "finished",
+            "startedAt": 5,
+        },
     ]
     chat = {"id": "old", "title": "Old", "updatedAt": 6, "messages": messages}
     page.page.evaluate("chat => localStorage.setItem('chatproxy.chat.old', chat)", json.dumps(chat))
