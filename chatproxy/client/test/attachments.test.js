@@ -92,7 +92,8 @@ describe("a question", () => {
   it("gives DeepSeek the answer that it is to go on with, and its thinking if it is to think", () => {
     const answer = sent("a1", "m", 1, { parentId: "u1", text: "Half", reasoning: "Hm" });
     const prefix = { role: "assistant", content: "Half", prefix: true };
-    const last = (/** @type {typeof how} */ how) => payloadOf([prompt, answer], how).messages.at(-1);
+    /** @param {import("../src/state/payload.js").How} way */
+    const last = (way) => payloadOf([prompt, answer], way).messages.at(-1);
     expect(last(how)).toEqual({ ...prefix, reasoning_content: "Hm" });
     expect(last({ ...how, thinking: false })).toEqual(prefix);
   });
