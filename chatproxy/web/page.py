@@ -3,6 +3,10 @@
 The page itself is never cached. The files that it names carry a hash and are cached for ever. The
 build has laid a compressed form beside each that it makes smaller, and the client's
 ``Accept-Encoding`` chooses: each form is a representation with an ETag and ranges of its own.
+
+A diagram that an answer describes is drawn in a frame. Its policy gives it an origin of its own and
+lets it load nothing but its script, so that it can reach neither the page nor the network. To a
+frame without an origin the files are another site's, so they say that any site may have them.
 """
 
 from __future__ import annotations
@@ -33,9 +37,24 @@ _POLICY = "; ".join(
         "font-src 'self'",
         "manifest-src 'self'",
         "connect-src 'self'",
+        "frame-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+    ]
+)
+
+#: A picture is styled by what is in it, hence 'unsafe-inline'.
+_DIAGRAM_POLICY = "; ".join(
+    [
+        "sandbox allow-scripts",
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",
+        "font-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'self'",
     ]
 )
 
@@ -44,6 +63,7 @@ def blueprint(settings: Settings) -> Blueprint:
     """The routes of the page."""
     routes = Blueprint("chatproxy_page", __name__)
     routes.get("/")(index)
+    routes.get("/diagram.html")(diagram)
     routes.get("/assets/<path:name>")(asset)
     routes.add_url_rule("/page.json", "settings", partial(what_it_offers, settings))
     routes.after_request(_protect)
@@ -57,12 +77,21 @@ def index() -> Response:
     return response
 
 
+def diagram() -> Response:
+    """The frame in which a diagram is drawn."""
+    response = send_from_directory(_STATIC, "diagram.html")
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Content-Security-Policy"] = _DIAGRAM_POLICY
+    return response
+
+
 def asset(name: str) -> Response:
     """A file that the page needs, in the coding that the client likes best."""
     there = [coding for coding, suffix in _CODINGS.items() if _is_asset(name + suffix)]
     coding = request.accept_encodings.best_match(there, "identity")
     # The name's end tells Flask the coding, and the name before it the type.
     response = send_from_directory(_ASSETS, name + _CODINGS[coding])
+    response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     response.vary.add("Accept-Encoding")
     return response
@@ -97,7 +126,7 @@ def _is_asset(name: str) -> bool:
 
 
 def _protect(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers.setdefault("Content-Security-Policy", _POLICY)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

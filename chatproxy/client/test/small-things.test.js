@@ -5,8 +5,8 @@ import { createLanguage } from "../src/i18n/language.js";
 import { zhCN } from "../src/i18n/zh-CN.js";
 import { shorten } from "../src/lib/graphemes.js";
 import { readSimulate } from "../src/lib/page-settings.js";
-import { safeLink } from "../src/lib/safe-link.js";
 import { failedSentence, serversOwnWords, stopLine } from "../src/lib/sentences.js";
+import { safeLink } from "../src/markdown/safe-link.js";
 import { addressOf, conversationIn } from "../src/state/address.js";
 
 const ENGLISH = createLanguage("en", en);

@@ -1,12 +1,12 @@
 import { memo, use } from "react";
 
 import { useLanguage } from "../i18n/current.js";
+import { Markdown } from "../markdown/Markdown.jsx";
 import { useArrival } from "../state/use-arrival.js";
 import { ThreadContext } from "../state/use-thread.js";
 import { AnswerActions } from "./AnswerActions.jsx";
 import { AnswerEditor } from "./AnswerEditor.jsx";
 import { AnswerNote } from "./AnswerNote.jsx";
-import { Markdown } from "./Markdown.jsx";
 import { RunningStatus } from "./RunningStatus.jsx";
 import { Thinking } from "./Thinking.jsx";
 

@@ -2,7 +2,7 @@ import { useState } from "react";
 
 import { useLanguage } from "../i18n/current.js";
 import { Icon } from "./Icon.jsx";
-import { PlainText } from "./PlainText.jsx";
+import { PlainText } from "../markdown/PlainText.jsx";
 
 /** @typedef {import("../lib/attachments.js").Attachment} Attachment */
 

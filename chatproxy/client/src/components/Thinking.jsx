@@ -1,9 +1,9 @@
 import { useState } from "react";
 
 import { useLanguage } from "../i18n/current.js";
+import { PlainText } from "../markdown/PlainText.jsx";
 import { useNow } from "../state/use-now.js";
 import { Icon } from "./Icon.jsx";
-import { PlainText } from "./PlainText.jsx";
 
 /** @typedef {import("../state/model.js").Answer} Answer */
 

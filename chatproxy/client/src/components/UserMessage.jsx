@@ -1,11 +1,11 @@
 import { memo } from "react";
 
 import { useLanguage } from "../i18n/current.js";
+import { PlainText } from "../markdown/PlainText.jsx";
 import { useArrival } from "../state/use-arrival.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
 import { MessageFiles } from "./MessageFiles.jsx";
-import { PlainText } from "./PlainText.jsx";
 import { Versions } from "./Versions.jsx";
 
 /**

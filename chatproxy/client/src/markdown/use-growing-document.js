@@ -1,8 +1,8 @@
 import { useState } from "react";
 
-import { grow } from "../lib/growing-document.js";
+import { grow } from "./growing-document.js";
 
-/** @typedef {import("../lib/growing-document.js").GrowingDocument} GrowingDocument */
+/** @typedef {import("./growing-document.js").GrowingDocument} GrowingDocument */
 
 /**
  * The blocks of a text that grows; what has settled keeps its identity.
