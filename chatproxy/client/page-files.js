@@ -56,19 +56,26 @@ export function pageFiles() {
     },
     transformIndexHtml: {
       order: "post",
-      handler: () => [
-        // Where a proxy asks for a login, it asks for this too.
-        ...(manifest ? [link({ rel: "manifest", href: manifest, crossorigin: "use-credentials" })] : []),
-        { tag: "script", attrs: { src: early }, injectTo: "head" },
-      ],
+      handler(_html, { path }) {
+        if (path !== "/index.html") {
+          return [];
+        }
+        // Where a proxy asks for a login, it asks for the manifest too.
+        const toManifest = { rel: "manifest", href: manifest, crossorigin: "use-credentials" };
+        return [
+          ...(manifest ? [tag("link", toManifest)] : []),
+          tag("script", { src: early }),
+        ];
+      },
     },
   };
 }
 
 /**
+ * @param {string} tag
  * @param {Record<string, string>} attrs
  * @returns {import("vite").HtmlTagDescriptor}
  */
-function link(attrs) {
-  return { tag: "link", attrs, injectTo: "head" };
+function tag(tag, attrs) {
+  return { tag, attrs, injectTo: "head" };
 }

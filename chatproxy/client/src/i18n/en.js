@@ -261,6 +261,7 @@ export const en = {
   "keys.stop": "Stop the answer, or close what is open",
   "keys.help": "Show this sheet",
   "keys.newChat": "Begin a new chat",
+  "keys.search": "Search chats",
   "keys.settings": "Open the settings",
 
   // The saved prompts

@@ -223,6 +223,7 @@ export const zhCN = {
   "keys.stop": "停止回答，或关闭已打开的部分",
   "keys.help": "显示此列表",
   "keys.newChat": "开始新对话",
+  "keys.search": "搜索对话",
   "keys.settings": "打开设置",
 
   prompts: "常用提示词",
