@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ..support.waiting import wait_for
+from .conftest import Page, violations
 
 
 @pytest.fixture
@@ -275,6 +276,50 @@ def test_a_question_that_was_stopped_at_once_is_told_with_the_next(new_page):
     assert contents(page) == [("user", "One thing\n\nAnother")]
     page.stop_button.click()
     page.wait_until_idle()
+
+
+def test_what_one_tab_does_another_shows(new_page, list_of):
+    page = new_page({"rate": 0, "text": "Yes."})
+    finish(page, "One")
+    tab = Page(page.page.context.new_page(), [], None, "/")
+    wait_for(lambda: shown(tab) == ["One", "Yes."])
+    finish(page, "Two")
+    wait_for(lambda: shown(tab) == ["One", "Yes.", "Two", "Yes."])
+    chats = list_of(page)
+    chats.get_by_role("link", name="One").hover()
+    button(page, "More for chat: One").click()
+    button(page, "Rename").click()
+    page.page.keyboard.type("My chat")
+    page.page.keyboard.press("Enter")
+    list_of(tab).get_by_role("link", name="My chat").wait_for()
+    button(page, "Delete chat: My chat").click()
+    tab.wait_for_text("This chat is deleted.")
+    assert shown(tab) == ["One", "Yes.", "Two", "Yes."]  # not taken from under one's eyes
+    tab.page.get_by_role("main").get_by_role("button", name="Restore").click()
+    chats.get_by_role("link", name="My chat").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation_in_what_keeps(new_page, list_of, scheme):
+    page = new_page({"rate": 0, "text": "Yes."}, color_scheme=scheme)
+    for name in ("One", "Two"):
+        button(page, "New chat").click()
+        finish(page, name)
+    button(page, "Regenerate").click()
+    page.page.get_by_role("group", name="Version 2 of 2").wait_for()
+    chats = list_of(page)
+    chats.get_by_role("link", name="One").hover()
+    button(page, "Delete chat: One").click()
+    chats.get_by_text("Deleted (1)").click()
+    chats.get_by_text("Storage and files").click()
+    chats.get_by_role("link", name="Two").hover()
+    button(page, "More for chat: Two").click()
+    assert violations(page.page) == []
+    button(page, "Rename").click()
+    button(page, "Edit answer").click()
+    page.page.get_by_role("searchbox").fill("yes")
+    chats.get_by_role("link").get_by_text("Yes").wait_for()
+    assert violations(page.page) == []
 
 
 def test_a_full_storage_is_said_and_all_can_be_saved(page):

@@ -49,7 +49,7 @@ export async function* search(query, conversations, read, signal) {
     const messages = await read(shut);
     const texts = new Map(shut.map((id, at) => [id, messages[at] ?? []]));
     for await (const hits of hitsIn(some, texts, words)) {
-      if (signal.aborted || count >= MOST_HITS) {
+      if (signal.aborted) {
         return;
       }
       count += hits.length;
