@@ -24,6 +24,7 @@ import inspect
 import logging
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -136,7 +137,10 @@ def _results(
     running = []
     for call in calls:
         run.tell_tool_call(call["id"], call["name"], _decoded(call["arguments"]))
-        running.append(run.spawn(_call, run, tools.get(call["name"]), call))
+        tool = tools.get(call["name"])
+        work = partial(_call, run, tool, call)
+        work.__name__ = "none" if tool is None else tool.name  # type: ignore[attr-defined]
+        running.append(run.spawn(work))
     for call, future in zip(calls, running, strict=True):
         yield {"role": "tool", "tool_call_id": call["id"], "content": run.wait(future)}
 

@@ -237,7 +237,7 @@ class Registry:
         return receipts.of(session, arrived)
 
     def cancel_all(self, owner: str, seconds: float = CONFIRM_SECONDS) -> list[Receipt]:
-        """Stop the owner's sessions on this worker; wait so long for the close of their upstreams."""
+        """Stop the owner's sessions here; wait so many seconds for the close of their upstreams."""
         arrived = time.monotonic()
         owned = [each for each in self.live() if each.owner == owner]
         stopped = [each for each in owned if each.cancel(Reason.USER)]

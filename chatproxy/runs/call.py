@@ -1,9 +1,9 @@
 """RunCall: a ``Call`` that has an application's function make the answer.
 
-The function runs in a thread of its own (a greenlet under gevent), inside the application's context.
-The producer waits in ``open`` until it has ended, so ``receive`` has nothing left to do. A Stop
-aborts the run, and the function has ``CHATPROXY_RUN_GRACE`` seconds to come to its end. Then the
-answer ends without it; the thread is left behind, and the receipt says so.
+The function runs in a thread of its own (a greenlet under gevent), in the application's context. The
+producer waits in ``open`` until it has ended, so ``receive`` has nothing left to do. A Stop aborts
+the run, and the function has ``CHATPROXY_RUN_GRACE`` seconds to come to its end. Then the answer
+ends without it; the thread is left behind, and the receipt says so.
 
 ``Runs`` is the ``Upstream`` in front of the others: it answers the questions that name a run.
 """
@@ -82,6 +82,7 @@ class RunCall:
         self._awake = threading.Event()
         self._ended = threading.Event()
         self._error: BaseException | None = None
+        self._closed = False
         #: Until when the function is waited for; None before an abort.
         self._until: float | None = None
 
@@ -100,6 +101,7 @@ class RunCall:
             if not self._ended.wait(max(0.0, self._until - time.monotonic())):
                 self._run.leave_behind()
             raise Aborted
+        self.close()  # before anybody is told that the answer is whole
         error, self._error = self._error, None  # it refers to this frame from now on
         if isinstance(error, Exception):
             raise error
@@ -120,7 +122,9 @@ class RunCall:
 
     def close(self) -> None:
         """See ``Call``."""
-        self._run.close(self._until or time.monotonic() + self._grace)
+        if not self._closed:
+            self._closed = True
+            self._run.close(self._until or time.monotonic() + self._grace)
 
     def _work(self) -> None:
         try:

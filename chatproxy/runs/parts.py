@@ -1,4 +1,4 @@
-"""Parts: an answer as an application reads it: each event as an object, and what they say so far."""
+"""Parts: an answer as an application reads it: each event an object, and what they say so far."""
 
 from __future__ import annotations
 
