@@ -154,7 +154,7 @@ def test_the_function_has_the_application_s_context_and_what_prepare_has_put_int
 
     assert chat.start({**HELLO, "model": "run:look"}, session_id="s").read() == "user 7"
     wait_for(lambda: ended)
-    assert ended[0]["context"] == {"user": 7, "seen": True}
+    assert ended[0]["context"] == {"user": 7, "seen": True}  # the run's own, too
     assert ended[0]["payload"] == {**HELLO, "temperature": 1}
     assert ended[0]["text"] == "user 7"
 

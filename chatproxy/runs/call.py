@@ -1,15 +1,16 @@
 """RunCall: a ``Call`` that has an application's function make the answer.
 
-The function runs in a thread of its own (a greenlet under gevent), in the application's context. The
-producer waits in ``open`` until it has ended, so ``receive`` has nothing left to do. A Stop aborts
-the run, and the function has ``CHATPROXY_RUN_GRACE`` seconds to come to its end. Then the answer
-ends without it; the thread is left behind, and the receipt says so.
+The function runs in a thread of its own (a greenlet under gevent), in the application's context.
+The producer waits in ``open`` until it has ended, so ``receive`` has nothing left to do. A Stop
+aborts the run, and the function has ``CHATPROXY_RUN_GRACE`` seconds to come to its end. Then the
+answer ends without it; the thread is left behind, and the receipt says so.
 
 ``Runs`` is the ``Upstream`` in front of the others: it answers the questions that name a run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import inspect
 import json
@@ -153,8 +154,10 @@ class RunCall:
 
     def _show_each(self, generator: Any) -> None:
         """Show what a generator yields. A Stop is raised where it yields, as anywhere else."""
-        for item in generator:
-            try:
-                self._run.show(item)
-            except (Stopped, TypeError) as error:
-                generator.throw(error)
+        with contextlib.closing(generator):  # also if it goes on after an error
+            for item in generator:
+                try:
+                    self._run.show(item)
+                except (Stopped, TypeError) as error:
+                    generator.throw(error)
+                    raise

@@ -55,6 +55,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
 #: The largest event of one's own, in bytes.
 MOST_EVENT_BYTES = 256 * 1024
 
+#: Seconds that code loses which has been stopped, and goes on: in a loop it would hold up others.
+_PAUSE = 0.001
+
 _T = TypeVar("_T")
 
 #: The run that the present code belongs to; see ``current_run``.
@@ -99,7 +102,7 @@ class Run:
 
     def __init__(self, session: StreamSession, question: Question, resources: Resources) -> None:
         self.name = question.run
-        self.context: dict[str, Any] = question.context or {}
+        self.context: dict[str, Any] = {} if question.context is None else question.context
         self._session = session
         self._resources = resources
         self._calls = session.calls = Calls()
@@ -132,6 +135,8 @@ class Run:
 
         :raises Stopped: if not.
         """
+        if self._handle.aborted:
+            time.sleep(_PAUSE)
         self._handle.check()
 
     # ---- what it asks ----------------------------------------------------------------------------
@@ -156,10 +161,10 @@ class Run:
         session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
         call = resources.upstream.call(question, session)
         ask = Ask(self, session, show=show)
+        self._handle.attach(session.stop_by_user)
         self._calls.begin(name or chat_request.model_of(fields) or resources.model, session)
         end = partial(self._end_question, session, call)
         try:
-            self._handle.attach(session.stop_by_user)
             resources.spawn(produce(session, call, end))
         except BaseException:
             end(Outcome.FAILED, None)
@@ -253,6 +258,7 @@ class Run:
 
         :raises Stopped: as soon as the run is stopped.
         """
+        self.check()
         self._handle.sleep(seconds)
 
     def wait(self, future: Future[_T], timeout: float | None = None) -> _T:
@@ -264,6 +270,7 @@ class Run:
         :raises Exception: what the future raises.
         """
         try:
+            self.check()
             if not self._tasks.is_done(future, timeout):
                 raise TimeoutError
         except Stopped:

@@ -71,6 +71,11 @@ class Tasks:
 
     def spawn(self, call: Callable[[], _T], name: str) -> Task[_T]:
         """Make a task of a call."""
+
+        def begin() -> _T:
+            self._handle.check()
+            return call()
+
         task: Task[_T] = Task(name)
         with self._lock:
             self._tasks = [each for each in self._tasks if not each.is_settled]
@@ -78,7 +83,7 @@ class Tasks:
         try:
             threading.Thread(
                 target=contextvars.copy_context().run,
-                args=(task.work, call),
+                args=(task.work, begin),
                 name=f"chatproxy-{name}",
                 daemon=True,
             ).start()
