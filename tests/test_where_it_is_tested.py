@@ -54,6 +54,7 @@ ELSEWHERE = {
     "service": "extension registry",
     "simulated": "simulated",
     "sockets": "stalls readiness",
+    "testing": "testing",
     "upstreams.base": "adding_an_upstream",
     "upstreams.chat_completions": "upstream pool",
     "upstreams.chunks": "endings",
