@@ -352,5 +352,6 @@ class AnswerLog:
             if self._released or not self.full:
                 self._impatient = False
                 return None
-            self._waiting.append(wakeup := queue.SimpleQueue())
+            wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
+            self._waiting.append(wakeup)
             return wakeup

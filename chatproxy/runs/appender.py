@@ -1,14 +1,15 @@
 """Appender: several threads append to the log of one answer, one at a time, without a lock.
 
 A log has one thread that appends at a time, and no lock may be held while it writes to its sinks.
-So whoever has something to append leaves it here, and whoever finds nobody at it appends what all
-have left, in the order in which it came.
+So whoever has something to append leaves a step here, and whoever finds nobody at it takes the
+steps of all, in the order in which they came.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from ..answers.session import StreamSession
 
@@ -19,15 +20,17 @@ class Appender:
     def __init__(self, session: StreamSession) -> None:
         self._session = session
         self._lock = threading.Lock()
-        #: Each: events, and whether they are counted as an upstream's.
-        self._left: list[tuple[list[bytes], bool]] = []
+        self._left: list[Callable[[], None]] = []
         self._is_at_it = False
         self._closed = False
 
-    def append(self, events: list[bytes], *, counted: bool) -> None:
-        """Append events, after those that were left before. Waits while the log is full."""
+    def append(self, step: Callable[[], None]) -> None:
+        """Take a step, after those that were left before. Waits while the log is full.
+
+        :param step: appends to the session or its log; it must not block.
+        """
         with self._lock:
-            self._left.append((events, counted))
+            self._left.append(step)
             is_mine = not (self._is_at_it or self._closed)
             self._is_at_it = self._is_at_it or is_mine
         if is_mine:
@@ -43,17 +46,16 @@ class Appender:
             time.sleep(0)
 
     def _append_all(self) -> None:
-        session = self._session
         try:
             while taken := self._take():
-                for events, counted in taken:
-                    (session.take if counted else session.tell)(events)
+                for step in taken:
+                    step()
         except BaseException:
             with self._lock:
                 self._is_at_it = False
             raise
 
-    def _take(self) -> list[tuple[list[bytes], bool]]:
+    def _take(self) -> list[Callable[[], None]]:
         with self._lock:
             taken, self._left = self._left, []
             self._is_at_it = bool(taken)

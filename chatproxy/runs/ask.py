@@ -42,6 +42,8 @@ class Ask(Parts):
         session = self._session
         with self._run.waiting(self._reader.close):
             data = super()._read()
+        if self._show and data and data.startswith(b":"):
+            self._run.pulse()
         if data is None:
             if session.refusal is not None:
                 raise copy.copy(session.refusal)  # each time without the frames of the others

@@ -111,8 +111,8 @@ class RunCall:
 
     def receive(self) -> Coroutine[bool]:
         """Nothing is left to come; see ``Call``."""
+        yield from ()
         return True
-        yield
 
     def abort(self) -> None:
         """See ``Call``."""

@@ -220,7 +220,7 @@ class Run:
         block = native.emitted(name, data)
         if len(block) > MOST_EVENT_BYTES:
             raise ValueError(f"An event must not be larger than {MOST_EVENT_BYTES} bytes.")
-        self._append([block], counted=False)
+        self._append(partial(self._session.tell, [block]))
 
     def show(self, item: Part | str) -> None:
         """Give the client a part of an answer, or text; nothing if the client has it already.
@@ -230,7 +230,7 @@ class Run:
         if isinstance(item, str):
             if item:
                 self._unfinished = True
-                self._append([text_block(item, f"run:{self.name}", self._created)])
+                self._take(text_block(item, f"run:{self.name}", self._created))
         elif not isinstance(item, Part):
             raise TypeError(f"A run yields parts of answers, and text; not {type(item).__name__}.")
         elif not item.is_shown:
@@ -239,16 +239,24 @@ class Run:
                 self._unfinished = False
             elif item.text or item.reasoning:
                 self._unfinished = True
-            self._append([item.block], counted=not item.name)
+            add = self._session.tell if item.name else self._session.take
+            self._append(partial(add, [item.block]))
+
+    def pulse(self) -> None:
+        """Give the client an upstream's keep-alive."""
+        self._append(self._session.log.pulse)
 
     def finish(self) -> None:
         """End the answer that was shown, if no upstream has."""
         if self._unfinished:
-            self._append([finish_block(f"run:{self.name}", self._created)])
+            self._take(finish_block(f"run:{self.name}", self._created))
 
-    def _append(self, events: list[bytes], *, counted: bool = True) -> None:
+    def _take(self, event: bytes) -> None:
+        self._append(partial(self._session.take, [event]))
+
+    def _append(self, step: Callable[[], None]) -> None:
         self.check()
-        self._appender.append(events, counted=counted)
+        self._appender.append(step)
         self.check()
 
     # ---- what it waits for -----------------------------------------------------------------------

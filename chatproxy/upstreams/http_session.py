@@ -230,7 +230,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: typing.Any, cert: typing.Any = None
-    ) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+    ) -> typing.Any:
         """See ``requests``. By default one context of TLS serves all: to make one takes long."""
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
         if verify is True and cert is None:
@@ -242,7 +242,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         if verify is True and cert is None:
             conn.cert_reqs = "CERT_REQUIRED"
         else:
-            super().cert_verify(conn, url, verify, cert)
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
 
     def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:
         """Make the pools of connections."""
@@ -254,7 +254,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         if proxy in self.proxy_manager:
             return self.proxy_manager[proxy]
         if is_socks(proxy):
-            manager: typing.Any = urllib3.PoolManager(maxsize=self._pool_maxsize)
+            manager: typing.Any = urllib3.PoolManager(maxsize=requests.adapters.DEFAULT_POOLSIZE)
             self.proxy_manager[proxy] = _dial_by(manager, SocksDialer(proxy, self._resolver))
         else:
             _dial_by(super().proxy_manager_for(proxy, **kwargs), Dialer(self._resolver))
