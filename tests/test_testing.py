@@ -215,6 +215,8 @@ def test_another_upstream_is_one_sentence(
     app.post("/own")(lambda: "Hello")
     with pytest.raises(AssertionError, match="Is the application's upstream another"):
         stop_reaches_upstream(app, "/own")
+    with pytest.raises(AssertionError, match="was not asked for 2 answers at once"):
+        stop_reaches_upstream(app, answers=2)
 
 
 # ---- as others use it ----------------------------------------------------------------------------

@@ -100,15 +100,18 @@ class StopReachesUpstream:
     ) -> None:
         """Wait until what is to be stopped is there."""
 
-        def are_there() -> bool:
+        def come() -> list[dict[str, Any]]:
             if asked.done() and (asked.exception() or asked.result()[0] >= 400):
                 raise AssertionError(f"The application did not begin the answer: {_told(asked)}")
-            found = [each for each in self._deepseek.requests if each["tag"] == tag]
-            running = [each for each in found if each["open"] and each["tokens"] >= tokens]
+            return [each for each in self._deepseek.requests if each["tag"] == tag]
+
+        def run() -> bool:
+            running = [each for each in come() if each["open"] and each["tokens"] >= tokens]
             return len(running) >= answers
 
         sentence = "The simulated DeepSeek was not asked. Is the application's upstream another?"
-        wait_for(are_there, message=sentence)
+        wait_for(come, message=sentence)
+        wait_for(run, message=f"DeepSeek was not asked for {answers} answers at once.")
 
     def _check_connections(self, before: int, pressed_at: float, within: float) -> None:
         """All connections are gone within so many seconds of the Stop."""
