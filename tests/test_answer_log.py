@@ -45,6 +45,11 @@ def read_all(reader: LogReader, timeout: float = PATIENCE) -> bytes:
     return b"".join(iter(lambda: reader.read(timeout), None))
 
 
+def read_all_that_is_there(reader: LogReader) -> None:
+    while reader.read(0):
+        pass
+
+
 def held(log: AnswerLog) -> bytes:
     """The events that are held now."""
     for after in range(log.last + 1):
@@ -496,6 +501,17 @@ def test_room_that_was_made_before_does_not_count_later() -> None:
     assert producer.still_runs()
     reader.close()
     producer.result()
+
+
+def test_room_wakes_every_thread_that_waits_for_it() -> None:
+    """As those of a run do."""
+    log = log_of(100, limit=10)
+    reader = LogReader(log)
+    threads = [Background(log.wait_for_room) for _ in range(3)]
+    assert all([each.still_runs() for each in threads])
+    read_all_that_is_there(reader)
+    for each in threads:
+        each.result()
 
 
 def test_a_reader_that_is_woken_when_its_time_is_over_is_woken_again_later() -> None:

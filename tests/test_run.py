@@ -460,8 +460,13 @@ def test_several_threads_append_one_at_a_time_and_nothing_after_the_close() -> N
 def test_a_task_that_has_not_begun_at_the_stop_does_not_begin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    handle, begun, held = AbortHandle(Stopped), [], []
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: held.append(thread))
+    handle, begun = AbortHandle(Stopped), []
+    held: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> None:
+        held.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
     task = Tasks(handle).spawn(lambda: begun.append(None), "late")
     handle.abort()
     held[0].run()
