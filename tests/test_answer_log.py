@@ -505,10 +505,11 @@ def test_room_that_was_made_before_does_not_count_later() -> None:
 
 def test_room_wakes_every_thread_that_waits_for_it() -> None:
     """As those of a run do."""
-    log = log_of(100, limit=10)
+    log = AnswerLog(10)
     reader = LogReader(log)
+    log.append(blocks(100))
     threads = [Background(log.wait_for_room) for _ in range(3)]
-    assert all([each.still_runs() for each in threads])
+    assert all(each.still_runs() for each in threads)
     read_all_that_is_there(reader)
     for each in threads:
         each.result()
