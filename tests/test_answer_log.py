@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chatproxy import sse
+from chatproxy.answers import log as log_module
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.readers import LogReader
 from chatproxy.errors import EventsGone, Refusal
@@ -503,8 +504,9 @@ def test_room_that_was_made_before_does_not_count_later() -> None:
     producer.result()
 
 
-def test_room_wakes_every_thread_that_waits_for_it() -> None:
+def test_room_wakes_every_thread_that_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of a run do."""
+    monkeypatch.setattr(log_module, "_PATIENCE_SECONDS", 0.001)
     log = AnswerLog(10)
     reader = LogReader(log)
     log.append(blocks(100))
