@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,13 +16,17 @@ from flask import Flask, current_app
 
 import chatproxy
 from chatproxy import Answer, ChatProxy, Refusal, Run, Stopped, current_run
+from chatproxy.answers.abort import AbortHandle
 from chatproxy.answers.session import StreamSession
 from chatproxy.errors import UpstreamError
+from chatproxy.runs.appender import Appender
 from chatproxy.runs.run import MOST_EVENT_BYTES
+from chatproxy.runs.tasks import Tasks
 
 from .support.instant import HELLO, Instant, say
 from .support.servers import events
-from .support.waiting import PATIENCE, wait_for
+from .support.sessions import new_session
+from .support.waiting import MOMENT, PATIENCE, at_once, wait_for
 
 Chat = Callable[..., Answer]
 
@@ -336,7 +341,7 @@ def test_a_stop_is_raised_where_a_generator_yields(answer: Chat) -> None:
     assert seen == ["stopped"]
 
 
-def test_code_that_ignores_a_stop_is_left_behind_and_says_no_more(answer: Chat) -> None:
+def test_code_that_ignores_a_stop_is_left_behind_and_says_no_more(app: Flask, answer: Chat) -> None:
     go_on, done = threading.Event(), threading.Event()
 
     def ignore(run: Run, _payload: dict[str, Any]) -> None:
@@ -352,6 +357,7 @@ def test_code_that_ignores_a_stop_is_left_behind_and_says_no_more(answer: Chat) 
     receipt = got.cancel()
     assert receipt is not None
     assert receipt.upstream_closed
+    assert receipt.stop_ms < 1000 * app.config["CHATPROXY_RUN_GRACE"]  # it waits for no code
     assert receipt.left_behind == ("run-0",)
     go_on.set()
     assert done.wait(PATIENCE)
@@ -374,6 +380,8 @@ def test_what_is_not_read_to_its_end_is_aborted_at_the_end_of_the_run(
     def ask(run: Run, payload: dict[str, Any]) -> str:
         run.ask(payload)
         run.ask(payload).close()
+        wait_for(lambda: upstream.closed == 1)
+        upstream.on_close = lambda: time.sleep(MOMENT)
         return "done"
 
     assert answer(ask).read() == "done"
@@ -404,9 +412,9 @@ def test_an_error_of_a_task_that_somebody_has_asked_for_is_no_error_of_the_run(
     assert answer(spawn).read() == "fine"
 
 
-def test_many_megabytes_of_events_wait_for_their_reader(answer: Chat) -> None:
+def test_many_events_wait_for_their_reader(app: Flask, answer: Chat) -> None:
     """From several threads at once; each one's are in its order, and none is lost."""
-    many, size = 50, 2_000
+    many, size, most = 50, 2_000, 20_000
 
     def tell(run: Run, _payload: dict[str, Any]) -> None:
         def child(number: int) -> None:
@@ -417,12 +425,66 @@ def test_many_megabytes_of_events_wait_for_their_reader(answer: Chat) -> None:
             run.spawn(child, number)
 
     got = answer(tell)
+    (session,) = app.extensions["chatproxy"].registry.live()
+    wait_for(lambda: session.log.full)
+    time.sleep(MOMENT)
+    assert session.log.size < most + 5 * (size + 100)
     seen: dict[int, list[int]] = {}
     for part in got:
         if part.name:
             seen.setdefault(part.data[0], []).append(part.data[1])
-            assert got._session.log.size < 20_000 + 8 * size
     assert seen == {number: list(range(many)) for number in range(4)}
+
+
+@pytest.mark.usefixtures("_close_races")
+def test_several_threads_append_one_at_a_time_and_nothing_after_the_close() -> None:
+    appender = Appender(new_session())
+    at_it, taken = threading.Lock(), []
+
+    def step() -> None:
+        assert at_it.acquire(blocking=False)
+        taken.append(None)
+        at_it.release()
+
+    def append() -> None:
+        for _ in range(2000):
+            appender.append(step)
+
+    at_once(*[append] * 4)
+    assert len(taken) == 8000
+    appender.close()
+    appender.append(step)
+    assert len(taken) == 8000
+
+
+def test_a_task_that_has_not_begun_at_the_stop_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handle, begun = AbortHandle(Stopped), []
+    held: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> None:
+        held.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    task = Tasks(handle).spawn(lambda: begun.append(None), "late")
+    handle.abort()
+    held[0].run()
+    assert isinstance(task.exception(), Stopped)
+    assert begun == []
+
+
+def test_a_run_that_has_told_something_has_begun(chat: ChatProxy, app: Flask) -> None:
+    @chat.run("tell")
+    def tell(run: Run, payload: dict[str, Any]) -> None:
+        run.emit("source", {})
+        refuse(run, payload)
+
+    post = partial(app.test_client().post, headers={"X-Session-Id": "s"}, json=HELLO)
+    got = post("/api/chat/runs/tell")
+    assert got.status_code == 200
+    assert [each.get("event") for each in events(got.data)] == ["source", "error"]
+    assert post("/api/chat/runs/tell").status_code == 409  # its id is taken
 
 
 def test_an_answer_that_is_closed_is_stopped(answer: Chat) -> None:

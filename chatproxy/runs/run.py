@@ -331,13 +331,16 @@ class Run:
     def wait_for_calls(self, end: float) -> None:
         """Wait until all connections of an aborted run are gone, but no longer than until ``end``.
 
+        The session is closed by then, for the receipt, whatever becomes of the run's own code.
+
         :param end: of the monotonic clock.
         """
         for call in self._calls.live():
             if isinstance(call, StreamSession):
                 call.closed.wait(max(0.0, end - time.monotonic()))
-        if all(call.closed_at is not None for call in self._calls.live()):
-            self._session.closed_at = time.monotonic()
+        session = self._session
+        if session.closed_at is None and all(call.closed_at for call in self._calls.live()):
+            session.closed_at = time.monotonic()
 
     def close(self, end: float) -> None:
         """End all that is left, and append nothing more. What lasts beyond ``end`` is left behind.

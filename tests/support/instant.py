@@ -25,6 +25,8 @@ class Instant:
         self.closed = 0
         #: Called when a call opens.
         self.on_open: Callable[[StreamSession], None] = lambda _: None
+        #: Called when it closes.
+        self.on_close: Callable[[], None] = lambda: None
 
     def call(self, question: Question, session: StreamSession) -> InstantCall:
         payload = json.loads(question.body)
@@ -60,6 +62,7 @@ class InstantCall:
         self._over.set()
 
     def close(self) -> None:
+        self._upstream.on_close()
         self._upstream.closed += 1
 
 

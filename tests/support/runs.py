@@ -1,10 +1,13 @@
 """Runs for the tests: each waits for something else, until it is stopped."""
 
+import contextlib
 import threading
 import time
 from concurrent.futures import Future
 
 from flask import current_app
+
+from chatproxy import Stopped
 
 
 def ask(run, payload):
@@ -57,6 +60,14 @@ def deaf(_run, _payload):
     time.sleep(3600)
 
 
+def stubborn(run, _payload):
+    """For nothing, and goes on."""
+    while True:
+        with contextlib.suppress(Stopped):
+            run.check()
+            time.sleep(0.01)
+
+
 def lock(run, _payload):
     """For a lock that a task of its own keeps."""
     kept = threading.Lock()
@@ -74,6 +85,7 @@ FUNCTIONS = {
     "task": (task, 0, []),
     "loop": (loop, 0, []),
     "deaf": (deaf, 0, ["deaf"]),
+    "stubborn": (stubborn, 0, ["stubborn"]),
     "lock": (lock, 0, ["acquire", "lock"]),
 }
 
