@@ -2,7 +2,7 @@
 
     export BROKER=redis://127.0.0.1:6379/0
     celery --app examples.celery_task:queue worker
-    flask --app examples/celery_task run
+    flask --app examples.celery_task run
 
 ``POST /reports/<id>`` with a topic begins one. From then on it is an answer like any other:
 ``GET /api/chat/stream/<id>`` reads it, ``POST /api/chat/cancel/<id>`` stops it, on whatever host
@@ -30,7 +30,7 @@ def begin(report_id):
     return {"id": report_id}, 202
 
 
-@queue.task
+@queue.task(name="write_report")  # however this module is imported
 def write_report(report_id, topic):
     """Have a report written; as long as it takes, or until somebody stops it."""
     question = {"role": "user", "content": f"Write a report on {topic}."}

@@ -250,6 +250,7 @@ def create_app(config=None):
 """
 
 
+@pytest.mark.slow
 def test_the_guide_says_what_is_so(tmp_path: Path) -> None:
     """Its files are the tests of an application, whose environment has a key and another URL."""
     for name, text in files_in("docs/testing.md").items():
