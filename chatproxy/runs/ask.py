@@ -27,16 +27,14 @@ class Ask(Parts):
         self._session = session
         self._show = show
 
-    def __next__(self) -> Part:
-        part = super().__next__()
-        if self._show:
-            self._run.show(part)
-        return part
-
     def close(self) -> None:
         """Have no more of it: the connection to the upstream is dropped, if it is still there."""
         self._session.cancel(Reason.DISCONNECT)
         super().close()
+
+    def _arrive(self, parts: list[Part]) -> None:
+        if self._show:
+            self._run.show_all(parts)
 
     def _read(self) -> bytes | None:
         session = self._session

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
+
+import msgspec
 
 from .. import sse
 from ..answers.readers import Reader
 from ..answers.transcript import chunk_of
 from ..protocols import native
+
+#: How nearly every event begins.
+_CHUNK = b"data: {"
 
 _Self = TypeVar("_Self", bound="Parts")
 
@@ -21,63 +27,55 @@ class Part:
     """One event of an answer: a chunk of DeepSeek's, or an event of a run's own.
 
     :ivar block: the event as it came, without its number.
+    :ivar name: what a run has called its own event; "" for a chunk.
     :ivar data: what it says in JSON; None if that is no JSON.
+    :ivar text: the piece of the answer in it.
+    :ivar reasoning: the piece of the reasoning in it.
+    :ivar tool_calls: the pieces of tool calls in it, as DeepSeek has them.
+    :ivar finish_reason: why the answer ends with it; None if it goes on.
+    :ivar usage: the count of tokens in it; None if there is none.
     """
 
-    __slots__ = ("block", "data", "is_shown")
+    __slots__ = (
+        *("block", "data", "finish_reason", "is_shown", "name", "reasoning", "text", "tool_calls"),
+        "usage",
+    )
 
     def __init__(self, block: bytes) -> None:
         self.block = block
-        self.data: Any = chunk_of(block)
         #: Whether the client gets it already.
         self.is_shown = False
+        emitted = None if block.startswith(_CHUNK) else native.emitted_in(block)
+        self.name = "" if emitted is None else emitted[0]
+        self.data = _decoded(block)
+        self.text = self.reasoning = ""
+        self.tool_calls: list[dict[str, Any]] = []
+        self.finish_reason: str | None = None
+        self.usage: dict[str, Any] | None = None
+        if emitted is None:
+            with suppress(LookupError, TypeError, AttributeError):
+                self._look(self.data)
 
-    @property
-    def name(self) -> str:
-        """What a run has called its own event; "" for a chunk."""
-        emitted = native.emitted_in(self.block)
-        return "" if emitted is None else emitted[0]
+    def _look(self, chunk: Any) -> None:
+        if isinstance(usage := chunk.get("usage"), dict):
+            self.usage = usage
+        choice = chunk["choices"][0]
+        if isinstance(reason := choice.get("finish_reason"), str):
+            self.finish_reason = reason
+        delta = choice["delta"]
+        if isinstance(text := delta.get("content"), str):
+            self.text = text
+        if isinstance(text := delta.get("reasoning_content"), str):
+            self.reasoning = text
+        if calls := delta.get("tool_calls"):
+            self.tool_calls = [each for each in calls if isinstance(each, dict)]
 
-    @property
-    def text(self) -> str:
-        """The piece of the answer in it."""
-        return self._said("content")
 
-    @property
-    def reasoning(self) -> str:
-        """The piece of the reasoning in it."""
-        return self._said("reasoning_content")
-
-    @property
-    def tool_calls(self) -> list[dict[str, Any]]:
-        """The pieces of tool calls in it, as DeepSeek has them."""
-        found = self._delta().get("tool_calls")
-        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-
-    @property
-    def finish_reason(self) -> str | None:
-        """Why the answer ends with it; None if it goes on."""
-        found = self._choice().get("finish_reason")
-        return found if isinstance(found, str) else None
-
-    @property
-    def usage(self) -> dict[str, Any] | None:
-        """The count of tokens in it."""
-        found = self.data.get("usage") if isinstance(self.data, dict) else None
-        return found if isinstance(found, dict) else None
-
-    def _said(self, field: str) -> str:
-        found = self._delta().get(field)
-        return found if isinstance(found, str) else ""
-
-    def _delta(self) -> dict[str, Any]:
-        found = self._choice().get("delta")
-        return found if isinstance(found, dict) else {}
-
-    def _choice(self) -> dict[str, Any]:
-        choices = self.data.get("choices") if isinstance(self.data, dict) else None
-        first = choices[0] if isinstance(choices, list) and choices else None
-        return first if isinstance(first, dict) else {}
+def _decoded(block: bytes) -> Any:
+    if block.startswith(_CHUNK):
+        with suppress(msgspec.DecodeError, RecursionError):
+            return msgspec.json.decode(block[6:])
+    return chunk_of(block)  # of several lines, or with half a surrogate pair
 
 
 class Parts:
@@ -119,7 +117,9 @@ class Parts:
             data = self._read()
             if data is None:
                 raise StopIteration
-            self._ready = _parts_in(data)
+            parts = list(_parts_in(data))
+            self._arrive(parts)
+            self._ready = iter(parts)
         self._take(part)
         return part
 
@@ -143,9 +143,14 @@ class Parts:
         """The next events; None at the end."""
         return self._reader.read(_LOOK_SECONDS)
 
+    def _arrive(self, parts: list[Part]) -> None:
+        """Do what is to be done with parts that have just come."""
+
     def _take(self, part: Part) -> None:
-        self._text.append(part.text)
-        self._reasoning.append(part.reasoning)
+        if part.text:
+            self._text.append(part.text)
+        if part.reasoning:
+            self._reasoning.append(part.reasoning)
         self.finish_reason = part.finish_reason or self.finish_reason
         self.usage = part.usage or self.usage
         for piece in part.tool_calls:

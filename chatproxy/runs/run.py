@@ -233,14 +233,21 @@ class Run:
                 self._take(text_block(item, f"run:{self.name}", self._created))
         elif not isinstance(item, Part):
             raise TypeError(f"A run yields parts of answers, and text; not {type(item).__name__}.")
-        elif not item.is_shown:
+        elif item.name and not item.is_shown:
             item.is_shown = True
-            if item.finish_reason is not None:
+            self._append(partial(self._session.tell, [item.block]))
+        elif not item.is_shown:
+            self.show_all([item])
+
+    def show_all(self, parts: list[Part]) -> None:
+        """Give the client parts of an upstream's answer that it does not have, all at once."""
+        for part in parts:
+            part.is_shown = True
+            if part.finish_reason is not None:
                 self._unfinished = False
-            elif item.text or item.reasoning:
+            elif part.text or part.reasoning:
                 self._unfinished = True
-            add = self._session.tell if item.name else self._session.take
-            self._append(partial(add, [item.block]))
+        self._append(partial(self._session.take, [part.block for part in parts]))
 
     def pulse(self) -> None:
         """Give the client an upstream's keep-alive."""
