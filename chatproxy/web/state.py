@@ -77,7 +77,7 @@ class State:
         if self.preparers:
             payload = chat_request.change(payload, self.preparers, context)
         model = chat_request.model_of(payload)
-        if self.runs and model.startswith(RUN):
+        if model.startswith(RUN):
             run = model.removeprefix(RUN)
             if run not in self.runs:
                 raise Refusal("There is no run of this name.", status=404, code="model_not_found")
