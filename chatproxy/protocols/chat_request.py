@@ -121,16 +121,10 @@ def _check_messages(text: bytes) -> None:
     raise InvalidRequest("'messages' must be a list with at least one message.")
 
 
-def change(
-    payload: Payload,
-    preparers: Iterable[Callable[[Payload, dict[str, Any]], Payload | None]],
-    context: dict[str, Any],
-) -> Payload:
+def change(payload: Payload, preparers: Iterable[Callable[[Payload], Payload | None]]) -> Payload:
     """The payload as the application's preparers want it.
 
     They get it decoded. A field that they leave as it was keeps its text.
-
-    :param context: given to them, too.
 
     :raises InvalidRequest: if a number in it is beyond what Python can decode and write again.
     """
@@ -142,7 +136,7 @@ def change(
     except ValueError:
         raise _invalid_json("The body has a number that is too large.") from None
     for preparer in preparers:
-        changed = preparer(decoded, context)
+        changed = preparer(decoded)
         decoded = decoded if changed is None else changed
     return {
         name: payload[name] if before.get(name) == _text_of(value) else value

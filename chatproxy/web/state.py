@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Flask, current_app
@@ -23,7 +24,7 @@ from ..upstreams.base import Upstream
 from ..upstreams.models import ModelList
 
 Owner = Callable[[], "str | None"]
-#: A preparer with the context, too.
+#: An application's preparer: it gets the payload, and the context.
 Prepare = Callable[[Payload, dict[str, Any]], "Payload | None"]
 
 #: What the model is called that is a run of the application's.
@@ -75,7 +76,8 @@ class State:
         chat_request.check(payload)
         context: dict[str, Any] = {}
         if self.preparers:
-            payload = chat_request.change(payload, self.preparers, context)
+            preparers = [partial(_prepare, preparer, context) for preparer in self.preparers]
+            payload = chat_request.change(payload, preparers)
         model = chat_request.model_of(payload)
         if model.startswith(RUN):
             run = model.removeprefix(RUN)
@@ -84,6 +86,10 @@ class State:
             return Question(chat_request.complete_for_run(payload), run=run, context=context)
         body = chat_request.complete(payload, self.settings.model)
         return Question(body, chat_request.choices_of(payload), context=context)
+
+
+def _prepare(preparer: Prepare, context: dict[str, Any], payload: Payload) -> Payload | None:
+    return preparer(payload, context)
 
 
 def current_state() -> State:
