@@ -80,7 +80,8 @@ def test_a_run_of_two_questions_and_a_request(
     stop_reaches_upstream: StopReachesUpstream,
 ) -> None:
     with service() as (url, answer):
-        simulated_deepseek.simulate_next(text=url)
+        guide["SEARCH_URL"] = url
+        simulated_deepseek.simulate_next(text="owls")
         asking = Background(lambda: ask("research"))
         answer("All about it.")
         told = asking.result()
@@ -88,13 +89,13 @@ def test_a_run_of_two_questions_and_a_request(
             "id": "1",
             "event": "source",
             "by": "run",
-            "data": json.dumps({"url": url}, separators=(",", ":")),
+            "data": '{"subject":"owls"}',
         }
         assert text_of(told) == "This is a simulated answer."
         last = simulated_deepseek.questions[-1]["messages"][-1]["content"]
         assert last == "Answer from this page:\n\nAll about it."
 
-        simulated_deepseek.simulate_next(text=url)
+        simulated_deepseek.simulate_next(text="owls")
         answering = Background(lambda: answer("All about it."))
         receipt = stop_reaches_upstream(guide["app"], "/api/chat/runs/research")
         answering.result()
