@@ -50,6 +50,21 @@ const woff2Only = {
   },
 };
 
+/**
+ * All that the page begins with is one file, because over a slow line each further one takes its time:
+ * the page's own modules, and what they import. What the frame of a diagram shares with it is not in
+ * there.
+ */
+const GROUPS = [
+  { name: "loader", test: /vite\/preload-helper/, priority: 1 },
+  {
+    name: "page",
+    /** @type {["$initial"]} */
+    tags: ["$initial"],
+    test: /\/client\/src\/(?!.*diagram)/,
+  },
+];
+
 export default defineConfig({
   base: "/",
   plugins: [react(), pageFiles(), woff2Only, compress()],
@@ -61,7 +76,10 @@ export default defineConfig({
     sourcemap: false,
     target: "es2022",
     // The frame of a diagram is a page of its own, with a policy of its own.
-    rolldownOptions: { input: ["index.html", "diagram.html"] },
+    rolldownOptions: {
+      input: ["index.html", "diagram.html"],
+      output: { codeSplitting: { groups: GROUPS } },
+    },
     // The page's policy forbids inline code, and every browser that runs this knows the real thing.
     modulePreload: { polyfill: false },
     // The policy allows data: for images, but a file of its own can be cached.

@@ -6,7 +6,6 @@ import pytest
 import requests
 
 from ..support.waiting import wait_for
-from .conftest import AXE
 
 
 def test_a_whole_conversation(new_page, server, deepseek):
@@ -171,26 +170,6 @@ def test_headers_let_nothing_else_run(server):
     script = response.text.split('src="')[1].split('"')[0]
     asset = requests.get(server.url + script, timeout=5)
     assert asset.headers["Cache-Control"] == "public, max-age=31536000, immutable"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(
-    ("scenario", "text"),
-    [
-        (None, "This is a simulation"),
-        ({"rate": 40, "reasoning_tokens": 5000}, "Thinking"),
-        ({"status": 402}, "balance"),
-    ],
-    ids=["answered", "thinking", "failed"],
-)
-def test_axe_finds_no_violation(new_page, scheme, scenario, text):
-    page = new_page(scenario, color_scheme=scheme, reduced_motion="reduce")
-    page.expected_messages = ("Failed to load resource",)
-    page.ask()
-    page.wait_for_text(text)
-    page.page.evaluate(AXE.read_text())
-    found = page.page.evaluate("axe.run()")["violations"]
-    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
 
 
 def payloads(page):

@@ -7,6 +7,7 @@ import pytest
 
 from ..support.waiting import wait_for
 from .conftest import violations
+from .test_languages import in_chinese
 
 LONG = {"rate": 40, "tokens": 5000}
 #: A screen, and the box in it: the first four are what people have, the last one is a phone on its
@@ -250,7 +251,10 @@ def test_paper_gets_the_whole_conversation_and_no_controls(new_page):
     page = open_with(new_page, 30)
     many = len(re.findall(rb"/Type /Page\b", page.page.pdf()))
     assert drawn(page) == 60
-    page.page.emulate_media(media="print")
+    colour = "getComputedStyle(document.body).color"
+    dark_text = page.page.evaluate(colour)
+    page.page.emulate_media(media="print", color_scheme="dark")
+    assert page.page.evaluate(colour) == dark_text
     seen = page.page.locator("button:visible, select:visible, textarea:visible").count()
     assert seen == 0
     assert page.page.get_by_role("heading", name="A long chat").is_visible()
@@ -278,30 +282,43 @@ def test_chosen_colours_hide_nothing(new_page):
 # Those who do not see
 
 
+def check(page, state):
+    """Axe finds nothing, in neither scheme; they differ by their colours alone."""
+    found = violations(page.page)
+    page.page.emulate_media(color_scheme="dark")
+    found += violations(page.page, "color-contrast")
+    page.page.emulate_media(color_scheme="light")
+    assert found == [], state
+
+
 @pytest.mark.parametrize("language", ["en", "zh-CN"])
 def test_axe_finds_no_violation(new_page, language):
-    """In every state of the page; the second scheme differs by its colours alone."""
-    page = new_page({"rate": 40, "tokens": 5000, "reasoning_tokens": 30})
+    def opened(simulate):
+        page = new_page(simulate, locale=language)
+        page.expected_messages = ("Failed to load resource",)
+        return in_chinese(page) if language == "zh-CN" else page
 
-    def check(state):
-        found = [(state, each) for each in violations(page.page)]
-        page.page.emulate_media(color_scheme="dark")
-        found += [(state, "dark", each) for each in violations(page.page, "color-contrast")]
-        page.page.emulate_media(color_scheme="light")
-        assert found == []
-
-    check("empty")
+    page = opened({"rate": 40, "tokens": 5000, "reasoning_tokens": 30})
+    check(page, "empty")
     page.ask()
-    page.wait_for_text("Thinking…")
-    page.page.get_by_text("Thinking…").click()
-    check("thinking")
+    page.page.locator(".thinking").wait_for()
+    check(page, "thinking")
     page.wait_for_text("amber")
-    check("running")
+    check(page, "running")
     page.stop_button.click()
     page.stopped_note.wait_for()
-    check("stopped")
-    page.page.get_by_role("button", name="Edit message").click()
-    check("editing")
+    check(page, "stopped")
+    page.page.locator("[data-role=user] .actions button").last.click()
+    check(page, "editing")
     page.page.set_viewport_size({"width": 390, "height": 780})
-    page.page.get_by_role("button", name="Chats").click()
-    check("list open")
+    page.page.locator(".topbar button").first.click()
+    check(page, "list open")
+    answered = opened({"rate": 0})
+    answered.ask()
+    answered.wait_until_idle()
+    answered.page.locator(".thinking summary").click()
+    check(answered, "answered")
+    failed = opened({"status": 402})
+    failed.ask()
+    failed.error_note.wait_for()
+    check(failed, "failed")
