@@ -96,6 +96,9 @@ describe("title, pin and deletion", () => {
     expect(mergeOutside(mine, named)).toMatchObject({ title: "Mine", named: true });
     expect(mergeOutside(named, pinned)).toMatchObject({ title: "Hello", pinned: true });
     expect(mergeOutside(pinned, named)).toBe(pinned);
+    const set = { ...mine, settings: { temperature: 1 }, shelvedAt: 8 };
+    expect(mergeOutside(pinned, set)).toMatchObject({ settings: { temperature: 1 } });
+    expect(mergeOutside(set, pinned)).toBe(set);
     expect(mergeOutside(mine, { ...mine })).toBe(mine);
   });
 

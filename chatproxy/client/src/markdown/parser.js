@@ -7,7 +7,6 @@
 import MarkdownIt from "markdown-it";
 import cjkFriendly from "markdown-it-cjk-friendly";
 
-import { endAddressesAtCjkPunctuation } from "./rules/addresses.js";
 import { limitDepth } from "./rules/depth.js";
 import { useDetails } from "./rules/details.js";
 import { useFootnotes } from "./rules/footnotes.js";
@@ -19,7 +18,6 @@ limitDepth(parser);
 useFormulas(parser);
 useDetails(parser);
 useFootnotes(parser);
-endAddressesAtCjkPunctuation(parser);
 // An address is checked when it is drawn, and is not rewritten here.
 parser.validateLink = () => true;
 parser.normalizeLink = (address) => address;
