@@ -1,11 +1,14 @@
 /**
  * What the page needs beside its code, each under a name with a hash, so that it is cached for ever: the
- * script before the first paint, the web app's manifest, and its icons.
+ * script before the first paint, the web app's manifest, and its icons. And the licence of the tables
+ * in `src/lib/pdf-text.js`, which are no code, so that Vite does not see it.
  */
 
 import { readFileSync } from "node:fs";
 
 const EARLY = "src/early.js";
+
+const TABLES_LICENSE = "node_modules/pdfjs-dist/cmaps/LICENSE";
 
 const MANIFEST = {
   name: "Chat",
@@ -46,24 +49,33 @@ export function pageFiles() {
           ...icon,
         }));
         early = `/${emit("early.js", contentOf(EARLY))}`;
+        const source = contentOf(TABLES_LICENSE);
+        this.emitFile({ type: "asset", fileName: "licenses-cmaps.txt", source });
         manifest = `/${emit("manifest.json", JSON.stringify({ ...MANIFEST, icons }))}`;
       },
     },
     transformIndexHtml: {
       order: "post",
-      handler: () => [
-        // Where a proxy asks for a login, it asks for this too.
-        ...(manifest ? [link({ rel: "manifest", href: manifest, crossorigin: "use-credentials" })] : []),
-        { tag: "script", attrs: { src: early }, injectTo: "head" },
-      ],
+      handler(_html, { path }) {
+        if (path !== "/index.html") {
+          return [];
+        }
+        // Where a proxy asks for a login, it asks for the manifest too.
+        const toManifest = { rel: "manifest", href: manifest, crossorigin: "use-credentials" };
+        return [
+          ...(manifest ? [tag("link", toManifest)] : []),
+          tag("script", { src: early }),
+        ];
+      },
     },
   };
 }
 
 /**
+ * @param {string} tag
  * @param {Record<string, string>} attrs
  * @returns {import("vite").HtmlTagDescriptor}
  */
-function link(attrs) {
-  return { tag: "link", attrs, injectTo: "head" };
+function tag(tag, attrs) {
+  return { tag, attrs, injectTo: "head" };
 }

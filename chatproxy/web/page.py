@@ -100,8 +100,8 @@ def asset(name: str) -> Response:
 def what_it_offers(settings: Settings) -> Response:
     """What the page shows, and what can be chosen there, as JSON.
 
-    ``prefix``: whether an answer can go on where it ended. DeepSeek has chat prefix completion below
-    ``/beta`` only (https://api-docs.deepseek.com/guides/chat_prefix_completion).
+    ``prefix``: whether an answer can go on where it ended. DeepSeek has chat prefix completion
+    below ``/beta`` only (https://api-docs.deepseek.com/guides/chat_prefix_completion).
     """
     response = jsonify(
         notice=settings.notice,

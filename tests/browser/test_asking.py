@@ -161,6 +161,7 @@ def test_an_image_goes_to_a_model_that_takes_some(page):
 
 @pytest.mark.parametrize("how", ["drop", "paste"])
 def test_files_can_be_dropped_anywhere_and_pasted(page, how):
+    page.box.wait_for()
     page.page.evaluate(
         """(how) => {
             const data = new DataTransfer();
@@ -213,6 +214,8 @@ def test_keys_open_the_help_and_escape_closes_it_without_a_stop(new_page):
     page.stopped_note.wait_for()
     page.page.keyboard.press("Control+Shift+O")
     page.page.get_by_role("heading", name="What would you like to know?").wait_for()
+    page.page.keyboard.press("Control+k")
+    assert page.page.get_by_role("searchbox").evaluate("(it) => it === document.activeElement")
 
 
 def test_thinking_is_open_while_it_goes_on_then_folded_unless_it_was_touched(new_page):
@@ -223,6 +226,6 @@ def test_thinking_is_open_while_it_goes_on_then_folded_unless_it_was_touched(new
     page.page.get_by_text("Thought for").first.wait_for()
     assert opened.count() == 0
     page.page.get_by_text("Thought for").click()
-    opened.wait_for()
+    opened.locator(".thinking-text").wait_for()
     page.wait_until_idle()
-    assert opened.count() == 1
+    assert opened.locator(".thinking-text").is_visible()

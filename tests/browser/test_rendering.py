@@ -73,6 +73,10 @@ def test_a_diagram_is_drawn_in_a_frame_that_reaches_nothing(new_page, server):
     wait_for(lambda: element.bounding_box()["height"] >= drawing.bounding_box()["height"])
 
     frame = element.element_handle().content_frame()
+    colour = "getComputedStyle(document.querySelector('svg .nodeLabel, svg text')).color"
+    light = frame.evaluate(colour)
+    page.page.evaluate("dispatchEvent(new CustomEvent('theme', {detail: 'dark'}))")
+    wait_for(lambda: frame.evaluate(colour) != light)
     assert frame.evaluate("origin") == "null"
     reach = "fetch('/page.json').then(() => 'reached', () => 'refused')"
     assert frame.evaluate(reach) == "refused"

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { bytesOf, contentOf, soundAttachments } from "../src/lib/attachments.js";
 import { decode, readFile } from "../src/lib/read-file.js";
+import { sent } from "../src/state/answer.js";
 import { payloadOf, problemOf } from "../src/state/payload.js";
 
 /** @typedef {import("../src/lib/attachments.js").Attachment} Attachment */
@@ -87,6 +88,15 @@ describe("a question", () => {
   };
   /** @type {import("../src/state/model.js").Message} */
   const prompt = { role: "user", id: "u1", parentId: null, at: 1, text: "Hello" };
+
+  it("gives DeepSeek the answer that it is to go on with, and its thinking if it is to think", () => {
+    const answer = sent("a1", "m", 1, { parentId: "u1", text: "Half", reasoning: "Hm" });
+    const prefix = { role: "assistant", content: "Half", prefix: true };
+    /** @param {import("../src/state/payload.js").How} way */
+    const last = (way) => payloadOf([prompt, answer], way).messages.at(-1);
+    expect(last(how)).toEqual({ ...prefix, reasoning_content: "Hm" });
+    expect(last({ ...how, thinking: false })).toEqual(prefix);
+  });
 
   it("names the model and the settings, and begins with the system prompt", () => {
     const settings = { system: "Be brief.", temperature: 0 };

@@ -46,6 +46,15 @@ describe("the keeper", () => {
     }
   });
 
+  it("writes a question at once, however short a while ago the page was opened", async () => {
+    const { keeper, writes, loaded } = begin();
+    keeper.keep(loaded);
+    await vi.advanceTimersByTimeAsync(100);
+    keeper.keep([growing(0), ...loaded]);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(writes).toHaveLength(1);
+  });
+
   it("writes the messages that have changed, and no others", async () => {
     const { keeper, writes, loaded } = begin();
     const [old] = /** @type {[Conversation]} */ (loaded);

@@ -102,6 +102,15 @@ describe("a language", () => {
     expect(ENGLISH.say("deleteChatNamed", { title })).toBe(`Delete chat: ${title}`);
   });
 
+  it("writes dates and lists as people do, and no date that can't be", () => {
+    const noon = new Date(2026, 10, 26, 12, 5).getTime();
+    expect(ENGLISH.date(noon)).toMatch(/^Nov 26, 2026, 12:05\sPM$/);
+    expect(CHINESE.date(noon)).toBe("2026年11月26日 12:05");
+    expect([0, NaN, 1e300].map(ENGLISH.date)).toEqual(["", "", ""]);
+    expect(ENGLISH.list(["1 new", "2 known"])).toBe("1 new and 2 known");
+    expect(CHINESE.list(["新增 1 个", "2 个已存在"])).toBe("新增 1 个和2 个已存在");
+  });
+
   it("writes durations and sizes as people do", () => {
     expect([0, 12_300, 60_000, 125_000].map(ENGLISH.duration)).toEqual([
       "0 sec",

@@ -129,6 +129,19 @@ describe("the journal", () => {
     expect(readJournal(storage).conversations).toHaveLength(1);
   });
 
+  it("has the most that any tab knew, whichever has left first", async () => {
+    const running = chatOf("c", { state: "running", text: "Half", lastEvent: 4 });
+    const finished = chatOf("c", { text: "Half and half", lastEvent: 9 });
+    for (const order of [[running, finished], [finished, running]]) {
+      globalThis.indexedDB = new IDBFactory();
+      const storage = storageOf();
+      order.forEach((chat) => createJournal(storage).write([chat]));
+      const { conversations } = await openLibrary(storage);
+      expect(lastOf(conversations[0])).toMatchObject({ state: "finished", lastEvent: 9 });
+      expect(storage.length).toBe(0);
+    }
+  });
+
   it("has the conversations of an earlier version of the page, which are taken over once", async () => {
     const storage = storageOf();
     storage.setItem("other", "{}");

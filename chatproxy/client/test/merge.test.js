@@ -96,6 +96,9 @@ describe("title, pin and deletion", () => {
     expect(mergeOutside(mine, named)).toMatchObject({ title: "Mine", named: true });
     expect(mergeOutside(named, pinned)).toMatchObject({ title: "Hello", pinned: true });
     expect(mergeOutside(pinned, named)).toBe(pinned);
+    const set = { ...mine, settings: { temperature: 1 }, shelvedAt: 8 };
+    expect(mergeOutside(pinned, set)).toMatchObject({ settings: { temperature: 1 } });
+    expect(mergeOutside(set, pinned)).toBe(set);
     expect(mergeOutside(mine, { ...mine })).toBe(mine);
   });
 
@@ -129,6 +132,9 @@ describe("what is shown, if another tab has kept a conversation", () => {
     expect(pathOf(shown).at(-1)?.id).toBe("a2000");
     expect(shown.messages).toHaveLength(4);
     expect(pathOf(adopt(recent, { ...old, chosen: ["a1000"] })).at(-1)?.id).toBe("a2000");
+    const older = { ...forked, chosen: ["a1000"] };
+    expect(pathOf(older).at(-1)?.id).toBe("a1000");
+    expect(pathOf(adopt(older, recent)).at(-1)?.id).toBe("a2000");
   });
 
   it("is to be read first if it is not open here, at once if an answer runs", () => {

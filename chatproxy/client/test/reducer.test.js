@@ -5,6 +5,7 @@ import * as answers from "../src/state/answer.js";
 import {
   asPayloadMessages,
   currentConversation,
+  currentSettings,
   initialState,
   runningAnswer,
   titleOf,
@@ -511,6 +512,28 @@ describe("conversations", () => {
     const state = after(sent(), stopped, { type: "editBegun", messageId: "u1" });
     expect(state.drafts.c1).toEqual({ text: "", editedId: "u1", edits: { u1: "Hello\nthere" } });
     expect(reducer(state, { type: "editLeft" }).drafts).toEqual({});
+  });
+});
+
+describe("the settings of a chat", () => {
+  /** @type {(temperature: number, now?: number) => Action} */
+  const chosen = (temperature, now = 1) => ({ type: "settingsChosen", settings: { temperature }, now });
+  const opened = (/** @type {string | null} */ id) => ({ type: /** @type {const} */ ("chatOpened"), id });
+
+  it("are chosen before there is one, for that one alone", () => {
+    const state = after(chosen(1), sent(), opened(null));
+    expect(state.conversations[0]?.settings).toEqual({ temperature: 1 });
+    expect(currentSettings(state)).toEqual({});
+  });
+
+  it("stay with it, and are those of the chat in view", () => {
+    const first = after(sent(), chosen(1), opened(null), asked("Hi", null, { conversationId: "c2" }));
+    const both = reducer(first, chosen(2));
+    expect(currentSettings(both)).toEqual({ temperature: 2 });
+    expect(currentSettings(reducer(both, opened("c1")))).toEqual({ temperature: 1 });
+    expect(reducer(both, asked("Then?", "a2", { conversationId: "c2" })).conversations[0]?.settings).toEqual({
+      temperature: 2,
+    });
   });
 });
 

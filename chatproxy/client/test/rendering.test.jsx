@@ -133,7 +133,7 @@ describe("Markdown that grows", () => {
   });
 
   it("shows only the end of the text so", () => {
-    const text = "- <kbd>a\n- \\(b\n- c";
+    const text = "- <kbd>a\n- \\(b\n- c\n\n  > <kbd>d\n  >\n  > e";
     expect(inShort(drawn(text, false), false)).toBe(inShort(drawn(text), false));
   });
 });

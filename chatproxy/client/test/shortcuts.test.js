@@ -21,6 +21,8 @@ describe("a shortcut", () => {
     [{ key: ",", ctrlKey: true }, "settings"],
     [{ key: "O", ctrlKey: true, shiftKey: true }, "newChat"],
     [{ key: "o", ctrlKey: true }, null],
+    [{ key: "k", ctrlKey: true }, "search"],
+    [{ key: "k" }, null],
     [{ key: "/", ctrlKey: true, altKey: true }, null],
     [{ key: "/" }, null],
   ])("%j is %j, whether text is typed or not", (pressed, shortcut) => {

@@ -33,6 +33,16 @@ describe("a conversation as a file", () => {
     expect(fromJson(text, NOW)).toEqual({ imported: [FORKED, chatOf("d", {}, { shelvedAt: 0 })], damaged: 0 });
   });
 
+  it("comes back with its settings and files", () => {
+    const file = { id: "f", kind: "text", name: "a.txt", content: "words", size: 5 };
+    const whole = { ...changed({ attachments: [file] }), settings: { temperature: 1, system: null }, shelvedAt: 3 };
+    expect(fromJson(asJson([whole], NOW).join(""), NOW)).toEqual({ imported: [whole], damaged: 0 });
+    const foreign = { ...changed({ attachments: [{ ...file, kind: "x" }] }), settings: { temperature: 9 } };
+    const { imported } = /** @type {any} */ (fromJson(asJson([foreign], NOW).join(""), NOW));
+    expect(imported[0].settings).toEqual({});
+    expect(imported[0].messages[0]).not.toHaveProperty("attachments");
+  });
+
   it("is readable as Markdown: what is shown, and how it ended", () => {
     expect(asMarkdown(currentLanguage(), [FORKED]).join("")).toBe("# Hello\n\n## You\n\nHello\n\n## DeepSeek\n\nHi\n");
     const [text] = asMarkdown(currentLanguage(), [withShown(FORKED, "c-b")]);

@@ -14,7 +14,7 @@ import { Versions } from "./Versions.jsx";
  * @param {(answerId: string) => void} props.onRegenerate
  */
 export function AnswerActions({ answer, last, onRegenerate }) {
-  const { say } = useLanguage();
+  const { date, say } = useLanguage();
   const { busy, onChange } = use(ThreadContext);
   return (
     <div className="actions">
@@ -34,6 +34,7 @@ export function AnswerActions({ answer, last, onRegenerate }) {
       )}
       {last && canGoOn(answer) && <GoOn answerId={answer.id} />}
       {answer.model && <span className="small-print">{answer.model}</span>}
+      <span className="small-print">{date(answer.startedAt)}</span>
       {answer.made && <span className="small-print">{say(`made.${answer.made}`)}</span>}
     </div>
   );

@@ -21,10 +21,12 @@ const A_PAGE = 100;
  * @param {object} props
  * @param {ReturnType<typeof import("../state/use-chat.js").useChat>} props.chat
  * @param {ReturnType<typeof import("../state/use-notifications.js").useNotifications>} props.notifications
- * @param {{open: boolean, hide: () => void}} props.drawer
+ * @param {Pick<ReturnType<typeof import("../state/use-drawer.js").useDrawer>,
+ *   "open" | "hide" | "searchBox">} props.drawer
  * @param {() => void} props.onNew
  */
-export function ChatList({ chat, notifications, drawer: { open, hide }, onNew }) {
+export function ChatList({ chat, notifications, drawer, onNew }) {
+  const { open, hide, searchBox } = drawer;
   const { say } = useLanguage();
   const { state, dispatch } = chat;
   const newButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
@@ -80,7 +82,7 @@ export function ChatList({ chat, notifications, drawer: { open, hide }, onNew })
             <Icon name="close" />
           </button>
         </div>
-        {state.conversations.length > 0 && <SearchBox query={query} onQuery={setQuery} />}
+        {state.conversations.length > 0 && <SearchBox ref={searchBox} query={query} onQuery={setQuery} />}
         {found ? (
           <SearchHits found={found} onOpen={openChat} />
         ) : (

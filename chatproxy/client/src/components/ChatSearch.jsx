@@ -3,13 +3,15 @@ import { ChatLink } from "./ChatLink.jsx";
 
 /**
  * @param {object} props
+ * @param {import("react").Ref<HTMLInputElement>} props.ref
  * @param {string} props.query
  * @param {(query: string) => void} props.onQuery
  */
-export function SearchBox({ query, onQuery }) {
+export function SearchBox({ ref, query, onQuery }) {
   const { say } = useLanguage();
   return (
     <input
+      ref={ref}
       type="search"
       className="list-search"
       aria-label={say("searchChats")}

@@ -5,9 +5,7 @@ import { LOCAL_SHORTCUTS, SHORTCUTS } from "../lib/shortcuts.js";
 import { bareHelp, setBareHelp } from "../state/use-shortcuts.js";
 import { Dialog } from "./Dialog.jsx";
 
-/** @typedef {import("../i18n/language.js").SentenceName} SentenceName */
-
-const ALL = Object.entries({ ...LOCAL_SHORTCUTS, ...SHORTCUTS });
+const ALL = [...LOCAL_SHORTCUTS, ...SHORTCUTS];
 
 /**
  * What the keys do.
@@ -26,9 +24,9 @@ export function HelpDialog({ storage, onClose }) {
   return (
     <Dialog title={say("shortcuts")} onClose={onClose}>
       <dl className="shortcuts">
-        {ALL.map(([name, { keys }]) => (
+        {ALL.map(([name, keys]) => (
           <div key={name}>
-            <dt>{say(/** @type {SentenceName} */ (`keys.${name}`))}</dt>
+            <dt>{say(`keys.${name}`)}</dt>
             <dd>
               {keys.map((key) => (
                 <kbd key={key}>{key}</kbd>

@@ -194,7 +194,7 @@ export const en = {
     "The answer ends here because DeepSeek ran out of resources.",
 
   // The small print after a Stop
-  "stop.unconfirmed": "the Stop is not confirmed yet and is tried again",
+  "stop.unconfirmed": "the Stop is not confirmed yet and is still being tried",
   "stop.nothing-to-stop":
     "the server had nothing to stop: the answer had ended there, or had not begun",
   "stop.refused": "the server refused this Stop, so the answer may go on there",
@@ -261,6 +261,7 @@ export const en = {
   "keys.stop": "Stop the answer, or close what is open",
   "keys.help": "Show this sheet",
   "keys.newChat": "Begin a new chat",
+  "keys.search": "Search chats",
   "keys.settings": "Open the settings",
 
   // The saved prompts

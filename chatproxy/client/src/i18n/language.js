@@ -16,6 +16,8 @@
 const VALUE = /\{(\w+)\}/g;
 /** @type {Intl.DateTimeFormatOptions} */
 const WHOLE_DATE = { dateStyle: "medium", timeStyle: "short" };
+/** Milliseconds from 1970 on that a date can have; an imported one may have any. */
+const LAST_DATE = 8.64e15;
 
 /**
  * @param {string} tag such as `zh-CN`: what `<html lang>` and `Intl` take
@@ -94,8 +96,8 @@ export function createLanguage(tag, sentences) {
     quantity,
     duration,
     size,
-    /** @param {number} ms since 1970 */
-    date: (ms) => dates.format(ms),
+    /** @param {number} ms since 1970; nothing is written of one that is not known */
+    date: (ms) => (ms > 0 && ms <= LAST_DATE ? dates.format(ms) : ""),
     /** @param {string[]} items */
     list: (items) => lists.format(items),
   };

@@ -166,7 +166,7 @@ export const zhCN = {
   "ended.content_filter": "回答被 DeepSeek 的内容过滤器终止，在此结束。",
   "ended.insufficient_system_resource": "DeepSeek 资源不足，回答在此结束。",
 
-  "stop.unconfirmed": "停止尚未确认，正在重试",
+  "stop.unconfirmed": "停止尚未确认，仍在尝试",
   "stop.nothing-to-stop": "服务器上没有可停止的回答：回答已在那里结束，或尚未开始",
   "stop.refused": "服务器拒绝了此次停止，因此回答可能仍在那里继续",
   stopRefusedSaying: "{sentence}（{message}）",
@@ -223,6 +223,7 @@ export const zhCN = {
   "keys.stop": "停止回答，或关闭已打开的部分",
   "keys.help": "显示此列表",
   "keys.newChat": "开始新对话",
+  "keys.search": "搜索对话",
   "keys.settings": "打开设置",
 
   prompts: "常用提示词",

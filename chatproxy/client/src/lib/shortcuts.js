@@ -1,28 +1,32 @@
 /** The keys of the page, and what they do. */
 
-/**
- * @typedef {object} Shortcut
- * @property {string} name what it does: the sentence `keys.<name>` says it
- * @property {string[]} keys as they are printed on a keyboard
- */
+/** @typedef {"help" | "newChat" | "search" | "settings"} Shortcut */
 
 const MAC = /Mac|iPhone|iPad/.test(globalThis.navigator?.platform ?? "");
 const CONTROL = MAC ? "⌘" : "Ctrl";
 
-/** Those that work everywhere on the page. */
-export const SHORTCUTS = {
-  help: { keys: [CONTROL, "/"] },
-  newChat: { keys: [CONTROL, "Shift", "O"] },
-  settings: { keys: [CONTROL, ","] },
-};
+/**
+ * Those that work everywhere on the page, as their keys are printed on a keyboard.
+ * @type {Map<Shortcut, string[]>}
+ */
+export const SHORTCUTS = new Map([
+  ["help", [CONTROL, "/"]],
+  ["newChat", [CONTROL, "Shift", "O"]],
+  ["search", [CONTROL, "K"]],
+  ["settings", [CONTROL, ","]],
+]);
 
-/** Those that belong to one place, which listens for them itself. */
-export const LOCAL_SHORTCUTS = {
-  send: { keys: ["Enter"] },
-  newLine: { keys: ["Shift", "Enter"] },
-  stop: { keys: ["Esc"] },
-};
+/**
+ * Those that belong to one place, which listens for them itself.
+ * @type {Map<"send" | "newLine" | "stop", string[]>}
+ */
+export const LOCAL_SHORTCUTS = new Map([
+  ["send", ["Enter"]],
+  ["newLine", ["Shift", "Enter"]],
+  ["stop", ["Esc"]],
+]);
 
+const LETTER = /^[A-Z]$/;
 /** Question marks, as keyboards and input methods write them. */
 const QUESTION_MARKS = new Set(["?", "？"]);
 
@@ -31,27 +35,22 @@ const QUESTION_MARKS = new Set(["?", "？"]);
  * @param {Pick<KeyboardEvent, "key" | "ctrlKey" | "metaKey" | "altKey" | "shiftKey">} event
  * @param {{typing: boolean, bare: boolean}} where whether text is typed there, and whether a question
  *   mark alone asks for help
- * @returns {keyof typeof SHORTCUTS | null}
+ * @returns {Shortcut | null}
  */
 export function shortcutOf(event, { typing, bare }) {
   const { key, ctrlKey, metaKey, altKey, shiftKey } = event;
-  if (altKey) {
-    return null;
-  }
   if (!ctrlKey && !metaKey) {
-    return bare && !typing && QUESTION_MARKS.has(key) ? "help" : null;
+    return bare && !typing && !altKey && QUESTION_MARKS.has(key) ? "help" : null;
   }
-  switch (key) {
-    case "/": // on some keyboards with Shift
-      return "help";
-    case ",":
-      return "settings";
-    case "O":
-    case "o":
-      return shiftKey ? "newChat" : null;
-    default:
-      return null;
+  const pressed = key.toUpperCase();
+  for (const [shortcut, keys] of altKey ? [] : SHORTCUTS) {
+    // Some keyboards have their signs, as `/`, with Shift.
+    const isShifted = !LETTER.test(pressed) || keys.includes("Shift") === shiftKey;
+    if (keys.at(-1) === pressed && isShifted) {
+      return shortcut;
+    }
   }
+  return null;
 }
 
 /**

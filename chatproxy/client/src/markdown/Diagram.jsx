@@ -4,6 +4,7 @@ import { useLanguage } from "../i18n/current.js";
 
 /** In pixels. A frame that asks for more is scrolled. */
 const TALLEST = 2000;
+const DARK = "(prefers-color-scheme: dark)";
 
 /**
  * A Mermaid diagram. What an answer says is drawn in a frame that is of no origin, and whose policy
@@ -26,16 +27,29 @@ export function Diagram({ source }) {
         return;
       }
       if (data?.ready === true) {
-        // It has no origin that could be named.
-        current.contentWindow.postMessage({ source, dark: isDark(current) }, "*");
+        tell();
       } else if (Number.isFinite(data?.height)) {
         setHeight(Math.min(TALLEST, Math.max(0, Math.ceil(data.height))));
       } else if (data?.failed === true) {
         setFailed(true);
       }
     }
+    const scheme = matchMedia(DARK);
+    const tell = () => {
+      if (frame.current) {
+        const dark = isDark(frame.current);
+        // It has no origin that could be named.
+        frame.current.contentWindow?.postMessage({ source, dark }, "*");
+      }
+    };
     window.addEventListener("message", hear);
-    return () => window.removeEventListener("message", hear);
+    window.addEventListener("theme", tell);
+    scheme.addEventListener("change", tell);
+    return () => {
+      window.removeEventListener("message", hear);
+      window.removeEventListener("theme", tell);
+      scheme.removeEventListener("change", tell);
+    };
   }, [source]);
 
   return failed ? (
@@ -58,6 +72,6 @@ export function Diagram({ source }) {
 function isDark(element) {
   const scheme = getComputedStyle(element).colorScheme;
   return scheme.includes("light")
-    ? scheme.includes("dark") && matchMedia("(prefers-color-scheme: dark)").matches
+    ? scheme.includes("dark") && matchMedia(DARK).matches
     : scheme.includes("dark");
 }

@@ -23,8 +23,10 @@ const CLOSINGS = new Set(["}", "\\right", "\\end"]);
 const DEFINITION = /\\(?:[egx]?def|(?:future)?let|global|(?:re|provide)?(?:new)?command)(?![a-z])/i;
 
 /**
- * @typedef {{attributes?: Record<string, string>, children?: VirtualNode[], toNode(): Node}} VirtualNode
- *   what KaTeX has before it makes elements
+ * @typedef {object} VirtualNode what KaTeX has before it makes elements
+ * @property {Record<string, string>} [attributes]
+ * @property {VirtualNode[]} [children]
+ * @property {() => HTMLElement} toNode
  */
 
 /**
@@ -37,17 +39,18 @@ export function typeset(tex, display) {
     return null;
   }
   try {
-    // Not `render`: it writes attributes that the page's policy forbids, and reports.
+    // Not `render`: it writes style attributes, which the page's policy forbids.
     const tree = /** @type {{__renderToDomTree: Function}} */ (
       /** @type {unknown} */ (katex)
     ).__renderToDomTree(tex, {
       displayMode: display,
+      errorColor: "currentcolor",
       maxExpand: DEFINITION.test(tex) ? MOST_EXPANDED / tex.length : MOST_EXPANSIONS,
       maxSize: LARGEST,
       strict: "ignore",
       trust: false,
     });
-    dropStyleAttributes(tree);
+    styleByTheDom(tree);
     return tree.toNode();
   } catch {
     return null;
@@ -71,11 +74,19 @@ function isModest(tex) {
 }
 
 /**
- * KaTeX sets styles by the DOM, but for a few attributes. Those say what the element around says too
- * (the width of a drawing), or are in the MathML, which is for screen readers.
+ * KaTeX sets most styles by the DOM, which is allowed, and a few as attributes. So those become the others.
  * @param {VirtualNode} node
  */
-function dropStyleAttributes(node) {
-  delete node.attributes?.style;
-  node.children?.forEach(dropStyleAttributes);
+function styleByTheDom(node) {
+  const { attributes, toNode } = node;
+  const style = attributes?.style;
+  if (style !== undefined) {
+    delete attributes?.style;
+    node.toNode = () => {
+      const element = toNode.call(node);
+      element.style.cssText = style;
+      return element;
+    };
+  }
+  node.children?.forEach(styleByTheDom);
 }

@@ -79,6 +79,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
   useShortcuts(storage, {
     help: () => panel.open("help"),
     settings: () => panel.open("settings"),
+    search: list.search,
     newChat: () => {
       chat.dispatch({ type: "chatOpened", id: null });
       write();

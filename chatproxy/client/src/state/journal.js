@@ -9,6 +9,7 @@
 
 import { keysWith } from "../lib/browser-storage.js";
 import { createSessionId } from "../lib/llm-api.jsx";
+import { unite } from "./merge.js";
 import { asConversation } from "./record.js";
 
 /** @typedef {import("./model.js").Conversation} Conversation */
@@ -16,17 +17,23 @@ import { asConversation } from "./record.js";
 const PREFIX = "chatproxy.chat.";
 
 /**
+ * What the tabs have left; what is damaged stays where it is.
  * @param {Storage | null} storage null where the browser forbids it
- * @returns {{conversations: Conversation[], keys: string[]}} what is damaged is left where it is
+ * @returns {{conversations: Conversation[], keys: string[]}} each conversation once
  */
 export function readJournal(storage) {
-  const entries = keysWith(storage, PREFIX)
-    .map((key) => ({ key, conversation: parse(storage?.getItem(key) ?? "") }))
-    .filter(({ conversation }) => conversation !== null);
-  return {
-    conversations: entries.map(({ conversation }) => /** @type {Conversation} */ (conversation)),
-    keys: entries.map(({ key }) => key),
-  };
+  /** @type {Map<string, Conversation>} */
+  const conversations = new Map();
+  const keys = [];
+  for (const key of keysWith(storage, PREFIX)) {
+    const conversation = parse(storage?.getItem(key) ?? "");
+    if (conversation) {
+      const other = conversations.get(conversation.id);
+      conversations.set(conversation.id, other ? unite(conversation, other) : conversation);
+      keys.push(key);
+    }
+  }
+  return { conversations: [...conversations.values()], keys };
 }
 
 /**

@@ -80,12 +80,12 @@ export function createKeeper({ library, loaded, onFound, onTrouble }) {
   }
 
   async function write() {
-    savedAt = Date.now();
     const changed = changes();
     if (changed.length === 0) {
       journal.clear();
       return;
     }
+    savedAt = Date.now();
     try {
       const found = await library.keep(changed.map(({ part }) => part));
       changed.forEach(({ whole }) => mark(whole));

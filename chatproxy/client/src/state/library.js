@@ -52,7 +52,7 @@ import { inOrder, rooted } from "./tree.js";
 const NAME = "chatproxy";
 const VERSION = 1;
 /** Milliseconds after which a browser that does not open its storage counts as one without. */
-const PATIENCE_MS = 3000;
+const PATIENCE_MS = 10_000;
 /** The most that the page takes, whatever the browser would let it have. */
 const MOST_BYTES = 1e9;
 /** Milliseconds between two looks at how much it has taken. */

@@ -20,7 +20,7 @@ import { findFolded, folded } from "../lib/folded-text.js";
  */
 
 /** How many conversations are read at once. */
-const AT_ONCE = 20;
+const AT_ONCE = 10;
 const MOST_HITS = 60;
 const MOST_IN_A_CHAT = 3;
 /** Milliseconds after which the page has its turn. */
@@ -49,7 +49,7 @@ export async function* search(query, conversations, read, signal) {
     const messages = await read(shut);
     const texts = new Map(shut.map((id, at) => [id, messages[at] ?? []]));
     for await (const hits of hitsIn(some, texts, words)) {
-      if (signal.aborted || count >= MOST_HITS) {
+      if (signal.aborted) {
         return;
       }
       count += hits.length;

@@ -9,7 +9,7 @@ const KEY = "chatproxy.bareHelp";
 /**
  * Does what the keys of the page ask for, while no dialog has the keyboard.
  * @param {Storage | null} storage
- * @param {Record<keyof typeof import("../lib/shortcuts.js").SHORTCUTS, () => void>} actions
+ * @param {Record<import("../lib/shortcuts.js").Shortcut, () => void>} actions
  */
 export function useShortcuts(storage, actions) {
   const latest = useLatest(actions);
