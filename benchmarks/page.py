@@ -1,9 +1,10 @@
 """Is the page light, quick and smooth? ``python -m benchmarks.page``
 
 A real Chromium opens it over a slow line, opens a long chat, and shows answers that stream: it
-counts long tasks (over 50 ms, as the browser's own Long Tasks API does) and frames that came late.
-The same page at rest, in the same run, shows what the machine alone does. It weighs what is left
-of a long answer, beside the same answer opened anew.
+counts long tasks (over 50 ms, as the browser's own Long Tasks API does) and frames that came late,
+and tells how much of the processor the longest task took, which no other work on the machine
+changes. The same page at rest, in the same run, shows what the machine alone does. It weighs what
+is left of a long answer, beside the same answer opened anew.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -151,12 +153,12 @@ def _long_chat(page: Page, url: str) -> None:
 def _streaming(page: Page, url: str) -> None:
     _open(page, url, {"rate": 0, "text": _TEXT, "tokens": HISTORY})
     _send(page, "finished")
-    _report("at rest", page.evaluate(_MEASURE, SECONDS))
+    _report("at rest", page)
     for rate in RATES:
         _open(page, url, {"rate": rate, "text": _TEXT, "tokens": 10 * rate * SECONDS})
         _send(page, "running")
         assert page.locator("article").count() > 2, "the long answer is not there any more"
-        _report(f"{rate} tokens a second", page.evaluate(_MEASURE, SECONDS))
+        _report(f"{rate} tokens a second", page)
         page.keyboard.press("Escape")
         page.locator("article[data-state=stopped]").last.wait_for()
         page.wait_for_timeout(1500)  # the page saves once a second
@@ -212,13 +214,33 @@ def _send(page: Page, state: str) -> None:
     page.locator(f"article[data-state={state}]").last.wait_for(timeout=90_000)
 
 
-def _report(name: str, found: dict[str, list[float]]) -> None:
+def _report(name: str, page: Page) -> None:
+    browser = page.context.browser
+    assert browser is not None
+    browser.start_tracing(page=page, categories=["toplevel"])
+    found = page.evaluate(_MEASURE, SECONDS)
+    longest = _longest_task(json.loads(browser.stop_tracing())["traceEvents"])
     frames = sorted(found["frames"])
     late = sum(frame > 20 for frame in frames)
     print(
         f"{name}: {len(frames)} frames in {SECONDS} s, median {frames[len(frames) // 2]:.1f} ms, "
-        f"{late} over 20 ms; {_tasks(found['tasks'])}"
+        f"{late} over 20 ms; {_tasks(found['tasks'])}, of the processor {longest:.0f} ms"
     )
+
+
+def _longest_task(events: list[dict[str, Any]]) -> float:
+    """The most time of the processor, in ms, that a task on a page's main thread took."""
+    threads = {
+        (each["pid"], each["tid"])
+        for each in events
+        if each["name"] == "thread_name" and each["args"]["name"] == "CrRendererMain"
+    }
+    tasks = (
+        each
+        for each in events
+        if each["name"].endswith("RunTask") and (each["pid"], each["tid"]) in threads
+    )
+    return max((each.get("tdur", 0) / 1000 for each in tasks), default=0)
 
 
 def _tasks(tasks: list[float]) -> str:

@@ -322,7 +322,8 @@ def test_axe_finds_no_violation_in_what_keeps(new_page, list_of, scheme):
     assert violations(page.page) == []
 
 
-def test_a_full_storage_is_said_and_all_can_be_saved(page):
+def test_a_full_storage_is_said_and_all_can_be_saved(new_page):
+    page = new_page(viewport={"width": 390, "height": 780})  # where the list is out of sight
     page.page.evaluate(
         """() => {
             const full = () => { throw new DOMException("full", "QuotaExceededError"); };
@@ -336,7 +337,7 @@ def test_a_full_storage_is_said_and_all_can_be_saved(page):
         button(page, "Save all chats to a file").click()
     assert "Too much" in saved.value.path().read_text()
     page.page.reload()  # the journal is a place of its own
-    page.wait_for_text("Too much")
+    page.page.locator(".bubble").get_by_text("Too much").wait_for()
 
 
 def test_without_indexeddb_the_page_works_and_says_so(new_page):

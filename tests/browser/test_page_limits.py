@@ -251,7 +251,10 @@ def test_paper_gets_the_whole_conversation_and_no_controls(new_page):
     page = open_with(new_page, 30)
     many = len(re.findall(rb"/Type /Page\b", page.page.pdf()))
     assert drawn(page) == 60
-    page.page.emulate_media(media="print")
+    colour = "getComputedStyle(document.body).color"
+    dark_text = page.page.evaluate(colour)
+    page.page.emulate_media(media="print", color_scheme="dark")
+    assert page.page.evaluate(colour) == dark_text
     seen = page.page.locator("button:visible, select:visible, textarea:visible").count()
     assert seen == 0
     assert page.page.get_by_role("heading", name="A long chat").is_visible()

@@ -31,15 +31,12 @@ function reported({ say, list }, report) {
  */
 export function ChatListFoot({ chat, transfer, notifications }) {
   const { say } = useLanguage();
-  const { library, trouble } = chat;
+  const { library } = chat;
   const [open, setOpen] = useState(false);
   const any = chat.state.conversations.length > 0;
   return (
     <div className="list-foot">
-      <Where lasting={library.lasting} trouble={trouble} any={any} />
-      {(trouble === "full" || !library.lasting) && any && (
-        <TextButton name={say("saveAllNow")} onAct={() => transfer.save(null, "json")} />
-      )}
+      {any && library.lasting && <p className="small-print">{say("chatsKeptHere")}</p>}
       <details open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary className="small-print">{say("storageAndFiles")}</summary>
         {open && (
@@ -68,27 +65,6 @@ export function ChatListFoot({ chat, transfer, notifications }) {
       </details>
     </div>
   );
-}
-
-/**
- * @param {object} props
- * @param {boolean} props.lasting
- * @param {import("../state/keeper.js").Trouble} props.trouble
- * @param {boolean} props.any
- */
-function Where({ lasting, trouble, any }) {
-  const { say } = useLanguage();
-  if (!lasting) {
-    return <p className="list-trouble">{say("notLasting")}</p>;
-  }
-  if (trouble) {
-    return (
-      <p className="list-trouble" role="alert">
-        {say(`trouble.${trouble}`)}
-      </p>
-    );
-  }
-  return any ? <p className="small-print">{say("chatsKeptHere")}</p> : null;
 }
 
 /** @param {{library: import("../state/library.js").Library}} props */

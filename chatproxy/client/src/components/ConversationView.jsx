@@ -3,6 +3,7 @@ import { currentConversation, editedMessage, textOfEdit } from "../state/model.j
 import { pathOf } from "../state/tree.js";
 import { ChangeContext, ThreadContext } from "../state/use-thread.js";
 import { EmptyChat } from "./EmptyChat.jsx";
+import { StorageTrouble } from "./StorageTrouble.jsx";
 import { TextButton } from "./TextButton.jsx";
 import { Thread } from "./Thread.jsx";
 
@@ -23,6 +24,7 @@ export function ConversationView({ chat, tools, onEdit, onSuggestion }) {
       <>
         <h1 className="visually-hidden">{say("newChat")}</h1>
         <EmptyChat onSuggestion={onSuggestion} />
+        <StorageTrouble chat={chat} />
         {state.astray && (
           <p className="elsewhere" role="status">
             {say("noChatHere")}
@@ -48,6 +50,7 @@ export function ConversationView({ chat, tools, onEdit, onSuggestion }) {
           />
         </ChangeContext>
       </ThreadContext>
+      <StorageTrouble chat={chat} />
       {conversation.deletedAt && (
         <p className="elsewhere">
           <span>{say("chatIsDeleted")}</span>
