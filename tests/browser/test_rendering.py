@@ -94,7 +94,7 @@ def test_a_diagram_that_is_none_says_so(new_page):
     page = new_page({"rate": 0, "text": "```mermaid\ngraph LR\n  A -->\n```"})
     page.ask()
     page.page.get_by_role("button", name="Show diagram").click()
-    page.wait_for_text("This diagram can’t be drawn.")
+    page.wait_for_text("Its code may have a mistake.")
     assert page.page.locator("iframe").count() == 0
 
 
