@@ -233,6 +233,7 @@ def test_the_text_never_gets_shorter_at_a_reload_or_when_another_tab_stops_it(ne
         least = len(shown(each))
         wait_for(lambda each=each, least=least: len(shown(each)) > least)
     page.stop_button.click()
+    page.wait_for_text("stopped in")  # else the reloaded page presses Stop again, and gets a 404
     for each in (page, tab):
         each.stopped_note.wait_for()
         each.page.reload()
