@@ -91,6 +91,14 @@ def test_a_diagram_is_drawn_in_a_frame_that_reaches_nothing(new_page, server):
     assert policy.startswith("sandbox allow-scripts; default-src 'none'; script-src 'self';")
 
 
+def test_a_diagram_that_is_none_says_so(new_page):
+    page = new_page({"rate": 0, "text": "```mermaid\ngraph LR\n  A -->\n```"})
+    page.ask()
+    page.page.get_by_role("button", name="Show diagram").click()
+    page.wait_for_text("This diagram can’t be drawn.")
+    assert page.page.locator("iframe").count() == 0
+
+
 HOSTILE = r"""
 $\rule{5000em}{5000em}$ and $\kern-5000em x$ and $a\raisebox{-500em}{b}$
 
@@ -98,6 +106,8 @@ $$\kern-50em \rule{100em}{100em}$$
 
 $\href{javascript:alert(1)}{x}$ $\includegraphics{https://example.com/x.png}$
 $\htmlStyle{color:red}{x}$
+
+$\rlap{\rule{20em}{1em}}$ <kbd>Beside it</kbd>
 
 The end.
 """
@@ -111,7 +121,7 @@ def test_a_hostile_formula_stays_in_its_box_and_ends(new_page):
     answer = page.page.locator(".answer-text")
     answer.locator(".formula").first.wait_for()
     assert answer.locator("a, img, [style*=red]").count() == 0
-    for box in (page.box, page.send_button, page.page.get_by_text("The end.")):
+    for box in (page.box, *(page.page.get_by_text(text) for text in ("Beside it", "The end."))):
         assert box.evaluate(
             """each => {
               const { x, y, width, height } = each.getBoundingClientRect();
