@@ -87,6 +87,8 @@ export default defineConfig({
     // The licences of what is bundled ask to be passed on with it.
     license: { fileName: "licenses.md" },
     reportCompressedSize: true,
+    // Mermaid's layouts are large, and few diagrams need them.
+    chunkSizeWarningLimit: 1000,
   },
   server: { proxy: { "/api": SERVER, "/page.json": SERVER } },
   preview: { proxy: { "/api": SERVER, "/page.json": SERVER } },
