@@ -68,7 +68,7 @@ function isModest(tex) {
   for (const [mark] of tex.matchAll(MARK)) {
     depth += (OPENINGS.has(mark) ? 1 : 0) - (CLOSINGS.has(mark) ? 1 : 0);
     deepest = Math.max(deepest, depth);
-    cells += mark === "&" ? 1 : 0;
+    cells += mark === "&" || mark === "\\\\" ? 1 : 0;
   }
   return deepest <= DEEPEST && cells <= MOST_CELLS;
 }
