@@ -24,6 +24,8 @@ from .hosts import Hosts, is_loopback
 
 #: The longest time, in seconds, that the operating system's timers can surely take.
 _LONGEST = 10_000_000
+#: A Stop is answered after two seconds at the most, by another worker a little earlier.
+_LONGEST_RUN_GRACE = 1.5
 
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
@@ -64,6 +66,15 @@ def _seconds(value: Any) -> float:
         seconds = 0.0
     if not 0 < seconds <= _LONGEST:  # false for NaN
         raise ValueError(f"must be a number of seconds greater than 0, and at most {_LONGEST}")
+    return seconds
+
+
+def _run_grace(value: Any) -> float:
+    seconds = _seconds(value)
+    if seconds > _LONGEST_RUN_GRACE:
+        raise ValueError(
+            f"must be at most {_LONGEST_RUN_GRACE} seconds, so that a receipt can tell of the code"
+        )
     return seconds
 
 
@@ -280,7 +291,7 @@ class Settings:
         "CHATPROXY_GRACE", _seconds, 25.0, "seconds for running answers to end after a SIGTERM"
     )
     run_grace: float = _option(
-        "CHATPROXY_RUN_GRACE", _seconds, 1.0, "seconds for the code of a run to end after a Stop"
+        "CHATPROXY_RUN_GRACE", _run_grace, 1.0, "seconds for the code of a run to end after a Stop"
     )
     tokens: tuple[tuple[str, str], ...] = _option(
         "CHATPROXY_TOKENS",

@@ -25,6 +25,7 @@ from flask_cors import CORS
 
 from . import scopes, signals
 from .answers.coroutines import Coroutine
+from .answers.question import Question
 from .answers.receipt import Receipt
 from .answers.session import SessionKey, StreamSession
 from .answers.transcript import Transcript
@@ -41,7 +42,7 @@ from .observability.metrics import Metrics
 from .protocols.headers import check_session_id
 from .runs.answer import Answer
 from .runs.call import Function, Runs
-from .runs.run import Resources
+from .runs.run import Resources, find_run
 from .server import exposure
 from .server.arrivals import BodyTimer
 from .server.capabilities import ServerCapabilities
@@ -157,6 +158,7 @@ class ChatProxy:
 
         :param name: 1 to 64 characters of A-Z a-z 0-9 _ . -
         :raises ValueError: if the name is taken, or can't be one.
+        :raises TypeError: if the function is asynchronous.
         """
         if not _RUN_NAME.match(name):
             raise ValueError(f"A run can't be called {name!r}.")
@@ -164,6 +166,8 @@ class ChatProxy:
             raise ValueError(f"There is a run called {name!r} already.")
 
         def register(function: _F) -> _F:
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise TypeError(f"The run {name!r} can't be an async function.")
             self.functions[name] = function
             return function
 
@@ -179,20 +183,29 @@ class ChatProxy:
     ) -> Answer:
         """Have an answer made, without a request: in a view, a script, a task.
 
-        It can be stopped from the web by its id. It stops if the ``Answer`` is closed.
+        It can be stopped from the web by its id. It stops if the ``Answer`` is closed: close it, or
+        use it in a ``with``, unless it is read to its end. Within a run it ends with the run.
 
         :param payload: a chat completion in DeepSeek's form. ``prepare`` sees it.
         :param session_id: the client's id; without one it can't be stopped from elsewhere.
-        :param owner: whose it is; "" if owners are not known.
+        :param owner: whose it is, as text; "" if owners are not known. None is refused.
         :param on_disconnect: seconds that the answer goes on after ``close``.
         :raises Refusal: if it can't begin.
         :raises RuntimeError: if it is not clear for which application.
         """
         state = self._state()
-        key = SessionKey(owner, "" if session_id is None else check_session_id(session_id))
+        if (run := find_run()) is not None:
+            run.check()
+        key = _key_of(owner, session_id)
         state.attend()
         reader = state.service.begin(key, state.prepare(dict(payload)), on_disconnect)
-        signals.stream_started.send(state.app, session_id=session_id, owner=owner)
+        try:
+            signals.stream_started.send(state.app, session_id=session_id, owner=key.owner)
+            if run is not None:
+                run.adopt(reader.session)
+        except BaseException:
+            reader.close()
+            raise
         return Answer(reader, state.service.cancel_session)
 
     def cancel(self, session_id: str, owner: str = "") -> Receipt | None:
@@ -200,20 +213,19 @@ class ChatProxy:
 
         :raises PeersUnavailable: if the other workers can't be asked.
         """
-        state = self._state()
-        key = SessionKey(owner, check_session_id(session_id))
-        return state.service.cancel(key, time.monotonic(), remember=False)
+        key = _key_of(owner, session_id)
+        return self._state().service.cancel(key, time.monotonic(), remember=False)
 
     def sessions(self, owner: str) -> list[dict[str, Any]]:
         """The owner's answers that run or are retained, as the route lists them."""
-        return self._state().service.list_of(owner)
+        return self._state().service.list_of(_key_of(owner).owner)
 
     def stop_all(self, owner: str) -> list[Receipt]:
         """Stop all of an owner's answers, on all workers; for a logout.
 
         :raises PeersUnavailable: if a worker can't be asked; those on all others are stopped.
         """
-        return self._state().service.cancel_all(owner)
+        return self._state().service.cancel_all(_key_of(owner).owner)
 
     def _state(self) -> State:
         """What belongs to the present application, or to the only one that there is."""
@@ -227,6 +239,17 @@ class ChatProxy:
             ) from None
         state: State = app.extensions["chatproxy"]
         return state
+
+
+def _key_of(owner: object, session_id: str | None = None) -> SessionKey:
+    """The key of an answer; the owner as the routes have it.
+
+    :raises ValueError: if there is no owner.
+    :raises InvalidRequest: if the id can't be one.
+    """
+    if owner is None:
+        raise ValueError("The owner is None; who is not logged in has no answers.")
+    return SessionKey(str(owner), "" if session_id is None else check_session_id(session_id))
 
 
 def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
@@ -245,8 +268,10 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
     def spawn(coroutine: Coroutine[None]) -> None:
         _own_context().run(runner.spawn, coroutine)
 
-    resources = Resources(upstream, spawn, resolver, settings.log_bytes, settings.model)
-    runs = Runs(extension.functions, resources, app.app_context, settings.run_grace)
+    resources = Resources(
+        upstream, spawn, resolver, settings.log_bytes, settings.model, app.app_context
+    )
+    runs = Runs(extension.functions, resources, settings.run_grace)
     service = AnswerService(
         settings, app, registry, runs, spawn=spawn, tell=partial(_tell, app, runner)
     )
@@ -319,11 +344,18 @@ def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
                 usage=transcript.usage,
                 text=transcript.text,
                 reasoning_text=transcript.reasoning_text,
-                payload=json.loads(question.body) if question else {},
-                context=(question and question.context) or {},
+                payload=_payload_of(question),
+                context={} if question is None else question.context,
             )
     except Exception:
         logger.exception("A receiver of stream_ended failed")
+
+
+def _payload_of(question: Question | None) -> dict[str, Any]:
+    """What was asked; nothing if it has a number that Python can't decode."""
+    with suppress(ValueError, RecursionError):
+        return dict(json.loads(question.body)) if question is not None else {}
+    return {}
 
 
 def _weakly(method: Callable[[_A], _R], otherwise: _R) -> Callable[[_A], _R]:

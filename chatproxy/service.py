@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -55,6 +56,8 @@ from .upstreams.base import Upstream
 #: A reader on another worker has gone if it has not asked for this many seconds longer than
 #: ``CHATPROXY_READER_TIMEOUT``.
 _PATIENCE = 5.0
+#: How many workers are asked at once to stop all that is an owner's.
+_MOST_ASKED_AT_ONCE = 32
 #: How many readers may come back, however few answers may run.
 _FEWEST_READERS = 64
 
@@ -201,19 +204,20 @@ class AnswerService:
 
         :raises PeersUnavailable: if a worker can't be asked; all others have been by then.
         """
-        stopped = self._registry.cancel_all(owner)
-        unavailable: PeersUnavailable | None = None
-        for name in self._coordinator.others():
-            asked = time.monotonic()
-            try:
-                _, reply = self._coordinator.ask(name, {"ask": "cancel_all", "owner": owner})
-                elapsed_ms = (time.monotonic() - asked) * 1000
-                stopped += [receipts.received(each, elapsed_ms) for each in reply["receipts"]]
-            except (PeersUnavailable, LookupError, TypeError) as error:
-                unavailable = error if isinstance(error, PeersUnavailable) else _not_understood()
-        if unavailable is not None:
-            raise unavailable
-        return stopped
+        ask = partial(self._cancel_all_of, owner)
+        with ThreadPoolExecutor(_MOST_ASKED_AT_ONCE) as pool:
+            asked = [pool.submit(ask, name) for name in self._coordinator.others()]
+            stopped = self._registry.cancel_all(owner)
+        return [*stopped, *(receipt for each in asked for receipt in each.result())]
+
+    def _cancel_all_of(self, owner: str, name: str) -> list[Receipt]:
+        begun = time.monotonic()
+        _, reply = self._coordinator.ask(name, {"ask": "cancel_all", "owner": owner})
+        elapsed_ms = (time.monotonic() - begun) * 1000
+        found = reply.get("receipts")
+        if not isinstance(found, list):
+            raise PeersUnavailable("Another worker's answer could not be understood.")
+        return [receipts.received(each, elapsed_ms) for each in found]
 
     def list_of(self, owner: str) -> list[dict[str, Any]]:
         """The owner's sessions, live and retained, of all workers that answer; latest first.
@@ -293,10 +297,6 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | N
 
 def _not_begun() -> Refusal:
     return Refusal("The answer could not begin.", status=500, code=UpstreamError.code)
-
-
-def _not_understood() -> PeersUnavailable:
-    return PeersUnavailable("Another worker's answer could not be understood.")
 
 
 def _not_found() -> SessionNotFound:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MOST_LISTED = 100
 
 
+_LONGEST_NAME = 100
+
+
 class State(Protocol):
     """How far a call is. A session has these, too.
 
@@ -46,7 +49,7 @@ class Calls:
         """Note that a call begins."""
         with self._lock:
             self.count += 1
-            self._live[call] = name
+            self._live[call] = name[:_LONGEST_NAME]
 
     def end(self, call: State) -> None:
         """Note that a call has ended; once is enough. What it has had is not kept."""
@@ -55,10 +58,16 @@ class Calls:
             if name is not None:
                 self._ended.append(_as_json(name, call))
 
+    def settle(self) -> None:
+        """Keep nothing of the calls but what each was: the answer is over."""
+        for call in self.live():
+            self.end(call)
+
     def leave_behind(self, name: str) -> None:
         """Note that code has not ended in time, and that the answer ends without it."""
         with self._lock:
-            self._left_behind.append(name)
+            if len(self._left_behind) < MOST_LISTED:
+                self._left_behind.append(name[:_LONGEST_NAME])
 
     def live(self) -> list[State]:
         """The calls that have not ended."""

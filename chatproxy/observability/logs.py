@@ -2,13 +2,15 @@
 
 The lines with ``[SSE]`` are fixed, so that operators can search for them. An answer without an id
 has ``-`` in its place. An id is checked before it gets here, and the reason of a failure is one
-printable line without the key. So nothing from outside can forge a line.
+printable line without the key. A traceback, which may quote anybody, is indented. So nothing from
+outside can forge a line.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 from .. import signals
@@ -31,6 +33,17 @@ def to_stderr() -> None:
 def _within_a_line(reason: str) -> str:
     """A reason, which may quote DeepSeek, in a form that no search for our lines finds."""
     return reason.replace("[SSE]", "[sse]")
+
+
+def indent_traceback(record: logging.LogRecord) -> bool:
+    """A filter that lets all records pass. Handlers use the text that it gives them."""
+    if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
+        lines = "".join(traceback.format_exception(*record.exc_info)).splitlines()
+        record.exc_text = "\n".join("    " + _within_a_line(line) for line in lines)
+    return True
+
+
+logger.addFilter(indent_traceback)
 
 
 def _id_of(session: StreamSession) -> str:

@@ -205,7 +205,13 @@ class AiSdkEncoder:
             return []
 
     def _tell(self, name: str, data: bytes) -> list[bytes]:
-        """The parts for an event of a run's own."""
+        """The parts for an event of a run's own; none if it can't be one."""
+        try:
+            return self._told(name, data)
+        except NO_JSON:
+            return []
+
+    def _told(self, name: str, data: bytes) -> list[bytes]:
         parts = [] if self._begun else self._begin()
         if name == "tool-call":
             call = _TOOL_CALL.decode(data)

@@ -66,10 +66,15 @@ def emitted(name: str, data: Any) -> bytes:
 
     :raises TypeError, ValueError: if the data can't be written as JSON.
     """
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return b"event: %b\nby: run\ndata: %b" % (name.encode("ascii"), text.encode("ascii"))
+    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for escaped, kept in _LINE_ENDS:
+        text = text.replace(kept, escaped)
+    # Half a surrogate pair can't be sent, and not every client could decode it.
+    return b"event: %b\nby: run\ndata: %b" % (name.encode("ascii"), text.encode("utf-8", "replace"))
 
 
+#: What some clients take for the end of a line.
+_LINE_ENDS = (("\\u0085", "\x85"), ("\\u2028", "\u2028"), ("\\u2029", "\u2029"))
 _EMITTED = re.compile(rb"(?:\A|\n)event: ([a-z][a-z0-9_-]*)\nby: run\ndata: ([^\n]*)\Z")
 
 

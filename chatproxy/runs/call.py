@@ -17,7 +17,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 from ..answers.coroutines import Coroutine
@@ -35,7 +34,6 @@ class Runs:
     """An ``Upstream``: an application's functions, and the upstream for all other questions.
 
     :param functions: by name.
-    :param within: makes the context in which a function runs.
     :param grace: seconds that a function has after a Stop.
     """
 
@@ -43,12 +41,10 @@ class Runs:
         self,
         functions: Mapping[str, Function],
         resources: Resources,
-        within: Callable[[], AbstractContextManager[object]],
         grace: float,
     ) -> None:
         self._functions = functions
         self._resources = resources
-        self._within = within
         self._grace = grace
 
     def call(self, question: Question, session: StreamSession) -> Call:
@@ -56,7 +52,7 @@ class Runs:
         if not question.run:
             return self._resources.upstream.call(question, session)
         run = Run(session, question, self._resources)
-        return RunCall(run, self._functions[question.run], question, self._within, self._grace)
+        return RunCall(run, self._functions[question.run], question, self._grace)
 
     def close(self) -> None:
         """See ``Upstream``."""
@@ -71,13 +67,11 @@ class RunCall:
         run: Run,
         function: Function,
         question: Question,
-        within: Callable[[], AbstractContextManager[object]],
         grace: float,
     ) -> None:
         self._run = run
         self._function = function
         self._body = question.body
-        self._within = within
         self._grace = grace
         #: Set by an abort, and when the function has ended.
         self._awake = threading.Event()
@@ -89,6 +83,8 @@ class RunCall:
 
     def open(self) -> None:
         """Have the answer made; see ``Call``."""
+        if self._awake.is_set():
+            raise Aborted
         self._run.begin()
         threading.Thread(
             target=contextvars.copy_context().run,
@@ -130,9 +126,10 @@ class RunCall:
     def _work(self) -> None:
         try:
             self._run.enter()
-            with self._within():
+            with self._run.within():
                 payload = json.loads(self._body)
                 self._body = b""
+                self._run.check()
                 self._show_all(self._function(self._run, payload))
                 self._run.join()
                 self._run.finish()
@@ -155,7 +152,12 @@ class RunCall:
     def _show_each(self, generator: Any) -> None:
         """Show what a generator yields. A Stop is raised where it yields, as anywhere else."""
         with contextlib.closing(generator):  # also if it goes on after an error
-            for item in generator:
+            while True:
+                try:
+                    item = next(generator)
+                except StopIteration as end:
+                    self._show_all(end.value)
+                    return
                 try:
                     self._run.show(item)
                 except (Stopped, TypeError) as error:

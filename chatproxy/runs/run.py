@@ -39,7 +39,7 @@ from ..answers.log import AnswerLog
 from ..answers.producer import Call, produce
 from ..answers.question import Question
 from ..answers.session import Outcome, Phase, StreamSession
-from ..errors import Refusal, Stopped
+from ..errors import InvalidRequest, Refusal, Stopped
 from ..protocols import chat_request, native
 from ..upstreams.base import Upstream
 from ..upstreams.http_session import HttpSession
@@ -69,10 +69,15 @@ def current_run() -> Run:
 
     :raises RuntimeError: if there is none.
     """
-    run = _current.get(None)
+    run = find_run()
     if run is None:
         raise RuntimeError("There is no run here; see ChatProxy.run.")
     return run
+
+
+def find_run() -> Run | None:
+    """The run that the present code belongs to; None if there is none."""
+    return _current.get(None)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Resources:
     :ivar resolver: finds hosts for their own requests.
     :ivar log_bytes: what the log of a question holds for the function, in bytes.
     :ivar model: the model of a question that names none.
+    :ivar within: makes the context in which the application's code runs, one for each thread.
     """
 
     upstream: Upstream
@@ -91,6 +97,7 @@ class Resources:
     resolver: Resolver
     log_bytes: int
     model: str
+    within: Callable[[], AbstractContextManager[object]]
 
 
 class Run:
@@ -110,7 +117,7 @@ class Run:
         self._created = int(time.time())
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
-        self._tasks = Tasks(self._handle)
+        self._tasks = Tasks(self._handle, resources.within)
         self._appender = Appender(session)
         #: Whether the answer that is shown has no end yet.
         self._unfinished = True
@@ -149,14 +156,17 @@ class Run:
         :param payload: a chat completion in DeepSeek's form.
         :param show: whether the client gets what is read.
         :param name: what the receipt calls it; the model if left out.
-        :raises InvalidRequest: if the payload can't be used.
+        :raises ValueError: if the payload can't be used.
         :raises Stopped: if the run has been stopped.
         """
         self.check()
         fields = dict(payload)
-        chat_request.check(fields)
         resources = self._resources
-        body = chat_request.complete(fields, resources.model)
+        try:
+            chat_request.check(fields)
+            body = chat_request.complete(fields, resources.model)
+        except InvalidRequest as refusal:  # it is not the client's fault
+            raise ValueError(refusal.message) from None
         question = Question(body, chat_request.choices_of(fields))
         session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
         call = resources.upstream.call(question, session)
@@ -327,6 +337,17 @@ class Run:
         """Make this the run of the present context."""
         _current.set(self)
 
+    def within(self) -> AbstractContextManager[object]:
+        """The context in which its function runs."""
+        return self._resources.within()
+
+    def adopt(self, session: StreamSession) -> None:
+        """Have another answer end with this run.
+
+        :raises Stopped: if the run has been stopped.
+        """
+        self._handle.attach(session.stop_by_user)
+
     def leave_behind(self) -> None:
         """Note that its function has not ended in time."""
         self._calls.leave_behind(self.name)
@@ -361,3 +382,4 @@ class Run:
         self._appender.close()
         if self._http is not None:
             self._http.close()
+        self._calls.settle()

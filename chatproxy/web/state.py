@@ -74,18 +74,27 @@ class State:
         :raises Refusal: if the payload can't be used.
         """
         chat_request.check(payload)
+        run = self._run_of(payload)
         context: dict[str, Any] = {}
         if self.preparers:
             preparers = [partial(_prepare, preparer, context) for preparer in self.preparers]
             payload = chat_request.change(payload, preparers)
-        model = chat_request.model_of(payload)
-        if model.startswith(RUN):
-            run = model.removeprefix(RUN)
-            if run not in self.runs:
-                raise Refusal("There is no run of this name.", status=404, code="model_not_found")
+        run = run or self._run_of(payload)  # a preparer may have chosen another model
+        if run:
+            payload = chat_request.change(payload, ())  # see that it can be decoded
             return Question(chat_request.complete_for_run(payload), run=run, context=context)
         body = chat_request.complete(payload, self.settings.model)
         return Question(body, chat_request.choices_of(payload), context=context)
+
+    def _run_of(self, payload: Payload) -> str:
+        """The name of the run that the payload asks for as its model; "" if it asks for none."""
+        model = chat_request.model_of(payload)
+        if not model.startswith(RUN):
+            return ""
+        name = model.removeprefix(RUN)
+        if name not in self.runs:
+            raise Refusal("There is no run of this name.", status=404, code="model_not_found")
+        return name
 
 
 def _prepare(preparer: Prepare, context: dict[str, Any], payload: Payload) -> Payload | None:
