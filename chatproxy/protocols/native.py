@@ -54,13 +54,10 @@ def failed(refusal: Refusal) -> list[bytes]:
     return [sse.event("error", {"error": {"message": refusal.message, "code": refusal.code}})]
 
 
-def body_of(refusal: Refusal) -> dict[str, Any]:
-    """The JSON of a refusal."""
-    return {"error": refusal.message, "code": refusal.code}
-
-
-#: An event of ours as a reader gives it, with its number before it.
-_ENDING = re.compile(rb"(?:\A|\n)event: (?:stopped|error)\ndata: (\{[^\n]*\})\Z")
+#: An event of ours as a reader gives it: with comments and its number before it. It is not long.
+_ENDING = re.compile(
+    rb"(?::[^\n]*\n)*(?:id: \d+\n)?event: (?:stopped|error)\ndata: (\{[^\n]{,16384}\})\Z"
+)
 _STOPPED = frozenset({"sessionId", "reason", "phase", "events"})
 
 
@@ -69,7 +66,7 @@ def ending_of(event: bytes) -> dict[str, Any] | None:
 
     The first has ``reason``, the second ``error``, as ``stopped`` and ``failed`` write them.
     """
-    found = _ENDING.search(event)
+    found = _ENDING.match(event)
     if found is None:
         return None
     try:
