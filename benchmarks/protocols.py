@@ -72,7 +72,7 @@ class Answer(Stream):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._last = (self._last + data)[-1000:]
+        self._last = (self._last + data)[-10_000:]
 
     @property
     def is_whole(self) -> bool:

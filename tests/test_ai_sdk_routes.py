@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 
 from chatproxy import ChatProxy, sse
 from chatproxy.answers.transcript import Transcript
+from chatproxy.web import streaming
 
 from .support import cluster, scripted
 from .support.servers import ROOT, events, new_id
@@ -106,6 +107,15 @@ def test_the_upstream_gets_a_chat_completion(make_site: Any) -> None:
         "user": "u",
         "stream": True,
     }
+
+
+def test_others_have_a_turn_after_each_step_of_a_question(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[None] = []
+    monkeypatch.setattr(streaming, "give_way", lambda: turns.append(None))
+    make_site().ask()
+    assert len(turns) == 2  # it is parsed, converted, and prepared
 
 
 def test_an_answer_has_the_id_that_the_client_sends_if_it_sends_one(make_site: Any) -> None:

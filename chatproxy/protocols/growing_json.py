@@ -112,9 +112,10 @@ class GrowingObject:
     def replace(self, fields: Fields, show: Show = bytes) -> None:
         """Take the values that say something, in the place of those before them."""
         self._room.join(len(fields))
-        for name, text in fields.items():
-            if name not in self._fields or not _NOTHING.fullmatch(bytes(text)):
-                self._put(name, show(text))
+        for name, value in fields.items():
+            text, held = show(value), self._fields.get(name)
+            if held is None or (text != held and not _NOTHING.fullmatch(text)):
+                self._put(name, text)
 
     def propose(self, name: str, text: bytes) -> bool:
         """Take a value if the one before it says nothing; return whether it does not."""
