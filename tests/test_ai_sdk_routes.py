@@ -396,6 +396,14 @@ def test_a_live_answer_is_replayed_from_its_start(workers: Any, named: bool) -> 
         assert each.response().getheader("X-Vercel-AI-UI-Message-Stream") == "v1"
 
 
+def test_an_answer_that_comes_at_once_is_whole(workers: Any) -> None:
+    """What is more than a piece is encoded by the client's own thread, in its order."""
+    maker, _ = workers
+    message = UiMessage(Chat().ask(maker, rate=0, tokens=5000, reasoning_tokens=100).read())
+    assert (len(message.reasoning.split()), len(message.text.split())) == (100, 5000)
+    assert message.done
+
+
 def test_there_is_nothing_to_resume_where_nothing_lives(workers: Any) -> None:
     maker, other = workers
     live, ended = Chat(), Chat()
