@@ -4,6 +4,8 @@ The upstream's events pass through byte for byte. Beside them (docs/architecture
 
 * ``event: stopped`` says that the answer was stopped, why and in which phase; ``[DONE]`` follows.
 * ``event: error`` says why there is no whole answer.
+* Events of a run's own have the name that it gives them. A line ``by: run`` tells them from the
+  upstream's, of which no line but ``data`` and ``event`` is passed on. Clients skip it.
 
 The log holds every answer in this form, so there is nothing to encode.
 """
@@ -54,10 +56,28 @@ def failed(refusal: Refusal) -> list[bytes]:
     return [sse.event("error", {"error": {"message": refusal.message, "code": refusal.code}})]
 
 
-#: An event of ours as a reader gives it: with comments and its number before it. It is not long.
-_ENDING = re.compile(
-    rb"(?::[^\n]*\n)*(?:id: \d+\n)?event: (?:stopped|error)\ndata: (\{[^\n]{,16384}\})\Z"
-)
+def emitted(name: str, data: Any) -> bytes:
+    """An event of a run's own.
+
+    :raises TypeError, ValueError: if the data can't be written as JSON.
+    """
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return b"event: %b\nby: run\ndata: %b" % (name.encode("ascii"), text.encode("ascii"))
+
+
+#: How an event begins as a reader gives it: with comments and its number before it.
+_BEGINNING = rb"(?::[^\n]*\n)*(?:id: \d+\n)?event: "
+_EMITTED = re.compile(_BEGINNING + rb"([a-z][a-z0-9_-]*)\nby: run\ndata: ([^\n]*)\Z")
+
+
+def emitted_in(event: bytes) -> tuple[str, bytes] | None:
+    """The name and the JSON of an event of a run's own; None if it is none."""
+    found = _EMITTED.match(event)
+    return None if found is None else (found[1].decode("ascii"), found[2])
+
+
+#: An event of ours. It is not long.
+_ENDING = re.compile(_BEGINNING + rb"(?:stopped|error)\ndata: (\{[^\n]{,65535}\})\Z")
 _STOPPED = frozenset({"sessionId", "reason", "phase", "events"})
 
 
