@@ -86,6 +86,10 @@ class Refusal(ChatProxyError):
         self.retry_after = retry_after
         self.should_retry = self.should_retry if should_retry is None else should_retry
 
+    def as_json(self) -> dict[str, str]:
+        """The JSON of this refusal, except in OpenAI's protocol, which has its own."""
+        return {"error": self.message, "code": self.code}
+
     def headers(self) -> dict[str, str]:
         """The HTTP headers that belong to this refusal."""
         headers = {}

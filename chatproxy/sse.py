@@ -159,8 +159,8 @@ def is_comment(block: bytes) -> bool:
 
 def data_of(block: bytes) -> bytes:
     """The data of an event: its ``data`` lines without their names, joined with LF."""
-    lines = [line.partition(b":") for line in block.split(b"\n")]
-    return b"\n".join(value.removeprefix(b" ") for name, _, value in lines if name == b"data")
+    lines = [line[5:] for line in block.split(b"\n") if line[:5] == b"data:" or line == b"data"]
+    return b"\n".join([line.removeprefix(b" ") for line in lines])
 
 
 def is_done(block: bytes) -> bool:

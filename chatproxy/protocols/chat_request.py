@@ -78,9 +78,7 @@ def _fields_of(body: bytes) -> Payload:
         raise
     if show is bytes:
         return found
-    return {
-        surrogates.shown_name(name): msgspec.Raw(show(bytes(text))) for name, text in found.items()
-    }
+    return {surrogates.shown_name(name): msgspec.Raw(show(text)) for name, text in found.items()}
 
 
 def _decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
@@ -100,25 +98,21 @@ def check(payload: Payload) -> None:
 
     :raises InvalidRequest: if it can't.
     """
-    _check_messages(_text_of(payload.get("messages")))
+    text = _text_of(payload.get("messages"))
+    try:
+        messages, _ = surrogates.decoded(_MESSAGES.decode, text)
+    except msgspec.DecodeError:
+        if text.startswith(b"["):
+            sentence = "Each of 'messages' must be an object with a 'role'."
+            raise InvalidRequest(sentence) from None
+        messages = []
+    if not messages:
+        raise InvalidRequest("'messages' must be a list with at least one message.")
     try:
         if "model" in payload:
             _NAME.decode(_text_of(payload["model"]))
     except msgspec.DecodeError:
         raise InvalidRequest("'model' must be a name.") from None
-
-
-def _check_messages(text: bytes) -> None:
-    try:
-        if surrogates.are_in(text):
-            text = surrogates.hidden(text)
-        if _MESSAGES.decode(text):
-            return
-    except msgspec.DecodeError:
-        if text.startswith(b"["):
-            sentence = "Each of 'messages' must be an object with a 'role'."
-            raise InvalidRequest(sentence) from None
-    raise InvalidRequest("'messages' must be a list with at least one message.")
 
 
 def change(payload: Payload, preparers: Iterable[Callable[[Payload], Payload | None]]) -> Payload:

@@ -28,7 +28,7 @@ import urllib3.exceptions
 from urllib3.util import wait_for_read
 
 from .. import signals
-from ..answers.coroutines import NOTHING_YET, Coroutine, Readable
+from ..answers.coroutines import A_TURN, NOTHING_YET, Coroutine, Readable
 from ..answers.question import Question
 from ..answers.session import Phase, StreamSession
 from ..errors import Aborted, UpstreamError
@@ -38,7 +38,7 @@ from .endpoint import Endpoint
 from .transport import failures
 from .transport.exchange import Exchange, current_exchange
 from .transport.http1 import Malformed
-from .transport.response import A_TURN, Response
+from .transport.response import Response
 
 #: The first pause between two tries, in seconds; each further one is twice as long.
 FIRST_PAUSE = 0.25

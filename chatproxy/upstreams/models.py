@@ -19,11 +19,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from ..answers.coroutines import A_TURN
 from ..errors import Aborted, UpstreamError
 from .chat_completions import TRANSPORT_ERRORS
 from .endpoint import Endpoint
 from .transport.exchange import Exchange, current_exchange
-from .transport.response import A_TURN
 
 #: For how long a list is in force, and for how long none is asked for if it could not be had.
 _FRESH_SECONDS = 60.0

@@ -8,13 +8,13 @@ from flask import Blueprint, Response, jsonify, request
 
 from .. import signals
 from ..answers.session import SessionKey
-from ..errors import PeersUnavailable
+from ..errors import PeersUnavailable, Refusal
 from ..protocols import chat_request, native
 from ..protocols.headers import check_event_id, check_session_id, is_session_id
 from . import streaming
 from .state import RUN, State, current_state
 
-FORM = streaming.Form(native.body_of, streaming.STREAM_HEADERS)
+FORM = streaming.Form(Refusal.as_json, streaming.STREAM_HEADERS)
 
 
 def blueprint(url_prefix: str) -> Blueprint:

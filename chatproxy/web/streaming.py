@@ -7,6 +7,7 @@ to a database that the login took is given back by then.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import signals
+from ..answers.coroutines import A_TURN
 from ..answers.session import SessionKey
 from ..errors import BodyTooLarge, InvalidRequest, Refusal
 from ..protocols.base import Encoder
@@ -145,6 +147,11 @@ def read_body(state: State) -> bytes:
     return body
 
 
+def give_way() -> None:
+    """Let others have a turn, since each step takes some milliseconds for the largest questions."""
+    time.sleep(A_TURN)
+
+
 def begin(
     state: State,
     key: SessionKey,
@@ -161,6 +168,7 @@ def begin(
     :param chat: see ``StreamSession``.
     :raises Refusal: if it can't begin.
     """
+    give_way()
     question = state.prepare(payload)
     free_thread = state.server.take_thread()
     try:

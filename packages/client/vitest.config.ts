@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
-  test: { include: ["test/**/*.test.{ts,tsx}"], environment: "node", restoreMocks: true },
+  test: { include: ["test/**/*.test.{ts,tsx}"], environment: "node", restoreMocks: true, testTimeout: 20_000 },
 });

@@ -62,6 +62,8 @@ class Process:
     """A server process that writes a log and says where it listens."""
 
     ready = re.compile(r"(?:Listening at:|simulated DeepSeek on) (https?://[\w.:]+)")
+    #: Seconds that it may take to start.
+    patience = 30
 
     def __init__(self, command, log_path, environment=None):
         self.log_path = Path(log_path)
@@ -75,7 +77,7 @@ class Process:
                 start_new_session=True,
             )
         try:
-            self.url = wait_for(self._address, 30, f"the start of {command}")
+            self.url = wait_for(self._address, self.patience, f"the start of {command}")
         except BaseException:
             self.process.kill()
             raise
