@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answers.upstream import Upstream
     from .app import create_app
     from .errors import ChatProxyError, ConfigError, Refusal
     from .extension import ChatProxy
@@ -23,6 +24,7 @@ _HOMES = {
     "ChatProxyError": "errors",
     "ConfigError": "errors",
     "Refusal": "errors",
+    "Upstream": "answers.upstream",
     "create_app": "app",
     "stream_ended": "signals",
     "stream_started": "signals",
@@ -33,6 +35,7 @@ __all__ = [
     "ChatProxyError",
     "ConfigError",
     "Refusal",
+    "Upstream",
     "__version__",
     "create_app",
     "stream_ended",

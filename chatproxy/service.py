@@ -36,6 +36,7 @@ from .answers.session import Outcome, Reason, SessionKey, StreamSession
 from .answers.shares import SlotPool
 from .answers.transcript import Transcript
 from .answers.watchdog import Watchdog
+from .cluster.chats import Chats
 from .cluster.peers import PeerState
 from .cluster.registry import Registry, lease_key
 from .cluster.remote_readers import RemoteReader, RemoteReaders
@@ -49,7 +50,7 @@ from .errors import (
     UpstreamError,
 )
 from .protocols import native
-from .upstreams.base import Upstream
+from .upstreams.base import Caller
 
 #: A reader on another worker has gone if it has not asked for this many seconds longer than
 #: ``CHATPROXY_READER_TIMEOUT``.
@@ -74,7 +75,7 @@ class AnswerService:
         settings: Settings,
         sender: object,
         registry: Registry,
-        upstream: Upstream,
+        upstream: Caller,
         *,
         spawn: Callable[[Coroutine[None]], None],
         tell: Callable[[StreamSession], None],
@@ -82,6 +83,7 @@ class AnswerService:
         self._sender = sender
         self._registry = registry
         self._coordinator = registry.coordinator
+        self._chats = Chats(settings, registry)
         self._upstream = upstream
         self._spawn = spawn
         self._tell = tell
@@ -116,11 +118,11 @@ class AnswerService:
         :param chat: see ``StreamSession``.
         :raises Refusal: if the id can't be had.
         """
-        session = self._registry.claim(key, reconnect_seconds, chat)
+        session = self._chats.claim(key, reconnect_seconds, chat)
         try:
             self._watchdog.start()
             reader = follow(session, 0, self._sender)
-            call = self._upstream.call(question, session)
+            call = self._chats.in_turn(session, self._upstream.call(question, session))
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
             self._spawn(produce(session, call, partial(self._end, session, call)))
@@ -252,9 +254,8 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | N
     blocks: list[bytes] = []
     if outcome is Outcome.STOPPED:
         if session.reason in _TIMED_OUT and not session.events:
-            session.refusal = UpstreamError(
-                "DeepSeek sent nothing in time.", status=504, code="upstream_timeout"
-            )
+            sentence = f"{session.upstream or 'DeepSeek'} sent nothing in time."
+            session.refusal = UpstreamError(sentence, status=504, code="upstream_timeout")
         blocks = native.stopped(session)
     elif outcome is Outcome.FAILED and refusal is not None:
         session.refusal = refusal

@@ -204,6 +204,7 @@ def test_the_public_names_are_these() -> None:
         "ChatProxyError",
         "ConfigError",
         "Refusal",
+        "Upstream",
         "__version__",
         "create_app",
         "stream_ended",

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import NamedTuple
+
+from .upstream import Upstream
+
+#: The model of a body, which is its first field (``chat_request.complete``).
+_MODEL = re.compile(rb'\A\{"model":(?:"(?:[^"\\]|\\.)*"|null)')
 
 
 class Question(NamedTuple):
-    """One question: the JSON of a chat completion, and how many choices its answer has."""
+    """One question.
+
+    ``body`` is the JSON of a chat completion, ``choices`` how many choices its answer has, ``model``
+    what its client calls the model. It is put to ``upstreams``, one after the other until one
+    answers; to the configured one if there are none.
+    """
 
     body: bytes
     choices: int = 1
+    model: str = ""
+    upstreams: tuple[Upstream, ...] = ()
+
+    def body_for(self, model: str) -> bytes:
+        """The body with another name for the model; as it is if that is ``""``."""
+        if not model:
+            return self.body
+        named = b'{"model":%b' % json.dumps(model).encode("ascii")
+        return _MODEL.sub(lambda _: named, self.body, count=1)

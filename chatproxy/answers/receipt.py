@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import PeersUnavailable
 from .session import Phase
+from .upstream import BillingStops
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,8 @@ class Receipt:
     """What a Stop did.
 
     ``phase`` is the phase of the answer at the Stop. ``stop_ms`` are the milliseconds from the
-    arrival of the Stop to the close of the connection to DeepSeek, ``events`` the number of
-    DeepSeek's events until then.
+    arrival of the Stop to the close of the connection to the upstream, ``events`` the number of its
+    events until then. ``upstream`` is its name, "" if none was asked yet.
     """
 
     session_id: str
@@ -24,6 +25,8 @@ class Receipt:
     upstream_closed: bool
     stop_ms: float
     events: int
+    upstream: str = ""
+    billing_stops: BillingStops = BillingStops.UNKNOWN
 
     def as_json(self) -> dict[str, Any]:
         """The receipt as the client gets it."""
@@ -33,6 +36,8 @@ class Receipt:
             "upstreamClosed": self.upstream_closed,
             "stopMs": self.stop_ms,
             "events": self.events,
+            "upstream": self.upstream or None,
+            "billingStops": self.billing_stops,
         }
 
 
@@ -61,6 +66,9 @@ def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:
             upstream_closed=fields["upstreamClosed"] is True,
             stop_ms=_finite(round(float(fields["stopMs"]) + detour, 1)),
             events=int(fields["events"]),
+            # An older version does not send these.
+            upstream=str(fields.get("upstream") or ""),
+            billing_stops=BillingStops(fields.get("billingStops", BillingStops.UNKNOWN)),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         raise PeersUnavailable("Another worker's answer could not be understood.") from None

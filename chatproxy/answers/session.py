@@ -34,6 +34,7 @@ from typing import NamedTuple
 from ..errors import Refusal
 from .log import AnswerLog
 from .transcript import Transcript
+from .upstream import BillingStops
 
 
 class SessionKey(NamedTuple):
@@ -72,6 +73,7 @@ class Reason(str, Enum):
     DEADLINE = "deadline"
     IDLE = "idle"
     LOST = "lost"
+    REPLACED = "replaced"
 
 
 _NEXT = {
@@ -101,6 +103,7 @@ class StreamSession:
     ) -> None:
         self.key = key
         self.owner, self.id = key
+        self.chat = chat
         #: What it is found by while it lives.
         self.keys = tuple(sorted({each for each in (key, chat) if each and each.id}))
         #: Whether it is found by its id for a while after its end. A chat's id is free by then.
@@ -122,6 +125,9 @@ class StreamSession:
         self.refusal: Refusal | None = None
         #: What the answer says, if somebody wants to know.
         self.transcript: Transcript | None = None
+        #: The name of the upstream that was asked last, and whether it bills nothing after a close.
+        self.upstream = ""
+        self.billing_stops = BillingStops.UNKNOWN
         #: The upstream's events so far, without its ``[DONE]``.
         self.events = 0
         #: Their size in bytes.

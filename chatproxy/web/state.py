@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Flask, current_app
 
 from ..answers.question import Question
+from ..answers.upstream import Upstream
 from ..cluster.registry import Registry
 from ..config import Settings
 from ..errors import Unauthorized
@@ -18,11 +20,13 @@ from ..server.arrivals import BodyTimer
 from ..server.capabilities import ServerCapabilities
 from ..server.disconnect import DisconnectWatcher
 from ..service import AnswerService
-from ..upstreams.base import Upstream
+from ..upstreams.base import Caller
 from ..upstreams.models import ModelList
+from ..upstreams.routes import Routes
 
 Owner = Callable[[], "str | None"]
 Prepare = Callable[[Payload], "Payload | None"]
+Choose = Callable[["dict[str, Any]"], "Upstream | Sequence[Upstream] | None"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +42,8 @@ class State:
     scope: str
     registry: Registry
     service: AnswerService
-    upstream: Upstream
+    upstream: Caller
+    routes: Routes
     models: ModelList
     metrics: Metrics
     server: ServerCapabilities
@@ -47,6 +52,7 @@ class State:
     attend: Callable[[], None]
     owner: Owner | None
     preparers: list[Prepare]
+    choosers: list[Choose]
 
     def establish_owner(self) -> str:
         """Who makes the present request; "" if there are no owners.
@@ -69,7 +75,22 @@ class State:
         if self.preparers:
             payload = chat_request.change(payload, self.preparers)
         body = chat_request.complete(payload, self.settings.model)
-        return Question(body, chat_request.choices_of(payload))
+        model = chat_request.model_of(payload) or self.settings.model
+        upstreams = self._chosen_for(payload) or self.routes.upstreams_of(model)
+        return Question(body, chat_request.choices_of(payload), model, upstreams)
+
+    def _chosen_for(self, payload: Payload) -> tuple[Upstream, ...]:
+        """The upstreams that the application chooses; none if it leaves that to the routes."""
+        fields = chat_request.decoded(payload) if self.choosers else {}
+        for choose in self.choosers:
+            chosen = choose(fields)
+            if chosen is not None:
+                upstreams = (chosen,) if isinstance(chosen, Upstream) else tuple(chosen)
+                if upstreams and all(isinstance(each, Upstream) for each in upstreams):
+                    return upstreams
+                sentence = "an upstream function must return Upstreams, at least one, or None"
+                raise TypeError(sentence)
+        return ()
 
 
 def current_state() -> State:

@@ -15,7 +15,8 @@ send a request and read a response, is here. This is the way of a connection, fr
    exchange, and keeps the connection or closes it.
 
 Steps 1 to 5 are all taken by the coroutine that owns the exchange. Others may only abort it, which
-shuts the socket down and closes nothing. In the pool nobody touches a connection.
+shuts the socket down and closes nothing. In the pool nobody touches a connection but ``idle``, which
+closes those that are too many, and takes note of it before their next user can see them.
 
 A connection that is used again could give one user what was sent for another. So these hold:
 
@@ -42,6 +43,7 @@ from ...sockets import plain_socket
 from .dialer import Dialer
 from .exchange import Exchange, Step, Unreachable, current_exchange
 from .http1 import Malformed
+from .idle import IdleConnections
 from .response import Response
 
 #: For how many seconds a connection is kept without a request. As a rule servers close one after a
@@ -53,8 +55,11 @@ KEPT_SECONDS = 30.0
 class AbortableConnection(HTTPConnection):
     """A connection that the exchange which uses it can abort, in every phase."""
 
-    #: What connects it; its pool sets this.
+    #: What connects it, and what keeps it between two requests; its pool sets these.
     dialer: Dialer
+    idle: IdleConnections
+    #: Whether it was closed while it was idle (``IdleConnections``).
+    evicted = False
     #: The exchange that uses it now.
     exchange: Exchange | None = None
     #: What came in response to the latest request, from its head on.
@@ -103,7 +108,7 @@ class AbortableConnection(HTTPConnection):
         """Whether it may be used again. The pool closes it if not."""
         if self._kept_since is None or time.monotonic() - self._kept_since > KEPT_SECONDS:
             return False
-        return _is_quiet(self.sock)
+        return self.idle.take(self) and _is_quiet(self.sock)
 
     def release(self) -> None:
         """Let go of the exchange; close the connection unless another may use it."""
@@ -114,6 +119,7 @@ class AbortableConnection(HTTPConnection):
         aborted = exchange is None or exchange.aborted
         if response is not None and response.reusable and not aborted and self._is_at_rest():
             self._kept_since = time.monotonic()
+            self.idle.put(self)
         else:
             self.close()
 
@@ -134,7 +140,9 @@ class AbortableConnection(HTTPConnection):
         """Close the connection; it can be connected again."""
         if self.exchange is not None:
             self.exchange.close()
-        self._kept_since = None
+        if self._kept_since is not None:
+            self.idle.take(self)
+        self._kept_since, self.evicted = None, False
         super().close()
 
     def ask(
