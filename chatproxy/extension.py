@@ -71,8 +71,8 @@ class ChatProxy:
         process, or share a run directory or a Redis. Left out, it is ``CHATPROXY_NAME`` or the
         application's import name; a further one of that name in a process has a number,
         and one that is made during a request is not shared with other processes.
-    :param upstream: see ``upstream``. If it is given here, or before ``init_app``, DeepSeek needs no
-        key: it may never be asked.
+    :param upstream: see ``upstream``. If it is given here, or before ``init_app``, no key for
+        DeepSeek is needed: it may never be asked.
     :param on_active: what a new question does while one of its chat is live: "reject", "replace"
         or "enqueue". Left out, it is ``CHATPROXY_ON_ACTIVE``.
     :raises ConfigError: if the name or ``on_active`` can't be one; and see ``init_app``.

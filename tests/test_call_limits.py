@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from functools import partial
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_whatever_the_order_no_more_run_than_may_and_no_place_is_lost(limits: Ca
         finally:
             timer.cancel()
 
-    for each in [Background(lambda seed=seed: call(seed)) for seed in range(60)]:  # type: ignore[misc]
+    for each in [Background(partial(call, seed)) for seed in range(60)]:
         each.result()
     assert 0 < most_running <= 3
     assert limits._places == {}

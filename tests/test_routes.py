@@ -121,7 +121,7 @@ MISTAKES = [
     ('"azure-eu", {', '"ollama", "ollama", "ollama", {', "[models] gpt-large: must have 1 to 3"),
     ('small = {', "small = []\nx = {", "[models] small: must have 1 to 3 upstreams"),
     ('upstream = "router",', "", "[models] gpt-large: None is none of [upstreams]"),
-    ('deepseek-flash = "DeepSeek"', "", "[models] must have CHATPROXY_MODEL, deepseek-flash"),
+    ('deepseek-flash = "DeepSeek"', "", "[models] must have deepseek-flash, which is CHATPROXY_MODEL"),
     ("[models]", "[models", "(at line "),
 ]
 

@@ -1,4 +1,4 @@
-"""Several upstreams, and several questions of a chat, on real servers: the ledger has the last word.
+"""Several upstreams, and several questions of a chat, on real servers: the ledger has the word.
 
 In front of whatever keeps a stream in its phase there is an upstream that refuses every question.
 """

@@ -15,9 +15,9 @@ _MODEL = re.compile(rb'\A\{"model":(?:"(?:[^"\\]|\\.)*"|null)')
 class Question(NamedTuple):
     """One question.
 
-    ``body`` is the JSON of a chat completion, ``choices`` how many choices its answer has, ``model``
-    what its client calls the model. It is put to ``upstreams``, one after the other until one
-    answers; to the configured one if there are none.
+    ``body`` is the JSON of a chat completion, ``choices`` how many choices its answer has,
+    ``model`` what its client calls the model. It is put to ``upstreams``, one after the other until
+    one answers; to the one of the settings if there are none.
     """
 
     body: bytes

@@ -51,7 +51,7 @@ class BillingStops(str, Enum):
 class Upstream:
     """A service that answers chat completions.
 
-    :param base_url: below which it has ``/chat/completions``, such as ``https://api.openai.com/v1``.
+    :param base_url: below which it has ``/chat/completions``: ``https://api.openai.com/v1``, say.
     :param api_key: sent as ``Authorization: Bearer …``; none if it is empty.
     :param name: what clients and operators are told; the host, with its port, if left out. 1 to 64
         characters of A-Z a-z 0-9 . _ : - .

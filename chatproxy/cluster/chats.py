@@ -6,9 +6,9 @@
 * ``enqueue``: it begins at once, as a session that can be stopped, left and listed like any other,
   but asks nobody before the chat is free. A Stop for the chat is for the one that is live.
 
-Those that wait on one worker have their turn in the order of arrival. Over several workers the order
-is that in which they ask. Each wait has an end: the turn, a Stop, the client's leaving, the deadline,
-or ``CHATPROXY_IDLE_TIMEOUT``. How many may wait is bounded by what bounds all sessions.
+Those that wait on one worker have their turn in the order of arrival, those of several in the order
+in which they find the chat free. Each wait has an end: the turn, a Stop, the client's leaving, the
+deadline, or ``CHATPROXY_IDLE_TIMEOUT``. How many may wait is bounded by what bounds all sessions.
 
 The routes say which chat a question belongs to (``web.streaming.chat_of``).
 """

@@ -62,7 +62,7 @@ class ChatCompletions:
     def call(self, question: Question, session: StreamSession) -> ChatCompletionCall:
         """See ``Caller``.
 
-        :raises UpstreamError: if the upstream of the settings is wanted, and there is no key for it.
+        :raises UpstreamError: if it is one for the upstream of the settings, which has no key.
         """
         if self._lacks_key and not question.upstreams:
             error = UpstreamError("This server has no key for DeepSeek.", code="upstream_auth")

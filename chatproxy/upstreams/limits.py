@@ -1,13 +1,13 @@
 """Limits of upstreams: how many calls of this worker run at once, and whose turn is next.
 
-What counts together is a *place*: an address, a key and a model, as services count them. Each worker
-counts for itself. A place that nobody uses is forgotten.
+What counts together is a *place*: an address, a key and a model, as services count them. Each
+worker counts for itself. A place that nobody uses is forgotten.
 
 * Whoever finds a place taken may wait for it. Places are given in the order of arrival, and nobody
   who comes later is served before those who wait.
 * As many may wait for a place as may use it at once; one more is refused.
-* A wait ends with the call's turn, with its time, or with an abort. A turn that comes just then goes
-  to the next.
+* A wait ends with the call's turn, with its time, or with an abort. A turn that comes just then
+  goes to the next.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class _Reader:
             raise ValueError("[models] must name at least one model")
         default = self._settings.model
         if others == "refuse" and default not in models:
-            raise ValueError(f"[models] must have CHATPROXY_MODEL, {default}, if others is 'refuse'")
+            raise ValueError(f"[models] must have {default}, which is CHATPROXY_MODEL")
         return Routes(models, others == "refuse", others == CONFIGURED or self._uses_configured)
 
     def _upstream(self, name: str, table: object) -> Upstream:

@@ -15,8 +15,8 @@ send a request and read a response, is here. This is the way of a connection, fr
    exchange, and keeps the connection or closes it.
 
 Steps 1 to 5 are all taken by the coroutine that owns the exchange. Others may only abort it, which
-shuts the socket down and closes nothing. In the pool nobody touches a connection but ``idle``, which
-closes those that are too many, and takes note of it before their next user can see them.
+shuts the socket down and closes nothing. In the pool nobody touches a connection but ``idle``: it
+closes those that are too many, and their next user is told before it looks at them.
 
 A connection that is used again could give one user what was sent for another. So these hold:
 

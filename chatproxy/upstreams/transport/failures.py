@@ -1,9 +1,9 @@
 """Failures of an exchange: an exception and a step in, an ``UpstreamError`` out. No I/O.
 
 A request is a POST that may cost money (it is not idempotent: RFC 9110, section 9.2.2). So it is
-sent again only if the upstream can't have got it whole: no byte of a response has come, and the
-step that failed was before ``Step.ANSWER``. What another try can't help is not tried again either: a
-certificate that is refused stays refused.
+sent to an upstream again only if that can't have got it whole: no byte of a response has come, and
+the step that failed was before ``Step.ANSWER``. What another try can't help is not tried again
+either: a certificate that is refused stays refused.
 
 The client is told one short sentence. Operators are told the reason: the step, with whom, and the
 words of the system, the resolver, TLS or the proxy.

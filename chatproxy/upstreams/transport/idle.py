@@ -4,9 +4,9 @@ There is a pool for each address, and an application may name as many addresses 
 is bounded is their sum: if there are too many, those that have been idle for longest are closed,
 and so is what is too old to be used again.
 
-A connection is idle from ``put`` until its next user calls ``take``, before anything else. If it was
-evicted before that, its socket is closed, and the user connects anew. Nobody else closes a
-connection's socket, and this closes none that was taken: its descriptor may be another's by then.
+A connection is idle from ``put`` until its next user calls ``take``, before anything else. If it
+was evicted before that, its socket is closed, and the user connects anew. A connection that was
+taken is not closed here: its descriptor may be another's by then.
 """
 
 from __future__ import annotations
