@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from chatproxy.answers.upstream import Upstream
+from chatproxy.config import Settings
 from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import connections as connections_module
 from chatproxy.upstreams.chat_completions import ChatCompletions
@@ -140,11 +143,14 @@ def test_an_upstream_that_nobody_keeps_is_forgotten_with_its_key(connect: Connec
     assert len(caller._endpoints) == known - 1
 
 
-def test_tls_is_had_when_it_is_first_wanted(
-    services: list[DeepSeek], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded = []
-    monkeypatch.setattr(connections_module, "_tls_context", loaded.append)
+def test_tls_is_had_when_it_is_first_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Any] = []
+
+    def load(verify: Any) -> ssl.SSLContext:
+        loaded.append(verify)
+        return ssl.create_default_context()
+
+    monkeypatch.setattr(connections_module, "_tls_context", load)
     connections = Connections(ThreadedResolver(), 1.0)
     connections.way_to("http://a.example")
     assert loaded == []
@@ -206,3 +212,10 @@ def test_none_is_both_taken_and_closed() -> None:
         thread.join()
     assert wrong == []
     assert not idle._kept
+
+
+def test_to_close_closes_the_idle_ones(services: list[DeepSeek]) -> None:
+    caller = ChatCompletions(Settings(base_url=services[0].url), ThreadedResolver())
+    peer = answered(caller, services[0])
+    caller.close()
+    assert peer.sees_the_end()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import threading
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -48,9 +47,11 @@ class _Session(requests.Session):
     Through a session, because that is what ``requests_mock`` takes the place of.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, adapter: requests.adapters.BaseAdapter) -> None:
         super().__init__()
         self.cookies = _NoCookies()
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Where a redirect leads is not even looked at; else its body would be read here."""
@@ -74,12 +75,15 @@ class Connections:
         self._resolver = resolver
         self._timeout = (connect_timeout, None)  # silence is the watchdog's business
         self._dialer = Dialer(resolver)
-        self._idle = IdleConnections(KEPT_CONNECTIONS, KEPT_SECONDS)
-        self._lock = threading.Lock()
         self._ways: dict[tuple[str, str], Way] = {}
-        self._session = _Session()
-        self._session.mount("http://", self._adapter(None))
-        self._has_tls = False
+        #: The context for all TLS, as soon as there is any: loading it takes milliseconds.
+        self._tls: ssl.SSLContext | None = None
+        idle = IdleConnections(KEPT_CONNECTIONS, KEPT_SECONDS)
+        self._session = _Session(
+            AbortableAdapter(
+                lambda url: self.way_to(url).dialer, idle, self._trusted, KEPT_CONNECTIONS
+            )
+        )
 
     def way_to(self, url: str) -> Way:
         """How the host of a URL is reached.
@@ -100,8 +104,8 @@ class Connections:
         # Nothing else is taken from the environment; a netrc would replace the key.
         with requests.Session() as session:
             found = session.merge_environment_settings(url, {}, True, None, None)
-        if url.startswith("https:"):
-            self._trust(found["verify"])
+        if url.startswith("https:") and self._tls is None:
+            self._tls = _tls_context(found["verify"])
         proxy = None if local else proxy_for(url, found["proxies"])
         if proxy is None:
             return Way({}, self._dialer)
@@ -109,17 +113,9 @@ class Connections:
             return Way({}, SocksDialer(proxy, self._resolver))
         return Way({urlsplit(url).scheme: proxy}, self._dialer)
 
-    def _trust(self, verify: Any) -> None:
-        """Have TLS from now on. Its one context takes milliseconds to load."""
-        with self._lock:
-            if not self._has_tls:
-                self._session.mount("https://", self._adapter(_tls_context(verify)))
-                self._has_tls = True
-
-    def _adapter(self, tls: ssl.SSLContext | None) -> AbortableAdapter:
-        return AbortableAdapter(
-            lambda url: self.way_to(url).dialer, self._idle, tls, pool_maxsize=KEPT_CONNECTIONS
-        )
+    def _trusted(self) -> ssl.SSLContext:
+        assert self._tls is not None  # since the way to the address was found
+        return self._tls
 
     def send(self, request: requests.PreparedRequest, way: Way) -> requests.Response:
         """Send a request, and return as soon as the headers of an answer have come."""

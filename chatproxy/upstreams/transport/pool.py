@@ -71,7 +71,7 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
 
     :param dialer_for: what connects to the host of a URL.
     :param idle: what keeps connections between two requests, those of other adapters among them.
-    :param tls: the context for TLS, with the certificates that are trusted; None without TLS.
+    :param tls: gives the context for TLS, with the certificates that are trusted.
     :param pool_maxsize: the most connections that a pool keeps.
     """
 
@@ -79,7 +79,7 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
         self,
         dialer_for: Callable[[str], Dialer],
         idle: IdleConnections,
-        tls: ssl.SSLContext | None,
+        tls: Callable[[], ssl.SSLContext],
         pool_maxsize: int,
     ) -> None:
         self._dialer_for = dialer_for
@@ -120,20 +120,34 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
         response.request, response.url = req, req.url or ""
         return response
 
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: typing.Any, cert: typing.Any = None
+    ) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+        """What a pool is found by, and made with: one context of TLS for all."""
+        host, options = super().build_connection_pool_key_attributes(request, verify, cert)
+        if host["scheme"] == "https":
+            options["ssl_context"] = self._tls()
+        return host, options
+
     def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:
         """Make the pools of connections to upstreams."""
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._tls)
+        super().init_poolmanager(*args, **kwargs)
         self._use_our_pools(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: typing.Any) -> typing.Any:
         """Make the pools of connections through a proxy."""
-        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._tls)
+        manager = super().proxy_manager_for(proxy, **kwargs)
         self._use_our_pools(manager)
         return manager
 
     def cert_verify(self, conn: typing.Any, *_: typing.Any) -> None:
         """Leave the certificates to the context; requests would load them for each connection."""
         conn.cert_reqs = "CERT_REQUIRED"
+
+    def close(self) -> None:
+        """Close the idle connections: urllib3 does so when nobody refers to their pool."""
+        self._pools.clear()
+        super().close()
 
     @staticmethod
     def _use_our_pools(manager: typing.Any) -> None:
