@@ -136,10 +136,10 @@ class ChatProxy:
         app.extensions["chatproxy"] = _assemble(app, settings, routes, self)
         # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
         origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
-        for routes in blueprints:
+        for blueprint in blueprints:
             if origins:
-                CORS(routes, origins=origins, expose_headers=_EXPOSED_HEADERS)
-            app.register_blueprint(routes)
+                CORS(blueprint, origins=origins, expose_headers=_EXPOSED_HEADERS)
+            app.register_blueprint(blueprint)
 
     def prepare(self, function: _P) -> _P:
         """Decorator: have ``function(payload)`` called before a payload is sent.

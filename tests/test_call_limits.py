@@ -111,7 +111,7 @@ def test_whatever_the_order_no_more_run_than_may_and_no_place_is_lost(limits: Ca
 
     def call(seed: int) -> None:
         nonlocal running, most_running
-        chance = random.Random(seed)  # noqa: S311
+        chance = random.Random(seed)
         handle = AbortHandle()
         timer = threading.Timer(chance.random() * 0.02, handle.abort)
         if chance.random() < 0.3:

@@ -28,7 +28,7 @@ from .support.waiting import MOMENT, Background
 from .test_registry import PEERS, finish, finish_when_cancelled, new_registry
 
 CHAT = SessionKey("ada", "chat_1")
-OWN = SessionKey("ada", "session_1")
+OWN, SECOND = SessionKey("ada", "session_1"), SessionKey("ada", "session_2")
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ class Waiting:
         self,
         registry: Registry,
         chats: Chats,
-        key: SessionKey = SessionKey("ada", "session_2"),
+        key: SessionKey = SECOND,
         call: Call | None = None,
     ) -> None:
         self._registry = registry

@@ -119,9 +119,9 @@ MISTAKES = [
     ('"azure-eu", {', '"azure", {', "[models] gpt-large: 'azure' is none of [upstreams]"),
     ('"azure-eu", {', "5, {", "[models] gpt-large: must be names of [upstreams], or tables"),
     ('"azure-eu", {', '"ollama", "ollama", "ollama", {', "[models] gpt-large: must have 1 to 3"),
-    ('small = {', "small = []\nx = {", "[models] small: must have 1 to 3 upstreams"),
+    ("small = {", "small = []\nx = {", "[models] small: must have 1 to 3 upstreams"),
     ('upstream = "router",', "", "[models] gpt-large: None is none of [upstreams]"),
-    ('deepseek-flash = "DeepSeek"', "", "[models] must have deepseek-flash, which is CHATPROXY_MODEL"),
+    ('deepseek-flash = "DeepSeek"', "", "[models] must have deepseek-flash, which is"),
     ("[models]", "[models", "(at line "),
 ]
 

@@ -310,9 +310,7 @@ def test_no_payload_can_choose_a_host_or_a_key(
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
-def test_a_key_is_told_to_nobody(
-    site: Site, caplog: pytest.LogCaptureFixture, status: int
-) -> None:
+def test_a_key_is_told_to_nobody(site: Site, caplog: pytest.LogCaptureFixture, status: int) -> None:
     """Neither one in a header or a query, nor if the upstream repeats it, or a part of it."""
     token, signature = "token-0123456789", "signature/0123456789"
     site.set_up().upstream(
@@ -363,9 +361,7 @@ deepseek-flash = "b"
 
 
 @pytest.fixture
-def routed(
-    new_site: Callable[..., Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Site:
+def routed(new_site: Callable[..., Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     path = tmp_path / "upstreams.toml"
     path.write_text(ROUTES)
     monkeypatch.setenv("KEY_OF_A", USERS_KEY)

@@ -139,9 +139,7 @@ class Chats:
 class _CallInTurn:
     """A ``Call`` that waits for its chat before it is opened."""
 
-    def __init__(
-        self, chats: Chats, session: StreamSession, chat: SessionKey, call: Call
-    ) -> None:
+    def __init__(self, chats: Chats, session: StreamSession, chat: SessionKey, call: Call) -> None:
         self._chats = chats
         self._session = session
         self._chat = chat

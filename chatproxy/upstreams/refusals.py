@@ -98,9 +98,7 @@ def error_in(said: object) -> Any:
     return None
 
 
-def reported(
-    error: Any, clean: Callable[[str], str], name: str, *, begun: bool
-) -> UpstreamError:
+def reported(error: Any, clean: Callable[[str], str], name: str, *, begun: bool) -> UpstreamError:
     """The error for what an upstream reports by ``error_in``.
 
     :param clean: makes a text one short line without a key.

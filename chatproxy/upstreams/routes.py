@@ -96,8 +96,12 @@ class Routes:
         return found
 
 
+class _Mistake(ValueError):
+    """What is wrong in a file, the place first."""
+
+
 class _Reader:
-    """Reads a document. Each ``ValueError`` says the place first."""
+    """Reads a document; raises ``_Mistake``."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._settings = settings
@@ -109,7 +113,7 @@ class _Reader:
         _check_names("the file", document, {"others", "upstreams", "models"})
         others = document.get("others", CONFIGURED)
         if others not in (CONFIGURED, "refuse"):
-            raise ValueError(f"others must be '{CONFIGURED}' or 'refuse'")
+            raise _Mistake(f"others must be '{CONFIGURED}' or 'refuse'")
         for name, table in _table("[upstreams]", document.get("upstreams", {})).items():
             self._upstreams[name] = _at(f"[upstreams.{name}]", self._upstream, name, table)
         listed = _table("[models]", document.get("models", {}))
@@ -117,44 +121,44 @@ class _Reader:
             name: _at(f"[models] {name}", self._route, entries) for name, entries in listed.items()
         }
         if not models:
-            raise ValueError("[models] must name at least one model")
+            raise _Mistake("[models] must name at least one model")
         default = self._settings.model
         if others == "refuse" and default not in models:
-            raise ValueError(f"[models] must have {default}, which is CHATPROXY_MODEL")
+            raise _Mistake(f"[models] must have {default}, which is CHATPROXY_MODEL")
         return Routes(models, others == "refuse", others == CONFIGURED or self._uses_configured)
 
     def _upstream(self, name: str, table: object) -> Upstream:
         if name == CONFIGURED:
-            raise ValueError("is the upstream of the settings; choose another name")
+            raise _Mistake("is the upstream of the settings; choose another name")
         fields = _table("it", table).copy()
         _check_names("it", fields, _FIELDS)
         variable = fields.pop("api_key_env", None)
         if variable is not None:
             if "api_key" in fields:
-                raise ValueError("must have api_key or api_key_env, not both")
+                raise _Mistake("must have api_key or api_key_env, not both")
             fields["api_key"] = self._environ.get(str(variable), "").strip()
             if not fields["api_key"]:
-                raise ValueError(f"api_key_env names {variable!r}, which is not set")
+                raise _Mistake(f"api_key_env names {variable!r}, which is not set")
         for field in ("headers", "query"):
             _table(field, fields.get(field, {}))
         if "base_url" not in fields:
-            raise ValueError("must have a base_url")
+            raise _Mistake("must have a base_url")
         upstream = Upstream(name=name, **fields)
         if not (upstream.is_local or upstream.headers or "api_key" in fields):
-            raise ValueError('must have an api_key or api_key_env; api_key = "" for none')
+            raise _Mistake('must have an api_key or api_key_env; api_key = "" for none')
         return upstream
 
     def _route(self, entries: object) -> tuple[Upstream, ...]:
         listed = entries if isinstance(entries, list) else [entries]
         most = self._settings.tries
         if not 0 < len(listed) <= most:
-            raise ValueError(f"must have 1 to {most} upstreams, as CHATPROXY_TRIES is {most}")
+            raise _Mistake(f"must have 1 to {most} upstreams, as CHATPROXY_TRIES is {most}")
         return tuple(map(self._target, listed))
 
     def _target(self, entry: object) -> Upstream:
         table = {"upstream": entry} if isinstance(entry, str) else entry
         if not isinstance(table, dict):
-            raise ValueError("must be names of [upstreams], or tables with upstream and model")
+            raise _Mistake("must be names of [upstreams], or tables with upstream and model")
         _check_names("an entry", table, {"upstream", "model"})
         name, model = table.get("upstream"), table.get("model", "")
         if name == CONFIGURED:
@@ -163,7 +167,7 @@ class _Reader:
         elif isinstance(name, str) and name in self._upstreams:
             upstream = self._upstreams[name]
         else:
-            raise ValueError(f"{name!r} is none of [upstreams]")
+            raise _Mistake(f"{name!r} is none of [upstreams]")
         return replace(upstream, model=model) if model else upstream
 
 
@@ -171,12 +175,12 @@ def _at(place: str, read: Callable[..., Any], *given: Any) -> Any:
     try:
         return read(*given)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{place}: {error}") from None
+        raise _Mistake(f"{place}: {error}") from None
 
 
 def _table(place: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{place} must be a table")
+        raise _Mistake(f"{place} must be a table")
     return value
 
 
@@ -184,4 +188,4 @@ def _check_names(place: str, table: Mapping[str, object], known: frozenset[str] 
     unknown = sorted(set(table) - known)
     if unknown:
         allowed = ", ".join(sorted(known))
-        raise ValueError(f"{place} must not have {unknown[0]!r}; it may have {allowed}")
+        raise _Mistake(f"{place} must not have {unknown[0]!r}; it may have {allowed}")

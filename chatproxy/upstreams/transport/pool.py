@@ -24,6 +24,7 @@ from .idle import IdleConnections
 #: The most addresses that have a pool.
 MOST_POOLS = 100
 
+
 class _PoolMixin(urllib3.HTTPConnectionPool):
     dialer: Dialer
     idle: IdleConnections
@@ -122,8 +123,10 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: typing.Any, cert: typing.Any = None
-    ) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+    ) -> tuple[typing.Any, typing.Any]:
         """What a pool is found by, and made with: one context of TLS for all."""
+        host: typing.Any
+        options: typing.Any
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] == "https":
             options["ssl_context"] = self._tls()
