@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import socket
+import queue
 import ssl
 import threading
 import time
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from urllib3 import HTTPConnectionPool
 
 from chatproxy.answers.upstream import Upstream
 from chatproxy.config import Settings
@@ -166,52 +167,74 @@ class Idle:
     """As much of a connection as the account needs."""
 
     def __init__(self) -> None:
-        self.sock: socket.socket | None = socket.socket()
-        self.evicted = False
-
-    @property
-    def is_open(self) -> bool:
-        return self.sock is not None and self.sock.fileno() >= 0
+        self.closed = 0
 
     def close(self) -> None:
-        if self.sock is not None:
-            self.sock.close()
+        self.closed += 1
 
 
-def test_who_is_evicted_can_tell_and_who_is_taken_stays_open() -> None:
-    idle = IdleConnections(2, 60.0)
-    connections = [Idle() for _ in range(4)]
-    for each in connections[:2]:
-        idle.put(each)
-    assert idle.take(connections[0])
-    for each in connections[2:]:
-        idle.put(each)
-    assert [each.is_open for each in connections] == [True, False, True, True]
-    assert [idle.take(each) for each in connections] == [True, False, True, True]
-    for each in connections:
-        each.close()
+def put(idle: IdleConnections, pool: Any, connection: Any) -> Any:
+    pool.pool.put(connection)
+    idle.put(connection, pool)
+    return connection
+
+
+def new_pool() -> Any:
+    """A pool without places for connections to come."""
+    pool = HTTPConnectionPool("a.example", maxsize=100)
+    while not pool.pool.empty():  # type: ignore[union-attr]
+        pool.pool.get()  # type: ignore[union-attr]
+    return pool
+
+
+def test_the_oldest_are_closed_and_are_in_their_pool_no_more() -> None:
+    idle, pools = IdleConnections(2, 60.0), [new_pool(), new_pool()]
+    first, second, third = (put(idle, pools[number % 2], Idle()) for number in range(3))
+    assert [each.closed for each in (first, second, third)] == [1, 0, 0]
+    assert pools[0].pool.queue == [None, third]
+    assert pools[1].pool.queue == [second]
+
+
+def test_one_that_was_taken_out_is_left_alone() -> None:
+    """Also if whoever took it has not said so yet."""
+    idle, pool = IdleConnections(1, 60.0), new_pool()
+    taken = put(idle, pool, Idle())
+    assert pool.pool.get() is taken
+    last = put(idle, pool, Idle())
+    assert (taken.closed, last.closed) == (0, 0)
+
+
+def test_a_pool_that_is_closed_has_nothing_to_take_out() -> None:
+    idle, pool = IdleConnections(1, 60.0), new_pool()
+    connection = put(idle, pool, Idle())
+    pool.close()
+    assert connection.closed == 1
+    put(idle, new_pool(), Idle())
+    assert connection.closed == 1
 
 
 @pytest.mark.usefixtures("_close_races")
-def test_none_is_both_taken_and_closed() -> None:
-    idle = IdleConnections(3, 60.0)
+def test_none_is_both_used_and_closed() -> None:
+    idle, pool = IdleConnections(3, 60.0), new_pool()
     wrong: list[Idle] = []
 
     def use() -> None:
-        for _ in range(100):
+        for _ in range(200):
             connection = Idle()
-            idle.put(connection)
-            if idle.take(connection) and not connection.is_open:
+            with contextlib.suppress(queue.Empty):
+                connection = pool.pool.get(block=False) or connection
+                idle.take(connection)
+            if connection.closed:
                 wrong.append(connection)
-            connection.close()
+            put(idle, pool, connection)
 
-    threads = [threading.Thread(target=use) for _ in range(8)]
+    threads = [threading.Thread(target=use) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert not idle._kept
+    assert len(idle._kept) <= 3
 
 
 def test_to_close_closes_the_idle_ones(services: list[DeepSeek]) -> None:

@@ -78,10 +78,10 @@ class Connections:
         self._ways: dict[tuple[str, str], Way] = {}
         #: The context for all TLS, as soon as there is any: loading it takes milliseconds.
         self._tls: ssl.SSLContext | None = None
-        idle = IdleConnections(KEPT_CONNECTIONS, KEPT_SECONDS)
+        self._idle = IdleConnections(KEPT_CONNECTIONS, KEPT_SECONDS)
         self._session = _Session(
             AbortableAdapter(
-                lambda url: self.way_to(url).dialer, idle, self._trusted, KEPT_CONNECTIONS
+                lambda url: self.way_to(url).dialer, self._idle, self._trusted, KEPT_CONNECTIONS
             )
         )
 
@@ -132,6 +132,7 @@ class Connections:
     def close(self) -> None:
         """Close the idle connections."""
         self._session.close()
+        self._idle.close()
 
 
 def _tls_context(verify: Any) -> ssl.SSLContext:

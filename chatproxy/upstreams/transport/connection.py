@@ -15,8 +15,8 @@ send a request and read a response, is here. This is the way of a connection, fr
    exchange, and keeps the connection or closes it.
 
 Steps 1 to 5 are all taken by the coroutine that owns the exchange. Others may only abort it, which
-shuts the socket down and closes nothing. In the pool nobody touches a connection but ``idle``: it
-closes those that are too many, and their next user is told before it looks at them.
+shuts the socket down and closes nothing. In the pool nobody touches a connection: ``idle`` takes
+those out that are too many before it closes them.
 
 A connection that is used again could give one user what was sent for another. So these hold:
 
@@ -55,11 +55,9 @@ KEPT_SECONDS = 30.0
 class AbortableConnection(HTTPConnection):
     """A connection that the exchange which uses it can abort, in every phase."""
 
-    #: What connects it, and what keeps it between two requests; its pool sets these.
+    #: What connects it, and who counts it while it is idle; its pool sets these.
     dialer: Dialer
     idle: IdleConnections
-    #: Whether it was closed while it was idle (``IdleConnections``).
-    evicted = False
     #: The exchange that uses it now.
     exchange: Exchange | None = None
     #: What came in response to the latest request, from its head on.
@@ -104,11 +102,20 @@ class AbortableConnection(HTTPConnection):
         exchange.enter(Step.TLS, self._tunnel_authority)
 
     @property
+    def is_kept(self) -> bool:
+        """Whether it is kept for another request."""
+        return self._kept_since is not None
+
+    @property
     def is_connected(self) -> bool:
-        """Whether it may be used again. The pool closes it if not."""
+        """Whether it may be used again, to be asked by who has taken it out of its pool.
+
+        The pool closes it if not.
+        """
+        self.idle.take(self)
         if self._kept_since is None or time.monotonic() - self._kept_since > KEPT_SECONDS:
             return False
-        return self.idle.take(self) and _is_quiet(self.sock)
+        return _is_quiet(self.sock)
 
     def release(self) -> None:
         """Let go of the exchange; close the connection unless another may use it."""
@@ -119,7 +126,6 @@ class AbortableConnection(HTTPConnection):
         aborted = exchange is None or exchange.aborted
         if response is not None and response.reusable and not aborted and self._is_at_rest():
             self._kept_since = time.monotonic()
-            self.idle.put(self)
         else:
             self.close()
 
@@ -140,9 +146,7 @@ class AbortableConnection(HTTPConnection):
         """Close the connection; it can be connected again."""
         if self.exchange is not None:
             self.exchange.close()
-        if self._kept_since is not None:
-            self.idle.take(self)
-        self._kept_since, self.evicted = None, False
+        self._kept_since = None
         super().close()
 
     def ask(

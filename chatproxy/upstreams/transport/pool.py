@@ -57,6 +57,8 @@ class _PoolMixin(urllib3.HTTPConnectionPool):
             conn.close()  # one too many to keep; urllib3 would warn of each
             return
         super()._put_conn(conn)
+        if conn is not None and conn.is_kept:
+            self.idle.put(conn, self)
 
 
 class _HTTPPool(_PoolMixin, urllib3.HTTPConnectionPool):
@@ -146,11 +148,6 @@ class AbortableAdapter(requests.adapters.HTTPAdapter):
     def cert_verify(self, conn: typing.Any, *_: typing.Any) -> None:
         """Leave the certificates to the context; requests would load them for each connection."""
         conn.cert_reqs = "CERT_REQUIRED"
-
-    def close(self) -> None:
-        """Close the idle connections: urllib3 does so when nobody refers to their pool."""
-        self._pools.clear()
-        super().close()
 
     @staticmethod
     def _use_our_pools(manager: typing.Any) -> None:
