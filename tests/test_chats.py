@@ -14,17 +14,26 @@ from typing import Any
 
 import pytest
 
+from chatproxy import signals
 from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.answers.producer import produce
+from chatproxy.answers.readers import follow
 from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey, StreamSession
+from chatproxy.cluster import chats as chats_module
 from chatproxy.cluster.chats import Chats
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
-from chatproxy.errors import Refusal, SessionActive, SessionCancelled, UpstreamError
+from chatproxy.errors import (
+    Refusal,
+    SessionActive,
+    SessionCancelled,
+    TooManySessions,
+    UpstreamError,
+)
 from chatproxy.observability import logs
 
 from .support.table import Table
-from .support.waiting import MOMENT, Background
+from .support.waiting import MOMENT, PATIENCE, Background
 from .test_registry import PEERS, finish, finish_when_cancelled, new_registry
 
 CHAT = SessionKey("ada", "chat_1")
@@ -197,6 +206,7 @@ class Waiting:
         self._registry = registry
         self.call = call or Call()
         self.session = chats.claim(key, 0.0, CHAT)
+        self.reader = follow(self.session, 0, None)
         self._in_turn = chats.in_turn(self.session, self.call)
         self._made = Background(lambda: run(produce(self.session, self._in_turn, self._end)))
 
@@ -228,6 +238,29 @@ def test_a_new_question_may_replace_the_live_one(
     (line,) = [each for each in caplog.messages if "replaced by" in each]
     begins = f"[SSE] {key.id} replaced by {new.id} phase=connecting events=0 upstreamClosed=true"
     assert line.startswith(f"{begins} stopMs=")
+    finish(other, second, events=1)
+
+
+def test_what_is_replaced_is_not_counted_as_stopped(here: Registry, other: Registry) -> None:
+    begin(here)
+    counted: list[object] = []
+    with signals.cancel_answered.connected_to(lambda *_, **__: counted.append(1), other.sender):
+        second = chats_of(other, "replace").claim(SECOND, 0.0, CHAT)
+    assert counted == []
+    finish(other, second, events=1)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_one_that_is_replaced_leaves_its_slot(elsewhere: bool) -> None:
+    limits = {"max_sessions_per_owner": 1, "on_active": "replace"}
+    here = new_registry(**limits)
+    other = new_registry(table_of(here), **limits) if elsewhere else here
+    first = begin(here)
+    other.check_claim(SECOND, CHAT)
+    second = chats_of(other, "replace").claim(SECOND, 0.0, CHAT)
+    assert first.reason is Reason.REPLACED
+    with pytest.raises(TooManySessions):
+        chats_of(other, "replace").claim(SessionKey("ada", "x"), 0.0, SessionKey("ada", "y"))
     finish(other, second, events=1)
 
 
@@ -267,17 +300,25 @@ def test_a_question_that_waits_for_nobody_begins_at_once(here: Registry) -> None
     assert Waiting(here, chats_of(here, "enqueue")).join() is Outcome.FINISHED
 
 
-def test_those_that_wait_have_their_turn_in_the_order_of_arrival(here: Registry) -> None:
+def test_those_that_wait_have_their_turn_in_the_order_of_arrival(
+    here: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks more often, or comes when the chat is free, has no advantage."""
     first, chats, order = begin(here), chats_of(here, "enqueue"), list[int]()
-    waiting = [
-        Waiting(
-            here, chats, SessionKey("ada", f"waiting_{number}"), Call(partial(order.append, number))
-        )
-        for number in range(4)
-    ]
+    waiting: list[Waiting] = []
+
+    def wait(number: int, pause: float) -> None:
+        monkeypatch.setattr(chats_module, "_SHORTEST_PAUSE", pause)
+        key = SessionKey("ada", f"waiting_{number}")
+        waiting.append(Waiting(here, chats, key, Call(partial(order.append, number))))
+        assert waiting[-1].reader.read(PATIENCE) == b": queued\n"
+
+    wait(0, 0.3)
+    wait(1, 0.001)
     finish(here, first, events=1)
-    assert [each.join() for each in waiting] == [Outcome.FINISHED] * 4
-    assert order == [0, 1, 2, 3]
+    wait(2, 0.001)
+    assert [each.join() for each in waiting] == [Outcome.FINISHED] * 3
+    assert order == [0, 1, 2]
     assert chats._lines == {}
 
 

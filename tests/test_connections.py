@@ -103,6 +103,19 @@ def test_a_connection_that_is_in_use_does_not_make_room(
     assert peer.sees_the_end()
 
 
+def test_a_connection_that_is_used_again_takes_no_room(
+    connect: Connect, services: list[DeepSeek], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections_module, "KEPT_CONNECTIONS", 2)
+    caller = connect()
+    oldest, reused = (answered(caller, service) for service in services[:2])
+    busy = Asking(caller, Upstream(services[1].url))
+    mid_stream(reused, busy)
+    answered(caller, services[2])
+    assert not is_closed(oldest)
+    busy.stop()
+
+
 def test_what_is_too_old_to_be_used_again_is_closed_when_another_comes_to_rest(
     connect: Connect, services: list[DeepSeek], monkeypatch: pytest.MonkeyPatch
 ) -> None:

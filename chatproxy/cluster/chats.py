@@ -116,13 +116,12 @@ class Chats:
                 raise SessionActive("The answer before this one in the chat did not end in time.")
 
     def leave(self, session: StreamSession, chat: SessionKey) -> None:
-        """Wait no longer. May be called twice."""
+        """Leave the line, when the session has had its turn or waits no longer."""
         with self._lock:
-            line = self._lines.get(chat, deque())
-            if session in line:
-                line.remove(session)
+            line = self._lines[chat]
+            line.remove(session)
             if not line:
-                self._lines.pop(chat, None)
+                del self._lines[chat]
 
     def _is_awaited(self, chat: SessionKey) -> bool:
         with self._lock:
@@ -148,10 +147,7 @@ class _CallInTurn:
 
     def open(self) -> None:
         """See ``Call``."""
-        try:
-            self._chats.wait(self._session, self._chat, self._handle)
-        finally:
-            self._chats.leave(self._session, self._chat)
+        self._chats.wait(self._session, self._chat, self._handle)
         self._call.open()
 
     def receive(self) -> Coroutine[bool]:
