@@ -14,7 +14,6 @@ the first event that a client gets. Rules:
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterable
 
 from ..errors import UpstreamError
@@ -33,6 +32,8 @@ class Tries:
     :param most: how many requests may be sent.
     """
 
+    __slots__ = ("_again", "_others", "_sent_to", "endpoint", "most", "pause", "sent")
+
     def __init__(self, endpoints: Iterable[Endpoint], most: int) -> None:
         self.endpoint, *self._others = endpoints
         self.most = most
@@ -40,7 +41,7 @@ class Tries:
         self.sent = 0
         #: Seconds until the next one may be.
         self.pause = 0.0
-        self._sent_to: Counter[Endpoint] = Counter()
+        self._sent_to: dict[Endpoint, int] = {}
         #: Those that may answer later, and after how many seconds.
         self._again: list[tuple[float, Endpoint]] = []
 
@@ -52,7 +53,7 @@ class Tries:
     def begin(self) -> None:
         """Note that a request is about to be sent to the present one."""
         self.sent += 1
-        self._sent_to[self.endpoint] += 1
+        self._sent_to[self.endpoint] = self._sent_to.get(self.endpoint, 0) + 1
 
     def go_on(self, error: UpstreamError) -> bool:
         """Choose the next one after a failure; return whether there is any.
