@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from urllib3 import HTTPConnectionPool
 
 from chatproxy.answers.upstream import Upstream
 from chatproxy.config import Settings
@@ -22,7 +21,7 @@ from chatproxy.upstreams.connections import Connections
 from chatproxy.upstreams.endpoint import Endpoint
 from chatproxy.upstreams.transport import connection as connection_module
 from chatproxy.upstreams.transport import pool as pool_module
-from chatproxy.upstreams.transport.idle import IdleConnections
+from chatproxy.upstreams.transport.idle import IdleConnections, Places
 
 from .support.played import Connect, DeepSeek, Peer
 from .support.waiting import PATIENCE
@@ -186,60 +185,55 @@ class Idle:
         self.closed += 1
 
 
-def put(idle: IdleConnections, pool: Any, connection: Any) -> Any:
-    pool.pool.put(connection)
-    idle.put(connection, pool)
+def put(idle: IdleConnections, places: Places, connection: Idle) -> Idle:
+    places.put(connection)
+    idle.put(connection, places)
     return connection
 
 
-def new_pool() -> Any:
-    """A pool without places for connections to come."""
-    pool = HTTPConnectionPool("a.example", maxsize=100)
-    while not pool.pool.empty():  # type: ignore[union-attr]
-        pool.pool.get()  # type: ignore[union-attr]
-    return pool
-
-
-def test_the_oldest_are_closed_and_are_in_their_pool_no_more() -> None:
-    idle, pools = IdleConnections(2, 60.0), [new_pool(), new_pool()]
+def test_the_oldest_are_closed_and_leave_their_place_empty() -> None:
+    idle, pools = IdleConnections(2, 60.0), [Places(9), Places(9)]
     first, second, third = (put(idle, pools[number % 2], Idle()) for number in range(3))
     assert [each.closed for each in (first, second, third)] == [1, 0, 0]
-    assert pools[0].pool.queue == [None, third]
-    assert pools[1].pool.queue == [second]
+    assert [pools[0].get(), pools[0].get()] == [third, None]
+    assert pools[1].get() is second
 
 
 def test_one_that_was_taken_out_is_left_alone() -> None:
     """Also if whoever took it has not said so yet."""
-    idle, pool = IdleConnections(1, 60.0), new_pool()
-    taken = put(idle, pool, Idle())
-    assert pool.pool.get() is taken
-    last = put(idle, pool, Idle())
+    idle, places = IdleConnections(1, 60.0), Places(9)
+    taken = put(idle, places, Idle())
+    assert places.get() is taken
+    last = put(idle, places, Idle())
     assert (taken.closed, last.closed) == (0, 0)
 
 
-def test_a_pool_that_is_closed_has_nothing_to_take_out() -> None:
-    idle, pool = IdleConnections(1, 60.0), new_pool()
-    connection = put(idle, pool, Idle())
-    pool.close()
-    assert connection.closed == 1
-    put(idle, new_pool(), Idle())
-    assert connection.closed == 1
+def test_places_are_as_urllib3_has_them() -> None:
+    places = Places(1)
+    with pytest.raises(queue.Empty):
+        places.get(block=False)
+    places.put(None)
+    assert (places.full(), places.qsize()) == (True, 1)
+    with pytest.raises(queue.Full):
+        places.put(Idle(), block=False)
+    assert places.get() is None
 
 
 @pytest.mark.usefixtures("_close_races")
 def test_none_is_both_used_and_closed() -> None:
-    idle, pool = IdleConnections(3, 60.0), new_pool()
+    idle, places = IdleConnections(3, 60.0), Places(100)
     wrong: list[Idle] = []
 
     def use() -> None:
         for _ in range(200):
             connection = Idle()
             with contextlib.suppress(queue.Empty):
-                connection = pool.pool.get(block=False) or connection
+                connection = places.get(block=False) or connection  # type: ignore[assignment]
                 idle.take(connection)
             if connection.closed:
                 wrong.append(connection)
-            put(idle, pool, connection)
+            with contextlib.suppress(queue.Full):
+                put(idle, places, connection)
 
     threads = [threading.Thread(target=use) for _ in range(6)]
     for thread in threads:

@@ -10,6 +10,8 @@ import json
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -28,7 +30,7 @@ from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.tries import Tries
 
 from .support.played import Connect, DeepSeek, Peer, certificate
-from .support.servers import black_hole
+from .support.servers import ROOT, black_hole, clean_environment
 from .support.sessions import new_session
 from .support.waiting import PATIENCE, Background, wait_for
 
@@ -500,3 +502,14 @@ def test_the_receipt_is_told_what_a_close_does_to_the_bill(
     mid_stream(services[0].accept(), asking)
     asking.stop()
     assert asking.session.billing_stops is BillingStops.NO
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fallback", "connections", "call_limits", "chats"])
+def test_all_that_is_so_under_gevent_too(name: str) -> None:
+    code = "from gevent import monkey; monkey.patch_all(); import pytest, sys; sys.exit("
+    code += f"pytest.main(['tests/test_{name}.py', '-qp', 'no:cacheprovider', '-m', 'not slow']))"
+    environment = clean_environment(PYTHONPATH=ROOT)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -19,13 +19,14 @@ import urllib3
 
 from .connection import AbortableConnection, AbortableTLSConnection
 from .dialer import Dialer
-from .idle import IdleConnections
+from .idle import IdleConnections, Places
 
 #: The most addresses that have a pool.
 MOST_POOLS = 100
 
 
 class _PoolMixin(urllib3.HTTPConnectionPool):
+    QueueCls: typing.Any = Places
     dialer: Dialer
     idle: IdleConnections
 
@@ -56,9 +57,10 @@ class _PoolMixin(urllib3.HTTPConnectionPool):
         if conn is not None and self.pool is not None and self.pool.full():
             conn.close()  # one too many to keep; urllib3 would warn of each
             return
+        places: typing.Any = self.pool  # None if the pool is closed
         super()._put_conn(conn)
-        if conn is not None and conn.is_kept:
-            self.idle.put(conn, self)
+        if conn is not None and conn.is_kept and places is not None:
+            self.idle.put(conn, places)
 
 
 class _HTTPPool(_PoolMixin, urllib3.HTTPConnectionPool):
