@@ -26,6 +26,7 @@ from chatproxy.answers.readers import follow
 from chatproxy.answers.session import Outcome, Phase, Reason
 from chatproxy.answers.upstream import BillingStops, Upstream
 from chatproxy.errors import Refusal, UpstreamError
+from chatproxy.observability import logs
 from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.tries import Tries
 
@@ -143,7 +144,7 @@ def test_the_next_upstream_is_asked_after_any_failure_before_the_first_event(
     failure: str,
 ) -> None:
     fail, reason = FAILURES[failure]
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logs.logger.name):
         asking = Asking(connect(), *upstreams[:2])
         fail(services[0].accept())
         answer(services[1].accept())
