@@ -20,6 +20,7 @@ Each step is taken, whatever becomes of those before it.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -126,9 +127,10 @@ class AnswerService:
             if signals.stream_ended.receivers:
                 session.transcript = Transcript()
             self._spawn(produce(session, call, partial(self._end, session, call)))
-        except BaseException:
+        except BaseException as error:
             session.transcript = None  # the application has not heard of this answer
-            self._end(session, None, Outcome.FAILED, _not_begun())
+            refusal = copy.copy(error) if isinstance(error, Refusal) else _not_begun()
+            self._end(session, None, Outcome.FAILED, refusal)
             raise
         return reader
 

@@ -506,10 +506,12 @@ def test_the_receipt_is_told_what_a_close_does_to_the_bill(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fallback", "connections", "call_limits", "chats"])
-def test_all_that_is_so_under_gevent_too(name: str) -> None:
-    code = "from gevent import monkey; monkey.patch_all(); import pytest, sys; sys.exit("
-    code += f"pytest.main(['tests/test_{name}.py', '-qp', 'no:cacheprovider', '-m', 'not slow']))"
+def test_all_that_is_so_under_gevent_too() -> None:
+    """And what else waits, or is shared by threads, in the modules behind it."""
+    names = ("fallback", "connections", "call_limits", "chats")
+    options = [*(f"tests/test_{name}.py" for name in names), "-qp", "no:cacheprovider"]
+    code = "from gevent import monkey; monkey.patch_all(); import pytest, sys; "
+    code += f"sys.exit(pytest.main({[*options, '-m', 'not slow']!r}))"
     environment = clean_environment(PYTHONPATH=ROOT)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)

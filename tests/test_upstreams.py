@@ -333,7 +333,9 @@ def test_a_key_is_told_to_nobody(site: Site, caplog: pytest.LogCaptureFixture, s
             assert secret not in text
 
 
-def test_deepseek_needs_no_key_if_the_application_chooses(site: Site) -> None:
+def test_deepseek_needs_no_key_if_the_application_chooses(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     site.app.config["DEEPSEEK_API_KEY"] = ""
     with pytest.raises(ConfigError, match="DEEPSEEK_API_KEY"):
         ChatProxy(site.app)
@@ -341,6 +343,7 @@ def test_deepseek_needs_no_key_if_the_application_chooses(site: Site) -> None:
     response = site.ask()
     assert (response.status_code, response.get_json()["code"]) == (502, "upstream_auth")
     assert site.asked() == []
+    assert "DeepSeek failed session_1: DEEPSEEK_API_KEY is not set" in caplog.text
 
 
 # --- by a file
