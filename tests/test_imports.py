@@ -21,8 +21,8 @@ FLOORS = [
     {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config"},
     {"answers"},
     {"upstreams", "server", "cluster", "protocols", "observability"},
-    {"service"},
-    {"web"},
+    {"service", "runs"},
+    {"web", "tools"},
     {"extension", "metrics"},
     {"app"},
     {"gunicorn_config"},
@@ -200,13 +200,18 @@ def test_the_settings_for_gunicorn_leave_ssl_alone() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert chatproxy.__all__ == [
+        "Answer",
         "ChatProxy",
         "ChatProxyError",
         "ConfigError",
+        "Receipt",
         "Refusal",
+        "Run",
+        "Stopped",
         "Upstream",
         "__version__",
         "create_app",
+        "current_run",
         "stream_ended",
         "stream_started",
     ]

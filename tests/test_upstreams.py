@@ -13,7 +13,7 @@ from flask import Flask, request
 from responses import RequestsMock
 from werkzeug.test import TestResponse
 
-from chatproxy import ChatProxy, ConfigError, Refusal, Upstream, stream_ended
+from chatproxy import ChatProxy, ConfigError, Refusal, Run, Upstream, stream_ended
 from chatproxy.answers.upstream import BillingStops
 from chatproxy.upstreams import known
 
@@ -414,3 +414,26 @@ def test_the_list_of_models_has_those_of_the_file(
     theirs = ["theirs"] if others == "DeepSeek" else []
     assert sorted(each["id"] for each in listed) == sorted(["one", "deepseek-flash", *theirs])
     assert next(each for each in listed if each["id"] == "one")["owned_by"] == "a"
+
+
+# --- in a run
+
+
+@pytest.mark.parametrize("chosen", ["by the run", "for the run", "by the file"])
+def test_a_question_of_a_run_goes_where_it_is_sent(routed: Site, chosen: str) -> None:
+    chat = routed.set_up()
+
+    @chat.run("twice")
+    def twice(run: Run, payload: dict[str, Any]) -> Iterator[Any]:
+        upstream = Upstream("https://c.example", USERS_KEY) if chosen == "by the run" else None
+        yield from run.ask({**CHAT, "model": "one"}, upstream=upstream)
+
+    @chat.upstream
+    def choose(payload: dict[str, Any]) -> Upstream | None:
+        assert payload["model"] == "run:twice"
+        return Upstream("https://d.example") if chosen == "for the run" else None
+
+    host = {"by the run": "c", "for the run": "d", "by the file": "a"}[chosen]
+    routed.answers(f"https://{host}.example")
+    assert b"Hi" in routed.ask(model="run:twice").data
+    assert [url.split("/")[2] for url, *_ in routed.asked()] == [f"{host}.example"]

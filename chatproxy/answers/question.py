@@ -1,10 +1,10 @@
-"""The question that an upstream is asked, as the application has prepared it."""
+"""The question that an answer is to, as the application has prepared it."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .upstream import Upstream
 
@@ -17,13 +17,17 @@ class Question(NamedTuple):
 
     ``body`` is the JSON of a chat completion, ``choices`` how many choices its answer has,
     ``model`` what its client calls the model. It is put to ``upstreams``, one after the other until
-    one answers; to the one of the settings if there are none.
+    one answers; to the one of the settings if there are none. ``run`` is the name of the run that
+    answers it, "" if an upstream does. ``context`` is what the application wants to know of it
+    later.
     """
 
     body: bytes
     choices: int = 1
     model: str = ""
     upstreams: tuple[Upstream, ...] = ()
+    run: str = ""
+    context: dict[str, Any] | None = None
 
     def body_for(self, model: str) -> bytes:
         """The body with another name for the model; as it is if that is ``""``."""

@@ -8,7 +8,7 @@ query is in no ``repr`` and no error, and is masked in whatever the service says
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from functools import partial
@@ -130,6 +130,19 @@ class Upstream:
             if name.lower() not in _OPEN:
                 forms = {value, quote(value, safe=""), *value.split()}
                 yield from (each for each in forms if len(each) >= _SHORTEST_SECRET)
+
+
+def listed(chosen: Upstream | Sequence[Upstream] | None) -> tuple[Upstream, ...]:
+    """What an application has chosen, in its order; nothing if that is None.
+
+    :raises TypeError: if it has chosen something else.
+    """
+    if chosen is None:
+        return ()
+    upstreams = (chosen,) if isinstance(chosen, Upstream) else tuple(chosen)
+    if not upstreams or not all(isinstance(each, Upstream) for each in upstreams):
+        raise TypeError("What is chosen must be Upstreams, at least one, or None.")
+    return upstreams
 
 
 def _require(is_so: bool, sentence: str) -> None:

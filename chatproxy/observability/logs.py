@@ -93,11 +93,12 @@ def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
             logger.warning("%s failed %s: %s", _upstream_of(session), _id_of(session), reason)
         logger.warning("[SSE] %s failed code=%s", _id_of(session), refusal.code)
     logger.info(
-        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d upstream=%s",
+        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d upstream=%s%s",
         _id_of(session),
         session.outcome and session.outcome.value,
         session.phase.value,
         session.events,
         session.milliseconds(),
         session.upstream or "-",
+        "" if session.calls is None else f" calls={session.calls.count}",
     )

@@ -121,16 +121,21 @@ def _check_messages(text: bytes) -> None:
     raise InvalidRequest("'messages' must be a list with at least one message.")
 
 
-def change(payload: Payload, preparers: Iterable[Callable[[Payload], Payload | None]]) -> Payload:
+def change(
+    payload: Payload,
+    preparers: Iterable[Callable[[Payload, dict[str, Any]], Payload | None]],
+    context: dict[str, Any],
+) -> Payload:
     """The payload as the application's preparers want it.
 
     They get it decoded. A field that they leave as it was keeps its text.
 
+    :param context: given to them, too.
     :raises InvalidRequest: see ``decoded``.
     """
     fields, before = _decoded(payload)
     for preparer in preparers:
-        changed = preparer(fields)
+        changed = preparer(fields, context)
         fields = fields if changed is None else changed
     return {
         name: payload[name] if before.get(name) == _text_of(value) else value
@@ -163,12 +168,23 @@ def complete(payload: Payload, model: str) -> bytes:
     :raises InvalidRequest: if the payload is nested too deeply.
     :raises TypeError, ValueError: if it can't be written as JSON, because of what a preparer did.
     """
-    whole = {"model": model, **payload, "stream": True}
+    return _joined({"model": model, **payload, "stream": True})
+
+
+def complete_for_run(payload: Payload) -> bytes:
+    """The body of a question to a run: without a model, as that has named the run.
+
+    :raises InvalidRequest, TypeError, ValueError: see ``complete``.
+    """
+    return _joined({k: v for k, v in payload.items() if k not in ("model", "stream")})
+
+
+def _joined(fields: Payload) -> bytes:
     try:
-        fields = [b"%b:%b" % (_text_of(name), _text_of(value)) for name, value in whole.items()]
+        texts = [b"%b:%b" % (_text_of(name), _text_of(value)) for name, value in fields.items()]
     except RecursionError:
         raise _invalid_json("The body is nested too deeply.") from None
-    return b"{%b}" % b",".join(fields)
+    return b"{%b}" % b",".join(texts)
 
 
 def choices_of(payload: Payload) -> int:

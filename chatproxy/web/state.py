@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, current_app
 
 from ..answers.question import Question
-from ..answers.upstream import Upstream
+from ..answers.upstream import Upstream, listed
 from ..cluster.registry import Registry
 from ..config import Settings
-from ..errors import Unauthorized
+from ..errors import Refusal, Unauthorized
 from ..observability.metrics import Metrics
 from ..protocols import chat_request
 from ..protocols.chat_request import Payload
@@ -25,8 +25,12 @@ from ..upstreams.models import ModelList
 from ..upstreams.routes import Routes
 
 Owner = Callable[[], "str | None"]
-Prepare = Callable[[Payload], "Payload | None"]
+#: A preparer with the context, too.
+Prepare = Callable[[Payload, dict[str, Any]], "Payload | None"]
 Choose = Callable[["dict[str, Any]"], "Upstream | Sequence[Upstream] | None"]
+
+#: What the model is called that is a run of the application's.
+RUN = "run:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ class State:
     """The parts of one application in this process.
 
     :ivar scope: what the application is called among those that share what it shares.
+    :ivar runs: the names of the application's runs.
     :ivar attend: sees that other workers can ask this one, and that signals reach it.
     """
 
@@ -53,6 +58,7 @@ class State:
     owner: Owner | None
     preparers: list[Prepare]
     choosers: list[Choose]
+    runs: Collection[str]
 
     def establish_owner(self) -> str:
         """Who makes the present request; "" if there are no owners.
@@ -72,25 +78,27 @@ class State:
         :raises Refusal: if the payload can't be used.
         """
         chat_request.check(payload)
+        context: dict[str, Any] = {}
         if self.preparers:
-            payload = chat_request.change(payload, self.preparers)
+            payload = chat_request.change(payload, self.preparers, context)
+        model = chat_request.model_of(payload)
+        chosen = self._chosen_for(payload)
+        if self.runs and model.startswith(RUN):
+            run = model.removeprefix(RUN)
+            if run not in self.runs:
+                raise Refusal("There is no run of this name.", status=404, code="model_not_found")
+            body = chat_request.complete_for_run(payload)
+            return Question(body, upstreams=chosen, run=run, context=context)
         body = chat_request.complete(payload, self.settings.model)
-        model = chat_request.model_of(payload) or self.settings.model
-        upstreams = self._chosen_for(payload) or self.routes.upstreams_of(model)
-        return Question(body, chat_request.choices_of(payload), model, upstreams)
+        model = model or self.settings.model
+        upstreams = chosen or self.routes.upstreams_of(model)
+        return Question(body, chat_request.choices_of(payload), model, upstreams, context=context)
 
     def _chosen_for(self, payload: Payload) -> tuple[Upstream, ...]:
         """The upstreams that the application chooses; none if it leaves that to the routes."""
         fields = chat_request.decoded(payload) if self.choosers else {}
-        for choose in self.choosers:
-            chosen = choose(fields)
-            if chosen is not None:
-                upstreams = (chosen,) if isinstance(chosen, Upstream) else tuple(chosen)
-                if upstreams and all(isinstance(each, Upstream) for each in upstreams):
-                    return upstreams
-                sentence = "an upstream function must return Upstreams, at least one, or None"
-                raise TypeError(sentence)
-        return ()
+        chosen = (listed(choose(fields)) for choose in self.choosers)
+        return next(filter(None, chosen), ())
 
 
 def current_state() -> State:

@@ -24,6 +24,8 @@ from greenlet import greenlet
 from chatproxy import stream_ended
 from chatproxy.app import load
 
+from . import runs
+
 if host := os.environ.get("TEST_UNRESOLVABLE_HOST"):
     _getaddrinfo = socket.getaddrinfo
 
@@ -57,6 +59,10 @@ if os.environ.get("TEST_SCENARIO_IN_TEXT"):
             payload["simulate"] = json.loads(text)
 
     app.extensions["chatproxy"].preparers.append(_take_scenario)
+
+
+if os.environ.get("TEST_RUNS"):
+    runs.register(app.extensions["chatproxy"].runs)
 
 
 if os.environ.get("TEST_HIDE_SOCKET"):
