@@ -24,7 +24,7 @@ FLOORS = [
     {"service", "runs"},
     {"web", "tools"},
     {"extension", "metrics"},
-    {"app"},
+    {"app", "testing"},
     {"gunicorn_config"},
     {"cli"},
     {"__main__"},
@@ -39,7 +39,7 @@ RESERVED = {
     "python_socks": "upstreams",
     "gevent": "server",
     "gunicorn": "server cli",
-    "flask": "web observability extension app",
+    "flask": "web observability extension app testing",
     "prometheus_client": "observability",
     "redis": "cluster.redis",
 }

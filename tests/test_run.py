@@ -559,15 +559,17 @@ def test_it_must_be_clear_which_application_is_meant(upstream: Instant, tmp_path
         assert chat.start(HELLO).read() == "Hello"
 
 
-@pytest.mark.parametrize("function", [fail, refuse])
+@pytest.mark.parametrize("names", [[], ["other"]], ids=["no run", "another"])
 def test_a_run_that_nobody_can_have_is_not_found(
-    chat: ChatProxy, app: Flask, function: Any
+    chat: ChatProxy, app: Flask, upstream: Instant, names: list[str]
 ) -> None:
-    chat.run("other")(function)
+    for name in names:
+        chat.run(name)(fail)
     for path, fields in (("/api/chat/runs/none", {}), ("/api/chat/stream", {"model": "run:none"})):
         got = app.test_client().post(path, json={**HELLO, **fields}, headers={"X-Session-Id": "s"})
         assert got.status_code == 404
         assert got.get_json()["code"] == "model_not_found"
+    assert upstream.asked == []
 
 
 # ---- no call begins after a Stop -----------------------------------------------------------------

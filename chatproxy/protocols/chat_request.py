@@ -121,21 +121,16 @@ def _check_messages(text: bytes) -> None:
     raise InvalidRequest("'messages' must be a list with at least one message.")
 
 
-def change(
-    payload: Payload,
-    preparers: Iterable[Callable[[Payload, dict[str, Any]], Payload | None]],
-    context: dict[str, Any],
-) -> Payload:
+def change(payload: Payload, preparers: Iterable[Callable[[Payload], Payload | None]]) -> Payload:
     """The payload as the application's preparers want it.
 
     They get it decoded. A field that they leave as it was keeps its text.
 
-    :param context: given to them, too.
     :raises InvalidRequest: see ``decoded``.
     """
     fields, before = _decoded(payload)
     for preparer in preparers:
-        changed = preparer(fields, context)
+        changed = preparer(fields)
         fields = fields if changed is None else changed
     return {
         name: payload[name] if before.get(name) == _text_of(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Flask, current_app
@@ -25,7 +26,7 @@ from ..upstreams.models import ModelList
 from ..upstreams.routes import Routes
 
 Owner = Callable[[], "str | None"]
-#: A preparer with the context, too.
+#: An application's preparer: it gets the payload, and the context.
 Prepare = Callable[[Payload, dict[str, Any]], "Payload | None"]
 Choose = Callable[["dict[str, Any]"], "Upstream | Sequence[Upstream] | None"]
 
@@ -80,10 +81,11 @@ class State:
         chat_request.check(payload)
         context: dict[str, Any] = {}
         if self.preparers:
-            payload = chat_request.change(payload, self.preparers, context)
+            preparers = [partial(_prepare, preparer, context) for preparer in self.preparers]
+            payload = chat_request.change(payload, preparers)
         model = chat_request.model_of(payload)
         chosen = self._chosen_for(payload)
-        if self.runs and model.startswith(RUN):
+        if model.startswith(RUN):
             run = model.removeprefix(RUN)
             if run not in self.runs:
                 raise Refusal("There is no run of this name.", status=404, code="model_not_found")
@@ -99,6 +101,10 @@ class State:
         fields = chat_request.decoded(payload) if self.choosers else {}
         chosen = (listed(choose(fields)) for choose in self.choosers)
         return next(filter(None, chosen), ())
+
+
+def _prepare(preparer: Prepare, context: dict[str, Any], payload: Payload) -> Payload | None:
+    return preparer(payload, context)
 
 
 def current_state() -> State:

@@ -53,7 +53,7 @@ if path := os.environ.get("TEST_KEEP_IN"):
 if os.environ.get("TEST_SCENARIO_IN_TEXT"):
     # For clients that can't send a field of their own.
 
-    def _take_scenario(payload):
+    def _take_scenario(payload, context):
         text = payload["messages"][-1]["content"]
         if text.startswith("{"):
             payload["simulate"] = json.loads(text)
