@@ -186,14 +186,16 @@ class PeersUnavailable(Refusal):
 
 
 class UpstreamError(Refusal):
-    """DeepSeek refused, failed, went silent, or could not be reached.
+    """An upstream refused, failed, went silent, or could not be reached.
 
-    Whatever could be tried again has been: one question is at most ``CHATPROXY_TRIES`` requests to
-    DeepSeek, and each further one may be billed.
+    Whatever could be tried again has been: one question is at most ``CHATPROXY_TRIES`` requests,
+    and each further one may be billed.
     """
 
     status, code, should_retry = 502, "upstream_failed", False
     #: Whether another try may succeed.
     transient = False
+    #: Whether another upstream may answer: not if the question itself is at fault.
+    elsewhere = True
     #: Seconds to wait before it, if DeepSeek has said so.
     pause: float | None = None

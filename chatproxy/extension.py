@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ from .cluster.local.run_dir import RunDir
 from .cluster.peers import Peers, PeerState
 from .cluster.registry import Registry
 from .cluster.rpc import RpcDispatcher
-from .config import Settings, unknown_names
+from .config import Settings, check_on_active, unknown_names
 from .errors import ConfigError, PeersUnavailable
 from .observability import logs
 from .observability.metrics import Metrics
@@ -53,8 +54,9 @@ from .server.shutdown import Shutdown
 from .service import AnswerService
 from .upstreams.chat_completions import ChatCompletions
 from .upstreams.models import ModelList
+from .upstreams.routes import Routes
 from .web import ai_sdk, native, openai
-from .web.state import Owner, Prepare, State, current_state
+from .web.state import Choose, Owner, Prepare, State, current_state
 
 logger = logs.logger
 
@@ -62,6 +64,7 @@ logger = logs.logger
 _EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
 
 _P = TypeVar("_P", bound=Callable[..., Any])
+_C = TypeVar("_C", bound=Choose)
 _F = TypeVar("_F", bound=Function)
 _RUN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _A = TypeVar("_A")
@@ -80,7 +83,11 @@ class ChatProxy:
         process, or share a run directory or a Redis. Left out, it is ``CHATPROXY_NAME`` or the
         application's import name; a further one of that name in a process has a number,
         and one that is made during a request is not shared with other processes.
-    :raises ConfigError: if the name can't be one; and see ``init_app``.
+    :param upstream: see ``upstream``. If it is given here, or before ``init_app``, no key for
+        DeepSeek is needed: it may never be asked.
+    :param on_active: what a new question does while one of its chat is live: "reject", "replace"
+        or "enqueue". Left out, it is ``CHATPROXY_ON_ACTIVE``.
+    :raises ConfigError: if the name or ``on_active`` can't be one; and see ``init_app``.
     """
 
     def __init__(
@@ -90,16 +97,24 @@ class ChatProxy:
         owner: Owner | None = None,
         url_prefix: str = "/api/chat",
         name: str | None = None,
+        upstream: Choose | None = None,
+        on_active: str | None = None,
     ) -> None:
-        if name is not None:
+        for argument, value, check in (
+            ("name", name, scopes.check_name),
+            ("on_active", on_active, check_on_active),
+        ):
             try:
-                scopes.check_name(name)
+                if value is not None:
+                    check(value)
             except ValueError as error:
-                raise ConfigError(f"ChatProxy(name=...) {error}.") from None
+                raise ConfigError(f"ChatProxy({argument}=...) {error}.") from None
         self.name = name
+        self._on_active = on_active
         self.owner = owner
         self._url_prefix = url_prefix.rstrip("/")
         self.preparers: list[Prepare] = []
+        self.choosers: list[Choose] = [] if upstream is None else [upstream]
         self.functions: dict[str, Function] = {}
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
@@ -115,7 +130,11 @@ class ChatProxy:
         if "chatproxy" in app.extensions:
             raise RuntimeError("ChatProxy is already set up on this application.")
         settings = Settings.load(app.config, os.environ)
-        settings.require_key()
+        if self._on_active is not None:
+            settings = replace(settings, on_active=check_on_active(self._on_active))
+        routes = Routes.load(settings, os.environ)
+        if routes.needs_key and not self.choosers:
+            settings.require_key()
         if settings.tokens and self.owner is None:
             raise ConfigError(
                 "CHATPROXY_TOKENS is for the standalone server; in an application of your own, use "
@@ -123,18 +142,18 @@ class ChatProxy:
             )
         for name in unknown_names({*os.environ, *app.config}):
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
-        for sentence in exposure.of_the_key(settings):
+        for sentence in exposure.of_the_keys(settings, routes.all()):
             logger.warning(sentence)
         blueprints = [native.blueprint(self._url_prefix), ai_sdk.blueprint(self._url_prefix)]
         if settings.openai_prefix:
             blueprints.append(openai.blueprint(settings.openai_prefix))
-        app.extensions["chatproxy"] = _assemble(app, settings, self)
+        app.extensions["chatproxy"] = _assemble(app, settings, routes, self)
         # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
         origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
-        for routes in blueprints:
+        for blueprint in blueprints:
             if origins:
-                CORS(routes, origins=origins, expose_headers=_EXPOSED_HEADERS)
-            app.register_blueprint(routes)
+                CORS(blueprint, origins=origins, expose_headers=_EXPOSED_HEADERS)
+            app.register_blueprint(blueprint)
         self._apps.add(app)
 
     def prepare(self, function: _P) -> _P:
@@ -147,6 +166,17 @@ class ChatProxy:
         """
         takes_context = len(inspect.signature(function).parameters) > 1
         self.preparers.append(function if takes_context else lambda payload, _: function(payload))
+        return function
+
+    def upstream(self, function: _C) -> _C:
+        """Decorator: have ``function(payload)`` say which upstream answers a question.
+
+        It returns a ``chatproxy.Upstream``, or several, which are asked in this order until one
+        answers; or None, which leaves it to the next function, then to ``CHATPROXY_UPSTREAMS``,
+        then to DeepSeek. It may refuse the question as those of ``prepare`` may. It runs in the
+        request, after them. What it does to the payload has no effect.
+        """
+        self.choosers.append(function)
         return function
 
     def run(self, name: str) -> Callable[[_F], _F]:
@@ -252,7 +282,7 @@ def _key_of(owner: object, session_id: str | None = None) -> SessionKey:
     return SessionKey(str(owner), "" if session_id is None else check_session_id(session_id))
 
 
-def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
+def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatProxy) -> State:
     """Put the parts of one application together."""
     run_dir = RunDir(settings.run_dir)
     scope = scopes.claim(app, extension.name, settings.name or app.name)
@@ -269,7 +299,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         _own_context().run(runner.spawn, coroutine)
 
     resources = Resources(
-        upstream, spawn, resolver, settings.log_bytes, settings.model, app.app_context
+        upstream, routes, spawn, resolver, settings.log_bytes, settings.model, app.app_context
     )
     runs = Runs(extension.functions, resources, settings.run_grace)
     service = AnswerService(
@@ -287,7 +317,8 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         registry=registry,
         service=service,
         upstream=upstream,
-        models=ModelList(upstream, settings.model),
+        routes=routes,
+        models=ModelList(upstream, settings.model, routes),
         metrics=metrics,
         server=ServerCapabilities(settings),
         bodies=BodyTimer(settings.body_timeout, partial(_tell_unfinished, app)),
@@ -296,6 +327,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         owner=extension.owner,
         preparers=extension.preparers,
         runs=extension.functions,
+        choosers=extension.choosers,
     )
     if settings.peers != "local":  # whose control socket closes by itself
         weakref.finalize(state, _leave, peers).atexit = False
@@ -341,6 +373,7 @@ def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
                 reason=session.reason and session.reason.value,
                 phase=session.phase.value,
                 events=session.events,
+                upstream=session.upstream or None,
                 usage=transcript.usage,
                 text=transcript.text,
                 reasoning_text=transcript.reasoning_text,

@@ -20,6 +20,7 @@ Each step is taken, whatever becomes of those before it.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ from .answers.session import Outcome, Reason, SessionKey, StreamSession
 from .answers.shares import SlotPool
 from .answers.transcript import Transcript
 from .answers.watchdog import Watchdog
+from .cluster.chats import Chats
 from .cluster.peers import PeerState
 from .cluster.registry import CONFIRM_SECONDS, Registry, lease_key
 from .cluster.remote_readers import RemoteReader, RemoteReaders
@@ -51,7 +53,7 @@ from .errors import (
     UpstreamError,
 )
 from .protocols import native
-from .upstreams.base import Upstream
+from .upstreams.base import Caller
 
 #: A reader on another worker has gone if it has not asked for this many seconds longer than
 #: ``CHATPROXY_READER_TIMEOUT``.
@@ -78,7 +80,7 @@ class AnswerService:
         settings: Settings,
         sender: object,
         registry: Registry,
-        upstream: Upstream,
+        upstream: Caller,
         *,
         spawn: Callable[[Coroutine[None]], None],
         tell: Callable[[StreamSession], None],
@@ -86,6 +88,7 @@ class AnswerService:
         self._sender = sender
         self._registry = registry
         self._coordinator = registry.coordinator
+        self._chats = Chats(settings, registry)
         self._upstream = upstream
         self._spawn = spawn
         self._tell = tell
@@ -120,17 +123,18 @@ class AnswerService:
         :param chat: see ``StreamSession``.
         :raises Refusal: if the id can't be had.
         """
-        session = self._registry.claim(key, reconnect_seconds, chat)
+        session = self._chats.claim(key, reconnect_seconds, chat)
         try:
             self._watchdog.start()
             reader = follow(session, 0, self._sender)
-            call = self._upstream.call(question, session)
+            call = self._chats.in_turn(session, self._upstream.call(question, session))
             if signals.stream_ended.receivers:
                 session.question, session.transcript = question, Transcript()
             self._spawn(produce(session, call, partial(self._end, session, call)))
-        except BaseException:
+        except BaseException as error:
             session.transcript = None  # the application has not heard of this answer
-            self._end(session, None, Outcome.FAILED, _not_begun())
+            refusal = copy.copy(error) if isinstance(error, Refusal) else _not_begun()
+            self._end(session, None, Outcome.FAILED, refusal)
             raise
         return reader
 
@@ -285,9 +289,8 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | N
     blocks: list[bytes] = []
     if outcome is Outcome.STOPPED:
         if session.reason in _TIMED_OUT and session.first_event_at is None:
-            session.refusal = UpstreamError(
-                "DeepSeek sent nothing in time.", status=504, code="upstream_timeout"
-            )
+            sentence = f"{session.upstream or 'DeepSeek'} sent nothing in time."
+            session.refusal = UpstreamError(sentence, status=504, code="upstream_timeout")
         blocks = native.stopped(session)
     elif outcome is Outcome.FAILED and refusal is not None:
         session.refusal = refusal

@@ -32,11 +32,12 @@ MAX_EVENT_BYTES = 256 * 1024
 #: What DeepSeek sends as the last event of a whole answer.
 DONE = b"data: [DONE]"
 
-#: Comments of our own on the wire: DeepSeek has sent one, or nothing came for a while. A single
-#: line feed ends them: at an empty line openai-python and httpx-sse would dispatch an event
-#: without data once they have seen an ``id``.
+#: Comments of our own on the wire: DeepSeek has sent one, nothing came for a while, or the question
+#: waits for its turn. A single line feed ends them: at an empty line openai-python and httpx-sse
+#: would dispatch an event without data once they have seen an ``id``.
 KEEP_ALIVE = b": keep-alive\n"
 HEARTBEAT = b": heartbeat\n"
+QUEUED = b": queued\n"
 
 _DONE_BYTES = 64
 _PENDING_BYTES = 4096

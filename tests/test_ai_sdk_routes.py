@@ -181,6 +181,37 @@ def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any, case:
     assert site.app.extensions["chatproxy"].registry.live() == []
 
 
+@pytest.mark.parametrize("own", [{}, {"X-Session-Id": "session_2"}], ids=["a chat", "an own id"])
+def test_a_new_question_replaces_the_live_one_if_that_is_set(
+    make_site: Any, own: dict[str, str]
+) -> None:
+    site = make_site(on_active="replace")
+    answer, site.upstream.answer = site.upstream.answer, begin_only
+    live = site.ask()
+    wait_for(lambda: site.upstream.accepted == 1)
+    site.upstream.answer = answer
+    assert UiMessage(site.ask(headers=own).data).text == "Hello"
+    replaced = UiMessage(live.data)
+    assert replaced.metadata["chatproxy"]["stopped"]["reason"] == "replaced"
+
+
+@pytest.mark.parametrize("own", [{}, {"X-Session-Id": "session_2"}], ids=["a chat", "an own id"])
+def test_a_new_question_waits_for_the_live_one_if_that_is_set(
+    make_site: Any, own: dict[str, str]
+) -> None:
+    site = make_site(on_active="enqueue")
+    answer, site.upstream.answer = site.upstream.answer, begin_only
+    live = site.ask()
+    wait_for(lambda: site.upstream.accepted == 1)
+    site.upstream.answer = answer
+    waiting = site.ask(headers=own)
+    assert next(iter(waiting.response)) == b": queued\n"
+    assert site.upstream.accepted == 1
+    assert site.client.post("/api/chat/chat_1/stop").json["success"] is True
+    assert UiMessage(b"".join(waiting.response)).text == "Hello"
+    live.close()
+
+
 @pytest.mark.parametrize(
     ("headers", "body"),
     [({"X-Session-Id": "session_1"}, b"{"), ({}, b'{"id": "chat_1"}')],

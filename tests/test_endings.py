@@ -297,7 +297,7 @@ def test_an_error_event_need_not_be_json(proxy):
             "first error of the key",
             502,
             "upstream_auth",
-            "DeepSeek did not accept the server's key.",
+            "DeepSeek did not accept the key.",
         ),
     ],
 )

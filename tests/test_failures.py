@@ -68,7 +68,7 @@ def untrusted() -> ssl.SSLError:
 def failure(error: BaseException, step: Step) -> UpstreamError:
     exchange = Exchange()
     exchange.enter(step, "deepseek.example:443")
-    return failures.unanswered(error, exchange)
+    return failures.unanswered(error, exchange, "DeepSeek")
 
 
 BEFORE_THE_ANSWER = [step for step in Step if step is not Step.ANSWER]

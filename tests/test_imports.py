@@ -208,6 +208,7 @@ def test_the_public_names_are_these() -> None:
         "Refusal",
         "Run",
         "Stopped",
+        "Upstream",
         "__version__",
         "create_app",
         "current_run",

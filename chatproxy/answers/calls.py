@@ -30,6 +30,7 @@ class State(Protocol):
 
     phase: Phase
     events: int
+    upstream: str
     started_at: float
     closed_at: float | None
 
@@ -77,7 +78,8 @@ class Calls:
     def listed(self) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
         """For a receipt: the latest calls, and the names of what was left behind.
 
-        Each call has ``name``, ``phase``, ``events``, ``closed`` and ``ms``.
+        Each call has ``name``, ``phase``, ``events``, ``upstream`` (None for a request of the
+        application's own), ``closed`` and ``ms``.
         """
         with self._lock:
             live = [_as_json(name, call) for call, name in self._live.items()]
@@ -90,6 +92,7 @@ def _as_json(name: str, call: State) -> dict[str, Any]:
         "name": name,
         "phase": call.phase,
         "events": call.events,
+        "upstream": call.upstream or None,
         "closed": call.closed_at is not None,
         "ms": round((end - call.started_at) * 1000),
     }

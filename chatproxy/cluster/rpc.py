@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..answers import receipt as receipts
-from ..answers.session import SessionKey
+from ..answers.session import Reason, SessionKey
 from .peers import Message, PeerState
 from .registry import PEER_CONFIRM_SECONDS, Registry
 from .remote_readers import RemoteReaders
@@ -70,8 +70,11 @@ class RpcDispatcher:
     def _cancel(self, request: Message) -> Message:
         arrived = time.monotonic()
         only = request.get("only")  # which an older version does not send
+        was_replaced = request.get("reason") == Reason.REPLACED
         state, receipt = self._registry.cancel_for_peer(
-            _key_of(request), only if isinstance(only, str) else None
+            _key_of(request),
+            only if isinstance(only, str) else None,
+            Reason.REPLACED if was_replaced else Reason.USER,
         )
         if receipt is None:
             return {"state": state}

@@ -14,6 +14,7 @@ import traceback
 from typing import Any
 
 from .. import signals
+from ..answers.receipt import Receipt
 from ..answers.session import StreamSession
 from ..errors import UpstreamError
 
@@ -65,12 +66,36 @@ def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> N
     logger.info("[SSE] %s client disconnected", _id_of(session))
 
 
+def _upstream_of(session: StreamSession) -> str:
+    return session.upstream or "DeepSeek"
+
+
 @signals.try_failed.connect
 def _try_failed(
-    _sender: object, session: StreamSession, reason: str, pause: float, **_: Any
+    _sender: object,
+    session: StreamSession,
+    upstream: str,
+    reason: str,
+    following: str,
+    pause: float,
+    **_: Any,
 ) -> None:
     words = _within_a_line(reason)
-    logger.warning("DeepSeek failed %s, again in %.1f s: %s", _id_of(session), pause, words)
+    again = "again" if following == upstream else f"{following} next,"
+    logger.warning("%s failed %s, %s in %.1f s: %s", upstream, _id_of(session), again, pause, words)
+
+
+@signals.stream_replaced.connect
+def _stream_replaced(_sender: object, receipt: Receipt, by: str, **_: Any) -> None:
+    logger.info(
+        "[SSE] %s replaced by %s phase=%s events=%d upstreamClosed=%s stopMs=%s",
+        receipt.session_id or "-",
+        by or "-",
+        receipt.phase.value,
+        receipt.events,
+        str(receipt.upstream_closed).lower(),
+        receipt.stop_ms,
+    )
 
 
 @signals.stream_closed.connect
@@ -78,14 +103,15 @@ def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
     if (refusal := session.refusal) is not None:
         if isinstance(refusal, UpstreamError):
             reason = _within_a_line(refusal.reason or refusal.message)
-            logger.warning("DeepSeek failed %s: %s", _id_of(session), reason)
+            logger.warning("%s failed %s: %s", _upstream_of(session), _id_of(session), reason)
         logger.warning("[SSE] %s failed code=%s", _id_of(session), refusal.code)
     logger.info(
-        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d%s",
+        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d upstream=%s%s",
         _id_of(session),
         session.outcome and session.outcome.value,
         session.phase.value,
         session.events,
         session.milliseconds(),
+        session.upstream or "-",
         "" if session.calls is None else f" calls={session.calls.count}",
     )

@@ -120,22 +120,35 @@ def change(payload: Payload, preparers: Iterable[Callable[[Payload], Payload | N
 
     They get it decoded. A field that they leave as it was keeps its text.
 
+    :raises InvalidRequest: see ``decoded``.
+    """
+    fields, before = _decoded(payload)
+    for preparer in preparers:
+        changed = preparer(fields)
+        fields = fields if changed is None else changed
+    return {
+        name: payload[name] if before.get(name) == _text_of(value) else value
+        for name, value in fields.items()
+    }
+
+
+def decoded(payload: Payload) -> dict[str, Any]:
+    """The payload for the application to look at.
+
     :raises InvalidRequest: if a number in it is beyond what Python can decode and write again.
     """
+    return _decoded(payload)[0]
+
+
+def _decoded(payload: Payload) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The fields decoded, and as they would be written again."""
     try:
-        decoded = {name: json.loads(_text_of(value)) for name, value in payload.items()}
-        before = {name: _text_of(value) for name, value in decoded.items()}
+        fields = {name: json.loads(_text_of(value)) for name, value in payload.items()}
+        return fields, {name: _text_of(value) for name, value in fields.items()}
     except RecursionError:
         raise _invalid_json("The body is nested too deeply.") from None
     except ValueError:
         raise _invalid_json("The body has a number that is too large.") from None
-    for preparer in preparers:
-        changed = preparer(decoded)
-        decoded = decoded if changed is None else changed
-    return {
-        name: payload[name] if before.get(name) == _text_of(value) else value
-        for name, value in decoded.items()
-    }
 
 
 def complete(payload: Payload, model: str) -> bytes:

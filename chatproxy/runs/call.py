@@ -5,7 +5,7 @@ The producer waits in ``open`` until it has ended, so ``receive`` has nothing le
 aborts the run, and the function has ``CHATPROXY_RUN_GRACE`` seconds to come to its end. Then the
 answer ends without it; the thread is left behind, and the receipt says so.
 
-``Runs`` is the ``Upstream`` in front of the others: it answers the questions that name a run.
+``Runs`` is the ``Caller`` in front of the other: it answers the questions that name a run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Function = Callable[[Run, dict[str, Any]], Any]
 
 
 class Runs:
-    """An ``Upstream``: an application's functions, and the upstream for all other questions.
+    """A ``Caller``: an application's functions, and what calls upstreams for all other questions.
 
     :param functions: by name.
     :param grace: seconds that a function has after a Stop.
@@ -48,14 +48,14 @@ class Runs:
         self._grace = grace
 
     def call(self, question: Question, session: StreamSession) -> Call:
-        """See ``Upstream``."""
+        """See ``Caller``."""
         if not question.run:
             return self._resources.upstream.call(question, session)
         run = Run(session, question, self._resources)
         return RunCall(run, self._functions[question.run], question, self._grace)
 
     def close(self) -> None:
-        """See ``Upstream``."""
+        """See ``Caller``."""
         self._resources.upstream.close()
 
 

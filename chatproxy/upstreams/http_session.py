@@ -79,6 +79,7 @@ class _Request(Exchange):
         self._calls = calls
         self.phase = Phase.CONNECTING
         self.events = 0
+        self.upstream = ""
         self.started_at = time.monotonic()
         self.closed_at: float | None = None
         handle.attach(self.abort)

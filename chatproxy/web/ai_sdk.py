@@ -54,7 +54,7 @@ def ask() -> Response:
     fields = chat_request.parse(streaming.read_body(state))
     chat_id = ui_messages.chat_id_of(fields)
     key = SessionKey(owner, check_session_id(session_id or chat_id))
-    chat = SessionKey(owner, chat_id) if chat_id else None
+    chat = streaming.chat_of(state, owner, chat_id)
     state.registry.check_claim(key, chat)
     streaming.give_way()
     payload, continues = ui_messages.payload_of(fields)
