@@ -1,5 +1,6 @@
 """What the tests of the package share with those of the benchmarks."""
 
+import contextlib
 import itertools
 import os
 import sys
@@ -69,6 +70,17 @@ def start_proxy(logs):
     for proxy in running.values():
         with proxy:
             pass
+
+
+@pytest.fixture
+def own_proxy(logs, deepseek):
+    """Starts servers that end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(kind="gunicorn", options=(), **settings):
+            return stack.enter_context(Proxy(kind, deepseek.url, logs(kind), options, **settings))
+
+        yield start
 
 
 @pytest.fixture(scope="session", params=["gunicorn", "werkzeug"])
