@@ -340,7 +340,7 @@ def test_what_would_make_a_key_does_nothing_when_it_comes_too_late(
     assert store.take(lease) is None  # nothing is known of the clock yet
     store.free([lease])
     store.look()
-    for late, made in [(LATEST - 0.5, True), (LATEST + 0.5, False)]:
+    for late, made in [(LATEST / 2, True), (LATEST + 0.5, False)]:
         # As if the script were sent now, and the clock had gone on before it arrives.
         now = store.time() - late
         monkeypatch.setattr(store, "time", lambda now=now: now)

@@ -17,7 +17,7 @@ LONG = {"rate": 40, "tokens": 5000}
 def test_stop_in_mid_text(new_page, server, deepseek):
     page = new_page(LONG)
     page.ask()
-    page.wait_for_text("amber")
+    page.wait_for_text("amber birch")
     page.stop_button.click()
     before = page.text()
     assert_stopped(page, server, deepseek)
