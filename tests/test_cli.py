@@ -67,7 +67,7 @@ def test_the_demo_is_a_server_with_a_simulation_behind_it(logs):
 
 
 def test_serve_runs_one_gevent_worker(logs, deepseek_tls, ca_file):
-    """With DeepSeek behind TLS, which fails if gevent patches after requests was imported."""
+    """From nothing, in front of a DeepSeek behind TLS."""
     command = [*CHATPROXY, "serve", "--bind", "127.0.0.1:0"]
     environment = clean_environment(DEEPSEEK_BASE_URL=deepseek_tls.url, REQUESTS_CA_BUNDLE=ca_file)
     with Process(command, logs("serve"), environment) as server:
