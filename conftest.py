@@ -10,6 +10,9 @@ import trustme
 
 from tests.support.servers import Client, DeepSeek, Proxy
 
+#: As an application's tests have it, whether the package is installed or not.
+pytest_plugins = ["chatproxy.testing"]
+
 _numbers = itertools.count(1)
 
 

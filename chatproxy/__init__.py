@@ -11,30 +11,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answers.receipt import Receipt
     from .app import create_app
-    from .errors import ChatProxyError, ConfigError, Refusal
+    from .errors import ChatProxyError, ConfigError, Refusal, Stopped
     from .extension import ChatProxy
+    from .runs.answer import Answer
+    from .runs.run import Run, current_run
     from .signals import stream_ended, stream_started
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Answer": "runs.answer",
     "ChatProxy": "extension",
     "ChatProxyError": "errors",
     "ConfigError": "errors",
+    "Receipt": "answers.receipt",
     "Refusal": "errors",
+    "Run": "runs.run",
+    "Stopped": "errors",
     "create_app": "app",
+    "current_run": "runs.run",
     "stream_ended": "signals",
     "stream_started": "signals",
 }
 
 __all__ = [
+    "Answer",
     "ChatProxy",
     "ChatProxyError",
     "ConfigError",
+    "Receipt",
     "Refusal",
+    "Run",
+    "Stopped",
     "__version__",
     "create_app",
+    "current_run",
     "stream_ended",
     "stream_started",
 ]

@@ -279,6 +279,9 @@ class Settings:
     grace: float = _option(
         "CHATPROXY_GRACE", _seconds, 25.0, "seconds for running answers to end after a SIGTERM"
     )
+    run_grace: float = _option(
+        "CHATPROXY_RUN_GRACE", _seconds, 1.0, "seconds for the code of a run to end after a Stop"
+    )
     tokens: tuple[tuple[str, str], ...] = _option(
         "CHATPROXY_TOKENS",
         _tokens,

@@ -20,6 +20,8 @@
 
 A ``Refusal`` knows its HTTP status, its ``code`` and its headers, so one place in ``web`` turns any
 of them into a response.
+
+``Stopped`` stands apart: it is no ``Exception``, as ``asyncio.CancelledError`` is none.
 """
 
 from __future__ import annotations
@@ -39,6 +41,14 @@ class ConfigError(ChatProxyError):
 
 class Aborted(ChatProxyError):
     """A call to DeepSeek ended because this side wanted it to end."""
+
+
+class Stopped(BaseException):
+    """A run has been stopped: raised in its code by whatever it waits for, and would wait for.
+
+    Not an ``Exception``: code that goes on after an error must not go on after this.
+    ``finally`` and ``with`` work as ever. Nothing that is begun after it begins.
+    """
 
 
 class Refusal(ChatProxyError):

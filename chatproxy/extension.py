@@ -7,21 +7,26 @@ application, so that one may serve several, and two in one process don't meet.
 from __future__ import annotations
 
 import contextvars
+import inspect
+import json
 import os
 import re
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from flask import Flask
+from flask import Flask, current_app, has_app_context
 from flask_cors import CORS
 
 from . import scopes, signals
-from .answers.session import StreamSession
+from .answers.coroutines import Coroutine
+from .answers.receipt import Receipt
+from .answers.session import SessionKey, StreamSession
 from .answers.transcript import Transcript
 from .cluster.local.control_socket import ControlSocket
 from .cluster.local.peers import LocalPeers
@@ -33,6 +38,10 @@ from .config import Settings, unknown_names
 from .errors import ConfigError, PeersUnavailable
 from .observability import logs
 from .observability.metrics import Metrics
+from .protocols.headers import check_session_id
+from .runs.answer import Answer
+from .runs.call import Function, Runs
+from .runs.run import Resources
 from .server import exposure
 from .server.arrivals import BodyTimer
 from .server.capabilities import ServerCapabilities
@@ -44,14 +53,16 @@ from .service import AnswerService
 from .upstreams.chat_completions import ChatCompletions
 from .upstreams.models import ModelList
 from .web import ai_sdk, native, openai
-from .web.state import Owner, Prepare, State
+from .web.state import Owner, Prepare, State, current_state
 
 logger = logs.logger
 
 #: What a page of another origin may read, beside what Fetch (3.3.3) lists as safe.
 _EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
 
-_P = TypeVar("_P", bound=Prepare)
+_P = TypeVar("_P", bound=Callable[..., Any])
+_F = TypeVar("_F", bound=Function)
+_RUN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _A = TypeVar("_A")
 _R = TypeVar("_R")
 
@@ -88,6 +99,8 @@ class ChatProxy:
         self.owner = owner
         self._url_prefix = url_prefix.rstrip("/")
         self.preparers: list[Prepare] = []
+        self.functions: dict[str, Function] = {}
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -121,15 +134,99 @@ class ChatProxy:
             if origins:
                 CORS(routes, origins=origins, expose_headers=_EXPOSED_HEADERS)
             app.register_blueprint(routes)
+        self._apps.add(app)
 
     def prepare(self, function: _P) -> _P:
         """Decorator: have ``function(payload)`` called before a payload is sent.
 
         It may change the payload or return another, or refuse it by raising
-        ``chatproxy.Refusal`` or by ``flask.abort``. It runs in the request.
+        ``chatproxy.Refusal`` or by ``flask.abort``. It runs in the request. A function of two
+        arguments gets a dictionary, too: what it puts there is the ``context`` of ``stream_ended``
+        and of a run.
         """
-        self.preparers.append(function)
+        takes_context = len(inspect.signature(function).parameters) > 1
+        self.preparers.append(function if takes_context else lambda payload, _: function(payload))
         return function
+
+    def run(self, name: str) -> Callable[[_F], _F]:
+        """Decorator: have ``function(run, payload)`` make the answers of the run of this name.
+
+        ``POST /api/chat/runs/<name>`` asks for one, and so does the model ``run:<name>`` in every
+        protocol. What the function yields or returns is shown: parts of answers, and text. It runs
+        in a thread of its own, in an application context, after the request. See ``Run``.
+
+        :param name: 1 to 64 characters of A-Z a-z 0-9 _ . -
+        :raises ValueError: if the name is taken, or can't be one.
+        """
+        if not _RUN_NAME.match(name):
+            raise ValueError(f"A run can't be called {name!r}.")
+        if name in self.functions:
+            raise ValueError(f"There is a run called {name!r} already.")
+
+        def register(function: _F) -> _F:
+            self.functions[name] = function
+            return function
+
+        return register
+
+    def start(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        session_id: str | None = None,
+        owner: str = "",
+        on_disconnect: float = 0.0,
+    ) -> Answer:
+        """Have an answer made, without a request: in a view, a script, a task.
+
+        It can be stopped from the web by its id. It stops if the ``Answer`` is closed.
+
+        :param payload: a chat completion in DeepSeek's form. ``prepare`` sees it.
+        :param session_id: the client's id; without one it can't be stopped from elsewhere.
+        :param owner: whose it is; "" if owners are not known.
+        :param on_disconnect: seconds that the answer goes on after ``close``.
+        :raises Refusal: if it can't begin.
+        :raises RuntimeError: if it is not clear for which application.
+        """
+        state = self._state()
+        key = SessionKey(owner, "" if session_id is None else check_session_id(session_id))
+        state.attend()
+        reader = state.service.begin(key, state.prepare(dict(payload)), on_disconnect)
+        signals.stream_started.send(state.app, session_id=session_id, owner=owner)
+        return Answer(reader, state.service.cancel_session)
+
+    def cancel(self, session_id: str, owner: str = "") -> Receipt | None:
+        """Stop an answer, whichever worker has it; None if nothing live has this id.
+
+        :raises PeersUnavailable: if the other workers can't be asked.
+        """
+        state = self._state()
+        key = SessionKey(owner, check_session_id(session_id))
+        return state.service.cancel(key, time.monotonic(), remember=False)
+
+    def sessions(self, owner: str) -> list[dict[str, Any]]:
+        """The owner's answers that run or are retained, as the route lists them."""
+        return self._state().service.list_of(owner)
+
+    def stop_all(self, owner: str) -> list[Receipt]:
+        """Stop all of an owner's answers, on all workers; for a logout.
+
+        :raises PeersUnavailable: if a worker can't be asked; those on all others are stopped.
+        """
+        return self._state().service.cancel_all(owner)
+
+    def _state(self) -> State:
+        """What belongs to the present application, or to the only one that there is."""
+        if has_app_context() and "chatproxy" in current_app.extensions:
+            return current_state()
+        try:
+            (app,) = self._apps
+        except ValueError:
+            raise RuntimeError(
+                "It is not clear for which application; do this inside app.app_context()."
+            ) from None
+        state: State = app.extensions["chatproxy"]
+        return state
 
 
 def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
@@ -141,15 +238,17 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
     control_socket = ControlSocket(run_dir, scope)
     peers = _find_peers(settings, control_socket, scope)
     registry = Registry(settings, app, peers)
-    upstream = ChatCompletions(settings, ThreadedResolver())
+    resolver = ThreadedResolver()
+    upstream = ChatCompletions(settings, resolver)
     runner = CoroutineRunner()
+
+    def spawn(coroutine: Coroutine[None]) -> None:
+        _own_context().run(runner.spawn, coroutine)
+
+    resources = Resources(upstream, spawn, resolver, settings.log_bytes, settings.model)
+    runs = Runs(extension.functions, resources, app.app_context, settings.run_grace)
     service = AnswerService(
-        settings,
-        app,
-        registry,
-        upstream,
-        spawn=lambda coroutine: _own_context().run(runner.spawn, coroutine),
-        tell=partial(_tell, app, runner),
+        settings, app, registry, runs, spawn=spawn, tell=partial(_tell, app, runner)
     )
     dispatcher = RpcDispatcher(registry, service.remote_readers, scope)
     unknown = {"state": PeerState.UNKNOWN}
@@ -171,6 +270,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         attend=presence.attend,
         owner=extension.owner,
         preparers=extension.preparers,
+        runs=extension.functions,
     )
     if settings.peers != "local":  # whose control socket closes by itself
         weakref.finalize(state, _leave, peers).atexit = False
@@ -205,7 +305,7 @@ class _Presence:
 def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
     """Tell the application how an answer ended."""
     runner.retire()
-    transcript = session.transcript or Transcript()
+    transcript, question = session.transcript or Transcript(), session.question
     try:
         with app.app_context():
             signals.stream_ended.send(
@@ -219,6 +319,8 @@ def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
                 usage=transcript.usage,
                 text=transcript.text,
                 reasoning_text=transcript.reasoning_text,
+                payload=json.loads(question.body) if question else {},
+                context=(question and question.context) or {},
             )
     except Exception:
         logger.exception("A receiver of stream_ended failed")

@@ -27,17 +27,18 @@ from functools import partial
 from typing import Any
 
 from . import signals, sse
+from .answers import receipt as receipts
 from .answers.coroutines import Coroutine
 from .answers.producer import Call, produce
 from .answers.question import Question
-from .answers.readers import Reader, follow
+from .answers.readers import LogReader, Reader, follow
 from .answers.receipt import Receipt
 from .answers.session import Outcome, Reason, SessionKey, StreamSession
 from .answers.shares import SlotPool
 from .answers.transcript import Transcript
 from .answers.watchdog import Watchdog
 from .cluster.peers import PeerState
-from .cluster.registry import Registry, lease_key
+from .cluster.registry import CONFIRM_SECONDS, Registry, lease_key
 from .cluster.remote_readers import RemoteReader, RemoteReaders
 from .config import Settings
 from .errors import (
@@ -109,7 +110,7 @@ class AnswerService:
         question: Question,
         reconnect_seconds: float,
         chat: SessionKey | None = None,
-    ) -> Reader:
+    ) -> LogReader:
         """Claim the id and have the answer made; return a reader of it.
 
         :param reconnect_seconds: see ``StreamSession``.
@@ -122,7 +123,7 @@ class AnswerService:
             reader = follow(session, 0, self._sender)
             call = self._upstream.call(question, session)
             if signals.stream_ended.receivers:
-                session.transcript = Transcript()
+                session.question, session.transcript = question, Transcript()
             self._spawn(produce(session, call, partial(self._end, session, call)))
         except BaseException:
             session.transcript = None  # the application has not heard of this answer
@@ -187,6 +188,33 @@ class AnswerService:
         finally:
             self._watchdog.start()
 
+    def cancel_session(self, session: StreamSession) -> Receipt | None:
+        """Stop a session of this worker; None if it has ended."""
+        arrived = time.monotonic()
+        if not session.cancel(Reason.USER):
+            return None
+        session.closed.wait(CONFIRM_SECONDS)
+        return receipts.of(session, arrived)
+
+    def cancel_all(self, owner: str) -> list[Receipt]:
+        """Stop all of the owner's sessions, on all workers.
+
+        :raises PeersUnavailable: if a worker can't be asked; all others have been by then.
+        """
+        stopped = self._registry.cancel_all(owner)
+        unavailable: PeersUnavailable | None = None
+        for name in self._coordinator.others():
+            asked = time.monotonic()
+            try:
+                _, reply = self._coordinator.ask(name, {"ask": "cancel_all", "owner": owner})
+                elapsed_ms = (time.monotonic() - asked) * 1000
+                stopped += [receipts.received(each, elapsed_ms) for each in reply["receipts"]]
+            except (PeersUnavailable, LookupError, TypeError) as error:
+                unavailable = error if isinstance(error, PeersUnavailable) else _not_understood()
+        if unavailable is not None:
+            raise unavailable
+        return stopped
+
     def list_of(self, owner: str) -> list[dict[str, Any]]:
         """The owner's sessions, live and retained, of all workers that answer; latest first.
 
@@ -225,12 +253,13 @@ class AnswerService:
         finally:
             if call is not None:
                 call.close()
-            session.closed_at = time.monotonic()
+            if session.closed_at is None:  # else the call knows it better
+                session.closed_at = time.monotonic()
 
     def _tell_application(self, session: StreamSession) -> None:
         if session.transcript is not None:
             self._tell(session)
-            session.transcript = None  # the session may be retained for long
+            session.question = session.transcript = None  # the session may be retained for long
 
 
 def _take_all(steps: Iterator[Callable[[], object]]) -> None:
@@ -251,7 +280,7 @@ def _finish(session: StreamSession, outcome: Outcome) -> None:
 def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | None) -> None:
     blocks: list[bytes] = []
     if outcome is Outcome.STOPPED:
-        if session.reason in _TIMED_OUT and not session.events:
+        if session.reason in _TIMED_OUT and session.first_event_at is None:
             session.refusal = UpstreamError(
                 "DeepSeek sent nothing in time.", status=504, code="upstream_timeout"
             )
@@ -259,11 +288,15 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | N
     elif outcome is Outcome.FAILED and refusal is not None:
         session.refusal = refusal
         blocks = native.failed(refusal)
-    session.log.end(blocks, None if session.events else session.refusal)
+    session.log.end(blocks, session.refusal if session.first_event_at is None else None)
 
 
 def _not_begun() -> Refusal:
     return Refusal("The answer could not begin.", status=500, code=UpstreamError.code)
+
+
+def _not_understood() -> PeersUnavailable:
+    return PeersUnavailable("Another worker's answer could not be understood.")
 
 
 def _not_found() -> SessionNotFound:

@@ -6,7 +6,8 @@ For applications, with the Flask application as the sender:
 * ``stream_ended``: ``session_id``, ``owner``, ``outcome`` ("finished", "stopped" or "failed"),
   ``reason`` (why it was stopped, else None), ``phase``, ``events``, ``usage`` (DeepSeek's, a dict;
   None if the answer did not come to its end), ``text`` and ``reasoning_text`` (what had been
-  received). Sent inside an application context, after the upstream has been closed.
+  received), ``payload`` (what was asked, as it was sent) and ``context`` (what ``prepare`` has put
+  there). Sent inside an application context, after the upstream has been closed.
 
 The others serve this package's own ``logs`` and ``metrics``. Those of a stream carry the
 ``session`` itself. Beside them:

@@ -12,12 +12,15 @@ from typing import Any
 import hypothesis
 import pytest
 import trustme
+from flask import Flask
 
+from chatproxy import Answer, ChatProxy, Run, extension
 from chatproxy.config import Settings
 from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import chat_completions as call_module
 from chatproxy.upstreams.chat_completions import ChatCompletions
 
+from .support.instant import HELLO, Instant
 from .support.phases import Phases
 from .support.played import FAR, KEY, Connect, DeepSeek, Resolver
 
@@ -104,3 +107,42 @@ def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory)
     for blob in issued.cert_chain_pems:
         blob.write_to_path(folder / "cert.pem", append=True)
     return folder
+
+
+# ---- an application without a network -----------------------------------------------------------
+
+
+@pytest.fixture
+def upstream(monkeypatch: pytest.MonkeyPatch) -> Instant:
+    upstream = Instant()
+    monkeypatch.setattr(extension, "ChatCompletions", lambda *_: upstream)
+    return upstream
+
+
+@pytest.fixture
+def app(upstream: Instant, tmp_path: Any) -> Flask:
+    app = Flask(__name__)
+    app.config.update(
+        DEEPSEEK_BASE_URL="http://127.0.0.1:9",
+        CHATPROXY_RUN_DIR=str(tmp_path),
+        CHATPROXY_RUN_GRACE=0.2,
+        CHATPROXY_LOG_BYTES=20_000,
+    )
+    return app
+
+
+@pytest.fixture
+def chat(app: Flask) -> ChatProxy:
+    return ChatProxy(app)
+
+
+@pytest.fixture
+def answer(chat: ChatProxy) -> Callable[..., Answer]:
+    """Begins the answer that a function makes."""
+
+    def begin(function: Callable[[Run, dict[str, Any]], Any], **fields: Any) -> Answer:
+        name = f"run-{len(chat.functions)}"
+        chat.run(name)(function)
+        return chat.start({**HELLO, "model": f"run:{name}", **fields}, session_id=name)
+
+    return begin

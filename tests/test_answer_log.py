@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chatproxy import sse
+from chatproxy.answers import log as log_module
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.readers import LogReader
 from chatproxy.errors import EventsGone, Refusal
@@ -43,6 +44,11 @@ def log_of(count: int, limit: int = ROOMY, size: int = 0) -> AnswerLog:
 def read_all(reader: LogReader, timeout: float = PATIENCE) -> bytes:
     """What the reader gets until the end."""
     return b"".join(iter(lambda: reader.read(timeout), None))
+
+
+def read_all_that_is_there(reader: LogReader) -> None:
+    while reader.read(0):
+        pass
 
 
 def held(log: AnswerLog) -> bytes:
@@ -496,6 +502,19 @@ def test_room_that_was_made_before_does_not_count_later() -> None:
     assert producer.still_runs()
     reader.close()
     producer.result()
+
+
+def test_room_wakes_every_thread_that_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a run do."""
+    monkeypatch.setattr(log_module, "_PATIENCE_SECONDS", 0.001)
+    log = AnswerLog(10)
+    reader = LogReader(log)
+    log.append(blocks(100))
+    threads = [Background(log.wait_for_room) for _ in range(3)]
+    assert all(each.still_runs() for each in threads)
+    read_all_that_is_there(reader)
+    for each in threads:
+        each.result()
 
 
 def test_a_reader_that_is_woken_when_its_time_is_over_is_woken_again_later() -> None:

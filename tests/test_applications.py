@@ -69,6 +69,12 @@ def ask(app: Flask) -> TestResponse:
     return app.test_client().post("/api/chat", json=body)
 
 
+def begin_run(app: Flask) -> TestResponse:
+    """Ask for a run."""
+    headers = {"X-Session-Id": new_id()}
+    return app.test_client().post("/api/chat/runs/hello", json=chat(), headers=headers)
+
+
 def stop(app: Flask, session_id: str = "nothing") -> TestResponse:
     return app.test_client().post(f"/api/chat/cancel/{session_id}")
 
@@ -89,7 +95,7 @@ def test_the_endpoints_have_the_names_that_the_page_gives(make_app: MakeApp) -> 
     ChatProxy(app)
     ours = {each.endpoint for each in app.url_map.iter_rules() if each.endpoint != "static"}
     assert ours == {
-        *(f"chatproxy.{name}" for name in ("stream", "stream_again", "sessions", "cancel")),
+        *(f"chatproxy.{each}" for each in ("stream", "run", "stream_again", "sessions", "cancel")),
         *(f"chatproxy_ai_sdk.{name}" for name in ("ask", "resume", "stop")),
         *(f"chatproxy_openai.{name}" for name in ("complete", "models", "model")),
     }
@@ -126,14 +132,14 @@ def test_flask_limiter_limits_starts_and_leaves_stops_alone(make_app: MakeApp) -
         storage_uri="memory://",
         headers_enabled=True,
     )
-    ChatProxy(app)
+    ChatProxy(app).run("hello")(lambda run, payload: "Hello")
     exec(lines("Flask-Limiter"), {"limiter": limiter, "app": app})
     answers = [start(app) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert is_whole(answers[2])
     assert answers[2].headers["X-RateLimit-Remaining"] == "0"
     assert answers[3].headers["Retry-After"]
-    for start_otherwise in (ask, complete):
+    for start_otherwise in (ask, complete, begin_run):
         statuses = [start_otherwise(app).status_code for _ in range(4)]
         assert statuses == [200, 200, 200, 429]
     assert app.test_client().get("/v1/models").status_code == 200

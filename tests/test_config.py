@@ -69,6 +69,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "CHATPROXY_READER_TIMEOUT": ("reader_timeout", {"2.5": 2.5}, []),
     "CHATPROXY_RETAIN": ("retain", {"0.1": 0.1}, []),
     "CHATPROXY_GRACE": ("grace", {"5": 5.0}, []),
+    "CHATPROXY_RUN_GRACE": ("run_grace", {"0.5": 0.5}, []),
     "CHATPROXY_RETAIN_BYTES": ("retain_bytes", {"1000000": 1_000_000}, []),
     "CHATPROXY_ON_DISCONNECT": (
         "on_disconnect",

@@ -190,7 +190,7 @@ def stage():
 
 @pytest.fixture
 def proxy(kind, start_proxy, stage):
-    return start_proxy(kind, stage[0], CHATPROXY_IDLE_TIMEOUT=0.5, DEEPSEEK_API_KEY=KEY)
+    return start_proxy(kind, stage[0], CHATPROXY_IDLE_TIMEOUT=1, DEEPSEEK_API_KEY=KEY)
 
 
 @pytest.fixture

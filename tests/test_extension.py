@@ -514,6 +514,8 @@ def test_a_finished_answer_is_told_with_all_that_it_said(site: Site) -> None:
             "usage": USAGE,
             "text": "Hello",
             "reasoning_text": "Hm.",
+            "payload": {**CHAT, "model": "deepseek-flash", "stream": True},
+            "context": {},
         }
 
 

@@ -22,10 +22,10 @@ FLOORS = [
     {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config"},
     {"answers"},
     {"upstreams", "server", "cluster", "protocols", "observability"},
-    {"service"},
-    {"web"},
+    {"service", "runs"},
+    {"web", "tools"},
     {"extension", "metrics"},
-    {"app"},
+    {"app", "testing"},
     {"gunicorn_config"},
     {"cli"},
     {"__main__"},
@@ -40,7 +40,7 @@ RESERVED = {
     "python_socks": "upstreams",
     "gevent": "server",
     "gunicorn": "server cli",
-    "flask": "web observability extension app",
+    "flask": "web observability extension app testing",
     "prometheus_client": "observability",
     "redis": "cluster.redis",
 }
@@ -202,12 +202,17 @@ def test_the_settings_for_gunicorn_leave_ssl_alone() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert chatproxy.__all__ == [
+        "Answer",
         "ChatProxy",
         "ChatProxyError",
         "ConfigError",
+        "Receipt",
         "Refusal",
+        "Run",
+        "Stopped",
         "__version__",
         "create_app",
+        "current_run",
         "stream_ended",
         "stream_started",
     ]

@@ -22,6 +22,7 @@ def workers(request, deepseek, logs, tmp_path_factory):
         "CHATPROXY_TOKENS": cluster.tokens(*OWNERS),
         "CHATPROXY_MAX_SESSIONS_PER_OWNER": MOST_OF_OWNER,
         "CHATPROXY_CONNECT_TIMEOUT": 20,
+        "TEST_RUNS": 1,
     }
     folder = tmp_path_factory.mktemp("r")
     with cluster.meeting(request.param, deepseek, logs, folder, workers=4, **settings) as servers:
@@ -65,6 +66,18 @@ def test_a_stop_before_the_headers_works_from_every_worker(pairs, deepseek):
         assert (status, receipt["phase"], receipt["events"]) == (200, "waiting", 0)
         assert deepseek.entry(stream.id)["peer_gone_at"] is not None
         stream.read()
+
+
+def test_a_stop_of_a_run_works_from_every_worker_to_every_worker(pairs, deepseek):
+    for starter, stopper in pairs:
+        stream = starter.start(new_id(), model="run:both", rate=50, tokens=100_000)
+        stream.read_event()
+        _, receipt = stopper.cancel(stream.id)
+        assert receipt["upstreamClosed"] is True
+        assert [each["closed"] for each in receipt["calls"]] == [True] * 3
+        assert receipt["leftBehind"] == []
+        assert deepseek.entries(stream.id)
+        assert all(entry["peer_gone_at"] for entry in deepseek.entries(stream.id))
 
 
 def test_the_second_stop_finds_nothing_wherever_it_lands(workers):

@@ -94,6 +94,7 @@ def finish(
 ) -> None:
     """End a session as its producer does."""
     session.events, session.refusal = events, refusal
+    session.first_event_at = time.monotonic() if events else None
     session.end(Outcome.FAILED if refusal else Outcome.FINISHED)
     session.closed_at = time.monotonic()
     registry.discard(session)

@@ -297,6 +297,51 @@ def test_max_tokens_cuts_reasoning_and_content_and_says_length(running: Running)
     assert events(answer.content)[-2]["choices"][0]["finish_reason"] == "length"
 
 
+def test_it_calls_tools_until_it_has_a_result(running: Running) -> None:
+    calls = [{"name": "add", "arguments": {"a": 1, "b": [2]}}, {"name": "look", "arguments": {}}]
+    fields = {"tools": [{}], "simulate": {"rate": 0, "tool_calls": calls, "text": "Three."}}
+
+    def ask(*messages: dict[str, Any], **others: Any) -> list[Any]:
+        asked = payload(**{**fields, **others})
+        asked["messages"] += messages
+        answer = requests.post(f"{running.url}/chat/completions", json=asked, timeout=5)
+        return events(answer.content)[:-1]
+
+    chunks = [each["choices"][0] for each in ask()]
+    assert chunks[-1]["finish_reason"] == "tool_calls"
+    pieces = [piece for chunk in chunks for piece in chunk["delta"].get("tool_calls", [])]
+    made: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        call = made.setdefault(piece["index"], {"name": piece["function"].get("name"), "said": ""})
+        call["said"] += piece["function"]["arguments"]
+    assert [{"name": c["name"], "arguments": json.loads(c["said"])} for c in made.values()] == calls
+    assert len({piece["id"] for piece in pieces if "id" in piece}) == 2
+    for answer in (
+        ask({"role": "tool", "content": "3"}),
+        ask(tool_choice="none"),
+        ask(tools=[]),
+    ):
+        assert "Three." in "".join(
+            each["choices"][0]["delta"].get("content") or "" for each in answer
+        )
+
+
+def test_who_directs_it_sees_each_question_and_may_change_it() -> None:
+    seen = []
+
+    def direct(asked: dict[str, Any]) -> dict[str, Any]:
+        seen.append(asked)
+        return {**asked, "simulate": {"text": "Directed.", "tag": "directed", "rate": 0}}
+
+    running = Running(direct=direct)
+    try:
+        assert deltas(running.post(text="x").content, "content")[:1] == ["Directed."]
+        assert seen[0]["simulate"] == {"text": "x"}
+        assert running.ledger("directed")["requests"]
+    finally:
+        running.stop()
+
+
 def test_without_a_scenario_it_says_plainly_that_it_is_a_simulation(running: Running) -> None:
     answer = running.post(rate=0)
     assert "".join(deltas(answer.content, "content")) == ANSWER.text
@@ -452,6 +497,9 @@ def test_a_client_that_waits_for_100_continue_is_told_to_go_on(running: Running)
         {"rat": 3},
         {"tag": ""},
         {"tag": "a\nb"},
+        {"tool_calls": []},
+        {"tool_calls": [{"name": "x"}]},
+        {"tool_calls": [{"name": "x", "arguments": "{}"}]},
         {"rate": -1},
         {"rate": "30"},
         {"rate": True},

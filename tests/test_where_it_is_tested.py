@@ -13,6 +13,7 @@ TESTS = ROOT / "tests"
 #: The files that test the modules, or the packages, that have none of their own name.
 ELSEWHERE = {
     "__main__": "cli",
+    "answers.calls": "run runs",
     "answers.coroutines": "readiness",
     "answers.cursor": "direct_write event_stream",
     "answers.log": "answer_log",
@@ -44,6 +45,7 @@ ELSEWHERE = {
     "protocols.growing_json": "completion",
     "protocols.native": "extension adding_a_protocol",
     "protocols.surrogates": "chat_request ui_messages",
+    "runs": "run runs",
     "server.capabilities": "servers",
     "server.event_loop": "readiness",
     "server.exposure": "hosts",
@@ -54,10 +56,12 @@ ELSEWHERE = {
     "service": "extension registry",
     "simulated": "simulated",
     "sockets": "stalls readiness",
+    "testing": "testing",
     "upstreams.base": "adding_an_upstream",
     "upstreams.chat_completions": "upstream pool",
     "upstreams.chunks": "endings",
     "upstreams.endpoint": "upstream",
+    "upstreams.http_session": "runs",
     "upstreams.refusals": "upstream",
     "upstreams.transport.connection": "pool",
     "upstreams.transport.content_coding": "response",

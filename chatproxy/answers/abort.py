@@ -14,7 +14,8 @@ outside. Whoever waits says how this wait is ended, by an ``abort_fn`` (the idea
 
 Rules:
 
-* A handle belongs to one coroutine, which alone waits. Any thread may call ``abort``,
+* A handle belongs to one call or one run, which alone waits: a call in one coroutine, a run in as
+  many threads as it has, each wait with an abort_fn of its own. Any thread may call ``abort``,
   ``interrupt`` and ``check``; the rest is the owner's.
 * After ``abort`` nothing begins: ``attach`` raises ``Aborted`` from then on. So a moment between
   two waits needs no abort_fn.
@@ -37,9 +38,13 @@ AbortFn = Callable[[], None]
 
 
 class AbortHandle:
-    """Ends whatever one call waits for."""
+    """Ends whatever one call, or one run, waits for.
 
-    def __init__(self) -> None:
+    :param error: what is raised in its code once ``abort`` has been called.
+    """
+
+    def __init__(self, error: type[BaseException] = Aborted) -> None:
+        self._error = error
         self._lock = threading.Lock()
         self._abort_fns: list[AbortFn] = []
         #: Whether ``abort`` has been called. It stays so.
@@ -65,7 +70,7 @@ class AbortHandle:
         :raises Aborted: if ``abort`` has been called.
         """
         if self.aborted:
-            raise Aborted
+            raise self._error
 
     def attach(self, abort_fn: AbortFn) -> None:
         """Have ``abort`` call this, too.

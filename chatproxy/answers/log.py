@@ -15,7 +15,7 @@ How an event reaches a client:
 What holds at all times:
 
 * One producer appends, from one thread at a time; any number of readers follow, each at its own
-  pace.
+  pace. (A run is a producer of several threads, which take turns.)
 * Every event has a number, counted from 1, which is its ``id`` on the wire. All readers get the
   same bytes under the same numbers, in order, without a gap. A keep-alive is no part of the answer:
   it reaches those who wait when it comes.
@@ -60,7 +60,7 @@ class AnswerLog:
 
     __slots__ = (
         *("_data", "_ended", "_ends", "_first", "_forgotten", "_impatient", "_limit", "_lock"),
-        *("_cursors", "_pulses", "_refusal", "_released", "_room"),
+        *("_cursors", "_pulses", "_refusal", "_released", "_waiting"),
     )
 
     def __init__(self, limit: int) -> None:
@@ -75,8 +75,8 @@ class AnswerLog:
         self._refusal: Refusal | None = None
         self._pulses = 0
         self._cursors: set[Cursor] = set()
-        #: Wakes the producer; there while it waits for room.
-        self._room: queue.SimpleQueue[None] | None = None
+        #: Wake the producer's threads that wait for room.
+        self._waiting: list[queue.SimpleQueue[None]] = []
         self._released = False
         #: Whether the producer no longer waits for any but the reader that is furthest ahead.
         self._impatient = False
@@ -169,9 +169,9 @@ class AnswerLog:
     def wait_for_room(self) -> None:
         """Block while the log is full: until its readers read on, leave, or are left behind."""
         patience: float | None = _PATIENCE_SECONDS
-        while (room := self._awaited_room()) is not None:
+        while (wakeup := self._wakeup_if_full()) is not None:
             try:
-                room.get(timeout=patience)
+                wakeup.get(timeout=patience)
             except queue.Empty:
                 self.leave_behind()
                 patience = None
@@ -329,8 +329,8 @@ class AnswerLog:
             self._forgotten = end
 
     def _tell_of_room(self) -> None:
-        if self._room is not None:
-            self._room.put(None)
+        while self._waiting:
+            self._waiting.pop().put(None)
 
     # --- outside the lock
 
@@ -347,11 +347,11 @@ class AnswerLog:
                 cursor.writing = False
             raise
 
-    def _awaited_room(self) -> queue.SimpleQueue[None] | None:
+    def _wakeup_if_full(self) -> queue.SimpleQueue[None] | None:
         with self._lock:
             if self._released or not self.full:
                 self._impatient = False
-                self._room = None
-            elif self._room is None:
-                self._room = queue.SimpleQueue()
-            return self._room
+                return None
+            wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
+            self._waiting.append(wakeup)
+            return wakeup

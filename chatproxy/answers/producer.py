@@ -81,7 +81,7 @@ def produce(session: StreamSession, call: Call, end: End) -> Coroutine[None]:
         outcome = Outcome.FINISHED
     except Aborted:
         outcome = Outcome.STOPPED
-    except UpstreamError as error:
+    except Refusal as error:
         refusal = copy.copy(error)  # without its frames, which hold everything there is of the call
     except Exception:
         logger.exception("An answer failed because of an error in the server")

@@ -60,7 +60,10 @@ class LogReader(Cursor):
     :raises ValueError: if there are not that many yet.
     """
 
-    __slots__ = ("_log", "_on_leave", "session_id")
+    __slots__ = ("_log", "_on_leave", "session", "session_id")
+
+    #: Whose log it is; for ``follow`` to say.
+    session: StreamSession
 
     def __init__(
         self, log: AnswerLog, after: int = 0, on_leave: Callable[[], None] | None = None
@@ -134,7 +137,7 @@ def follow(session: StreamSession, after: int, sender: object) -> LogReader:
     :raises ValueError: see ``LogReader``.
     """
     reader = LogReader(session.log, after, partial(_left, session, sender))
-    reader.session_id = session.id
+    reader.session, reader.session_id = session, session.id
     session.left_at = None
     return reader
 

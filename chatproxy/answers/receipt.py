@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import PeersUnavailable
-from .session import Phase
+from .session import Phase, StreamSession
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,9 @@ class Receipt:
     """What a Stop did.
 
     ``phase`` is the phase of the answer at the Stop. ``stop_ms`` are the milliseconds from the
-    arrival of the Stop to the close of the connection to DeepSeek, ``events`` the number of
-    DeepSeek's events until then.
+    arrival of the Stop to the close of the connection to DeepSeek, of the last one if the answer is
+    a run. ``events`` is the number of DeepSeek's events until then. ``calls`` are those of a run,
+    and ``left_behind`` the names of its code that had not ended (``Calls.listed``).
     """
 
     session_id: str
@@ -24,16 +26,39 @@ class Receipt:
     upstream_closed: bool
     stop_ms: float
     events: int
+    calls: tuple[dict[str, Any], ...] | None = None
+    left_behind: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The receipt as the client gets it."""
-        return {
+        fields: dict[str, Any] = {
             "sessionId": self.session_id,
             "phase": self.phase,
             "upstreamClosed": self.upstream_closed,
             "stopMs": self.stop_ms,
             "events": self.events,
         }
+        if self.calls is not None:
+            fields |= {"calls": self.calls, "leftBehind": self.left_behind}
+        return fields
+
+
+def of(session: StreamSession, arrived: float) -> Receipt:
+    """The receipt for a Stop of this session.
+
+    :param arrived: when the Stop came, in seconds of the monotonic clock.
+    """
+    closed_at = session.closed_at
+    calls, left_behind = session.calls.listed() if session.calls else (None, ())
+    return Receipt(
+        session_id=session.id,
+        phase=session.phase,
+        upstream_closed=closed_at is not None,
+        stop_ms=round(((closed_at or time.monotonic()) - arrived) * 1000, 1),
+        events=session.events,
+        calls=calls,
+        left_behind=left_behind,
+    )
 
 
 def to_send(receipt: Receipt, took_ms: float) -> dict[str, Any]:
@@ -61,6 +86,8 @@ def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:
             upstream_closed=fields["upstreamClosed"] is True,
             stop_ms=_finite(round(float(fields["stopMs"]) + detour, 1)),
             events=int(fields["events"]),
+            calls=None if (calls := fields.get("calls")) is None else tuple(map(dict, calls)),
+            left_behind=tuple(map(str, fields.get("leftBehind", ()))),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         raise PeersUnavailable("Another worker's answer could not be understood.") from None

@@ -32,7 +32,9 @@ from enum import Enum
 from typing import NamedTuple
 
 from ..errors import Refusal
+from .calls import Calls
 from .log import AnswerLog
+from .question import Question
 from .transcript import Transcript
 
 
@@ -120,8 +122,11 @@ class StreamSession:
         self.reason: Reason | None = None
         #: Why there is no answer, or no whole one.
         self.refusal: Refusal | None = None
-        #: What the answer says, if somebody wants to know.
+        #: What was asked and what the answer says, if somebody wants to know.
+        self.question: Question | None = None
         self.transcript: Transcript | None = None
+        #: The calls of an answer of several calls; None for one of a single call.
+        self.calls: Calls | None = None
         #: The upstream's events so far, without its ``[DONE]``.
         self.events = 0
         #: Their size in bytes.
@@ -168,6 +173,10 @@ class StreamSession:
             abort()
         return True
 
+    def stop_by_user(self) -> None:
+        """``cancel`` as a user's Stop does; to be an abort_fn."""
+        self.cancel(Reason.USER)
+
     def take(self, events: list[bytes], *, whole: bool = False) -> None:
         """Add events to the answer. For its call alone; never blocks.
 
@@ -179,15 +188,23 @@ class StreamSession:
             self.quiet_since = now
         self.whole = whole  # before anybody can read the events, and leave
         if events:
-            self.last_event_at = now
-            if self.first_event_at is None:
-                self.first_event_at = now
-                self.enter(Phase.STREAMING)
+            self._begin_to_stream(now)
             self.events += len(events)
             self.bytes += sum(map(len, events))
             self.log.append(events)
             if self.transcript is not None:
                 self.transcript.add(events)
+
+    def tell(self, events: list[bytes]) -> None:
+        """Add events of our own, which are not counted; as ``take`` otherwise."""
+        self._begin_to_stream(time.monotonic())
+        self.log.append(events)
+
+    def _begin_to_stream(self, now: float) -> None:
+        self.last_event_at = now
+        if self.first_event_at is None:
+            self.first_event_at = now
+            self.enter(Phase.STREAMING)
 
     def conclude(self) -> None:
         """End every wait of a whole answer, so that it ends now. Never blocks."""
@@ -239,7 +256,7 @@ class StreamSession:
     @property
     def was_refused(self) -> bool:
         """Whether there is no answer at all: it failed before its first event."""
-        return self.refusal is not None and not self.events
+        return self.refusal is not None and self.first_event_at is None
 
     def age(self) -> float:
         """Seconds since it was started."""

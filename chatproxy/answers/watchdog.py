@@ -5,6 +5,7 @@ now and then, wherever that waits (for a name, a connection, an event, a reader)
 
 * A session without an event for the idle timeout is cancelled, and so is one that has lived up to
   its deadline, and one to which no reader has come back in time.
+* A run may be silent: it is its calls that are looked at, each a session of its own.
 * A whole answer is concluded, not cancelled, when the upstream is silent for a moment.
 
 It also sweeps what is kept for a while only. The thread lives while there is anything to look at.
@@ -74,10 +75,12 @@ class Watchdog:
                 self._runs = False
                 return None
         for session in self._live():
-            try:
-                self.check(session, time.monotonic())
-            except Exception:  # the others need the watchdog too
-                logger.exception("An answer that took too long could not be stopped")
+            for each in (session, *(session.calls.live() if session.calls else ())):
+                try:
+                    if isinstance(each, StreamSession):  # an HTTP request has a timeout of its own
+                        self.check(each, time.monotonic())
+                except Exception:  # the others need the watchdog too
+                    logger.exception("An answer that took too long could not be stopped")
         for sweep in self._sweeps:
             try:
                 sweep()
@@ -95,7 +98,7 @@ class Watchdog:
                 session.conclude()
         elif is_late:
             session.cancel(Reason.DEADLINE)
-        elif now - session.last_event_at >= self._idle:
+        elif session.calls is None and now - session.last_event_at >= self._idle:
             session.cancel(Reason.IDLE)
         elif session.is_abandoned(now):
             session.cancel(Reason.DISCONNECT)

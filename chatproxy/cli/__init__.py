@@ -1,4 +1,4 @@
-"""The command line: ``chatproxy serve``, ``demo``, ``simulate``, ``sessions``, ``cancel``.
+"""The command line: ``chatproxy serve``, ``demo``, ``simulate``, ``sessions``, ``cancel``, ``new``.
 
 The server's master forks workers that patch with gevent. So nothing here imports ``requests``, and
 the worker, not the master, imports the application. gunicorn and h11 are imported only by the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .new import new
 from .servers import demo, serve, simulate
 from .sessions import cancel, sessions
 
@@ -22,8 +23,9 @@ def main() -> None:
     \b
     Try it without a key:       chatproxy demo
     Run it against DeepSeek:    DEEPSEEK_API_KEY=sk-... chatproxy serve
+    Begin an application:       chatproxy new app my-chat
     """
 
 
-for _command in (serve, demo, simulate, sessions, cancel):
+for _command in (serve, demo, simulate, sessions, cancel, new):
     main.add_command(_command)

@@ -234,14 +234,16 @@ class Registry:
         if only not in (None, session.id) or not session.cancel(Reason.USER):
             return None
         session.closed.wait(seconds)
-        closed_at = session.closed_at
-        return Receipt(
-            session_id=session.id,
-            phase=session.phase,
-            upstream_closed=closed_at is not None,
-            stop_ms=round(((closed_at or time.monotonic()) - arrived) * 1000, 1),
-            events=session.events,
-        )
+        return receipts.of(session, arrived)
+
+    def cancel_all(self, owner: str, seconds: float = CONFIRM_SECONDS) -> list[Receipt]:
+        """Stop the owner's sessions here; wait so many seconds for the close of their upstreams."""
+        arrived = time.monotonic()
+        owned = [each for each in self.live() if each.owner == owner]
+        stopped = [each for each in owned if each.cancel(Reason.USER)]
+        for session in stopped:
+            session.closed.wait(max(0.0, arrived + seconds - time.monotonic()))
+        return [receipts.of(session, arrived) for session in stopped]
 
     def _cancel_elsewhere(
         self, key: SessionKey, arrived: float, client: str, remember: bool, only: str | None

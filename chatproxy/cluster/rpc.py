@@ -8,6 +8,7 @@ A request names its kind in ``ask``. Requests about one session have its ``owner
     read       what comes next for a reader of the session (``remote_readers``)
     leave      such a reader has gone
     sessions   a list of the sessions, of one owner or of all
+    cancel_all stop all sessions of an owner; the reply has the receipts
 
 The reply has a ``PeerState`` in ``state``: ``UNKNOWN`` also to a request that makes no sense, which
 an older or newer version of this package may have sent.
@@ -21,9 +22,11 @@ from collections.abc import Callable
 from ..answers import receipt as receipts
 from ..answers.session import SessionKey
 from .peers import Message, PeerState
-from .registry import Registry
+from .registry import PEER_CONFIRM_SECONDS, Registry
 from .remote_readers import RemoteReaders
 
+#: A reply has room for so many.
+_MOST_RECEIPTS = 100
 _ABOUT_A_SESSION = frozenset({"state", "cancel", "read"})
 
 
@@ -45,6 +48,7 @@ class RpcDispatcher:
             "read": remote_readers.read,
             "leave": remote_readers.leave,
             "sessions": self._list,
+            "cancel_all": self._cancel_all,
         }
 
     def dispatch(self, request: Message) -> Message:
@@ -72,6 +76,16 @@ class RpcDispatcher:
             return {"state": state}
         took_ms = (time.monotonic() - arrived) * 1000
         return {"state": PeerState.STOPPED, **receipts.to_send(receipt, took_ms)}
+
+    def _cancel_all(self, request: Message) -> Message:
+        owner = request.get("owner")
+        if not isinstance(owner, str):
+            return {"state": PeerState.UNKNOWN}
+        arrived = time.monotonic()
+        stopped = self._registry.cancel_all(owner, PEER_CONFIRM_SECONDS)
+        took_ms = (time.monotonic() - arrived) * 1000
+        found = [receipts.to_send(each, took_ms) for each in stopped[:_MOST_RECEIPTS]]
+        return {"state": PeerState.STOPPED, "receipts": found}
 
     def _list(self, request: Message) -> Message:
         owner = request.get("owner")

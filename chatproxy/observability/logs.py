@@ -68,10 +68,11 @@ def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
             logger.warning("DeepSeek failed %s: %s", _id_of(session), reason)
         logger.warning("[SSE] %s failed code=%s", _id_of(session), refusal.code)
     logger.info(
-        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d",
+        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d%s",
         _id_of(session),
         session.outcome and session.outcome.value,
         session.phase.value,
         session.events,
         session.milliseconds(),
+        "" if session.calls is None else f" calls={session.calls.count}",
     )

@@ -13,6 +13,9 @@ client does with them is in ``src/ui/process-ui-message-stream.ts``.
     event: stopped            what is open ends; data-chatproxy-stopped, message-metadata, abort,
                               finish (``interrupted``); then [DONE]
     event: error              what is open ends; error, and nothing after it
+    event: tool-call          tool-input-available  } of a run: its tools are
+    event: tool-result        tool-output-…         } called by the server
+    any other of a run's own  data-<name>
 
 What holds at all times:
 
@@ -67,6 +70,29 @@ class _Usage(msgspec.Struct, gc=False):
 
 
 _USAGE = msgspec.json.Decoder(_Usage)
+_NULL = msgspec.Raw(b"null")
+
+
+class _ToolCall(msgspec.Struct, gc=False):
+    """A tool that a run calls, as ``Run.tell_tool_call`` tells it."""
+
+    toolCallId: msgspec.Raw  # noqa: N815
+    toolName: msgspec.Raw  # noqa: N815
+    input: msgspec.Raw = _NULL
+
+
+class _ToolResult(msgspec.Struct, gc=False):
+    """What came of it, as ``Run.tell_tool_result`` tells it."""
+
+    toolCallId: msgspec.Raw  # noqa: N815
+    output: msgspec.Raw = _NULL
+    errorText: msgspec.Raw = _NULL  # noqa: N815
+
+
+#: The client must not call such a tool itself, and need not know it.
+_BY_THE_SERVER = {"dynamic": b"true", "providerExecuted": b"true"}
+_TOOL_CALL = msgspec.json.Decoder(_ToolCall)
+_TOOL_RESULT = msgspec.json.Decoder(_ToolResult)
 
 
 class _Call:
@@ -169,12 +195,32 @@ class AiSdkEncoder:
                 return []
             error = ending.get("error")
             return self._fail(str(error["message"])) if error else self._stop(ending)
+        elif (emitted := native.emitted_in(block)) is not None:
+            return [] if self._ended else self._tell(*emitted)
         else:
             data = sse.data_of(block)
         try:
             return [] if self._ended else self._say(chunk_texts.parse(data))
         except NO_JSON:
             return []
+
+    def _tell(self, name: str, data: bytes) -> list[bytes]:
+        """The parts for an event of a run's own."""
+        parts = [] if self._begun else self._begin()
+        if name == "tool-call":
+            call = _TOOL_CALL.decode(data)
+            fields = {"toolCallId": call.toolCallId, "toolName": call.toolName, "input": call.input}
+            parts += [*self._close(), _raw_part(b"tool-input-available", fields, **_BY_THE_SERVER)]
+        elif name == "tool-result":
+            result = _TOOL_RESULT.decode(data)
+            kind, told = b"tool-output-available", {"output": result.output}
+            if bytes(result.errorText) != b"null":
+                kind, told = b"tool-output-error", {"errorText": result.errorText}
+            fields = {"toolCallId": result.toolCallId, **told}
+            parts.append(_raw_part(kind, fields, **_BY_THE_SERVER))
+        else:
+            parts.append(_part(b"data-" + name.encode("ascii"), data=data))
+        return parts
 
     def _say(self, chunk: Chunk) -> list[bytes]:
         parts: list[bytes] = []
@@ -324,6 +370,10 @@ def _part(kind: bytes, **fields: bytes) -> bytes:
     """A part, from the JSON of its fields."""
     rest = b"".join([b',"%b":%b' % (name.encode(), text) for name, text in fields.items()])
     return b'{"type":"%b"%b}' % (kind, rest)
+
+
+def _raw_part(kind: bytes, fields: dict[str, msgspec.Raw], **more: bytes) -> bytes:
+    return _part(kind, **{name: bytes(text) for name, text in fields.items()}, **more)
 
 
 def _json(value: object) -> bytes:

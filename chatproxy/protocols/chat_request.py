@@ -150,12 +150,23 @@ def complete(payload: Payload, model: str) -> bytes:
     :raises InvalidRequest: if the payload is nested too deeply.
     :raises TypeError, ValueError: if it can't be written as JSON, because of what a preparer did.
     """
-    whole = {"model": model, **payload, "stream": True}
+    return _joined({"model": model, **payload, "stream": True})
+
+
+def complete_for_run(payload: Payload) -> bytes:
+    """The body of a question to a run: without a model, as that has named the run.
+
+    :raises InvalidRequest, TypeError, ValueError: see ``complete``.
+    """
+    return _joined({k: v for k, v in payload.items() if k not in ("model", "stream")})
+
+
+def _joined(fields: Payload) -> bytes:
     try:
-        fields = [b"%b:%b" % (_text_of(name), _text_of(value)) for name, value in whole.items()]
+        texts = [b"%b:%b" % (_text_of(name), _text_of(value)) for name, value in fields.items()]
     except RecursionError:
         raise _invalid_json("The body is nested too deeply.") from None
-    return b"{%b}" % b",".join(fields)
+    return b"{%b}" % b",".join(texts)
 
 
 def choices_of(payload: Payload) -> int:

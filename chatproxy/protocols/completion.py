@@ -9,7 +9,7 @@ the same, so that the answer can be stopped like any other. How chunks become on
   each has an ``index`` (``tool_calls``); so do the lists of ``logprobs``.
 * Of everything else the latest counts that is neither null nor empty: ``usage``,
   ``finish_reason``, ``system_fingerprint``, and whatever an upstream adds to its chunks.
-* An event that is no JSON object is no part of the completion.
+* An event that is no JSON object is no part of the completion, and none of a run's own is.
 * The tool calls of a choice that was stopped are left out: clients carry out what they find.
 
 What is held is bounded: each chunk is decoded once and dropped, and what it says is kept as the
@@ -84,6 +84,8 @@ class CompletionEncoder:
             return self.fail(failure_of(ending)) if "error" in ending else self._stopped(ending)
         if sse.is_done(event):
             return self._whole()
+        if native.emitted_in(event) is not None:
+            return b""
         chunk = growing_json.decoded(sse.data_of(event))
         if isinstance(chunk, dict):
             self._take_chunk(chunk)

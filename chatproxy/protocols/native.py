@@ -4,6 +4,8 @@ The upstream's events pass through byte for byte. Beside them (docs/architecture
 
 * ``event: stopped`` says that the answer was stopped, why and in which phase; ``[DONE]`` follows.
 * ``event: error`` says why there is no whole answer.
+* Events of a run's own have the name that it gives them. A line ``by: run`` tells them from the
+  upstream's, of which no line but ``data`` and ``event`` is passed on. Clients skip it.
 
 The log holds every answer in this form, so there is nothing to encode.
 """
@@ -57,6 +59,24 @@ def failed(refusal: Refusal) -> list[bytes]:
 def body_of(refusal: Refusal) -> dict[str, Any]:
     """The JSON of a refusal."""
     return {"error": refusal.message, "code": refusal.code}
+
+
+def emitted(name: str, data: Any) -> bytes:
+    """An event of a run's own.
+
+    :raises TypeError, ValueError: if the data can't be written as JSON.
+    """
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return b"event: %b\nby: run\ndata: %b" % (name.encode("ascii"), text.encode("ascii"))
+
+
+_EMITTED = re.compile(rb"(?:\A|\n)event: ([a-z][a-z0-9_-]*)\nby: run\ndata: ([^\n]*)\Z")
+
+
+def emitted_in(event: bytes) -> tuple[str, bytes] | None:
+    """The name and the JSON of an event of a run's own; None if it is none."""
+    found = _EMITTED.search(event)
+    return None if found is None else (found[1].decode("ascii"), found[2])
 
 
 #: An event of ours as a reader gives it, with its number before it.

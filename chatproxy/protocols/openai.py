@@ -8,6 +8,7 @@
 * A stopped answer ends with one whole chunk, because clients read ``choices[0]`` of whatever comes:
   its ``finish_reason`` is ``cancelled`` for each choice that has not finished, and ``chatproxy``
   says why. ``[DONE]`` follows.
+* An event of a run's own is a chunk without text, with its name and data in ``chatproxy``.
 * A failed answer ends with ``{"error": {…}}`` in an event without a name, and without ``[DONE]``:
   OpenAI's clients raise an error for it, with its message.
 
@@ -96,14 +97,28 @@ class ChunkEncoder:
     def _encoded(self, event: bytes) -> bytes:
         ending = native.ending_of(event)
         if ending is None:
+            if (emitted := native.emitted_in(event)) is not None:
+                return self._chunk_for(event, *emitted)
             if _CHOICES in event:
                 self._latest = event
             if len(self._choices) > 1:
                 self._finished |= finished_in(chunk_of(event)) & set(self._choices)
             return event
-        number, is_numbered, _ = event.partition(b"\nevent:")
         said = error_of(failure_of(ending)) if "error" in ending else self._last_chunk(ending)
-        return (number + b"\n" if is_numbered else b"") + sse.unnamed(said)
+        return _number_of(event) + sse.unnamed(said)
+
+    def _chunk_for(self, event: bytes, name: str, data: bytes) -> bytes:
+        chunk = sse.unnamed(
+            {
+                "id": "",
+                "object": "chat.completion.chunk",
+                "created": self._created,
+                "model": self._model,
+                "choices": [{"index": 0, "delta": {}, "finish_reason": None}],
+            }
+        )
+        said = b',"chatproxy":{"event":"%b","data":%b}}' % (name.encode("ascii"), data)
+        return _number_of(event) + chunk.removesuffix(b"}") + said
 
     def _last_chunk(self, stopped: dict[str, Any]) -> dict[str, Any]:
         chunks = map(chunk_of, reversed(self._latest.split(b"\n\n")))
@@ -123,3 +138,9 @@ class ChunkEncoder:
             **({"usage": usage} if isinstance(usage, dict) else {}),
             "chatproxy": {"stopped": stopped},
         }
+
+
+def _number_of(event: bytes) -> bytes:
+    """The line with the number of an event of ours, if it has one."""
+    number, is_numbered, _ = event.partition(b"\nevent:")
+    return number + b"\n" if is_numbered else b""

@@ -147,6 +147,7 @@ class _Stream:
     def _events(self) -> Iterator[bytes]:
         yield from map(self._chunks.reasoning, self._order.script.reasoning)
         yield from map(self._chunks.content, self._order.script.content)
+        yield from map(self._chunks.tool_call, self._order.script.tool_calls)
 
     async def _end(self) -> None:
         if self._scenario.silence_after is not None:
@@ -181,7 +182,8 @@ class _Stream:
 
     def _last(self) -> bytes:
         script = self._order.script
-        counts = wire.usage(self._order.prompt_tokens, script.reasoning.count, script.content.count)
+        said = script.tokens - script.reasoning.count
+        counts = wire.usage(self._order.prompt_tokens, script.reasoning.count, said)
         return self._chunks.last(script.finish_reason, counts)
 
     async def _garbage(self) -> None:

@@ -25,13 +25,16 @@ from .answer import answer
 from .exchange import Exchange
 from .ledger import Ledger
 from .order import Refused, order_of, payload_of, tag_of
+from .wire import Json
 
-_Route = Callable[[Exchange, Ledger], Awaitable[None]]
+#: Called with each payload; what it returns is answered in its place.
+Direct = Callable[[Json], Json]
+_Route = Callable[[Exchange, Ledger, Direct], Awaitable[None]]
 
 LEDGER_PATH = "/ledger"
 
 
-async def respond(exchange: Exchange, ledger: Ledger) -> None:
+async def respond(exchange: Exchange, ledger: Ledger, direct: Direct) -> None:
     """Answer the request, whatever it is."""
     request = exchange.request
     methods = _ROUTES.get(request.path)
@@ -41,15 +44,15 @@ async def respond(exchange: Exchange, ledger: Ledger) -> None:
             raise Refused(404, f"Nothing is at {request.path}")
         if route is None:
             raise Refused(405, f"{request.path} takes {' and '.join(methods)} only")
-        await route(exchange, ledger)
+        await route(exchange, ledger, direct)
     except Refused as refusal:
         body = wire.error_body(refusal.status, refusal.message)
         allow = [("Allow", ", ".join(methods))] if methods and route is None else []
         await exchange.reply(refusal.status, body, allow)
 
 
-async def _completions(exchange: Exchange, ledger: Ledger) -> None:
-    payload = payload_of(exchange.request.body)
+async def _completions(exchange: Exchange, ledger: Ledger, direct: Direct) -> None:
+    payload = direct(payload_of(exchange.request.body))
     tag = exchange.entry.tag = tag_of(payload)
     model = payload.get("model")
     exchange.entry.model = model[:100] if isinstance(model, str) else None
@@ -59,23 +62,23 @@ async def _completions(exchange: Exchange, ledger: Ledger) -> None:
     await answer(exchange, order, 1 if tag is None else ledger.attempt(tag))
 
 
-async def _models(exchange: Exchange, ledger: Ledger) -> None:
+async def _models(exchange: Exchange, ledger: Ledger, direct: Direct) -> None:
     if not await _key_refused(exchange):
         await exchange.reply(200, wire.models_body())
 
 
-async def _balance(exchange: Exchange, ledger: Ledger) -> None:
+async def _balance(exchange: Exchange, ledger: Ledger, direct: Direct) -> None:
     broke = _key(exchange) == "broke"
     if broke or not await _key_refused(exchange):
         await exchange.reply(200, wire.balance_body(available=not broke))
 
 
-async def _show_ledger(exchange: Exchange, ledger: Ledger) -> None:
+async def _show_ledger(exchange: Exchange, ledger: Ledger, direct: Direct) -> None:
     tags = parse_qs(exchange.request.query).get("tag")
     await exchange.reply(200, wire.compact(ledger.as_json(tags[0] if tags else None)))
 
 
-async def _erase_ledger(exchange: Exchange, ledger: Ledger) -> None:
+async def _erase_ledger(exchange: Exchange, ledger: Ledger, direct: Direct) -> None:
     ledger.erase()
     await exchange.reply(200, b"{}")
 

@@ -16,7 +16,7 @@ import asyncio
 import h11
 
 from . import wire
-from .api import LEDGER_PATH, respond
+from .api import LEDGER_PATH, Direct, respond
 from .exchange import Exchange, Request
 from .ledger import Entry, Ledger, Line
 
@@ -27,11 +27,12 @@ _MAX_AHEAD = 1024 * 1024
 class Connection(asyncio.Protocol):
     """An accepted connection, one of ``others`` from its first byte until it is ``gone``."""
 
-    def __init__(self, ledger: Ledger, line: Line, others: set[Connection]) -> None:
+    def __init__(self, ledger: Ledger, line: Line, others: set[Connection], direct: Direct) -> None:
         self.gone = asyncio.Event()
         self._ledger = ledger
         self._line = line
         self._others = others
+        self._direct = direct
         self._http = h11.Connection(h11.SERVER)
         self._writable = asyncio.Event()
         self._writable.set()
@@ -147,7 +148,8 @@ class Connection(asyncio.Protocol):
         )
         self._body.clear()
         exchange = Exchange(request, self._entry, self._transport, self._http, self._writable)
-        self._task = asyncio.get_running_loop().create_task(respond(exchange, self._ledger))
+        answer = respond(exchange, self._ledger, self._direct)
+        self._task = asyncio.get_running_loop().create_task(answer)
         self._task.add_done_callback(self._answered)
 
     def _answered(self, task: asyncio.Task[None]) -> None:

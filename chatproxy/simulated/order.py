@@ -60,7 +60,12 @@ def order_of(payload: Json) -> Order:
     prompt_tokens = _prompt_tokens(payload)
     stream = _stream(payload)
     thinking = _thinking(payload)
-    said = script(scenario, thinking=thinking, max_tokens=_max_tokens(payload))
+    said = script(
+        scenario,
+        thinking=thinking,
+        max_tokens=_max_tokens(payload),
+        calls_tools=stream and _may_call_tools(payload),
+    )
     return Order(model, stream, thinking, prompt_tokens, scenario, said)
 
 
@@ -108,6 +113,12 @@ def _thinking(payload: Json) -> bool:
     if kind not in ("enabled", "disabled"):
         raise Refused(422, 'thinking: a type is needed, "enabled" or "disabled"')
     return bool(kind == "enabled")
+
+
+def _may_call_tools(payload: Json) -> bool:
+    """Whether tools are offered, and none has been called yet."""
+    has_called = any(message["role"] == "tool" for message in payload["messages"])
+    return bool(payload.get("tools")) and payload.get("tool_choice") != "none" and not has_called
 
 
 def _max_tokens(payload: Json) -> int | None:

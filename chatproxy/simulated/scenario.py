@@ -38,6 +38,9 @@ class Scenario:
     """What the answer says, word by word; None is the built-in demonstration."""
     tokens: int | None = None
     """Content tokens: as many of ``text``, or of any words, over and over; None is all once."""
+    tool_calls: list[dict[str, Any]] | None = None
+    """The tools that are called, each a ``name`` and ``arguments``, an object: in answer to a
+    question that offers tools and has no result of one yet. ``text`` is for the next question."""
     reasoning_tokens: int | None = None
     """Tokens of thinking; None is the built-in thought, or nothing with ``text`` or ``tokens``."""
     headers_delay: float = 0.0
@@ -123,6 +126,19 @@ def _long_text(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 100_000
 
 
+def _tool_calls(value: object) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= 100 and all(map(_tool_call, value))
+
+
+def _tool_call(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"name", "arguments"}
+        and _text(value["name"])
+        and isinstance(value["arguments"], dict)
+    )
+
+
 def _location(value: object) -> bool:
     return _text(value) and str(value).isascii()
 
@@ -160,6 +176,7 @@ _RULES: dict[str, tuple[_Check, str]] = {
     "rate": (_number(1e6), "tokens per second, a number from 0 to 1000000"),
     "text": (_long_text, "a text of 1 to 100000 characters"),
     "tokens": _TOKENS,
+    "tool_calls": (_tool_calls, "a list of objects with a name and arguments"),
     "reasoning_tokens": _TOKENS,
     "headers_delay": _SECONDS,
     "first_token_delay": _SECONDS,

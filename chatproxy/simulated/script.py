@@ -1,11 +1,14 @@
-"""What the simulation says: a built-in demonstration, or as many words as were asked for."""
+"""What the simulation says: a built-in demonstration, as many words as asked for, or tool calls."""
 
 from __future__ import annotations
 
+import json
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
+from typing import Any
 
 from .scenario import Scenario
 
@@ -87,20 +90,26 @@ class Script:
     reasoning: Passage
     content: Passage
     finish_reason: str
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    """The pieces of tool calls, as a delta has them; each counts as a token."""
 
     @property
     def tokens(self) -> int:
-        """How many tokens there are, reasoning and content together."""
-        return self.reasoning.count + self.content.count
+        """How many tokens there are, reasoning, content and tool calls together."""
+        return self.reasoning.count + self.content.count + len(self.tool_calls)
 
 
-def script(scenario: Scenario, *, thinking: bool, max_tokens: int | None) -> Script:
+def script(
+    scenario: Scenario, *, thinking: bool, max_tokens: int | None, calls_tools: bool = False
+) -> Script:
     """The script of an answer; ``max_tokens`` bounds reasoning and content together.
 
     Without a text or a number of tokens it is the built-in demonstration. Who asks for either
     gets no more reasoning than asked for, so that counts are exact.
-    Plain mode has no reasoning at all.
+    Plain mode has no reasoning at all. An answer that calls tools says nothing else.
     """
+    if calls_tools and scenario.tool_calls:
+        return Script(NOTHING, NOTHING, "tool_calls", tuple(_pieces_of(scenario.tool_calls)))
     reasoning = _reasoning(scenario) if thinking else NOTHING
     content = _content(scenario)
     most = reasoning.count + content.count if max_tokens is None else max_tokens
@@ -108,6 +117,16 @@ def script(scenario: Scenario, *, thinking: bool, max_tokens: int | None) -> Scr
     rest = content.shortened(most - kept.count)
     whole = kept.count + rest.count == reasoning.count + content.count
     return Script(kept, rest, "stop" if whole else "length")
+
+
+def _pieces_of(calls: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each call comes as its id and name, then its arguments in pieces of JSON."""
+    for index, call in enumerate(calls):
+        function = {"name": call["name"], "arguments": ""}
+        called = {"id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function}
+        yield {"index": index, **called}
+        for piece in re.findall(".{1,8}", json.dumps(call["arguments"])):
+            yield {"index": index, "function": {"arguments": piece}}
 
 
 def _content(scenario: Scenario) -> Passage:

@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Iterable
 
+from .api import Direct
 from .connection import Connection
 from .ledger import Ledger, Line
 
@@ -24,6 +25,8 @@ class SimulatedDeepSeek:
     """DeepSeek's API on a real socket, in the running event loop.
 
     ``port`` 0 is one that the system gives. With ``certfile`` and ``keyfile`` (PEM) it speaks TLS.
+    ``direct`` is called with the payload of each question, in the event loop. What it returns is
+    answered in its place.
     """
 
     def __init__(
@@ -33,8 +36,10 @@ class SimulatedDeepSeek:
         *,
         certfile: str | None = None,
         keyfile: str | None = None,
+        direct: Direct = lambda payload: payload,
     ) -> None:
         self.ledger = Ledger()
+        self._direct = direct
         self._address = (host, port)
         self._tls = _tls(certfile, keyfile) if certfile else None
         self._listener: socket.socket | None = None
@@ -98,7 +103,7 @@ class SimulatedDeepSeek:
 
     async def _greet(self, sock: socket.socket, line: Line) -> None:
         """Make an accepted socket a connection, which takes a handshake if there is TLS."""
-        connection = Connection(self.ledger, line, self._connections)
+        connection = Connection(self.ledger, line, self._connections, self._direct)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection, sock, ssl=self._tls

@@ -124,6 +124,10 @@ class Chunks:
         before, after = self._content
         return before + _escaped(text) + after
 
+    def tool_call(self, piece: Json) -> bytes:
+        """A chunk with a piece of a tool call."""
+        return self._chunk({"tool_calls": [piece]})
+
     def huge(self, size: int) -> bytes:
         """A chunk with one content delta so long that the event has ``size`` bytes.
 

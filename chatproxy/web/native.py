@@ -12,7 +12,7 @@ from ..errors import PeersUnavailable
 from ..protocols import chat_request, native
 from ..protocols.headers import check_event_id, check_session_id, is_session_id
 from . import streaming
-from .state import State, current_state
+from .state import RUN, State, current_state
 
 FORM = streaming.Form(native.body_of, streaming.STREAM_HEADERS)
 
@@ -21,6 +21,7 @@ def blueprint(url_prefix: str) -> Blueprint:
     """The routes, for one application. The names of the endpoints are part of the interface."""
     routes = streaming.routes("chatproxy", url_prefix, FORM)
     routes.post("/stream")(stream)
+    routes.post("/runs/<name>")(run)
     routes.get("/stream/<path:session_id>")(stream_again)
     routes.get("/sessions")(sessions)
     routes.post("/cancel/<path:session_id>")(cancel)
@@ -29,6 +30,15 @@ def blueprint(url_prefix: str) -> Blueprint:
 
 def stream() -> Response:
     """Ask DeepSeek for an answer and relay it as server-sent events."""
+    return _stream()
+
+
+def run(name: str) -> Response:
+    """Have a run of the application's make an answer, and relay it as server-sent events."""
+    return _stream(RUN + name)
+
+
+def _stream(model: str | None = None) -> Response:
     state = current_state()
     owner = state.establish_owner()
     key = SessionKey(owner, check_session_id(request.headers.get("X-Session-Id")))
@@ -36,6 +46,8 @@ def stream() -> Response:
     # Before the body is read and parsed: what is refused costs nothing else.
     state.registry.check_claim(key)
     payload = chat_request.parse(streaming.read_body(state))
+    if model is not None:
+        payload["model"] = model
     return streaming.begin(state, key, payload, seconds, encoder=native.ENCODER, form=FORM)
 
 

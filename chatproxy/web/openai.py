@@ -7,6 +7,7 @@ can be ended by closing the connection alone, since the server makes none.
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 
@@ -21,7 +22,7 @@ from ..protocols.completion import CompletionEncoder
 from ..protocols.headers import check_session_id
 from ..protocols.openai import ChunkEncoder
 from . import streaming
-from .state import current_state
+from .state import RUN, State, current_state
 
 #: How a refusal looks, and a whole answer.
 FORM = streaming.Form(
@@ -65,10 +66,10 @@ def _session_id() -> str:
 
 
 def models() -> Response:
-    """The models of the upstream."""
+    """The models of the upstream, and the runs of the application."""
     state = current_state()
     state.establish_owner()
-    data = b",".join(state.models.get().values())
+    data = b",".join(_all(state).values())
     return _as_json(b'{"object":"list","data":[%b]}' % data)
 
 
@@ -76,10 +77,21 @@ def model(name: str) -> Response:
     """One of them."""
     state = current_state()
     state.establish_owner()
-    found = state.models.get().get(name)
+    found = _all(state).get(name)
     if found is None:
         raise Refusal("There is no model of this name.", status=404, code="model_not_found")
     return _as_json(found)
+
+
+def _all(state: State) -> dict[str, bytes]:
+    """The models, and the application's runs as models, each as JSON by its name."""
+    runs = {RUN + name: _described(RUN + name) for name in state.runs}
+    return {**state.models.get(), **runs}
+
+
+def _described(name: str) -> bytes:
+    fields = {"id": name, "object": "model", "created": 0, "owned_by": "chatproxy"}
+    return json.dumps(fields).encode("ascii")
 
 
 def _as_json(text: bytes) -> Response:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from flask import Flask, current_app
 
 from ..answers.question import Question
 from ..cluster.registry import Registry
 from ..config import Settings
-from ..errors import Unauthorized
+from ..errors import Refusal, Unauthorized
 from ..observability.metrics import Metrics
 from ..protocols import chat_request
 from ..protocols.chat_request import Payload
@@ -22,7 +24,11 @@ from ..upstreams.base import Upstream
 from ..upstreams.models import ModelList
 
 Owner = Callable[[], "str | None"]
-Prepare = Callable[[Payload], "Payload | None"]
+#: An application's preparer: it gets the payload, and the context.
+Prepare = Callable[[Payload, dict[str, Any]], "Payload | None"]
+
+#: What the model is called that is a run of the application's.
+RUN = "run:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +36,7 @@ class State:
     """The parts of one application in this process.
 
     :ivar scope: what the application is called among those that share what it shares.
+    :ivar runs: the names of the application's runs.
     :ivar attend: sees that other workers can ask this one, and that signals reach it.
     """
 
@@ -47,6 +54,7 @@ class State:
     attend: Callable[[], None]
     owner: Owner | None
     preparers: list[Prepare]
+    runs: Collection[str]
 
     def establish_owner(self) -> str:
         """Who makes the present request; "" if there are no owners.
@@ -66,10 +74,22 @@ class State:
         :raises Refusal: if the payload can't be used.
         """
         chat_request.check(payload)
+        context: dict[str, Any] = {}
         if self.preparers:
-            payload = chat_request.change(payload, self.preparers)
+            preparers = [partial(_prepare, preparer, context) for preparer in self.preparers]
+            payload = chat_request.change(payload, preparers)
+        model = chat_request.model_of(payload)
+        if model.startswith(RUN):
+            run = model.removeprefix(RUN)
+            if run not in self.runs:
+                raise Refusal("There is no run of this name.", status=404, code="model_not_found")
+            return Question(chat_request.complete_for_run(payload), run=run, context=context)
         body = chat_request.complete(payload, self.settings.model)
-        return Question(body, chat_request.choices_of(payload))
+        return Question(body, chat_request.choices_of(payload), context=context)
+
+
+def _prepare(preparer: Prepare, context: dict[str, Any], payload: Payload) -> Payload | None:
+    return preparer(payload, context)
 
 
 def current_state() -> State:

@@ -58,9 +58,9 @@ class Worker:
         told = re.search(rf"Worker {self.pid} listens at port (\d+)", self.proxy.log())
         return told and int(told[1])
 
-    def start(self, session_id, owner="ada", headers=(), **fields):
+    def start(self, session_id, owner="ada", headers=(), model=None, **fields):
         """Begin a stream; ``.response()`` waits for its headers."""
-        return Stream(self.connect(), session_id, owner).post(fields, headers)
+        return Stream(self.connect(), session_id, owner).post(fields, headers, model)
 
     def read(self, session_id, owner="ada", after=None):
         """Read a stream again."""
@@ -157,8 +157,9 @@ class Stream:
         """Read a stream again on whichever worker."""
         return cls(Connection(proxy.port), session_id).get(after)
 
-    def post(self, fields, headers=()):
-        body = json.dumps(chat(simulate={"tag": self.id, **fields}))
+    def post(self, fields, headers=(), model=None):
+        named = {} if model is None else {"model": model}
+        body = json.dumps(chat(simulate={"tag": self.id, **fields}, **named))
         kind = {"X-Session-Id": self.id, "Content-Type": "application/json"}
         headers = {**self._headers, **kind, **dict(headers)}
         self.connection.request("POST", "/api/chat/stream", body, headers)

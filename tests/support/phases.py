@@ -1,6 +1,7 @@
 """Every phase in which an answer can be ended, each as a stream that stays in it.
 
-``Phases(…).reach(phase, kind)`` begins such a stream and returns it once it is there.
+``Phases(…).reach(phase, kind)`` begins such a stream and returns it once it is there. With ``run``
+the answer is that of a run (:mod:`tests.support.runs`), whose own call is in that phase.
 """
 
 import contextlib
@@ -62,6 +63,25 @@ class Stream:
     upstream_gone: Any
 
 
+class _Begin:
+    """Where a stream begins: under which kind of server, and whether it is a run."""
+
+    def __init__(self, start_proxy, kind, run):
+        self._start_proxy = start_proxy
+        self._kind = kind
+        self._settings = {"TEST_RUNS": 1} if run else {}
+        self._is_run = run is not None
+        self.path = f"runs/{run}" if run else "stream"
+
+    def proxy(self, url, **settings):
+        return self._start_proxy(self._kind, url, **settings, **self._settings)
+
+    def phase_of(self, name):
+        """A run that shows nothing yet is waiting, wherever its call is."""
+        phase = PHASES[name]
+        return "waiting" if self._is_run and phase == "connecting" else phase
+
+
 class Phases:
     """Begins streams that stay in a phase; what keeps them there is shared by all of a phase."""
 
@@ -75,24 +95,26 @@ class Phases:
         self._stack.close()
 
     @contextlib.contextmanager
-    def reach(self, name, kind):
+    def reach(self, name, kind, run=None):
         """A stream in the phase of this name, under a server of this kind."""
+        begin = _Begin(self._start_proxy, kind, run)
         with contextlib.ExitStack() as stack:
             if name in _SIMULATED:
-                stream = self._simulated(name, kind)
+                stream = self._simulated(name, begin)
             elif name in _SILENT_PEERS:
-                stream = self._beside_a_silent_peer(name, kind, stack)
+                stream = self._beside_a_silent_peer(name, begin, stack)
             else:
-                stream = self._unconnected(name, kind)
+                stream = self._unconnected(name, begin)
             stack.callback(stream.client.leave)
             yield stream
 
-    def _simulated(self, name, kind):
+    def _simulated(self, name, begin):
         deepseek = self._deepseek
-        proxy = self._start_proxy(kind, deepseek.url, CHATPROXY_LOG_BYTES=LOG_BYTES)
-        session_id = new_id()
+        proxy = begin.proxy(deepseek.url, CHATPROXY_LOG_BYTES=LOG_BYTES)
+        session_id, phase = new_id(), begin.phase_of(name)
         simulate = {"tag": session_id, **_SIMULATED[name]}
-        client = Client(proxy.port, receive_buffer=4096).post_stream(session_id, simulate=simulate)
+        client = Client(proxy.port, receive_buffer=4096)
+        client.post_stream(session_id, begin.path, simulate=simulate)
         entry = deepseek.entry(session_id)
         if name == "between_retries":
             deepseek.entry(session_id, lambda entry: not entry["open"])
@@ -102,31 +124,31 @@ class Phases:
             _wait_until_generation_stalls(deepseek, session_id)
         elif PHASES[name] == "streaming":
             client.read_until(b"id: 10\n")
-        proxy.wait_for_phase(session_id, PHASES[name])
+        proxy.wait_for_phase(session_id, phase)
 
         def upstream_gone():
             if name == "between_retries":
                 return wait_for(lambda: entry and deepseek.entries(session_id)[-1])
             return deepseek.gone(session_id)
 
-        return Stream(session_id, PHASES[name], proxy, client, upstream_gone)
+        return Stream(session_id, phase, proxy, client, upstream_gone)
 
-    def _unconnected(self, name, kind):
+    def _unconnected(self, name, begin):
         if name == "resolving":
             url = "http://slow.test:1"
             settings = {"TEST_UNRESOLVABLE_HOST": "slow.test", "DEEPSEEK_API_KEY": "sk-test"}
         else:
             url, settings = self._shared(name, black_hole), {}
-        return self._connecting(self._start_proxy(kind, url, **settings))
+        return self._connecting(name, begin, url, settings)
 
-    def _beside_a_silent_peer(self, name, kind, stack):
+    def _beside_a_silent_peer(self, name, begin, stack):
         variable, scheme, first = _SILENT_PEERS[name]
         listener = self._shared(name, mute_listener)
         url, settings = "{}://{}:{}".format(scheme, *listener.getsockname()), {}
         if variable != "DEEPSEEK_BASE_URL":
             settings = {variable: url, "DEEPSEEK_API_KEY": "sk-test"}
             url = "https://deepseek.test"
-        stream = self._connecting(self._start_proxy(kind, url, **settings))
+        stream = self._connecting(name, begin, url, settings)
         accepted = stack.enter_context(listener.accept()[0])
         accepted.settimeout(10)
         assert accepted.recv(1) == first
@@ -144,11 +166,11 @@ class Phases:
             self._silent_peers[name] = self._stack.enter_context(make())
         return self._silent_peers[name]
 
-    def _connecting(self, proxy):
-        session_id = new_id()
-        client = Client(proxy.port).post_stream(session_id)
-        proxy.wait_for_phase(session_id, "connecting")
-        return Stream(session_id, "connecting", proxy, client, lambda: None)
+    def _connecting(self, name, begin, url, settings):
+        proxy, session_id, phase = begin.proxy(url, **settings), new_id(), begin.phase_of(name)
+        client = Client(proxy.port).post_stream(session_id, begin.path)
+        proxy.wait_for_phase(session_id, phase)
+        return Stream(session_id, phase, proxy, client, lambda: None)
 
 
 def _wait_until_generation_stalls(deepseek, tag):

@@ -194,9 +194,9 @@ class Proxy(Process):
     def wait_until_empty(self, seconds=10.0):
         wait_for(lambda: self.live() == {}, seconds, "an empty registry")
 
-    def start(self, session_id, **fields):
+    def start(self, session_id, path="stream", **fields):
         """Begin a stream; return the client's end."""
-        return Client(self.port).post_stream(session_id, **fields)
+        return Client(self.port).post_stream(session_id, path, **fields)
 
     def cancel(self, session_id):
         """Press Stop: the status and the JSON of the answer."""
@@ -239,12 +239,12 @@ class Client:
         self.socket.connect(("127.0.0.1", port))
         self.received = b""
 
-    def post_stream(self, session_id, **fields):
+    def post_stream(self, session_id, path="stream", **fields):
         body = json.dumps(chat(**fields)).encode()
         self.send(
-            b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\n"
+            b"POST /api/chat/%b HTTP/1.1\r\nHost: localhost\r\n"
             b"Content-Type: application/json\r\nX-Session-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
-            % (session_id.encode(), len(body), body)
+            % (path.encode(), session_id.encode(), len(body), body)
         )
         return self
 

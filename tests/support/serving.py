@@ -24,6 +24,8 @@ from greenlet import greenlet
 from chatproxy import stream_ended
 from chatproxy.app import load
 
+from . import runs
+
 if host := os.environ.get("TEST_UNRESOLVABLE_HOST"):
     _getaddrinfo = socket.getaddrinfo
 
@@ -51,12 +53,16 @@ if path := os.environ.get("TEST_KEEP_IN"):
 if os.environ.get("TEST_SCENARIO_IN_TEXT"):
     # For clients that can't send a field of their own.
 
-    def _take_scenario(payload):
+    def _take_scenario(payload, context):
         text = payload["messages"][-1]["content"]
         if text.startswith("{"):
             payload["simulate"] = json.loads(text)
 
     app.extensions["chatproxy"].preparers.append(_take_scenario)
+
+
+if os.environ.get("TEST_RUNS"):
+    runs.register(app.extensions["chatproxy"].runs)
 
 
 if os.environ.get("TEST_HIDE_SOCKET"):

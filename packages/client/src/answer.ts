@@ -62,4 +62,9 @@ export interface StreamListeners {
    * Called before `onText`.
    */
   onEvent?: ((chunk: Chunk, number: number) => void) | undefined;
+  /**
+   * Each event that a run sends by itself (`run.emit`, and `tool-call` and `tool-result` of its tools):
+   * its name, its data, parsed, and its number.
+   */
+  onRunEvent?: ((name: string, data: Chunk, number: number) => void) | undefined;
 }

@@ -61,7 +61,12 @@ export function listen(options: ListenOptions, told?: AnswerStatus) {
     } else if (event === "error") {
       fail(parse(data)?.error);
     } else {
-      take(parse(data));
+      const said = parse(data);
+      if (event && !said?.choices && !said?.error) {
+        options.onRunEvent?.(event, said, numbers.last);
+      } else {
+        take(said);
+      }
     }
   }
 

@@ -114,6 +114,18 @@ describe("streamChat", () => {
     expect(chunks[4].usage).toEqual({ total_tokens: 9 });
   });
 
+  it("tells the events of a run by their names, and counts them apart", async () => {
+    const source = 'id: 1\nevent: source\nby: run\ndata: {"url":"/a"}\n\n';
+    const named = `event: chunk\n${chunk(2, { content: "Hello" })}`;
+    server = await stream(`${source}${named}id: 3\ndata: [DONE]\n\n`);
+    const told: unknown[] = [];
+    const onRunEvent = (...event: unknown[]) => void told.push(event);
+    const { end, text } = await listen({ onRunEvent });
+    expect(told).toEqual([["source", { url: "/a" }, 1]]);
+    expect(text).toBe("Hello");
+    expect(end).toEqual({ outcome: "finished", events: 1 });
+  });
+
   it.each(["user", "deadline", "idle", "shutdown"])("says that it was stopped: %s", async (reason) => {
     const data = JSON.stringify({ sessionId: "session_1", reason, phase: "streaming", events: 1 });
     const stopped = `event: stopped\ndata: ${data}\n\ndata: [DONE]\n\n`;

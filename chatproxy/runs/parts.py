@@ -1,0 +1,203 @@
+"""Parts: an answer as an application reads it: each event an object, and what they say so far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import msgspec
+
+from .. import sse
+from ..answers.readers import Reader
+from ..answers.transcript import chunk_of
+from ..protocols import native
+
+#: How nearly every event begins.
+_CHUNK = b"data: {"
+
+_Self = TypeVar("_Self", bound="Parts")
+
+#: Seconds after which a reader looks again whether its answer still lives.
+_LOOK_SECONDS = 3600.0
+
+
+class Part:
+    """One event of an answer: a chunk of DeepSeek's, or an event of a run's own.
+
+    :ivar block: the event as it came, without its number.
+    :ivar name: what a run has called its own event; "" for a chunk.
+    :ivar data: what it says in JSON; None if that is no JSON.
+    :ivar text: the piece of the answer in it.
+    :ivar reasoning: the piece of the reasoning in it.
+    :ivar tool_calls: the pieces of tool calls in it, as DeepSeek has them.
+    :ivar finish_reason: why the answer ends with it; None if it goes on.
+    :ivar usage: the count of tokens in it; None if there is none.
+    """
+
+    __slots__ = (
+        *("block", "data", "finish_reason", "is_shown", "name", "reasoning", "text", "tool_calls"),
+        "usage",
+    )
+
+    def __init__(self, block: bytes) -> None:
+        self.block = block
+        #: Whether the client gets it already.
+        self.is_shown = False
+        emitted = None if block.startswith(_CHUNK) else native.emitted_in(block)
+        self.name = "" if emitted is None else emitted[0]
+        self.data = _decoded(block)
+        self.text = self.reasoning = ""
+        self.tool_calls: list[dict[str, Any]] = []
+        self.finish_reason: str | None = None
+        self.usage: dict[str, Any] | None = None
+        if emitted is None:
+            with suppress(LookupError, TypeError, AttributeError):
+                self._look(self.data)
+
+    def _look(self, chunk: Any) -> None:
+        if isinstance(usage := chunk.get("usage"), dict):
+            self.usage = usage
+        choice = chunk["choices"][0]
+        if isinstance(reason := choice.get("finish_reason"), str):
+            self.finish_reason = reason
+        delta = choice["delta"]
+        if isinstance(text := delta.get("content"), str):
+            self.text = text
+        if isinstance(text := delta.get("reasoning_content"), str):
+            self.reasoning = text
+        if calls := delta.get("tool_calls"):
+            self.tool_calls = [each for each in calls if isinstance(each, dict)]
+
+
+def _decoded(block: bytes) -> Any:
+    if block.startswith(_CHUNK):
+        with suppress(msgspec.DecodeError, RecursionError):
+            return msgspec.json.decode(block[6:])
+    return chunk_of(block)  # of several lines, or with half a surrogate pair
+
+
+class Parts:
+    """The parts of one answer, as they come, and what all of them say so far. One thread reads.
+
+    :ivar finish_reason: why the upstream ended it; None before.
+    :ivar usage: DeepSeek's count of its tokens; None before.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._ready: Iterator[Part] = iter(())
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: dict[int, dict[str, str]] = {}
+        self.finish_reason: str | None = None
+        self.usage: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self._text)
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning so far."""
+        return "".join(self._reasoning)
+
+    @property
+    def tool_calls(self) -> list[dict[str, str]]:
+        """The tool calls so far, each with ``id``, ``name`` and ``arguments``, a text of JSON."""
+        return [self._calls[index] for index in sorted(self._calls)]
+
+    def __iter__(self) -> Iterator[Part]:
+        return self
+
+    def __next__(self) -> Part:
+        while (part := next(self._ready, None)) is None:
+            data = self._read()
+            if data is None:
+                raise StopIteration
+            parts = list(_parts_in(data))
+            self._arrive(parts)
+            self._ready = iter(parts)
+        self._take(part)
+        return part
+
+    def read(self) -> str:
+        """Read the answer to its end; return its text."""
+        for _ in self:
+            pass
+        return self.text
+
+    def close(self) -> None:
+        """Read no more."""
+        self._reader.close()
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self) -> bytes | None:
+        """The next events; None at the end."""
+        return self._reader.read(_LOOK_SECONDS)
+
+    def _arrive(self, parts: list[Part]) -> None:
+        """Do what is to be done with parts that have just come."""
+
+    def _take(self, part: Part) -> None:
+        if part.text:
+            self._text.append(part.text)
+        if part.reasoning:
+            self._reasoning.append(part.reasoning)
+        self.finish_reason = part.finish_reason or self.finish_reason
+        self.usage = part.usage or self.usage
+        for piece in part.tool_calls:
+            self._take_tool_call(piece)
+
+    def _take_tool_call(self, piece: dict[str, Any]) -> None:
+        index = piece.get("index", 0)
+        function = piece.get("function")
+        call = self._calls.setdefault(
+            index if isinstance(index, int) else 0, {"id": "", "name": "", "arguments": ""}
+        )
+        if isinstance(piece.get("id"), str):
+            call["id"] = piece["id"]
+        if isinstance(function, dict):
+            if isinstance(function.get("name"), str):
+                call["name"] = function["name"]
+            if isinstance(function.get("arguments"), str):
+                call["arguments"] += function["arguments"]
+
+
+def _parts_in(data: bytes) -> Iterator[Part]:
+    """The parts in what a reader gives, but for the end of the answer."""
+    for event in data.split(b"\n\n"):
+        while event.startswith(b":"):
+            event = event.partition(b"\n")[2]  # noqa: PLW2901
+        block = event.partition(b"\n")[2]  # without its number
+        if block and not sse.is_done(block) and native.ending_of(event) is None:
+            yield Part(block)
+
+
+def text_block(text: str, model: str, created: int) -> bytes:
+    """A chunk of our own that says a piece of text."""
+    return _chunk({"content": text}, None, model, created)
+
+
+def finish_block(model: str, created: int) -> bytes:
+    """A chunk of our own that says that the answer is whole."""
+    return _chunk({}, "stop", model, created)
+
+
+def _chunk(delta: dict[str, str], finish_reason: str | None, model: str, created: int) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    chunk = {
+        "id": f"{model}-{created}",
+        "object": "chat.completion.chunk",
+        "created": created,
+        "model": model,
+        "choices": [choice],
+    }
+    return b"data: " + json.dumps(chunk, separators=(",", ":")).encode("ascii")

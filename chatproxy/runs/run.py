@@ -1,0 +1,363 @@
+"""Run: what an application's function makes an answer with.
+
+Each question to an upstream (``ask``) is a session of its own, without an id. A producer makes its
+answer as it makes any other, into a log of its own, and the function reads that. So a question has
+all that an answer has: tries, timers, back-pressure, an abort in every phase. What is *shown* of it
+goes into the log of the run's session, which the clients read.
+
+How a run ends:
+
+* The function returns or raises. Whatever it has begun and not awaited is ended: questions and
+  requests are aborted, tasks (``spawn``) are joined if it returned, else aborted.
+* Somebody stops the session. The run's handle is aborted. That ends every wait, and whatever the
+  function begins from then on raises ``Stopped``. So the function comes to its end by itself, with
+  its ``finally`` blocks. Code that waits for something else is left behind after a while.
+
+Rules:
+
+* The function may have several threads; the log has one at a time (``appender``).
+* Nothing is appended after ``close``, whoever was left behind.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from ..answers.abort import AbortHandle
+from ..answers.calls import Calls
+from ..answers.coroutines import Coroutine
+from ..answers.log import AnswerLog
+from ..answers.producer import Call, produce
+from ..answers.question import Question
+from ..answers.session import Outcome, Phase, StreamSession
+from ..errors import Refusal, Stopped
+from ..protocols import chat_request, native
+from ..upstreams.base import Upstream
+from ..upstreams.http_session import HttpSession
+from ..upstreams.transport.dialer import Resolver
+from .appender import Appender
+from .ask import Ask
+from .parts import Part, finish_block, text_block
+from .tasks import Tasks
+
+#: The names of events that mean something else.
+_RESERVED = frozenset({"error", "message", "stopped", "tool-call", "tool-result"})
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
+#: The largest event of one's own, in bytes.
+MOST_EVENT_BYTES = 256 * 1024
+
+#: Seconds that code loses which has been stopped, and goes on: in a loop it would hold up others.
+_PAUSE = 0.001
+
+_T = TypeVar("_T")
+
+#: The run that the present code belongs to; see ``current_run``.
+_current: contextvars.ContextVar[Run] = contextvars.ContextVar("chatproxy_current_run")
+
+
+def current_run() -> Run:
+    """The run that the present code belongs to, also in a thread that it has spawned.
+
+    :raises RuntimeError: if there is none.
+    """
+    run = _current.get(None)
+    if run is None:
+        raise RuntimeError("There is no run here; see ChatProxy.run.")
+    return run
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the runs of an application share.
+
+    :ivar upstream: answers their questions.
+    :ivar spawn: runs a coroutine beside the present thread.
+    :ivar resolver: finds hosts for their own requests.
+    :ivar log_bytes: what the log of a question holds for the function, in bytes.
+    :ivar model: the model of a question that names none.
+    """
+
+    upstream: Upstream
+    spawn: Callable[[Coroutine[None]], None]
+    resolver: Resolver
+    log_bytes: int
+    model: str
+
+
+class Run:
+    """One run. Any thread that it has spawned may use it.
+
+    :ivar name: what the function is registered as.
+    :ivar context: what ``prepare`` has put there.
+    """
+
+    def __init__(self, session: StreamSession, question: Question, resources: Resources) -> None:
+        self.name = question.run
+        self.context: dict[str, Any] = {} if question.context is None else question.context
+        self._session = session
+        self._resources = resources
+        self._calls = session.calls = Calls()
+        self._handle = AbortHandle(Stopped)
+        self._created = int(time.time())
+        self._lock = threading.Lock()
+        self._http: HttpSession | None = None
+        self._tasks = Tasks(self._handle)
+        self._appender = Appender(session)
+        #: Whether the answer that is shown has no end yet.
+        self._unfinished = True
+
+    @property
+    def session_id(self) -> str | None:
+        """The client's id; None if it has given none."""
+        return self._session.id or None
+
+    @property
+    def owner(self) -> str:
+        """Who has asked; "" if owners are not known."""
+        return self._session.owner
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run has been stopped, or is over."""
+        return self._handle.aborted
+
+    def check(self) -> None:
+        """See that the run is still wanted; for code that computes for long.
+
+        :raises Stopped: if not.
+        """
+        if self._handle.aborted:
+            time.sleep(_PAUSE)
+        self._handle.check()
+
+    # ---- what it asks ----------------------------------------------------------------------------
+
+    def ask(self, payload: Mapping[str, Any], *, show: bool = True, name: str | None = None) -> Ask:
+        """Ask an upstream. The answer is made from now on; it is read by iterating over it.
+
+        Several may be asked at once.
+
+        :param payload: a chat completion in DeepSeek's form.
+        :param show: whether the client gets what is read.
+        :param name: what the receipt calls it; the model if left out.
+        :raises InvalidRequest: if the payload can't be used.
+        :raises Stopped: if the run has been stopped.
+        """
+        self.check()
+        fields = dict(payload)
+        chat_request.check(fields)
+        resources = self._resources
+        body = chat_request.complete(fields, resources.model)
+        question = Question(body, chat_request.choices_of(fields))
+        session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
+        call = resources.upstream.call(question, session)
+        ask = Ask(self, session, show=show)
+        self._handle.attach(session.stop_by_user)
+        self._calls.begin(name or chat_request.model_of(fields) or resources.model, session)
+        end = partial(self._end_question, session, call)
+        try:
+            resources.spawn(produce(session, call, end))
+        except BaseException:
+            end(Outcome.FAILED, None)
+            raise
+        return ask
+
+    def _end_question(
+        self, session: StreamSession, call: Call, outcome: Outcome, refusal: Refusal | None
+    ) -> None:
+        session.refusal = refusal
+        session.end(outcome)
+        try:
+            call.close()
+        finally:
+            session.closed_at = time.monotonic()
+            self._handle.detach(session.stop_by_user)
+            self._calls.end(session)
+            session.closed.set()
+            session.log.end()
+
+    @property
+    def http(self) -> HttpSession:
+        """A session of ``requests``. Whatever is sent by it ends with the run, in every phase."""
+        with self._lock:
+            if self._http is None:
+                self._http = HttpSession(self._handle, self._resources.resolver, self._calls)
+            return self._http
+
+    # ---- what it says ----------------------------------------------------------------------------
+
+    def emit(self, name: str, data: Any) -> None:
+        """Send the client an event of one's own. Waits while the client lags.
+
+        :param name: what it is called: up to 64 of a-z 0-9 _ -, beginning with a letter.
+        :param data: what it says, for JSON.
+        :raises ValueError: if the name is taken or can't be one, or if the data is too large.
+        :raises TypeError: if the data can't be written as JSON.
+        """
+        if not _NAME.match(name) or name in _RESERVED or name.startswith("chatproxy"):
+            raise ValueError(f"An event can't be called {name!r}.")
+        self._emit(name, data)
+
+    def tell_tool_call(self, call_id: str, name: str, arguments: Any) -> None:
+        """Tell the client that a tool is called. See ``emit`` for errors."""
+        self._emit("tool-call", {"toolCallId": call_id, "toolName": name, "input": arguments})
+
+    def tell_tool_result(self, call_id: str, output: Any = None, error: str | None = None) -> None:
+        """Tell the client what came of it: an output, or an error. See ``emit`` for errors."""
+        result = {"output": output} if error is None else {"errorText": error}
+        self._emit("tool-result", {"toolCallId": call_id, **result})
+
+    def _emit(self, name: str, data: Any) -> None:
+        block = native.emitted(name, data)
+        if len(block) > MOST_EVENT_BYTES:
+            raise ValueError(f"An event must not be larger than {MOST_EVENT_BYTES} bytes.")
+        self._append(partial(self._session.tell, [block]))
+
+    def show(self, item: Part | str) -> None:
+        """Give the client a part of an answer, or text; nothing if the client has it already.
+
+        What the function yields is shown.
+        """
+        if isinstance(item, str):
+            if item:
+                self._unfinished = True
+                self._take(text_block(item, f"run:{self.name}", self._created))
+        elif not isinstance(item, Part):
+            raise TypeError(f"A run yields parts of answers, and text; not {type(item).__name__}.")
+        elif item.name and not item.is_shown:
+            item.is_shown = True
+            self._append(partial(self._session.tell, [item.block]))
+        elif not item.is_shown:
+            self.show_all([item])
+
+    def show_all(self, parts: list[Part]) -> None:
+        """Give the client parts of an upstream's answer that it does not have, all at once."""
+        for part in parts:
+            part.is_shown = True
+            if part.finish_reason is not None:
+                self._unfinished = False
+            elif part.text or part.reasoning:
+                self._unfinished = True
+        self._append(partial(self._session.take, [part.block for part in parts]))
+
+    def pulse(self) -> None:
+        """Give the client an upstream's keep-alive."""
+        self._append(self._session.log.pulse)
+
+    def finish(self) -> None:
+        """End the answer that was shown, if no upstream has."""
+        if self._unfinished:
+            self._take(finish_block(f"run:{self.name}", self._created))
+
+    def _take(self, event: bytes) -> None:
+        self._append(partial(self._session.take, [event]))
+
+    def _append(self, step: Callable[[], None]) -> None:
+        self.check()
+        self._appender.append(step)
+        self.check()
+
+    # ---- what it waits for -----------------------------------------------------------------------
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so long.
+
+        :raises Stopped: as soon as the run is stopped.
+        """
+        self.check()
+        self._handle.sleep(seconds)
+
+    def wait(self, future: Future[_T], timeout: float | None = None) -> _T:
+        """Wait for what a future brings, such as that of ``spawn`` or of an executor.
+
+        :param timeout: seconds; None for as long as it takes.
+        :raises Stopped: as soon as the run is stopped; the future is cancelled if it has not begun.
+        :raises TimeoutError: if it takes longer.
+        :raises Exception: what the future raises.
+        """
+        try:
+            self.check()
+            if not self._tasks.is_done(future, timeout):
+                raise TimeoutError
+        except Stopped:
+            future.cancel()
+            raise
+        return future.result()
+
+    def spawn(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> Future[_T]:
+        """Call a function in a thread of the run (a greenlet under gevent), beside this one.
+
+        The run ends when all that it has spawned has ended. If one raises, and nobody has asked its
+        future for that, the run fails.
+
+        :raises Stopped: if the run has been stopped.
+        """
+        self.check()
+        name = getattr(function, "__name__", "task")
+        return self._tasks.spawn(partial(function, *args, **kwargs), name)
+
+    def join(self) -> None:
+        """Wait for all that was spawned, and for what that spawns.
+
+        :raises Stopped: as soon as the run is stopped.
+        :raises BaseException: what one of them has raised, unless its future was asked for that.
+        """
+        self._tasks.join()
+
+    # ---- for what belongs to it ------------------------------------------------------------------
+
+    def waiting(self, abort_fn: Callable[[], None]) -> AbstractContextManager[None]:
+        """See ``AbortHandle.waiting``; it raises ``Stopped``."""
+        return self._handle.waiting(abort_fn)
+
+    def begin(self) -> None:
+        """Note that it begins."""
+        self._session.enter(Phase.WAITING)
+
+    def enter(self) -> None:
+        """Make this the run of the present context."""
+        _current.set(self)
+
+    def leave_behind(self) -> None:
+        """Note that its function has not ended in time."""
+        self._calls.leave_behind(self.name)
+
+    def abort(self) -> None:
+        """End every wait, now and later. Never blocks or raises."""
+        self._handle.abort()
+
+    def wait_for_calls(self, end: float) -> None:
+        """Wait until all connections of an aborted run are gone, but no longer than until ``end``.
+
+        The session is closed by then, for the receipt, whatever becomes of the run's own code.
+
+        :param end: of the monotonic clock.
+        """
+        for call in self._calls.live():
+            if isinstance(call, StreamSession):
+                call.closed.wait(max(0.0, end - time.monotonic()))
+        session = self._session
+        if session.closed_at is None and all(call.closed_at for call in self._calls.live()):
+            session.closed_at = time.monotonic()
+
+    def close(self, end: float) -> None:
+        """End all that is left, and append nothing more. What lasts beyond ``end`` is left behind.
+
+        :param end: of the monotonic clock.
+        """
+        self.abort()
+        self.wait_for_calls(end)
+        for name in self._tasks.left(end):
+            self._calls.leave_behind(name)
+        self._appender.close()
+        if self._http is not None:
+            self._http.close()

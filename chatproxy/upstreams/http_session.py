@@ -1,0 +1,275 @@
+"""A session of ``requests`` whose connections end with an ``AbortHandle``, in every phase.
+
+It is for an application's own requests in a run, to whatever host. So unlike the transport for
+upstreams it does all that ``requests`` does: redirects, cookies, proxies of the environment,
+timeouts, bodies that are read by urllib3. What differs is how a connection is made, and who can
+end it:
+
+* Each request, and each that it is redirected to, is an ``Exchange``, which is attached to the
+  handle before anything of it begins: resolving, connecting (``dialer``), the handshakes with
+  proxies and of TLS, the request, its response.
+* The exchange lets go of its connection when that is closed or goes back to the pool, and the
+  handle of the exchange.
+* After an abort whatever fails raises the handle's error; so does a body that seems to have ended.
+
+A session and its connections serve one run: no other gets its cookies, or what came too late.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import socket
+import ssl
+import time
+import typing
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import certifi
+import requests
+import requests.adapters
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from ..answers.abort import AbortHandle
+from ..answers.calls import Calls
+from ..answers.session import Phase
+from .transport.dialer import Dialer, Resolver
+from .transport.exchange import Exchange, Step, current_exchange
+from .transport.proxies import SocksDialer, is_socks
+
+#: Interim responses (RFC 9110, section 15.2) that are skipped before the final one.
+_MOST_INTERIM = 100
+
+
+class HttpSession(requests.Session):
+    """A session of ``requests``; see above.
+
+    :param handle: ends all requests. Its error is raised by them from then on.
+    :param calls: is told of each request.
+    """
+
+    def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls) -> None:
+        super().__init__()
+        adapter = _Adapter(handle, resolver, calls)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+
+
+class _Request(Exchange):
+    """One HTTP request, as ``Calls`` lists it."""
+
+    def __init__(self, handle: AbortHandle, calls: Calls, name: str) -> None:
+        super().__init__(on_sent=self._has_been_sent)
+        self._handle = handle
+        self._calls = calls
+        self.phase = Phase.CONNECTING
+        self.events = 0
+        self.started_at = time.monotonic()
+        self.closed_at: float | None = None
+        handle.attach(self.abort)
+        calls.begin(name, self)
+
+    def _has_been_sent(self) -> None:
+        self.phase = Phase.WAITING
+
+    def abort(self) -> None:
+        """Shut the connection down. The other side sees the end of it now, whoever holds it."""
+        super().abort()
+        self.closed_at = self.closed_at or time.monotonic()
+
+    def end(self) -> None:
+        """Let go of the connection, and of the handle. May be called twice."""
+        self.close()
+        self.closed_at = self.closed_at or time.monotonic()
+        self._handle.detach(self.abort)
+        self._calls.end(self)
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """A response that is not an interim one: ``http.client`` skips 100 alone."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MOST_INTERIM):
+            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if not http.client.SWITCHING_PROTOCOLS < found[1] < http.client.OK:
+                return found
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException("got too many interim responses")
+
+
+class _Connection(HTTPConnection):
+    """A connection that the request which uses it can abort."""
+
+    response_class = _FinalResponse
+    #: What connects it; its pool sets this.
+    dialer: Dialer
+    _exchange: _Request | None = None
+
+    def _new_conn(self) -> socket.socket:
+        exchange = current_exchange.get()
+        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
+        begun = time.monotonic()
+        try:
+            sock = self.dialer.dial(exchange, self._dns_host.strip("[]"), self.port, timeout)
+        except OSError as error:
+            if timeout is not None and time.monotonic() - begun >= timeout:
+                raise ConnectTimeoutError(self, str(error)) from error
+            raise NewConnectionError(self, str(error)) from error
+        exchange.enter(Step.TLS, f"{self.host}:{self.port}")
+        return sock
+
+    def request(self, *args: typing.Any, **kwargs: typing.Any) -> None:
+        """Send a request; connect before if need be."""
+        exchange = current_exchange.get()
+        if self.sock is None:
+            self.connect()
+        assert isinstance(exchange, _Request)
+        self._exchange = exchange
+        exchange.use(self.sock, f"{self.host}:{self.port}")
+        super().request(*args, **kwargs)
+        exchange.sent()
+
+    def release(self) -> None:
+        """Let go of the request; close the connection if that was aborted."""
+        request, self._exchange = self._exchange, None
+        if request is not None:
+            request.end()
+            if request.aborted:
+                self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        request, self._exchange = self._exchange, None
+        if request is not None:
+            request.end()
+        super().close()
+
+
+class _TLSConnection(_Connection, HTTPSConnection):
+    """The same with TLS."""
+
+
+class _PoolMixin(urllib3.HTTPConnectionPool):
+    dialer: Dialer
+
+    def _new_conn(self) -> typing.Any:
+        conn: typing.Any = super()._new_conn()
+        conn.dialer = self.dialer
+        return conn
+
+    def _put_conn(self, conn: typing.Any) -> None:
+        if conn is not None:
+            conn.release()
+        super()._put_conn(conn)
+
+
+class _HTTPPool(_PoolMixin, urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _HTTPSPool(_PoolMixin, urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+class _Response(requests.Response):
+    """A response whose body does not seem to end if its connection was aborted."""
+
+    handle: AbortHandle
+
+    def iter_content(
+        self, chunk_size: int | None = 1, decode_unicode: bool = False
+    ) -> Iterator[typing.Any]:
+        """See ``requests``."""
+        return self._until_aborted(super().iter_content(chunk_size, decode_unicode))
+
+    def _until_aborted(self, pieces: Iterator[typing.Any]) -> Iterator[typing.Any]:
+        try:
+            yield from pieces
+        except Exception:
+            self.handle.check()
+            raise
+        self.handle.check()
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """The transport of such a session."""
+
+    def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls) -> None:
+        self._handle = handle
+        self._resolver = resolver
+        self._calls = calls
+        super().__init__()
+
+    def send(
+        self, request: requests.PreparedRequest, *args: typing.Any, **kwargs: typing.Any
+    ) -> requests.Response:
+        """Send one request; see ``requests``."""
+        name = f"{request.method} {urlsplit(request.url or '').hostname or ''}"
+        exchange = _Request(self._handle, self._calls, name)
+        token = current_exchange.set(exchange)
+        try:
+            response = super().send(request, *args, **kwargs)
+        except BaseException:
+            exchange.end()
+            self._handle.check()
+            raise
+        finally:
+            current_exchange.reset(token)
+        exchange.phase = Phase.STREAMING
+        return response
+
+    def build_response(self, req: requests.PreparedRequest, resp: typing.Any) -> requests.Response:
+        """See ``requests``."""
+        response = _Response()
+        response.__dict__.update(super().build_response(req, resp).__dict__)
+        response.handle = self._handle
+        return response
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: typing.Any, cert: typing.Any = None
+    ) -> typing.Any:
+        """See ``requests``. By default one context of TLS serves all: to make one takes long."""
+        host, options = super().build_connection_pool_key_attributes(request, verify, cert)
+        if verify is True and cert is None:
+            options["ssl_context"] = _default_context()
+        return host, options
+
+    def cert_verify(self, conn: typing.Any, url: str, verify: typing.Any, cert: typing.Any) -> None:
+        """See ``requests``. The default context has its certificates already."""
+        if verify is True and cert is None:
+            conn.cert_reqs = "CERT_REQUIRED"
+        else:
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+
+    def init_poolmanager(self, *args: typing.Any, **kwargs: typing.Any) -> None:
+        """Make the pools of connections."""
+        super().init_poolmanager(*args, **kwargs)
+        _dial_by(self.poolmanager, Dialer(self._resolver))
+
+    def proxy_manager_for(self, proxy: str, **kwargs: typing.Any) -> typing.Any:
+        """Make the pools of connections through a proxy, once for each."""
+        if proxy in self.proxy_manager:
+            return self.proxy_manager[proxy]
+        if is_socks(proxy):
+            manager: typing.Any = urllib3.PoolManager(maxsize=requests.adapters.DEFAULT_POOLSIZE)
+            self.proxy_manager[proxy] = _dial_by(manager, SocksDialer(proxy, self._resolver))
+        else:
+            _dial_by(super().proxy_manager_for(proxy, **kwargs), Dialer(self._resolver))
+        return self.proxy_manager[proxy]
+
+
+def _dial_by(manager: typing.Any, dialer: Dialer) -> typing.Any:
+    """Have the pools of a manager connect by this dialer."""
+    manager.pool_classes_by_scheme = {
+        scheme: type(kind.__name__, (kind,), {"dialer": dialer})
+        for scheme, kind in (("http", _HTTPPool), ("https", _HTTPSPool))
+    }
+    return manager
+
+
+@functools.cache
+def _default_context() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certifi.where())

@@ -1,0 +1,626 @@
+"""Runs: what an application's function makes an answer with, and how each of them ends."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import pytest
+from flask import Flask, current_app
+
+import chatproxy
+from chatproxy import Answer, ChatProxy, Refusal, Run, Stopped, current_run
+from chatproxy.answers.abort import AbortHandle
+from chatproxy.answers.session import StreamSession
+from chatproxy.errors import UpstreamError
+from chatproxy.runs.appender import Appender
+from chatproxy.runs.run import MOST_EVENT_BYTES
+from chatproxy.runs.tasks import Tasks
+
+from .support.instant import HELLO, Instant, say
+from .support.servers import events
+from .support.sessions import new_session
+from .support.waiting import MOMENT, PATIENCE, at_once, wait_for
+
+Chat = Callable[..., Answer]
+
+
+# ---- what it makes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda run, payload: run.ask(payload),
+        lambda run, payload: (yield from run.ask(payload)),
+        lambda run, payload: (yield from run.ask(payload, show=False)),
+        lambda run, payload: run.ask(payload).read() and None,
+        lambda run, payload: "Hello",
+        lambda run, payload: iter(["Hel", "lo"]),
+    ],
+    ids=["answer", "parts", "hidden parts", "read", "text", "texts"],
+)
+def test_what_a_function_gives_is_shown_once(answer: Chat, function: Any) -> None:
+    got = answer(function)
+    assert [part.finish_reason for part in got][-1] == "stop"
+    assert got.text == "Hello"
+    assert got.wait() == "finished"
+
+
+def test_several_answers_are_asked_at_once_and_one_after_the_other(
+    answer: Chat, upstream: Instant
+) -> None:
+    def ask(run: Run, payload: dict[str, Any]) -> Iterator[Any]:
+        def question(text: str) -> dict[str, Any]:
+            return {"messages": [{"role": "user", "content": text}]}
+
+        one, two = run.ask(question("one"), show=False), run.ask(question("two"), show=False)
+        assert (two.read(), one.read()) == ("two", "one")
+        yield f"{one.text} and {two.text}, "
+        yield from run.ask(question("three"))
+
+    assert answer(ask).read() == "one and two, three"
+    assert upstream.closed == 3
+
+
+def test_events_of_its_own_reach_each_client_in_its_protocol(chat: ChatProxy, app: Flask) -> None:
+    @chat.run("tell")
+    def tell(run: Run, _payload: dict[str, Any]) -> str:
+        run.emit("source", {"url": "/a"})
+        run.tell_tool_call("c1", "look", {"at": 1})
+        run.tell_tool_result("c1", {"seen": True})
+        run.tell_tool_result("c2", error="No.")
+        return "Hello"
+
+    client = app.test_client()
+
+    def post(path: str, **fields: Any) -> str:
+        headers = {"X-Session-Id": f"s{path.count('/')}-{len(fields)}"}
+        return client.post(path, json={**HELLO, **fields}, headers=headers).get_data(as_text=True)
+
+    native = events(post("/api/chat/runs/tell").encode())
+    assert native[0] == {"id": "1", "event": "source", "by": "run", "data": '{"url":"/a"}'}
+    assert [each.get("event") for each in native] == [
+        *("source", "tool-call", "tool-result", "tool-result"),
+        *(None, None, None),
+    ]
+    said = post("/v1/chat/completions", model="run:tell", stream=True)
+    chunks = [json.loads(each["data"]) for each in events(said.encode())[:-1]]
+    assert all(chunk["choices"][0]["index"] == 0 for chunk in chunks)
+    assert chunks[0]["chatproxy"] == {"event": "source", "data": {"url": "/a"}}
+    whole = json.loads(post("/v1/chat/completions", model="run:tell"))
+    assert whole["choices"][0]["message"]["content"] == "Hello"
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    assert "url" not in whole
+    parts = [{"type": "text", "text": "Hello"}]
+    asked = {"id": "c", "messages": [{"id": "m", "role": "user", "parts": parts}]}
+    said = post("/api/chat", model="run:tell", **asked)
+    told = [json.loads(each["data"]) for each in events(said.encode())[:-1]]
+    by_the_server = {"dynamic": True, "providerExecuted": True}
+    assert told[2:6] == [
+        {"type": "data-source", "data": {"url": "/a"}},
+        {
+            "type": "tool-input-available",
+            "toolCallId": "c1",
+            "toolName": "look",
+            "input": {"at": 1},
+            **by_the_server,
+        },
+        {
+            "type": "tool-output-available",
+            "toolCallId": "c1",
+            "output": {"seen": True},
+            **by_the_server,
+        },
+        {"type": "tool-output-error", "toolCallId": "c2", "errorText": "No.", **by_the_server},
+    ]
+    assert told[-1]["type"] == "finish"
+
+
+def test_an_upstream_can_not_forge_an_event_of_a_run(answer: Chat, upstream: Instant) -> None:
+    """What it sends has no other lines than ``data`` and ``event``."""
+    from chatproxy import sse
+    from chatproxy.protocols import native
+
+    (block,) = sse.Decoder().feed(native.emitted("source", {}) + b"\n\n")
+    assert native.emitted_in(native.emitted("source", {})) == ("source", b"{}")
+    assert native.emitted_in(block) is None
+
+
+def test_the_function_has_the_application_s_context_and_what_prepare_has_put_into_its_own(
+    chat: ChatProxy, app: Flask
+) -> None:
+    ended = []
+
+    @chat.prepare
+    def prepare(payload: dict[str, Any], context: dict[str, Any]) -> None:
+        context["user"] = 7
+        payload["temperature"] = 1
+
+    @chat.run("look")
+    def look(run: Run, payload: dict[str, Any]) -> str:
+        assert current_app.name == app.name
+        assert current_run() is run
+        assert run.spawn(current_run).result() is run
+        assert (run.session_id, run.owner, run.name) == ("s", "", "look")
+        assert payload == {**HELLO, "temperature": 1}
+        run.context["seen"] = True
+        return f"user {run.context['user']}"
+
+    @chatproxy.stream_ended.connect_via(app)
+    def end(_app: Flask, **fields: Any) -> None:
+        ended.append(fields)
+
+    assert chat.start({**HELLO, "model": "run:look"}, session_id="s").read() == "user 7"
+    wait_for(lambda: ended)
+    assert ended[0]["context"] == {"user": 7, "seen": True}  # the run's own, too
+    assert ended[0]["payload"] == {**HELLO, "temperature": 1}
+    assert ended[0]["text"] == "user 7"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "x" * 65, "tell me"])
+def test_a_name_that_can_not_be_one_is_refused(chat: ChatProxy, name: str) -> None:
+    with pytest.raises(ValueError, match="can't be called"):
+        chat.run(name)
+
+
+def test_a_name_is_given_once(chat: ChatProxy) -> None:
+    chat.run("one")(lambda run, payload: None)
+    with pytest.raises(ValueError, match="already"):
+        chat.run("one")
+
+
+def test_there_is_no_current_run_elsewhere() -> None:
+    with pytest.raises(RuntimeError, match="no run"):
+        current_run()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "error"),
+    [
+        ("Source", {}, ValueError),
+        ("stopped", {}, ValueError),
+        ("tool-call", {}, ValueError),
+        ("chatproxy-stopped", {}, ValueError),
+        ("a\nb", {}, ValueError),
+        ("source", "x" * MOST_EVENT_BYTES, ValueError),
+        ("source", float("nan"), ValueError),
+        ("source", object(), TypeError),
+    ],
+)
+def test_an_event_that_can_not_be_one_is_refused(
+    answer: Chat, name: str, data: Any, error: type[Exception]
+) -> None:
+    def tell(run: Run, _payload: dict[str, Any]) -> str:
+        with pytest.raises(error):
+            run.emit(name, data)
+        return "refused"
+
+    assert answer(tell).read() == "refused"
+
+
+# ---- how it ends ---------------------------------------------------------------------------------
+
+
+def fail(_run: Run, _payload: dict[str, Any]) -> None:
+    raise ZeroDivisionError("secret")
+
+
+def fail_later(run: Run, _payload: dict[str, Any]) -> Iterator[str]:
+    yield "Hel"
+    raise ZeroDivisionError("secret")
+
+
+def refuse(_run: Run, _payload: dict[str, Any]) -> None:
+    raise Refusal("Nothing is known of that.", status=422, code="unknown")
+
+
+def fail_beside(run: Run, payload: dict[str, Any]) -> None:
+    run.spawn(fail, run, payload)
+
+
+def ask_badly(run: Run, _payload: dict[str, Any]) -> None:
+    run.ask({"messages": []})
+
+
+def yield_anything(_run: Run, _payload: dict[str, Any]) -> Iterator[Any]:
+    yield 7
+
+
+def leave_python(_run: Run, _payload: dict[str, Any]) -> None:
+    raise SystemExit
+
+
+def recurse(run: Run, payload: dict[str, Any]) -> None:
+    recurse(run, payload)
+
+
+ERROR = "The answer failed because of an error in the server."
+
+
+@pytest.mark.parametrize(
+    ("function", "status", "sentence"),
+    [
+        (fail, 500, ERROR),
+        (fail_later, 500, ERROR),
+        (refuse, 422, "Nothing is known of that."),
+        (fail_beside, 500, ERROR),
+        (ask_badly, 400, "'messages' must be a list with at least one message."),
+        (yield_anything, 500, ERROR),
+        (leave_python, 500, ERROR),
+        (recurse, 500, ERROR),
+    ],
+)
+def test_what_a_function_raises_is_a_failed_answer_with_one_sentence(
+    answer: Chat, caplog: pytest.LogCaptureFixture, function: Any, status: int, sentence: str
+) -> None:
+    got = answer(function)
+    with pytest.raises(Refusal) as refused:
+        got.read()
+    assert (refused.value.status, refused.value.message) == (status, sentence)
+    assert got.wait() == "failed"
+    assert ("Traceback" in caplog.text) == (sentence is ERROR)
+
+
+def test_an_upstream_s_failure_is_the_function_s_to_handle(answer: Chat, upstream: Instant) -> None:
+    def refuse(_session: StreamSession) -> None:
+        raise UpstreamError("It is busy.", code="upstream_busy", status=503)
+
+    def ask(run: Run, payload: dict[str, Any]) -> str:
+        upstream.on_open = refuse
+        with pytest.raises(UpstreamError, match="busy"):
+            run.ask(payload).read()
+        return "handled"
+
+    assert answer(ask).read() == "handled"
+
+
+def test_a_stop_is_raised_wherever_the_function_waits_and_nothing_begins_after_it(
+    answer: Chat, upstream: Instant
+) -> None:
+    """``except Exception`` does not keep it, and ``finally`` comes to its turn."""
+    seen: list[str] = []
+    upstream.says = lambda _: None
+
+    def wait(run: Run, payload: dict[str, Any]) -> None:
+        waits: list[Callable[[], object]] = [
+            lambda: run.ask(payload).read(),
+            lambda: run.ask(payload),
+            lambda: run.sleep(0),
+            lambda: run.wait(Future()),
+            lambda: run.spawn(seen.append, "spawned"),
+            lambda: run.emit("late", {}),
+            lambda: run.http.get("http://127.0.0.1:9"),
+            run.check,
+        ]
+        try:
+            for each in waits:
+                try:
+                    each()
+                except Exception:
+                    seen.append("an error")
+                except Stopped:
+                    seen.append("stopped")
+        finally:
+            assert run.stopped
+            seen.append("finally")
+
+    got = answer(wait)
+    wait_for(lambda: upstream.asked)
+    receipt = got.cancel()
+    assert receipt is not None
+    assert receipt.upstream_closed
+    assert receipt.left_behind == ()
+    assert seen == [*["stopped"] * 8, "finally"]
+    assert len(upstream.asked) == 1
+    assert got.wait() == "stopped"
+    assert got.text == ""
+
+
+def test_a_stop_is_raised_where_a_generator_yields(answer: Chat) -> None:
+    reached, seen = threading.Event(), []
+
+    def speak(_run: Run, _payload: dict[str, Any]) -> Iterator[str]:
+        try:
+            while True:
+                reached.set()
+                yield "x" * 1000
+        except Stopped:
+            seen.append("stopped")
+            raise
+
+    got = answer(speak)
+    assert reached.wait(PATIENCE)
+    assert got.cancel() is not None
+    assert seen == ["stopped"]
+
+
+def test_code_that_ignores_a_stop_is_left_behind_and_says_no_more(app: Flask, answer: Chat) -> None:
+    go_on, done = threading.Event(), threading.Event()
+
+    def ignore(run: Run, _payload: dict[str, Any]) -> None:
+        run.emit("begun", {})
+        go_on.wait(PATIENCE)
+        for _ in range(3):
+            with pytest.raises(Stopped):
+                run.emit("late", {})
+        done.set()
+
+    got = answer(ignore)
+    next(got)
+    receipt = got.cancel()
+    assert receipt is not None
+    assert receipt.upstream_closed
+    assert receipt.stop_ms < 1000 * app.config["CHATPROXY_RUN_GRACE"]  # it waits for no code
+    assert receipt.left_behind == ("run-0",)
+    go_on.set()
+    assert done.wait(PATIENCE)
+    assert list(got) == []
+
+
+def test_a_question_after_the_end_of_its_run_is_refused(answer: Chat, upstream: Instant) -> None:
+    kept: list[Run] = []
+    assert answer(lambda run, payload: kept.append(run)).read() == ""
+    with pytest.raises(Stopped):
+        kept[0].ask(HELLO)
+    assert upstream.asked == []
+
+
+def test_what_is_not_read_to_its_end_is_aborted_at_the_end_of_the_run(
+    answer: Chat, upstream: Instant
+) -> None:
+    upstream.says = lambda _: None
+
+    def ask(run: Run, payload: dict[str, Any]) -> str:
+        run.ask(payload)
+        run.ask(payload).close()
+        wait_for(lambda: upstream.closed == 1)
+        upstream.on_close = lambda: time.sleep(MOMENT)
+        return "done"
+
+    assert answer(ask).read() == "done"
+    assert upstream.closed == 2
+
+
+def test_a_run_ends_when_all_that_it_has_spawned_has_ended(answer: Chat) -> None:
+    def spawn(run: Run, _payload: dict[str, Any]) -> None:
+        def child() -> None:
+            run.spawn(run.emit, "grandchild", {})
+            run.emit("child", {})
+
+        run.spawn(child)
+
+    assert {part.name for part in answer(spawn)} >= {"child", "grandchild"}
+
+
+def test_an_error_of_a_task_that_somebody_has_asked_for_is_no_error_of_the_run(
+    answer: Chat,
+) -> None:
+    def spawn(run: Run, payload: dict[str, Any]) -> str:
+        with pytest.raises(ZeroDivisionError):
+            run.wait(run.spawn(fail, run, payload))
+        with pytest.raises(TimeoutError):
+            run.wait(Future(), timeout=0.01)
+        return "fine"
+
+    assert answer(spawn).read() == "fine"
+
+
+def test_many_events_wait_for_their_reader(app: Flask, answer: Chat) -> None:
+    """From several threads at once; each one's are in its order, and none is lost."""
+    many, size, most = 50, 2_000, 20_000
+
+    def tell(run: Run, _payload: dict[str, Any]) -> None:
+        def child(number: int) -> None:
+            for at in range(many):
+                run.emit("piece", [number, at, "x" * size])
+
+        for number in range(4):
+            run.spawn(child, number)
+
+    got = answer(tell)
+    (session,) = app.extensions["chatproxy"].registry.live()
+    wait_for(lambda: session.log.full)
+    time.sleep(MOMENT)
+    assert session.log.size < most + 5 * (size + 100)
+    seen: dict[int, list[int]] = {}
+    for part in got:
+        if part.name:
+            seen.setdefault(part.data[0], []).append(part.data[1])
+    assert seen == {number: list(range(many)) for number in range(4)}
+
+
+@pytest.mark.usefixtures("_close_races")
+def test_several_threads_append_one_at_a_time_and_nothing_after_the_close() -> None:
+    appender = Appender(new_session())
+    at_it, taken = threading.Lock(), []
+
+    def step() -> None:
+        assert at_it.acquire(blocking=False)
+        taken.append(None)
+        at_it.release()
+
+    def append() -> None:
+        for _ in range(2000):
+            appender.append(step)
+
+    at_once(*[append] * 4)
+    assert len(taken) == 8000
+    appender.close()
+    appender.append(step)
+    assert len(taken) == 8000
+
+
+def test_a_task_that_has_not_begun_at_the_stop_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handle, begun = AbortHandle(Stopped), []
+    held: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> None:
+        held.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    task = Tasks(handle).spawn(lambda: begun.append(None), "late")
+    handle.abort()
+    held[0].run()
+    assert isinstance(task.exception(), Stopped)
+    assert begun == []
+
+
+def test_a_run_that_has_told_something_has_begun(chat: ChatProxy, app: Flask) -> None:
+    @chat.run("tell")
+    def tell(run: Run, payload: dict[str, Any]) -> None:
+        run.emit("source", {})
+        refuse(run, payload)
+
+    post = partial(app.test_client().post, headers={"X-Session-Id": "s"}, json=HELLO)
+    got = post("/api/chat/runs/tell")
+    assert got.status_code == 200
+    assert [each.get("event") for each in events(got.data)] == ["source", "error"]
+    assert post("/api/chat/runs/tell").status_code == 409  # its id is taken
+
+
+def test_an_answer_that_is_closed_is_stopped(answer: Chat) -> None:
+    with answer(lambda run, payload: run.sleep(PATIENCE)) as got:
+        pass
+    assert got.wait() == "stopped"
+    assert got.reason == "disconnect"
+
+
+def test_a_silent_question_fails_and_its_run_goes_on(
+    app: Flask, upstream: Instant, tmp_path: Any
+) -> None:
+    app.config["CHATPROXY_IDLE_TIMEOUT"] = 0.05
+    chat = ChatProxy(app)
+    upstream.says = lambda _: None
+
+    @chat.run("ask")
+    def ask(run: Run, payload: dict[str, Any]) -> str:
+        with pytest.raises(UpstreamError, match="nothing in time"):
+            run.ask(payload).read()
+        return "gone on"
+
+    assert chat.start({**HELLO, "model": "run:ask"}).read() == "gone on"
+
+
+# ---- from Python ---------------------------------------------------------------------------------
+
+
+def test_an_answer_is_stopped_from_the_web_by_its_id(
+    chat: ChatProxy, app: Flask, upstream: Instant
+) -> None:
+    upstream.says = lambda _: None
+    got = chat.start(HELLO, session_id="mine")
+    receipt = app.test_client().post("/api/chat/cancel/mine").get_json()
+    assert receipt["success"] is receipt["upstreamClosed"] is True
+    assert got.wait() == "stopped"
+    assert (got.reason, got.session_id) == ("user", "mine")
+    assert "calls" not in receipt
+
+
+def test_an_application_stops_and_lists_answers(chat: ChatProxy, upstream: Instant) -> None:
+    upstream.says = lambda _: None
+    answers = [chat.start(HELLO, session_id=f"s{number}", owner="ada") for number in range(2)]
+    answers.append(chat.start(HELLO, owner="ada"))  # without an id
+    other = chat.start(HELLO, session_id="s0", owner="bob")
+    listed = [each["sessionId"] for each in chat.sessions("ada")]
+    assert sorted(listed, key=str) == [None, "s0", "s1"]
+    first = chat.cancel("s1", "ada")
+    assert first is not None
+    assert first.session_id == "s1"
+    assert chat.cancel("s1", "ada") is None
+    stopped = chat.stop_all("ada")
+    assert sorted(each.session_id for each in stopped) == ["", "s0"]
+    assert all(each.upstream_closed for each in stopped)
+    assert [each.wait() for each in answers] == ["stopped"] * 3
+    assert other.outcome is None
+    assert other.cancel() is not None
+
+
+def test_it_must_be_clear_which_application_is_meant(upstream: Instant, tmp_path: Any) -> None:
+    chat = ChatProxy()
+    with pytest.raises(RuntimeError, match="app_context"):
+        chat.start(HELLO)
+    apps = []
+    for name in ("one", "two"):
+        apps.append(app := Flask(name))
+        app.config.update(DEEPSEEK_BASE_URL="http://127.0.0.1:9", CHATPROXY_RUN_DIR=str(tmp_path))
+        chat.init_app(app)
+    with pytest.raises(RuntimeError, match="app_context"):
+        chat.start(HELLO)
+    with apps[1].app_context():
+        assert chat.start(HELLO).read() == "Hello"
+
+
+@pytest.mark.parametrize("names", [[], ["other"]], ids=["no run", "another"])
+def test_a_run_that_nobody_can_have_is_not_found(
+    chat: ChatProxy, app: Flask, upstream: Instant, names: list[str]
+) -> None:
+    for name in names:
+        chat.run(name)(fail)
+    for path, fields in (("/api/chat/runs/none", {}), ("/api/chat/stream", {"model": "run:none"})):
+        got = app.test_client().post(path, json={**HELLO, **fields}, headers={"X-Session-Id": "s"})
+        assert got.status_code == 404
+        assert got.get_json()["code"] == "model_not_found"
+    assert upstream.asked == []
+
+
+# ---- no call begins after a Stop -----------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_close_races")
+def test_no_call_begins_after_a_stop_whenever_that_comes(
+    answer: Chat, chat: ChatProxy, upstream: Instant
+) -> None:
+    """A thousand schedules: each run does some of what it can, in threads, until it is stopped."""
+    dice = random.Random(20)
+    stopped: dict[str, threading.Event] = {}
+    late: list[str] = []
+
+    def note(key: str, still_wanted: Callable[[], bool]) -> None:
+        """Note that something begins; first whether the Stop is over, then whether it counts."""
+        was_over = stopped[key].is_set()
+        if was_over and still_wanted():
+            late.append(key)
+
+    upstream.on_open = lambda session: note(session.id, lambda: not session.flag.is_set())
+    upstream.says = lambda asked: None if asked == "silence" else [say("x")]
+
+    def act(run: Run, seed: int, depth: int = 0) -> None:
+        own = random.Random(seed)
+        for _ in range(own.randrange(1, 6)):
+            note(run.session_id or "", lambda: not run.stopped)
+            step = own.randrange(6)
+            if step == 0:
+                run.ask({"messages": [{"role": "user", "content": "x"}]}).read()
+            elif step == 1:
+                run.emit("step", own.random())
+            elif step == 2 and depth < 3:
+                run.spawn(act, run, own.randrange(1 << 30), depth + 1)
+            elif step == 3:
+                run.sleep(own.random() / 1000)
+            elif step == 4:
+                run.ask({"messages": [{"role": "user", "content": "silence"}]})
+            else:
+                run.check()
+
+    chat.run("act")(lambda run, payload: act(run, payload["seed"]))
+    for number in range(1000):
+        key = f"s{number}"
+        stopped[key] = threading.Event()
+        got = chat.start(
+            {**HELLO, "model": "run:act", "seed": dice.randrange(1 << 30)}, session_id=key
+        )
+        time.sleep(dice.choice([0, 0, 0.0002, 0.001, 0.003]))
+        receipt = got.cancel()
+        stopped[key].set()
+        assert receipt is None or receipt.upstream_closed
+        got.close()
+    assert late == []
