@@ -124,7 +124,8 @@ LONGEST = (
     *("test_faults_redis", "test_peers_redis", "test_faults", "test_package", "test_resume"),
     *("test_cancellations", "test_gunicorn_worker", "test_scopes", "test_peers"),
     *("test_storm", "test_benchmarks", "test_rotation", "test_retention", "test_readers"),
-    *("test_hostile_upstream", "test_speed", "test_misbehaviour"),
+    *("test_hostile_upstream", "test_speed", "test_misbehaviour", "test_client_package"),
+    *("test_deployment", "test_servers", "test_nginx", "test_run_dir_lost", "test_simulated"),
 )
 
 

@@ -7,5 +7,6 @@ export default defineConfig({
     restoreMocks: true,
     unstubGlobals: true,
     isolate: false, // a process for each file costs a third
+    testTimeout: 60_000, // of what takes a second on a machine at rest
   },
 });
