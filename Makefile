@@ -71,7 +71,7 @@ tests-of-page: .venv/client
 
 # A choice: all that touches what is between here and the upstream, and some of each other kind.
 floors: .venv/floors
-	$(FLOORS)/bin/python -m pytest -n 1 -p no:cacheprovider \
+	$(FLOORS)/bin/python -m pytest -p no:cacheprovider \
 	  tests/test_dialer.py tests/test_extension.py tests/test_failures.py tests/test_mocks.py \
 	  tests/test_proxies.py tests/test_upstream.py \
 	  tests/test_cancellations.py::test_stop_hands_back_a_receipt_after_the_close \

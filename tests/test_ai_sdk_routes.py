@@ -23,7 +23,6 @@ from .support import cluster, scripted
 from .support.servers import ROOT, events, new_id
 from .support.spoken import chunk, delta
 from .support.ui_stream import UiMessage
-from .support.valkey import Valkey
 from .support.waiting import wait_for
 
 MESSAGES = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}]
@@ -355,29 +354,22 @@ class Chat:
         return stream.status, json.loads(stream.read())
 
 
-@pytest.fixture(scope="module", params=["local", "valkey"])
+@pytest.fixture(scope="module", params=cluster.WAYS)
 def servers(
     request: pytest.FixtureRequest,
     deepseek: Any,
     logs: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Any]:
-    """Two workers of one gunicorn; or two servers with a worker each, with a Valkey."""
-    settings: dict[str, Any] = {
+    """Two workers."""
+    settings = {
         "CHATPROXY_TOKENS": cluster.tokens("ada", "bob"),
         "CHATPROXY_ON_DISCONNECT": GRACE,
         "CHATPROXY_CONNECT_TIMEOUT": 20,
     }
-    number = {"servers": 1, "workers": 2}
-    with contextlib.ExitStack() as stack:
-        if request.param == "valkey":
-            number = {"servers": 2, "workers": 1}
-            valkey = stack.enter_context(Valkey())
-            valkey.settle("chatproxy")
-            settings["CHATPROXY_PEERS"] = valkey.url
-        folder = tmp_path_factory.mktemp("u")
-        started = cluster.start("gunicorn", deepseek, logs, folder, **number, **settings)
-        yield stack.enter_context(started)
+    folder = tmp_path_factory.mktemp("u")
+    with cluster.meeting(request.param, deepseek, logs, folder, workers=2, **settings) as servers:
+        yield servers
 
 
 @pytest.fixture(params=["the same worker", "another worker"])
