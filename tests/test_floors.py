@@ -7,6 +7,7 @@ import re
 
 from .support.servers import ROOT
 
+#: Those that serve; ``testing`` is for the tests of applications.
 EXTRAS = {"server", "redis", "metrics", "simulate"}
 
 
@@ -54,4 +55,4 @@ def test_the_extra_all_holds_every_other_one() -> None:
     extras = setup()["options.extras_require"]
     held = re.fullmatch(r"chatproxy\[([a-z,]+)\]", extras["all"].strip())
     assert held is not None
-    assert set(held[1].split(",")) == EXTRAS == set(extras) - {"all"}
+    assert set(held[1].split(",")) == EXTRAS == set(extras) - {"all", "testing"}
