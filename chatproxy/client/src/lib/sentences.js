@@ -13,6 +13,7 @@ const STOPPED = {
   deadline: "The answer took longer than allowed and was stopped.",
   idle: "DeepSeek sent nothing for a long time, so the answer was stopped.",
   lost: "Another worker of the server took this answer over, so it was stopped.",
+  replaced: "A newer question took this one's place, so the answer was stopped.",
   reload: "The page was closed or reloaded here, so the answer was stopped.",
 };
 
