@@ -4,6 +4,8 @@
 #              its package;
 #              with CI set, a test that is skipped is a failure
 # make floors  tests with the oldest versions of what the package requires
+# make open-webui, make librechat
+#              these clients in front of the server; some minutes and 900 MB, or 500, to install them
 # make mutants which mistakes in the core the quick tests would miss (some minutes)
 # make page    build the chat page anew
 # make bench   the measurements
@@ -26,6 +28,7 @@ FLOORS := $(CURDIR)/.venv/floors
 NPM := PATH="$(BIN):$$PATH" npm --prefix
 
 .PHONY: demo check test checks lint types quick-tests tests tests-of-page floors mutants page
+.PHONY: open-webui librechat
 .PHONY: page-is-built bench shape clean
 
 demo: .venv/runtime
@@ -68,11 +71,18 @@ tests-of-page: .venv/client
 
 # A choice: all that touches what is between here and the upstream, and some of each other kind.
 floors: .venv/floors
-	$(FLOORS)/bin/python -m pytest -n 1 -p no:cacheprovider \
+	$(FLOORS)/bin/python -m pytest -p no:cacheprovider \
 	  tests/test_dialer.py tests/test_extension.py tests/test_failures.py tests/test_mocks.py \
 	  tests/test_proxies.py tests/test_upstream.py \
 	  tests/test_cancellations.py::test_stop_hands_back_a_receipt_after_the_close \
 	  tests/test_peers_redis.py::test_it_runs_under_gevent
+
+# Clients that are too large for every run of the tests.
+open-webui: .venv/dev .venv/browser .venv/open-webui
+	$(BIN)/pytest -p no:cacheprovider tests/browser/open_webui.py
+
+librechat: .venv/librechat
+	$(BIN)/pytest -p no:cacheprovider tests/clients/librechat.py
 
 mutants: .venv/dev .venv/mutants
 	$(BIN)/python -m benchmarks.mutants --cosmic-ray $(CURDIR)/.venv/mutants/bin/cosmic-ray
@@ -92,6 +102,7 @@ bench: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc
 	$(BIN)/python -m benchmarks.attacks
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.reading
+	$(BIN)/python -m benchmarks.protocols
 	$(BIN)/python -m benchmarks.storm --minutes 1
 	$(BIN)/python -m benchmarks.page
 
@@ -148,6 +159,20 @@ clean:
 	$@/bin/pip install --quiet --disable-pip-version-check -r tests/clients.txt
 	cp tests/clients/package.json tests/clients/package-lock.json $@
 	cd $@ && PATH="$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
+	touch $@
+
+# As it is installed for models that are elsewhere: with what a list in its wheel names.
+.venv/open-webui: .venv/bin/pip tests/clients/open-webui.txt
+	$(BIN)/python -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/clients/open-webui.txt
+	$@/bin/pip install --quiet --disable-pip-version-check \
+	  -r $@/lib/python3*/site-packages/requirements-slim.txt
+	touch $@
+
+.venv/librechat: .venv/dev
+	mkdir -p $@
+	$(NPM) $@ install --silent --ignore-scripts --no-audit --no-fund \
+	  @librechat/agents@3.9.2 librechat-data-provider@0.8.524
 	touch $@
 
 .venv/mutants: .venv/bin/pip

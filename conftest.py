@@ -1,5 +1,6 @@
 """What the tests of the package share with those of the benchmarks."""
 
+import contextlib
 import itertools
 import os
 import sys
@@ -74,6 +75,17 @@ def start_proxy(logs):
             pass
 
 
+@pytest.fixture
+def own_proxy(logs, deepseek):
+    """Starts servers that end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(kind="gunicorn", options=(), **settings):
+            return stack.enter_context(Proxy(kind, deepseek.url, logs(kind), options, **settings))
+
+        yield start
+
+
 @pytest.fixture(scope="session", params=["gunicorn", "werkzeug"])
 def kind(request):
     """The two ways to run: under gunicorn's gevent worker, and under plain threads."""
@@ -112,7 +124,9 @@ LONGEST = (
     *("test_faults_redis", "test_peers_redis", "test_faults", "test_package", "test_resume"),
     *("test_cancellations", "test_gunicorn_worker", "test_scopes", "test_peers"),
     *("test_storm", "test_benchmarks", "test_rotation", "test_retention", "test_readers"),
-    *("test_hostile_upstream", "test_speed", "test_misbehaviour"),
+    *("test_upstreams_served", "test_runs", "test_hostile_upstream", "test_speed"),
+    *("test_misbehaviour", "test_client_package", "test_deployment", "test_servers", "test_nginx"),
+    *("test_run_dir_lost", "test_simulated", "test_testing", "test_examples"),
 )
 
 

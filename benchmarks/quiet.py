@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
 from chatproxy.cluster.early_stops import EARLY_STOP_SECONDS
-from chatproxy.upstreams.endpoint import KEPT_CONNECTIONS
+from chatproxy.upstreams.connections import KEPT_CONNECTIONS
 
 from . import load
 from .fleet import Fleet

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .answers.receipt import Receipt
+    from .answers.upstream import Upstream
     from .app import create_app
     from .errors import ChatProxyError, ConfigError, Refusal, Stopped
     from .extension import ChatProxy
@@ -30,6 +31,7 @@ _HOMES = {
     "Refusal": "errors",
     "Run": "runs.run",
     "Stopped": "errors",
+    "Upstream": "answers.upstream",
     "create_app": "app",
     "current_run": "runs.run",
     "stream_ended": "signals",
@@ -45,6 +47,7 @@ __all__ = [
     "Refusal",
     "Run",
     "Stopped",
+    "Upstream",
     "__version__",
     "create_app",
     "current_run",

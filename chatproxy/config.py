@@ -25,6 +25,8 @@ from .hosts import Hosts, is_loopback
 
 #: The longest time, in seconds, that the operating system's timers can surely take.
 _LONGEST = 10_000_000
+#: A Stop is answered after two seconds at the most, by another worker a little earlier.
+_LONGEST_RUN_GRACE = 1.5
 
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
@@ -68,6 +70,24 @@ def _seconds(value: Any) -> float:
     return seconds
 
 
+def _run_grace(value: Any) -> float:
+    seconds = _seconds(value)
+    if seconds > _LONGEST_RUN_GRACE:
+        raise ValueError(
+            f"must be at most {_LONGEST_RUN_GRACE} seconds, so that a receipt can tell of the code"
+        )
+    return seconds
+
+
+def _seconds_or_none(value: Any) -> float:
+    if str(value).strip() in ("0", "0.0"):
+        return 0.0
+    try:
+        return _seconds(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or 0") from None
+
+
 def _count(value: Any) -> int:
     try:
         count = int(str(value))
@@ -78,7 +98,11 @@ def _count(value: Any) -> int:
     return count
 
 
-def _base_url(value: Any) -> str:
+def check_base_url(value: Any) -> str:
+    """The URL below which an upstream has its routes, as it is used.
+
+    :raises ValueError: if it can't be one. The text has no word of it: it may have a password.
+    """
     found = _URL.fullmatch(_header_text(value).rstrip("/"))
     if found is None or not _is_host(found["host"], found["port"]):
         raise ValueError("must be a URL such as https://api.deepseek.com, without a query")
@@ -107,6 +131,16 @@ def _peers(value: Any) -> str:
 def _without_peers(value: Any) -> str:
     if str(value).strip() not in ("refuse", "run"):
         raise ValueError("must be 'refuse' or 'run'")
+    return str(value).strip()
+
+
+def check_on_active(value: Any) -> str:
+    """What a new question does while another of its chat is live.
+
+    :raises ValueError: if it is none of the three words.
+    """
+    if str(value).strip() not in ("reject", "replace", "enqueue"):
+        raise ValueError("must be 'reject', 'replace' or 'enqueue'")
     return str(value).strip()
 
 
@@ -244,10 +278,16 @@ class Settings:
 
     api_key: str = _option("DEEPSEEK_API_KEY", _header_text, "", "the key for DeepSeek")
     base_url: str = _option(
-        "DEEPSEEK_BASE_URL", _base_url, "https://api.deepseek.com", "where DeepSeek answers"
+        "DEEPSEEK_BASE_URL", check_base_url, "https://api.deepseek.com", "where DeepSeek answers"
     )
     model: str = _option(
         "CHATPROXY_MODEL", _text, "deepseek-flash", "the model, if a request names none"
+    )
+    upstreams: str = _option(
+        "CHATPROXY_UPSTREAMS",
+        _absolute_path,
+        "",
+        "a TOML file of models and the upstreams that answer them",
     )
     connect_timeout: float = _option(
         "CHATPROXY_CONNECT_TIMEOUT",
@@ -256,7 +296,13 @@ class Settings:
         "seconds for each step: resolving, connecting, TLS",
     )
     tries: int = _option(
-        "CHATPROXY_TRIES", _count, 3, "requests to DeepSeek for one question, at most"
+        "CHATPROXY_TRIES", _count, 3, "requests to upstreams for one question, at most"
+    )
+    queue: float = _option(
+        "CHATPROXY_QUEUE",
+        _seconds_or_none,
+        0.0,
+        "seconds that a question waits for an upstream with as many calls as it may have",
     )
     idle_timeout: float = _option(
         "CHATPROXY_IDLE_TIMEOUT",
@@ -298,6 +344,12 @@ class Settings:
         "when the last reader has left: stop, or the seconds in which one may come back",
         shown="stop",
     )
+    on_active: str = _option(
+        "CHATPROXY_ON_ACTIVE",
+        check_on_active,
+        "reject",
+        "a new question while one of its chat is live: reject, replace it, or enqueue",
+    )
     max_sessions: int = _option(
         "CHATPROXY_MAX_SESSIONS", _count, 2000, "live sessions in one worker"
     )
@@ -311,7 +363,7 @@ class Settings:
         "CHATPROXY_GRACE", _seconds, 25.0, "seconds for running answers to end after a SIGTERM"
     )
     run_grace: float = _option(
-        "CHATPROXY_RUN_GRACE", _seconds, 1.0, "seconds for the code of a run to end after a Stop"
+        "CHATPROXY_RUN_GRACE", _run_grace, 1.0, "seconds for the code of a run to end after a Stop"
     )
     tokens: tuple[tuple[str, str], ...] = _option(
         "CHATPROXY_TOKENS",
@@ -377,10 +429,15 @@ class Settings:
 
         :raises ConfigError: if it is missing.
         """
-        if not self.api_key and not self.upstream_is_local:
+        if self.lacks_key:
             raise ConfigError(
                 "DEEPSEEK_API_KEY is not set; only a DEEPSEEK_BASE_URL on this machine needs none."
             )
+
+    @property
+    def lacks_key(self) -> bool:
+        """Whether there is no key for DeepSeek, and it needs one."""
+        return not self.api_key and not self.upstream_is_local
 
     @property
     def upstream_is_local(self) -> bool:

@@ -86,6 +86,10 @@ class Refusal(ChatProxyError):
         self.retry_after = retry_after
         self.should_retry = self.should_retry if should_retry is None else should_retry
 
+    def as_json(self) -> dict[str, str]:
+        """The JSON of this refusal, except in OpenAI's protocol, which has its own."""
+        return {"error": self.message, "code": self.code}
+
     def headers(self) -> dict[str, str]:
         """The HTTP headers that belong to this refusal."""
         headers = {}
@@ -182,14 +186,16 @@ class PeersUnavailable(Refusal):
 
 
 class UpstreamError(Refusal):
-    """DeepSeek refused, failed, went silent, or could not be reached.
+    """An upstream refused, failed, went silent, or could not be reached.
 
-    Whatever could be tried again has been: one question is at most ``CHATPROXY_TRIES`` requests to
-    DeepSeek, and each further one may be billed.
+    Whatever could be tried again has been: one question is at most ``CHATPROXY_TRIES`` requests,
+    and each further one may be billed.
     """
 
     status, code, should_retry = 502, "upstream_failed", False
     #: Whether another try may succeed.
     transient = False
+    #: Whether another upstream may answer: not if the question itself is at fault.
+    elsewhere = True
     #: Seconds to wait before it, if DeepSeek has said so.
     pause: float | None = None

@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from flask_cors import CORS
 
 from . import scopes, signals
 from .answers.coroutines import Coroutine
+from .answers.question import Question
 from .answers.receipt import Receipt
 from .answers.session import SessionKey, StreamSession
 from .answers.transcript import Transcript
@@ -34,14 +36,14 @@ from .cluster.local.run_dir import RunDir
 from .cluster.peers import Peers, PeerState
 from .cluster.registry import Registry
 from .cluster.rpc import RpcDispatcher
-from .config import Settings, unknown_names
+from .config import Settings, check_on_active, unknown_names
 from .errors import ConfigError, PeersUnavailable
 from .observability import logs
 from .observability.metrics import Metrics
 from .protocols.headers import check_session_id
 from .runs.answer import Answer
 from .runs.call import Function, Runs
-from .runs.run import Resources
+from .runs.run import Resources, find_run
 from .server import exposure
 from .server.arrivals import BodyTimer
 from .server.capabilities import ServerCapabilities
@@ -52,8 +54,9 @@ from .server.shutdown import Shutdown
 from .service import AnswerService
 from .upstreams.chat_completions import ChatCompletions
 from .upstreams.models import ModelList
+from .upstreams.routes import Routes
 from .web import ai_sdk, native, openai
-from .web.state import Owner, Prepare, State, current_state
+from .web.state import Choose, Owner, Prepare, State, current_state
 
 logger = logs.logger
 
@@ -61,6 +64,7 @@ logger = logs.logger
 _EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
 
 _P = TypeVar("_P", bound=Callable[..., Any])
+_C = TypeVar("_C", bound=Choose)
 _F = TypeVar("_F", bound=Function)
 _RUN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _A = TypeVar("_A")
@@ -79,7 +83,11 @@ class ChatProxy:
         process, or share a run directory or a Redis. Left out, it is ``CHATPROXY_NAME`` or the
         application's import name; a further one of that name in a process has a number,
         and one that is made during a request is not shared with other processes.
-    :raises ConfigError: if the name can't be one; and see ``init_app``.
+    :param upstream: see ``upstream``. If it is given here, or before ``init_app``, no key for
+        DeepSeek is needed: it may never be asked.
+    :param on_active: what a new question does while one of its chat is live: "reject", "replace"
+        or "enqueue". Left out, it is ``CHATPROXY_ON_ACTIVE``.
+    :raises ConfigError: if the name or ``on_active`` can't be one; and see ``init_app``.
     """
 
     def __init__(
@@ -89,16 +97,24 @@ class ChatProxy:
         owner: Owner | None = None,
         url_prefix: str = "/api/chat",
         name: str | None = None,
+        upstream: Choose | None = None,
+        on_active: str | None = None,
     ) -> None:
-        if name is not None:
+        for argument, value, check in (
+            ("name", name, scopes.check_name),
+            ("on_active", on_active, check_on_active),
+        ):
             try:
-                scopes.check_name(name)
+                if value is not None:
+                    check(value)
             except ValueError as error:
-                raise ConfigError(f"ChatProxy(name=...) {error}.") from None
+                raise ConfigError(f"ChatProxy({argument}=...) {error}.") from None
         self.name = name
+        self._on_active = on_active
         self.owner = owner
         self._url_prefix = url_prefix.rstrip("/")
         self.preparers: list[Prepare] = []
+        self.choosers: list[Choose] = [] if upstream is None else [upstream]
         self.functions: dict[str, Function] = {}
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
@@ -114,7 +130,11 @@ class ChatProxy:
         if "chatproxy" in app.extensions:
             raise RuntimeError("ChatProxy is already set up on this application.")
         settings = Settings.load(app.config, os.environ)
-        settings.require_key()
+        if self._on_active is not None:
+            settings = replace(settings, on_active=check_on_active(self._on_active))
+        routes = Routes.load(settings, os.environ)
+        if routes.needs_key and not self.choosers:
+            settings.require_key()
         if settings.tokens and self.owner is None:
             raise ConfigError(
                 "CHATPROXY_TOKENS is for the standalone server; in an application of your own, use "
@@ -122,18 +142,18 @@ class ChatProxy:
             )
         for name in unknown_names({*os.environ, *app.config}):
             logger.warning("%s is not a setting of chatproxy; it has no effect.", name)
-        for sentence in exposure.of_the_key(settings):
+        for sentence in exposure.of_the_keys(settings, routes.all()):
             logger.warning(sentence)
         blueprints = [native.blueprint(self._url_prefix), ai_sdk.blueprint(self._url_prefix)]
         if settings.openai_prefix:
             blueprints.append(openai.blueprint(settings.openai_prefix))
-        app.extensions["chatproxy"] = _assemble(app, settings, self)
+        app.extensions["chatproxy"] = _assemble(app, settings, routes, self)
         # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
         origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
-        for routes in blueprints:
+        for blueprint in blueprints:
             if origins:
-                CORS(routes, origins=origins, expose_headers=_EXPOSED_HEADERS)
-            app.register_blueprint(routes)
+                CORS(blueprint, origins=origins, expose_headers=_EXPOSED_HEADERS)
+            app.register_blueprint(blueprint)
         self._apps.add(app)
 
     def prepare(self, function: _P) -> _P:
@@ -148,6 +168,17 @@ class ChatProxy:
         self.preparers.append(function if takes_context else lambda payload, _: function(payload))
         return function
 
+    def upstream(self, function: _C) -> _C:
+        """Decorator: have ``function(payload)`` say which upstream answers a question.
+
+        It returns a ``chatproxy.Upstream``, or several, which are asked in this order until one
+        answers; or None, which leaves it to the next function, then to ``CHATPROXY_UPSTREAMS``,
+        then to DeepSeek. It may refuse the question as those of ``prepare`` may. It runs in the
+        request, after them. What it does to the payload has no effect.
+        """
+        self.choosers.append(function)
+        return function
+
     def run(self, name: str) -> Callable[[_F], _F]:
         """Decorator: have ``function(run, payload)`` make the answers of the run of this name.
 
@@ -157,6 +188,7 @@ class ChatProxy:
 
         :param name: 1 to 64 characters of A-Z a-z 0-9 _ . -
         :raises ValueError: if the name is taken, or can't be one.
+        :raises TypeError: if the function is asynchronous.
         """
         if not _RUN_NAME.match(name):
             raise ValueError(f"A run can't be called {name!r}.")
@@ -164,6 +196,8 @@ class ChatProxy:
             raise ValueError(f"There is a run called {name!r} already.")
 
         def register(function: _F) -> _F:
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise TypeError(f"The run {name!r} can't be an async function.")
             self.functions[name] = function
             return function
 
@@ -179,20 +213,29 @@ class ChatProxy:
     ) -> Answer:
         """Have an answer made, without a request: in a view, a script, a task.
 
-        It can be stopped from the web by its id. It stops if the ``Answer`` is closed.
+        It can be stopped from the web by its id. It stops if the ``Answer`` is closed: close it, or
+        use it in a ``with``, unless it is read to its end. Within a run it ends with the run.
 
         :param payload: a chat completion in DeepSeek's form. ``prepare`` sees it.
         :param session_id: the client's id; without one it can't be stopped from elsewhere.
-        :param owner: whose it is; "" if owners are not known.
+        :param owner: whose it is, as text; "" if owners are not known. None is refused.
         :param on_disconnect: seconds that the answer goes on after ``close``.
         :raises Refusal: if it can't begin.
         :raises RuntimeError: if it is not clear for which application.
         """
         state = self._state()
-        key = SessionKey(owner, "" if session_id is None else check_session_id(session_id))
+        if (run := find_run()) is not None:
+            run.check()
+        key = _key_of(owner, session_id)
         state.attend()
         reader = state.service.begin(key, state.prepare(dict(payload)), on_disconnect)
-        signals.stream_started.send(state.app, session_id=session_id, owner=owner)
+        try:
+            signals.stream_started.send(state.app, session_id=session_id, owner=key.owner)
+            if run is not None:
+                run.adopt(reader.session)
+        except BaseException:
+            reader.close()
+            raise
         return Answer(reader, state.service.cancel_session)
 
     def cancel(self, session_id: str, owner: str = "") -> Receipt | None:
@@ -200,20 +243,19 @@ class ChatProxy:
 
         :raises PeersUnavailable: if the other workers can't be asked.
         """
-        state = self._state()
-        key = SessionKey(owner, check_session_id(session_id))
-        return state.service.cancel(key, time.monotonic(), remember=False)
+        key = _key_of(owner, session_id)
+        return self._state().service.cancel(key, time.monotonic(), remember=False)
 
     def sessions(self, owner: str) -> list[dict[str, Any]]:
         """The owner's answers that run or are retained, as the route lists them."""
-        return self._state().service.list_of(owner)
+        return self._state().service.list_of(_key_of(owner).owner)
 
     def stop_all(self, owner: str) -> list[Receipt]:
         """Stop all of an owner's answers, on all workers; for a logout.
 
         :raises PeersUnavailable: if a worker can't be asked; those on all others are stopped.
         """
-        return self._state().service.cancel_all(owner)
+        return self._state().service.cancel_all(_key_of(owner).owner)
 
     def _state(self) -> State:
         """What belongs to the present application, or to the only one that there is."""
@@ -229,7 +271,18 @@ class ChatProxy:
         return state
 
 
-def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
+def _key_of(owner: object, session_id: str | None = None) -> SessionKey:
+    """The key of an answer; the owner as the routes have it.
+
+    :raises ValueError: if there is no owner.
+    :raises InvalidRequest: if the id can't be one.
+    """
+    if owner is None:
+        raise ValueError("The owner is None; who is not logged in has no answers.")
+    return SessionKey(str(owner), "" if session_id is None else check_session_id(session_id))
+
+
+def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatProxy) -> State:
     """Put the parts of one application together."""
     run_dir = RunDir(settings.run_dir)
     scope = scopes.claim(app, extension.name, settings.name or app.name)
@@ -245,8 +298,10 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
     def spawn(coroutine: Coroutine[None]) -> None:
         _own_context().run(runner.spawn, coroutine)
 
-    resources = Resources(upstream, spawn, resolver, settings.log_bytes, settings.model)
-    runs = Runs(extension.functions, resources, app.app_context, settings.run_grace)
+    resources = Resources(
+        upstream, routes, spawn, resolver, settings.log_bytes, settings.model, app.app_context
+    )
+    runs = Runs(extension.functions, resources, settings.run_grace)
     service = AnswerService(
         settings, app, registry, runs, spawn=spawn, tell=partial(_tell, app, runner)
     )
@@ -262,7 +317,8 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         registry=registry,
         service=service,
         upstream=upstream,
-        models=ModelList(upstream, settings.model),
+        routes=routes,
+        models=ModelList(upstream, settings.model, routes),
         metrics=metrics,
         server=ServerCapabilities(settings),
         bodies=BodyTimer(settings.body_timeout, partial(_tell_unfinished, app)),
@@ -271,6 +327,7 @@ def _assemble(app: Flask, settings: Settings, extension: ChatProxy) -> State:
         owner=extension.owner,
         preparers=extension.preparers,
         runs=extension.functions,
+        choosers=extension.choosers,
     )
     if settings.peers != "local":  # whose control socket closes by itself
         weakref.finalize(state, _leave, peers).atexit = False
@@ -316,14 +373,22 @@ def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
                 reason=session.reason and session.reason.value,
                 phase=session.phase.value,
                 events=session.events,
+                upstream=session.upstream or None,
                 usage=transcript.usage,
                 text=transcript.text,
                 reasoning_text=transcript.reasoning_text,
-                payload=json.loads(question.body) if question else {},
-                context=(question and question.context) or {},
+                payload=_payload_of(question),
+                context={} if question is None else question.context,
             )
     except Exception:
         logger.exception("A receiver of stream_ended failed")
+
+
+def _payload_of(question: Question | None) -> dict[str, Any]:
+    """What was asked; nothing if it has a number that Python can't decode."""
+    with suppress(ValueError, RecursionError):
+        return dict(json.loads(question.body)) if question is not None else {}
+    return {}
 
 
 def _weakly(method: Callable[[_A], _R], otherwise: _R) -> Callable[[_A], _R]:

@@ -103,10 +103,6 @@ def is_loopback(name: str) -> bool:
 BodyOf = Callable[[str, Refusal], "dict[str, Any]"]
 
 
-def _plain_body(_path: str, refusal: Refusal) -> dict[str, Any]:
-    return {"error": refusal.message, "code": refusal.code}
-
-
 class HostGuard:
     """Refuses requests to other hosts.
 
@@ -121,7 +117,7 @@ class HostGuard:
         application: WSGIApplication,
         hosts: Iterable[str],
         exposed: Iterable[str] = (),
-        body_of: BodyOf = _plain_body,
+        body_of: BodyOf = lambda _path, refusal: refusal.as_json(),
     ) -> None:
         self._application = application
         self._hosts = Hosts(hosts) if hosts else None

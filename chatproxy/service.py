@@ -20,8 +20,10 @@ Each step is taken, whatever becomes of those before it.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -37,6 +39,7 @@ from .answers.session import Outcome, Reason, SessionKey, StreamSession
 from .answers.shares import SlotPool
 from .answers.transcript import Transcript
 from .answers.watchdog import Watchdog
+from .cluster.chats import Chats
 from .cluster.peers import PeerState
 from .cluster.registry import CONFIRM_SECONDS, Registry, lease_key
 from .cluster.remote_readers import RemoteReader, RemoteReaders
@@ -50,11 +53,13 @@ from .errors import (
     UpstreamError,
 )
 from .protocols import native
-from .upstreams.base import Upstream
+from .upstreams.base import Caller
 
 #: A reader on another worker has gone if it has not asked for this many seconds longer than
 #: ``CHATPROXY_READER_TIMEOUT``.
 _PATIENCE = 5.0
+#: How many workers are asked at once to stop all that is an owner's.
+_MOST_ASKED_AT_ONCE = 32
 #: How many readers may come back, however few answers may run.
 _FEWEST_READERS = 64
 
@@ -75,7 +80,7 @@ class AnswerService:
         settings: Settings,
         sender: object,
         registry: Registry,
-        upstream: Upstream,
+        upstream: Caller,
         *,
         spawn: Callable[[Coroutine[None]], None],
         tell: Callable[[StreamSession], None],
@@ -83,6 +88,7 @@ class AnswerService:
         self._sender = sender
         self._registry = registry
         self._coordinator = registry.coordinator
+        self._chats = Chats(settings, registry)
         self._upstream = upstream
         self._spawn = spawn
         self._tell = tell
@@ -117,17 +123,18 @@ class AnswerService:
         :param chat: see ``StreamSession``.
         :raises Refusal: if the id can't be had.
         """
-        session = self._registry.claim(key, reconnect_seconds, chat)
+        session = self._chats.claim(key, reconnect_seconds, chat)
         try:
             self._watchdog.start()
             reader = follow(session, 0, self._sender)
-            call = self._upstream.call(question, session)
+            call = self._chats.in_turn(session, self._upstream.call(question, session))
             if signals.stream_ended.receivers:
                 session.question, session.transcript = question, Transcript()
             self._spawn(produce(session, call, partial(self._end, session, call)))
-        except BaseException:
+        except BaseException as error:
             session.transcript = None  # the application has not heard of this answer
-            self._end(session, None, Outcome.FAILED, _not_begun())
+            refusal = copy.copy(error) if isinstance(error, Refusal) else _not_begun()
+            self._end(session, None, Outcome.FAILED, refusal)
             raise
         return reader
 
@@ -201,19 +208,20 @@ class AnswerService:
 
         :raises PeersUnavailable: if a worker can't be asked; all others have been by then.
         """
-        stopped = self._registry.cancel_all(owner)
-        unavailable: PeersUnavailable | None = None
-        for name in self._coordinator.others():
-            asked = time.monotonic()
-            try:
-                _, reply = self._coordinator.ask(name, {"ask": "cancel_all", "owner": owner})
-                elapsed_ms = (time.monotonic() - asked) * 1000
-                stopped += [receipts.received(each, elapsed_ms) for each in reply["receipts"]]
-            except (PeersUnavailable, LookupError, TypeError) as error:
-                unavailable = error if isinstance(error, PeersUnavailable) else _not_understood()
-        if unavailable is not None:
-            raise unavailable
-        return stopped
+        ask = partial(self._cancel_all_of, owner)
+        with ThreadPoolExecutor(_MOST_ASKED_AT_ONCE) as pool:
+            asked = [pool.submit(ask, name) for name in self._coordinator.others()]
+            stopped = self._registry.cancel_all(owner)
+        return [*stopped, *(receipt for each in asked for receipt in each.result())]
+
+    def _cancel_all_of(self, owner: str, name: str) -> list[Receipt]:
+        begun = time.monotonic()
+        _, reply = self._coordinator.ask(name, {"ask": "cancel_all", "owner": owner})
+        elapsed_ms = (time.monotonic() - begun) * 1000
+        found = reply.get("receipts")
+        if not isinstance(found, list):
+            raise PeersUnavailable("Another worker's answer could not be understood.")
+        return [receipts.received(each, elapsed_ms) for each in found]
 
     def list_of(self, owner: str) -> list[dict[str, Any]]:
         """The owner's sessions, live and retained, of all workers that answer; latest first.
@@ -281,9 +289,8 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | N
     blocks: list[bytes] = []
     if outcome is Outcome.STOPPED:
         if session.reason in _TIMED_OUT and session.first_event_at is None:
-            session.refusal = UpstreamError(
-                "DeepSeek sent nothing in time.", status=504, code="upstream_timeout"
-            )
+            sentence = f"{session.upstream or 'DeepSeek'} sent nothing in time."
+            session.refusal = UpstreamError(sentence, status=504, code="upstream_timeout")
         blocks = native.stopped(session)
     elif outcome is Outcome.FAILED and refusal is not None:
         session.refusal = refusal
@@ -293,10 +300,6 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | N
 
 def _not_begun() -> Refusal:
     return Refusal("The answer could not begin.", status=500, code=UpstreamError.code)
-
-
-def _not_understood() -> PeersUnavailable:
-    return PeersUnavailable("Another worker's answer could not be understood.")
 
 
 def _not_found() -> SessionNotFound:

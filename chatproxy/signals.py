@@ -4,16 +4,19 @@ For applications, with the Flask application as the sender:
 
 * ``stream_started``: ``session_id`` (None if the client gave none), ``owner``.
 * ``stream_ended``: ``session_id``, ``owner``, ``outcome`` ("finished", "stopped" or "failed"),
-  ``reason`` (why it was stopped, else None), ``phase``, ``events``, ``usage`` (DeepSeek's, a dict;
-  None if the answer did not come to its end), ``text`` and ``reasoning_text`` (what had been
-  received), ``payload`` (what was asked, as it was sent) and ``context`` (what ``prepare`` has put
-  there). Sent inside an application context, after the upstream has been closed.
+  ``reason`` (why it was stopped, else None), ``phase``, ``events``, ``upstream`` (the name of the
+  one that was asked last; None if none was), ``usage`` (the upstream's, a dict; None if the answer
+  did not come to its end), ``text`` and ``reasoning_text`` (what had been received), ``payload``
+  (what was asked, as it was sent) and ``context`` (what ``prepare`` has put there). Sent inside an
+  application context, after the upstream has been closed.
 
 The others serve this package's own ``logs`` and ``metrics``. Those of a stream carry the
 ``session`` itself. Beside them:
 
-* ``try_failed``: ``reason``, and ``pause``, the seconds until the next try. The sender is the
-  upstream.
+* ``try_failed``: ``upstream``, its name, ``reason``, ``following``, the name of the one that is
+  asked next, and ``pause``, the seconds until then. The sender is what makes the calls.
+* ``stream_replaced``: ``receipt``, and ``by``, the id of the answer in whose favour another of its
+  chat was stopped. The sender is the application.
 * ``cancel_requested``: ``session_id``.
 * ``cancel_answered``: ``result`` ("stopped", "not_found" or "unavailable"), ``by`` ("self", or
   "peer" if this worker did not know the id), ``seconds`` (from the arrival of the Stop to the
@@ -65,6 +68,7 @@ cancel_requested = _Inner("cancel-requested")
 stream_aborted = _Inner("stream-aborted")
 client_disconnected = _Inner("client-disconnected")
 stream_closed = _Inner("stream-closed")
+stream_replaced = _Inner("stream-replaced")
 
 cancel_answered = _Inner("cancel-answered")
 peer_asked = _Inner("peer-asked")

@@ -32,11 +32,12 @@ MAX_EVENT_BYTES = 256 * 1024
 #: What DeepSeek sends as the last event of a whole answer.
 DONE = b"data: [DONE]"
 
-#: Comments of our own on the wire: DeepSeek has sent one, or nothing came for a while. A single
-#: line feed ends them: at an empty line openai-python and httpx-sse would dispatch an event
-#: without data once they have seen an ``id``.
+#: Comments of our own on the wire: DeepSeek has sent one, nothing came for a while, or the question
+#: waits for its turn. A single line feed ends them: at an empty line openai-python and httpx-sse
+#: would dispatch an event without data once they have seen an ``id``.
 KEEP_ALIVE = b": keep-alive\n"
 HEARTBEAT = b": heartbeat\n"
+QUEUED = b": queued\n"
 
 _DONE_BYTES = 64
 _PENDING_BYTES = 4096
@@ -159,8 +160,8 @@ def is_comment(block: bytes) -> bool:
 
 def data_of(block: bytes) -> bytes:
     """The data of an event: its ``data`` lines without their names, joined with LF."""
-    lines = [line.partition(b":") for line in block.split(b"\n")]
-    return b"\n".join(value.removeprefix(b" ") for name, _, value in lines if name == b"data")
+    lines = [line[5:] for line in block.split(b"\n") if line[:5] == b"data:" or line == b"data"]
+    return b"\n".join([line.removeprefix(b" ") for line in lines])
 
 
 def is_done(block: bytes) -> bool:

@@ -13,9 +13,9 @@ a JSON Schema, made from their type hints. A parameter is described by
 ``Annotated[str, msgspec.Meta(description="...")]``. One called ``run`` gets the run, and the model
 does not see it.
 
-What the model asks for is called under the run, all at once. So a Stop ends it: between two
-questions, in a request of ``run.http``, in ``run.sleep``. No call and no question begins after a
-Stop. A tool that waits for something else is left behind.
+What the model asks for is called under the run, up to ``AT_ONCE`` at once. So a Stop ends it:
+between two questions, in a request of ``run.http``, in ``run.sleep``. No call and no question
+begins after a Stop. A tool that waits for something else is left behind.
 """
 
 from __future__ import annotations
@@ -30,15 +30,21 @@ from typing import Any
 import msgspec
 
 from .errors import Refusal
-from .runs.parts import Part
+from .runs.parts import Part, Parts
 from .runs.run import Run
 
 logger = logging.getLogger("chatproxy")
 
 #: How often a model may ask for tools, if it is not said.
 MOST_ROUNDS = 10
+#: How many tools are called at once.
+AT_ONCE = 16
 #: The most bytes of what a tool gives that the model gets.
 MOST_RESULT_BYTES = 256 * 1024
+#: The most characters of arguments and of a result that the client is shown.
+_MOST_SHOWN = 32 * 1024
+_LONGEST_SENTENCE = 1000
+_LONGEST_NAME = 100
 
 
 class Tool:
@@ -49,13 +55,15 @@ class Tool:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.name = function.__name__
+        self.name = getattr(function, "__name__", "")
+        if not self.name.isidentifier() or inspect.iscoroutinefunction(function):
+            raise TypeError("A tool must be a function with a name, and not an async one.")
         self._function = function
         hints = typing.get_type_hints(function, include_extras=True)
         fields: list[Any] = []
         self._takes_run = False
         for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 raise TypeError(f"The tool {self.name!r} must name its parameters.")
             if parameter.name == "run":
                 self._takes_run = True
@@ -123,11 +131,17 @@ def ask(
         for part in answer:
             if not part.tool_calls and part.finish_reason != "tool_calls":
                 yield part
-        calls = answer.tool_calls
+        calls = _named(answer.tool_calls, number)
         if not calls or number == rounds:
             return
-        messages.append(_as_message(answer.text, calls))
-        messages += _results(run, tools, calls)
+        messages.append(_as_message(answer, calls))
+        for at in range(0, len(calls), AT_ONCE):
+            messages += _results(run, tools, calls[at : at + AT_ONCE])
+
+
+def _named(calls: list[dict[str, str]], number: int) -> list[dict[str, str]]:
+    """The calls of this round, each with an id, whatever the model gives."""
+    return [{**call, "id": call["id"] or f"call-{number}-{at}"} for at, call in enumerate(calls)]
 
 
 def _results(
@@ -136,7 +150,6 @@ def _results(
     """Call the tools, all at once; the messages that tell the model what came of it."""
     running = []
     for call in calls:
-        run.tell_tool_call(call["id"], call["name"], _decoded(call["arguments"]))
         tool = tools.get(call["name"])
         work = partial(_call, run, tool, call)
         work.__name__ = "none" if tool is None else tool.name  # type: ignore[attr-defined]
@@ -146,29 +159,41 @@ def _results(
 
 
 def _call(run: Run, tool: Tool | None, call: dict[str, str]) -> str:
-    """What the model is told of one call. An error is told, too: it may do better then."""
+    """Call a tool; return what the model is told. An error is told, too: it may do better then.
+
+    The sentence of a ``Refusal`` is told as it is. Any other error may quote what is nobody's
+    business, such as an address with its key, so the log alone has it.
+    """
+    run.tell_tool_call(call["id"], call["name"][:_LONGEST_NAME], _shown(call["arguments"]))
     try:
         if tool is None:
             raise Refusal("There is no tool of this name.")
         output = tool.call(run, call["arguments"])
         content = output if isinstance(output, str) else msgspec.json.encode(output).decode()
-        if len(content.encode()) > MOST_RESULT_BYTES:
+        if len(content.encode("utf-8", "replace")) > MOST_RESULT_BYTES:
             raise Refusal(f"The result is larger than {MOST_RESULT_BYTES} bytes.")
-    except Exception as error:
-        if not isinstance(error, (Refusal, msgspec.MsgspecError)):
-            logger.exception("The tool %s failed", call["name"])
-        sentence = str(error) or type(error).__name__
-        run.tell_tool_result(call["id"], error=sentence)
-        return f"Error: {sentence}"
-    run.tell_tool_result(call["id"], msgspec.to_builtins(output))
-    return content
+    except (Refusal, msgspec.ValidationError, msgspec.DecodeError) as error:
+        sentence = str(error)[:_LONGEST_SENTENCE]
+    except Exception:
+        logger.exception("The tool %s failed", "" if tool is None else tool.name)
+        sentence = "The tool failed."
+    else:
+        run.tell_tool_result(call["id"], _shown(content))
+        return content
+    run.tell_tool_result(call["id"], error=sentence)
+    return f"Error: {sentence}"
 
 
-def _as_message(text: str, calls: list[dict[str, str]]) -> dict[str, Any]:
-    """The model's own message that asks for the tools."""
+def _as_message(answer: Parts, calls: list[dict[str, str]]) -> dict[str, Any]:
+    """The model's own message that asks for the tools.
+
+    In thinking mode DeepSeek wants the reasoning back, up to the answer
+    (https://api-docs.deepseek.com/guides/thinking_mode).
+    """
     return {
         "role": "assistant",
-        "content": text or None,
+        "content": answer.text or None,
+        **({"reasoning_content": answer.reasoning} if answer.reasoning else {}),
         "tool_calls": [
             {
                 "id": call["id"],
@@ -180,8 +205,13 @@ def _as_message(text: str, calls: list[dict[str, str]]) -> dict[str, Any]:
     }
 
 
-def _decoded(arguments: str) -> Any:
+def _shown(text: str) -> Any:
+    """What the client is shown of arguments or of a result: its value, if it is JSON."""
+    if len(text) > _MOST_SHOWN:
+        return f"{text[:_MOST_SHOWN]} …"
     try:
-        return msgspec.json.decode(arguments)
-    except msgspec.DecodeError:
-        return arguments
+        value = msgspec.json.decode(text)
+        msgspec.json.encode(value)
+    except (ValueError, RecursionError):
+        return text
+    return value

@@ -17,7 +17,7 @@ from flask import Flask
 from chatproxy import Answer, ChatProxy, Run, extension
 from chatproxy.config import Settings
 from chatproxy.server.resolver import ThreadedResolver
-from chatproxy.upstreams import chat_completions as call_module
+from chatproxy.upstreams import tries as tries_module
 from chatproxy.upstreams.chat_completions import ChatCompletions
 
 from .support.instant import HELLO, Instant
@@ -48,7 +48,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.upper().endswith(("_PROXY", "_CA_BUNDLE")) or name == "NETRC":
             monkeypatch.delenv(name)
-    monkeypatch.setattr(call_module, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(tries_module, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture

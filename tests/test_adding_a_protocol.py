@@ -14,7 +14,7 @@ from flask import Blueprint, Flask, Response
 from chatproxy import ChatProxy, Refusal, sse
 from chatproxy.answers.session import SessionKey
 from chatproxy.answers.transcript import chunk_of
-from chatproxy.protocols import chat_request, native
+from chatproxy.protocols import chat_request
 from chatproxy.protocols.headers import check_session_id
 from chatproxy.web import streaming
 from chatproxy.web.state import current_state
@@ -60,7 +60,7 @@ class TextEncoder:
 # --- the route
 
 
-FORM = streaming.Form(native.body_of, {"Content-Type": "text/plain; charset=utf-8"})
+FORM = streaming.Form(Refusal.as_json, {"Content-Type": "text/plain; charset=utf-8"})
 
 
 def blueprint(url_prefix: str) -> Blueprint:

@@ -41,8 +41,8 @@ GUIDE = ROOT / "docs" / "adding-an-upstream.md"
 # --- the upstream
 
 
-class LineUpstream:
-    """An ``Upstream``: a service that is asked by a line of text, and answers in lines."""
+class LineCaller:
+    """A ``Caller`` of a service that is asked by a line of text, and answers in lines."""
 
     def __init__(self, host: str, port: int, resolver: Resolver) -> None:
         self.host, self.port = host, port
@@ -58,8 +58,8 @@ class LineUpstream:
 class LineCall:
     """A ``Call``: one line there, and the lines that come back."""
 
-    def __init__(self, upstream: LineUpstream, question: Question, session: StreamSession) -> None:
-        self._upstream = upstream
+    def __init__(self, caller: LineCaller, question: Question, session: StreamSession) -> None:
+        self._caller = caller
         self._asked = json.loads(question.body)["messages"][-1]["content"]
         self._session = session
         self._exchange = Exchange()
@@ -68,9 +68,9 @@ class LineCall:
         self._over = False
 
     def open(self) -> None:
-        upstream = self._upstream
+        caller = self._caller
         try:
-            self._socket = upstream.dialer.dial(self._exchange, upstream.host, upstream.port, 10.0)
+            self._socket = caller.dialer.dial(self._exchange, caller.host, caller.port, 10.0)
             self._socket.sendall(b"%b\n" % " ".join(self._asked.split()).encode())
             self._socket.settimeout(None)
         except OSError as error:
@@ -180,10 +180,10 @@ def line_service() -> Iterator[Service]:
 def app(line_service: Service, monkeypatch: pytest.MonkeyPatch) -> Flask:
     """An application whose upstream is this one, put where the guide says."""
 
-    def upstream(_settings: Settings, resolver: Resolver) -> LineUpstream:
-        return LineUpstream("127.0.0.1", line_service.port, resolver)
+    def caller(_settings: Settings, resolver: Resolver) -> LineCaller:
+        return LineCaller("127.0.0.1", line_service.port, resolver)
 
-    monkeypatch.setattr(extension, "ChatCompletions", upstream)
+    monkeypatch.setattr(extension, "ChatCompletions", caller)
     app = Flask("lines")
     app.config["DEEPSEEK_API_KEY"] = "none"
     ChatProxy(app, name=f"lines-{next(_numbers)}")

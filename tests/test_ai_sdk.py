@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from typing import Any
 
 import pytest
@@ -15,8 +14,18 @@ from chatproxy import sse
 from chatproxy.errors import EventsGone
 from chatproxy.protocols.ai_sdk import AiSdkEncoder
 
+from .support.costs import cost
 from .support.said import USAGE, Said, answers
-from .support.spoken import ERROR, STOPPED, chunk, delta, in_pieces, numbered
+from .support.spoken import (
+    ERROR,
+    HOSTILE,
+    NUMBERS,
+    STOPPED,
+    chunk,
+    delta,
+    in_pieces,
+    numbered,
+)
 from .support.ui_stream import UiMessage, parts_of
 
 START = [
@@ -303,7 +312,7 @@ def test_an_id_without_a_time_is_the_message_s(created: Any) -> None:
         b'data: {"a":' + b"[" * 50_000,
         b"event: note\ndata: hello",
         b"event: error\ndata: hello",
-        rb'data: {"choices": [{"delta": {"content": "\ud83d%b"}}]}' % "\U0010ffff".encode(),
+        rb'data: {"choices": [{"delta": {"content": "\ud83d%b"}}]}' % "\ufdd0".encode(),
     ],
     ids=lambda block: repr(block[:40]),
 )
@@ -408,11 +417,38 @@ def test_whatever_comes_the_grammar_is_kept(given: list[bytes], fails: bool) -> 
     UiMessage(body if end < 0 else body[: end + len(first)])
 
 
-def test_an_event_costs_some_microseconds() -> None:
+def test_an_event_costs_no_more_than_a_few_that_json_decodes() -> None:
     encoder = AiSdkEncoder("session_1")
     encoder.encode(numbered(delta(content="a")))
-    event = sse.numbered(2, delta(content=" word"))
-    begun = time.thread_time()
-    for _ in range(2000):
-        encoder.encode(event)
-    assert (time.thread_time() - begun) / 2000 < 60e-6
+    block = delta(content=" word")
+    event, data = sse.numbered(2, block), sse.data_of(block)
+    ours = cost(lambda: [encoder.encode(event) for _ in range(1000)])
+    assert ours < 10 * cost(lambda: [json.loads(data) for _ in range(1000)])
+
+
+def test_an_event_with_too_many_choices_fails_the_answer() -> None:
+    encoder = AiSdkEncoder("session_1")
+    body = encoder.encode(numbered(HOSTILE["choices"], delta(content="a"), sse.DONE))
+    assert UiMessage(body).error == "An event of this answer has too many parts."
+    assert encoder.refusal is not None
+
+
+def test_all_tool_calls_of_an_answer_end_as_quickly() -> None:
+    """As many as there may be, and as long."""
+    made: list[AiSdkEncoder] = []
+    ends: list[bytes] = []
+
+    def make() -> None:
+        made.append(AiSdkEncoder("session_1"))
+        for number in range(CALLS):
+            made[-1].encode(numbered(call(number, id=str(number), name="f", arguments=ARGUMENTS)))
+
+    end = numbered(chunk({}, finish_reason="tool_calls"))
+    ours = cost(lambda: ends.append(made.pop().encode(end)), make)
+    assert ends[-1].count(b"tool-input-available") == CALLS
+    assert ours < 2 * cost(lambda: json.loads(NUMBERS))
+
+
+#: Calls whose arguments are a list of numbers.
+CALLS = 300
+ARGUMENTS = json.dumps([1.5] * 250)

@@ -17,12 +17,12 @@ from werkzeug.test import TestResponse
 
 from chatproxy import ChatProxy, sse
 from chatproxy.answers.transcript import Transcript
+from chatproxy.web import streaming
 
 from .support import cluster, scripted
 from .support.servers import ROOT, events, new_id
 from .support.spoken import chunk, delta
 from .support.ui_stream import UiMessage
-from .support.valkey import Valkey
 from .support.waiting import wait_for
 
 MESSAGES = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}]
@@ -108,6 +108,15 @@ def test_the_upstream_gets_a_chat_completion(make_site: Any) -> None:
     }
 
 
+def test_others_have_a_turn_after_each_step_of_a_question(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[None] = []
+    monkeypatch.setattr(streaming, "give_way", lambda: turns.append(None))
+    make_site().ask()
+    assert len(turns) == 2  # it is parsed, converted, and prepared
+
+
 def test_an_answer_has_the_id_that_the_client_sends_if_it_sends_one(make_site: Any) -> None:
     response = make_site().ask(headers={"X-Session-Id": "session_1"})
     assert response.headers["X-Session-Id"] == "session_1"
@@ -169,6 +178,37 @@ def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any, case:
     assert response.json["error"].startswith(sentence)
     assert site.upstream.accepted == 0
     assert site.app.extensions["chatproxy"].registry.live() == []
+
+
+@pytest.mark.parametrize("own", [{}, {"X-Session-Id": "session_2"}], ids=["a chat", "an own id"])
+def test_a_new_question_replaces_the_live_one_if_that_is_set(
+    make_site: Any, own: dict[str, str]
+) -> None:
+    site = make_site(on_active="replace")
+    answer, site.upstream.answer = site.upstream.answer, begin_only
+    live = site.ask()
+    wait_for(lambda: site.upstream.accepted == 1)
+    site.upstream.answer = answer
+    assert UiMessage(site.ask(headers=own).data).text == "Hello"
+    replaced = UiMessage(live.data)
+    assert replaced.metadata["chatproxy"]["stopped"]["reason"] == "replaced"
+
+
+@pytest.mark.parametrize("own", [{}, {"X-Session-Id": "session_2"}], ids=["a chat", "an own id"])
+def test_a_new_question_waits_for_the_live_one_if_that_is_set(
+    make_site: Any, own: dict[str, str]
+) -> None:
+    site = make_site(on_active="enqueue")
+    answer, site.upstream.answer = site.upstream.answer, begin_only
+    live = site.ask()
+    wait_for(lambda: site.upstream.accepted == 1)
+    site.upstream.answer = answer
+    waiting = site.ask(headers=own)
+    assert next(iter(waiting.response)) == b": queued\n"
+    assert site.upstream.accepted == 1
+    assert site.client.post("/api/chat/chat_1/stop").json["success"] is True
+    assert UiMessage(b"".join(waiting.response)).text == "Hello"
+    live.close()
 
 
 @pytest.mark.parametrize(
@@ -239,29 +279,34 @@ def test_an_answer_that_is_cut_or_fails_is_an_error(make_site: Any, blocks: list
     assert not message.done
 
 
-@pytest.mark.parametrize(
-    ("body", "sentence"),
-    [
-        (b"{", "The body is not valid JSON."),
-        (b"[]", "The body must be a JSON object."),
-        (b'{"activeStreamId": 5}', "'activeStreamId' must be a string."),
-    ],
-)
-def test_a_stop_whose_body_can_not_be_understood_is_refused(
-    make_site: Any, body: bytes, sentence: str
-) -> None:
-    response = make_site().client.post("/api/chat/chat_1/stop", data=body)
-    assert (response.status_code, response.json["error"]) == (400, sentence)
+#: Bodies of a Stop that name no answer.
+NAMELESS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "an empty object": {"json": {}},
+    "null": {"json": {"activeStreamId": None, "assistantMessage": {"id": "m2"}}},
+    "no string": {"json": {"activeStreamId": 5}},
+    "no object": {"data": b"[]"},
+    "no JSON": {"data": b"stop", "content_type": "text/plain"},
+    "a form": {"data": {"activeStreamId": "session_1"}},
+    "no UTF-8": {"data": b"\xff"},
+    "nested too deeply": {"data": b"[" * 1500},
+    "too much": {"json": {"assistantMessage": "x" * 3000, "activeStreamId": "an-earlier-one"}},
+}
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"activeStreamId": null, "assistantMessage": {}}'])
-def test_a_stop_of_nothing_is_not_found_and_refuses_no_question(
-    make_site: Any, body: bytes
+@pytest.mark.parametrize("body", NAMELESS)
+def test_a_stop_that_names_no_answer_stops_what_is_live_whatever_its_body(
+    make_site: Any, body: str
 ) -> None:
-    site = make_site()
-    response = site.client.post("/api/chat/chat_1/stop", data=body)
-    assert (response.status_code, response.json) == (404, NOT_FOUND)
-    assert site.ask().status_code == 200
+    site = make_site(config={"CHATPROXY_MAX_BODY_BYTES": 2000})
+    missed = site.client.post("/api/chat/chat_1/stop", **NAMELESS[body])
+    assert (missed.status_code, missed.json) == (404, NOT_FOUND)
+    site.upstream.answer = begin_only
+    live = site.ask()
+    assert live.status_code == 200  # the Stop is not remembered
+    response = site.client.post("/api/chat/chat_1/stop", **NAMELESS[body])
+    assert (response.status_code, response.json["upstreamClosed"]) == (200, True)
+    assert UiMessage(live.data).finish_reason == "interrupted"
 
 
 def test_a_stop_for_an_answer_that_is_not_live_is_a_success_and_stops_nothing(
@@ -309,29 +354,22 @@ class Chat:
         return stream.status, json.loads(stream.read())
 
 
-@pytest.fixture(scope="module", params=["local", "valkey"])
+@pytest.fixture(scope="module", params=cluster.WAYS)
 def servers(
     request: pytest.FixtureRequest,
     deepseek: Any,
     logs: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Any]:
-    """Two workers of one gunicorn; or two servers with a worker each, with a Valkey."""
-    settings: dict[str, Any] = {
+    """Two workers."""
+    settings = {
         "CHATPROXY_TOKENS": cluster.tokens("ada", "bob"),
         "CHATPROXY_ON_DISCONNECT": GRACE,
         "CHATPROXY_CONNECT_TIMEOUT": 20,
     }
-    number = {"servers": 1, "workers": 2}
-    with contextlib.ExitStack() as stack:
-        if request.param == "valkey":
-            number = {"servers": 2, "workers": 1}
-            valkey = stack.enter_context(Valkey())
-            valkey.settle("chatproxy")
-            settings["CHATPROXY_PEERS"] = valkey.url
-        folder = tmp_path_factory.mktemp("u")
-        started = cluster.start("gunicorn", deepseek, logs, folder, **number, **settings)
-        yield stack.enter_context(started)
+    folder = tmp_path_factory.mktemp("u")
+    with cluster.meeting(request.param, deepseek, logs, folder, workers=2, **settings) as servers:
+        yield servers
 
 
 @pytest.fixture(params=["the same worker", "another worker"])
@@ -379,6 +417,14 @@ def test_a_live_answer_is_replayed_from_its_start(workers: Any, named: bool) -> 
         assert without_comments(each.read()) == whole
         assert each.response().getheader("X-Session-Id") == session_id
         assert each.response().getheader("X-Vercel-AI-UI-Message-Stream") == "v1"
+
+
+def test_an_answer_that_comes_at_once_is_whole(workers: Any) -> None:
+    """What is more than a piece is encoded by the client's own thread, in its order."""
+    maker, _ = workers
+    message = UiMessage(Chat().ask(maker, rate=0, tokens=5000, reasoning_tokens=100).read())
+    assert (len(message.reasoning.split()), len(message.text.split())) == (100, 5000)
+    assert message.done
 
 
 def test_there_is_nothing_to_resume_where_nothing_lives(workers: Any) -> None:

@@ -5,22 +5,7 @@ import re
 import pytest
 import requests
 
-from .support.servers import Client, chat, data_events, events, new_id
-
-
-@pytest.fixture
-def ask(proxy):
-    """Asks for a whole answer; returns the response."""
-
-    def ask(**fields):
-        return requests.post(
-            f"{proxy.url}/api/chat/stream",
-            json=chat(**fields),
-            headers={"X-Session-Id": new_id()},
-            timeout=30,
-        )
-
-    return ask
+from .support.servers import Client, ask, chat, data_events, events, new_id
 
 
 def _data_lines(body):
@@ -30,25 +15,24 @@ def _data_lines(body):
 
 
 @pytest.mark.parametrize("fields", [{}, {"thinking": {"type": "disabled"}}])
-def test_data_lines_are_byte_for_byte_those_of_deepseek(ask, deepseek, fields):
+def test_data_lines_are_byte_for_byte_those_of_deepseek(proxy, deepseek, fields):
     body = chat(simulate={"rate": 0}, stream=True, model="deepseek-flash", **fields)
     direct = requests.post(f"{deepseek.url}/chat/completions", json=body, timeout=30)
-    relayed = ask(simulate={"rate": 0}, **fields)
+    relayed = ask(proxy, simulate={"rate": 0}, **fields)
     assert len(_data_lines(direct.content)) > 10
     assert _data_lines(relayed.content) == _data_lines(direct.content)
 
 
 @pytest.mark.parametrize("line_ending", ["lf", "crlf", "cr"])
-def test_every_line_ending_of_the_standard_is_understood(ask, line_ending):
-    body = ask(simulate={"rate": 0, "tokens": 20, "line_ending": line_ending}).content
+def test_every_line_ending_of_the_standard_is_understood(proxy, line_ending):
+    body = ask(proxy, simulate={"rate": 0, "tokens": 20, "line_ending": line_ending}).content
     assert events(body)[-1]["data"] == "[DONE]"
     assert len(data_events(body)) >= 20
 
 
-def test_single_bytes_make_whole_events(ask):
-    body = ask(
-        simulate={"rate": 0, "tokens": 2, "trickle": 0.0001}, thinking={"type": "disabled"}
-    ).content
+def test_single_bytes_make_whole_events(proxy):
+    simulate = {"rate": 0, "tokens": 2, "trickle": 0.0001}
+    body = ask(proxy, simulate=simulate, thinking={"type": "disabled"}).content
     assert events(body)[-1]["data"] == "[DONE]"
 
 

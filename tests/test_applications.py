@@ -17,7 +17,6 @@ import pytest
 import requests
 import sentry_sdk
 import sentry_sdk.integrations.flask
-from apiflask import APIFlask
 from flask import Flask
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
@@ -154,6 +153,9 @@ def test_flask_limiter_limits_starts_and_leaves_stops_alone(make_app: MakeApp) -
 
 
 def test_apiflask_describes_the_application_and_leaves_these_routes_out(make_app: MakeApp) -> None:
+    # Every process of the tests imports this module, and this takes longer than all the rest.
+    from apiflask import APIFlask
+
     app = make_app(APIFlask)
     ChatProxy(app)
     metrics.init_app(app)

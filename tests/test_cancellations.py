@@ -35,6 +35,8 @@ def test_stop_hands_back_a_receipt_after_the_close(stream):
         "upstreamClosed": True,
         "stopMs": receipt["stopMs"],
         "events": receipt["events"],
+        "upstream": "DeepSeek",
+        "billingStops": "unknown",
     }
     assert 0 <= receipt["stopMs"] < 1000
     assert (receipt["events"] > 0) == (stream.phase == "streaming")
@@ -48,7 +50,7 @@ def test_stop_hands_back_a_receipt_after_the_close(stream):
 
     assert re.fullmatch(
         rf"\[SSE\] {stream.id} ended outcome=stopped phase={stream.phase} "
-        rf"events={receipt['events']} ms=\d+",
+        rf"events={receipt['events']} ms=\d+ upstream=DeepSeek",
         stream.proxy.closing_line(stream.id),
     )
     assert stream.proxy.lines(stream.id)[:-1] == [

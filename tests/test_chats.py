@@ -1,20 +1,43 @@
-"""Sessions that are found by their chat, and sessions without an id, on two workers."""
+"""Sessions that are found by their chat, and sessions without an id, on two workers.
+
+And what a new question does while one of its chat is live, there or here.
+"""
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
-from chatproxy.answers.session import Reason, SessionKey, StreamSession
+from chatproxy import signals
+from chatproxy.answers.coroutines import Coroutine, run
+from chatproxy.answers.producer import produce
+from chatproxy.answers.readers import follow
+from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey, StreamSession
+from chatproxy.cluster import chats as chats_module
+from chatproxy.cluster.chats import Chats
 from chatproxy.cluster.registry import Registry
-from chatproxy.errors import SessionActive, SessionCancelled, UpstreamError
+from chatproxy.config import Settings
+from chatproxy.errors import (
+    Refusal,
+    SessionActive,
+    SessionCancelled,
+    TooManySessions,
+    UpstreamError,
+)
+from chatproxy.observability import logs
 
 from .support.table import Table
+from .support.waiting import MOMENT, PATIENCE, Background
 from .test_registry import PEERS, finish, finish_when_cancelled, new_registry
 
 CHAT = SessionKey("ada", "chat_1")
-OWN = SessionKey("ada", "session_1")
+OWN, SECOND = SessionKey("ada", "session_1"), SessionKey("ada", "session_2")
 
 
 @pytest.fixture
@@ -142,3 +165,196 @@ def test_sessions_without_an_id_run_side_by_side_and_hold_no_lease(here: Registr
     for session in sessions:
         finish(here, session, events=1)
     assert here.idle
+
+
+# --- what a new question does while one of its chat is live
+
+
+class Call:
+    """A call whose answer is whole as soon as it is opened."""
+
+    def __init__(self, on_open: Callable[[], None] = lambda: None) -> None:
+        self._on_open = on_open
+        self.opened = threading.Event()
+        self.closed = threading.Event()
+
+    def open(self) -> None:
+        self._on_open()
+        self.opened.set()
+
+    def receive(self) -> Coroutine[bool]:
+        yield from ()
+        return True
+
+    def abort(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Waiting:
+    """A question that is asked in the way that is set, and its answer, made in a thread."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        chats: Chats,
+        key: SessionKey = SECOND,
+        call: Call | None = None,
+    ) -> None:
+        self._registry = registry
+        self.call = call or Call()
+        self.session = chats.claim(key, 0.0, CHAT)
+        self.reader = follow(self.session, 0, None)
+        self._in_turn = chats.in_turn(self.session, self.call)
+        self._made = Background(lambda: run(produce(self.session, self._in_turn, self._end)))
+
+    def _end(self, outcome: Outcome, refusal: Refusal | None) -> None:
+        self.session.end(outcome)
+        self._in_turn.close()
+        finish(self._registry, self.session, refusal, events=0 if refusal else 1)
+
+    def join(self) -> Outcome | None:
+        self._made.result()
+        return self.session.outcome
+
+
+def chats_of(registry: Registry, on_active: str, **settings: Any) -> Chats:
+    return Chats(Settings(on_active=on_active, **settings), registry)
+
+
+@pytest.mark.parametrize("key", [OWN, CHAT])
+def test_a_new_question_may_replace_the_live_one(
+    here: Registry, other: Registry, key: SessionKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its receipt is in the log, and nobody is said to have pressed Stop."""
+    first = begin(here, key)
+    new = SessionKey("ada", "session_2") if key == OWN else CHAT
+    with caplog.at_level(logging.INFO, logs.logger.name):
+        second = chats_of(other, "replace").claim(new, 0.0, CHAT)
+    assert first.reason is Reason.REPLACED
+    assert other.find(CHAT) is second
+    (line,) = [each for each in caplog.messages if "replaced by" in each]
+    begins = f"[SSE] {key.id} replaced by {new.id} phase=connecting events=0 upstreamClosed=true"
+    assert line.startswith(f"{begins} stopMs=")
+    finish(other, second, events=1)
+
+
+def test_what_is_replaced_is_not_counted_as_stopped(here: Registry, other: Registry) -> None:
+    begin(here)
+    counted: list[object] = []
+    with signals.cancel_answered.connected_to(lambda *_, **__: counted.append(1), other.sender):
+        second = chats_of(other, "replace").claim(SECOND, 0.0, CHAT)
+    assert counted == []
+    finish(other, second, events=1)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_one_that_is_replaced_leaves_its_slot(elsewhere: bool) -> None:
+    limits = {"max_sessions_per_owner": 1, "on_active": "replace"}
+    here = new_registry(**limits)
+    other = new_registry(table_of(here), **limits) if elsewhere else here
+    first = begin(here)
+    other.check_claim(SECOND, CHAT)
+    second = chats_of(other, "replace").claim(SECOND, 0.0, CHAT)
+    assert first.reason is Reason.REPLACED
+    with pytest.raises(TooManySessions):
+        chats_of(other, "replace").claim(SessionKey("ada", "x"), 0.0, SessionKey("ada", "y"))
+    finish(other, second, events=1)
+
+
+def test_a_question_that_replaces_nothing_is_one_like_any_other(here: Registry) -> None:
+    chats = chats_of(here, "replace")
+    first = chats.claim(OWN, 0.0, None)
+    second = chats.claim(SessionKey("ada", "session_2"), 0.0, CHAT)
+    assert first.outcome is None
+    for each in (first, second):
+        finish(here, each, events=1)
+
+
+def test_an_id_that_is_taken_is_not_replaced(here: Registry, other: Registry) -> None:
+    session = begin(here, OWN, None)
+    with pytest.raises(SessionActive):
+        chats_of(other, "replace").claim(OWN, 0.0, CHAT)
+    assert session.outcome is None
+
+
+@pytest.mark.parametrize("key", [OWN, CHAT])
+def test_a_new_question_may_wait_for_the_live_one(
+    here: Registry, other: Registry, key: SessionKey
+) -> None:
+    first = begin(here, key)
+    new = SessionKey("ada", "session_2") if key == OWN else CHAT
+    second = Waiting(other, chats_of(other, "enqueue"), new)
+    assert second.session in other.live()
+    assert not second.call.opened.wait(MOMENT)
+    finish(here, first, events=1)
+    assert second.join() is Outcome.FINISHED
+    assert second.call.closed.is_set()
+    assert other.find(CHAT) is None
+    assert ("id", *CHAT) not in table_of(here).holders
+
+
+def test_a_question_that_waits_for_nobody_begins_at_once(here: Registry) -> None:
+    assert Waiting(here, chats_of(here, "enqueue")).join() is Outcome.FINISHED
+
+
+def test_those_that_wait_have_their_turn_in_the_order_of_arrival(
+    here: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks more often, or comes when the chat is free, has no advantage."""
+    first, chats, order = begin(here), chats_of(here, "enqueue"), list[int]()
+    waiting: list[Waiting] = []
+
+    def wait(number: int, pause: float) -> None:
+        monkeypatch.setattr(chats_module, "_SHORTEST_PAUSE", pause)
+        key = SessionKey("ada", f"waiting_{number}")
+        waiting.append(Waiting(here, chats, key, Call(partial(order.append, number))))
+        assert waiting[-1].reader.read(PATIENCE) == b": queued\n"
+
+    wait(0, 0.3)
+    wait(1, 0.001)
+    finish(here, first, events=1)
+    wait(2, 0.001)
+    assert [each.join() for each in waiting] == [Outcome.FINISHED] * 3
+    assert order == [0, 1, 2]
+    assert chats._lines == {}
+
+
+def test_a_stop_ends_the_wait(here: Registry, other: Registry) -> None:
+    first = begin(here)
+    second = Waiting(other, chats_of(other, "enqueue"))
+    receipt = here.cancel(second.session.key, time.monotonic())
+    assert receipt is not None
+    assert receipt.phase is Phase.CONNECTING
+    assert second.join() is Outcome.STOPPED
+    assert not second.call.opened.is_set()
+    assert first.outcome is None
+    assert here.find(CHAT) is first
+
+
+def test_whoever_leaves_gives_the_next_its_turn(here: Registry) -> None:
+    first, chats = begin(here), chats_of(here, "enqueue")
+    second, third = Waiting(here, chats), Waiting(here, chats, SessionKey("ada", "session_3"))
+    second.session.leave()
+    assert second.join() is Outcome.STOPPED
+    finish(here, first, events=1)
+    assert third.join() is Outcome.FINISHED
+
+
+def test_one_that_never_came_to_a_call_is_in_nobodys_way(here: Registry) -> None:
+    first, chats = begin(here), chats_of(here, "enqueue")
+    lost = chats.claim(SessionKey("ada", "lost"), 0.0, CHAT)
+    second = Waiting(here, chats)
+    finish(here, lost, refusal=UpstreamError("No."))
+    finish(here, first, events=1)
+    assert second.join() is Outcome.FINISHED
+
+
+def test_the_wait_has_an_end(here: Registry) -> None:
+    first = begin(here)
+    second = Waiting(here, chats_of(here, "enqueue", idle_timeout=0.05))
+    assert second.join() is Outcome.FAILED
+    assert isinstance(second.session.refusal, SessionActive)
+    assert first.outcome is None

@@ -18,7 +18,7 @@ from .support.servers import (
     ROOT,
     Client,
     Process,
-    chat,
+    ask,
     clean_environment,
     events,
     new_id,
@@ -38,15 +38,6 @@ def run(*command, cwd=ROOT, **settings):
         text=True,
         timeout=30,
         check=False,
-    )
-
-
-def ask(url, **fields):
-    return requests.post(
-        f"{url}/api/chat/stream",
-        json=chat(**fields),
-        headers={"X-Session-Id": new_id()},
-        timeout=30,
     )
 
 
@@ -75,11 +66,12 @@ def test_the_demo_is_a_server_with_a_simulation_behind_it(logs):
             requests.get(upstream, timeout=5)
 
 
-def test_serve_runs_one_gevent_worker(logs, deepseek):
+def test_serve_runs_one_gevent_worker(logs, deepseek_tls, ca_file):
+    """From nothing, in front of a DeepSeek behind TLS."""
     command = [*CHATPROXY, "serve", "--bind", "127.0.0.1:0"]
-    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
+    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek_tls.url, REQUESTS_CA_BUNDLE=ca_file)
     with Process(command, logs("serve"), environment) as server:
-        assert events(ask(server.url, simulate={"rate": 0}).content)[-1]["data"] == "[DONE]"
+        assert events(ask(server, simulate={"rate": 0}).content)[-1]["data"] == "[DONE]"
         assert "Using worker: gevent" in server.log()
         assert server.stop(signal.SIGINT) == 0
         assert "Traceback" not in server.log()
@@ -89,7 +81,7 @@ def test_gunicorn_serves_wsgi_app(logs, deepseek):
     environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
     command = [*GUNICORN, "-k", "gevent", "wsgi:app"]
     with Process(command, logs("wsgi"), environment) as server:
-        assert events(ask(server.url, simulate={"rate": 0}).content)[-1]["data"] == "[DONE]"
+        assert events(ask(server, simulate={"rate": 0}).content)[-1]["data"] == "[DONE]"
         assert requests.get(f"{server.url}/healthz", timeout=5).json() == {"status": "ok"}
         assert requests.get(f"{server.url}/readyz", timeout=5).json() == {"status": "ready"}
 

@@ -119,6 +119,9 @@ ALONE = {
     "@chatproxy/client/react": 'export * from "@chatproxy/client/react";',
     "@chatproxy/client/ai-sdk": 'export * from "@chatproxy/client/ai-sdk";',
 }
+PAGES = """
+export default { build: { rolldownOptions: { input: ["vanilla.html", "react.html"] } } };
+"""
 CONFIG = """
 export default {
   build: {
@@ -172,18 +175,23 @@ def test_the_tarball_holds_what_is_to_be_had_and_nothing_else(project: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "source"), [("main.ts", VANILLA), ("main.tsx", REACT)], ids=["vanilla", "react"]
-)
-def test_a_new_project_has_its_types_and_builds(project: Path, name: str, source: str) -> None:
-    shutil.rmtree(project / "src", ignore_errors=True)
+def test_new_projects_have_their_types_and_build(project: Path) -> None:
+    """One without a framework, and one with React: two pages of one build."""
     (project / "src").mkdir()
-    (project / "src" / name).write_text(source)
-    (project / "index.html").write_text(f'<script type="module" src="/src/{name}"></script>')
+    for name, source in {"vanilla.ts": VANILLA, "react.tsx": REACT}.items():
+        (project / "src" / name).write_text(source)
+        page = (project / name).with_suffix(".html")
+        page.write_text(f'<script type="module" src="/src/{name}"></script>')
+    (project / "vite.config.js").write_text(PAGES)
     run(tool("tsc"), cwd=project)
     run(tool("vite"), "build", "--logLevel", "warn", "--target", "es2023", cwd=project)
-    [bundle] = (project / "dist" / "assets").glob("*.js")
-    assert "/cancel/" in bundle.read_text()
+    built = [path.read_text() for path in (project / "dist" / "assets").glob("*.js")]
+    for said in ("/cancel/", "nothing to stop", "onBlur"):
+        assert any(said in script for script in built), said
+    assert {path.name for path in (project / "dist").glob("*.html")} == {
+        "vanilla.html",
+        "react.html",
+    }
 
 
 @pytest.mark.slow

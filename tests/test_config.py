@@ -95,6 +95,17 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "CHATPROXY_MAX_SESSIONS_PER_OWNER": ("max_sessions_per_owner", {"3": 3}, []),
     "CHATPROXY_CONNECT_TIMEOUT": ("connect_timeout", {"0.5": 0.5, "3": 3.0}, []),
     "CHATPROXY_TRIES": ("tries", {"1": 1}, []),
+    "CHATPROXY_QUEUE": ("queue", {"0": 0.0, "2.5": 2.5}, []),
+    "CHATPROXY_UPSTREAMS": (
+        "upstreams",
+        {"/etc/chatproxy/upstreams.toml": "/etc/chatproxy/upstreams.toml"},
+        ["upstreams.toml", "/a\nb"],
+    ),
+    "CHATPROXY_ON_ACTIVE": (
+        "on_active",
+        {"reject": "reject", " replace ": "replace", "enqueue": "enqueue"},
+        ["stop", "Replace", "1"],
+    ),
     "CHATPROXY_IDLE_TIMEOUT": ("idle_timeout", {"60": 60.0}, []),
     "CHATPROXY_DEADLINE": ("deadline", {"600": 600.0}, []),
     "CHATPROXY_HEARTBEAT": ("heartbeat", {"1e1": 10.0}, []),
@@ -208,7 +219,7 @@ INJECTED_BY_KUBERNETES = re.compile(r"CHATPROXY(_\w+)?_(SERVICE_(HOST|PORT\w*)|P
 def wrong_values(name: str) -> list[Any]:
     option = next(option for option in fields(Settings) if option.metadata["name"] == name)
     shared = {float: WRONG_SECONDS, int: WRONG_COUNTS}.get(type(option.default), [])
-    return [*CASES[name][2], *shared]
+    return [*CASES[name][2], *(each for each in shared if each not in list(CASES[name][1]))]
 
 
 def load(**environ: str) -> Settings:

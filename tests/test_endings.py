@@ -11,7 +11,6 @@ import time
 from unittest import mock
 
 import pytest
-import requests
 
 import chatproxy.observability.logs  # noqa: F401 - it listens from then on
 from chatproxy.answers.log import AnswerLog
@@ -24,7 +23,8 @@ from chatproxy.config import Settings
 from chatproxy.errors import Aborted
 from chatproxy.upstreams.chunks import ChunkReader
 
-from .support.servers import chat, events, mute_listener, new_id
+from .support import servers
+from .support.servers import events, mute_listener, new_id
 from .support.sessions import new_session
 from .support.table import TablePeers, service_of
 from .support.waiting import wait_for
@@ -201,12 +201,7 @@ def patient_proxy(kind, start_proxy, stage):
 
 def ask(proxy, part, session_id=None, **fields):
     session_id = session_id or new_id()
-    return requests.post(
-        f"{proxy.url}/api/chat/stream",
-        json=chat(play=part, tag=session_id, **fields),
-        headers={"X-Session-Id": session_id},
-        timeout=30,
-    )
+    return servers.ask(proxy, session_id, play=part, tag=session_id, **fields)
 
 
 def said(response):
@@ -297,7 +292,7 @@ def test_an_error_event_need_not_be_json(proxy):
             "first error of the key",
             502,
             "upstream_auth",
-            "DeepSeek did not accept the server's key.",
+            "DeepSeek did not accept the key.",
         ),
     ],
 )

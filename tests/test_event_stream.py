@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from typing import Any
+
+import pytest
 
 from chatproxy import sse
 from chatproxy.answers.cursor import Sink
@@ -161,3 +165,92 @@ class Endless(Script):
 
     def read(self, timeout: float) -> bytes | None:
         return self._item
+
+
+# --- encoding
+
+EVENT = b"id: 1\ndata: " + b"x" * 1000 + b"\n\n"
+
+
+class Noting(native.NativeEncoder):
+    """Notes what it is given at once."""
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+
+    def encode(self, data: bytes) -> bytes:
+        self.given.append(data)
+        return data
+
+
+class Lent(EventStream):
+    """A stream that has been lent its client's socket."""
+
+    def borrow(self) -> Any:
+        return Written()
+
+
+class Written:
+    """A socket that takes everything at once."""
+
+    written_at = 0.0
+
+    def __init__(self) -> None:
+        self.all = b""
+
+    def write(self, data: bytes) -> bool:
+        self.all += data
+        return True
+
+    def flush(self) -> None:
+        pass
+
+
+class Lender(Script):
+    """A reader that is lent a socket."""
+
+    sink: Any = None
+
+    def lend(self, sink: Sink) -> None:
+        self.sink = sink
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The turns that others were given."""
+    found: list[float] = []
+    monkeypatch.setattr(time, "sleep", found.append)
+    return found
+
+
+def test_much_is_encoded_in_pieces_of_whole_events_and_others_have_turns(
+    turns: list[float],
+) -> None:
+    encoder = Noting()
+    events = EventStream(Script(EVENT * 20 + sse.KEEP_ALIVE), 15.0, encoder=encoder)
+    assert next(events) == EVENT * 20 + sse.KEEP_ALIVE
+    assert [len(each) // len(EVENT) for each in encoder.given] == [5, 5, 5, 5, 0]
+    assert len(turns) == 4
+
+
+def test_what_needs_no_encoding_is_one_piece(turns: list[float]) -> None:
+    assert next(EventStream(Script(EVENT * 20), 15.0)) == EVENT * 20
+    assert turns == []
+
+
+def test_the_producer_encodes_no_more_than_a_piece_and_the_stream_the_rest(
+    turns: list[float],
+) -> None:
+    encoder, reader = Noting(), Lender(EVENT)
+    events = Lent(reader, 15.0, encoder=encoder)
+    Response(events)
+    next(events)
+    encoder.given.clear()
+    assert reader.sink.write(EVENT)
+    assert not reader.sink.write(EVENT * 20)
+    assert encoder.given == [EVENT]
+    reader.sink.flush()
+    assert [len(each) // len(EVENT) for each in encoder.given] == [1, 5, 5, 5, 5]
+    assert len(turns) == 3
+    reader.sink.flush()
+    assert len(encoder.given) == 5

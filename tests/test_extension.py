@@ -306,6 +306,8 @@ def test_a_stop_closes_the_connection_and_gives_a_receipt(site: Site, silent: De
         "phase": "streaming",
         "upstreamClosed": True,
         "events": 3,
+        "upstream": "DeepSeek",
+        "billingStops": "unknown",
     }
     stopped = b'"sessionId":"session_1","reason":"user","phase":"streaming","events":3'
     end = [*ANSWER[:3], b"event: stopped\ndata: {%b}" % stopped, b"data: [DONE]"]
@@ -511,6 +513,7 @@ def test_a_finished_answer_is_told_with_all_that_it_said(site: Site) -> None:
             "reason": None,
             "phase": "streaming",
             "events": 4,
+            "upstream": "DeepSeek",
             "usage": USAGE,
             "text": "Hello",
             "reasoning_text": "Hm.",

@@ -35,7 +35,7 @@ from .support.played import (
     Peer,
 )
 from .support.servers import DeepSeek as SimulatedDeepSeek
-from .support.servers import new_id
+from .support.servers import ask, new_id
 from .support.sessions import new_session
 from .support.waiting import wait_for
 
@@ -68,7 +68,7 @@ def untrusted() -> ssl.SSLError:
 def failure(error: BaseException, step: Step) -> UpstreamError:
     exchange = Exchange()
     exchange.enter(step, "deepseek.example:443")
-    return failures.unanswered(error, exchange)
+    return failures.unanswered(error, exchange, "DeepSeek")
 
 
 BEFORE_THE_ANSWER = [step for step in Step if step is not Step.ANSWER]
@@ -352,12 +352,7 @@ def test_a_server_logs_why_its_upstream_cannot_be_reached(
     settings = {"CHATPROXY_TRIES": 1, "DEEPSEEK_API_KEY": KEY}
     proxy = start_proxy(kind, url.format(address=address), **settings)
     session_id = new_id()
-    response = requests.post(
-        f"{proxy.url}/api/chat/stream",
-        json={"messages": [{"role": "user", "content": "Hello"}]},
-        headers={"X-Session-Id": session_id},
-        timeout=30,
-    )
+    response = ask(proxy, session_id)
     assert (response.status_code, response.json()["code"]) == (502, "upstream_unreachable")
     assert response.json()["error"].startswith("DeepSeek could not be reached")
     assert response.headers["X-Should-Retry"] == "false"

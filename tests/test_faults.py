@@ -14,10 +14,10 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from .support import cluster
+from .support.cluster import begin
 from .support.servers import COMMANDS, Proxy, clean_environment, events, new_id
 from .support.waiting import wait_for
 
-ENDLESS = {"rate": 20, "tokens": 1_000_000}
 #: So slow that many of them leave the machine to what is tested.
 SLOW = {"rate": 2}
 #: What a Stop may take that can't be answered: two seconds, and what a loaded machine adds.
@@ -39,13 +39,6 @@ def start(deepseek, logs, tmp_path):
     for each in running:
         with each:
             pass
-
-
-def begin(worker, **fields):
-    stream = worker.start(new_id(), **{**ENDLESS, **fields})
-    assert stream.status == 200
-    stream.read_event()
-    return stream
 
 
 def test_a_killed_worker_takes_its_sessions_along_and_nothing_else(start, deepseek):

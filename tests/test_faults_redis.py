@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from .support import cluster
+from .support.cluster import begin
 from .support.servers import data_events, new_id
 from .support.valkey import Forwarder, Valkey
 from .support.waiting import wait_for
 
-ENDLESS = {"rate": 20, "tokens": 1_000_000}
 #: Seconds in which all must be well again after Valkey's return, on a loaded machine.
 MENDED_SECONDS = 15
 
@@ -60,13 +60,6 @@ def start(deepseek, logs, tmp_path):
             return Hosts(valkey, forwarder, stack.enter_context(servers))
 
         yield start
-
-
-def begin(worker, **fields):
-    stream = worker.start(new_id(), **{**ENDLESS, **fields})
-    assert stream.status == 200
-    stream.read_event()
-    return stream
 
 
 def begins(worker):
@@ -158,7 +151,7 @@ def test_a_storm_with_ten_seconds_without_valkey(start, deepseek):
         results = []
         while not over.is_set():
             worker = cluster.Worker(hosts.workers[number % 4].proxy, hosts.workers[number % 4].pid)
-            stream = worker.start(new_id(), **ENDLESS)
+            stream = worker.start(new_id(), **cluster.ENDLESS)
             stream.connection.sock.settimeout(60)
             if stream.status == 200:
                 over.wait(dice.random())

@@ -7,6 +7,7 @@ import re
 
 from .support.servers import ROOT
 
+#: Those that serve; ``testing`` is for the tests of applications.
 EXTRAS = {"server", "redis", "metrics", "simulate"}
 
 
@@ -25,13 +26,16 @@ def requirements() -> list[str]:
 
 
 def floors_of_the_package() -> dict[str, str]:
-    found = (re.fullmatch(r"(\S+) >= ([\d.]+)(?:, < \d+)?", each) for each in requirements())
+    found = (
+        re.fullmatch(r"(\S+) >= ([\d.]+)(?:, < \d+)?(?:; .+)?", each) for each in requirements()
+    )
     return {each[1]: each[2] for each in found if each is not None}
 
 
 def pins(name: str) -> dict[str, str]:
     lines = (ROOT / name).read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and line[0] not in "#-")
+    pinned = (line.partition(";")[0] for line in lines if line and line[0] not in "#-")
+    return dict(each.split("==") for each in pinned)
 
 
 def names_of(requirements: dict[str, str]) -> set[str]:
@@ -51,4 +55,4 @@ def test_the_extra_all_holds_every_other_one() -> None:
     extras = setup()["options.extras_require"]
     held = re.fullmatch(r"chatproxy\[([a-z,]+)\]", extras["all"].strip())
     assert held is not None
-    assert set(held[1].split(",")) == EXTRAS == set(extras) - {"all"}
+    assert set(held[1].split(",")) == EXTRAS == set(extras) - {"all", "testing"}

@@ -473,6 +473,18 @@ def test_under_any_server_that_shows_its_socket_a_body_has_its_time(start_proxy,
     assert client.received.split()[1] == b"408"
 
 
+@pytest.mark.parametrize("kind", ["gunicorn", "werkzeug"])
+def test_a_stop_whose_body_does_not_come_is_a_stop(start_proxy, deepseek, kind):
+    server = start_proxy(kind, deepseek.url, CHATPROXY_BODY_TIMEOUT=0.3)
+    session_id = new_id()
+    server.start(session_id, simulate={"rate": 50, "tokens": 100_000}).read_until(b"data:")
+    client = Client(server.port)
+    head = f"POST /api/chat/{session_id}/stop HTTP/1.1\r\nHost: localhost\r\n"
+    client.send(f'{head}Content-Length: 100\r\n\r\n{{"a'.encode())
+    client.read_until(b'"upstreamClosed":true')
+    assert client.received.split()[1] == b"200"
+
+
 # ---- gunicorn -----------------------------------------------------------------------------------
 
 

@@ -101,3 +101,16 @@ def test_a_reader_without_an_event_begins_at_the_first(said: str | None, number:
 def test_what_is_no_number_of_an_event_is_refused(said: str) -> None:
     with pytest.raises(InvalidRequest, match="Last-Event-ID"):
         headers.check_event_id(said)
+
+
+@pytest.mark.parametrize("chat_id", [None, ""])
+def test_a_chat_need_not_be_named(chat_id: str | None) -> None:
+    assert headers.check_chat_id(chat_id) == ""
+
+
+@pytest.mark.parametrize("chat_id", ["*", "a b", "..", "x" * 129])
+def test_the_id_of_a_chat_looks_like_a_session_id(chat_id: str) -> None:
+    """So nobody can name the chat of an owner's questions that name none."""
+    assert headers.check_chat_id("chat_1") == "chat_1"
+    with pytest.raises(InvalidRequest, match="X-Chat-Id"):
+        headers.check_chat_id(chat_id)

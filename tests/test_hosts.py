@@ -282,9 +282,9 @@ def test_there_is_nothing_to_say_of_a_server_that_is_set_up_or_private(
 )
 def test_a_key_that_others_can_read_on_its_way_is_told_of(url: str, is_told: bool) -> None:
     chosen = Settings.load({}, {**KEY, "DEEPSEEK_BASE_URL": url})
-    assert bool(exposure.of_the_key(chosen)) is is_told
+    assert bool(exposure.of_the_keys(chosen)) is is_told
     silent = Settings.load({}, {**KEY, "DEEPSEEK_BASE_URL": url, "CHATPROXY_INSECURE": "yes"})
-    assert exposure.of_the_key(silent) == []
+    assert exposure.of_the_keys(silent) == []
 
 
 def test_an_application_of_ones_own_hears_of_its_key(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,19 +5,8 @@ import threading
 import time
 
 import pytest
-import requests
 
-from .support.servers import chat, data_events, events, mute_listener, new_id
-
-
-def ask(proxy, session_id=None, **fields):
-    return requests.post(
-        f"{proxy.url}/api/chat/stream",
-        json=chat(**fields),
-        headers={"X-Session-Id": session_id or new_id()},
-        timeout=30,
-    )
-
+from .support.servers import ask, data_events, events, mute_listener, new_id
 
 #: Ours, and how often DeepSeek is asked, by its status; :mod:`tests.test_upstream` has them all.
 STATUSES = {

@@ -28,7 +28,7 @@ def clock() -> HandClock:
 @pytest.fixture
 def listed(played: DeepSeek, connect: Connect, clock: HandClock) -> ModelList:
     """The list of the upstream that the test plays."""
-    return ModelList(connect(f"{played.url}/beta"), "configured", clock)
+    return ModelList(connect(f"{played.url}/beta"), "configured", timer=clock)
 
 
 def reply(peer: Peer, body: bytes = LIST, status: str = "200 OK") -> tuple[str, bytes]:
@@ -114,7 +114,7 @@ def test_one_that_does_not_come_in_time_is_given_up(
 def test_one_that_fails_keeps_no_descriptor(
     played: DeepSeek, connect: Connect, clock: HandClock
 ) -> None:
-    listed = ModelList(connect(played.url.replace("http:", "https:")), "configured", clock)
+    listed = ModelList(connect(played.url.replace("http:", "https:")), "configured", timer=clock)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         asked = Background(listed.get)

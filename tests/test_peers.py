@@ -1,6 +1,5 @@
 """What holds on any number of workers and hosts: one suite, run by each way to find the others."""
 
-import contextlib
 import itertools
 import random
 import threading
@@ -10,34 +9,24 @@ import pytest
 
 from .support import cluster
 from .support.servers import data_events, events, new_id
-from .support.valkey import Valkey
 from .support.waiting import wait_for
 
 OWNERS = ["ada", "bob", "eve", *(f"owner{number}" for number in range(10))]
 MOST_OF_OWNER = 25
 
 
-@pytest.fixture(scope="module", params=["local", "valkey"])
+@pytest.fixture(scope="module", params=cluster.WAYS)
 def workers(request, deepseek, logs, tmp_path_factory):
-    """Four workers of one gunicorn; two servers of two workers each, with a Valkey."""
+    """Four workers."""
     settings = {
         "CHATPROXY_TOKENS": cluster.tokens(*OWNERS),
         "CHATPROXY_MAX_SESSIONS_PER_OWNER": MOST_OF_OWNER,
         "CHATPROXY_CONNECT_TIMEOUT": 20,
         "TEST_RUNS": 1,
     }
-    number = {
-        "local": {"servers": 1, "workers": 4},
-        "valkey": {"servers": 2, "workers": 2},
-    }[request.param]
     folder = tmp_path_factory.mktemp("r")
-    with contextlib.ExitStack() as stack:
-        if request.param == "valkey":
-            valkey = stack.enter_context(Valkey())
-            valkey.settle("chatproxy")
-            settings["CHATPROXY_PEERS"] = valkey.url
-        started = cluster.start("gunicorn", deepseek, logs, folder, **number, **settings)
-        yield stack.enter_context(started).workers
+    with cluster.meeting(request.param, deepseek, logs, folder, workers=4, **settings) as servers:
+        yield servers.workers
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
 from chatproxy.server.resolver import ThreadedResolver
-from chatproxy.upstreams import chat_completions as call_module
+from chatproxy.upstreams import attempt as attempt_module
 from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.transport import connection as connection_module
 from chatproxy.upstreams.transport.exchange import Exchange
@@ -299,7 +299,7 @@ NOT_IN_ORDER = {
 def test_a_connection_whose_answer_does_not_end_well_is_not_used_again(
     played: Played, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    monkeypatch.setattr(call_module, "ERROR_SECONDS", 0.01)
+    monkeypatch.setattr(attempt_module, "ERROR_SECONDS", 0.01)
     session = new_session()
     asking = played.aside.submit(ask, played.upstream, b"user 1", session)
     peer = played.accept()

@@ -17,8 +17,9 @@ from chatproxy.protocols.completion import CompletionEncoder
 from chatproxy.protocols.native import NativeEncoder
 from chatproxy.protocols.openai import ChunkEncoder
 
+from .support.costs import cost
 from .support.said import Said, answers
-from .support.spoken import in_pieces
+from .support.spoken import HOSTILE, NUMBERS, in_pieces, numbered
 from .support.ui_stream import UiMessage
 
 #: As the AI SDK names them.
@@ -89,6 +90,22 @@ PROTOCOLS: dict[str, tuple[Callable[[], Encoder], Callable[[bytes], Said]]] = {
     "openai, whole": (lambda: CompletionEncoder("m", 17), said_at_once),
     "ai_sdk": (lambda: AiSdkEncoder("session_1"), said_in_parts),
 }
+
+
+#: Those that look at more than the first bytes of an event.
+LOOKING: dict[str, Callable[[], Encoder]] = {
+    "openai, streamed, of two choices": lambda: ChunkEncoder("m", 17, 2),
+    "openai, whole": lambda: CompletionEncoder("m", 17),
+    "ai_sdk": lambda: AiSdkEncoder("session_1"),
+}
+
+
+@pytest.mark.parametrize("event", HOSTILE)
+def test_no_event_takes_longer_than_json_needs_for_numbers(event: str) -> None:
+    """An event holds the loop while it is encoded, and an upstream may send any."""
+    data, bound = numbered(HOSTILE[event]), cost(lambda: json.loads(NUMBERS))
+    for make in LOOKING.values():
+        assert cost(lambda make=make: make().encode(data)) < bound
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

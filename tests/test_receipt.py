@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 
 from chatproxy.answers.receipt import Receipt, received, to_send
 from chatproxy.answers.session import Phase
+from chatproxy.answers.upstream import BillingStops
 from chatproxy.errors import PeersUnavailable
 
-RECEIPT = Receipt("session_1", Phase.STREAMING, upstream_closed=True, stop_ms=12.3, events=42)
+RECEIPT = Receipt("session_1", Phase.STREAMING, True, 12.3, 42, "azure-eu", BillingStops.YES)
+
+#: The fields that every version sends.
+OLDER = ("tookMs", "sessionId", "phase", "upstreamClosed", "stopMs", "events")
 
 
 def over_the_wire(fields: dict[str, Any]) -> dict[str, Any]:
@@ -22,13 +26,15 @@ def over_the_wire(fields: dict[str, Any]) -> dict[str, Any]:
     return arrived
 
 
-def test_a_client_gets_five_fields() -> None:
+def test_a_client_gets_seven_fields() -> None:
     assert over_the_wire(RECEIPT.as_json()) == {
         "sessionId": "session_1",
         "phase": "streaming",
         "upstreamClosed": True,
         "stopMs": 12.3,
         "events": 42,
+        "upstream": "azure-eu",
+        "billingStops": "yes",
     }
 
 
@@ -56,7 +62,13 @@ def test_a_close_is_confirmed_by_true_and_by_nothing_else(closed: object) -> Non
     assert received(fields, 1.0).upstream_closed is False
 
 
-@pytest.mark.parametrize("missing", sorted(to_send(RECEIPT, 1.0)))
+def test_an_older_worker_does_not_say_which_upstream_it_was() -> None:
+    fields = {name: value for name, value in to_send(RECEIPT, 1.0).items() if name in OLDER}
+    found = received(fields, 1.0)
+    assert (found.upstream, found.billing_stops) == ("", BillingStops.UNKNOWN)
+
+
+@pytest.mark.parametrize("missing", OLDER)
 def test_every_field_is_needed(missing: str) -> None:
     fields = to_send(RECEIPT, 1.0)
     del fields[missing]
@@ -80,6 +92,8 @@ def test_every_field_is_needed(missing: str) -> None:
         ("phase", "finished"),
         ("phase", ["streaming"]),
         ("phase", None),
+        ("billingStops", "perhaps"),
+        ("billingStops", ["yes"]),
     ],
 )
 def test_a_value_that_is_none_makes_no_receipt(name: str, value: object) -> None:
@@ -111,6 +125,8 @@ WILD = st.recursive(
             "stopMs": st.floats() | WILD,
             "events": st.integers() | st.floats() | WILD,
             "tookMs": st.floats() | WILD,
+            "upstream": WILD,
+            "billingStops": st.sampled_from(["yes", "no"]) | WILD,
         },
     ),
     elapsed=st.floats(0, 1e6),

@@ -1,6 +1,5 @@
 """An answer is read again from any point, on any worker, while it runs and for a while after."""
 
-import contextlib
 import json
 import os
 import random
@@ -13,7 +12,6 @@ import pytest
 
 from .support import cluster
 from .support.servers import events, new_id
-from .support.valkey import Valkey
 from .support.waiting import wait_for
 
 TEXT = "".join(f"w{number} " for number in range(150))
@@ -23,27 +21,18 @@ GRACE = 3
 HEAD = b"id: "
 
 
-@pytest.fixture(scope="module", params=["local", "valkey"])
+@pytest.fixture(scope="module", params=cluster.WAYS)
 def servers(request, deepseek, logs, tmp_path_factory):
-    """Four workers of one gunicorn; two servers of two workers each, with a Valkey."""
+    """Four workers."""
     settings = {
         "CHATPROXY_TOKENS": cluster.tokens("ada", "bob"),
         "CHATPROXY_MAX_SESSIONS_PER_OWNER": 1000,
         "CHATPROXY_ON_DISCONNECT": GRACE,
         "CHATPROXY_CONNECT_TIMEOUT": 20,
     }
-    number = {
-        "local": {"servers": 1, "workers": 4},
-        "valkey": {"servers": 2, "workers": 2},
-    }[request.param]
-    with contextlib.ExitStack() as stack:
-        if request.param == "valkey":
-            valkey = stack.enter_context(Valkey())
-            valkey.settle("chatproxy")
-            settings["CHATPROXY_PEERS"] = valkey.url
-        folder = tmp_path_factory.mktemp("r")
-        started = cluster.start("gunicorn", deepseek, logs, folder, **number, **settings)
-        yield stack.enter_context(started)
+    folder = tmp_path_factory.mktemp("r")
+    with cluster.meeting(request.param, deepseek, logs, folder, workers=4, **settings) as servers:
+        yield servers
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 import pytest
 import requests
 
-from .support.servers import ROOT, Proxy, new_id
+from .support.servers import ROOT, Proxy, ask, new_id
 from .support.waiting import wait_for
 
 ENDLESS = {"rate": 100, "tokens": 1_000_000}
@@ -50,13 +50,7 @@ def test_an_ended_answer_leaves_nothing_to_the_garbage_collector(kind, deepseek,
         assert "StreamSession" in answers()
         left.leave()
         for simulate in ({"rate": 0}, {"status": 401}, {"rate": 0, "end": "cut"}):
-            answer = requests.post(
-                f"{proxy.url}/api/chat/stream",
-                json={"messages": [{"role": "user", "content": "Hello"}], "simulate": simulate},
-                headers={"X-Session-Id": new_id()},
-                timeout=10,
-            )
-            assert answer.status_code in (200, 502)
+            assert ask(proxy, simulate=simulate).status_code in (200, 502)
         wait_for(lambda: answers() == [], message="no answer to be there")
 
 

@@ -9,7 +9,8 @@ import requests
 
 from chatproxy.server.gunicorn.rotation import Rotation
 
-from .support.servers import Client, Proxy, data_events, events, new_id
+from .support.cluster import children
+from .support.servers import Client, data_events, events, new_id
 from .support.waiting import wait_for
 
 AFTER = 5
@@ -84,19 +85,14 @@ def serve_until(server, condition):
 
 
 @pytest.fixture
-def rotating(logs, deepseek):
+def rotating(own_proxy):
     """Starts a server whose workers serve few requests."""
-    running = []
 
     def start(workers, **settings):
         options = ["-w", str(workers), "--max-requests", str(AFTER)]
-        running.append(Proxy("gunicorn", deepseek.url, logs("rotating"), options, **settings))
-        return running[-1]
+        return own_proxy(options=options, **settings)
 
-    yield start
-    for server in running:
-        with server:
-            pass
+    return start
 
 
 def test_an_answer_runs_to_its_own_end_while_its_worker_is_replaced(rotating):
@@ -164,9 +160,3 @@ def test_there_are_as_many_workers_afterwards_as_before(rotating):
     before = children(server)
     serve_until(server, lambda found: found not in before)
     wait_for(lambda: len(children(server)) == 2, 20, "two workers")
-
-
-def children(server):
-    path = f"/proc/{server.process.pid}/task/{server.process.pid}/children"
-    with open(path) as listed:
-        return set(map(int, listed.read().split()))

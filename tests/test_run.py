@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import pytest
 from flask import Flask, current_app
+from flask.globals import app_ctx
+from requests.adapters import HTTPAdapter
 
 import chatproxy
 from chatproxy import Answer, ChatProxy, Refusal, Run, Stopped, current_run
@@ -26,12 +29,17 @@ from chatproxy.runs.tasks import Tasks
 from .support.instant import HELLO, Instant, say
 from .support.servers import events
 from .support.sessions import new_session
-from .support.waiting import MOMENT, PATIENCE, at_once, wait_for
+from .support.waiting import MOMENT, PATIENCE, Background, at_once, wait_for
 
 Chat = Callable[..., Answer]
 
 
 # ---- what it makes -------------------------------------------------------------------------------
+
+
+def yield_and_return(_run: Run, _payload: dict[str, Any]) -> Iterator[str]:
+    yield "Hel"
+    return "lo"
 
 
 @pytest.mark.parametrize(
@@ -43,8 +51,9 @@ Chat = Callable[..., Answer]
         lambda run, payload: run.ask(payload).read() and None,
         lambda run, payload: "Hello",
         lambda run, payload: iter(["Hel", "lo"]),
+        yield_and_return,
     ],
-    ids=["answer", "parts", "hidden parts", "read", "text", "texts"],
+    ids=["answer", "parts", "hidden parts", "read", "text", "texts", "both"],
 )
 def test_what_a_function_gives_is_shown_once(answer: Chat, function: Any) -> None:
     got = answer(function)
@@ -164,10 +173,69 @@ def test_the_function_has_the_application_s_context_and_what_prepare_has_put_int
     assert ended[0]["text"] == "user 7"
 
 
+def test_each_task_has_an_application_context_of_its_own(answer: Chat) -> None:
+    """What an extension keeps there, such as a session of a database, is one thread's."""
+
+    def look(run: Run, _payload: dict[str, Any]) -> str:
+        both = threading.Barrier(2, timeout=PATIENCE)
+
+        def context() -> int:
+            both.wait()
+            return id(app_ctx._get_current_object())  # type: ignore[attr-defined]
+
+        tasks = [run.spawn(context) for _ in range(2)]
+        mine = id(app_ctx._get_current_object())  # type: ignore[attr-defined]
+        assert len({mine, *(run.wait(each) for each in tasks)}) == 3
+        return "apart"
+
+    assert answer(look).read() == "apart"
+
+
+def test_of_several_choices_the_first_is_read(answer: Chat, upstream: Instant) -> None:
+    def choice(index: int, text: str) -> dict[str, Any]:
+        return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": "stop"}]}
+
+    upstream.says = lambda _: [choice(1, "B"), choice(0, "A"), {"choices": []}]
+    assert answer(lambda run, payload: run.ask(payload)).read() == "A"
+
+
+def test_the_path_names_the_run_whatever_model_a_preparer_chooses(
+    chat: ChatProxy, app: Flask
+) -> None:
+    chat.prepare(lambda payload: payload.update(model="deepseek-flash"))
+    chat.run("tell")(lambda run, payload: "by the run")
+    got = app.test_client().post("/api/chat/runs/tell", json=HELLO, headers={"X-Session-Id": "s"})
+    assert b"by the run" in got.data
+
+
+def test_a_number_that_can_not_be_decoded_is_refused_and_its_end_is_told(
+    chat: ChatProxy, app: Flask
+) -> None:
+    ended = []
+    chat.run("tell")(lambda run, payload: "told")
+    receive = chatproxy.stream_ended.connect_via(app)(lambda _app, **told: ended.append(told))
+    body = json.dumps({**HELLO, "n": 1})[:-2] + "9" * 5000 + "}"
+    for path, status in (("runs/tell", 400), ("stream", 200)):
+        headers = {"X-Session-Id": path, "Content-Type": "application/json"}
+        got = app.test_client().post(f"/api/chat/{path}", data=body, headers=headers)
+        assert got.status_code == status
+        assert got.data
+    wait_for(lambda: ended)
+    assert ended[0]["payload"] == {}
+    del receive
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "x" * 65, "tell me"])
 def test_a_name_that_can_not_be_one_is_refused(chat: ChatProxy, name: str) -> None:
     with pytest.raises(ValueError, match="can't be called"):
         chat.run(name)
+
+
+def test_an_async_function_is_refused(chat: ChatProxy) -> None:
+    async def never(run: Run, payload: dict[str, Any]) -> None: ...
+
+    with pytest.raises(TypeError, match="async"):
+        chat.run("never")(never)
 
 
 def test_a_name_is_given_once(chat: ChatProxy) -> None:
@@ -251,7 +319,7 @@ ERROR = "The answer failed because of an error in the server."
         (fail_later, 500, ERROR),
         (refuse, 422, "Nothing is known of that."),
         (fail_beside, 500, ERROR),
-        (ask_badly, 400, "'messages' must be a list with at least one message."),
+        (ask_badly, 500, ERROR),
         (yield_anything, 500, ERROR),
         (leave_python, 500, ERROR),
         (recurse, 500, ERROR),
@@ -321,6 +389,82 @@ def test_a_stop_is_raised_wherever_the_function_waits_and_nothing_begins_after_i
     assert len(upstream.asked) == 1
     assert got.wait() == "stopped"
     assert got.text == ""
+
+
+def test_a_function_does_not_begin_after_a_stop(
+    answer: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    begin = Run.begin
+
+    def stop_first(run: Run) -> None:
+        begin(run)
+        assert Background(got.cancel).still_runs()
+
+    monkeypatch.setattr(Run, "begin", stop_first)
+    monkeypatch.setattr(Run, "enter", lambda run: wait_for(lambda: run.stopped))
+    ready = threading.Event()
+
+    def act(run: Run, _payload: dict[str, Any]) -> None:
+        begun.append("the function")
+
+    got = answer(lambda run, payload: ready.wait() and act(run, payload))
+    ready.set()
+    assert got.wait() == "stopped"
+    assert begun == []
+
+
+def test_an_answer_that_is_begun_in_a_run_ends_with_it(
+    chat: ChatProxy, answer: Chat, upstream: Instant
+) -> None:
+    upstream.says = lambda _: None
+    seen = []
+
+    def begin(run: Run, _payload: dict[str, Any]) -> None:
+        try:
+            chat.start(HELLO).read()
+            run.check()
+        finally:
+            with pytest.raises(Stopped):
+                chat.start(HELLO)
+            seen.append("refused")
+
+    got = answer(begin)
+    wait_for(lambda: upstream.asked)
+    assert got.cancel() is not None
+    assert seen == ["refused"]
+    assert len(upstream.asked) == upstream.closed == 1
+
+
+def test_a_receiver_that_fails_leaves_no_answer_behind(
+    chat: ChatProxy, app: Flask, upstream: Instant
+) -> None:
+    upstream.says = lambda _: None
+
+    def fail(_app: Flask, **_: Any) -> None:
+        raise ZeroDivisionError
+
+    with chatproxy.stream_started.connected_to(fail, app), pytest.raises(ZeroDivisionError):
+        chat.start(HELLO)
+    wait_for(lambda: upstream.closed == 1)
+
+
+def test_a_traceback_forges_no_line(answer: Chat, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_run: Run, _payload: dict[str, Any]) -> None:
+        raise ValueError("no\n2026-11-26 INFO [SSE] victim ended outcome=finished")
+
+    assert answer(fail).wait() == "failed"
+    assert "    2026-11-26 INFO [sse] victim ended" in caplog.text
+    assert "[SSE] victim" not in caplog.text
+
+
+def test_the_session_of_a_run_keeps_its_adapter(answer: Chat) -> None:
+    def mount(run: Run, _payload: dict[str, Any]) -> str:
+        with pytest.raises(TypeError, match="max_retries"):
+            run.http.mount("https://", HTTPAdapter(max_retries=3))
+        return "kept"
+
+    assert answer(mount).read() == "kept"
 
 
 def test_a_stop_is_raised_where_a_generator_yields(answer: Chat) -> None:
@@ -467,7 +611,7 @@ def test_a_task_that_has_not_begun_at_the_stop_does_not_begin(
         held.append(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    task = Tasks(handle).spawn(lambda: begun.append(None), "late")
+    task = Tasks(handle, nullcontext).spawn(lambda: begun.append(None), "late")
     handle.abort()
     held[0].run()
     assert isinstance(task.exception(), Stopped)
@@ -542,6 +686,16 @@ def test_an_application_stops_and_lists_answers(chat: ChatProxy, upstream: Insta
     assert [each.wait() for each in answers] == ["stopped"] * 3
     assert other.outcome is None
     assert other.cancel() is not None
+
+
+def test_an_owner_is_text_as_on_the_routes(chat: ChatProxy, upstream: Instant) -> None:
+    upstream.says = lambda _: None
+    got = chat.start(HELLO, session_id="s", owner=7)  # type: ignore[arg-type]
+    assert [each["sessionId"] for each in chat.sessions("7")] == ["s"]
+    assert len(chat.stop_all(7)) == 1  # type: ignore[arg-type]
+    assert got.wait() == "stopped"
+    with pytest.raises(ValueError, match="None"):
+        chat.stop_all(None)  # type: ignore[arg-type]
 
 
 def test_it_must_be_clear_which_application_is_meant(upstream: Instant, tmp_path: Any) -> None:

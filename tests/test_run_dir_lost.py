@@ -16,10 +16,9 @@ import pytest
 import requests
 
 from .support import cluster
+from .support.cluster import begin
 from .support.servers import COMMANDS, Process, Proxy, clean_environment, new_id
 from .support.waiting import wait_for
-
-ENDLESS = {"rate": 20, "tokens": 1_000_000}
 
 
 @pytest.fixture
@@ -31,13 +30,6 @@ def servers(deepseek, logs, tmp_path_factory):
         for worker in started.workers:
             worker.connect()  # when it has begun
         yield started
-
-
-def begin(worker):
-    stream = worker.start(new_id(), **ENDLESS)
-    assert stream.status == 200
-    stream.read_event()
-    return stream
 
 
 def _scrape(worker):
@@ -178,8 +170,7 @@ def test_while_the_file_system_is_full_all_say_so_and_then_it_mends_itself(
 ):
     settings = {"CHATPROXY_TOKENS": cluster.tokens("ada"), "CHATPROXY_RUN_DIR": small_disk / "run"}
     with Proxy("gunicorn", deepseek.url, logs("full"), cluster.OPTIONS, **settings) as proxy:
-        (pid,) = cluster.children(proxy)
-        worker = cluster.Worker(proxy, pid)
+        (worker,) = cluster.workers_of(proxy, 1)
         stream = begin(worker)
         fillers = []
         with contextlib.suppress(OSError):
@@ -227,7 +218,7 @@ def start_in(shared, deepseek, logs, *options, config=True):
         CHATPROXY_TOKENS=cluster.tokens("ada"),
         TMPDIR=shared,
     )
-    return Process(command, logs("shared"), environment)
+    return Process(command, logs("shared"), environment, "gevent")
 
 
 def test_with_our_settings_the_workers_meet_before_the_first_request(shared, deepseek, logs):
@@ -247,8 +238,7 @@ def test_a_directory_that_another_user_has_in_its_place_is_passed_over(
 ):
     """What somebody removes, another may put there: a name is known once it has been seen."""
     with start_in(shared, deepseek, logs, "--workers", "2", config=config) as server:
-        pids = wait_for(lambda: len(found := cluster.children(server)) == 2 and found)
-        one, two = (cluster.Worker(server, pid) for pid in pids)
+        one, two = cluster.workers_of(server, 2)
         stream = begin(one)
         assert two.cancel(new_id())[0] == 404
         (run_dir,) = run_dirs(shared)

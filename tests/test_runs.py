@@ -14,6 +14,8 @@ NOT_REACHED = {"between_retries", "queued"}
 REACHED = [
     *(("gunicorn", phase, "ask") for phase in PHASES),
     *(("gunicorn", phase, "request") for phase in PHASES if phase not in NOT_REACHED),
+    ("gunicorn", "mid_stream", "closing_request"),
+    ("werkzeug", "silent_mid_stream", "closing_request"),
     *(("werkzeug", phase, "ask") for phase in ("before_headers", "mid_stream")),
     *(("werkzeug", phase, "request") for phase in ("resolving", "tls_handshake", "mid_stream")),
 ]

@@ -15,7 +15,7 @@ from chatproxy import ChatProxy, ConfigError, scopes
 
 from .support import cluster
 from .support.another import Another
-from .support.servers import COMMANDS, ROOT, Process, Proxy, chat, clean_environment, new_id
+from .support.servers import COMMANDS, ROOT, Process, chat, clean_environment, new_id
 from .support.valkey import Valkey
 from .support.waiting import wait_for
 
@@ -191,9 +191,8 @@ def site(request, deepseek, logs, tmp_path_factory):
             valkey.settle("globex")
             settings["CHATPROXY_PEERS"] = valkey.url
         environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url, **settings)
-        server = stack.enter_context(Process(command, logs("tenants"), environment))
-        pids = wait_for(lambda: (found := cluster.children(server)) and len(found) == 3 and found)
-        workers = [cluster.Worker(server, pid) for pid in pids]
+        server = stack.enter_context(Process(command, logs("tenants"), environment, "gevent"))
+        workers = cluster.workers_of(server, 3)
         yield Tenant("", workers), Tenant("/globex", workers), run_dir
 
 
@@ -242,9 +241,8 @@ def test_tenants_that_each_worker_makes_in_another_order_do_not_meet(
         if peers == "redis":
             settings["CHATPROXY_PEERS"] = stack.enter_context(Valkey()).url
         environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url, **settings)
-        server = stack.enter_context(Process(command, logs("lazy"), environment))
-        pids = wait_for(lambda: (found := cluster.children(server)) and len(found) == 2 and found)
-        workers = [cluster.Worker(server, pid) for pid in pids]
+        server = stack.enter_context(Process(command, logs("lazy"), environment, "gevent"))
+        workers = cluster.workers_of(server, 2)
         acme, globex = Tenant("", workers), Tenant("/globex", workers)
         for tenant, worker in ((acme, 0), (globex, 1), (globex, 0), (acme, 1)):
             wait_for(lambda t=tenant, w=worker: t.is_ready(w))
@@ -300,34 +298,22 @@ def test_operators_see_whose_an_answer_is_and_stop_the_one_that_they_mean(site, 
     assert acme.stop(1, session_id) == 200
 
 
-def test_two_servers_of_different_names_in_one_run_directory_do_not_meet(deepseek, logs, tmp_path):
+def test_two_servers_of_different_names_in_one_run_directory_do_not_meet(own_proxy, tmp_path):
     settings = {"CHATPROXY_RUN_DIR": str(tmp_path / "r"), "CHATPROXY_TOKENS": cluster.tokens("ada")}
     options = ["--workers", "2", *cluster.OPTIONS]
-    with contextlib.ExitStack() as stack:
-        proxies = [
-            stack.enter_context(
-                Proxy(
-                    "gunicorn", deepseek.url, logs(name), options, **settings, CHATPROXY_NAME=name
-                )
-            )
-            for name in ("one", "two")
-        ]
-        for proxy in proxies:
-            wait_for(lambda p=proxy: len(cluster.children(p)) == 2, 20, "all workers")
-        one, two = (
-            [cluster.Worker(proxy, pid) for pid in cluster.children(proxy)] for proxy in proxies
-        )
-        session_id = new_id()
-        here = one[0].start(session_id, rate=20, tokens=100_000)
-        there = two[0].start(session_id, rate=20, tokens=100_000)
-        assert (here.status, there.status) == (200, 200)
-        assert len(two[1].sessions()) == len(one[1].sessions()) == 1
-        assert one[1].cancel(session_id)[0] == 200
-        there.read_event()
-        assert two[1].cancel(session_id)[0] == 200
-        early = new_id()
-        assert one[0].cancel(early)[0] == 404
-        assert two[0].start(early, rate=0, tokens=1).status == 200
+    proxies = [own_proxy(options=options, **settings, CHATPROXY_NAME=n) for n in ("one", "two")]
+    one, two = (cluster.workers_of(proxy, 2) for proxy in proxies)
+    session_id = new_id()
+    here = one[0].start(session_id, rate=20, tokens=100_000)
+    there = two[0].start(session_id, rate=20, tokens=100_000)
+    assert (here.status, there.status) == (200, 200)
+    assert len(two[1].sessions()) == len(one[1].sessions()) == 1
+    assert one[1].cancel(session_id)[0] == 200
+    there.read_event()
+    assert two[1].cancel(session_id)[0] == 200
+    early = new_id()
+    assert one[0].cancel(early)[0] == 404
+    assert two[0].start(early, rate=0, tokens=1).status == 200
 
 
 def test_what_is_known_of_applications_keeps_none_alive():

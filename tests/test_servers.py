@@ -21,7 +21,7 @@ from chatproxy.config import Settings
 from chatproxy.server import capabilities as servers
 from chatproxy.server.capabilities import ServerCapabilities, shortcomings, threads_of
 
-from .support.servers import ROOT, Client, DeepSeek, Proxy, new_id
+from .support.servers import ROOT, Client, DeepSeek, Proxy, ask, new_id
 from .support.waiting import wait_for
 
 StartProxy = Callable[..., Proxy]
@@ -29,7 +29,7 @@ StartProxy = Callable[..., Proxy]
 #: The servers of the table that are tried here: what its first cell says of each, and how it tells
 #: that a client has left.
 TRIED = {
-    "gunicorn": ("gunicorn, gevent worker, the package's settings", "at once"),
+    "gunicorn-cold": ("gunicorn, gevent worker, the package's settings", "at once"),
     "gunicorn-plain": ("gunicorn, gevent worker, no settings", "at once"),
     "gunicorn-pywsgi": ("gunicorn, gevent_pywsgi worker", "at once"),
     "gunicorn-threads": ("gunicorn, gthread worker", "at once"),
@@ -114,12 +114,7 @@ def test_an_answer_that_ends_under_a2wsgi_is_not_taken_for_one_whose_client_left
 ) -> None:
     proxy = start_proxy("a2wsgi", deepseek.url)
     session_id = new_id()
-    answer = requests.post(
-        f"{proxy.url}/api/chat/stream",
-        json={"messages": [{"role": "user"}], "simulate": {"rate": 50, "tokens": 5}},
-        headers={"X-Session-Id": session_id},
-        timeout=20,
-    )
+    answer = ask(proxy, session_id, simulate={"rate": 50, "tokens": 5})
     assert answer.content.endswith(b"[DONE]\n\n")
     assert "outcome=finished" in proxy.closing_line(session_id)
     assert not proxy.lines(f"{session_id} client disconnected")
@@ -155,12 +150,7 @@ def test_a_pool_of_threads_keeps_one_for_stops(
 
 
 def is_whole(proxy: Proxy) -> bool:
-    answer = requests.post(
-        f"{proxy.url}/api/chat/stream",
-        json={"messages": [{"role": "user"}], "simulate": {"rate": 0, "tokens": 2}},
-        headers={"X-Session-Id": new_id()},
-        timeout=20,
-    )
+    answer = ask(proxy, simulate={"rate": 0, "tokens": 2})
     return answer.status_code == 200 and answer.content.endswith(b"[DONE]\n\n")
 
 
@@ -285,7 +275,7 @@ def test_a_worker_of_gunicorn_that_can_not_do_it_all_is_told_of(
         assert 1 <= len(told) <= 2  # once in each of the two that was asked
 
 
-@pytest.mark.parametrize("kind", ["gunicorn", "gunicorn-plain", "gunicorn-pywsgi"])
+@pytest.mark.parametrize("kind", ["gunicorn-cold", "gunicorn-plain", "gunicorn-pywsgi"])
 def test_a_worker_of_gunicorn_that_can_do_it_all_has_nothing_to_be_said_of(
     kind: str, start_proxy: StartProxy, deepseek: DeepSeek
 ) -> None:

@@ -15,23 +15,8 @@ from chatproxy.answers.drain import Drain
 from chatproxy.errors import PeersUnavailable
 from chatproxy.server.shutdown import Shutdown
 
-from .support.servers import Proxy, chat, events, new_id
+from .support.servers import ask, events, new_id
 from .support.waiting import wait_for
-
-
-@pytest.fixture
-def start(logs, deepseek):
-    """Starts a server of its own for the test."""
-    running = []
-
-    def start(kind="gunicorn", **settings):
-        running.append(Proxy(kind, deepseek.url, logs("draining"), **settings))
-        return running[-1]
-
-    yield start
-    for proxy in running:
-        with proxy:
-            pass
 
 
 def _terminate(proxy):
@@ -39,18 +24,13 @@ def _terminate(proxy):
     wait_for(lambda: requests.get(f"{proxy.url}/readyz", timeout=5).status_code == 503)
 
 
-def test_running_answers_may_finish_and_no_new_one_begins(start):
-    proxy = start()
+def test_running_answers_may_finish_and_no_new_one_begins(own_proxy):
+    proxy = own_proxy()
     client = proxy.start(new_id(), simulate={"rate": 50, "tokens": 100})
     client.read_until(b"id: 2\n")
     _terminate(proxy)
     assert requests.get(f"{proxy.url}/healthz", timeout=5).ok
-    refused = requests.post(
-        f"{proxy.url}/api/chat/stream",
-        json=chat(),
-        headers={"X-Session-Id": new_id()},
-        timeout=5,
-    )
+    refused = ask(proxy)
     assert refused.status_code == 503
     assert refused.json()["code"] == "shutting_down"
     assert events(client.read_answer()[1])[-2]["data"].count("finish_reason") == 1
@@ -59,9 +39,9 @@ def test_running_answers_may_finish_and_no_new_one_begins(start):
     assert "Traceback" not in proxy.log()
 
 
-def test_what_still_runs_after_the_grace_time_is_stopped_and_told(start, deepseek):
+def test_what_still_runs_after_the_grace_time_is_stopped_and_told(own_proxy, deepseek):
     """Under threads; ``test_faults`` has it under gevent, and a Stop meanwhile."""
-    proxy = start("gunicorn-threads", CHATPROXY_GRACE=0.5)
+    proxy = own_proxy("gunicorn-threads", CHATPROXY_GRACE=0.5)
     session_id = new_id()
     client = proxy.start(session_id, simulate={"tag": session_id, "rate": 20, "tokens": 10_000})
     client.read_until(b"id: 2\n")
@@ -74,8 +54,8 @@ def test_what_still_runs_after_the_grace_time_is_stopped_and_told(start, deepsee
     assert proxy.lines(f"{session_id} ended outcome=stopped")
 
 
-def test_a_server_that_exits_at_once_closes_and_logs_every_answer(start, deepseek):
-    proxy = start()
+def test_a_server_that_exits_at_once_closes_and_logs_every_answer(own_proxy, deepseek):
+    proxy = own_proxy()
     ids = [new_id() for _ in range(3)]
     for session_id in ids:
         proxy.start(session_id, simulate={"tag": session_id, "never": "tokens"})
@@ -87,10 +67,10 @@ def test_a_server_that_exits_at_once_closes_and_logs_every_answer(start, deepsee
     assert "Traceback" not in proxy.log()
 
 
-def test_the_application_can_keep_what_came_until_the_shutdown(start, deepseek, tmp_path):
+def test_the_application_can_keep_what_came_until_the_shutdown(own_proxy, deepseek, tmp_path):
     """A receiver that takes its time, as a database does, is waited for."""
     kept = tmp_path / "kept"
-    proxy = start(CHATPROXY_GRACE=0.2, TEST_KEEP_IN=str(kept))
+    proxy = own_proxy(CHATPROXY_GRACE=0.2, TEST_KEEP_IN=str(kept))
     client = proxy.start(new_id(), simulate={"rate": 50, "tokens": 10_000})
     client.read_until(b"id: 5\n")
     assert proxy.stop() == 0

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 
-from chatproxy import Answer, Run, tools
+from chatproxy import Answer, Refusal, Run, tools
+from chatproxy.runs.parts import MOST_TOOL_CALLS
 from chatproxy.tools import MOST_RESULT_BYTES, Tool
 
 from .support.instant import HELLO, Instant, say
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import MOMENT, PATIENCE, wait_for
 
 Chat = Callable[..., Answer]
 
@@ -80,8 +83,11 @@ def test_a_function_is_described_by_its_hints_and_its_docstring() -> None:
 
 
 def test_what_has_no_names_can_not_be_a_tool() -> None:
-    with pytest.raises(TypeError, match="must name its parameters"):
-        Tool(print)
+    async def later() -> None: ...
+
+    for function in (print, later, partial(shout, 1), lambda x, /: x):
+        with pytest.raises(TypeError, match=r"A tool must be|must name its parameters"):
+            Tool(function)
 
 
 def test_the_model_gets_what_its_tools_give_and_the_client_hears_of_both(
@@ -125,6 +131,10 @@ def divide(a: int, b: int) -> float:
     return a / b
 
 
+def ask_elsewhere() -> None:
+    raise Refusal("Not today.")
+
+
 def shout(times: int) -> str:
     return "x" * times
 
@@ -132,7 +142,8 @@ def shout(times: int) -> str:
 @pytest.mark.parametrize(
     ("wanted", "sentence"),
     [
-        (call(0, "divide", a=1, b=0), "division by zero"),
+        (call(0, "divide", a=1, b=0), "The tool failed."),
+        (call(0, "ask_elsewhere"), "Not today."),
         (call(0, "divide", a=1), "Object missing required field `b`"),
         (call(0, "divide", a=1, b="x"), "Expected `int`, got `str` - at `$.b`"),
         (call(0, "shout", times=MOST_RESULT_BYTES + 1), "The result is larger than"),
@@ -142,11 +153,67 @@ def shout(times: int) -> str:
 def test_what_goes_wrong_is_told_to_the_model(
     ask: Callable[..., Answer], wanted: dict[str, Any], sentence: str
 ) -> None:
-    got = ask([divide, shout], wanted)
+    got = ask([divide, shout, ask_elsewhere], wanted)
     parts = list(got)
     assert got.text.startswith(f"Let me look. Error: {sentence}")
     (error,) = [part.data["errorText"] for part in parts if part.name == "tool-result"]
     assert error.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["好" * 70_000, float("nan"), '"' * 200_000, {"deep": [[["x"]]]}, "\ud83d", None, 7],
+)
+def test_whatever_a_tool_gives_the_answer_goes_on(ask: Callable[..., Answer], output: Any) -> None:
+    def give() -> Any:
+        return output
+
+    got = ask([give], call(0, "give"))
+    got.read()
+    assert got.wait() == "finished"
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "[" * 2000, '{"times": "\\ud83d"}', "x" * 300_000])
+def test_whatever_the_arguments_are_the_answer_goes_on(
+    ask: Callable[..., Answer], arguments: str
+) -> None:
+    wanted = call(0, "shout")
+    wanted["function"]["arguments"] = arguments
+    got = ask([shout], wanted)
+    assert got.read().startswith("Let me look. Error: ")
+
+
+def test_more_calls_than_a_model_may_make_fail_the_answer(ask: Callable[..., Answer]) -> None:
+    got = ask([shout], *[call(number, "shout", times=1) for number in range(MOST_TOOL_CALLS + 1)])
+    assert got.wait() == "failed"
+
+
+def test_few_of_many_calls_run_at_once(ask: Callable[..., Answer]) -> None:
+    running, most = [0], [0]
+
+    def count() -> None:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(MOMENT)
+        running[0] -= 1
+
+    ask([count], *[call(number, "count") for number in range(3 * tools.AT_ONCE)]).read()
+    assert most[0] == tools.AT_ONCE
+
+
+def test_the_reasoning_goes_back_with_the_calls(answer: Chat, upstream: Instant) -> None:
+    """In thinking mode DeepSeek refuses them without."""
+    thought = {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]}
+    upstream.says = lambda asked: (
+        [thought, *calls(call(0, "shout", times=1))] if asked == "Hello" else [say("x")]
+    )
+    answer(lambda run, payload: tools.ask(run, payload, [shout])).read()
+    assert upstream.asked[1]["messages"][1]["reasoning_content"] == "Hm."
+
+
+def test_a_call_without_an_id_gets_one(ask: Callable[..., Answer], upstream: Instant) -> None:
+    ask([shout], {**call(0, "shout", times=1), "id": None}).read()
+    assert upstream.asked[1]["messages"][2]["tool_call_id"] == "call-0-0"
 
 
 def test_a_model_that_asks_again_and_again_must_answer_without(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -361,3 +362,18 @@ def test_a_megabyte_of_text_is_converted_quickly() -> None:
     whole = body([message("user", text("a" * 1_000_000))])
     assert len(sent(whole)["messages"][0]["content"]) == 1_000_000
     assert cost(lambda: sent(whole)) < 50 * cost(lambda: json.loads(whole))
+
+
+@pytest.mark.parametrize("said", [rb"\\", rb"\ud83d", rb"\\ud83d", rb"\ud83d\\"])
+def test_a_megabyte_with_half_an_emoji_is_converted_quickly(said: bytes) -> None:
+    """Between two steps others have a turn."""
+    part = rb'{"type":"text","text":"\ud83d%b"}' % (said * (1_000_000 // len(said)))
+    whole = b'{"messages":[{"role":"user","parts":[%b]}]}' % part
+    fields = chat_request.parse(whole)
+    payload, _ = ui_messages.payload_of(fields)
+    steps: list[Callable[[], object]] = [
+        lambda: chat_request.parse(whole),
+        lambda: ui_messages.payload_of(fields),
+        lambda: chat_request.check(payload),
+    ]
+    assert max(map(cost, steps)) < 8 * cost(lambda: json.loads(whole))

@@ -33,14 +33,12 @@ from chatproxy.answers.session import Phase, Reason, StreamSession
 from chatproxy.config import Settings
 from chatproxy.errors import Aborted, ConfigError, UpstreamError
 from chatproxy.server.resolver import ThreadedResolver
-from chatproxy.upstreams import chat_completions as call_module
-from chatproxy.upstreams import endpoint as upstream_module
-from chatproxy.upstreams.chat_completions import (
-    LONGEST_PAUSE,
-    ChatCompletionCall,
-    ChatCompletions,
-)
+from chatproxy.upstreams import attempt as attempt_module
+from chatproxy.upstreams import connections as connections_module
+from chatproxy.upstreams import tries as tries_module
+from chatproxy.upstreams.chat_completions import ChatCompletionCall, ChatCompletions
 from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
+from chatproxy.upstreams.tries import LONGEST_PAUSE
 
 from .support.another import Another
 from .support.many import MANY, Many
@@ -212,8 +210,9 @@ def test_the_beginning_of_the_key_at_the_end_of_a_text_is_not_told(
     connect: Connect, length: int
 ) -> None:
     """The text may have been cut there."""
-    assert connect().without_key(f"Your key: {KEY[:length]}\n") == "Your key: ***"
-    assert connect().without_key(f"{KEY[:length]} {KEY} s") == f"{KEY[:length]} *** s"
+    clean = connect().configured.without_secrets
+    assert clean(f"Your key: {KEY[:length]}\n") == "Your key: ***"
+    assert clean(f"{KEY[:length]} {KEY} s") == f"{KEY[:length]} *** s"
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 429, 500, 503])
@@ -327,7 +326,7 @@ def test_without_a_usable_wish_the_pauses_grow(
     monkeypatch: pytest.MonkeyPatch,
     retry_after: str | None,
 ) -> None:
-    monkeypatch.setattr(call_module, "FIRST_PAUSE", 4.0)
+    monkeypatch.setattr(tries_module, "FIRST_PAUSE", 4.0)
     first, second = pauses_after(connect, mocked, retry_after)
     assert 2.0 <= first <= 4.0 <= second <= 8.0
 
@@ -378,7 +377,7 @@ def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSe
 def test_the_host_is_named_with_its_port_if_that_is_unusual(
     connect: Connect, base_url: str, host: str
 ) -> None:
-    assert connect(base_url).prepare(b"{}").headers["Host"] == host
+    assert connect(base_url).configured.prepare(b"{}").headers["Host"] == host
 
 
 def test_without_a_key_no_authorization_is_sent(deepseek: DeepSeek) -> None:
@@ -510,7 +509,7 @@ def test_the_connection_is_let_go_of_whatever_comes_of_its_last_read(
     call = connect(deepseek.url).call(Question(BODY), new_session())
     peer = aside.submit(fall_silent_after_done, deepseek)
     assert run(whole(call))
-    monkeypatch.setattr(call_module, "wait_for_read", fail)
+    monkeypatch.setattr(attempt_module, "wait_for_read", fail)
     with pytest.raises(MemoryError):
         call.close()
     assert peer.result(PATIENCE).sees_the_end()
@@ -577,7 +576,7 @@ def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
     connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
     """The bytes that had come before are read; the socket under them is shut."""
-    upstream = connect(deepseek.url)
+    upstream = connect(deepseek.url).configured
     exchange = Exchange()
     current_exchange.set(exchange)
     answered = aside.submit(lambda: deepseek.accept().answer())
@@ -958,7 +957,7 @@ def test_no_more_connections_are_kept_than_there_is_room_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """And nobody is warned of what is as it should be."""
-    monkeypatch.setattr(upstream_module, "KEPT_CONNECTIONS", 2)
+    monkeypatch.setattr(connections_module, "KEPT_CONNECTIONS", 2)
     upstream = connect(deepseek.url)
     calls = [Calling(upstream) for _ in range(4)]
     peers = [deepseek.accept() for _ in calls]
@@ -980,7 +979,7 @@ def test_a_kept_connection_that_deepseek_has_given_up_is_not_tried(
     said: bytes | None, connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it closed without a word, or said that it is about to."""
-    monkeypatch.setattr(call_module, "FIRST_PAUSE", PATIENCE)
+    monkeypatch.setattr(tries_module, "FIRST_PAUSE", PATIENCE)
     upstream = connect(deepseek.url)
     peer = answered(upstream, deepseek)
     if said:

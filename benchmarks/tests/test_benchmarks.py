@@ -21,6 +21,7 @@ from tests.support.servers import ROOT
             ["Stop to close", "stopMs", "beside 20 streams", "before headers"],
         ),
         ("reading", ["by who asked", "again, another worker", "over Valkey", "a stream in Redis"]),
+        ("protocols", ["native", "OpenAI's, streamed", "OpenAI's, whole", "the AI SDK's"]),
         ("attacks", ["at rest", "4 senders of 1 MiB of floats", "all of these", "Stop p99"]),
         ("peers", ["idle", "beside 20 streams", "same worker", "another, same host", "Valkey"]),
     ],

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MOST_LISTED = 100
 
 
+_LONGEST_NAME = 100
+
+
 class State(Protocol):
     """How far a call is. A session has these, too.
 
@@ -27,6 +30,7 @@ class State(Protocol):
 
     phase: Phase
     events: int
+    upstream: str
     started_at: float
     closed_at: float | None
 
@@ -46,7 +50,7 @@ class Calls:
         """Note that a call begins."""
         with self._lock:
             self.count += 1
-            self._live[call] = name
+            self._live[call] = name[:_LONGEST_NAME]
 
     def end(self, call: State) -> None:
         """Note that a call has ended; once is enough. What it has had is not kept."""
@@ -55,10 +59,16 @@ class Calls:
             if name is not None:
                 self._ended.append(_as_json(name, call))
 
+    def settle(self) -> None:
+        """Keep nothing of the calls but what each was: the answer is over."""
+        for call in self.live():
+            self.end(call)
+
     def leave_behind(self, name: str) -> None:
         """Note that code has not ended in time, and that the answer ends without it."""
         with self._lock:
-            self._left_behind.append(name)
+            if len(self._left_behind) < MOST_LISTED:
+                self._left_behind.append(name[:_LONGEST_NAME])
 
     def live(self) -> list[State]:
         """The calls that have not ended."""
@@ -68,7 +78,8 @@ class Calls:
     def listed(self) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
         """For a receipt: the latest calls, and the names of what was left behind.
 
-        Each call has ``name``, ``phase``, ``events``, ``closed`` and ``ms``.
+        Each call has ``name``, ``phase``, ``events``, ``upstream`` (None for a request of the
+        application's own), ``closed`` and ``ms``.
         """
         with self._lock:
             live = [_as_json(name, call) for call, name in self._live.items()]
@@ -81,6 +92,7 @@ def _as_json(name: str, call: State) -> dict[str, Any]:
         "name": name,
         "phase": call.phase,
         "events": call.events,
+        "upstream": call.upstream or None,
         "closed": call.closed_at is not None,
         "ms": round((end - call.started_at) * 1000),
     }

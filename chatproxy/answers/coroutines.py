@@ -16,6 +16,9 @@ from typing import Protocol, TypeVar
 #: What a socket that does not block raises if it has nothing to read yet.
 NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
+#: Seconds of sleep that give gevent's event loop a turn. ``sleep(0)`` does not always do so.
+A_TURN = 1e-6
+
 
 class Hurried(Protocol):
     """A wait of the event loop, which can be given a turn before others."""

@@ -60,7 +60,7 @@ class AnswerLog:
 
     __slots__ = (
         *("_data", "_ended", "_ends", "_first", "_forgotten", "_impatient", "_limit", "_lock"),
-        *("_cursors", "_pulses", "_refusal", "_released", "_waiting"),
+        *("_comment", "_cursors", "_pulses", "_refusal", "_released", "_waiting"),
     )
 
     def __init__(self, limit: int) -> None:
@@ -74,6 +74,7 @@ class AnswerLog:
         self._ended = False
         self._refusal: Refusal | None = None
         self._pulses = 0
+        self._comment = sse.KEEP_ALIVE  # the latest
         self._cursors: set[Cursor] = set()
         #: Wake the producer's threads that wait for room.
         self._waiting: list[queue.SimpleQueue[None]] = []
@@ -146,12 +147,13 @@ class AnswerLog:
                 self._make_room()
         self._write(data, given)
 
-    def pulse(self) -> None:
-        """Give the upstream's keep-alive to the readers that wait. Never blocks."""
+    def pulse(self, comment: bytes = sse.KEEP_ALIVE) -> None:
+        """Give a comment to the readers that wait: the upstream's keep-alive, say. Never blocks."""
         with self._lock:
             self._pulses += 1
-            given = self._give(sse.KEEP_ALIVE)
-        self._write(sse.KEEP_ALIVE, given)
+            self._comment = comment
+            given = self._give(comment)
+        self._write(comment, given)
 
     def end(self, blocks: Sequence[bytes] = (), refusal: Refusal | None = None) -> None:
         """Add the last events, and say that nothing more will come. Once is enough. Never blocks.
@@ -283,7 +285,7 @@ class AnswerLog:
             if cursor.pulses == self._pulses:
                 return b""
             cursor.pulses = self._pulses
-            return sse.KEEP_ALIVE
+            return self._comment
         begin = ends[start - 1] if start else self._forgotten
         last = len(ends) - 1
         if ends[last] - begin > _WRITE_BYTES:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any, NamedTuple
+
+from .upstream import Upstream
+
+#: The model of a body, which is its first field (``chat_request.complete``).
+_MODEL = re.compile(rb'\A\{"model":(?:"(?:[^"\\]|\\.)*"|null)')
 
 
 class Question(NamedTuple):
     """One question.
 
-    ``body`` is the JSON of a chat completion, ``choices`` how many choices its answer has. ``run``
-    is the name of the run that answers it, "" if an upstream does. ``context`` is what the
-    application wants to know of it later.
+    ``body`` is the JSON of a chat completion, ``choices`` how many choices its answer has,
+    ``model`` what its client calls the model. It is put to ``upstreams``, one after the other until
+    one answers; to the one of the settings if there are none. ``run`` is the name of the run that
+    answers it, "" if an upstream does. ``context`` is what the application wants to know of it
+    later.
     """
 
     body: bytes
     choices: int = 1
+    model: str = ""
+    upstreams: tuple[Upstream, ...] = ()
     run: str = ""
     context: dict[str, Any] | None = None
+
+    def body_for(self, model: str) -> bytes:
+        """The body with another name for the model; as it is if that is ``""``."""
+        if not model:
+            return self.body
+        named = b'{"model":%b' % json.dumps(model).encode("ascii")
+        return _MODEL.sub(lambda _: named, self.body, count=1)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import PeersUnavailable
 from .session import Phase, StreamSession
+from .upstream import BillingStops
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,10 @@ class Receipt:
     """What a Stop did.
 
     ``phase`` is the phase of the answer at the Stop. ``stop_ms`` are the milliseconds from the
-    arrival of the Stop to the close of the connection to DeepSeek, of the last one if the answer is
-    a run. ``events`` is the number of DeepSeek's events until then. ``calls`` are those of a run,
-    and ``left_behind`` the names of its code that had not ended (``Calls.listed``).
+    arrival of the Stop to the close of the connection to the upstream, of the last one if the
+    answer is a run. ``events`` is the number of the upstream's events until then. ``upstream`` is
+    its name, "" if none was asked yet. ``calls`` are those of a run, and ``left_behind`` the names
+    of its code that had not ended (``Calls.listed``).
     """
 
     session_id: str
@@ -26,6 +28,8 @@ class Receipt:
     upstream_closed: bool
     stop_ms: float
     events: int
+    upstream: str = ""
+    billing_stops: BillingStops = BillingStops.UNKNOWN
     calls: tuple[dict[str, Any], ...] | None = None
     left_behind: tuple[str, ...] = ()
 
@@ -37,6 +41,8 @@ class Receipt:
             "upstreamClosed": self.upstream_closed,
             "stopMs": self.stop_ms,
             "events": self.events,
+            "upstream": self.upstream or None,
+            "billingStops": self.billing_stops,
         }
         if self.calls is not None:
             fields |= {"calls": self.calls, "leftBehind": self.left_behind}
@@ -56,6 +62,8 @@ def of(session: StreamSession, arrived: float) -> Receipt:
         upstream_closed=closed_at is not None,
         stop_ms=round(((closed_at or time.monotonic()) - arrived) * 1000, 1),
         events=session.events,
+        upstream=session.upstream,
+        billing_stops=session.billing_stops,
         calls=calls,
         left_behind=left_behind,
     )
@@ -86,6 +94,9 @@ def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:
             upstream_closed=fields["upstreamClosed"] is True,
             stop_ms=_finite(round(float(fields["stopMs"]) + detour, 1)),
             events=int(fields["events"]),
+            # An older version does not send these.
+            upstream=str(fields.get("upstream") or ""),
+            billing_stops=BillingStops(fields.get("billingStops", BillingStops.UNKNOWN)),
             calls=None if (calls := fields.get("calls")) is None else tuple(map(dict, calls)),
             left_behind=tuple(map(str, fields.get("leftBehind", ()))),
         )

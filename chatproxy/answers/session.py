@@ -36,6 +36,7 @@ from .calls import Calls
 from .log import AnswerLog
 from .question import Question
 from .transcript import Transcript
+from .upstream import BillingStops
 
 
 class SessionKey(NamedTuple):
@@ -74,6 +75,7 @@ class Reason(str, Enum):
     DEADLINE = "deadline"
     IDLE = "idle"
     LOST = "lost"
+    REPLACED = "replaced"
 
 
 _NEXT = {
@@ -103,6 +105,7 @@ class StreamSession:
     ) -> None:
         self.key = key
         self.owner, self.id = key
+        self.chat = chat
         #: What it is found by while it lives.
         self.keys = tuple(sorted({each for each in (key, chat) if each and each.id}))
         #: Whether it is found by its id for a while after its end. A chat's id is free by then.
@@ -127,6 +130,9 @@ class StreamSession:
         self.transcript: Transcript | None = None
         #: The calls of an answer of several calls; None for one of a single call.
         self.calls: Calls | None = None
+        #: The name of the upstream that was asked last, and whether it bills nothing after a close.
+        self.upstream = ""
+        self.billing_stops = BillingStops.UNKNOWN
         #: The upstream's events so far, without its ``[DONE]``.
         self.events = 0
         #: Their size in bytes.

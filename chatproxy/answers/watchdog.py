@@ -98,10 +98,15 @@ class Watchdog:
                 session.conclude()
         elif is_late:
             session.cancel(Reason.DEADLINE)
-        elif session.calls is None and now - session.last_event_at >= self._idle:
+        elif self._is_idle(session, now):
             session.cancel(Reason.IDLE)
         elif session.is_abandoned(now):
             session.cancel(Reason.DISCONNECT)
+
+    def _is_idle(self, session: StreamSession, now: float) -> bool:
+        # A run may be silent; and if the log is full, it is the readers who are waited for.
+        waits = session.calls is None and not session.log.full
+        return waits and now - session.last_event_at >= self._idle
 
 
 def _run(reference: weakref.ref[Watchdog]) -> None:

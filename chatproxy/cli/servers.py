@@ -15,6 +15,7 @@ from ..config import Settings, describe
 from ..errors import ConfigError
 from ..hosts import is_loopback
 from ..server import exposure
+from ..upstreams.routes import Routes
 
 _NOTICE = "This demo talks to a simulation of DeepSeek, not to a model."
 
@@ -57,19 +58,21 @@ def serve(bind: str, workers: int, insecure: bool) -> None:
 
     try:
         settings = Settings.load({}, os.environ)
-        settings.require_key()
+        routes = Routes.load(settings, os.environ)
+        if routes.needs_key:
+            settings.require_key()
     except ConfigError as error:
         sys.exit(f"chatproxy: {error}")
     if not insecure:
-        _warn(settings, bind)
+        _warn(settings, routes, bind)
     os.environ["CHATPROXY_INSECURE"] = "1"  # the workers need not say it again
     GunicornServer(bind, workers).run()
 
 
-def _warn(settings: Settings, bind: str) -> None:
+def _warn(settings: Settings, routes: Routes, bind: str) -> None:
     from gunicorn.util import parse_address
 
-    sentences = exposure.of_the_key(settings)
+    sentences = exposure.of_the_keys(settings, routes.all())
     address = parse_address(bind)
     if isinstance(address, tuple) and not is_loopback(address[0]):
         sentences += exposure.on_a_public_address(settings)
@@ -92,6 +95,7 @@ def demo(bind: str, workers: int) -> None:
     with _simulation() as upstream:
         os.environ["DEEPSEEK_BASE_URL"] = upstream
         os.environ["DEEPSEEK_API_KEY"] = os.environ["CHATPROXY_TOKENS"] = ""
+        os.environ["CHATPROXY_UPSTREAMS"] = ""
         os.environ["CHATPROXY_INSECURE"] = "1"  # it has no key that a stranger could spend
         os.environ.setdefault("CHATPROXY_NOTICE", _NOTICE)
         os.environ.setdefault("CHATPROXY_ON_DISCONNECT", "30")

@@ -26,7 +26,8 @@ event gives its id back as well. ``sweep`` frees the ids that are no longer rese
 
 An answer may belong to a chat (``SessionKey`` of the chat's id): then it holds that lease too while
 it lives, and whoever knows the chat alone can read and stop it. The chat's next answer takes the
-lease anew. An answer without an id holds no lease: nobody can name it.
+lease anew, by ``claim`` or, if it waits for it (``chats``), by ``join_chat``. An answer without an
+id holds no lease: nobody can name it.
 
 Invariants
 ==========
@@ -82,6 +83,7 @@ class Registry:
         self.coordinator = Coordinator(peers, sender, allow_offline=settings.without_peers == "run")
         #: Its end.
         self.drain = Drain()
+        self._on_active = settings.on_active
         self._log_bytes = settings.log_bytes
         self._sessions = SessionTable(
             settings.retain,
@@ -114,7 +116,7 @@ class Registry:
         """The latest of an owner's sessions here; of all owners, each named, if that is None.
 
         Each has ``sessionId`` (None if its client gave none), ``phase``, ``outcome`` and ``reason``
-        (None while it lives), ``events`` and ``ageSeconds``.
+        (None while it lives), ``events``, ``upstream`` and ``ageSeconds``.
         """
         return self._sessions.describe(owner)
 
@@ -134,16 +136,26 @@ class Registry:
 
         :raises Refusal: as ``claim`` does.
         """
-        self._refuse_known([key] if chat is None else [key, chat])
-        self._limiter.check(key.owner)
+        if self._on_active == "reject" or chat is None:
+            self._refuse_known([key] if chat is None else [key, chat])
+        elif key != chat:
+            self._refuse_known([key])
+        if self._on_active != "replace" or chat is None:  # else there may be a slot in a moment
+            self._limiter.check(key.owner)
 
     def claim(
-        self, key: SessionKey, reconnect_seconds: float = 0.0, chat: SessionKey | None = None
+        self,
+        key: SessionKey,
+        reconnect_seconds: float = 0.0,
+        chat: SessionKey | None = None,
+        *,
+        waits: bool = False,
     ) -> StreamSession:
         """Take an id, and that of a chat if there is one, for a new session.
 
         :param reconnect_seconds: see ``StreamSession``.
         :param chat: see ``StreamSession``.
+        :param waits: whether the chat is left for ``join_chat``.
         :raises ShuttingDown: if the server drains.
         :raises SessionCancelled: if the Stop for this id came first.
         :raises SessionActive: if the id belongs to a live or retained session of any worker.
@@ -151,6 +163,8 @@ class Registry:
         :raises PeersUnavailable: if the other workers can't be asked.
         """
         session = StreamSession(key, AnswerLog(self._log_bytes), reconnect_seconds, chat)
+        if waits:
+            session.keys = tuple(each for each in session.keys if each != chat)
         with ExitStack() as leases:
             for each in session.keys:  # in their order, so that no two starts wait for each other
                 leases.enter_context(self.coordinator.exclusive(lease_key(each)))
@@ -168,6 +182,25 @@ class Registry:
             self._sessions.add(session)
         signals.stream_opened.send(self.sender, session=session)
         return session
+
+    def join_chat(self, session: StreamSession, chat: SessionKey) -> bool:
+        """Have a session that waits take its chat, unless another answer is live there.
+
+        :returns: whether it has it.
+        :raises SessionCancelled: if a Stop for this id was remembered.
+        :raises PeersUnavailable: if the other workers can't be asked.
+        """
+        with self.coordinator.exclusive(lease_key(chat)):
+            state = self._sessions.state(chat)
+            if state is PeerState.UNKNOWN:
+                holder = self.coordinator.take(lease_key(chat), to_begin=True)
+                if holder is None:
+                    self._sessions.join(session, chat)
+                    return True
+                state, _reply = self.coordinator.ask(holder, _request("state", chat))
+        with suppress(SessionActive):
+            _refuse_if(state)
+        return False
 
     def _refuse_known(self, keys: Iterable[SessionKey]) -> None:
         self.drain.check()
@@ -192,6 +225,7 @@ class Registry:
         *,
         remember: bool = True,
         only: str | None = None,
+        reason: Reason = Reason.USER,
     ) -> Receipt | None:
         """Stop a session, whichever worker has it, and wait for the close of its upstream.
 
@@ -203,6 +237,7 @@ class Registry:
             one address can't push out those of another.
         :param remember: whether a Stop for an unknown id is remembered.
         :param only: stop nothing but the session with this id, if ``key`` is a chat's.
+        :param reason: why. What is no Stop is not counted as one.
         :returns: None if nothing live has that id.
         :raises PeersUnavailable: if the other workers can't be asked.
         """
@@ -212,26 +247,28 @@ class Registry:
                 with self.coordinator.exclusive(lease_key(key)):
                     if not self._is_known(key):
                         by = "peer"
-                        receipt = self._cancel_elsewhere(key, arrived, client, remember, only)
+                        request = {**_request("cancel", key), "only": only, "reason": reason}
+                        receipt = self._cancel_elsewhere(key, request, arrived, client, remember)
             if by == "self":
-                receipt = self._cancel_here(key, CONFIRM_SECONDS, arrived, only)
+                receipt = self._cancel_here(key, CONFIRM_SECONDS, arrived, only, reason)
             result = "stopped" if receipt else "not_found"
         finally:
-            seconds = receipt and receipt.stop_ms / 1000
-            signals.cancel_answered.send(self.sender, result=result, by=by, seconds=seconds)
+            if reason is Reason.USER:
+                seconds = receipt and receipt.stop_ms / 1000
+                signals.cancel_answered.send(self.sender, result=result, by=by, seconds=seconds)
         return receipt
 
     def _is_known(self, key: SessionKey) -> bool:
         return self._sessions.state(key) is not PeerState.UNKNOWN
 
     def _cancel_here(
-        self, key: SessionKey, seconds: float, arrived: float, only: str | None
+        self, key: SessionKey, seconds: float, arrived: float, only: str | None, reason: Reason
     ) -> Receipt | None:
         session = self._sessions.find_live(key)
         if session is None:
             self._sessions.extend_stop(key)
             return None
-        if only not in (None, session.id) or not session.cancel(Reason.USER):
+        if only not in (None, session.id) or not session.cancel(reason):
             return None
         session.closed.wait(seconds)
         return receipts.of(session, arrived)
@@ -246,10 +283,9 @@ class Registry:
         return [receipts.of(session, arrived) for session in stopped]
 
     def _cancel_elsewhere(
-        self, key: SessionKey, arrived: float, client: str, remember: bool, only: str | None
+        self, key: SessionKey, request: Message, arrived: float, client: str, remember: bool
     ) -> Receipt | None:
         find = self.coordinator.take if remember else self.coordinator.holder
-        request = {**_request("cancel", key), "only": only}
         for _ in self.coordinator.attempts():
             holder = find(lease_key(key))
             if holder is None:
@@ -276,18 +312,20 @@ class Registry:
         return state
 
     def cancel_for_peer(
-        self, key: SessionKey, only: str | None = None
+        self, key: SessionKey, only: str | None = None, reason: Reason = Reason.USER
     ) -> tuple[PeerState, Receipt | None]:
         """Stop a session of this worker for another worker, which got the Stop.
 
         :param only: see ``cancel``.
+        :param reason: see ``cancel``.
         :returns: what the id stood for before, and the receipt, if there is one. A session that
             begins in between is not stopped: the id stood for nothing, and the peer asks again.
         """
         state = self.state_for_peer(key)
         if state is PeerState.UNKNOWN:
             return state, None
-        return state, self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic(), only)
+        receipt = self._cancel_here(key, PEER_CONFIRM_SECONDS, time.monotonic(), only, reason)
+        return state, receipt
 
     def lose(self, key: LeaseKey) -> None:
         """Stop the session whose lease another worker holds by now: no Stop would reach it here."""

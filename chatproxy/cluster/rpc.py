@@ -8,7 +8,7 @@ A request names its kind in ``ask``. Requests about one session have its ``owner
     read       what comes next for a reader of the session (``remote_readers``)
     leave      such a reader has gone
     sessions   a list of the sessions, of one owner or of all
-    cancel_all stop all sessions of an owner; the reply has the receipts
+    cancel_all stop all sessions of an owner; the reply has the receipts, without their calls
 
 The reply has a ``PeerState`` in ``state``: ``UNKNOWN`` also to a request that makes no sense, which
 an older or newer version of this package may have sent.
@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..answers import receipt as receipts
-from ..answers.session import SessionKey
+from ..answers.session import Reason, SessionKey
 from .peers import Message, PeerState
 from .registry import PEER_CONFIRM_SECONDS, Registry
 from .remote_readers import RemoteReaders
@@ -69,8 +70,11 @@ class RpcDispatcher:
     def _cancel(self, request: Message) -> Message:
         arrived = time.monotonic()
         only = request.get("only")  # which an older version does not send
+        was_replaced = request.get("reason") == Reason.REPLACED
         state, receipt = self._registry.cancel_for_peer(
-            _key_of(request), only if isinstance(only, str) else None
+            _key_of(request),
+            only if isinstance(only, str) else None,
+            Reason.REPLACED if was_replaced else Reason.USER,
         )
         if receipt is None:
             return {"state": state}
@@ -84,7 +88,8 @@ class RpcDispatcher:
         arrived = time.monotonic()
         stopped = self._registry.cancel_all(owner, PEER_CONFIRM_SECONDS)
         took_ms = (time.monotonic() - arrived) * 1000
-        found = [receipts.to_send(each, took_ms) for each in stopped[:_MOST_RECEIPTS]]
+        short = [replace(each, calls=None, left_behind=()) for each in stopped[:_MOST_RECEIPTS]]
+        found = [receipts.to_send(each, took_ms) for each in short]
         return {"state": PeerState.STOPPED, "receipts": found}
 
     def _list(self, request: Message) -> Message:

@@ -109,6 +109,12 @@ class SessionTable:
             self._live[session] = None
             self._by_key.update(dict.fromkeys(session.keys, session))
 
+    def join(self, session: StreamSession, chat: SessionKey) -> None:
+        """Have a session that lives found by its chat too."""
+        with self._lock:
+            session.keys = (*session.keys, chat)
+            self._by_key[chat] = session
+
     def end(self, session: StreamSession) -> None:
         """Take out a session that has ended; retain it, unless it was refused or has no own id.
 
@@ -157,5 +163,6 @@ def _as_json(session: StreamSession) -> dict[str, Any]:
         "outcome": session.outcome,
         "reason": session.reason,
         "events": session.events,
+        "upstream": session.upstream or None,
         "ageSeconds": round(session.age(), 1),
     }

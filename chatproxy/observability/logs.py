@@ -2,16 +2,19 @@
 
 The lines with ``[SSE]`` are fixed, so that operators can search for them. An answer without an id
 has ``-`` in its place. An id is checked before it gets here, and the reason of a failure is one
-printable line without the key. So nothing from outside can forge a line.
+printable line without the key. A traceback, which may quote anybody, is indented. So nothing from
+outside can forge a line.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 from .. import signals
+from ..answers.receipt import Receipt
 from ..answers.session import StreamSession
 from ..errors import UpstreamError
 
@@ -33,6 +36,17 @@ def _within_a_line(reason: str) -> str:
     return reason.replace("[SSE]", "[sse]")
 
 
+def indent_traceback(record: logging.LogRecord) -> bool:
+    """A filter that lets all records pass. Handlers use the text that it gives them."""
+    if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
+        lines = "".join(traceback.format_exception(*record.exc_info)).splitlines()
+        record.exc_text = "\n".join("    " + _within_a_line(line) for line in lines)
+    return True
+
+
+logger.addFilter(indent_traceback)
+
+
 def _id_of(session: StreamSession) -> str:
     return session.id or "-"
 
@@ -52,12 +66,36 @@ def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> N
     logger.info("[SSE] %s client disconnected", _id_of(session))
 
 
+def _upstream_of(session: StreamSession) -> str:
+    return session.upstream or "DeepSeek"
+
+
 @signals.try_failed.connect
 def _try_failed(
-    _sender: object, session: StreamSession, reason: str, pause: float, **_: Any
+    _sender: object,
+    session: StreamSession,
+    upstream: str,
+    reason: str,
+    following: str,
+    pause: float,
+    **_: Any,
 ) -> None:
     words = _within_a_line(reason)
-    logger.warning("DeepSeek failed %s, again in %.1f s: %s", _id_of(session), pause, words)
+    again = "again" if following == upstream else f"{following} next,"
+    logger.warning("%s failed %s, %s in %.1f s: %s", upstream, _id_of(session), again, pause, words)
+
+
+@signals.stream_replaced.connect
+def _stream_replaced(_sender: object, receipt: Receipt, by: str, **_: Any) -> None:
+    logger.info(
+        "[SSE] %s replaced by %s phase=%s events=%d upstreamClosed=%s stopMs=%s",
+        receipt.session_id or "-",
+        by or "-",
+        receipt.phase.value,
+        receipt.events,
+        str(receipt.upstream_closed).lower(),
+        receipt.stop_ms,
+    )
 
 
 @signals.stream_closed.connect
@@ -65,14 +103,15 @@ def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
     if (refusal := session.refusal) is not None:
         if isinstance(refusal, UpstreamError):
             reason = _within_a_line(refusal.reason or refusal.message)
-            logger.warning("DeepSeek failed %s: %s", _id_of(session), reason)
+            logger.warning("%s failed %s: %s", _upstream_of(session), _id_of(session), reason)
         logger.warning("[SSE] %s failed code=%s", _id_of(session), refusal.code)
     logger.info(
-        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d%s",
+        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d upstream=%s%s",
         _id_of(session),
         session.outcome and session.outcome.value,
         session.phase.value,
         session.events,
         session.milliseconds(),
+        session.upstream or "-",
         "" if session.calls is None else f" calls={session.calls.count}",
     )

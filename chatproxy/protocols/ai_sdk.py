@@ -39,11 +39,12 @@ import msgspec
 from .. import sse
 from ..errors import Refusal
 from . import chunk_texts, native
-from .chunk_texts import NO_JSON, Chunk, ToolCall, says
+from .chunk_texts import NO_JSON, Chunk, ToolCall, TooManyError, says
 
-#: The most bytes of tool calls that an encoder keeps, and what each call adds to its own.
+#: The most bytes of tool calls that an encoder keeps, and what each call adds to its own: all of
+#: them are ended at once.
 _MOST_CALL_BYTES = 1 << 20
-_CALL_BYTES = 200
+_CALL_BYTES = 2000
 
 #: ``finish_reason`` of OpenAI and DeepSeek, as the AI SDK names it; any other one is ``other``.
 _FINISH_REASONS = {
@@ -203,9 +204,17 @@ class AiSdkEncoder:
             return [] if self._ended else self._say(chunk_texts.parse(data))
         except NO_JSON:
             return []
+        except TooManyError:
+            return self._give_up("An event of this answer has too many parts.")
 
     def _tell(self, name: str, data: bytes) -> list[bytes]:
-        """The parts for an event of a run's own."""
+        """The parts for an event of a run's own; none if it can't be one."""
+        try:
+            return self._told(name, data)
+        except NO_JSON:
+            return []
+
+    def _told(self, name: str, data: bytes) -> list[bytes]:
         parts = [] if self._begun else self._begin()
         if name == "tool-call":
             call = _TOOL_CALL.decode(data)
@@ -286,9 +295,7 @@ class AiSdkEncoder:
             self._held += len(text)
             parts.append(_part(b"tool-input-delta", toolCallId=call.id, inputTextDelta=text))
         if self._held > _MOST_CALL_BYTES:
-            sentence = "The tool calls of this answer are too long."
-            self.refusal = Refusal(sentence, status=502, code="answer_too_large")
-            parts += self._fail(sentence)
+            parts += self._give_up("The tool calls of this answer are too long.")
 
     def _id_of(self, said: ToolCall) -> bytes:
         """The JSON of a call's id; made of the message's and its index if it has none."""
@@ -323,6 +330,11 @@ class AiSdkEncoder:
             _part(b"abort", reason=_json(stopped["reason"])),
             _part(b"finish", finishReason=b'"interrupted"'),
         ]
+
+    def _give_up(self, sentence: str) -> list[bytes]:
+        """Fail because the answer is too large for this protocol; it goes on for other clients."""
+        self.refusal = Refusal(sentence, status=502, code="answer_too_large")
+        return self._fail(sentence)
 
     def _fail(self, sentence: str) -> list[bytes]:
         self._failed = True

@@ -78,9 +78,7 @@ def _fields_of(body: bytes) -> Payload:
         raise
     if show is bytes:
         return found
-    return {
-        surrogates.shown_name(name): msgspec.Raw(show(bytes(text))) for name, text in found.items()
-    }
+    return {surrogates.shown_name(name): msgspec.Raw(show(text)) for name, text in found.items()}
 
 
 def _decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
@@ -100,7 +98,16 @@ def check(payload: Payload) -> None:
 
     :raises InvalidRequest: if it can't.
     """
-    _check_messages(_text_of(payload.get("messages")))
+    text = _text_of(payload.get("messages"))
+    try:
+        messages, _ = surrogates.decoded(_MESSAGES.decode, text)
+    except msgspec.DecodeError:
+        if text.startswith(b"["):
+            sentence = "Each of 'messages' must be an object with a 'role'."
+            raise InvalidRequest(sentence) from None
+        messages = []
+    if not messages:
+        raise InvalidRequest("'messages' must be a list with at least one message.")
     try:
         if "model" in payload:
             _NAME.decode(_text_of(payload["model"]))
@@ -108,40 +115,40 @@ def check(payload: Payload) -> None:
         raise InvalidRequest("'model' must be a name.") from None
 
 
-def _check_messages(text: bytes) -> None:
-    try:
-        if surrogates.are_in(text):
-            text = surrogates.hidden(text)
-        if _MESSAGES.decode(text):
-            return
-    except msgspec.DecodeError:
-        if text.startswith(b"["):
-            sentence = "Each of 'messages' must be an object with a 'role'."
-            raise InvalidRequest(sentence) from None
-    raise InvalidRequest("'messages' must be a list with at least one message.")
-
-
 def change(payload: Payload, preparers: Iterable[Callable[[Payload], Payload | None]]) -> Payload:
     """The payload as the application's preparers want it.
 
     They get it decoded. A field that they leave as it was keeps its text.
 
+    :raises InvalidRequest: see ``decoded``.
+    """
+    fields, before = _decoded(payload)
+    for preparer in preparers:
+        changed = preparer(fields)
+        fields = fields if changed is None else changed
+    return {
+        name: payload[name] if before.get(name) == _text_of(value) else value
+        for name, value in fields.items()
+    }
+
+
+def decoded(payload: Payload) -> dict[str, Any]:
+    """The payload for the application to look at.
+
     :raises InvalidRequest: if a number in it is beyond what Python can decode and write again.
     """
+    return _decoded(payload)[0]
+
+
+def _decoded(payload: Payload) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The fields decoded, and as they would be written again."""
     try:
-        decoded = {name: json.loads(_text_of(value)) for name, value in payload.items()}
-        before = {name: _text_of(value) for name, value in decoded.items()}
+        fields = {name: json.loads(_text_of(value)) for name, value in payload.items()}
+        return fields, {name: _text_of(value) for name, value in fields.items()}
     except RecursionError:
         raise _invalid_json("The body is nested too deeply.") from None
     except ValueError:
         raise _invalid_json("The body has a number that is too large.") from None
-    for preparer in preparers:
-        changed = preparer(decoded)
-        decoded = decoded if changed is None else changed
-    return {
-        name: payload[name] if before.get(name) == _text_of(value) else value
-        for name, value in decoded.items()
-    }
 
 
 def complete(payload: Payload, model: str) -> bytes:

@@ -4,9 +4,14 @@ So a piece of an answer can go into another JSON text as it is, without being de
 again. Only the names and structure of what is told are looked at (DeepSeek's and OpenAI's form:
 https://api-docs.deepseek.com/api/create-chat-completion). What an upstream may get wrong without
 harm, such as the type of an id, is left to whoever uses it.
+
+A chunk is an event, and so no longer than one may be. But each choice and each tool call in it
+costs some microseconds, so their number is bounded too.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -60,32 +65,45 @@ _CHUNK = msgspec.json.Decoder(Chunk)
 #: What a text may fail with that an upstream has sent as JSON.
 NO_JSON = (msgspec.DecodeError, RecursionError)
 
+#: The most choices and tool calls of a chunk, together.
+MOST_ITEMS = 1000
+
+
+class TooManyError(Exception):
+    """A chunk has more than ``MOST_ITEMS``."""
+
 
 def parse(data: bytes) -> Chunk:
     """A chunk, also if a text in it is cut amid a surrogate pair.
 
     :raises msgspec.DecodeError: if it is none.
+    :raises TooManyError: see above.
     """
-    try:
-        return _CHUNK.decode(data)
-    except msgspec.DecodeError:
-        if not surrogates.are_in(data):
-            raise
-    chunk = _CHUNK.decode(surrogates.hidden(data))
-    _show(chunk, "id", "usage")
-    for choice in chunk.choices or ():
-        if choice.delta is not None:
-            _show(choice.delta, "reasoning_content", "content")
-            for call in choice.delta.tool_calls or ():
-                _show(call, "id")
-                if call.function is not None:
-                    _show(call.function, "name", "arguments")
+    chunk, show = surrogates.decoded(_CHUNK.decode, data)
+    if show is bytes and len(data) < 2 * MOST_ITEMS:  # an item takes two bytes and a comma
+        return chunk
+    choices = chunk.choices or ()
+    if len(choices) > MOST_ITEMS:
+        raise TooManyError
+    deltas = [choice.delta for choice in choices if choice.delta is not None]
+    calls = [call for delta in deltas for call in delta.tool_calls or ()]
+    if len(choices) + len(calls) > MOST_ITEMS:
+        raise TooManyError
+    if show is not bytes:
+        functions = [call.function for call in calls if call.function is not None]
+        _show_in([chunk], show, "id", "usage")
+        _show_in(deltas, show, "reasoning_content", "content")
+        _show_in(calls, show, "id")
+        _show_in(functions, show, "name", "arguments")
     return chunk
 
 
-def _show(struct: msgspec.Struct, *names: str) -> None:
-    for name in names:
-        setattr(struct, name, msgspec.Raw(surrogates.shown(bytes(getattr(struct, name)))))
+def _show_in(
+    structs: Iterable[msgspec.Struct], show: Callable[[bytes], bytes], *names: str
+) -> None:
+    for struct in structs:
+        for name in names:
+            setattr(struct, name, msgspec.Raw(show(getattr(struct, name))))
 
 
 def says(text: bytes) -> bool:

@@ -12,20 +12,23 @@ the same, so that the answer can be stopped like any other. How chunks become on
 * An event that is no JSON object is no part of the completion, and none of a run's own is.
 * The tool calls of a choice that was stopped are left out: clients carry out what they find.
 
-What is held is bounded: each chunk is decoded once and dropped, and what it says is kept as the
+What is held is bounded: each chunk is taken apart once and dropped, and what it says is kept as the
 JSON text of the completion (``growing_json``), of at most ``MOST_BYTES`` with ``MOST_FIELDS``
-fields. At the end the parts are put one after the other, which takes a few milliseconds for the
+fields. At the end the parts are put one after the other. Both take a few milliseconds for the
 largest. An answer that grows beyond that is refused.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 from .. import sse
 from ..errors import Refusal
 from . import growing_json, native
-from .growing_json import FullError, GrowingObject, Room
+from .growing_json import FullError, GrowingObject, Room, Show, json_of
 from .openai import MOST_CHOICES, failure_of
 
 #: The most bytes of a completion. DeepSeek's longest answers have some two million, those with
@@ -35,6 +38,7 @@ MOST_BYTES = 16 << 20
 MOST_FIELDS = 2048
 
 _TOOL_CALLS = ("tool_calls", "function_call")
+_INDEX = msgspec.json.Decoder(int)
 
 
 class CompletionEncoder:
@@ -54,7 +58,8 @@ class CompletionEncoder:
         self.refusal: Refusal | None = None
         self._room = Room(MOST_BYTES, MOST_FIELDS)
         self._fields = GrowingObject(self._room)
-        self._fields.replace({"id": "", "created": created, "model": model, "usage": None})
+        about = {"id": "", "created": created, "model": model, "usage": None}
+        self._fields.replace({name: json_of(value) for name, value in about.items()})
         self._expected = range(min(choices, MOST_CHOICES))
         self._choices: dict[int, GrowingObject] = {}
         self._ended = False
@@ -86,47 +91,56 @@ class CompletionEncoder:
             return self._whole()
         if native.emitted_in(event) is not None:
             return b""
-        chunk = growing_json.decoded(sse.data_of(event))
-        if isinstance(chunk, dict):
-            self._take_chunk(chunk)
+        if (chunk := growing_json.decoded(sse.data_of(event))) is not None:
+            self._room.begin_event()
+            self._take_chunk(*chunk)
         return b""
 
-    def _take_chunk(self, chunk: dict[str, Any]) -> None:
-        choices = chunk.pop("choices", None)
+    def _take_chunk(self, chunk: dict[str, bytes], show: Show) -> None:
+        choices = bytes(chunk.pop("choices", b""))
         chunk.pop("obfuscation", None)  # makes the chunks of OpenAI's streams equally long
-        self._fields.replace(chunk)
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict):
-                self._take_choice(choice)
+        self._fields.replace(chunk, show)
+        for choice in growing_json.objects_in(choices, show, self._room):
+            self._take_choice(choice, show)
 
-    def _take_choice(self, choice: dict[str, Any]) -> None:
-        index = choice.pop("index", 0)
+    def _take_choice(self, choice: dict[str, bytes], show: Show) -> None:
+        fields = self._choice(_index_of(choice.pop("index", b"0")))
         choice.pop("message", None)  # some upstreams repeat in it what came before
-        delta = choice.pop("delta", None)
-        fields = self._choice(index if isinstance(index, int) else 0)
-        if isinstance(delta, dict):
-            fields.merge({"message": delta})
+        delta = bytes(choice.pop("delta", b""))
+        if delta.startswith(b"{"):
+            fields.merge({"message": delta}, show)
         for name, value in choice.items():
-            grows = name == "logprobs" or isinstance(value, list)
-            (fields.merge if grows else fields.replace)({name: value})
+            grows = name == "logprobs" or bytes(value).startswith(b"[")
+            (fields.merge if grows else fields.replace)({name: value}, show)
 
     def _choice(self, index: int) -> GrowingObject:
         if index not in self._choices:
             fields = self._choices[index] = GrowingObject(self._room)
-            fields.replace({"index": index, "finish_reason": None, "logprobs": None})
-            fields.merge({"message": {"role": "assistant", "content": None}})
+            nothing = b"null"
+            fields.replace({"index": b"%d" % index, "finish_reason": nothing, "logprobs": nothing})
+            fields.merge({"message": b'{"role":"assistant","content":null}'})
         return self._choices[index]
 
     def _stopped(self, stopped: dict[str, Any]) -> bytes:
-        self._fields.propose("id", stopped["sessionId"] or "")
-        self._fields.replace({"chatproxy": {"stopped": stopped}})
+        self._room.begin_event()
+        self._fields.propose("id", json_of(stopped["sessionId"] or ""))
+        self._fields.replace({"chatproxy": json_of({"stopped": stopped})})
         for index in {*self._expected, *self._choices}:
-            if self._choice(index).propose("finish_reason", "cancelled"):
+            if self._choice(index).propose("finish_reason", b'"cancelled"'):
                 self._choice(index).leave_out("message", _TOOL_CALLS)
         return self._whole()
 
     def _whole(self) -> bytes:
         self._ended = True
-        self._fields.replace({"object": "chat.completion"})
+        self._room.begin_event()
+        self._fields.replace({"object": b'"chat.completion"'})
         self._fields.put_items("choices", self._choices)
         return b"".join(self._fields.parts())
+
+
+def _index_of(text: bytes) -> int:
+    """The index of a choice; 0 if it is no number."""
+    with suppress(msgspec.DecodeError):
+        index: int = _INDEX.decode(text)
+        return index
+    return 0

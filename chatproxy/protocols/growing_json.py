@@ -7,23 +7,53 @@ For a text that comes in many pieces. How a value is joined to the one before it
 * An object is merged field by field.
 * Anything else takes its place. What is null or empty changes nothing.
 
-What is held is bounded by a ``Room``, which several objects may share. A string or a list that
-grows is one ``bytearray``, so it takes little more than its text.
+A value is not decoded: it goes from the text that came into the object as it was (``msgspec.Raw``),
+and only what is merged is taken apart. So an event costs little, whatever is in it.
+
+What is held is bounded by a ``Room``, which several objects may share, and so is how many values
+are joined for one event. A string or a list that grows is one ``bytearray``, so it takes little
+more than its text.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
+
+import msgspec
+
+from . import surrogates
+from .chunk_texts import NO_JSON
 
 #: The fields whose strings are not joined.
 SAID_ONCE = frozenset({"id", "index", "name", "role", "type"})
 
-_NOTHING: tuple[Any, ...] = (None, "", [], {})
+#: What an object says: the JSON of each field. Where surrogates are hidden in it, a ``Show`` goes
+#: with it (``surrogates.decoded``).
+Fields = Mapping[str, bytes]
+Show = Callable[[bytes], bytes]
+
 #: How deep objects are merged; what is deeper is taken as it is.
 _DEPTH = 6
+#: The most values that are joined for one event.
+_MOST_VALUES = 2000
+#: The longest text that is decoded because it has numbers that JSON does not have.
+_MOST_BYTES_DECODED = 32 * 1024
+
+_NOTHING = re.compile(rb'null|""|\[\s*\]|\{\s*\}')
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class _Indexed(msgspec.Struct, gc=False):
+    index: int
+
+
+_INDEXED = msgspec.json.Decoder(list[_Indexed])
 
 
 class FullError(Exception):
@@ -31,7 +61,7 @@ class FullError(Exception):
 
 
 class Room:
-    """How much more may be held.
+    """How much more may be held, and how many more values may be joined now.
 
     :param size: bytes of JSON text.
     :param fields: fields of all objects.
@@ -40,6 +70,7 @@ class Room:
     def __init__(self, size: int, fields: int) -> None:
         self._bytes = size
         self._fields = fields
+        self._values = _MOST_VALUES
 
     def take(self, size: int, fields: int = 0) -> None:
         """Take room for so many bytes and fields; fewer than no bytes are given back.
@@ -49,6 +80,19 @@ class Room:
         self._bytes -= size
         self._fields -= fields
         if self._bytes < 0 or self._fields < 0:
+            raise FullError
+
+    def begin_event(self) -> None:
+        """From here on values are joined for another event."""
+        self._values = _MOST_VALUES
+
+    def join(self, values: int) -> None:
+        """Join so many values.
+
+        :raises FullError: if there are too many for one event.
+        """
+        self._values -= values
+        if self._values < 0:
             raise FullError
 
 
@@ -65,17 +109,19 @@ class GrowingObject:
         self._room = room
         self._fields: dict[str, bytes | bytearray | GrowingObject | dict[int, GrowingObject]] = {}
 
-    def replace(self, fields: dict[str, Any]) -> None:
+    def replace(self, fields: Fields, show: Show = bytes) -> None:
         """Take the values that say something, in the place of those before them."""
+        self._room.join(len(fields))
         for name, value in fields.items():
-            if value not in _NOTHING or name not in self._fields:
-                self._put(name, _json(value))
+            text, held = show(value), self._fields.get(name)
+            if held is None or (text != held and not _NOTHING.fullmatch(text)):
+                self._put(name, text)
 
-    def propose(self, name: str, value: str) -> bool:
+    def propose(self, name: str, text: bytes) -> bool:
         """Take a value if the one before it says nothing; return whether it does not."""
         says_nothing = self._fields.get(name) in (None, b"null", b'""')
         if says_nothing:
-            self._put(name, _json(value))
+            self._put(name, text)
         return says_nothing
 
     def leave_out(self, name: str, inner: Iterable[str]) -> None:
@@ -85,22 +131,11 @@ class GrowingObject:
         for each in inner:
             held._fields.pop(each, None)
 
-    def merge(self, fields: dict[str, Any], depth: int = _DEPTH) -> None:
+    def merge(self, fields: Fields, show: Show = bytes, depth: int = _DEPTH) -> None:
         """Join the values to those before them; see the top."""
+        self._room.join(len(fields))
         for name, value in fields.items():
-            if value in _NOTHING and name in self._fields:
-                continue
-            if isinstance(value, dict) and depth:
-                held = self._fields.get(name)
-                if not isinstance(held, GrowingObject):
-                    held = self._put(name, GrowingObject(self._room))
-                held.merge(value, depth - 1)
-            elif isinstance(value, list) and depth and _are_indexed(value):
-                self._merge_items(name, value, depth - 1)
-            elif isinstance(value, list) or (isinstance(value, str) and name not in SAID_ONCE):
-                self._extend(name, _json(value)[:-1])
-            else:
-                self._put(name, _json(value))
+            self._join(name, bytes(value), show, depth)
 
     def put_items(self, name: str, items: dict[int, GrowingObject]) -> None:
         """Have a list of these objects as a field, in the order of their indexes."""
@@ -110,10 +145,29 @@ class GrowingObject:
         """The JSON text, in parts."""
         before = b"{"
         for name, value in self._fields.items():
-            yield b"%b%b:" % (before, _json(name))
+            yield b"%b%b:" % (before, json_of(name))
             yield from _parts_of(value)
             before = b","
         yield b"}" if self._fields else b"{}"
+
+    def _join(self, name: str, text: bytes, show: Show, depth: int) -> None:
+        if _NOTHING.fullmatch(text):
+            if name in self._fields:
+                return
+            text = b"".join(text.split())
+        kind = text[:1]
+        if kind == b"{" and depth:
+            held = self._fields.get(name)
+            if not isinstance(held, GrowingObject):
+                held = self._put(name, GrowingObject(self._room))
+            held.merge(_fields_of(text, show), show, depth - 1)
+        elif kind == b"[" and depth and (indexes := _indexes_of(text)):
+            self._room.join(len(indexes))
+            self._merge_items(name, zip(indexes, _ITEMS.decode(text), strict=True), show, depth)
+        elif kind == b"[" or (kind == b'"' and name not in SAID_ONCE):
+            self._extend(name, show(text)[:-1])
+        else:
+            self._put(name, show(text))
 
     def _put(self, name: str, value: _Value) -> _Value:
         held = self._fields.get(name)
@@ -136,15 +190,16 @@ class GrowingObject:
             held += b"," if held[:1] == b"[" and len(held) > 1 else b""
             held += text[1:]
 
-    def _merge_items(self, name: str, items: list[dict[str, Any]], depth: int) -> None:
+    def _merge_items(
+        self, name: str, items: Iterable[tuple[int, bytes]], show: Show, depth: int
+    ) -> None:
         held = self._fields.get(name)
         if not isinstance(held, dict):
             held = self._put(name, dict[int, GrowingObject]())
-        for item in items:
-            index = item["index"]
+        for index, text in items:
             if index not in held:
                 held[index] = GrowingObject(self._room)
-            held[index].merge(item, depth)
+            held[index].merge(_fields_of(text, show), show, depth - 1)
 
 
 _Value = TypeVar("_Value", bytes, bytearray, GrowingObject, "dict[int, GrowingObject]")
@@ -172,10 +227,47 @@ def _parts_of(
             yield b"]" if value[:1] == b"[" else b'"'
 
 
-def _are_indexed(items: list[Any]) -> bool:
-    return bool(items) and all(
-        isinstance(item, dict) and isinstance(item.get("index"), int) for item in items
-    )
+# --- what came
+
+
+def decoded(text: bytes) -> tuple[dict[str, bytes], Show] | None:
+    """The fields of a JSON object; None if it is none."""
+    text = text.decode("utf-8", "replace").encode()
+    with suppress(*NO_JSON):
+        fields, show = surrogates.decoded(_FIELDS.decode, text)
+        return _named(fields, show), show
+    with suppress(*NO_JSON, ValueError):
+        return _named(_FIELDS.decode(_without_nan(text)), bytes), bytes
+    return None
+
+
+def objects_in(text: bytes, show: Show, room: Room) -> Iterator[dict[str, bytes]]:
+    """The fields of each object in a list; nothing if it is none.
+
+    :raises FullError: if it has more items than may be joined.
+    """
+    items = _ITEMS.decode(text) if text[:1] == b"[" else []
+    room.join(len(items))
+    for each in items:
+        if bytes(each)[:1] == b"{":
+            yield _fields_of(each, show)
+
+
+def _fields_of(text: bytes, show: Show) -> dict[str, bytes]:
+    return _named(_FIELDS.decode(text), show)
+
+
+def _named(fields: dict[str, Any], show: Show) -> dict[str, bytes]:
+    if show is bytes:
+        return fields
+    return {surrogates.shown_name(name): text for name, text in fields.items()}
+
+
+def _indexes_of(text: bytes) -> list[int]:
+    """The indexes of the items of a list; none if not all have one."""
+    with suppress(msgspec.ValidationError):
+        return [each.index for each in _INDEXED.decode(text)]
+    return []
 
 
 def _finite(text: str) -> float | None:
@@ -183,19 +275,20 @@ def _finite(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-#: NaN and the infinities are Python's own.
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-def decoded(text: bytes) -> Any:
-    """What a text in JSON says; None if it is none."""
-    try:
-        return _DECODER.decode(text.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
+def _without_nan(text: bytes) -> bytes:
+    """A JSON text with null for NaN and the infinities, which are Python's own.
+
+    :raises ValueError: if it has none, or is too long.
+    """
+    if len(text) > _MOST_BYTES_DECODED or not (b"NaN" in text or b"Infinity" in text):
+        raise ValueError
+    return json_of(_DECODER.decode(text.decode()))
 
 
-def _json(value: object) -> bytes:
+def json_of(value: object) -> bytes:
     """A value as JSON text. Half a surrogate pair stays escaped: the other half may follow."""
     return _ENCODER.encode(value).encode("utf-8", "backslashreplace")

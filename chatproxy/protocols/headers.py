@@ -1,6 +1,7 @@
-"""The headers of a request, checked: session id, ``X-On-Disconnect``, ``Last-Event-ID``. No I/O.
+"""The headers of a request, checked: the ids in them, ``X-On-Disconnect``. No I/O.
 
 X-Session-Id      the id of the answer, which the client has made
+X-Chat-Id         the id of the chat that it belongs to, likewise
 X-On-Disconnect   how long the answer goes on without a reader
 Last-Event-ID     after which event to read on (the HTML Standard, 9.2.4)
 """
@@ -37,6 +38,16 @@ def check_session_id(text: str | None) -> str:
             code="invalid_session_id",
         )
     return text
+
+
+def check_chat_id(text: str | None) -> str:
+    """The id of a chat that ``X-Chat-Id`` gives, which looks like a session id; "" for none.
+
+    :raises InvalidRequest: if it has the wrong form.
+    """
+    if text and not is_session_id(text):
+        raise InvalidRequest("X-Chat-Id must be 1 to 128 characters of A-Z a-z 0-9 . _ : -.")
+    return text or ""
 
 
 def check_reconnect_seconds(text: str | None, most: float) -> float:

@@ -56,31 +56,33 @@ def failed(refusal: Refusal) -> list[bytes]:
     return [sse.event("error", {"error": {"message": refusal.message, "code": refusal.code}})]
 
 
-def body_of(refusal: Refusal) -> dict[str, Any]:
-    """The JSON of a refusal."""
-    return {"error": refusal.message, "code": refusal.code}
-
-
 def emitted(name: str, data: Any) -> bytes:
     """An event of a run's own.
 
     :raises TypeError, ValueError: if the data can't be written as JSON.
     """
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return b"event: %b\nby: run\ndata: %b" % (name.encode("ascii"), text.encode("ascii"))
+    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for escaped, kept in _LINE_ENDS:
+        text = text.replace(kept, escaped)
+    # Half a surrogate pair can't be sent, and not every client could decode it.
+    return b"event: %b\nby: run\ndata: %b" % (name.encode("ascii"), text.encode("utf-8", "replace"))
 
 
-_EMITTED = re.compile(rb"(?:\A|\n)event: ([a-z][a-z0-9_-]*)\nby: run\ndata: ([^\n]*)\Z")
+#: What some clients take for the end of a line.
+_LINE_ENDS = (("\\u0085", "\x85"), ("\\u2028", "\u2028"), ("\\u2029", "\u2029"))
+#: How an event begins as a reader gives it: with comments and its number before it.
+_BEGINNING = rb"(?::[^\n]*\n)*(?:id: \d+\n)?event: "
+_EMITTED = re.compile(_BEGINNING + rb"([a-z][a-z0-9_-]*)\nby: run\ndata: ([^\n]*)\Z")
 
 
 def emitted_in(event: bytes) -> tuple[str, bytes] | None:
     """The name and the JSON of an event of a run's own; None if it is none."""
-    found = _EMITTED.search(event)
+    found = _EMITTED.match(event)
     return None if found is None else (found[1].decode("ascii"), found[2])
 
 
-#: An event of ours as a reader gives it, with its number before it.
-_ENDING = re.compile(rb"(?:\A|\n)event: (?:stopped|error)\ndata: (\{[^\n]*\})\Z")
+#: An event of ours. It is not long.
+_ENDING = re.compile(_BEGINNING + rb"(?:stopped|error)\ndata: (\{[^\n]{,65535}\})\Z")
 _STOPPED = frozenset({"sessionId", "reason", "phase", "events"})
 
 
@@ -89,7 +91,7 @@ def ending_of(event: bytes) -> dict[str, Any] | None:
 
     The first has ``reason``, the second ``error``, as ``stopped`` and ``failed`` write them.
     """
-    found = _ENDING.search(event)
+    found = _ENDING.match(event)
     if found is None:
         return None
     try:

@@ -17,12 +17,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from .. import sse
-from ..answers.transcript import chunk_of, finished_in
+from ..answers.transcript import chunk_of
 from ..errors import Refusal, UpstreamError
-from . import native
+from . import chunk_texts, native
+from .chunk_texts import NO_JSON, TooManyError
 
 #: The most choices of which the end of an answer is told. OpenAI makes no more.
 MOST_CHOICES = 128
@@ -102,7 +104,7 @@ class ChunkEncoder:
             if _CHOICES in event:
                 self._latest = event
             if len(self._choices) > 1:
-                self._finished |= finished_in(chunk_of(event)) & set(self._choices)
+                self._finished |= _finished_in(event) & set(self._choices)
             return event
         said = error_of(failure_of(ending)) if "error" in ending else self._last_chunk(ending)
         return _number_of(event) + sse.unnamed(said)
@@ -138,6 +140,14 @@ class ChunkEncoder:
             **({"usage": usage} if isinstance(usage, dict) else {}),
             "chatproxy": {"stopped": stopped},
         }
+
+
+def _finished_in(event: bytes) -> set[int]:
+    """The choices that end with this event."""
+    with suppress(*NO_JSON, TooManyError):
+        choices = chunk_texts.parse(sse.data_of(event)).choices or ()
+        return {choice.index or 0 for choice in choices if choice.finish_reason}
+    return set()
 
 
 def _number_of(event: bytes) -> bytes:

@@ -1,35 +1,39 @@
 r"""Lone surrogates in JSON: hidden before msgspec sees a text, and shown again after. No I/O.
 
 JSON can have half a surrogate pair (RFC 8259, section 8.2), for example from a program that cut a
-text amid an emoji, but msgspec refuses it, also in what it leaves undecoded. So each escape of a
-surrogate is marked and turned into that of an ordinary character. Pairs of backslashes are hidden
-first, since after one of them ``ud83d`` is no escape. Mark and pair are noncharacters, which
-Unicode keeps out of texts. A text that has one of them and such an escape is refused.
+text amid an emoji, but msgspec refuses it, also in what it leaves undecoded. So the beginning of
+each escape of a surrogate, ``\ud``, is turned into a character that stands for it. Pairs of
+backslashes are hidden first, since after one of them ``ud83d`` is no escape. What stands for them
+are characters that Unicode keeps out of texts; a text that has one of them and such an escape is
+refused.
+
+Anybody may send a megabyte of that. So what stands for something is as long as that, which makes it
+several times quicker to replace, and nothing is looked for twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 _T = TypeVar("_T")
 
-_MARK, _PAIR = "\U0010ffff", "\U0010fffe"
-_HIDDEN = (
-    (rb"\\", _PAIR.encode()),
-    (rb"\ud", _MARK.encode() + rb"\ue"),
-    (rb"\uD", _MARK.encode() + rb"\uE"),
-)
-_SHIFT = 0x1000  # between \ud… and \ue…
+_PAIR, _LOWER, _UPPER = "\u0378", "\ufdd0", "\ufdd1"  # unassigned, and two noncharacters
+_PAIRS = (rb"\\", _PAIR.encode())
+_HIDDEN = (_PAIRS, (rb"\ud", _LOWER.encode()), (rb"\uD", _UPPER.encode()))
+_DOCUMENT = msgspec.json.Decoder(msgspec.Raw)
+_IN_A_NAME = re.compile(f"[{_LOWER}{_UPPER}](...)")
 
 
 def decoded(decode: Callable[[bytes], _T], text: bytes) -> tuple[_T, Callable[[bytes], bytes]]:
     """What ``decode`` makes of a JSON text, with its lone surrogates hidden if it has any.
 
-    :returns: that, and what shows a part of the text again: ``shown``, or ``bytes`` if nothing was
-        hidden.
+    :returns: that, and what shows a part of the text (``msgspec.Raw``) again. It is ``bytes`` if
+        nothing was hidden.
     :raises msgspec.DecodeError: if it is no JSON, or not what ``decode`` expects.
     """
     try:
@@ -37,36 +41,37 @@ def decoded(decode: Callable[[bytes], _T], text: bytes) -> tuple[_T, Callable[[b
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        if not are_in(text):
+        if rb"\ud" not in text and rb"\uD" not in text:
             raise
-        return decode(hidden(text)), shown
+        hidden, used = _hide(text)
+        return decode(hidden), partial(_show, used)
 
 
-def are_in(text: bytes) -> bool:
-    """Whether a JSON text may have escapes of surrogates, in pairs or alone."""
-    return rb"\ud" in text or rb"\uD" in text
-
-
-def hidden(text: bytes) -> bytes:
-    """A JSON text that msgspec takes.
+def _hide(text: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """A JSON text that msgspec takes, and what is hidden in it, with what stands for that.
 
     :raises msgspec.DecodeError: if that can't be had.
     """
-    if _MARK.encode() in text or _PAIR.encode() in text:
+    # To look for one byte takes a hundredth of the time that several take.
+    if any(form[:1] in text and form in text for _, form in _HIDDEN):
         raise msgspec.DecodeError
-    for shown_form, hidden_form in _HIDDEN:
-        text = text.replace(shown_form, hidden_form)
-    return text
+    used = []
+    for each in _HIDDEN:
+        before, text = text, text.replace(*each)
+        if text is not before:
+            used.append(each)
+        if each is _PAIRS:  # once escapes are hidden, nobody looks at what follows them
+            _DOCUMENT.decode(text.replace(rb"\ud", rb"\ue").replace(rb"\uD", rb"\uE"))
+    return text, used
 
 
-def shown(text: bytes) -> bytes:
-    """What ``hidden`` was given; or, of a part of what it returned, the part that was given."""
-    for shown_form, hidden_form in reversed(_HIDDEN):
-        text = text.replace(hidden_form, shown_form)
+def _show(used: Iterable[tuple[bytes, bytes]], text: bytes) -> bytes:
+    text = bytes(text)
+    for escape, form in used:
+        text = text.replace(form, escape)
     return text
 
 
 def shown_name(name: str) -> str:
-    """The same for a string that has been decoded."""
-    first, *parts = name.replace(_PAIR, "\\").split(_MARK)
-    return first + "".join(chr(ord(part[0]) - _SHIFT) + part[1:] for part in parts)
+    """Of a string that has been decoded, what it was before something was hidden in it."""
+    return _IN_A_NAME.sub(lambda found: chr(int("d" + found[1], 16)), name.replace(_PAIR, "\\"))

@@ -46,10 +46,10 @@ class Ask(Parts):
             if session.refusal is not None:
                 raise copy.copy(session.refusal)  # each time without the frames of the others
             if session.reason is Reason.IDLE:
-                raise timed_out()
+                raise timed_out(session.upstream)
         return data
 
 
-def timed_out() -> UpstreamError:
+def timed_out(name: str) -> UpstreamError:
     """The refusal for an upstream that has gone silent."""
-    return UpstreamError("DeepSeek sent nothing in time.", status=504, code="upstream_timeout")
+    return UpstreamError(f"{name} sent nothing in time.", status=504, code="upstream_timeout")

@@ -5,7 +5,7 @@ The producer waits in ``open`` until it has ended, so ``receive`` has nothing le
 aborts the run, and the function has ``CHATPROXY_RUN_GRACE`` seconds to come to its end. Then the
 answer ends without it; the thread is left behind, and the receipt says so.
 
-``Runs`` is the ``Upstream`` in front of the others: it answers the questions that name a run.
+``Runs`` is the ``Caller`` in front of the other: it answers the questions that name a run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 from ..answers.coroutines import Coroutine
@@ -32,10 +31,9 @@ Function = Callable[[Run, dict[str, Any]], Any]
 
 
 class Runs:
-    """An ``Upstream``: an application's functions, and the upstream for all other questions.
+    """A ``Caller``: an application's functions, and what calls upstreams for all other questions.
 
     :param functions: by name.
-    :param within: makes the context in which a function runs.
     :param grace: seconds that a function has after a Stop.
     """
 
@@ -43,23 +41,21 @@ class Runs:
         self,
         functions: Mapping[str, Function],
         resources: Resources,
-        within: Callable[[], AbstractContextManager[object]],
         grace: float,
     ) -> None:
         self._functions = functions
         self._resources = resources
-        self._within = within
         self._grace = grace
 
     def call(self, question: Question, session: StreamSession) -> Call:
-        """See ``Upstream``."""
+        """See ``Caller``."""
         if not question.run:
             return self._resources.upstream.call(question, session)
         run = Run(session, question, self._resources)
-        return RunCall(run, self._functions[question.run], question, self._within, self._grace)
+        return RunCall(run, self._functions[question.run], question, self._grace)
 
     def close(self) -> None:
-        """See ``Upstream``."""
+        """See ``Caller``."""
         self._resources.upstream.close()
 
 
@@ -71,13 +67,11 @@ class RunCall:
         run: Run,
         function: Function,
         question: Question,
-        within: Callable[[], AbstractContextManager[object]],
         grace: float,
     ) -> None:
         self._run = run
         self._function = function
         self._body = question.body
-        self._within = within
         self._grace = grace
         #: Set by an abort, and when the function has ended.
         self._awake = threading.Event()
@@ -89,6 +83,8 @@ class RunCall:
 
     def open(self) -> None:
         """Have the answer made; see ``Call``."""
+        if self._awake.is_set():
+            raise Aborted
         self._run.begin()
         threading.Thread(
             target=contextvars.copy_context().run,
@@ -130,9 +126,10 @@ class RunCall:
     def _work(self) -> None:
         try:
             self._run.enter()
-            with self._within():
+            with self._run.within():
                 payload = json.loads(self._body)
                 self._body = b""
+                self._run.check()
                 self._show_all(self._function(self._run, payload))
                 self._run.join()
                 self._run.finish()
@@ -155,7 +152,12 @@ class RunCall:
     def _show_each(self, generator: Any) -> None:
         """Show what a generator yields. A Stop is raised where it yields, as anywhere else."""
         with contextlib.closing(generator):  # also if it goes on after an error
-            for item in generator:
+            while True:
+                try:
+                    item = next(generator)
+                except StopIteration as end:
+                    self._show_all(end.value)
+                    return
                 try:
                     self._run.show(item)
                 except (Stopped, TypeError) as error:

@@ -12,10 +12,15 @@ import msgspec
 from .. import sse
 from ..answers.readers import Reader
 from ..answers.transcript import chunk_of
+from ..errors import UpstreamError
 from ..protocols import native
 
 #: How nearly every event begins.
 _CHUNK = b"data: {"
+
+#: How many tools a model may ask for at once, and with how long arguments in all.
+MOST_TOOL_CALLS = 128
+MOST_TOOL_CALL_CHARACTERS = 1 << 20
 
 _Self = TypeVar("_Self", bound="Parts")
 
@@ -53,13 +58,13 @@ class Part:
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
         if emitted is None:
-            with suppress(LookupError, TypeError, AttributeError):
+            with suppress(LookupError, TypeError, AttributeError, StopIteration):
                 self._look(self.data)
 
     def _look(self, chunk: Any) -> None:
         if isinstance(usage := chunk.get("usage"), dict):
             self.usage = usage
-        choice = chunk["choices"][0]
+        choice = next(each for each in chunk["choices"] if each.get("index", 0) == 0)
         if isinstance(reason := choice.get("finish_reason"), str):
             self.finish_reason = reason
         delta = choice["delta"]
@@ -90,7 +95,8 @@ class Parts:
         self._ready: Iterator[Part] = iter(())
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._calls: dict[int, dict[str, str]] = {}
+        self._calls: dict[int, _ToolCall] = {}
+        self._calls_size = 0
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
 
@@ -107,7 +113,11 @@ class Parts:
     @property
     def tool_calls(self) -> list[dict[str, str]]:
         """The tool calls so far, each with ``id``, ``name`` and ``arguments``, a text of JSON."""
-        return [self._calls[index] for index in sorted(self._calls)]
+        calls = [self._calls[index] for index in sorted(self._calls)]
+        return [
+            {"id": each.id, "name": each.name, "arguments": "".join(each.arguments)}
+            for each in calls
+        ]
 
     def __iter__(self) -> Iterator[Part]:
         return self
@@ -157,18 +167,26 @@ class Parts:
             self._take_tool_call(piece)
 
     def _take_tool_call(self, piece: dict[str, Any]) -> None:
-        index = piece.get("index", 0)
-        function = piece.get("function")
-        call = self._calls.setdefault(
-            index if isinstance(index, int) else 0, {"id": "", "name": "", "arguments": ""}
-        )
+        index, function = piece.get("index", 0), piece.get("function")
+        call = self._calls.setdefault(index if isinstance(index, int) else 0, _ToolCall())
         if isinstance(piece.get("id"), str):
-            call["id"] = piece["id"]
+            call.id = piece["id"]
         if isinstance(function, dict):
-            if isinstance(function.get("name"), str):
-                call["name"] = function["name"]
-            if isinstance(function.get("arguments"), str):
-                call["arguments"] += function["arguments"]
+            if isinstance(name := function.get("name"), str):
+                call.name = name
+            if isinstance(arguments := function.get("arguments"), str):
+                call.arguments.append(arguments)
+                self._calls_size += len(arguments)
+        if len(self._calls) > MOST_TOOL_CALLS or self._calls_size > MOST_TOOL_CALL_CHARACTERS:
+            raise UpstreamError("DeepSeek asked for more tools than can be called.")
+
+
+class _ToolCall:
+    """A tool call so far; its arguments come in pieces."""
+
+    def __init__(self) -> None:
+        self.id = self.name = ""
+        self.arguments: list[str] = []
 
 
 def _parts_in(data: bytes) -> Iterator[Part]:

@@ -25,7 +25,7 @@ import contextvars
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -39,10 +39,12 @@ from ..answers.log import AnswerLog
 from ..answers.producer import Call, produce
 from ..answers.question import Question
 from ..answers.session import Outcome, Phase, StreamSession
-from ..errors import Refusal, Stopped
+from ..answers.upstream import Upstream, listed
+from ..errors import InvalidRequest, Refusal, Stopped
 from ..protocols import chat_request, native
-from ..upstreams.base import Upstream
+from ..upstreams.base import Caller
 from ..upstreams.http_session import HttpSession
+from ..upstreams.routes import Routes
 from ..upstreams.transport.dialer import Resolver
 from .appender import Appender
 from .ask import Ask
@@ -69,10 +71,15 @@ def current_run() -> Run:
 
     :raises RuntimeError: if there is none.
     """
-    run = _current.get(None)
+    run = find_run()
     if run is None:
         raise RuntimeError("There is no run here; see ChatProxy.run.")
     return run
+
+
+def find_run() -> Run | None:
+    """The run that the present code belongs to; None if there is none."""
+    return _current.get(None)
 
 
 @dataclass(frozen=True)
@@ -80,17 +87,21 @@ class Resources:
     """What the runs of an application share.
 
     :ivar upstream: answers their questions.
+    :ivar routes: says who answers a model.
     :ivar spawn: runs a coroutine beside the present thread.
     :ivar resolver: finds hosts for their own requests.
     :ivar log_bytes: what the log of a question holds for the function, in bytes.
     :ivar model: the model of a question that names none.
+    :ivar within: makes the context in which the application's code runs, one for each thread.
     """
 
-    upstream: Upstream
+    upstream: Caller
+    routes: Routes
     spawn: Callable[[Coroutine[None]], None]
     resolver: Resolver
     log_bytes: int
     model: str
+    within: Callable[[], AbstractContextManager[object]]
 
 
 class Run:
@@ -104,13 +115,14 @@ class Run:
         self.name = question.run
         self.context: dict[str, Any] = {} if question.context is None else question.context
         self._session = session
+        self._upstreams = question.upstreams
         self._resources = resources
         self._calls = session.calls = Calls()
         self._handle = AbortHandle(Stopped)
         self._created = int(time.time())
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
-        self._tasks = Tasks(self._handle)
+        self._tasks = Tasks(self._handle, resources.within)
         self._appender = Appender(session)
         #: Whether the answer that is shown has no end yet.
         self._unfinished = True
@@ -141,7 +153,14 @@ class Run:
 
     # ---- what it asks ----------------------------------------------------------------------------
 
-    def ask(self, payload: Mapping[str, Any], *, show: bool = True, name: str | None = None) -> Ask:
+    def ask(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        show: bool = True,
+        name: str | None = None,
+        upstream: Upstream | Sequence[Upstream] | None = None,
+    ) -> Ask:
         """Ask an upstream. The answer is made from now on; it is read by iterating over it.
 
         Several may be asked at once.
@@ -149,20 +168,27 @@ class Run:
         :param payload: a chat completion in DeepSeek's form.
         :param show: whether the client gets what is read.
         :param name: what the receipt calls it; the model if left out.
-        :raises InvalidRequest: if the payload can't be used.
+        :param upstream: whom to ask, one after the other until one answers. Left out, it is what
+            ``ChatProxy.upstream`` has chosen for the run, then what the file says of the model.
+        :raises ValueError: if the payload can't be used.
         :raises Stopped: if the run has been stopped.
         """
         self.check()
         fields = dict(payload)
-        chat_request.check(fields)
         resources = self._resources
-        body = chat_request.complete(fields, resources.model)
-        question = Question(body, chat_request.choices_of(fields))
+        try:
+            chat_request.check(fields)
+            body = chat_request.complete(fields, resources.model)
+        except InvalidRequest as refusal:  # it is not the client's fault
+            raise ValueError(refusal.message) from None
+        model = chat_request.model_of(fields) or resources.model
+        upstreams = listed(upstream) or self._upstreams or resources.routes.upstreams_of(model)
+        question = Question(body, chat_request.choices_of(fields), model, upstreams)
         session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
         call = resources.upstream.call(question, session)
         ask = Ask(self, session, show=show)
         self._handle.attach(session.stop_by_user)
-        self._calls.begin(name or chat_request.model_of(fields) or resources.model, session)
+        self._calls.begin(name or model, session)
         end = partial(self._end_question, session, call)
         try:
             resources.spawn(produce(session, call, end))
@@ -327,6 +353,17 @@ class Run:
         """Make this the run of the present context."""
         _current.set(self)
 
+    def within(self) -> AbstractContextManager[object]:
+        """The context in which its function runs."""
+        return self._resources.within()
+
+    def adopt(self, session: StreamSession) -> None:
+        """Have another answer end with this run.
+
+        :raises Stopped: if the run has been stopped.
+        """
+        self._handle.attach(session.stop_by_user)
+
     def leave_behind(self) -> None:
         """Note that its function has not ended in time."""
         self._calls.leave_behind(self.name)
@@ -361,3 +398,4 @@ class Run:
         self._appender.close()
         if self._http is not None:
             self._http.close()
+        self._calls.settle()

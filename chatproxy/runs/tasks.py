@@ -8,11 +8,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from ..answers.abort import AbortHandle
 
 _T = TypeVar("_T")
+
+#: Tasks that have ended are let go of when there are so many.
+_FEW = 16
 
 
 class Task(Future[_T]):
@@ -61,10 +65,15 @@ class Tasks:
     """The tasks of one run. Safe to use from any thread.
 
     :param handle: ends the waits for them.
+    :param within: makes the context in which each runs.
     """
 
-    def __init__(self, handle: AbortHandle) -> None:
+    def __init__(
+        self, handle: AbortHandle, within: Callable[[], AbstractContextManager[object]]
+    ) -> None:
         self._handle = handle
+        self._within = within
+        self._look_at = _FEW
         self._lock = threading.Lock()
         #: Those that run, and those whose error nobody knows of.
         self._tasks: list[Task[Any]] = []
@@ -74,11 +83,14 @@ class Tasks:
 
         def begin() -> _T:
             self._handle.check()
-            return call()
+            with self._within():
+                return call()
 
         task: Task[_T] = Task(name)
         with self._lock:
-            self._tasks = [each for each in self._tasks if not each.is_settled]
+            if len(self._tasks) >= self._look_at:
+                self._tasks = [each for each in self._tasks if not each.is_settled]
+                self._look_at = 2 * len(self._tasks) + _FEW
             self._tasks.append(task)
         try:
             threading.Thread(

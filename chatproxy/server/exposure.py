@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ..answers.upstream import Upstream
 from ..config import Settings
 
 _ANYBODY = (
@@ -18,16 +21,24 @@ _ANY_HOST = (
 _PLAIN_KEY = (
     "The key goes to DEEPSEEK_BASE_URL over plain HTTP, and others can read it there: use https://."
 )
+_PLAIN_KEY_OF = (
+    "The key goes to the upstream {} over plain HTTP, and others can read it there: use https://."
+)
 
 
-def of_the_key(settings: Settings) -> list[str]:
-    """What is open on the way to the upstream."""
-    return [_PLAIN_KEY] if settings.shows_its_key and not settings.insecure else []
+def of_the_keys(settings: Settings, upstreams: Iterable[Upstream] = ()) -> list[str]:
+    """What is open on the way to DeepSeek, and to these upstreams."""
+    if settings.insecure:
+        return []
+    shown = sorted({each.name for each in upstreams if each.shows_a_secret} - {"DeepSeek"})
+    sentences = [_PLAIN_KEY] if settings.shows_its_key else []
+    return sentences + [_PLAIN_KEY_OF.format(name) for name in shown]
 
 
 def on_a_public_address(settings: Settings) -> list[str]:
     """What is open if the standalone server listens on more than a loopback address."""
     if settings.insecure:
         return []
-    sentences = [] if settings.tokens or not settings.api_key else [_ANYBODY]
+    has_a_key = settings.api_key or settings.upstreams
+    sentences = [] if settings.tokens or not has_a_key else [_ANYBODY]
     return sentences if settings.hosts else [*sentences, _ANY_HOST]

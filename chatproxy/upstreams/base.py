@@ -1,6 +1,7 @@
-"""What an upstream is to the rest: something that answers a question, and can be aborted.
+"""What is asked for an answer: something that makes calls of upstreams.
 
-``chat_completions`` is one; docs/adding-an-upstream.md shows how to write another.
+``chat_completions`` does; docs/adding-an-upstream.md shows how to write another. Which service is
+called, an ``answers.upstream.Upstream`` says.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from ..answers.question import Question
 from ..answers.session import StreamSession
 
 
-class Upstream(Protocol):
-    """A service that answers."""
+class Caller(Protocol):
+    """Makes the calls of one application."""
 
     def call(self, question: Question, session: StreamSession) -> Call:
         """Prepare one call, which the producer opens; must not block.
 
         The call moves the session on (``StreamSession.enter``), fills it (``take``) and looks at
         its flag.
+
+        :raises Refusal: if the question can't be put to anybody.
         """
 
     def close(self) -> None:

@@ -1,98 +1,119 @@
-"""DeepSeek, and every service that speaks like it: requests, retries, answers, failures.
+"""DeepSeek, and every service that speaks like it: questions, answers, and what failures mean.
 
 Rules:
 
 * One coroutine makes a call; it alone opens, receives and closes it. Any other thread may only
-  ``abort`` it, in every phase; the call then raises ``Aborted``, whatever the transport says.
-* A request is sent again only if nothing can have come of it: if it was not written whole
-  (``failures``), or if DeepSeek was busy (429, 503). That makes ``CHATPROXY_TRIES`` requests at
-  most, with a pause between them that grows and honours ``Retry-After``.
+  ``abort`` it, in every phase and whichever upstream it is at; the call then raises ``Aborted``,
+  whatever the transport says.
+* A call is one attempt after the other (``attempt``), in the order that ``tries`` says, until the
+  first event has come. All of them are one ``Exchange``, so a Stop between two of them, or in any,
+  ends them all.
+* An attempt holds a place within the limit of its upstream (``limits``) from before its request is
+  sent until its response has ended.
 * Every failure leaves here as an ``UpstreamError`` with a short sentence for the client and a
-  reason for the operators (``refusals``, ``failures``), both without the key.
-* After ``[DONE]`` the close waits a moment for the end of the body, so that the connection can
-  serve another answer. The client has the whole answer by then.
+  reason for the operators, both without a key.
 """
 
 from __future__ import annotations
 
 import functools
-import http.client
-import json
-import random
-import time
-from contextlib import suppress
-from typing import Any
+import weakref
+from collections.abc import Callable, Hashable
 
-import requests
-import urllib3.exceptions
-from urllib3.util import wait_for_read
-
-from .. import signals
-from ..answers.coroutines import NOTHING_YET, Coroutine, Readable
+from .. import signals, sse
+from ..answers.coroutines import Coroutine, Readable
 from ..answers.question import Question
 from ..answers.session import Phase, StreamSession
+from ..answers.upstream import Upstream
+from ..config import Settings
 from ..errors import Aborted, UpstreamError
-from . import refusals
+from .attempt import TRANSPORT_ERRORS, Attempt
 from .chunks import ChunkReader
+from .connections import Connections
 from .endpoint import Endpoint
-from .transport import failures
-from .transport.exchange import Exchange, current_exchange
-from .transport.http1 import Malformed
-from .transport.response import A_TURN, Response
-
-#: The first pause between two tries, in seconds; each further one is twice as long.
-FIRST_PAUSE = 0.25
-#: The longest pause that a ``Retry-After`` may ask for and be waited for, in seconds.
-LONGEST_PAUSE = 20.0
-
-_READ_BYTES = 64 * 1024
-#: The most that is read of the rest of a body, or of that of an error.
-_REST_BYTES = 64 * 1024
-#: How long the body of an error is awaited, in seconds: a sentence, that comes with the status or
-#: not at all.
-ERROR_SECONDS = 2.0
-#: How long the close waits for the end of the body after ``[DONE]``, all told, in seconds.
-_TAIL_SECONDS = 0.5
-_RETRIED_STATUSES = frozenset({429, 503})
-TRANSPORT_ERRORS = (
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    http.client.HTTPException,
-    OSError,
-)
+from .limits import CallLimits
+from .transport.dialer import Resolver
+from .transport.exchange import Exchange
+from .transport.response import Response
+from .tries import Tries
 
 
-class ChatCompletions(Endpoint):
-    """An ``Upstream``: the chat completions of one service."""
+class ChatCompletions:
+    """A ``Caller``: the chat completions of an application's upstreams.
+
+    :param resolver: finds the addresses of their hosts.
+    :raises ConfigError: if the environment names certificates or a proxy that can't be used.
+    """
+
+    def __init__(self, settings: Settings, resolver: Resolver) -> None:
+        #: How many requests are sent for one question at the most.
+        self.tries = settings.tries
+        #: For how many seconds a question waits for a place within an upstream's limit.
+        self.queue = settings.queue
+        self.limits = CallLimits()
+        self._connections = Connections(resolver, settings.connect_timeout)
+        #: Those that have been asked, while whoever has named them keeps them.
+        self._endpoints = weakref.WeakKeyDictionary[Upstream, Endpoint]()
+        self._configured = Upstream(settings.base_url, settings.api_key, name="DeepSeek")
+        self._lacks_key = settings.lacks_key
+        #: The upstream of the settings.
+        self.configured = self.endpoint(self._configured)
 
     def call(self, question: Question, session: StreamSession) -> ChatCompletionCall:
-        """See ``Upstream``."""
-        return ChatCompletionCall(self, question.body, ChunkReader(question.choices), session)
+        """See ``Caller``.
+
+        :raises UpstreamError: if it is one for the upstream of the settings, which has no key.
+        """
+        if self._lacks_key and not question.upstreams:
+            error = UpstreamError("This server has no key for DeepSeek.", code="upstream_auth")
+            error.reason = "DEEPSEEK_API_KEY is not set"
+            raise error
+        new_chunks = functools.partial(ChunkReader, question.choices)
+        return ChatCompletionCall(self, question, new_chunks, session)
+
+    def endpoint(self, upstream: Upstream) -> Endpoint:
+        """The endpoint of an upstream; the same one as long as somebody keeps the upstream."""
+        found = self._endpoints.get(upstream)
+        if found is None:
+            found = self._endpoints[upstream] = Endpoint(upstream, self._connections)
+        return found
+
+    def tries_of(self, question: Question) -> Tries:
+        """The upstreams for a question, of which none has been asked."""
+        upstreams = question.upstreams or (self._configured,)
+        return Tries(map(self.endpoint, upstreams), self.tries)
+
+    def close(self) -> None:
+        """Close the connections that are kept for later calls."""
+        self._connections.close()
 
 
 class ChatCompletionCall:
-    """A ``Call``: one chat completion.
+    """A ``Call``: one question, put to one upstream or to several.
 
-    :param content: the JSON of the request.
-    :param chunks: reads what comes.
+    :param new_chunks: makes what reads the answer of an attempt.
     :param session: its flag ends this call, which moves its phase on and fills its log.
     """
 
     def __init__(
-        self, endpoint: Endpoint, content: bytes, chunks: ChunkReader, session: StreamSession
+        self,
+        upstreams: ChatCompletions,
+        question: Question,
+        new_chunks: Callable[[], ChunkReader],
+        session: StreamSession,
     ) -> None:
-        self._endpoint = endpoint
-        self._content = content
+        self._upstreams = upstreams
+        self._tries = upstreams.tries_of(question)
+        #: None when no other attempt can be made: it may be large.
+        self._question: Question | None = question
         self._session = session
         self._flag = session.flag
-        self._chunks = chunks
         self._exchange = Exchange(on_sent=lambda: session.enter(Phase.WAITING))
-        #: What there is to read: ``_body``, or what a mock of requests has made. The response of
-        #: requests is not kept: it has the request too, which may be large.
-        self._raw: Any = None
-        #: The body of the answer, if it can be read straight from the socket.
-        self._body: Response | None = None
-        self._content_type = ""
+        self._new_chunks = new_chunks
+        self._chunks = new_chunks()
+        self._attempt = Attempt(self._tries.endpoint, self._exchange)
+        #: What this attempt counts for within the limit of its upstream; None for nothing.
+        self._place: Hashable = None
 
     def abort(self) -> None:
         """Shut the connection down, and end whatever this call waits for.
@@ -105,14 +126,106 @@ class ChatCompletionCall:
             self._exchange.interrupt()
 
     def open(self) -> None:
-        """Send the request, again if need be, until an answer begins; see ``Call``."""
+        """Ask one upstream after the other, until an answer begins; see ``Call``."""
         try:
-            self._open()
+            while not self._begins():
+                continue
         except TRANSPORT_ERRORS as error:
             raise self._failure(error) from error
+        if not self._tries.has_others:
+            self._question = None
 
     def receive(self) -> Coroutine[bool]:
-        """Put what comes into the session; see ``Call``."""
+        """Put what comes into the session; see ``Call``.
+
+        If the answer fails before its first event, the next upstream is asked.
+        """
+        try:
+            ended = yield from self._receive_all()
+        except UpstreamError as error:
+            if self._question is None or not self._goes_on_after(error):
+                raise
+        else:
+            return ended
+        self.open()
+        return False
+
+    def close(self) -> None:
+        """Close the connection, or give it back to the pool if the answer was read to its end."""
+        place, self._place = self._place, None
+        try:
+            self._attempt.close(done=self._chunks.done)
+        finally:
+            if place is not None:
+                self._upstreams.limits.free(place)
+
+    # ---- one attempt after the other -------------------------------------------------------------
+
+    def _begins(self) -> bool:
+        """Make an attempt; return whether an answer begins. If not, there is another to make."""
+        tries, sent = self._tries, self._tries.sent
+        if tries.pause:
+            self._exchange.sleep(tries.pause)
+        try:
+            self._ask()
+        except UpstreamError as error:
+            if tries.sent > sent:
+                reason = error.reason or error.message
+                made = f"try {tries.sent} of {tries.most}, {tries.endpoint.path}"
+                error.reason = f"{reason} ({made})"
+            if not self._goes_on_after(error):
+                raise
+            return False
+        return True
+
+    def _ask(self) -> None:
+        endpoint, question = self._tries.endpoint, self._question
+        assert question is not None
+        self._session.upstream = endpoint.name
+        self._session.billing_stops = endpoint.billing_stops
+        self._chunks = self._new_chunks()
+        self._attempt = Attempt(endpoint, self._exchange)
+        self._take_place(endpoint, question.model)
+        self._tries.begin()
+        self._attempt.send(endpoint.body_of(question))
+
+    def _take_place(self, endpoint: Endpoint, model: str) -> None:
+        """Take a place within the limit, if there is one. The last upstream is waited for.
+
+        :raises UpstreamError: if there is none in time.
+        """
+        limit = endpoint.limit_for(model)
+        if limit is None:
+            return
+        limits, seconds = self._upstreams.limits, self._upstreams.queue
+        has_place = limits.take(*limit)
+        if not has_place and seconds and not self._tries.has_others:
+            self._session.log.pulse(sse.QUEUED)
+            has_place = limits.wait(*limit, self._exchange, seconds)
+        if not has_place:
+            raise _full(endpoint, limit[1])
+        self._place = limit[0]
+
+    def _goes_on_after(self, error: UpstreamError) -> bool:
+        """Turn to the next upstream after a failure before the first event, if there is any."""
+        failed = self._tries.endpoint
+        if not self._tries.go_on(error):
+            return False
+        self.close()
+        self._session.enter(Phase.CONNECTING)
+        signals.try_failed.send(
+            self._upstreams,
+            session=self._session,
+            upstream=failed.name,
+            reason=error.reason or error.message,
+            following=self._tries.endpoint.name,
+            pause=self._tries.pause,
+        )
+        return True
+
+    # ---- one answer ------------------------------------------------------------------------------
+
+    def _receive_all(self) -> Coroutine[bool]:
         chunks = self._chunks
         try:
             ended = yield from self._receive()
@@ -130,18 +243,8 @@ class ChatCompletionCall:
                 self._take_end()
             ended = True
         if chunks.error is not None:
-            raise self._reported(chunks.error)
+            raise self._attempt.reported(chunks.error, begun=self._session.events > 0)
         return ended or chunks.done
-
-    def close(self) -> None:
-        """Close the connection, or give it back to the pool if the answer was read to its end."""
-        try:
-            if self._chunks.done and self._body is not None and not self._exchange.aborted:
-                _rest_of(self._body, _TAIL_SECONDS)
-        finally:
-            self._exchange.close()
-            if self._raw is not None:
-                self._raw.close()
 
     def _take(self, piece: bytes) -> bool:
         """Take the next bytes; return whether more is to come, and has room."""
@@ -149,6 +252,8 @@ class ChatCompletionCall:
         events = chunks.read(piece)
         if chunks.commented:
             session.log.pulse()  # once for all of them: each wakes every reader
+        if events:
+            self._question = None
         session.take(events, whole=chunks.seems_whole)
         return not (chunks.over or session.log.full)
 
@@ -159,102 +264,22 @@ class ChatCompletionCall:
         if chunks.over or chunks.whole:
             return
         if chunks.strays and not session.events:
-            raise self._no_stream(chunks.strays)
-        raise UpstreamError("DeepSeek closed the connection before the answer was complete.")
-
-    def _open(self) -> None:
-        request = self._endpoint.prepare(self._content)
-        self._content = b""
-        tries = self._endpoint.tries
-        for number in range(1, tries + 1):
-            try:
-                self._try(request)
-            except UpstreamError as error:
-                reason = error.reason or error.message
-                error.reason = f"{reason} (try {number} of {tries}, {self._endpoint.path})"
-                pause = _pause_after(error, number) if number < tries else None
-                if pause is None:
-                    raise
-                signals.try_failed.send(
-                    self._endpoint, session=self._session, reason=error.reason, pause=pause
-                )
-            else:
-                return
-            self._session.enter(Phase.CONNECTING)
-            self._exchange.sleep(pause)
-
-    def _try(self, request: requests.PreparedRequest) -> None:
-        token = current_exchange.set(self._exchange)
-        self._exchange.begin()
-        try:
-            response = self._endpoint.send(request)
-        except (*TRANSPORT_ERRORS, Aborted) as error:
-            failure = self._told(failures.unanswered(error, self._exchange))
-            self._exchange.close()
-            if self._exchange.aborted:
-                raise Aborted from None
-            raise failure from error
-        finally:
-            current_exchange.reset(token)
-        # A mock of requests sends nothing, and an upstream may answer before all of it is sent.
-        self._session.enter(Phase.WAITING)
-        self._raw = response.raw
-        if response.status_code != 200:
-            raise self._refusal(response)
-        self._body = self._exchange.response
-        if self._body is not None and self._body.unknown_coding:
-            raise self._told(refusals.compressed(self._body.unknown_coding))
-        self._content_type = response.headers.get("Content-Type", "")
-        if not refusals.may_be_a_stream(self._content_type):
-            said = self._said()
-            self.close()
-            raise self._no_stream(said)
-        if self._body is not None:
-            del self._body.headers  # the stream may last for long
-
-    def _no_stream(self, said: bytes) -> UpstreamError:
-        """The error for a body with the status 200 that is no event stream.
-
-        :param said: the beginning of it, or all: perhaps DeepSeek's word of an error, in JSON.
-        """
-        try:
-            found = refusals.error_in(json.loads(said))
-        except (ValueError, RecursionError):
-            found = None
-        error = UpstreamError("DeepSeek's answer is not a stream of events.")
-        if found is not None:
-            error = self._reported(found)
-        kind = self._endpoint.without_key(self._content_type)[:100]
-        excerpt = self._excerpt_of(said)
-        error.reason = f"got no event stream with status 200, Content-Type {kind!r}: {excerpt!r}"
-        return error
-
-    def _excerpt_of(self, said: bytes) -> str:
-        """The beginning of a body, for operators."""
-        return self._endpoint.without_key(said.decode("utf-8", "replace"))[:200]
-
-    def _reported(self, error: Any) -> UpstreamError:
-        """The error for one that DeepSeek reports within an answer; see ``refusals.reported``."""
-        return refusals.reported(error, self._endpoint.without_key, begun=self._session.events > 0)
+            raise self._attempt.no_stream(chunks.strays)
+        raise self._attempt.cut_off()
 
     def _failure(self, error: Exception) -> Exception:
-        """What is raised for an error of the transport amid an answer."""
-        return Aborted() if self._exchange.aborted else self._told(failures.broken_off(error))
-
-    def _told(self, error: UpstreamError) -> UpstreamError:
-        """This error, with a reason that may be logged."""
-        error.reason = self._endpoint.without_key(error.reason)
-        return error
+        """What is raised for an error of the transport."""
+        return Aborted() if self._exchange.aborted else self._attempt.broken_off(error)
 
     def _receive(self) -> Coroutine[bool]:
         """Read the body until it ends, or ``_take`` wants no more; return whether it has ended."""
-        if self._body is not None:
-            step = functools.partial(self._step, self._body)
-            awaited = Readable(self._body.socket, step, self._body.holds_some)
+        body = self._attempt.body
+        if body is not None:
+            awaited = Readable(body.socket, functools.partial(self._step, body), body.holds_some)
             with self._exchange.waiting(awaited.hurry):
                 yield awaited
-            return self._body.complete
-        while piece := self._read():
+            return body.complete
+        while piece := self._attempt.read():
             if not self._take(piece):
                 return False
         return True
@@ -265,61 +290,15 @@ class ChatCompletionCall:
         goes_on = not piece or self._take(piece)
         return goes_on and not body.complete
 
-    def _read(self) -> bytes:
-        """Read from what has no socket, such as a mock."""
-        piece: bytes = self._raw.read1(_READ_BYTES, decode_content=True)
-        self._exchange.check()
-        return piece
 
-    def _refusal(self, response: requests.Response) -> UpstreamError:
-        said = self._said()
-        self.close()
-        pause = refusals.seconds_of(response.headers.get("Retry-After"))
-        message = self._endpoint.without_key(refusals.message_in(said))
-        error = refusals.refusal(response.status_code, message, pause)
-        if said and not message:
-            error.reason += f": {self._excerpt_of(said)!r}"
-        error.transient = response.status_code in _RETRIED_STATUSES
-        error.pause = pause
-        return error
-
-    def _said(self) -> bytes:
-        response = self._exchange.response
-        return self._read() if response is None else self._words_of(response)
-
-    def _words_of(self, body: Response) -> bytes:
-        """What comes soon of the body of an error; its status is told in any case."""
-        said = _rest_of(body, ERROR_SECONDS)
-        self._exchange.check()
-        with suppress(Malformed):
-            return body.decoded(said)
-        return b""
-
-
-def _rest_of(body: Response, seconds: float) -> bytes:
-    """What comes of a body within so many seconds, all told, without its transfer coding.
-
-    It may not be all: not what comes later, or after a fault, or is more than ``_REST_BYTES``.
-    """
-    end, most = time.monotonic() + seconds, body.taken + _REST_BYTES
-    rest = b""
-    body.socket.settimeout(0.0)
-    while not body.received and body.taken < most and (left := end - time.monotonic()) > 0:
-        try:
-            rest += body.receive_coded()
-            time.sleep(A_TURN)
-        except NOTHING_YET:
-            wait_for_read(body.socket, left)
-        except TRANSPORT_ERRORS:
-            break
-    return rest
-
-
-def _pause_after(error: UpstreamError, number: int) -> float | None:
-    """Seconds until the next try, after so many and this error; None for no more."""
-    if not error.transient:
-        return None
-    pause = random.uniform(0.5, 1.0) * FIRST_PAUSE * float(2 ** (number - 1))  # noqa: S311
-    if error.pause is not None:
-        pause = max(pause, error.pause)  # servers say 0, too
-    return pause if pause <= LONGEST_PAUSE else None
+def _full(endpoint: Endpoint, most: int) -> UpstreamError:
+    """The error for an upstream that has as many calls as it may have."""
+    error = UpstreamError(
+        f"{endpoint.name} is busy; try again later.",
+        status=429,
+        code="upstream_busy",
+        retry_after=1,
+        should_retry=True,
+    )
+    error.reason = f"{most} calls are running there, which is its limit"
+    return error

@@ -1,99 +1,74 @@
-"""The endpoint of an upstream: its address, its key, its pool of connections.
+"""The endpoint of an upstream: what its requests look like, and what must not leave here.
 
-Rules:
-
-* What the environment says of proxies and certificates is asked once, at the start.
-* Redirects are not followed: they would carry the key elsewhere. Cookies are not kept: the session
-  is shared by all users.
-* No text of DeepSeek's leaves here with the key in it (``without_key``).
+No text of an upstream's leaves without its keys masked (``without_secrets``).
 """
 
 from __future__ import annotations
 
-import os
-import ssl
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Hashable
+from urllib.parse import urlencode, urlsplit
 
-import certifi
 import requests
-from requests.cookies import RequestsCookieJar
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import port_by_scheme
 from urllib3.util import parse_url
 
-from ..config import Settings
-from ..errors import ConfigError
-from .transport.dialer import Dialer, Resolver
-from .transport.pool import AbortableAdapter
-from .transport.proxies import SocksDialer, is_socks, proxy_for
+from ..answers.question import Question
+from ..answers.upstream import BillingStops, Upstream
+from . import known
+from .connections import Connections
 
-#: How many connections without an answer are kept for the next ones.
-KEPT_CONNECTIONS = 100
-#: How much of the beginning of the key may be read by anybody.
+#: How much of the beginning of a key may be read by anybody.
 _HARMLESS = 6
 
 
-class _NoCookies(RequestsCookieJar):
-    """A jar that stays empty."""
-
-    def extract_cookies(self, response: object, request: object) -> None:
-        """Keep none."""
-
-
-class _Session(requests.Session):
-    """Sends what it is given, and keeps nothing of the answers.
-
-    Through a session, because that is what ``requests_mock`` takes the place of.
-    """
-
-    def __init__(self, adapter: requests.adapters.BaseAdapter) -> None:
-        super().__init__()
-        self.cookies = _NoCookies()
-        self.mount("http://", adapter)
-        self.mount("https://", adapter)
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Where a redirect leads is not even looked at; else its body would be read here."""
-
-
 class Endpoint:
-    """The address, the key and the connections of one application's upstream.
+    """One upstream, ready to be asked. It does not refer to the ``Upstream`` that it is made of.
 
-    :param resolver: finds the addresses of its host.
-    :raises ConfigError: if the environment names certificates or a proxy that can't be used.
+    :param connections: those of the application.
+    :raises ConfigError: see ``Connections.way_to``.
     """
 
-    def __init__(self, settings: Settings, resolver: Resolver) -> None:
-        self.base_url = settings.base_url
-        self.url = f"{settings.base_url}/chat/completions"
-        self.path = urlsplit(self.url).path
-        #: How often one question is sent at the most.
-        self.tries = settings.tries
-        self._key = settings.api_key
-        self._timeout = (settings.connect_timeout, None)  # silence is the watchdog's business
+    def __init__(self, upstream: Upstream, connections: Connections) -> None:
+        self.name = upstream.name
+        self.billing_stops = known.billing_stops(upstream.host)
+        if upstream.billing_stops is not None:
+            self.billing_stops = BillingStops.YES if upstream.billing_stops else BillingStops.NO
+        self._connections = connections
+        self._base_url = upstream.base_url
+        self._host = upstream.host
+        self._query = f"?{urlencode(upstream.query)}" if upstream.query else ""
+        self._model = upstream.model
+        self._limit = upstream.limit
+        self._secrets = upstream.secrets
+        url = f"{upstream.base_url}/chat/completions{self._query}"
+        #: The path of its requests, for operators.
+        self.path = urlsplit(url).path
+        self._way = connections.way_to(url)
         headers = {
-            "Host": _host_of(self.url),
+            "Host": _host_of(url),
             "Content-Type": "application/json",
             "Accept": "text/event-stream",
             # A compressed stream arrives in lumps.
             "Accept-Encoding": "identity",
             "User-Agent": "chatproxy",
         }
-        if settings.api_key:
-            headers["Authorization"] = f"Bearer {settings.api_key}"
-        self._template = requests.Request("POST", self.url, headers=headers).prepare()
-        # Asked once. Nothing else is taken from the environment; a netrc would replace the key.
-        with requests.Session() as session:
-            found = session.merge_environment_settings(self.url, {}, True, None, None)
-        proxy = None if settings.upstream_is_local else proxy_for(self.url, found["proxies"])
-        self._proxies: dict[str, str] = {}
-        dialer = Dialer(resolver)
-        if proxy is not None and is_socks(proxy):
-            dialer = SocksDialer(proxy, resolver)
-        elif proxy is not None:
-            self._proxies = {urlsplit(self.url).scheme: proxy}
-        tls = _tls_context(found["verify"]) if self.url.startswith("https:") else None
-        self._session = _Session(AbortableAdapter(dialer, tls, pool_maxsize=KEPT_CONNECTIONS))
+        # Later ones replace earlier ones, whatever their case.
+        fields = CaseInsensitiveDict({**headers, **upstream.credentials})
+        self._template = requests.Request("POST", url, headers=dict(fields)).prepare()
+
+    def body_of(self, question: Question) -> bytes:
+        """What is sent to ask this question here."""
+        return question.body_for(self._model)
+
+    def limit_for(self, model: str) -> tuple[Hashable, int] | None:
+        """What calls for this model count for, and how many of them may run at once.
+
+        :returns: None if there is no limit.
+        """
+        named = self._model or model
+        most = self._limit or known.limit(self._host, named)
+        return None if most is None else ((self._base_url, self._secrets, named), most)
 
     def prepare(self, body: bytes) -> requests.PreparedRequest:
         """The request for one answer: a copy of a prepared one, as preparing takes longer."""
@@ -110,7 +85,8 @@ class Endpoint:
         :param path: below the base URL.
         """
         request = self.prepare(b"")
-        request.method, request.url, request.body = "GET", f"{self.base_url}{path}", None
+        request.method, request.body = "GET", None
+        request.url = f"{self._base_url}{path}{self._query}"
         request.headers["Accept"] = "application/json"
         for name in ("Content-Type", "Content-Length"):
             del request.headers[name]
@@ -118,33 +94,21 @@ class Endpoint:
 
     def send(self, request: requests.PreparedRequest) -> requests.Response:
         """Send it, and return as soon as the headers of an answer have come."""
-        return self._session.send(
-            request,
-            stream=True,
-            timeout=self._timeout,
-            proxies=self._proxies,
-            allow_redirects=False,
-            verify=True,
-            cert=None,
-        )
+        return self._connections.send(request, self._way)
 
-    def without_key(self, text: str) -> str:
-        """This text without the key, which DeepSeek may repeat; one printable line of it.
+    def without_secrets(self, text: str) -> str:
+        """This text without the keys, which the upstream may repeat; one printable line of it.
 
-        The text may be cut amid the key.
+        The text may be cut amid a key.
         """
         printable = "".join(each if each.isprintable() else " " for each in text)
         line = " ".join(printable.split())
-        if self._key:
-            line = line.replace(self._key, "***")
-            for length in range(len(self._key) - 1, _HARMLESS, -1):
-                if line.endswith(self._key[:length]):
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+            for length in range(len(secret) - 1, _HARMLESS, -1):
+                if line.endswith(secret[:length]):
                     line = line[:-length] + "***"
         return line[:1000]
-
-    def close(self) -> None:
-        """Close the pooled connections."""
-        self._session.close()
 
 
 def _host_of(url: str) -> str:
@@ -152,17 +116,3 @@ def _host_of(url: str) -> str:
     parts = parse_url(url)
     has_usual_port = parts.port == port_by_scheme.get(parts.scheme or "")
     return str(parts.host if has_usual_port else parts.netloc)
-
-
-def _tls_context(verify: Any) -> ssl.SSLContext:
-    """One context for all connections: loading the certificates takes milliseconds.
-
-    :param verify: the file or folder of certificates that the environment names, or True.
-    """
-    path = certifi.where() if verify is True else str(verify)
-    try:
-        if os.path.isdir(path):
-            return ssl.create_default_context(capath=path)
-        return ssl.create_default_context(cafile=path)
-    except OSError as error:
-        raise ConfigError(f"The certificates at {path!r} cannot be used.") from error

@@ -54,8 +54,20 @@ class HttpSession(requests.Session):
     def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls) -> None:
         super().__init__()
         adapter = _Adapter(handle, resolver, calls)
-        self.mount("http://", adapter)
-        self.mount("https://", adapter)
+        super().mount("http://", adapter)
+        super().mount("https://", adapter)
+
+    def mount(self, prefix: str | bytes, adapter: requests.adapters.BaseAdapter) -> None:
+        """Refuse another adapter: no Stop would reach what it sends.
+
+        :raises TypeError: always, but while the session is made.
+        """
+        if self.adapters.keys() == {"https://", "http://"}:
+            raise TypeError(
+                "A run's session keeps its adapter; for retries set max_retries of the one that "
+                "run.http.get_adapter(url) returns."
+            )
+        super().mount(prefix, adapter)
 
 
 class _Request(Exchange):
@@ -67,6 +79,7 @@ class _Request(Exchange):
         self._calls = calls
         self.phase = Phase.CONNECTING
         self.events = 0
+        self.upstream = ""
         self.started_at = time.monotonic()
         self.closed_at: float | None = None
         handle.attach(self.abort)
@@ -131,6 +144,18 @@ class _Connection(HTTPConnection):
         exchange.use(self.sock, f"{self.host}:{self.port}")
         super().request(*args, **kwargs)
         exchange.sent()
+
+    def getresponse(self) -> typing.Any:
+        """Wait for the head of a response.
+
+        ``http.client`` closes a connection here if it is not to be used again, though the body is
+        still to be read from its socket: that is no end of the request.
+        """
+        request, self._exchange = self._exchange, None
+        try:
+            return super().getresponse()
+        finally:
+            self._exchange = request
 
     def release(self) -> None:
         """Let go of the request; close the connection if that was aborted."""

@@ -1,12 +1,14 @@
-"""The models that an upstream has: its list, asked for at most once a minute.
+"""The models that clients can ask for: the list of DeepSeek's, and those of the file of upstreams.
 
 ``GET {base_url}/models`` (https://api-docs.deepseek.com/api/list-models), with the key, through the
-same pool as the questions. Rules:
+same pool as the questions, at most once a minute. Rules:
 
 * One thread asks at a time. While there is an older list, the others have that; while there is
   none, they wait for the first.
 * A list that can't be had, takes longer than ``_SECONDS`` or is larger than ``_MOST_BYTES`` leaves
   the older one in force. If there has never been one, the configured model is all.
+* A model of the file is listed as ours, whatever DeepSeek says of it. If the file refuses all
+  others, nobody is asked.
 * Each model is kept as the JSON text that came.
 """
 
@@ -19,11 +21,13 @@ from collections.abc import Callable
 
 import msgspec
 
+from ..answers.coroutines import A_TURN
 from ..errors import Aborted, UpstreamError
-from .chat_completions import TRANSPORT_ERRORS
+from .attempt import TRANSPORT_ERRORS
+from .chat_completions import ChatCompletions
 from .endpoint import Endpoint
+from .routes import Routes
 from .transport.exchange import Exchange, current_exchange
-from .transport.response import A_TURN
 
 #: For how long a list is in force, and for how long none is asked for if it could not be had.
 _FRESH_SECONDS = 60.0
@@ -44,19 +48,25 @@ class _List(msgspec.Struct, gc=False):
 
 
 class ModelList:
-    """The models of one upstream. Safe to use from any thread.
+    """The models of one application. Safe to use from any thread.
 
-    :param configured: the model to tell of if the upstream has no list.
+    :param configured: the model to tell of if DeepSeek has no list.
     :param timer: gives seconds.
     """
 
     def __init__(
-        self, endpoint: Endpoint, configured: str, timer: Callable[[], float] = time.monotonic
+        self,
+        upstreams: ChatCompletions,
+        configured: str,
+        routes: Routes | None = None,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._endpoint = endpoint
+        routes = routes or Routes({})
+        self._upstreams = upstreams
+        self._asks = routes.needs_key and not routes.refuses_others
         self._timer = timer
-        entry = {"id": configured, "object": "model", "created": 0, "owned_by": "chatproxy"}
-        self._configured = {configured: json.dumps(entry).encode("ascii")}
+        self._ours = {name: _entry(name, those[0].name) for name, those in routes.models.items()}
+        self._configured = {} if routes.refuses_others else {configured: _entry(configured)}
         self._lock = threading.Lock()
         self._models: Models = {}
         self._expires = -1.0
@@ -67,19 +77,19 @@ class ModelList:
         """All models; wait for the upstream if need be."""
         with self._lock:
             asking = self._asking
-            asks = asking is None and self._timer() >= self._expires
+            asks = self._asks and asking is None and self._timer() >= self._expires
             if asks:
                 self._asking = threading.Event()
         if asks:
             self._ask()
         elif asking is not None and not self._models:
             asking.wait(_SECONDS)
-        return self._models or self._configured
+        return {**(self._models or self._configured), **self._ours}
 
     def _ask(self) -> None:
         found: Models = {}
         try:
-            found = _models_in(_document(self._endpoint, "/models"))
+            found = _models_in(_document(self._upstreams.configured, "/models"))
         except (*TRANSPORT_ERRORS, Aborted, UpstreamError, msgspec.DecodeError):
             pass  # the older list stays
         finally:
@@ -89,6 +99,11 @@ class ModelList:
                 asked, self._asking = self._asking, None
             if asked is not None:
                 asked.set()
+
+
+def _entry(model: str, owner: str = "chatproxy") -> bytes:
+    entry = {"id": model, "object": "model", "created": 0, "owned_by": owner}
+    return json.dumps(entry).encode("ascii")
 
 
 def _document(endpoint: Endpoint, path: str) -> bytes:

@@ -1,7 +1,7 @@
-"""What DeepSeek's refusals become: a status and its words in, an ``UpstreamError`` out. No I/O.
+"""What an upstream's refusals become: a status and its words in, an ``UpstreamError`` out. No I/O.
 
-DeepSeek's words are passed on only if the request was at fault (400, 422), or if they are all there
-is to know: of an error that it reports with the status 200, within an answer or in place of one.
+Its words are passed on only if the request was at fault (400, 422), or if they are all there is to
+know: of an error that it reports with the status 200, within an answer or in place of one.
 
 Statuses and advice on retrying: https://api-docs.deepseek.com/quick_start/error_codes
 """
@@ -25,6 +25,8 @@ _STATUS_BY_WORD = {
     "rate_limit_exceeded": 429,
 }
 _PLAIN = frozenset({400, 401, 402, 422, 429, 503})
+#: The question itself is at fault, whoever is asked.
+_HOPELESS = frozenset({400, 413, 422})
 _ABOUT_THE_ACCOUNT = frozenset({401, 402})
 #: A key of which a part is blotted out already.
 _PART_OF_A_KEY = re.compile(r"[\w-]*\*{3,}[\w*-]*")
@@ -32,37 +34,39 @@ _PART_OF_A_KEY = re.compile(r"[\w-]*\*{3,}[\w*-]*")
 _MAY_BE_A_STREAM = ("text/event-stream", "", "text/plain", "application/octet-stream")
 
 
-def refusal(status: int, message: str, retry_after: int | None) -> UpstreamError:
+def refusal(status: int, message: str, retry_after: int | None, name: str) -> UpstreamError:
     """The error for a status.
 
-    :param message: DeepSeek's own sentence, without the key, on one line.
+    :param message: the upstream's own sentence, without a key, on one line.
     :param retry_after: seconds.
+    :param name: the upstream's.
     """
-    error = _kind_of(status, message, retry_after)
+    error = _kind_of(status, message, retry_after, name)
+    error.elsewhere = status not in _HOPELESS
     error.reason = f"status {status}: {message}" if message else f"status {status}"
     return error
 
 
-def _kind_of(status: int, message: str, retry_after: int | None) -> UpstreamError:
+def _kind_of(status: int, message: str, retry_after: int | None, name: str) -> UpstreamError:
     if status in (400, 422):
-        sentence = message or "DeepSeek rejected the request."
+        sentence = message or f"{name} rejected the request."
         return UpstreamError(sentence, status=status, code="upstream_rejected")
     if status == 401:
-        return UpstreamError("DeepSeek did not accept the server's key.", code="upstream_auth")
+        return UpstreamError(f"{name} did not accept the key.", code="upstream_auth")
     if status == 402:
-        return UpstreamError("The balance at DeepSeek is used up.", code="upstream_balance")
+        return UpstreamError(f"The balance at {name} is used up.", code="upstream_balance")
     if status in (429, 503):
         return UpstreamError(
-            "DeepSeek is busy; try again later.",
+            f"{name} is busy; try again later.",
             status=status,
             code="upstream_busy",
             retry_after=retry_after,
         )
-    return UpstreamError(f"DeepSeek answered with status {status}.")
+    return UpstreamError(f"{name} answered with status {status}.")
 
 
 def message_in(body: bytes) -> str:
-    """DeepSeek's own sentence in the body of a refusal; empty if there is none."""
+    """The upstream's own sentence in the body of a refusal; empty if there is none."""
     try:
         error = error_in(json.loads(body))
     except (ValueError, RecursionError):
@@ -94,20 +98,21 @@ def error_in(said: object) -> Any:
     return None
 
 
-def reported(error: Any, clean: Callable[[str], str], *, begun: bool) -> UpstreamError:
-    """The error for what DeepSeek reports by ``error_in``.
+def reported(error: Any, clean: Callable[[str], str], name: str, *, begun: bool) -> UpstreamError:
+    """The error for what an upstream reports by ``error_in``.
 
-    :param clean: makes a text one short line without the key.
+    :param clean: makes a text one short line without a key.
+    :param name: the upstream's.
     :param begun: whether the client has got a part of the answer already, and so a status.
     """
     sentence = _PART_OF_A_KEY.sub("***", clean(_message_of(error)))
     status = _status_of(error if isinstance(error, dict) else {})
     if status in _PLAIN and not begun:
-        found = refusal(status, sentence, None)
+        found = refusal(status, sentence, None, name)
     elif status in _ABOUT_THE_ACCOUNT:
-        found = UpstreamError(refusal(status, "", None).message)
+        found = UpstreamError(refusal(status, "", None, name).message)
     else:
-        found = UpstreamError(sentence or "DeepSeek reported an error.")
+        found = UpstreamError(sentence or f"{name} reported an error.")
     found.reason = f"reported an error: {_PART_OF_A_KEY.sub('***', clean(_text_of(error)))}"
     return found
 
@@ -129,9 +134,9 @@ def _status_of(fields: dict[str, Any]) -> int:
     return 0
 
 
-def compressed(coding: str) -> UpstreamError:
+def compressed(coding: str, name: str) -> UpstreamError:
     """The error for an answer with a content coding that can't be taken off."""
-    error = UpstreamError("DeepSeek's answer is compressed in a way that was not asked for.")
+    error = UpstreamError(f"{name}'s answer is compressed in a way that was not asked for.")
     error.reason = f"Content-Encoding {coding!r}"
     return error
 

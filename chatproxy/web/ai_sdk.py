@@ -16,17 +16,19 @@ from contextlib import suppress
 
 import msgspec
 from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
 
 from ..answers.session import SessionKey
-from ..errors import InvalidRequest, SessionNotFound
+from ..errors import Refusal, SessionNotFound
 from ..protocols import chat_request, ui_messages
 from ..protocols.ai_sdk import AiSdkEncoder
 from ..protocols.headers import check_session_id
-from ..protocols.native import body_of
 from . import native, streaming
 from .state import State, current_state
 
-FORM = streaming.Form(body_of, {**streaming.STREAM_HEADERS, "X-Vercel-AI-UI-Message-Stream": "v1"})
+FORM = streaming.Form(
+    Refusal.as_json, {**streaming.STREAM_HEADERS, "X-Vercel-AI-UI-Message-Stream": "v1"}
+)
 
 _ID = msgspec.json.Decoder(str | None)
 
@@ -52,8 +54,9 @@ def ask() -> Response:
     fields = chat_request.parse(streaming.read_body(state))
     chat_id = ui_messages.chat_id_of(fields)
     key = SessionKey(owner, check_session_id(session_id or chat_id))
-    chat = SessionKey(owner, chat_id) if chat_id else None
+    chat = streaming.chat_of(state, owner, chat_id)
     state.registry.check_claim(key, chat)
+    streaming.give_way()
     payload, continues = ui_messages.payload_of(fields)
     encoder = AiSdkEncoder(key.id, continues=continues)
     return streaming.begin(state, key, payload, seconds, encoder=encoder, form=FORM, chat=chat)
@@ -73,7 +76,8 @@ def stop(chat_id: str) -> tuple[Response, int, dict[str, str]]:
     """Stop a chat's live answer, and hand back the receipt.
 
     It is not remembered if there is none, as it would refuse the chat's next question. With
-    ``activeStreamId`` in the body nothing but the answer with that id is stopped.
+    ``activeStreamId`` in the body nothing but the answer with that id is stopped. No Stop fails for
+    its body: one that names no answer, or can't be read, stops what is live.
     """
     arrived = time.monotonic()
     state = current_state()
@@ -87,11 +91,9 @@ def stop(chat_id: str) -> tuple[Response, int, dict[str, str]]:
 
 
 def _active_stream_id(state: State) -> str | None:
-    if not (body := streaming.read_body(state)):
-        return None
-    named = chat_request.parse(body).get("activeStreamId", b"null")
-    try:
-        only: str | None = _ID.decode(bytes(named))
-    except msgspec.DecodeError:
-        raise InvalidRequest("'activeStreamId' must be a string.") from None
-    return only
+    """The answer that the body names; None if it names none."""
+    with suppress(Refusal, HTTPException, msgspec.DecodeError):
+        fields = chat_request.parse(streaming.read_body(state))
+        only: str | None = _ID.decode(bytes(fields.get("activeStreamId", b"null")))
+        return only
+    return None

@@ -4,6 +4,10 @@ It begins late. Only when the server asks for the first item, after Flask's tear
 stream wait for something to say, and only then is ``start_response`` called: by then it is known
 whether there is an answer, and one that failed gets the status of the failure. A failure after that
 is an event.
+
+An event takes microseconds to encode, and what is ready may be thousands of them. So it is done in
+pieces, and others have a turn between two of them. While the stream waits, the producer writes to
+the client, and can't pause: it encodes one piece at most, and leaves what is more to the stream.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from ..answers.coroutines import A_TURN
 from ..answers.cursor import Sink
 from ..answers.readers import Reader
 from ..errors import Refusal
@@ -22,6 +27,9 @@ from ..server.disconnect import Watch
 #: Calls ``start_response``: with the status of a refusal, if there is one. Returns the body of the
 #: response if it is not the stream; else None.
 Respond = Callable[["Refusal | None"], "Iterable[bytes] | None"]
+
+#: Bytes of events that are encoded at once, and one event more.
+_PIECE_BYTES = 4096
 
 
 class EventStream(DirectBody):
@@ -63,7 +71,7 @@ class EventStream(DirectBody):
         :raises Refusal: if the answer can't be read from there.
         """
         ready = self._reader.read(0.0)
-        self._first = (ready and self._encoder.encode(ready)) or self._encoder.heartbeat
+        self._first = (ready and self._encode(ready)) or self._encoder.heartbeat
 
     def respond_late(self, respond: Respond, on_close: Callable[[], None]) -> None:
         """Have ``respond`` called before the first item, and ``on_close`` by ``close``."""
@@ -80,8 +88,8 @@ class EventStream(DirectBody):
         if instead is not None:
             self._instead = iter(instead)
         elif (writer := self.borrow()) is not None:
-            plain = self._encoder is native.ENCODER
-            self._reader.lend(writer if plain else _EncodingSink(writer, self._encoder))
+            encoder = self._encoder
+            self._reader.lend(writer if _is_plain(encoder) else _EncodingSink(writer, encoder))
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -128,21 +136,43 @@ class EventStream(DirectBody):
                 return self._encoder.fail(refusal)
             if ready is None:
                 return None
-            item = self._encoder.encode(ready) if ready else b""
+            item = self._encode(ready)
             # What has come may say nothing to this client.
             if not item and (not ready or time.monotonic() >= end):
                 item, end = self._encoder.heartbeat, time.monotonic() + self._heartbeat
         return item
 
+    def _encode(self, ready: bytes) -> bytes:
+        return ready if _is_plain(self._encoder) else b"".join(_encoded(self._encoder, ready))
+
+
+def _is_plain(encoder: Encoder) -> bool:
+    """Whether there is nothing to encode."""
+    return encoder is native.ENCODER
+
+
+def _encoded(encoder: Encoder, events: bytes) -> Iterator[bytes]:
+    """What the client gets for these events, in pieces; others have a turn between two of them."""
+    begin = 0
+    while begin < len(events):
+        if begin:
+            time.sleep(A_TURN)
+        end = events.find(b"\n\n", begin + _PIECE_BYTES)
+        end = len(events) if end < 0 else end + 2
+        yield encoder.encode(events[begin:end])
+        begin = end
+
 
 class _EncodingSink:
     """A sink that encodes what is written to it."""
 
-    __slots__ = ("_encoder", "_sink")
+    __slots__ = ("_encoder", "_events", "_sink")
 
     def __init__(self, sink: Sink, encoder: Encoder) -> None:
         self._sink = sink
         self._encoder = encoder
+        #: What ``flush`` has to encode.
+        self._events = b""
 
     @property
     def written_at(self) -> float:
@@ -151,9 +181,16 @@ class _EncodingSink:
 
     def write(self, data: bytes) -> bool:
         """See ``Sink``."""
+        if len(data) > _PIECE_BYTES:
+            self._events = data
+            return False
         encoded = self._encoder.encode(data)
         return not encoded or self._sink.write(encoded)
 
     def flush(self) -> None:
         """See ``Sink``."""
+        events, self._events = self._events, b""
+        for encoded in _encoded(self._encoder, events):
+            if encoded and not self._sink.write(encoded):
+                self._sink.flush()
         self._sink.flush()

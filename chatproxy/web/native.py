@@ -8,13 +8,13 @@ from flask import Blueprint, Response, jsonify, request
 
 from .. import signals
 from ..answers.session import SessionKey
-from ..errors import PeersUnavailable
+from ..errors import PeersUnavailable, Refusal
 from ..protocols import chat_request, native
 from ..protocols.headers import check_event_id, check_session_id, is_session_id
 from . import streaming
 from .state import RUN, State, current_state
 
-FORM = streaming.Form(native.body_of, streaming.STREAM_HEADERS)
+FORM = streaming.Form(Refusal.as_json, streaming.STREAM_HEADERS)
 
 
 def blueprint(url_prefix: str) -> Blueprint:
@@ -43,12 +43,15 @@ def _stream(model: str | None = None) -> Response:
     owner = state.establish_owner()
     key = SessionKey(owner, check_session_id(request.headers.get("X-Session-Id")))
     seconds = streaming.reconnect_seconds(state)
+    chat = streaming.chat_of(state, owner)
     # Before the body is read and parsed: what is refused costs nothing else.
-    state.registry.check_claim(key)
+    state.registry.check_claim(key, chat)
     payload = chat_request.parse(streaming.read_body(state))
     if model is not None:
         payload["model"] = model
-    return streaming.begin(state, key, payload, seconds, encoder=native.ENCODER, form=FORM)
+    return streaming.begin(
+        state, key, payload, seconds, encoder=native.ENCODER, form=FORM, chat=chat
+    )
 
 
 def stream_again(session_id: str) -> Response | tuple[str, int]:

@@ -46,7 +46,8 @@ def complete() -> Response:
     state = current_state()
     key = SessionKey(state.establish_owner(), _session_id())
     seconds = streaming.reconnect_seconds(state) if key.id else 0.0
-    state.registry.check_claim(key)
+    chat = streaming.chat_of(state, key.owner)
+    state.registry.check_claim(key, chat)
     streaming.require_json()
     payload = chat_request.parse(streaming.read_body(state))
     name = chat_request.model_of(payload) or state.settings.model
@@ -57,7 +58,7 @@ def complete() -> Response:
         payload["stream_options"] = {"include_usage": True}
         encoder, form = CompletionEncoder(*about), FORM
         seconds = 0.0  # whoever wants all at once does not come back for the rest
-    return streaming.begin(state, key, payload, seconds, encoder=encoder, form=form)
+    return streaming.begin(state, key, payload, seconds, encoder=encoder, form=form, chat=chat)
 
 
 def _session_id() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from flask import Flask, current_app
 
 from ..answers.question import Question
+from ..answers.upstream import Upstream, listed
 from ..cluster.registry import Registry
 from ..config import Settings
 from ..errors import Refusal, Unauthorized
@@ -20,12 +21,14 @@ from ..server.arrivals import BodyTimer
 from ..server.capabilities import ServerCapabilities
 from ..server.disconnect import DisconnectWatcher
 from ..service import AnswerService
-from ..upstreams.base import Upstream
+from ..upstreams.base import Caller
 from ..upstreams.models import ModelList
+from ..upstreams.routes import Routes
 
 Owner = Callable[[], "str | None"]
 #: An application's preparer: it gets the payload, and the context.
 Prepare = Callable[[Payload, dict[str, Any]], "Payload | None"]
+Choose = Callable[["dict[str, Any]"], "Upstream | Sequence[Upstream] | None"]
 
 #: What the model is called that is a run of the application's.
 RUN = "run:"
@@ -45,7 +48,8 @@ class State:
     scope: str
     registry: Registry
     service: AnswerService
-    upstream: Upstream
+    upstream: Caller
+    routes: Routes
     models: ModelList
     metrics: Metrics
     server: ServerCapabilities
@@ -54,6 +58,7 @@ class State:
     attend: Callable[[], None]
     owner: Owner | None
     preparers: list[Prepare]
+    choosers: list[Choose]
     runs: Collection[str]
 
     def establish_owner(self) -> str:
@@ -74,18 +79,38 @@ class State:
         :raises Refusal: if the payload can't be used.
         """
         chat_request.check(payload)
+        run = self._run_of(payload)
         context: dict[str, Any] = {}
         if self.preparers:
             preparers = [partial(_prepare, preparer, context) for preparer in self.preparers]
             payload = chat_request.change(payload, preparers)
         model = chat_request.model_of(payload)
-        if model.startswith(RUN):
-            run = model.removeprefix(RUN)
-            if run not in self.runs:
-                raise Refusal("There is no run of this name.", status=404, code="model_not_found")
-            return Question(chat_request.complete_for_run(payload), run=run, context=context)
+        chosen = self._chosen_for(payload)
+        run = run or self._run_of(payload)  # a preparer may have chosen another model
+        if run:
+            payload = chat_request.change(payload, ())  # see that it can be decoded
+            body = chat_request.complete_for_run(payload)
+            return Question(body, upstreams=chosen, run=run, context=context)
         body = chat_request.complete(payload, self.settings.model)
-        return Question(body, chat_request.choices_of(payload), context=context)
+        model = model or self.settings.model
+        upstreams = chosen or self.routes.upstreams_of(model)
+        return Question(body, chat_request.choices_of(payload), model, upstreams, context=context)
+
+    def _chosen_for(self, payload: Payload) -> tuple[Upstream, ...]:
+        """The upstreams that the application chooses; none if it leaves that to the routes."""
+        fields = chat_request.decoded(payload) if self.choosers else {}
+        chosen = (listed(choose(fields)) for choose in self.choosers)
+        return next(filter(None, chosen), ())
+
+    def _run_of(self, payload: Payload) -> str:
+        """The name of the run that the payload asks for as its model; "" if it asks for none."""
+        model = chat_request.model_of(payload)
+        if not model.startswith(RUN):
+            return ""
+        name = model.removeprefix(RUN)
+        if name not in self.runs:
+            raise Refusal("There is no run of this name.", status=404, code="model_not_found")
+        return name
 
 
 def _prepare(preparer: Prepare, context: dict[str, Any], payload: Payload) -> Payload | None:

@@ -7,6 +7,7 @@ to a database that the login took is given back by then.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import signals
+from ..answers.coroutines import A_TURN
 from ..answers.session import SessionKey
 from ..errors import BodyTooLarge, InvalidRequest, Refusal
 from ..protocols.base import Encoder
 from ..protocols.chat_request import Payload
-from ..protocols.headers import check_reconnect_seconds
+from ..protocols.headers import check_chat_id, check_reconnect_seconds
 from ..server.capabilities import reads_status_at_once
 from ..server.disconnect import client_socket
 from .event_stream import EventStream
@@ -37,6 +39,8 @@ STREAM_HEADERS = {
     "X-Accel-Buffering": "no",  # nginx passes the events on as they come
 }
 
+#: The id of the chat of all questions of an owner that name none. No client can name it.
+UNNAMED_CHAT = "*"
 
 _SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
 
@@ -112,6 +116,19 @@ def reconnect_seconds(state: State) -> float:
     )
 
 
+def chat_of(state: State, owner: str, chat_id: str = "") -> SessionKey | None:
+    """The chat that the present request's question belongs to; None if to none.
+
+    That is the one that it names, in ``X-Chat-Id`` if not elsewhere. If it names none, and what is
+    asked next may not be refused, all such questions of an owner are of one chat. If owners are not
+    known, each stands alone.
+    """
+    chat_id = chat_id or check_chat_id(request.headers.get("X-Chat-Id"))
+    if not chat_id and owner and state.settings.on_active != "reject":
+        chat_id = UNNAMED_CHAT
+    return SessionKey(owner, chat_id) if chat_id else None
+
+
 def require_json() -> None:
     """See that a page of another origin can't have sent the present request without being asked.
 
@@ -145,6 +162,11 @@ def read_body(state: State) -> bytes:
     return body
 
 
+def give_way() -> None:
+    """Let others have a turn, since each step takes some milliseconds for the largest questions."""
+    time.sleep(A_TURN)
+
+
 def begin(
     state: State,
     key: SessionKey,
@@ -161,6 +183,7 @@ def begin(
     :param chat: see ``StreamSession``.
     :raises Refusal: if it can't begin.
     """
+    give_way()
     question = state.prepare(payload)
     free_thread = state.server.take_thread()
     try:

@@ -100,6 +100,9 @@ class FrontEnd:
     def wait_for_stop(self, state):
         self.page.locator("small", has_text=state).wait_for()
 
+    def cancels(self):
+        return [each for each in self.requests if "/cancel/" in each.url]
+
     def asked(self):
         return [
             each for each in self.requests if each.method == "POST" and "cancel" not in each.url
@@ -131,7 +134,7 @@ def test_after_a_reload_the_answer_goes_on(front_end, deepseek):
     front_end.wait_for_status("ready", "finished")
     assert front_end.words() == WORDS
     assert len(deepseek.entries(front_end.tag)) == 1
-    assert [each for each in front_end.requests if "/cancel/" in each.url] == []
+    assert front_end.cancels() == []
 
 
 def test_a_stop_after_a_reload_has_its_receipt(front_end, deepseek):
@@ -158,6 +161,25 @@ def test_assistant_ui_needs_no_adapter(page, script, deepseek):
     words = front_end.words()
     assert words == WORDS[: len(words)]
     assert len(front_end.asked()) == 1
+
+
+def test_assistant_ui_resumes_a_chat_whose_id_outlives_a_reload(page, script, deepseek):
+    words = [f"word{number}" for number in range(1, 1001)]
+    front_end = FrontEnd(page, script, "assistant-ui-resuming", text=" ".join(words))
+    page.get_by_role("textbox").fill("Hello")
+    front_end.press("Send")
+    front_end.wait_for_word(10)
+    page.reload()
+    front_end.wait_for_word(20)
+    assert front_end.cancels() == []
+    front_end.wait_for_status("running")
+    front_end.press("Stop")
+    front_end.wait_for_stop("stopped")
+    front_end.wait_for_status("ready")
+    assert not deepseek.gone(front_end.tag)["finished"]
+    shown = front_end.words()
+    assert shown == words[: len(shown)]
+    assert (len(front_end.asked()), len(front_end.cancels())) == (1, 1)
 
 
 def test_a_stop_from_elsewhere_is_seen(front_end, server):

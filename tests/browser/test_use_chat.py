@@ -127,6 +127,17 @@ def test_a_stop_before_the_first_token_ends_the_answer(open_page, deepseek):
     assert not deepseek.gone(chat_id)["finished"]
 
 
+def test_a_beacon_is_a_stop_whatever_it_says(open_page, deepseek):
+    chat_id = new_id()
+    page = open_page(chat_id)
+    page.ask()
+    page.wait_for_text("amber birch")
+    sent = page.page.evaluate(f"navigator.sendBeacon('/api/chat/{chat_id}/stop', 'bye')")
+    assert sent
+    page.wait_for_text("Stopped: user.")
+    assert not deepseek.gone(chat_id)["finished"]
+
+
 def test_an_answer_is_whole_and_the_next_question_may_follow(open_page):
     page = open_page(new_id(), {"rate": 0, "text": "One two three."})
     for number in (1, 2):

@@ -17,7 +17,7 @@ from .servers import ROOT, clean_environment, new_id
 ENVIRONMENT = ROOT / ".venv" / "clients"
 NODE = ROOT / ".venv" / "bin" / "node"
 _FOLDER = ROOT / "tests" / "clients"
-_PATIENCE = 60.0
+_PATIENCE = 100.0
 
 
 class Told(NamedTuple):

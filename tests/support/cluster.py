@@ -11,11 +11,14 @@ import re
 from functools import partial
 from pathlib import Path
 
-from .servers import Client, Proxy, chat
+from .servers import Client, Proxy, chat, new_id
+from .valkey import Valkey
 from .waiting import wait_for
 
 #: Of a server whose workers can be reached one by one.
 OPTIONS = ("-c", "python:tests.support.worker_ports", "--keep-alive", "60")
+WAYS = ("local", "valkey")
+ENDLESS = {"rate": 20, "tokens": 1_000_000}
 
 
 def token_of(owner):
@@ -82,6 +85,14 @@ class Worker:
     def close(self):
         if self._connection is not None:
             self._connection.close()
+
+
+def begin(worker, **fields):
+    """A stream that runs, after its first event."""
+    stream = worker.start(new_id(), **{**ENDLESS, **fields})
+    assert stream.status == 200
+    stream.read_event()
+    return stream
 
 
 def who_answers(proxy):
@@ -193,12 +204,10 @@ class Stream:
 class Cluster:
     """The workers of one or several servers."""
 
-    def __init__(self, proxies, run_dirs=()):
+    def __init__(self, proxies, run_dirs=(), workers=1):
         self.proxies = proxies
         self.run_dirs = [Path(each) for each in run_dirs]
-        self.workers = [
-            Worker(proxy, pid) for proxy in proxies for pid in wait_for(lambda p=proxy: children(p))
-        ]
+        self.workers = [each for proxy in proxies for each in workers_of(proxy, workers)]
 
     def __enter__(self):
         return self
@@ -231,9 +240,7 @@ def start(kind, deepseek, logs, tmp_path, *, servers=1, workers=1, **settings):
             each = {"CHATPROXY_RUN_DIR": str(run_dir), **settings}
             options = [*OPTIONS, "--workers", str(workers)]
             proxies.append(Proxy(kind, deepseek.url, logs(kind), options, **each))
-        for proxy in proxies:
-            wait_for(lambda p=proxy: len(children(p)) == workers, 20, "all workers")
-        return Cluster(proxies, run_dirs)
+        return Cluster(proxies, run_dirs, workers)
     except BaseException:
         for proxy in proxies:
             with proxy:
@@ -241,15 +248,39 @@ def start(kind, deepseek, logs, tmp_path, *, servers=1, workers=1, **settings):
         raise
 
 
+@contextlib.contextmanager
+def meeting(way, deepseek, logs, folder, *, workers, **settings):
+    """Start so many workers, which find each other in one of the ``WAYS``.
+
+    Those of one server meet in its run directory; those of two, half of them each, in a Valkey.
+    """
+    with contextlib.ExitStack() as stack:
+        servers = 1
+        if way == "valkey":
+            servers, valkey = 2, stack.enter_context(Valkey())
+            valkey.settle("chatproxy")
+            settings["CHATPROXY_PEERS"] = valkey.url
+        number = {"servers": servers, "workers": workers // servers}
+        started = start("gunicorn", deepseek, logs, folder, **number, **settings)
+        yield stack.enter_context(started)
+
+
 def children(proxy):
     """The worker processes of a server."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    master, listed, found = proxy.process.pid, "", []
+    with contextlib.suppress(OSError):
+        listed = Path(f"/proc/{master}/task/{master}/children").read_text()
+    for pid in listed.split():
         with contextlib.suppress(OSError):
-            state, parent = path.read_text().rpartition(") ")[2].split()[:2]
-            if int(parent) == proxy.process.pid and state != "Z":
-                found.append(int(path.parent.name))
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z":
+                found.append(int(pid))
     return sorted(found)
+
+
+def workers_of(proxy, number):
+    """The workers of a server, once there are so many."""
+    pids = wait_for(lambda: len(found := children(proxy)) == number and found, 20, "all workers")
+    return [Worker(proxy, pid) for pid in pids]
 
 
 def kill_all(pids):

@@ -29,7 +29,7 @@ class Instant:
         self.on_close: Callable[[], None] = lambda: None
 
     def call(self, question: Question, session: StreamSession) -> InstantCall:
-        payload = json.loads(question.body)
+        payload = json.loads(question.body, parse_int=str)
         self.asked.append(payload)
         return InstantCall(self, payload["messages"][-1]["content"], session)
 

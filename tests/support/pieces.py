@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from chatproxy.answers.coroutines import Coroutine
+from chatproxy.answers.question import Question
 from chatproxy.answers.session import StreamSession
 from chatproxy.upstreams.chat_completions import ChatCompletionCall, ChatCompletions
 from chatproxy.upstreams.chunks import ChunkReader
@@ -38,7 +40,7 @@ def call_for_pieces(
     take: Callable[[bytes], bool],
     body: bytes = b"{}",
 ) -> ChatCompletionCall:
-    call = ChatCompletionCall(upstream, body, Pieces(take), session)
+    call = ChatCompletionCall(upstream, Question(body), partial(Pieces, take), session)
     session.on_cancel(call.abort)
     return call
 

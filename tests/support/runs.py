@@ -15,6 +15,12 @@ def ask(run, payload):
     yield from run.ask(payload)
 
 
+def closing_request(run, payload):
+    """For that, on a connection that serves no other request."""
+    run.http.headers["Connection"] = "close"
+    request(run, payload)
+
+
 def request(run, payload):
     """For the same answer, by a request of its own."""
     url = current_app.extensions["chatproxy"].settings.base_url
@@ -79,6 +85,7 @@ def lock(run, _payload):
 FUNCTIONS = {
     "ask": (ask, 1, []),
     "request": (request, 1, []),
+    "closing_request": (closing_request, 1, []),
     "both": (both, 3, []),
     "sleep": (sleep, 0, []),
     "future": (future, 0, []),

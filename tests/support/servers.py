@@ -17,6 +17,7 @@ from typing import ClassVar
 import requests
 from gunicorn.config import make_settings
 
+from .fork_server import fork_server
 from .waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,8 +27,10 @@ _numbers = itertools.count(1)
 GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0"]
 if "control_socket_disable" in make_settings():  # since gunicorn 25.1
     GUNICORN.append("--no-control-socket")
+OURS = [*GUNICORN, "-k", "gevent", "-c", "python:chatproxy.gunicorn_config"]
 COMMANDS = {
-    "gunicorn": [*GUNICORN, "-k", "gevent", "-c", "python:chatproxy.gunicorn_config"],
+    "gunicorn": OURS,
+    "gunicorn-cold": OURS,
     "gunicorn-pywsgi": [*GUNICORN, "-k", "gevent_pywsgi"],
     "gunicorn-threads": [*GUNICORN, "-k", "gthread", "--threads", "64"],
     "pywsgi": [sys.executable, "-m", "tests.support.serving", "pywsgi"],
@@ -41,6 +44,8 @@ COMMANDS = {
         for name in ("a2wsgi", "cheroot", "hypercorn", "uvicorn", "waitress")
     },
 }
+#: Which fork server begins them (:mod:`tests.support.fork_server`); the others begin from nothing.
+PREPARED = {"gunicorn": "gevent", "gunicorn-threads": "threads", "werkzeug": "threads"}
 
 
 def new_id():
@@ -59,23 +64,32 @@ def clean_environment(**settings):
 
 
 class Process:
-    """A server process that writes a log and says where it listens."""
+    """A server process that writes a log and says where it listens.
+
+    :param prepared: which fork server begins it; None for one that begins from nothing.
+    """
 
     ready = re.compile(r"(?:Listening at:|simulated DeepSeek on) (https?://[\w.:]+)")
+    #: Seconds that it may take to start.
+    patience = 30
 
-    def __init__(self, command, log_path, environment=None):
+    def __init__(self, command, log_path, environment=None, prepared=None):
         self.log_path = Path(log_path)
+        environment = environment or clean_environment()
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment or clean_environment(),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            if prepared:
+                self.process = fork_server(prepared).start(command[2:], environment, log)
+            else:
+                self.process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=environment,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
         try:
-            self.url = wait_for(self._address, 30, f"the start of {command}")
+            self.url = wait_for(self._address, self.patience, f"the start of {command}")
         except BaseException:
             self.process.kill()
             raise
@@ -126,7 +140,7 @@ class DeepSeek(Process):
         if certfile:
             command += ["--certfile", certfile, "--keyfile", keyfile]
         self.ca = ca
-        super().__init__(command, log_path)
+        super().__init__(command, log_path, prepared="threads")
 
     def ledger(self, **query):
         return requests.get(f"{self.url}/ledger", params=query, verify=self.ca, timeout=10).json()
@@ -160,7 +174,7 @@ class Proxy(Process):
         if kind.startswith("gunicorn"):
             command.append("tests.support.serving:app")
         environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)
-        super().__init__(command, log_path, environment)
+        super().__init__(command, log_path, environment, PREPARED.get(kind))
 
     def _address(self):
         if url := super()._address():
@@ -200,6 +214,16 @@ class Proxy(Process):
 def chat(**fields):
     """A body for the stream route; ``simulate`` chooses what the simulated DeepSeek does."""
     return {"messages": [{"role": "user", "content": "Hello"}], **fields}
+
+
+def ask(server, session_id=None, **fields):
+    """Ask a server for an answer, and wait for all of it: the response."""
+    return requests.post(
+        f"{server.url}/api/chat/stream",
+        json=chat(**fields),
+        headers={"X-Session-Id": session_id or new_id()},
+        timeout=30,
+    )
 
 
 class Client:

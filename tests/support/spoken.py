@@ -54,3 +54,45 @@ def in_pieces(blocks: list[bytes], data: st.DataObject) -> list[bytes]:
             pieces.append(sse.KEEP_ALIVE if between == "keep-alive" else sse.HEARTBEAT)
         pieces[-1] += sse.numbered(number, block)
     return pieces
+
+
+def _whole_of(item: bytes, around: bytes = b'{"choices":[%b]}') -> bytes:
+    """An event as large as one may be: a list of many items that are alike, in a chunk."""
+    number = (sse.MAX_EVENT_BYTES - 100) // (len(item) + 1)
+    return b"data: " + around % b",".join([item] * number)
+
+
+def _said(text: bytes) -> bytes:
+    """A chunk with a text that is JSON, as large as one may be."""
+    said = text * ((sse.MAX_EVENT_BYTES - 100) // len(text))
+    return rb'data: {"choices":[{"delta":{"content":"\ud83d%b"}}]}' % said
+
+
+_CALLS = b'{"choices":[{"delta":{"tool_calls":[%b]}}]}'
+
+#: The most that an event may be of whatever costs much.
+HOSTILE = {
+    "text": _said(b"x"),
+    "escapes": _said(rb"\n"),
+    "backslashes": _said(rb"\\"),
+    "halves of emojis": _said(rb"\ud83d"),
+    "escaped backslashes": _said(rb"\\ud83d"),
+    "choices": _whole_of(b"{}"),
+    "choices that are none": _whole_of(b"1"),
+    "choices that finish": _whole_of(b'{"finish_reason":"stop"}'),
+    "choices that speak": _whole_of(b'{"delta":{"content":"x"}}'),
+    "calls": _whole_of(b"{}", _CALLS),
+    "calls of one index": _whole_of(b'{"index":0}', _CALLS),
+    "calls with names": _whole_of(b'{"function":{"name":"f"}}', _CALLS),
+    "calls with arguments": _whole_of(b'{"function":{"arguments":"x"}}', _CALLS),
+    "numbers": _whole_of(b"1.5", b'{"choices":[{"delta":{"parts":[%b]}}]}'),
+    "numbers that are none": _whole_of(b"NaN", b'{"choices":[{"logprobs":[%b]}]}'),
+    "fields": b'data: {"choices":[{"delta":{%b}}]}'
+    % b",".join(b'"%05d":1' % number for number in range(26_000)),
+    "nesting": b'data: {"choices":[{"delta":' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}]}",
+    "lines": b"\n".join([b"data:"] * 43_000),
+    "a name": b"event: stopped\n" + _whole_of(b"1"),
+}
+
+#: What an event may cost: what json needs to decode one that is as long, of numbers.
+NUMBERS = sse.data_of(HOSTILE["numbers"])

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 
 import { typeset } from "../src/markdown/typeset.js";
 
@@ -30,7 +30,7 @@ class Element {
   }
 }
 
-beforeAll(() => {
+beforeEach(() => {
   const create = () => new Element();
   vi.stubGlobal("document", {
     createElement: create,
@@ -39,8 +39,6 @@ beforeAll(() => {
     createDocumentFragment: create,
   });
 });
-
-afterAll(() => vi.unstubAllGlobals());
 
 /**
  * @param {string} tex

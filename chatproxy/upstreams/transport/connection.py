@@ -15,7 +15,8 @@ send a request and read a response, is here. This is the way of a connection, fr
    exchange, and keeps the connection or closes it.
 
 Steps 1 to 5 are all taken by the coroutine that owns the exchange. Others may only abort it, which
-shuts the socket down and closes nothing. In the pool nobody touches a connection.
+shuts the socket down and closes nothing. In the pool nobody touches a connection: ``idle`` takes
+those out that are too many before it closes them.
 
 A connection that is used again could give one user what was sent for another. So these hold:
 
@@ -42,6 +43,7 @@ from ...sockets import plain_socket
 from .dialer import Dialer
 from .exchange import Exchange, Step, Unreachable, current_exchange
 from .http1 import Malformed
+from .idle import IdleConnections
 from .response import Response
 
 #: For how many seconds a connection is kept without a request. As a rule servers close one after a
@@ -53,8 +55,9 @@ KEPT_SECONDS = 30.0
 class AbortableConnection(HTTPConnection):
     """A connection that the exchange which uses it can abort, in every phase."""
 
-    #: What connects it; its pool sets this.
+    #: What connects it, and who counts it while it is idle; its pool sets these.
     dialer: Dialer
+    idle: IdleConnections
     #: The exchange that uses it now.
     exchange: Exchange | None = None
     #: What came in response to the latest request, from its head on.
@@ -99,8 +102,17 @@ class AbortableConnection(HTTPConnection):
         exchange.enter(Step.TLS, self._tunnel_authority)
 
     @property
+    def is_kept(self) -> bool:
+        """Whether it is kept for another request."""
+        return self._kept_since is not None
+
+    @property
     def is_connected(self) -> bool:
-        """Whether it may be used again. The pool closes it if not."""
+        """Whether it may be used again, to be asked by who has taken it out of its pool.
+
+        The pool closes it if not.
+        """
+        self.idle.take(self)
         if self._kept_since is None or time.monotonic() - self._kept_since > KEPT_SECONDS:
             return False
         return _is_quiet(self.sock)

@@ -33,6 +33,8 @@ from .exchange import Exchange, Step, Unreachable
 ATTEMPT_DELAY = 0.25
 #: Seconds for which the address that won is tried first.
 WINNER_SECONDS = 600.0
+#: How many hosts' winners are known.
+_MOST_WINNERS = 1000
 #: Seconds after which a peer that answers nothing is taken for dead.
 DEAD_AFTER = 30
 #: Seconds of silence before the first keep-alive probe, and between two of them.
@@ -80,6 +82,8 @@ class Dialer:
         with _Race(exchange, found, timeout) as race:
             sock, address = race.run()
             exchange.hold(sock)
+        if len(self._winners) >= _MOST_WINNERS:
+            self._winners.clear()
         self._winners[host, port] = address[4], time.monotonic() + WINNER_SECONDS
         sock.settimeout(timeout)
         _set(sock, "TCP_USER_TIMEOUT", DEAD_AFTER * 1000)

@@ -1,9 +1,9 @@
 """Failures of an exchange: an exception and a step in, an ``UpstreamError`` out. No I/O.
 
 A request is a POST that may cost money (it is not idempotent: RFC 9110, section 9.2.2). So it is
-sent again only if DeepSeek can't have got it whole: no byte of a response has come, and the step
-that failed was before ``Step.ANSWER``. What another try can't help is not tried again either: a
-certificate that is refused stays refused.
+sent to an upstream again only if that can't have got it whole: no byte of a response has come, and
+the step that failed was before ``Step.ANSWER``. What another try can't help is not tried again
+either: a certificate that is refused stays refused.
 
 The client is told one short sentence. Operators are told the reason: the step, with whom, and the
 words of the system, the resolver, TLS or the proxy.
@@ -27,18 +27,24 @@ _WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TLS_CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
-def unanswered(error: BaseException, exchange: Exchange) -> UpstreamError:
-    """The error for a request that got no response."""
-    failure = _kind_of(error, exchange.step)
-    # Without a peer no step has begun: a mock of requests stands in for DeepSeek.
+def unanswered(error: BaseException, exchange: Exchange, name: str) -> UpstreamError:
+    """The error for a request that got no response.
+
+    :param name: the upstream's.
+    """
+    failure = _kind_of(error, exchange.step, name)
+    # Without a peer no step has begun: a mock of requests stands in for the upstream.
     step = f"{exchange.step.value} {exchange.peer}: " if exchange.peer else ""
     failure.reason = step + words_of(error)
     return failure
 
 
-def broken_off(error: BaseException) -> UpstreamError:
-    """The error for a response that had begun."""
-    failure = UpstreamError("The connection to DeepSeek broke off.")
+def broken_off(error: BaseException, name: str) -> UpstreamError:
+    """The error for a response that had begun.
+
+    :param name: the upstream's.
+    """
+    failure = UpstreamError(f"The connection to {name} broke off.")
     failure.reason = f"during the answer: {words_of(error)}"
     return failure
 
@@ -60,23 +66,25 @@ def words_of(error: BaseException) -> str:
     return str(root) or type(root).__name__
 
 
-def _kind_of(error: BaseException, step: Step) -> UpstreamError:
+def _kind_of(error: BaseException, step: Step, name: str) -> UpstreamError:
     if _out_of_descriptors(error):
-        return UpstreamError(
+        short = UpstreamError(
             "Too many answers are running.",
             status=429,
             code="too_many_sessions",
             retry_after=1,
             should_retry=True,
         )
+        short.elsewhere = False
+        return short
     if _not_http(error) and step is Step.ANSWER:
-        return UpstreamError("DeepSeek's answer is not HTTP.")
+        return UpstreamError(f"{name}'s answer is not HTTP.")
     if step is Step.ANSWER:
-        return UpstreamError("DeepSeek broke the connection off before it answered.")
+        return UpstreamError(f"{name} broke the connection off before it answered.")
     if _tls_refused(error):
-        sentence = "DeepSeek could not be reached: the TLS connection could not be made."
+        sentence = f"{name} could not be reached: the TLS connection could not be made."
         return UpstreamError(sentence, code="upstream_unreachable")
-    unreachable = UpstreamError("DeepSeek could not be reached.", code="upstream_unreachable")
+    unreachable = UpstreamError(f"{name} could not be reached.", code="upstream_unreachable")
     unreachable.transient = True
     return unreachable
 

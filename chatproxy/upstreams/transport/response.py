@@ -29,6 +29,7 @@ from collections.abc import Callable
 
 from urllib3 import HTTPHeaderDict
 
+from ...answers.coroutines import A_TURN
 from .content_coding import PIECE_BYTES, Inflater
 from .http1 import ChunkDecoder, HeadParser, Malformed
 
@@ -36,8 +37,6 @@ from .http1 import ChunkDecoder, HeadParser, Malformed
 _MOST_LINES = 500
 #: A piece of this size can't hold too many lines.
 _SMALL = 1024
-#: Seconds of sleep that give gevent's event loop a turn. ``sleep(0)`` does not always do so.
-A_TURN = 1e-6
 
 
 class Response:

@@ -9,15 +9,19 @@
 import { DefaultChatTransport, type HttpChatTransportInitOptions, type UIMessage } from "ai";
 
 import { createAttention, type View } from "./attention.js";
+import { addressOfStop, addressOfStream, placeOf, type Place } from "./chat-address.js";
 import { eventStream, untilSilence } from "./connection.js";
 import { NOT_A_STREAM } from "./errors.js";
 import { parse } from "./json.js";
 import { takeConnection } from "./locks.js";
 import { resumeFor, TRY_MS, type Resume } from "./resume.js";
 import { createSessionId } from "./session-id.js";
-import { within } from "./sleep.js";
+import { sleep, within } from "./sleep.js";
 import { pressStop, report, type StopState } from "./stop.js";
 import { readParts, type Parts } from "./ui-parts.js";
+
+/** Milliseconds in which what a Stop is sent with must be known; else it is that of the question. */
+const PREPARE_MS = 500;
 
 /** Which answer something is about. */
 export interface AnswerOfChat {
@@ -44,15 +48,12 @@ type SendOptions = Parameters<DefaultChatTransport<UIMessage>["sendMessages"]>[0
 type ReconnectOptions = Parameters<DefaultChatTransport<UIMessage>["reconnectToStream"]>[0];
 
 /** An answer that is read here. */
-interface Reading extends AnswerOfChat {
+interface Reading extends AnswerOfChat, Place {
   closing: AbortController;
-  /** The caller's headers for this request alone. */
-  headers: HeadersInit | undefined;
+  /** Makes the request once more, with another signal. */
+  request: (abortSignal: AbortSignal) => Promise<unknown>;
   /** With what it was asked for; null before that. */
   asked: RequestInit | null;
-  /** The address of the chats, as it was asked: the path, and the query with its question mark. */
-  path: string;
-  query: string;
 }
 
 export class ChatProxyTransport<
@@ -62,6 +63,8 @@ export class ChatProxyTransport<
   readonly #resume: Resume;
   /** By the signal that their requests have. */
   readonly #readings = new WeakMap<AbortSignal, Reading>();
+  /** What answers requests that are made only to be looked at, likewise. */
+  readonly #unsent = new WeakMap<AbortSignal, (init: RequestInit) => Response>();
   /** What is read of each chat. */
   readonly #current = new Map<string, Reading>();
 
@@ -69,16 +72,17 @@ export class ChatProxyTransport<
     super(options);
     this.#options = options;
     this.#resume = resumeFor(options.reconnectSeconds ?? 0);
-    this.fetch = (url, init) => this.#ask(url, init ?? {});
+    this.fetch = async (url, init = {}) => of(this.#unsent, init)?.(init) ?? this.#ask(url, init);
   }
 
   override async sendMessages(options: SendOptions & { messages: UI_MESSAGE[] }): Promise<Parts> {
     const sessionId = createSessionId();
-    const reading = this.#begin(options, sessionId);
+    const send = (abortSignal: AbortSignal) => super.sendMessages({ ...options, abortSignal });
+    const reading = this.#begin(options.chatId, sessionId, send);
     const { signal: abortSignal } = reading.closing;
     options.abortSignal?.addEventListener("abort", () => this.#stop(reading));
     const parts = await this.#open(reading, options, () =>
-      super.sendMessages({ ...options, abortSignal }).catch(async (error) => {
+      send(abortSignal).catch(async (error) => {
         // As in streamChat: the browser itself has sent it again, and the first one is answered.
         const runs = parse(error?.responseBody)?.code === "session_active";
         const { chatId: _, ...more } = options;
@@ -94,23 +98,22 @@ export class ChatProxyTransport<
   }
 
   override async reconnectToStream(options: ReconnectOptions): Promise<Parts | null> {
-    const reading = this.#begin(options, null);
-    const { signal } = reading.closing;
+    const reconnect = (abortSignal: AbortSignal) =>
+      super.reconnectToStream({ ...options, abortSignal });
+    const reading = this.#begin(options.chatId, null, reconnect);
     let handedOut = false;
     options.abortSignal?.addEventListener("abort", () =>
       handedOut ? this.#stop(reading) : reading.closing.abort(),
     );
-    const parts = await this.#open(reading, options, () =>
-      super.reconnectToStream({ ...options, abortSignal: signal }),
-    );
+    const parts = await this.#open(reading, options, () => reconnect(reading.closing.signal));
     handedOut = true;
     return parts;
   }
 
   /** A new reading of a chat takes over from the one before, which is left. */
-  #begin({ chatId, headers }: SendOptions | ReconnectOptions, sessionId: string | null): Reading {
+  #begin(chatId: string, sessionId: string | null, request: Reading["request"]): Reading {
     const closing = new AbortController();
-    const reading = { chatId, sessionId, closing, headers, asked: null, path: "", query: "" };
+    const reading = { chatId, sessionId, closing, request, asked: null, path: "", query: "" };
     this.#readings.set(reading.closing.signal, reading);
     this.#current.get(chatId)?.closing.abort();
     this.#current.set(chatId, reading);
@@ -197,7 +200,7 @@ export class ChatProxyTransport<
   /** Every request goes through here: what it is sent with, and where, is what a Stop for it goes by. */
   async #ask(url: Parameters<typeof fetch>[0], init: RequestInit): Promise<Response> {
     const fetch = this.#options.fetch ?? globalThis.fetch;
-    const reading = init.signal ? this.#readings.get(init.signal) : undefined;
+    const reading = of(this.#readings, init);
     if (!reading) {
       return fetch(url, init);
     }
@@ -207,7 +210,7 @@ export class ChatProxyTransport<
     }
     const readsAgain = reading.asked !== null && init.method !== "POST";
     if (!readsAgain) {
-      Object.assign(reading, this.#placeOf(url, init));
+      Object.assign(reading, placeOf(url, init.method, this.api));
     }
     reading.asked = init;
     const how = { ...init, headers: Object.fromEntries(headers) };
@@ -245,52 +248,38 @@ export class ChatProxyTransport<
     }
     const onState = (known: StopState) => report(onStop, { chatId, sessionId, ...known });
     onState({ state: "unconfirmed" });
-    const { credentials } = asked;
     await pressStop(addressOfStop(reading), {
       fetch: async (url, init) => {
-        const headers = await this.#headersNow(asked, reading.headers);
+        const now = await this.#askedNow(reading, asked);
+        const headers = new Headers(now.headers);
+        headers.delete("Content-Type");
+        const { credentials } = now;
+        const how = { ...init, headers: Object.fromEntries(headers) };
         const fetch = this.#options.fetch ?? globalThis.fetch;
-        return fetch(url, { ...init, headers, ...(credentials && { credentials }) });
+        return fetch(url, { ...how, ...(credentials && { credentials }) });
       },
       closing,
       onState,
     });
   }
 
-  /** The headers of a request as they are now: a token may have changed since. */
-  async #headersNow(asked: RequestInit, own: HeadersInit | undefined) {
-    const { headers } = this;
-    // Without new ones, the old ones have to do.
-    const fresh = async () => (typeof headers === "function" ? headers() : headers);
-    const all = new Headers(asked.headers);
-    for (const more of [await fresh().catch(() => undefined), own]) {
-      new Headers(more).forEach((value, name) => all.set(name, value));
-    }
-    all.delete("Content-Type");
-    return Object.fromEntries(all);
-  }
-
-  /** Where the chats are, by the address that a question, or a resume, was sent to. */
-  #placeOf(url: Parameters<typeof fetch>[0], { method }: RequestInit) {
-    const { path, query } = splitAddress(url instanceof Request ? url.url : String(url));
-    const found = method === "POST" ? path : path.match(/^(.*)\/[^/]+\/stream$/)?.[1];
-    const place = found === undefined ? splitAddress(this.api) : { path: found, query };
-    return { ...place, path: place.path.replace(/\/+$/, "") };
+  /** With what the request would be sent now: a token may have changed since. */
+  async #askedNow({ request }: Reading, asked: RequestInit): Promise<RequestInit> {
+    const over = new AbortController();
+    const made = new AbortController();
+    let now = asked;
+    this.#unsent.set(made.signal, (init) => {
+      now = init;
+      return new Response(null, { status: 204 });
+    });
+    const whenMade = request(made.signal).catch(() => undefined);
+    await Promise.race([whenMade, sleep(PREPARE_MS, over.signal)]);
+    over.abort();
+    return now;
   }
 }
 
-/** An address without its fragment: the path, and the query with its question mark. */
-function splitAddress(address: string) {
-  const [, path = "", query = ""] = /^([^?#]*)(\?[^#]*)?/.exec(address) ?? [];
-  return { path, query };
-}
-
-function addressOfStream({ chatId, sessionId, path, query }: Reading): string {
-  return `${path}/${encodeURIComponent(sessionId ?? chatId)}/stream${query}`;
-}
-
-function addressOfStop({ chatId, sessionId, path, query }: Reading): string {
-  return sessionId === null
-    ? `${path}/${encodeURIComponent(chatId)}/stop${query}`
-    : `${path}/cancel/${encodeURIComponent(sessionId)}${query}`;
+/** What there is for the signal of a request. */
+function of<T>(bySignal: WeakMap<AbortSignal, T>, { signal }: RequestInit): T | undefined {
+  return signal ? bySignal.get(signal) : undefined;
 }

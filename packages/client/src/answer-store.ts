@@ -10,6 +10,7 @@
 import type { AnswerEnd, AnswerOutcome, AnswerStatus } from "./answer.js";
 import { createView } from "./attention.js";
 import { failure, type AnswerError } from "./errors.js";
+import { createListeners } from "./listeners.js";
 import type { ConnectionOptions } from "./locks.js";
 import { resumeFor, resumeStream, type ReadingOptions } from "./resume.js";
 import { createSessionId } from "./session-id.js";
@@ -57,25 +58,24 @@ export const IDLE: AnswerState = {
 };
 
 export function createAnswerStore(options: AnswerOptions) {
-  const listeners = new Set<() => void>();
+  const listeners = createListeners();
   const view = createView();
   let now = IDLE;
-  let kept = keptId(options.resumeKey);
   let closing: AbortController | null = null;
   let leaving: ReturnType<typeof setTimeout> | undefined;
 
+  const kept = () => keptId(options.resumeKey);
+
   function change(more: Partial<AnswerState>) {
     now = { ...now, ...more };
-    listeners.forEach((listener) => listener());
+    listeners.tell();
   }
 
   /** Reads an answer to its end, whichever way it is to be had. */
   async function follow(sessionId: string, read: (how: ReadingOptions) => Promise<AnswerEnd>) {
     const mine = new AbortController();
-    const keptHere = keptId(options.resumeKey);
     closing = mine;
-    kept = keptHere;
-    kept.set(sessionId);
+    kept().set(sessionId);
     now = { ...IDLE, sessionId, state: "running" };
     change({});
     const ifLive = (more: () => Partial<AnswerState>) => {
@@ -95,7 +95,7 @@ export function createAnswerStore(options: AnswerOptions) {
     }).catch((error) => failure({ code: "not_asked", message: String(error) }));
     const { outcome } = end;
     if (outcome !== "aborted") {
-      keptHere.forget(sessionId);
+      kept().forget(sessionId);
       ifLive(() => ({ state: outcome, end, error: end.error }));
     }
   }
@@ -121,7 +121,7 @@ export function createAnswerStore(options: AnswerOptions) {
       return;
     }
     change({ state: "frozen", stopState: { state: "unconfirmed" } });
-    kept.forget(sessionId);
+    kept().forget(sessionId);
     const onState = (known: StopState) => {
       if (now.sessionId === sessionId) {
         change({ stopState: known, state: known.state === "stopped" ? "stopped" : "frozen" });
@@ -135,16 +135,20 @@ export function createAnswerStore(options: AnswerOptions) {
     stop,
     view,
     state: () => now,
-    subscribe(listener: () => void) {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
+    subscribe: listeners.add,
+    /** An answer that gets a name while it runs is found again under that. */
+    configure(next: AnswerOptions) {
+      const named = next.resumeKey !== options.resumeKey;
+      options = next;
+      if (named && now.sessionId !== null && now.state === "running") {
+        kept().set(now.sessionId);
+      }
     },
-    configure: (next: AnswerOptions) => void (options = next),
     /** Somebody watches from now on. @returns what says that they have gone */
     watch() {
       clearTimeout(leaving);
       const left = now.state === "running" && closing === null;
-      const sessionId = now.state === "idle" ? keptId(options.resumeKey).get() : now.sessionId;
+      const sessionId = now.state === "idle" ? kept().get() : now.sessionId;
       if (sessionId !== null && (left || now.state === "idle")) {
         void follow(sessionId, resumeStream);
       }

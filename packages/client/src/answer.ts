@@ -33,8 +33,8 @@ export type AnswerOutcome = "finished" | "stopped" | "failed" | "cut_off" | "abo
 export interface AnswerEnd {
   outcome: AnswerOutcome;
   /**
-   * Why it was stopped: `user`, `disconnect`, `shutdown`, `deadline`, `idle` or `lost` (another
-   * worker took the answer over); none if the server gives none.
+   * Why it was stopped: `user`, `disconnect`, `shutdown`, `deadline`, `idle`, `lost` (another
+   * worker took the answer over) or `replaced` (by a newer question); none if the server gives none.
    */
   reason?: string;
   /** DeepSeek's: `stop`, `length`, `content_filter`, … */

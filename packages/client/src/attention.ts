@@ -12,6 +12,7 @@
  * than a browser needs for visits: the timers of a page out of sight go off once a second.
  */
 
+import { createListeners } from "./listeners.js";
 import { keep, takeConnection, type Connection, type ConnectionOptions } from "./locks.js";
 
 /** Milliseconds without an event after which a visit has caught up. */
@@ -34,11 +35,11 @@ export interface View {
 
 /** The part of a page that shows an answer, which `show()` and `hide()` say of. */
 export function createView(shown = true): View {
-  const listeners = new Set<() => void>();
+  const listeners = createListeners();
   const change = (to: boolean) => {
     if (shown !== to) {
       shown = to;
-      listeners.forEach((listener) => listener());
+      listeners.tell();
     }
   };
   return {
@@ -47,10 +48,7 @@ export function createView(shown = true): View {
     },
     show: () => change(true),
     hide: () => change(false),
-    onChange(listener) {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
-    },
+    onChange: listeners.add,
   };
 }
 

@@ -52,21 +52,19 @@ export function listen(options: ListenOptions, told?: AnswerStatus) {
   };
 
   function hear(event: string | undefined, data: string) {
+    const said = parse(data);
     if (data.trim() === "[DONE]") {
       complete = true;
       end = over(stopped ? "stopped" : "finished");
     } else if (event === "stopped") {
-      const reason = asText(parse(data)?.reason);
+      const reason = asText(said?.reason);
       stopped = reason ? { reason } : {};
     } else if (event === "error") {
-      fail(parse(data)?.error);
+      fail(said?.error);
+    } else if (isOfRun(event, said)) {
+      options.onRunEvent?.(event, said, numbers.last);
     } else {
-      const said = parse(data);
-      if (event && !said?.choices && !said?.error) {
-        options.onRunEvent?.(event, said, numbers.last);
-      } else {
-        take(said);
-      }
+      take(said);
     }
   }
 
@@ -125,6 +123,11 @@ export function listen(options: ListenOptions, told?: AnswerStatus) {
     /** The end, if all but its `[DONE]` has come; else null. */
     stopped: () => (stopped ? over("stopped") : null),
   };
+}
+
+/** Whether an event is one of a run's own: it has a name, and is no chunk. */
+function isOfRun(event: string | undefined, said: Unchecked): event is string {
+  return Boolean(event) && !said?.choices && !said?.error;
 }
 
 /** What one chunk of DeepSeek's brings. */

@@ -29,6 +29,10 @@ export interface Receipt {
   stopMs: number;
   /** How many of DeepSeek's events had come. */
   events: number;
+  /** The name of the upstream that was asked last; null if none was. */
+  upstream?: string | null;
+  /** Whether that bills nothing more once its connection is closed. */
+  billingStops?: "yes" | "no" | "unknown";
 }
 
 /**

@@ -31,7 +31,7 @@ interface Stream {
 }
 
 let streams: Stream[];
-let cancels: { url: string; headers: Headers; gone: boolean }[];
+let cancels: { url: string; headers: Headers; credentials: unknown; gone: boolean }[];
 let cancel: () => Response | Promise<Response>;
 /** All that the server has to say; null: it knows no such answer. */
 let log: string[] | null;
@@ -46,7 +46,8 @@ async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
   const { method = "GET", signal } = init;
   const headers = new Headers(init.headers);
   if (method === "POST" && /\/(cancel|stop)\b/.test(url)) {
-    cancels.push({ url, headers, gone: streams.at(-1)?.gone ?? false });
+    const { credentials } = init;
+    cancels.push({ url, headers, credentials, gone: streams.at(-1)?.gone ?? false });
     return cancel();
   }
   const refusal = refuse?.(method);
@@ -393,18 +394,32 @@ describe("ChatProxyTransport", () => {
     expect(cancels[0]?.headers.has("Content-Type")).toBe(false);
   });
 
-  it("stops with the old headers if there are no new ones", async () => {
-    let fails = false;
-    const headers = () => {
-      if (fails) {
-        throw new Error("No token.");
-      }
-      return { Authorization: "old" };
-    };
-    const { chat } = await asking({ headers });
-    fails = true;
+  it("stops with the headers and credentials that the question would have now", async () => {
+    let token = "old";
+    const prepareSendMessagesRequest = async ({ id, messages }: any) => ({
+      headers: { Authorization: token },
+      credentials: "include" as const,
+      body: { id, messages },
+    });
+    const { chat } = await asking({ prepareSendMessagesRequest });
+    token = "new";
     await chat.stop();
-    await until(() => expect(cancels[0]?.headers.get("Authorization")).toBe("old"));
+    await until(() => expect(cancels[0]?.headers.get("Authorization")).toBe("new"));
+    expect(cancels[0]?.credentials).toBe("include");
+    expect(streams).toHaveLength(1);
+  });
+
+  it.each([
+    ["can't be had", () => Promise.reject(new Error("No token."))],
+    ["don't come", () => new Promise<never>(() => undefined)],
+  ])("stops with the old headers if new ones %s", async (_why, fresh) => {
+    vi.useFakeTimers();
+    let make = () => Promise.resolve({ Authorization: "old" });
+    const { chat } = await asking({ headers: () => make() });
+    make = fresh;
+    await chat.stop();
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(cancels[0]?.headers.get("Authorization")).toBe("old");
   });
 
   it.each<[string, ChatProxyTransportOptions<UIMessage>, string]>([

@@ -225,6 +225,17 @@ describe("useAnswer", () => {
     expect([asked.length, sessionStorage.length]).toEqual([1, 0]);
   });
 
+  it("is found again under a name that it was given as it ran", async () => {
+    await asking();
+    const { sessionId } = answer;
+    await show(<Shown resumeKey="one" />);
+    await show(null);
+    await until(() => expect(gone).toBe(true));
+    await show(<Shown resumeKey="one" />);
+    await until(() => expect(answer).toMatchObject({ sessionId, state: "running", text: "Half" }));
+    expect(posts()).toHaveLength(1);
+  });
+
   it("does not look for an answer that has ended", async () => {
     await asking({ resumeKey: "chat" });
     await act(async () => say("data: [DONE]\n\n"));

@@ -3,11 +3,12 @@
 import { useChat } from "@ai-sdk/react";
 import {
   AssistantRuntimeProvider,
+  type AssistantRuntime,
   ComposerPrimitive,
   MessagePrimitive,
   ThreadPrimitive,
 } from "@assistant-ui/react";
-import { useChatRuntime } from "@assistant-ui/react-ai-sdk";
+import { useAISDKRuntime, useChatRuntime } from "@assistant-ui/react-ai-sdk";
 import { ChatProxyTransport } from "@chatproxy/client/ai-sdk";
 import { useAnswer } from "@chatproxy/client/react";
 import { StrictMode, useState, type ReactNode } from "react";
@@ -78,10 +79,19 @@ function Answer() {
   );
 }
 
+/** As in packages/client/README.md. */
 function Assistant() {
+  return <Thread runtime={useChatRuntime({ transport })} />;
+}
+
+function ResumingAssistant() {
+  const chat = useChat({ id: chatId, transport, resume: true });
+  return <Thread runtime={useAISDKRuntime(chat)} />;
+}
+
+function Thread({ runtime }: { runtime: AssistantRuntime }) {
   const [stopState, setStopState] = useState("");
   showStop = setStopState;
-  const runtime = useChatRuntime({ transport });
   return (
     <AssistantRuntimeProvider runtime={runtime}>
       <ThreadPrimitive.Root>
@@ -109,6 +119,7 @@ const FRONT_ENDS: Record<string, () => ReactNode> = {
   useChat: Chat,
   useAnswer: Answer,
   "assistant-ui": Assistant,
+  "assistant-ui-resuming": ResumingAssistant,
 };
 const [FrontEnd = Chat] = Object.keys(FRONT_ENDS)
   .filter((kind) => query.has(kind))

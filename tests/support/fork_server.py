@@ -1,0 +1,193 @@
+"""Servers that are forked from a process that has imported what they need.
+
+To begin, an interpreter with Flask, gevent, gunicorn and requests takes half a second of CPU time,
+and the tests start hundreds of servers. So one process for each kind in ``IMPORTED`` imports all
+that once, and forks for each command. How a server begins from nothing is tested where it is
+started as users start it (``test_cli``, ``test_servers``, ``test_package``, ``test_deployment``).
+
+``python -m tests.support.fork_server KIND`` reads commands from the socket that is its standard
+input. With each come two descriptors: the command's output, and a socket that is told the command's
+process id and, at its end, its exit status. For each command it forks a process that forks that
+command, waits for it, and tells.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
+
+from gevent import monkey
+
+_ROOT = Path(__file__).resolve().parents[2]
+_MOST_BYTES = 1 << 17
+
+#: What is imported for each kind.
+IMPORTED = {
+    "gevent": (
+        "gunicorn.app.wsgiapp",
+        "gunicorn.workers.ggevent",
+        "chatproxy.app",
+        "chatproxy.server.direct_write",
+        "chatproxy.server.gunicorn.rotation",
+        "chatproxy.server.gunicorn.worker",
+    ),
+    "threads": (
+        "gunicorn.app.wsgiapp",
+        "gunicorn.workers.gthread",
+        "werkzeug.serving",
+        "chatproxy.app",
+        "chatproxy.cli",
+        "chatproxy.simulated.server",
+    ),
+}
+#: What gunicorn's gevent worker patches only when it has been forked: its master needs the real
+#: ones.
+_OF_A_WORKER = ("os", "time", "socket", "select", "selectors", "subprocess", "signal")
+
+
+class ForkServer:
+    """The process that forks, seen from the tests."""
+
+    def __init__(self, kind: str) -> None:
+        self._commands, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, kind],
+                cwd=_ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdin=theirs,
+                start_new_session=True,
+            )
+        atexit.register(self.close)
+
+    def start(self, arguments: list[str], environment: dict[str, str], log: IO[bytes]) -> Forked:
+        """Run ``python -m`` with these arguments, as the leader of a session."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        message = json.dumps([arguments, environment]).encode()
+        with theirs:
+            socket.send_fds(self._commands, [message], [log.fileno(), theirs.fileno()])
+        return Forked(ours)
+
+    def close(self) -> None:
+        """End it; what it has forked runs on."""
+        self._commands.close()
+        self._process.wait()
+
+
+@functools.cache
+def fork_server(kind: str) -> ForkServer:
+    """The one of this kind that all tests of this process share."""
+    return ForkServer(kind)
+
+
+class Forked:
+    """A forked process, with what the tests use of ``subprocess.Popen``."""
+
+    def __init__(self, status: socket.socket) -> None:
+        self._status = status
+        self.pid = int(status.recv(16))
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, once it has ended."""
+        if self.returncode is None:
+            self._status.settimeout(timeout)
+            try:
+                self.returncode = int(self._status.recv(16))
+            except (BlockingIOError, TimeoutError):
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0) from None
+            self._status.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Its exit status, if it has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Signal it, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+
+# ---- the process that forks ---------------------------------------------------------------------
+
+
+def _prepare(kind: str) -> None:
+    """Import into a process that is patched as a gevent worker is, or into a plain one."""
+    if kind == "gevent":
+        monkey.patch_thread()
+        monkey.patch_ssl()
+        monkey.patch_queue()
+    for name in IMPORTED[kind]:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what is not looked at is not copied
+    if kind == "gevent":
+        ggevent = sys.modules["gunicorn.workers.ggevent"]
+        ggevent.monkey = SimpleNamespace(patch_all=_patch_the_rest)
+
+
+def _patch_the_rest() -> None:
+    for name in _OF_A_WORKER:
+        getattr(monkey, f"patch_{name}")()
+
+
+def _fork_for_each(commands: socket.socket) -> list[str]:
+    """Fork for each command; return in the fork, with the arguments of what it is to run."""
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(commands, _MOST_BYTES, 2)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+        if not message:
+            sys.exit()
+        if not os.fork():
+            break
+        for each in descriptors:
+            os.close(each)
+    log, status = descriptors
+    if pid := os.fork():
+        os.close(log)
+        os.write(status, b"%d" % pid)
+        with contextlib.suppress(BrokenPipeError):  # nobody may wait any more
+            os.write(status, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        os._exit(0)
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in (nothing, commands.detach()), (log, 1), (log, 2):
+        os.dup2(source, target)
+    for each in (nothing, log, status):
+        os.close(each)
+    arguments, environment = json.loads(message)
+    os.environ.clear()
+    os.environ.update(environment)
+    return arguments
+
+
+def main() -> None:
+    _prepare(sys.argv[1])
+    sys.argv[:] = _fork_for_each(socket.socket(fileno=0))
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

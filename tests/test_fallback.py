@@ -1,0 +1,518 @@
+"""Several upstreams: which one is asked next, and a Stop that ends whichever has been asked.
+
+The test itself plays the upstreams on real sockets, while the question is answered in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import trustme
+
+from chatproxy.answers.coroutines import run
+from chatproxy.answers.producer import produce
+from chatproxy.answers.question import Question
+from chatproxy.answers.readers import follow
+from chatproxy.answers.session import Outcome, Phase, Reason
+from chatproxy.answers.upstream import BillingStops, Upstream
+from chatproxy.errors import Refusal, UpstreamError
+from chatproxy.observability import logs
+from chatproxy.upstreams.chat_completions import ChatCompletions
+from chatproxy.upstreams.tries import Tries
+
+from .support.played import Connect, DeepSeek, Peer, certificate
+from .support.servers import ROOT, black_hole, clean_environment
+from .support.sessions import new_session
+from .support.waiting import PATIENCE, Background, wait_for
+
+pytestmark = pytest.mark.usefixtures("_plain_environment")
+
+BODY = b'{"model":"ours","n":1e0,"messages":[],"stream":true}'
+CHUNK = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}]}
+EVENT = b"data: %b\n\n" % json.dumps(CHUNK).encode()
+LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+ERROR = b'data: {"error": {"message": "Out of order", "code": %d}}\n\n'
+KEYS = [f"sk-{number}-0123456789abcdef" for number in range(3)]
+
+
+class Asking:
+    """A question that is being answered in a thread."""
+
+    def __init__(self, caller: ChatCompletions, *upstreams: Upstream) -> None:
+        self.session = new_session()
+        self.reader = follow(self.session, 0, None)
+        self.call = caller.call(Question(BODY, 1, "ours", upstreams), self.session)
+        self.refusal: Refusal | None = None
+        self._run = Background(partial(run, produce(self.session, self.call, self._end)))
+
+    def _end(self, outcome: Outcome, refusal: Refusal | None) -> None:
+        self.session.end(outcome)
+        self.refusal = refusal
+        self.call.close()
+
+    def join(self) -> Outcome | None:
+        self._run.result()
+        return self.session.outcome
+
+    def stop(self) -> None:
+        assert self.session.cancel(Reason.USER)
+        assert self.join() is Outcome.STOPPED
+
+
+@pytest.fixture
+def services() -> Iterator[list[DeepSeek]]:
+    """Three services that the test plays."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(DeepSeek()) for _ in range(3)]
+
+
+@pytest.fixture
+def upstreams(services: list[DeepSeek]) -> list[Upstream]:
+    names = ("first", "second", "third")
+    return [
+        Upstream(f"{service.url}/v1", key, name=name)
+        for service, key, name in zip(services, KEYS, names, strict=True)
+    ]
+
+
+def refuse(status: int, peer: Peer) -> None:
+    peer.request()
+    said = b'{"error": {"message": "No."}}'
+    peer.send(b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%b" % (status, len(said), said))
+
+
+def begin(peer: Peer, *data: bytes) -> None:
+    peer.request()
+    peer.begin()
+    for each in data:
+        peer.chunk(each)
+
+
+def answer(peer: Peer) -> None:
+    begin(peer, EVENT, LAST)
+    peer.send(b"0\r\n\r\n")
+
+
+def cut(peer: Peer, *data: bytes, headers: bool = True) -> None:
+    if headers:
+        begin(peer, *data)
+    else:
+        peer.request()
+    peer.socket.close()
+
+
+def end_at_once(peer: Peer) -> None:
+    begin(peer)
+    peer.send(b"0\r\n\r\n")
+
+
+def say_a_page(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 3\r\n\r\n<p>")
+
+
+#: What the first upstream does, and what operators read of it.
+FAILURES: dict[str, tuple[Callable[[Peer], None], str]] = {
+    **{
+        str(status): (partial(refuse, status), f"status {status}: No.")
+        for status in (401, 402, 403, 404, 429, 500, 502, 503)
+    },
+    "cut before the headers": (partial(cut, headers=False), "answer 127.0.0.1"),
+    "cut before an event": (cut, "during the answer: "),
+    "an end before an event": (end_at_once, "first closed the connection before"),
+    "an error before an event": (lambda peer: begin(peer, ERROR % 500), "reported an error: "),
+    "no stream": (say_a_page, "got no event stream"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_the_next_upstream_is_asked_after_any_failure_before_the_first_event(
+    connect: Connect,
+    services: list[DeepSeek],
+    upstreams: list[Upstream],
+    caplog: pytest.LogCaptureFixture,
+    failure: str,
+) -> None:
+    fail, reason = FAILURES[failure]
+    with caplog.at_level(logging.WARNING, logs.logger.name):
+        asking = Asking(connect(), *upstreams[:2])
+        fail(services[0].accept())
+        answer(services[1].accept())
+        assert asking.join() is Outcome.FINISHED
+    assert asking.session.upstream == "second"
+    assert asking.session.events == 2
+    assert services[0].is_left_alone()
+    (line,) = caplog.messages
+    assert line.startswith(f"first failed session_1, second next, in 0.0 s: {reason}")
+
+
+def test_an_upstream_that_cannot_be_reached_is_passed_over(
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = "http://{}:{}".format(*closed.getsockname())
+    asking = Asking(connect(), Upstream(url), upstreams[1])
+    answer(services[1].accept())
+    assert asking.join() is Outcome.FINISHED
+
+
+def test_an_untrusted_certificate_is_passed_over(
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream], trusted: trustme.CA
+) -> None:
+    with DeepSeek(certificate(trustme.CA(), "127.0.0.1")) as untrusted:
+        asking = Asking(connect(), Upstream(untrusted.url), upstreams[1])
+        with contextlib.suppress(OSError):
+            untrusted.accept()
+        answer(services[1].accept())
+        assert asking.join() is Outcome.FINISHED
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_question_that_is_at_fault_itself_is_asked_once(
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream], status: int
+) -> None:
+    asking = Asking(connect(), *upstreams)
+    refuse(status, services[0].accept())
+    assert asking.join() is Outcome.FAILED
+    assert services[1].is_left_alone()
+    assert asking.session.upstream == "first"
+
+
+def test_a_question_that_is_at_fault_by_an_event_is_asked_once(
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
+) -> None:
+    asking = Asking(connect(), *upstreams)
+    begin(services[0].accept(), ERROR % 400)
+    assert asking.join() is Outcome.FAILED
+    assert services[1].is_left_alone()
+    assert asking.refusal is not None
+    assert (asking.refusal.status, asking.refusal.message) == (400, "Out of order")
+
+
+@pytest.mark.parametrize("end", [b"", ERROR % 500])
+def test_after_the_first_event_no_other_is_asked(
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream], end: bytes
+) -> None:
+    asking = Asking(connect(), *upstreams)
+    cut(services[0].accept(), EVENT, *([end] if end else []))
+    assert asking.join() is Outcome.FAILED
+    assert services[1].is_left_alone()
+
+
+def test_comments_are_no_event(
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
+) -> None:
+    asking = Asking(connect(), *upstreams)
+    first = services[0].accept()
+    begin(first, b": OPENROUTER PROCESSING\n\n")
+    assert asking.reader.read(PATIENCE) == b": keep-alive\n"
+    first.socket.close()
+    answer(services[1].accept())
+    assert asking.join() is Outcome.FINISHED
+
+
+def test_the_last_failure_is_told_if_none_answers(
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
+) -> None:
+    asking = Asking(connect(), *upstreams[:2])
+    refuse(500, services[0].accept())
+    refuse(401, services[1].accept())
+    assert asking.join() is Outcome.FAILED
+    assert isinstance(asking.refusal, UpstreamError)
+    assert asking.refusal.message == "second did not accept the key."
+    assert asking.refusal.reason.endswith("(try 2 of 3, /v1/chat/completions)")
+
+
+def test_each_is_asked_with_its_own_key_and_with_its_own_name_for_the_model(
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
+) -> None:
+    renaming = Upstream(upstreams[1].base_url, KEYS[1], model='the "other"')
+    asking = Asking(connect(), upstreams[0], renaming)
+    first = services[0].accept()
+    head, body = first.request()
+    assert f"Authorization: Bearer {KEYS[0]}\r\n" in head
+    assert body == BODY
+    first.socket.close()
+    second = services[1].accept()
+    head, body = second.request()
+    assert f"Authorization: Bearer {KEYS[1]}\r\n" in head
+    assert KEYS[0] not in head
+    assert body == BODY.replace(b'"ours"', rb'"the \"other\""')
+    asking.stop()
+
+
+# --- one Stop for all of them
+
+
+def before_headers(peer: Peer, asking: Asking) -> None:
+    peer.request()
+    wait_for(lambda: asking.session.phase is Phase.WAITING)
+
+
+def silent(peer: Peer, asking: Asking) -> None:
+    begin(peer)
+    wait_for(lambda: asking.session.phase is Phase.WAITING)
+
+
+def mid_stream(peer: Peer, asking: Asking) -> None:
+    begin(peer, EVENT)
+    wait_for(lambda: asking.session.phase is Phase.STREAMING)
+
+
+@pytest.mark.parametrize("phase", [before_headers, silent, mid_stream])
+@pytest.mark.parametrize("fail", [partial(refuse, 503), cut], ids=["refused", "cut"])
+def test_a_stop_ends_the_second_upstream_and_nothing_begins_afterwards(
+    connect: Connect,
+    services: list[DeepSeek],
+    upstreams: list[Upstream],
+    phase: Callable[[Peer, Asking], None],
+    fail: Callable[[Peer], None],
+) -> None:
+    asking = Asking(connect(), *upstreams)
+    fail(services[0].accept())
+    second = services[1].accept()
+    phase(second, asking)
+    asking.stop()
+    assert asking.session.upstream == "second"
+    assert second.sees_the_end()
+    assert [service.is_left_alone() for service in services] == [True] * 3
+
+
+def test_a_stop_ends_it_while_the_second_is_being_connected(
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
+) -> None:
+    with black_hole() as url:
+        asking = Asking(connect(), upstreams[0], Upstream(url, name="hole"), upstreams[2])
+        refuse(503, services[0].accept())
+        wait_for(lambda: asking.session.upstream == "hole")
+        asking.stop()
+    assert asking.session.phase is Phase.CONNECTING
+    assert services[2].is_left_alone()
+
+
+def test_a_stop_between_two_upstreams_is_the_end(
+    connect: Connect,
+    services: list[DeepSeek],
+    upstreams: list[Upstream],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It comes while the failure of the first one is being told."""
+    asking: list[Asking] = []
+    close = ChatCompletions.call  # any moment between the two: here the first is closed
+
+    def closed(*args: Any) -> Any:
+        call = close(*args)
+        plainly = call.close
+
+        def and_stopped() -> None:
+            plainly()
+            asking[0].session.cancel(Reason.USER)
+
+        monkeypatch.setattr(call, "close", and_stopped)
+        return call
+
+    monkeypatch.setattr(ChatCompletions, "call", closed)
+    asking.append(Asking(connect(), *upstreams))
+    refuse(503, services[0].accept())
+    assert asking[0].join() is Outcome.STOPPED
+    assert services[1].is_left_alone()
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_every_try_leaves_no_descriptor(
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream], number: int
+) -> None:
+    caller = connect()
+    before = len(os.listdir("/proc/self/fd"))
+    asking = Asking(caller, *upstreams)
+    peers = []
+    for service in services[:number]:
+        peers.append(service.accept())
+        cut(peers[-1])
+    peers.append(services[number].accept())
+    mid_stream(peers[-1], asking)
+    asking.stop()
+    for peer in peers:
+        peer.socket.close()
+    wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+# --- how often
+
+
+class Played:
+    """As much of an endpoint as its tries need."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+A, B, C = (Played(name) for name in "ABC")
+
+
+def busy(pause: float | None = None) -> UpstreamError:
+    error = UpstreamError("Busy.")
+    error.transient, error.pause = True, pause
+    return error
+
+
+def broken() -> UpstreamError:
+    return UpstreamError("Broken.")
+
+
+def order(
+    endpoints: list[Played], most: int, *failures: UpstreamError
+) -> list[tuple[Any, float | None]]:
+    """Who is asked, and after what pause, if these failures come; pauses of ours are None."""
+    tries = Tries(endpoints, most)  # type: ignore[arg-type]
+    asked = list[tuple[Any, float | None]]()
+    for failure in failures:
+        pause = tries.pause
+        asked.append((tries.endpoint, pause if pause >= 1 or not pause else None))
+        tries.begin()
+        if not tries.go_on(failure):
+            break
+    return asked
+
+
+def test_all_are_asked_before_any_is_asked_again() -> None:
+    asked = order([A, B, C], 9, *(busy() for _ in range(5)))
+    assert asked == [(A, 0.0), (B, 0.0), (C, 0.0), asked[3], asked[4]]
+    assert {each[0] for each in asked[3:]} <= {A, B, C}
+    assert asked[3][1] is None
+
+
+def test_whoever_is_ready_first_is_asked_again() -> None:
+    asked = order([A, B], 4, busy(7), busy(3), busy(9), busy())
+    assert asked == [(A, 0.0), (B, 0.0), (B, 3), (A, 7)]
+
+
+def test_what_may_have_been_billed_is_not_asked_again() -> None:
+    assert order([A, B], 9, broken(), busy(3), broken()) == [(A, 0.0), (B, 0.0), (B, 3)]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_all_together_are_asked_no_more_often_than_one_alone(most: int) -> None:
+    assert len(order([A, B, C], most, *(busy() for _ in range(9)))) == most
+    assert len(order([A], most, *(busy() for _ in range(9)))) == most
+
+
+# --- limits
+
+
+@pytest.fixture
+def one_at_a_time(services: list[DeepSeek]) -> Upstream:
+    return Upstream(services[0].url, KEYS[0], name="narrow", limit=1)
+
+
+def test_an_upstream_that_is_full_is_passed_over(
+    connect: Connect,
+    services: list[DeepSeek],
+    upstreams: list[Upstream],
+    one_at_a_time: Upstream,
+) -> None:
+    caller = connect()
+    first = Asking(caller, one_at_a_time)
+    mid_stream(services[0].accept(), first)
+    second = Asking(caller, one_at_a_time, upstreams[1])
+    answer(services[1].accept())
+    assert second.join() is Outcome.FINISHED
+    first.stop()
+
+
+def test_without_another_the_question_is_refused_at_once_and_may_be_sent_again(
+    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream
+) -> None:
+    caller = connect()
+    first = Asking(caller, one_at_a_time)
+    mid_stream(services[0].accept(), first)
+    second = Asking(caller, one_at_a_time)
+    assert second.join() is Outcome.FAILED
+    assert second.refusal is not None
+    assert (second.refusal.status, second.refusal.code) == (429, "upstream_busy")
+    assert second.refusal.headers() == {"Retry-After": "1"}
+    first.stop()
+    third = Asking(caller, one_at_a_time)
+    answer(services[0].accept())
+    assert third.join() is Outcome.FINISHED
+
+
+def test_a_question_may_wait_for_its_turn(
+    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream
+) -> None:
+    caller = connect(queue=PATIENCE)
+    first = Asking(caller, one_at_a_time)
+    mid_stream(services[0].accept(), first)
+    second = Asking(caller, one_at_a_time)
+    assert second.reader.read(PATIENCE) == b": queued\n"
+    assert services[0].is_left_alone()
+    first.stop()
+    answer(services[0].accept())
+    assert second.join() is Outcome.FINISHED
+    assert caller.limits._places == {}
+
+
+def test_a_stop_ends_the_wait_for_a_turn(
+    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream
+) -> None:
+    caller = connect(queue=PATIENCE)
+    first = Asking(caller, one_at_a_time)
+    mid_stream(services[0].accept(), first)
+    second = Asking(caller, one_at_a_time)
+    second.reader.read(PATIENCE)
+    second.stop()
+    assert second.session.phase is Phase.CONNECTING
+    first.stop()
+    assert services[0].is_left_alone()
+    assert caller.limits._places == {}
+
+
+def test_a_limit_is_that_of_a_key_and_a_model(
+    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream
+) -> None:
+    caller = connect()
+    others = [
+        Upstream(services[0].url, KEYS[1], limit=1),
+        Upstream(services[0].url, KEYS[0], limit=1, model="another"),
+    ]
+    asking = []
+    for upstream in (one_at_a_time, *others):
+        asking.append(Asking(caller, upstream))
+        mid_stream(services[0].accept(), asking[-1])
+    for each in asking:
+        each.stop()
+
+
+def test_the_receipt_is_told_what_a_close_does_to_the_bill(
+    connect: Connect, services: list[DeepSeek]
+) -> None:
+    asking = Asking(connect(), Upstream(services[0].url, billing_stops=False))
+    mid_stream(services[0].accept(), asking)
+    asking.stop()
+    assert asking.session.billing_stops is BillingStops.NO
+
+
+@pytest.mark.slow
+def test_all_that_is_so_under_gevent_too() -> None:
+    """And what else waits, or is shared by threads, in the modules behind it."""
+    names = ("fallback", "connections", "call_limits", "chats")
+    options = [*(f"tests/test_{name}.py" for name in names), "-qp", "no:cacheprovider"]
+    code = "from gevent import monkey; monkey.patch_all(); import pytest, sys; "
+    code += f"sys.exit(pytest.main({[*options, '-m', 'not slow']!r}))"
+    environment = clean_environment(PYTHONPATH=ROOT)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
