@@ -202,6 +202,23 @@ def test_what_an_id_stands_for_refuses_a_start_on_every_worker_for_a_while(
 
 
 @pytest.mark.parametrize("asked", ["the same worker", "another worker"])
+@pytest.mark.parametrize("key", [KEY, SessionKey("ada", "session_2")], ids=["its id", "another id"])
+def test_a_chat_is_free_for_its_next_question_as_soon_as_its_answer_has_ended(
+    asked: str, key: SessionKey
+) -> None:
+    """The client knows of the end before the upstream is closed."""
+    here, there = new_registries(2)
+    session = here.claim(key, chat=KEY)
+    session.end(Outcome.FINISHED)
+    asker = here if asked == "the same worker" else there
+    asker.check_claim(KEY, KEY)
+    claiming = Background(lambda: asker.claim(KEY, chat=KEY))
+    assert claiming.still_runs()
+    finish(here, session)
+    assert claiming.result().outcome is None
+
+
+@pytest.mark.parametrize("asked", ["the same worker", "another worker"])
 @pytest.mark.parametrize("meaning", ["finished", "failed after an event", "stopped"])
 def test_a_stop_for_what_has_ended_finds_nothing_and_refuses_no_later_start(
     clock: HandClock, meaning: str, asked: str

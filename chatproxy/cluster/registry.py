@@ -137,9 +137,9 @@ class Registry:
         :raises Refusal: as ``claim`` does.
         """
         if self._on_active == "reject" or chat is None:
-            self._refuse_known([key] if chat is None else [key, chat])
+            self._refuse_taken([key] if chat is None else [key, chat])
         elif key != chat:
-            self._refuse_known([key])
+            self._refuse_taken([key])
         if self._on_active != "replace" or chat is None:  # else there may be a slot in a moment
             self._limiter.check(key.owner)
 
@@ -165,6 +165,9 @@ class Registry:
         session = StreamSession(key, AnswerLog(self._log_bytes), reconnect_seconds, chat)
         if waits:
             session.keys = tuple(each for each in session.keys if each != chat)
+        for each in session.keys:
+            if (ending := self._sessions.ending(each)) is not None:
+                ending.closed.wait(CONFIRM_SECONDS)  # its client may know of the end already
         with ExitStack() as leases:
             for each in session.keys:  # in their order, so that no two starts wait for each other
                 leases.enter_context(self.coordinator.exclusive(lease_key(each)))
@@ -206,6 +209,10 @@ class Registry:
         self.drain.check()
         for key in keys:
             _refuse_if(self._sessions.state(key))
+
+    def _refuse_taken(self, keys: Iterable[SessionKey]) -> None:
+        """Refuse what is known, but for what is about to be free."""
+        self._refuse_known(key for key in keys if self._sessions.ending(key) is None)
 
     def _take_id(self, key: SessionKey) -> None:
         for _ in self.coordinator.attempts():
@@ -304,8 +311,11 @@ class Registry:
     def state_for_peer(self, key: SessionKey) -> PeerState:
         """What an id stands for here: ``ACTIVE``, ``CANCELLED`` or ``UNKNOWN``.
 
-        If that is nothing, and no thread is about to change it, the lease is freed.
+        If that is nothing, and no thread is about to change it, the lease is freed. What is about
+        to be free stands for nothing, and its lease is freed in a moment.
         """
+        if self._sessions.ending(key) is not None:
+            return PeerState.UNKNOWN
         state = self._sessions.state(key)
         if state is PeerState.UNKNOWN and not self.coordinator.is_busy(lease_key(key)):
             self._free(key)

@@ -103,6 +103,14 @@ class SessionTable:
                 return PeerState.ACTIVE
             return PeerState.CANCELLED if key in self._early else PeerState.UNKNOWN
 
+    def ending(self, key: SessionKey) -> StreamSession | None:
+        """The session of this key that has its outcome, if the key is free as soon as it is out."""
+        with self._lock:
+            session = self._by_key.get(key)
+            if session is None or session.outcome is None:
+                return None
+            return None if key == session.key and session.is_retained else session
+
     def add(self, session: StreamSession) -> None:
         """Put in a session that begins."""
         with self._lock:
