@@ -93,7 +93,7 @@ page: .venv/client
 # The committed page must be the one that its source makes.
 page-is-built: .venv/client
 	$(NPM) $(CLIENT) run --silent build -- --outDir $(CURDIR)/.venv/page --logLevel warn
-	diff -r .venv/page chatproxy/static
+	$(BIN)/node $(CLIENT)/same-build.js .venv/page chatproxy/static
 
 bench: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc
 	$(BIN)/python -m benchmarks.relays
@@ -141,6 +141,9 @@ clean:
 	  || { apt-get update && apt-get install --yes --no-install-recommends chromium-headless-shell; } \
 	  || command -v chromium || command -v chromium-browser \
 	  || echo "Install Debian's package chromium-headless-shell to run the tests in a browser."
+	command -v firefox-esr || command -v firefox \
+	  || { apt-get update && apt-get install --yes --no-install-recommends firefox-esr; } \
+	  || echo "Install Firefox (Debian's package firefox-esr) to run tests of the Stop in it too."
 	touch $@
 
 .venv/floors: .venv/bin/pip tests/floors.txt requirements-dev.txt

@@ -12,6 +12,7 @@ reason no setting has a name like those.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -198,6 +199,36 @@ def _hosts(value: Any) -> tuple[str, ...]:
     return hosts
 
 
+def _models(value: Any) -> tuple[str, ...]:
+    listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    return tuple(_text(model) for model in listed if str(model).strip())
+
+
+#: The fields of a question that the page lets its user set, with the values that DeepSeek takes
+#: (https://api-docs.deepseek.com/api/create-chat-completion).
+_PAGE_DEFAULTS: dict[str, Callable[[Any], bool]] = {
+    "system": lambda value: isinstance(value, str),
+    "temperature": lambda value: type(value) in (int, float) and 0 <= value <= 2,
+    "max_tokens": lambda value: type(value) is int and 1 <= value <= 393_216,
+    "reasoning_effort": lambda value: value in ("low", "high", "max"),
+}
+
+
+def _page_defaults(value: Any) -> tuple[tuple[str, Any], ...]:
+    try:
+        chosen = dict(value) if isinstance(value, Mapping) else json.loads(str(value))
+        sound = isinstance(chosen, dict)
+        sound = sound and all(_PAGE_DEFAULTS[name](chosen[name]) for name in chosen)
+    except (ValueError, KeyError):
+        sound = False
+    if not sound:
+        raise ValueError(
+            "must be a JSON object of system (text), temperature (0 to 2), "
+            "max_tokens (1 to 393216) and reasoning_effort (low, high or max), all optional"
+        )
+    return tuple(chosen.items())
+
+
 def _switch(value: Any) -> bool:
     switches = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     try:
@@ -372,6 +403,19 @@ class Settings:
         "CHATPROXY_INSECURE", _switch, False, "1: no warnings about what is open to strangers"
     )
     notice: str = _option("CHATPROXY_NOTICE", _text, "", "a line at the top of the chat page")
+    vision_models: tuple[str, ...] = _option(
+        "CHATPROXY_VISION_MODELS",
+        _models,
+        (),
+        "comma-separated models that take images, so that the chat page sends them some",
+    )
+    page_defaults: tuple[tuple[str, Any], ...] = _option(
+        "CHATPROXY_PAGE_DEFAULTS",
+        _page_defaults,
+        (),
+        "what a chat on the page begins with, as JSON: system, temperature, max_tokens, "
+        "reasoning_effort",
+    )
     openai_prefix: str = _option(
         "CHATPROXY_OPENAI_PREFIX",
         _prefix,

@@ -55,6 +55,38 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         {"/v1": "/v1", " /openai/v1.1/ ": "/openai/v1.1", "": "", " ": ""},
         ["v1", "/", "//v1", "/v1//x", "/a b", "/v1?x", "/{x}", "/<x>", "https://a.example/v1"],
     ),
+    "CHATPROXY_VISION_MODELS": (
+        "vision_models",
+        {"qwen-vl": ("qwen-vl",), " a, b ,,": ("a", "b"), ",": ()},
+        ["a\nb", "a,b\x00"],
+    ),
+    "CHATPROXY_PAGE_DEFAULTS": (
+        "page_defaults",
+        {
+            "{}": (),
+            '{"temperature": 0, "max_tokens": 393216}': (
+                ("temperature", 0),
+                ("max_tokens", 393_216),
+            ),
+            '{"system": "Antworte kurz.", "reasoning_effort": "max"}': (
+                ("system", "Antworte kurz."),
+                ("reasoning_effort", "max"),
+            ),
+        },
+        [
+            "{",
+            "[]",
+            '"system"',
+            '{"top_p": 1}',
+            '{"system": 1}',
+            '{"temperature": 2.1}',
+            '{"temperature": NaN}',
+            '{"temperature": true}',
+            '{"max_tokens": 0}',
+            '{"max_tokens": 1.5}',
+            '{"reasoning_effort": "none"}',
+        ],
+    ),
     "CHATPROXY_NOTICE": ("notice", {" A word. ": "A word.", "Ä €": "Ä €"}, ["a\nb"]),
     "CHATPROXY_MAX_BODY_BYTES": ("max_body_bytes", {"1": 1, "2048": 2048}, []),
     "CHATPROXY_BODY_TIMEOUT": ("body_timeout", {"0.5": 0.5}, ["0"]),
@@ -256,6 +288,11 @@ def test_the_config_may_hold_numbers_and_lists() -> None:
     settings = Settings.load({**config, **origins}, {})
     assert (settings.grace, settings.max_sessions) == (3.0, 5)
     assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_the_defaults_of_the_page_may_be_a_mapping() -> None:
+    settings = Settings.load({"CHATPROXY_PAGE_DEFAULTS": {"temperature": 0.5}, **WITH_KEY}, {})
+    assert dict(settings.page_defaults) == {"temperature": 0.5}
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:

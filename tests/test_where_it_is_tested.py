@@ -74,7 +74,6 @@ ELSEWHERE = {
     "web.ai_sdk": "ai_sdk_routes",
     "web.native": "extension direct_write",
     "web.openai": "openai_routes",
-    "web.page": "tokens",
     "web.state": "extension",
     "web.streaming": "extension direct_write adding_a_protocol",
 }

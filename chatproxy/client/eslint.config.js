@@ -4,6 +4,27 @@ import reactHooks from "eslint-plugin-react-hooks";
 import { defineConfig } from "eslint/config";
 import globals from "globals";
 
+/** The attributes whose text a person reads or hears. */
+const SPOKEN =
+  "/^(aria-(label|description|placeholder|roledescription|valuetext)|alt|label|placeholder|title)$/";
+const CHILD = ":matches(JSXElement, JSXFragment) > JSXExpressionContainer";
+const CHOSEN = ":matches(LogicalExpression, ConditionalExpression)";
+
+/** Every word that a person reads is in `src/i18n/`; `test/languages.test.js` shows what is found. */
+const LITERAL_TEXT = [
+  "JSXText[value=/\\p{L}/u]",
+  `${CHILD} > Literal[value=/\\p{L}/u]`,
+  `${CHILD} > ${CHOSEN} > Literal[value=/\\p{L}/u]`,
+  `${CHILD} > TemplateLiteral > TemplateElement[value.raw=/\\p{L}/u]`,
+  `JSXAttribute[name.name=${SPOKEN}] > Literal[value=/\\p{L}/u]`,
+  `JSXAttribute[name.name=${SPOKEN}] > * > Literal[value=/\\p{L}/u]`,
+  `JSXAttribute[name.name=${SPOKEN}] > * > ${CHOSEN} > Literal[value=/\\p{L}/u]`,
+  `JSXAttribute[name.name=${SPOKEN}] > * > TemplateLiteral > TemplateElement[value.raw=/\\p{L}/u]`,
+  // Elsewhere: what begins and goes on like a sentence, or ends like one.
+  "Literal[value=/^\\p{Lu}[^.:]*( \\p{L}|[.…?!]$)/u]",
+  "TemplateElement[value.raw=/\\p{Lu}\\p{Ll}+(: | \\p{Ll}|… )/u]",
+].map((selector) => ({ selector, message: "Words that people read belong into src/i18n/." }));
+
 export default defineConfig([
   { linterOptions: { reportUnusedDisableDirectives: "error" } },
   js.configs.recommended,
@@ -14,7 +35,7 @@ export default defineConfig([
       parserOptions: { ecmaFeatures: { jsx: true } },
     },
   },
-  { files: ["test/**", "*.config.js"], languageOptions: { globals: globals.node } },
+  { files: ["test/**", "*.js"], languageOptions: { globals: globals.node } },
   {
     files: ["src/**/*.jsx"],
     extends: [reactHooks.configs.flat["recommended-latest"], jsxA11y.configs.strict],
@@ -34,6 +55,8 @@ export default defineConfig([
       "object-shorthand": "error",
       "prefer-const": "error",
       "prefer-template": "error",
+      // What is taken out of an object so that the rest is without it.
+      "no-unused-vars": ["error", { ignoreRestSiblings: true }],
       complexity: ["error", 12],
     },
   },
@@ -41,6 +64,8 @@ export default defineConfig([
     files: ["src/**"],
     rules: {
       "max-lines-per-function": ["error", { max: 90, skipBlankLines: true, skipComments: true }],
+      "no-restricted-syntax": ["error", ...LITERAL_TEXT],
     },
   },
+  { files: ["src/i18n/**"], rules: { "no-restricted-syntax": "off" } },
 ]);

@@ -23,6 +23,18 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 
+LIBRARY = """async () => {
+    const result = (request) => new Promise((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+    });
+    const db = await result(indexedDB.open("chatproxy"));
+    const all = (name) => result(db.transaction(name).objectStore(name).getAll());
+    const [chats, messages] = await Promise.all([all("chats"), all("messages")]);
+    db.close();
+    return {chats, messages};
+}"""
+
 
 @pytest.fixture(scope="package")
 def server(logs, deepseek):
@@ -31,13 +43,18 @@ def server(logs, deepseek):
 
 
 @pytest.fixture(scope="package")  # while it is there, asyncio.run cannot be used
-def browser():
+def playwright():
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="package")
+def browser(playwright):
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
@@ -93,9 +110,14 @@ class Page:
     def _record(self, request):
         self.requests.append(request)
 
+    def write(self, text):
+        """By keys: what Playwright fills in at once, Firefox does not tell to the page."""
+        self.box.select_text()
+        self.box.press_sequentially(text)
+
     def ask(self, text="Hello"):
         asked = len(self.header_ids())
-        self.box.fill(text)
+        self.write(text)
         # A click right after the button has changed counts as one on the other button.
         self.page.wait_for_timeout(400 if asked else 0)
         self.send_button.click()
@@ -113,6 +135,10 @@ class Page:
     def requested(self):
         self.page.wait_for_timeout(1)  # lets Playwright hand over what has happened
         return self.requests
+
+    def library(self):
+        """What the browser keeps of the chats: their records, and those of their messages."""
+        return self.page.evaluate(LIBRARY)
 
     def header_ids(self):
         return [
@@ -154,3 +180,12 @@ def assert_stopped(page, server, deepseek, *, asked=1, overtaken=False):
 
 
 AXE = ROOT / "chatproxy" / "client" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def violations(page, *rules):
+    """What axe finds in a page as it is now, by all rules or by these: which rule, and where."""
+    if not page.evaluate("'axe' in globalThis"):
+        page.evaluate(AXE.read_text())
+    options = {"runOnly": list(rules)} if rules else {}
+    found = page.evaluate("(options) => axe.run(options)", options)["violations"]
+    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]

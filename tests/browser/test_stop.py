@@ -33,7 +33,7 @@ def test_stop_in_the_first_50_ms(new_page, server, deepseek, scenario):
     """The button is there at once, and works before anything has come back."""
     page = new_page(scenario)
     page.expected_messages = ("status of 404", "status of 409")  # where the Stop came first
-    page.box.fill("Hello")
+    page.write("Hello")
     page.page.evaluate(
         """async () => {
             const button = (name) => [...document.querySelectorAll("button")]
@@ -109,7 +109,7 @@ def test_a_double_click_stops_once_and_sends_nothing(new_page, server, deepseek)
 
 def test_a_double_click_on_send_sends_once(new_page, server, deepseek):
     page = new_page(LONG)
-    page.box.fill("Hello")
+    page.write("Hello")
     page.send_button.dblclick()
     page.wait_for_text("amber")
     assert len(page.header_ids()) == 1

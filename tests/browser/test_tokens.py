@@ -52,7 +52,8 @@ def sent_tokens(page):
 
 def kept(page):
     """Everything in the browser's storages."""
-    return page.page.evaluate("[{...sessionStorage}, {...localStorage}]")
+    in_tab, lasting = page.page.evaluate("[{...sessionStorage}, {...localStorage}]")
+    return in_tab, {**lasting, **page.library()}
 
 
 def right_edge(part):

@@ -1,120 +1,137 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { sent } from "../src/state/answer.js";
 import { createKeeper } from "../src/state/keeper.js";
-import { loadConversations, removeConversation } from "../src/state/store.js";
-import { storageOf } from "./storage.js";
+import { chatOf, lastOf } from "./chats.js";
 
-/**
- * @typedef {import("../src/state/model.js").Answer} Answer
- * @typedef {import("../src/state/model.js").Conversation} Conversation
- */
-
-/** @type {Storage} */
-let storage;
+/** @typedef {import("../src/state/model.js").Conversation} Conversation */
 
 beforeEach(() => {
   vi.useFakeTimers();
-  storage = storageOf();
 });
 
 afterEach(() => {
   vi.useRealTimers();
 });
 
-/**
- * @param {number} lastEvent
- * @param {Partial<Answer>} [more]
- * @returns {Conversation}
- */
-function chat(lastEvent, more) {
-  const text = "word ".repeat(lastEvent);
-  const answer = { ...sent("a", "deepseek-flash", 1), text, lastEvent, status: "answering", ...more };
-  return { id: "c", title: "Hello", updatedAt: lastEvent, messages: [/** @type {Answer} */ (answer)] };
+/** A keeper, and what it has written. */
+function begin() {
+  const writes = /** @type {Conversation[][]} */ ([]);
+  const keep = vi.fn(async (/** @type {Conversation[]} */ conversations) => {
+    writes.push(conversations);
+    return /** @type {Conversation[]} */ ([]);
+  });
+  const journal = { write: vi.fn(), clear: vi.fn() };
+  const [onFound, onTrouble] = [vi.fn(), vi.fn()];
+  const loaded = [chatOf("old")];
+  const keeper = createKeeper({ library: { keep, journal }, loaded, onFound, onTrouble });
+  return { keeper, writes, keep, journal, onFound, onTrouble, loaded };
 }
 
-function kept() {
-  return /** @type {Answer} */ (loadConversations(storage)[0]?.messages[0]);
-}
+/** @param {number} lastEvent */
+const growing = (lastEvent) =>
+  chatOf("c", { state: "running", text: "word ".repeat(lastEvent), lastEvent });
 
 describe("the keeper", () => {
-  it("writes once a second at the most, text and number together", () => {
-    const write = vi.spyOn(storage, "setItem");
-    const keeper = createKeeper(storage, [], () => undefined);
+  it("writes once a second at the most, text and number together", async () => {
+    const { keeper, writes } = begin();
     for (let n = 1; n <= 300; n += 1) {
-      keeper.keep([chat(n)]);
-      vi.advanceTimersByTime(10);
-      const answer = kept();
-      expect(answer?.text ?? "").toBe("word ".repeat(answer?.lastEvent ?? 0));
+      keeper.keep([growing(n)]);
+      await vi.advanceTimersByTimeAsync(10);
     }
-    expect(write.mock.calls.length).toBeLessThanOrEqual(4);
-  });
-
-  it("writes at once when it is told to", () => {
-    const keeper = createKeeper(storage, [], () => undefined);
-    keeper.keep([chat(1)]);
-    keeper.save();
-    keeper.keep([chat(7)]);
-    keeper.save();
-    expect(kept().lastEvent).toBe(7);
-  });
-
-  it("does not overwrite what another tab has read to its end, and hands it on", () => {
-    const found = vi.fn();
-    const [here, there] = [createKeeper(storage, [], found), createKeeper(storage, [], vi.fn())];
-    here.keep([chat(3)]);
-    here.save();
-    there.keep([chat(9, { state: "finished" })]);
-    there.save();
-    here.keep([chat(4)]);
-    here.save();
-    expect(kept()).toMatchObject({ state: "finished", lastEvent: 9 });
-    expect(found.mock.lastCall?.[0].messages[0]).toMatchObject({ state: "finished" });
-  });
-
-  it("keeps the further one of two that are read by two tabs", () => {
-    const [one, other] = [createKeeper(storage, [], vi.fn()), createKeeper(storage, [], vi.fn())];
-    one.keep([chat(30)]);
-    one.save();
-    other.keep([chat(20)]);
-    other.save();
-    expect(kept().lastEvent).toBe(30);
-    other.keep([chat(40)]);
-    other.save();
-    one.keep([chat(35)]);
-    one.save();
-    expect(kept().lastEvent).toBe(40);
-  });
-
-  it("comes to rest where two tabs have the same", () => {
-    const [one, other] = [createKeeper(storage, [], vi.fn()), createKeeper(storage, [], vi.fn())];
-    const frozen = chat(5, { state: "stopped", reason: "user" });
-    one.keep([frozen]);
-    one.save();
-    const write = vi.spyOn(storage, "setItem");
-    const further = chat(6, { state: "stopped", reason: "user" });
-    for (let n = 0; n < 5; n += 1) {
-      other.keep([further]);
-      other.save();
-      one.keep([{ ...frozen }]);
-      one.save();
+    expect(writes.length).toBeGreaterThan(2);
+    expect(writes.length).toBeLessThanOrEqual(4);
+    for (const [conversation] of writes) {
+      const { text, lastEvent } = lastOf(conversation);
+      expect(text).toBe("word ".repeat(lastEvent));
     }
-    // The other one has read a little further: what it shows is kept, once.
-    expect(write).toHaveBeenCalledTimes(1);
-    expect(kept().lastEvent).toBe(6);
   });
 
-  it("takes out what is deleted, and does not bring back what another tab has deleted", () => {
-    const keeper = createKeeper(storage, [], vi.fn());
-    const finished = [chat(5, { state: "finished" })];
-    keeper.keep(finished);
-    keeper.save();
-    removeConversation(storage, "c");
-    keeper.keep([...finished]);
-    keeper.save();
-    expect(loadConversations(storage)).toEqual([]);
+  it("writes a question at once, however short a while ago the page was opened", async () => {
+    const { keeper, writes, loaded } = begin();
+    keeper.keep(loaded);
+    await vi.advanceTimersByTimeAsync(100);
+    keeper.keep([growing(0), ...loaded]);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(writes).toHaveLength(1);
+  });
+
+  it("writes the messages that have changed, and no others", async () => {
+    const { keeper, writes, loaded } = begin();
+    const [old] = /** @type {[Conversation]} */ (loaded);
+    keeper.keep(loaded);
+    await keeper.save();
+    expect(writes).toEqual([]);
+    const asked = chatOf("old-2", {}).messages;
+    keeper.keep([{ ...old, messages: [...old.messages, ...asked] }]);
+    await keeper.save();
+    expect(writes).toMatchObject([[{ id: "old", messages: asked }]]);
+    expect(writes[0]?.[0]?.messages).toHaveLength(2);
+  });
+
+  it("never writes twice at once, and writes then what has come meanwhile", async () => {
+    const { keeper, keep, writes } = begin();
+    /** @type {() => void} */
+    let finish = () => undefined;
+    keep.mockImplementationOnce((conversations) => {
+      writes.push(conversations);
+      return new Promise((resolve) => (finish = () => resolve([])));
+    });
+    keeper.keep([growing(1)]);
+    const first = keeper.save();
+    keeper.keep([growing(2)]);
+    void keeper.save();
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(writes).toHaveLength(1);
+    finish();
+    await first;
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(writes.map(([one]) => lastOf(one).lastEvent)).toEqual([1, 2]);
+  });
+
+  it("leaves a note of what is not written yet when the page is left", async () => {
+    const { keeper, journal } = begin();
+    keeper.keep([growing(7)]);
+    keeper.leave();
+    expect(lastOf(journal.write.mock.lastCall?.[0][0])).toMatchObject({ lastEvent: 7 });
+    await vi.advanceTimersByTimeAsync(0);
+    expect(journal.clear).toHaveBeenCalled();
+    keeper.leave();
+    expect(journal.write.mock.lastCall?.[0]).toEqual([]);
+  });
+
+  it("tells of a full storage, tries again, and tells when that is over", async () => {
+    const { keeper, keep, onTrouble, writes } = begin();
+    keep.mockRejectedValueOnce(new DOMException("full", "QuotaExceededError"));
+    keep.mockRejectedValueOnce(new Error("broken"));
+    keeper.keep([growing(1)]);
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(onTrouble.mock.calls.flat()).toEqual(["full", "failed", null]);
+    expect(writes.map(([one]) => lastOf(one).lastEvent)).toEqual([1]);
+  });
+
+  it("hands on what another tab knows more of, and does not write that again", async () => {
+    const { keeper, keep, onFound, writes } = begin();
+    const whole = chatOf("c", { text: "Whole" });
+    keep.mockResolvedValueOnce([whole]);
+    keeper.keep([growing(1)]);
+    await keeper.save();
+    expect(onFound).toHaveBeenCalledWith(whole);
+    keeper.mark(whole);
+    keeper.keep([whole]);
+    await keeper.save();
+    expect(writes).toEqual([]);
+  });
+
+  it("does not bring back what is deleted for good", async () => {
+    const { keeper, writes, journal } = begin();
+    keeper.keep([growing(1)]);
+    keeper.leave();
+    await vi.advanceTimersByTimeAsync(0);
     keeper.keep([]);
-    keeper.save();
-    expect(loadConversations(storage)).toEqual([]);
+    await keeper.save();
+    expect(writes).toHaveLength(1);
+    expect(journal.clear.mock.invocationCallOrder.at(-1)).toBeGreaterThan(
+      journal.write.mock.invocationCallOrder.at(-1) ?? 0,
+    );
   });
 });

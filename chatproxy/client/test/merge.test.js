@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 
 import { sent } from "../src/state/answer.js";
-import { add, adopt, atRest } from "../src/state/merge.js";
+import { addMessage, adopt, atRest, mergeOutside, unite } from "../src/state/merge.js";
+import { pathOf, withAdded } from "../src/state/tree.js";
 
 /**
  * @typedef {import("../src/state/model.js").Answer} Answer
@@ -14,9 +15,11 @@ import { add, adopt, atRest } from "../src/state/merge.js";
  * @returns {Conversation}
  */
 function chat(answer, askedAt = 1000) {
-  const whole = { ...sent(`a${askedAt}`, "deepseek-flash", askedAt), ...answer };
-  const messages = [{ role: /** @type {const} */ ("user"), id: "u", text: "Hello" }, whole];
-  return { id: "c", title: "Hello", updatedAt: askedAt + whole.lastEvent, messages };
+  const whole = sent(`a${askedAt}`, "deepseek-flash", askedAt, { parentId: "u", ...answer });
+  /** @type {import("../src/state/model.js").UserMessage} */
+  const prompt = { role: "user", id: "u", parentId: null, at: 1000, text: "Hello" };
+  const updatedAt = askedAt + whole.lastEvent;
+  return { id: "c", title: "Hello", updatedAt, messages: [prompt, whole], chosen: [] };
 }
 
 const at = (/** @type {number} */ lastEvent) => ({ text: "x".repeat(lastEvent), lastEvent });
@@ -44,19 +47,28 @@ const answerOf = ({ messages }) => /** @type {Answer} */ (messages.at(-1));
 /** @param {string} name */
 const rests = (name) => atRest(answerOf(version(name)));
 
-describe("what is kept, where two tabs have a conversation", () => {
+/**
+ * @param {Conversation} mine
+ * @param {Conversation} kept
+ */
+const add = (mine, kept) => /** @type {Answer} */ (addMessage(answerOf(mine), answerOf(kept)));
+
+describe("what is kept, if two tabs have an answer", () => {
   it.each(pairs)("comes to the same, whichever tab is the first: %s, %s", (one, other) => {
-    const first = add(version(one), add(version(other), version(one)));
-    const second = add(version(other), add(version(one), version(one)));
+    const [mine, theirs] = [version(one), version(other)];
+    const keep = (/** @type {Conversation} */ by, /** @type {Answer} */ kept) =>
+      /** @type {Answer} */ (addMessage(answerOf(by), kept));
+    const first = keep(mine, keep(theirs, answerOf(mine)));
+    const second = keep(theirs, answerOf(mine));
     // Both tabs write again and again: nothing is left to add.
-    expect(add(version(other), first)).toBe(first);
-    expect(add(version(one), first)).toBe(first);
-    expect(add(version(one), second)).toBe(second);
-    expect(answerOf(first).lastEvent).toBe(answerOf(second).lastEvent);
+    expect(keep(theirs, first)).toBe(first);
+    expect(keep(mine, first)).toBe(first);
+    expect(keep(mine, second)).toBe(second);
+    expect(first.lastEvent).toBe(second.lastEvent);
   });
 
   it.each(pairs)("is never less than what was there: %s over %s", (mine, kept) => {
-    const answer = answerOf(add(version(mine), version(kept)));
+    const answer = add(version(mine), version(kept));
     const before = answerOf(version(kept));
     expect(answer.text.length).toBeGreaterThanOrEqual(before.text.length);
     if (rests(kept)) {
@@ -67,15 +79,38 @@ describe("what is kept, where two tabs have a conversation", () => {
     }
   });
 
-  it("is the conversation with the later question, whenever it was saved", () => {
+  it("has the messages of both", () => {
     const [old, recent] = [chat({ state: "finished", ...at(99) }), chat({}, 2000)];
-    old.updatedAt = 9999;
-    expect(add(old, recent)).toBe(recent);
-    expect(add(recent, old)).toBe(recent);
+    const ids = unite(old, recent).messages.map(({ id }) => id);
+    expect(ids).toEqual(["u", "a1000", "a2000"]);
+    expect(unite(recent, old).messages.map(({ id }) => id)).toEqual(ids);
   });
 });
 
-describe("what is shown, where another tab has kept a conversation", () => {
+describe("title, pin and deletion", () => {
+  const mine = chat({});
+
+  it("are the later ones, and one's own if there are none", () => {
+    const named = { ...mine, title: "Mine", named: true, shelvedAt: 5 };
+    const pinned = { ...mine, pinned: true, shelvedAt: 7 };
+    expect(mergeOutside(mine, named)).toMatchObject({ title: "Mine", named: true });
+    expect(mergeOutside(named, pinned)).toMatchObject({ title: "Hello", pinned: true });
+    expect(mergeOutside(pinned, named)).toBe(pinned);
+    const set = { ...mine, settings: { temperature: 1 }, shelvedAt: 8 };
+    expect(mergeOutside(pinned, set)).toMatchObject({ settings: { temperature: 1 } });
+    expect(mergeOutside(set, pinned)).toBe(set);
+    expect(mergeOutside(mine, { ...mine })).toBe(mine);
+  });
+
+  it("outlive that the conversation goes on in another tab", () => {
+    const named = { ...mine, title: "Mine", named: true, deletedAt: 5, shelvedAt: 5 };
+    const later = { ...mine, title: "Something", updatedAt: 9999 };
+    expect(mergeOutside(named, later)).toMatchObject({ title: "Mine", deletedAt: 5, updatedAt: 9999 });
+    expect(mergeOutside(later, named)).toMatchObject({ title: "Mine", deletedAt: 5, updatedAt: 9999 });
+  });
+});
+
+describe("what is shown, if another tab has kept a conversation", () => {
   it.each(pairs)("changes only for one that has come to rest, or whose Stop is confirmed: %s, %s", (mine, theirs) => {
     const shown = adopt(version(mine), version(theirs));
     const [before, other] = [answerOf(version(mine)), answerOf(version(theirs))];
@@ -90,10 +125,23 @@ describe("what is shown, where another tab has kept a conversation", () => {
     }
   });
 
-  it("is theirs where they have asked since, or where it is new here", () => {
+  it("has what they have added, and shows that if they have asked since", () => {
     const [old, recent] = [chat({ state: "finished" }), chat({}, 2000)];
-    expect(adopt(old, recent)).toBe(recent);
-    expect(adopt(recent, old)).toBe(recent);
-    expect(adopt(undefined, old)).toBe(old);
+    const forked = withAdded(old, sent("b", "deepseek-flash", 1500, { parentId: "u" }));
+    const shown = adopt(forked, recent);
+    expect(pathOf(shown).at(-1)?.id).toBe("a2000");
+    expect(shown.messages).toHaveLength(4);
+    expect(pathOf(adopt(recent, { ...old, chosen: ["a1000"] })).at(-1)?.id).toBe("a2000");
+    const older = { ...forked, chosen: ["a1000"] };
+    expect(pathOf(older).at(-1)?.id).toBe("a1000");
+    expect(pathOf(adopt(older, recent)).at(-1)?.id).toBe("a2000");
+  });
+
+  it("is to be read first if it is not open here, at once if an answer runs", () => {
+    const [done, runs] = [chat({ state: "finished" }), chat({})];
+    expect(adopt(undefined, done)).toMatchObject({ shut: true, messages: [], needed: false });
+    expect(adopt(undefined, runs)).toMatchObject({ shut: true, messages: [], needed: true });
+    const shut = { ...done, messages: [], shut: true };
+    expect(adopt(shut, { ...done, title: "Named", shelvedAt: 1 })).toMatchObject({ title: "Named" });
   });
 });

@@ -1,15 +1,18 @@
 import { describe, expect, it } from "vitest";
 
-import { closingSentence, endOfTakenUp } from "../src/state/answer.js";
+import { currentLanguage } from "../src/i18n/current.js";
+import * as answers from "../src/state/answer.js";
 import {
   asPayloadMessages,
   currentConversation,
+  currentSettings,
   initialState,
-  MOST_CONVERSATIONS,
   runningAnswer,
   titleOf,
 } from "../src/state/model.js";
 import { reducer } from "../src/state/reducer.js";
+import { overdue, shelves } from "../src/state/shelf.js";
+import { pathOf } from "../src/state/tree.js";
 
 /**
  * @typedef {import("../src/state/reducer.js").Action} Action
@@ -28,6 +31,11 @@ const RECEIPT = {
   events: 42,
 };
 
+/** @param {Answer} answer */
+function closingSentence(answer) {
+  return answers.closingSentence(currentLanguage(), answer);
+}
+
 /** @param {Action[]} actions */
 function after(...actions) {
   return actions.reduce(reducer, initialState([]));
@@ -38,8 +46,31 @@ function after(...actions) {
  * @returns {Action}
  */
 function sent(now = 1000, answerId = "a1", conversationId = "c1") {
-  const messages = [{ role: /** @type {const} */ ("user"), id: "u1", text: "Hello\nthere" }];
-  return { type: "sent", conversationId, answerId, now, model: "deepseek-flash", messages };
+  return asked("Hello\nthere", null, { now, answerId, conversationId, id: "u1" });
+}
+
+/**
+ * @param {string} text
+ * @param {string | null} parentId
+ * @param {{now?: number, answerId?: string, conversationId?: string, id?: string}} [more]
+ * @returns {Action}
+ */
+function asked(text, parentId, more) {
+  const { now = 6000, answerId = "a2", conversationId = "c1", id = "u2" } = more ?? {};
+  const prompt = { role: /** @type {const} */ ("user"), id, parentId, at: now, text };
+  const model = "deepseek-flash";
+  return { type: "sent", conversationId, answerId, now, model, prompt, parentId };
+}
+
+/**
+ * @param {string} answerId
+ * @param {Partial<Answer>} [more]
+ * @returns {Action}
+ */
+function askedAgain(answerId, more) {
+  const { conversationId } = WHICH;
+  const model = "deepseek-flash";
+  return { type: "sent", conversationId, answerId, now: 7000, model, prompt: null, parentId: "u1", ...(more && { more }) };
 }
 
 /**
@@ -47,10 +78,11 @@ function sent(now = 1000, answerId = "a1", conversationId = "c1") {
  * @param {number} now
  * @returns {Action}
  */
-function received(progress, now = 2000) {
+function received(progress, now = 2000, answerId = "a1") {
   return {
     type: "received",
     ...WHICH,
+    answerId,
     now,
     progress: { text: "", reasoning: "", lastEvent: 0, status: null, ...progress },
   };
@@ -60,8 +92,8 @@ function received(progress, now = 2000) {
  * @param {Partial<AnswerEnd>} end
  * @returns {Action}
  */
-function ended(end, now = 9000) {
-  return { type: "ended", ...WHICH, now, end: { outcome: "finished", events: 3, ...end } };
+function ended(end, now = 9000, answerId = "a1") {
+  return { type: "ended", ...WHICH, answerId, now, end: { outcome: "finished", events: 3, ...end } };
 }
 
 /** @type {Action} */
@@ -76,8 +108,11 @@ const receipted = {
 
 /** @param {import("../src/state/model.js").ChatState} state */
 function answerOf(state) {
-  return /** @type {Answer} */ (currentConversation(state)?.messages.at(-1));
+  return /** @type {Answer} */ (pathOf(currentConversation(state)).at(-1));
 }
+
+/** @param {import("../src/state/model.js").ChatState} state */
+const shown = (state) => pathOf(currentConversation(state)).map(({ id }) => id);
 
 describe("an answer", () => {
   it("runs from the moment of sending", () => {
@@ -113,6 +148,12 @@ describe("an answer", () => {
     const next = reducer(before, received({ text: "b" }));
     expect(before.announcement).toBe("Answering.");
     expect(next.announcement).toBe(before.announcement);
+  });
+
+  it("is announced only while its chat is in view", () => {
+    const state = after(sent(), { type: "chatOpened", id: null }, received({ status: "thinking" }));
+    expect(state.announcement).toBe("");
+    expect(reducer(state, ended({})).announcement).toBe("");
   });
 
   it("stalls and recovers", () => {
@@ -159,6 +200,7 @@ describe("a Stop", () => {
     ])) {
       const known = answerOf(reducer(state, { ...receipted, stop }));
       expect(known.stop).toBe(stop.state);
+      expect(known.stopRefusal).toBe("message" in stop ? "Who?" : undefined);
       expect(known.receipt).toBeUndefined();
       expect(closingSentence(known)).toBe("AI response stopped by user.");
     }
@@ -243,13 +285,13 @@ describe("an answer that is read on", () => {
     const error = { code: "not_found", message: "raw" };
     const gone = { outcome: /** @type {const} */ ("cut_off"), error, events: 3 };
     const reload = { outcome: "stopped", reason: "reload", events: 3 };
-    expect(endOfTakenUp(left, false)).toEqual(reload);
-    expect(endOfTakenUp(gone, true)).toEqual(reload);
-    expect(endOfTakenUp(gone, false)).toBe(gone);
-    expect(endOfTakenUp({ ...left, reason: "user" }, true)).toMatchObject({ reason: "user" });
+    expect(answers.endOfTakenUp(left, false)).toEqual(reload);
+    expect(answers.endOfTakenUp(gone, true)).toEqual(reload);
+    expect(answers.endOfTakenUp(gone, false)).toBe(gone);
+    expect(answers.endOfTakenUp({ ...left, reason: "user" }, true)).toMatchObject({ reason: "user" });
     const unsent = { outcome: "failed", error: { code: "not_sent" } };
-    expect(endOfTakenUp(gone, true, "queued")).toMatchObject(unsent);
-    expect(endOfTakenUp(left, true, "queued")).toEqual(reload);
+    expect(answers.endOfTakenUp(gone, true, "queued")).toMatchObject(unsent);
+    expect(answers.endOfTakenUp(left, true, "queued")).toEqual(reload);
   });
 });
 
@@ -272,6 +314,11 @@ describe("another tab", () => {
     const state = reducer(mine, { type: "keptElsewhere", conversation: other });
     expect(state.conversations.map(({ id }) => id)).toEqual(["c1", "c2"]);
     expect(state.currentId).toBe("c1");
+    const { messages } = other;
+    const read = reducer(state, { type: "chatRead", id: "c2", messages });
+    expect(read.conversations[1]).toMatchObject({ messages });
+    expect(read.conversations[1]?.shut).toBeUndefined();
+    expect(reducer(read, { type: "chatRead", id: "c2", messages: [] })).toBe(read);
   });
 
   it("takes away what it deletes, but not from under one's eyes", () => {
@@ -309,6 +356,96 @@ describe("a failure", () => {
     expect(answerOf(state)).toMatchObject({ state: "cut_off", text: "Half" });
     expect(closingSentence(answerOf(state))).toMatch(/broke off/);
   });
+
+  /** @param {import("../src/state/model.js").ChatState} state */
+  const announced = (state) => answers.announcementFor(currentLanguage(), answerOf(state));
+
+  it("of a connection that there never was is not said to be a lost one", () => {
+    const error = { code: "connection_lost", message: "raw" };
+    const unreached = after(sent(), received({ status: "reconnecting" }));
+    expect(announced(unreached)).not.toMatch(/lost/);
+    expect(announced(after(sent(), received({ status: "reconnecting", lastEvent: 4 })))).toMatch(/lost/);
+    const over = reducer(unreached, ended({ outcome: "cut_off", error }));
+    expect(closingSentence(answerOf(over))).toMatch(/no connection/);
+    expect(closingSentence(answerOf(over))).not.toMatch(/lost|broke/);
+  });
+});
+
+describe("versions", () => {
+  const done = after(sent(), received({ text: "Hi" }), ended({}));
+
+  it("are what an answer that is asked for again, and a prompt that is changed, become", () => {
+    const again = reducer(done, askedAgain("a2"));
+    expect(shown(again)).toEqual(["u1", "a2"]);
+    const changed = reducer(again, asked("Hello you", null, { answerId: "a3" }));
+    expect(shown(changed)).toEqual(["u2", "a3"]);
+    expect(changed.conversations[0]?.title).toBe("Hello you");
+    expect(changed.conversations[0]?.messages).toHaveLength(5);
+    const back = reducer(changed, { type: "versionChosen", messageId: "a1", now: 8000 });
+    expect(shown(back)).toEqual(["u1", "a1"]);
+    expect(back.target).toEqual({ messageId: "a1" });
+    expect(back.conversations[0]?.shelvedAt).toBe(8000);
+  });
+
+  it("run beside each other, and each ends for itself", () => {
+    const again = reducer(done, askedAgain("a2"));
+    const back = reducer(again, { type: "versionChosen", messageId: "a1", now: 8000 });
+    expect(runningAnswer(currentConversation(back))).toBeUndefined();
+    const over = reducer(back, ended({}, 9000, "a2"));
+    expect(currentConversation(over)?.messages.at(-1)).toMatchObject({ id: "a2", state: "finished" });
+  });
+
+  it("begin with the text that they go on with", () => {
+    const more = { text: "Hi", reasoning: "Hm", made: /** @type {const} */ ("continued") };
+    const state = reducer(done, askedAgain("a2", more));
+    const grown = reducer(state, received({ text: " there", lastEvent: 1 }, 2000, "a2"));
+    expect(answerOf(grown)).toMatchObject({ text: "Hi there", reasoning: "Hm", lastEvent: 1 });
+    expect(done.conversations[0]?.messages[1]).toMatchObject({ text: "Hi" });
+  });
+
+  it("may be the user's own", () => {
+    const version = answers.edited(answerOf(done), { id: "e1", text: "Ho", now: 8000 });
+    const begun = reducer(done, { type: "editBegun", messageId: "a1" });
+    const state = reducer(begun, { type: "versionMade", version });
+    expect(shown(state)).toEqual(["u1", "e1"]);
+    expect(answerOf(state)).toMatchObject({ text: "Ho", made: "edited", state: "finished" });
+    expect(state.drafts).toEqual({});
+  });
+
+  it("can be gone on with if they need not end where they do", () => {
+    const half = [sent(), received({ text: "Half" })];
+    expect(answers.canGoOn(answerOf(done))).toBe(false);
+    expect(answers.canGoOn(answerOf(after(...half)))).toBe(false);
+    expect(answers.canGoOn(answerOf(after(sent(), stopped)))).toBe(false);
+    for (const end of [stopped, ended({ outcome: "cut_off" }), ended({ finishReason: "length" })]) {
+      expect(answers.canGoOn(answerOf(after(...half, end)))).toBe(true);
+    }
+    expect(answers.canGoOn(answers.edited(answerOf(done), { id: "e1", text: "Ho", now: 1 }))).toBe(true);
+  });
+});
+
+describe("an address", () => {
+  const state = after(sent(), ended({}));
+  const open = (/** @type {string | null} */ id, /** @type {string} */ messageId = "") =>
+    reducer(state, { type: "chatOpened", id, ...(messageId && { messageId }) });
+
+  it("leads to its conversation, to a new one, or nowhere, and says so", () => {
+    expect(open("c1")).toMatchObject({ currentId: "c1", astray: false });
+    expect(open(null)).toMatchObject({ currentId: null, astray: false });
+    expect(open("gone")).toMatchObject({ currentId: null, astray: true });
+    expect(reducer(open("gone"), sent(1, "a9", "c9"))).toMatchObject({ astray: false });
+  });
+
+  it("leads to a message, on whichever version it is, also of a conversation that is read later", () => {
+    const forked = reducer(reducer(state, askedAgain("a2")), ended({}, 9000, "a2"));
+    const found = /** @type {const} */ ({ type: "chatOpened", id: "c1", messageId: "a1" });
+    expect(shown(reducer(forked, found))).toEqual(["u1", "a1"]);
+    const [whole] = forked.conversations;
+    const messages = whole?.messages ?? [];
+    const shut = initialState([{ .../** @type {any} */ (whole), messages: [], shut: true }]);
+    const read = reducer(reducer(shut, found), { type: "chatRead", id: "c1", messages });
+    expect(shown(read)).toEqual(["u1", "a1"]);
+  });
 });
 
 describe("conversations", () => {
@@ -332,25 +469,71 @@ describe("conversations", () => {
     expect(state.conversations[0]?.messages.at(-1)).toMatchObject({ text: "Hi" });
   });
 
-  it("can be deleted, and brought back", () => {
-    const state = after(sent(), { type: "chatDeleted", id: "c1" });
-    expect(state).toMatchObject({ conversations: [], currentId: null });
-    const back = reducer(state, { type: "deleteUndone" });
-    expect(back).toMatchObject({ conversations: [{ id: "c1" }], currentId: "c1", deleted: null });
+  it("can be deleted, and each brought back, for a month", () => {
+    const gone = (/** @type {string} */ id, now = 2000) =>
+      /** @type {const} */ ({ type: "chatDeleted", id, now });
+    const state = after(sent(), sent(2, "a2", "c2"), sent(3, "a3", "c3"), gone("c3"), gone("c1", 3000));
+    expect(state).toMatchObject({ currentId: null, deletedId: "c1" });
+    expect(shelves(state.conversations).deleted.map(({ id }) => id)).toEqual(["c1", "c3"]);
+    const back = reducer(state, { type: "chatRestored", id: "c3", now: 4000 });
+    expect(back).toMatchObject({ currentId: "c3", deletedId: null });
+    expect(shelves(back.conversations).listed.map(({ id }) => id)).toEqual(["c3", "c2"]);
+    const month = 30 * 24 * 3600 * 1000;
+    expect(overdue(state.conversations, 2000 + month)).toEqual([]);
+    expect(overdue(state.conversations, 2001 + month)).toMatchObject([{ id: "c3" }]);
+    const purged = reducer(state, { type: "chatsPurged", ids: ["c1", "c3"] });
+    expect(purged.conversations.map(({ id }) => id)).toEqual(["c2"]);
   });
 
-  it("are bounded in number", () => {
-    const many = Array.from({ length: MOST_CONVERSATIONS + 5 }, (_, n) => sent(n, `a${n}`, `c${n}`));
-    const state = after(...many);
-    expect(state.conversations).toHaveLength(MOST_CONVERSATIONS);
-    expect(state.conversations[0]?.id).toBe(`c${MOST_CONVERSATIONS + 4}`);
+  it("come back when something is asked in them", () => {
+    const state = after(sent(), ended({}), { type: "chatDeleted", id: "c1", now: 2000 });
+    const back = reducer(state, asked("More", "a1"));
+    expect(shelves(back.conversations).listed).toMatchObject([{ id: "c1", shelvedAt: 6000 }]);
+  });
+
+  it("are as many as there are", () => {
+    const many = Array.from({ length: 200 }, (_, n) => sent(n, `a${n}`, `c${n}`));
+    expect(after(...many).conversations).toHaveLength(200);
+  });
+
+  it("can be named and pinned, and keep their name", () => {
+    const state = after(
+      sent(),
+      ended({}),
+      { type: "chatNamed", id: "c1", title: "  My chat ", now: 2000 },
+      { type: "chatNamed", id: "c1", title: "   ", now: 2001 },
+      { type: "chatPinned", id: "c1", pinned: true, now: 2002 },
+      asked("Another first prompt", null),
+    );
+    expect(shelves(state.conversations).listed).toMatchObject([{ pinned: true, title: "My chat", shelvedAt: 2002 }]);
   });
 
   it("take a prompt back into the box, to be changed", () => {
     const state = after(sent(), stopped, { type: "editBegun", messageId: "u1" });
-    expect(state).toMatchObject({ draft: "Hello\nthere", editingId: "u1" });
-    expect(reducer(state, { type: "editLeft" })).toMatchObject({ draft: "", editingId: null });
-    expect(reducer(state, sent(6000, "a2"))).toMatchObject({ editingId: null });
+    expect(state.drafts.c1).toEqual({ text: "", editedId: "u1", edits: { u1: "Hello\nthere" } });
+    expect(reducer(state, { type: "editLeft" }).drafts).toEqual({});
+  });
+});
+
+describe("the settings of a chat", () => {
+  /** @type {(temperature: number, now?: number) => Action} */
+  const chosen = (temperature, now = 1) => ({ type: "settingsChosen", settings: { temperature }, now });
+  const opened = (/** @type {string | null} */ id) => ({ type: /** @type {const} */ ("chatOpened"), id });
+
+  it("are chosen before there is one, for that one alone", () => {
+    const state = after(chosen(1), sent(), opened(null));
+    expect(state.conversations[0]?.settings).toEqual({ temperature: 1 });
+    expect(currentSettings(state)).toEqual({});
+  });
+
+  it("stay with it, and are those of the chat in view", () => {
+    const first = after(sent(), chosen(1), opened(null), asked("Hi", null, { conversationId: "c2" }));
+    const both = reducer(first, chosen(2));
+    expect(currentSettings(both)).toEqual({ temperature: 2 });
+    expect(currentSettings(reducer(both, opened("c1")))).toEqual({ temperature: 1 });
+    expect(reducer(both, asked("Then?", "a2", { conversationId: "c2" })).conversations[0]?.settings).toEqual({
+      temperature: 2,
+    });
   });
 });
 
@@ -359,11 +542,18 @@ describe("asPayloadMessages", () => {
     const state = after(sent(), received({ reasoning: "Hm", text: "Half" }), stopped);
     const failed = after(sent(), ended({ outcome: "failed" }));
     const prompt = { role: "user", content: "Hello\nthere" };
-    const messagesOf = (/** @type {typeof state} */ one) => currentConversation(one)?.messages ?? [];
+    const messagesOf = (/** @type {typeof state} */ one) => pathOf(currentConversation(one));
     expect(asPayloadMessages(messagesOf(state))).toEqual([
       prompt,
       { role: "assistant", content: "Half" },
     ]);
     expect(asPayloadMessages(messagesOf(failed))).toEqual([prompt]);
+  });
+
+  it("has no two prompts in a row: what is shown without an answer is told with the next", () => {
+    const state = after(sent(), stopped, asked("And then?", "a1"));
+    const path = pathOf(currentConversation(state));
+    expect(asPayloadMessages(path)).toEqual([{ role: "user", content: "Hello\nthere\n\nAnd then?" }]);
+    expect(path[0]?.text).toBe("Hello\nthere");
   });
 });

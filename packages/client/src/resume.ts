@@ -37,20 +37,30 @@ export interface Resume {
   reconnectSeconds?: number | undefined;
 }
 
-/** Seconds for which an answer that has ended can still be read. */
+/** Seconds for which an answer that has ended can still be read, if the server is not told otherwise. */
 const RETAIN_SECONDS = 60;
+/** Seconds of silence after which the server gives a sign of life, if it is not told otherwise. */
+const HEARTBEAT_SECONDS = 15;
 /** Seconds to try to learn how an answer ended that the server stops without a reader. */
 const STOPPED_SECONDS = 20;
-/** Three heartbeats of the server. */
-const SILENCE_MS = 45_000;
+/** Signs of life that have to be missing for a connection to count as lost. */
+const MISSED_HEARTBEATS = 3;
 
 /**
  * How to read on, for a server that lets an answer go on for so many seconds without a reader
- * (`CHATPROXY_ON_DISCONNECT`; 0: not at all).
+ * (`CHATPROXY_ON_DISCONNECT`; 0: not at all), keeps it for `retainSeconds` after its end
+ * (`CHATPROXY_RETAIN`) and gives a sign of life every `heartbeatSeconds` (`CHATPROXY_HEARTBEAT`).
  */
-export function resumeFor(reconnectSeconds: number): Resume {
+export function resumeFor(
+  reconnectSeconds: number,
+  { retainSeconds = RETAIN_SECONDS, heartbeatSeconds = HEARTBEAT_SECONDS } = {},
+): Resume {
   return reconnectSeconds > 0
-    ? { reconnectSeconds, seconds: reconnectSeconds + RETAIN_SECONDS, silenceMs: SILENCE_MS }
+    ? {
+        reconnectSeconds,
+        seconds: reconnectSeconds + retainSeconds,
+        silenceMs: MISSED_HEARTBEATS * heartbeatSeconds * 1000,
+      }
     : { reconnectSeconds, seconds: STOPPED_SECONDS };
 }
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { resumeStream, streamChat } from "../src/index.js";
+import { resumeFor, resumeStream, streamChat } from "../src/index.js";
 import { chunk, EVENT_STREAM } from "./server.js";
 
 type Answering = (init: RequestInit, asked: number) => Response | Promise<Response>;
@@ -348,5 +348,17 @@ describe("resumeStream", () => {
     const resume = { seconds: 30, silenceMs: 3000 };
     const { statuses } = await listen(resumeStream, fetch, { ...options, resume });
     expect(statuses).toEqual(["stalled", "reconnecting", "answering"]);
+  });
+});
+
+describe("resumeFor", () => {
+  it("tries for as long as the answer can be read, and waits for three signs of life", () => {
+    expect(resumeFor(30)).toEqual({ reconnectSeconds: 30, seconds: 90, silenceMs: 45_000 });
+    expect(resumeFor(30, { retainSeconds: 300, heartbeatSeconds: 5 })).toEqual({
+      reconnectSeconds: 30,
+      seconds: 330,
+      silenceMs: 15_000,
+    });
+    expect(resumeFor(0, { heartbeatSeconds: 5 })).not.toHaveProperty("silenceMs");
   });
 });

@@ -1,5 +1,11 @@
+import { use } from "react";
+
+import { useLanguage } from "../i18n/current.js";
+import { canGoOn } from "../state/answer.js";
+import { ThreadContext } from "../state/use-thread.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
+import { Versions } from "./Versions.jsx";
 
 /**
  * @param {object} props
@@ -8,11 +14,28 @@ import { Icon } from "./Icon.jsx";
  * @param {(answerId: string) => void} props.onRegenerate
  */
 export function AnswerActions({ answer, last, onRegenerate }) {
+  const { date, say } = useLanguage();
+  const { busy, onChange } = use(ThreadContext);
   return (
     <div className="actions">
-      {answer.text && <CopyButton text={answer.text} label="Copy answer" />}
+      <Versions messageId={answer.id} />
+      {answer.text && <CopyButton text={answer.text} label={say("copyAnswer")} />}
       {last && <AskAgain answer={answer} onRegenerate={onRegenerate} />}
+      {answer.text && !busy && (
+        <button
+          type="button"
+          className="icon-button"
+          aria-label={say("editAnswer")}
+          title={say("editAnswer")}
+          onClick={() => onChange(answer.id)}
+        >
+          <Icon name="edit" />
+        </button>
+      )}
+      {last && canGoOn(answer) && <GoOn answerId={answer.id} />}
       {answer.model && <span className="small-print">{answer.model}</span>}
+      <span className="small-print">{date(answer.startedAt)}</span>
+      {answer.made && <span className="small-print">{say(`made.${answer.made}`)}</span>}
     </div>
   );
 }
@@ -23,17 +46,39 @@ export function AnswerActions({ answer, last, onRegenerate }) {
  * @param {(answerId: string) => void} props.onRegenerate
  */
 function AskAgain({ answer, onRegenerate }) {
+  const { say } = useLanguage();
   const missed = answer.state === "failed" || answer.state === "cut_off";
   return (
     <button
       type="button"
       className={missed ? "button small" : "icon-button"}
-      aria-label={missed ? undefined : "Regenerate answer"}
-      title={missed ? undefined : "Ask again"}
+      aria-label={missed ? undefined : say("regenerateAnswer")}
+      title={missed ? undefined : say("askAgain")}
       onClick={() => onRegenerate(answer.id)}
     >
       <Icon name="again" />
-      {missed && <span>Try again</span>}
+      {missed && <span>{say("tryAgain")}</span>}
+    </button>
+  );
+}
+
+/**
+ * There are two ways to have an answer go on, and the button says which it is.
+ * @param {{answerId: string}} props
+ */
+function GoOn({ answerId }) {
+  const { say } = useLanguage();
+  const { prefix, onGoOn } = use(ThreadContext);
+  const way = prefix ? "text" : "question";
+  return (
+    <button
+      type="button"
+      className="button small"
+      title={say(`goOnHint.${way}`, { question: say("goOnQuestion") })}
+      onClick={() => onGoOn(answerId)}
+    >
+      <Icon name="right" />
+      <span>{say(`goOn.${way}`)}</span>
     </button>
   );
 }

@@ -1,8 +1,12 @@
-import { memo } from "react";
+import { memo, use } from "react";
 
+import { useLanguage } from "../i18n/current.js";
+import { Markdown } from "../markdown/Markdown.jsx";
+import { useArrival } from "../state/use-arrival.js";
+import { ThreadContext } from "../state/use-thread.js";
 import { AnswerActions } from "./AnswerActions.jsx";
+import { AnswerEditor } from "./AnswerEditor.jsx";
 import { AnswerNote } from "./AnswerNote.jsx";
-import { Markdown } from "./Markdown.jsx";
 import { RunningStatus } from "./RunningStatus.jsx";
 import { Thinking } from "./Thinking.jsx";
 
@@ -14,9 +18,13 @@ import { Thinking } from "./Thinking.jsx";
  * @param {(answerId: string) => void} props.onRegenerate
  */
 function Message({ answer, last, onRegenerate }) {
+  const { say } = useLanguage();
   const running = answer.state === "running";
+  const changed = use(ThreadContext).changedAnswerId === answer.id;
+  const element = useArrival(answer.id);
   return (
     <article
+      ref={element}
       className="message answer"
       data-role="assistant"
       data-state={answer.state}
@@ -24,13 +32,19 @@ function Message({ answer, last, onRegenerate }) {
       data-session-id={answer.id}
       aria-busy={running}
     >
-      <h2 className="visually-hidden">DeepSeek</h2>
+      <h2 className="visually-hidden">{say("assistant")}</h2>
       {answer.reasoning && <Thinking answer={answer} />}
-      <div className="answer-text">
-        <Markdown text={answer.text} final={!running} />
-      </div>
+      {changed ? (
+        <AnswerEditor />
+      ) : (
+        <div className="answer-text">
+          <Markdown text={answer.text} final={!running} />
+        </div>
+      )}
       {running ? <RunningStatus answer={answer} /> : <AnswerNote answer={answer} />}
-      {!running && <AnswerActions answer={answer} last={last} onRegenerate={onRegenerate} />}
+      {!running && !changed && (
+        <AnswerActions answer={answer} last={last} onRegenerate={onRegenerate} />
+      )}
     </article>
   );
 }

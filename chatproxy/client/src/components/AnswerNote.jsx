@@ -1,4 +1,5 @@
-import { stopLine } from "../lib/sentences.js";
+import { useLanguage } from "../i18n/current.js";
+import { serversOwnWords, stopLine } from "../lib/sentences.js";
 import { closingSentence } from "../state/answer.js";
 
 /**
@@ -6,14 +7,21 @@ import { closingSentence } from "../state/answer.js";
  * @param {{answer: import("../state/model.js").Answer}} props
  */
 export function AnswerNote({ answer }) {
-  const sentence = closingSentence(answer);
-  const smallPrint = stopLine(answer);
+  const language = useLanguage();
+  const sentence = closingSentence(language, answer);
+  const smallPrint = stopLine(language, answer);
+  const detail = serversOwnWords(language, answer.error);
   if (!sentence) {
     return null;
   }
   return (
     <div className="note" data-note={answer.state}>
       <p>{sentence}</p>
+      {detail && (
+        <p className="small-print" lang="en">
+          {detail}
+        </p>
+      )}
       {smallPrint && (
         <p className="small-print" data-stop={answer.stop}>
           {smallPrint}

@@ -1,21 +1,39 @@
-import { memo, useCallback, useEffect, useRef } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 
-import { runningAnswer } from "../state/model.js";
+import { useLanguage } from "../i18n/current.js";
+import { runningAnswers } from "../state/model.js";
+import { shelves } from "../state/shelf.js";
+import { useSearch } from "../state/use-search.js";
+import { useTransfer } from "../state/use-transfer.js";
+import { ChatItem } from "./ChatItem.jsx";
+import { ChatListFoot } from "./ChatListFoot.jsx";
+import { SearchBox, SearchHits } from "./ChatSearch.jsx";
+import { DeletedChats } from "./DeletedChats.jsx";
 import { Icon } from "./Icon.jsx";
+import { TextButton } from "./TextButton.jsx";
 
-/** @typedef {import("../state/model.js").Conversation} Conversation */
+/** How many chats are listed at first, and with each "Show more". */
+const A_PAGE = 100;
 
 /**
- * All conversations. On small screens it lies over the page, and is opened by a button.
+ * All conversations: searched, named, pinned, deleted, taken out and in. On small screens it lies
+ * over the page, and is opened by a button.
  * @param {object} props
  * @param {ReturnType<typeof import("../state/use-chat.js").useChat>} props.chat
- * @param {boolean} props.open
- * @param {() => void} props.onClose
+ * @param {ReturnType<typeof import("../state/use-notifications.js").useNotifications>} props.notifications
+ * @param {Pick<ReturnType<typeof import("../state/use-drawer.js").useDrawer>,
+ *   "open" | "hide" | "searchBox">} props.drawer
  * @param {() => void} props.onNew
  */
-export function ChatList({ chat, open, onClose, onNew }) {
-  const { state, dispatch, stop } = chat;
+export function ChatList({ chat, notifications, drawer, onNew }) {
+  const { open, hide, searchBox } = drawer;
+  const { say } = useLanguage();
+  const { state, dispatch } = chat;
   const newButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
+  const [query, setQuery] = useState("");
+  const found = useSearch(query, chat);
+  const transfer = useTransfer(chat);
+  const { deletedId } = state;
 
   useEffect(() => {
     if (open) {
@@ -24,23 +42,18 @@ export function ChatList({ chat, open, onClose, onNew }) {
   }, [open]);
 
   const openChat = useCallback(
-    (/** @type {string | null} */ id) => {
-      dispatch({ type: "chatOpened", id });
+    /**
+     * @param {string | null} id
+     * @param {string} [messageId]
+     */
+    (id, messageId) => {
+      // First, because that gives the focus back, and the chat takes it.
       if (open) {
-        onClose();
+        hide();
       }
+      dispatch({ type: "chatOpened", id, messageId });
     },
-    [dispatch, open, onClose],
-  );
-
-  const deleteChat = useCallback(
-    (/** @type {string} */ id, /** @type {string | undefined} */ runningId) => {
-      if (runningId !== undefined) {
-        stop(runningId);
-      }
-      dispatch({ type: "chatDeleted", id });
-    },
-    [dispatch, stop],
+    [dispatch, open, hide],
   );
 
   const openNew = () => {
@@ -50,86 +63,78 @@ export function ChatList({ chat, open, onClose, onNew }) {
 
   return (
     <>
-      <nav className={open ? "list list-open" : "list"} aria-label="Chats">
+      <nav className={open ? "list list-open" : "list"} aria-label={say("chats")}>
         <div className="list-head">
-          <button ref={newButton} type="button" className="button new-chat" onClick={openNew}>
-            <Icon name="plus" /> New chat
+          <button
+            ref={newButton}
+            type="button"
+            className="button new-chat"
+            onClick={openNew}
+          >
+            <Icon name="plus" /> {say("newChat")}
           </button>
           <button
             type="button"
             className="icon-button only-narrow"
-            aria-label="Close the list"
-            onClick={onClose}
+            aria-label={say("closeList")}
+            onClick={hide}
           >
             <Icon name="close" />
           </button>
         </div>
-        <ul className="list-items">
-          {state.conversations.map((conversation) => (
-            <ChatItem
-              key={conversation.id}
-              id={conversation.id}
-              title={conversation.title}
-              runningId={runningAnswer(conversation)?.id}
-              current={conversation.id === state.currentId}
-              onOpen={openChat}
-              onDelete={deleteChat}
-            />
-          ))}
-        </ul>
-        {state.deleted && (
+        {state.conversations.length > 0 && <SearchBox ref={searchBox} query={query} onQuery={setQuery} />}
+        {found ? (
+          <SearchHits found={found} onOpen={openChat} />
+        ) : (
+          <Shelves chat={chat} onOpen={openChat} onSave={transfer.save} />
+        )}
+        {deletedId !== null && (
           <p className="list-undo">
-            <span>Chat deleted.</span>
-            <button
-              type="button"
-              className="text-button"
-              onClick={() => dispatch({ type: "deleteUndone" })}
-            >
-              Undo
-            </button>
+            <span>{say("chatDeleted")}</span>
+            <TextButton name={say("undo")} onAct={() => chat.tools.restore(deletedId)} />
           </p>
         )}
-        {state.conversations.length > 0 && (
-          <p className="small-print list-foot">Chats are kept in this browser only.</p>
-        )}
+        <ChatListFoot chat={chat} transfer={transfer} notifications={notifications} />
       </nav>
-      {open && <div className="list-shade" aria-hidden="true" onClick={onClose} />}
+      {open && <div className="list-shade" aria-hidden="true" onClick={hide} />}
     </>
   );
 }
 
 /**
  * @param {object} props
- * @param {string} props.id
- * @param {string} props.title
- * @param {string | undefined} props.runningId
- * @param {boolean} props.current
+ * @param {ReturnType<typeof import("../state/use-chat.js").useChat>} props.chat
  * @param {(id: string) => void} props.onOpen
- * @param {(id: string, runningId: string | undefined) => void} props.onDelete
+ * @param {ReturnType<typeof useTransfer>["save"]} props.onSave
  */
-function Item({ id, title, runningId, current, onOpen, onDelete }) {
+function Shelves({ chat, onOpen, onSave }) {
+  const { say } = useLanguage();
+  const { conversations, currentId } = chat.state;
+  const [shown, setShown] = useState(A_PAGE);
+  const { listed, deleted } = shelves(conversations);
   return (
-    <li className="list-item" data-current={current}>
-      <button
-        type="button"
-        className="list-open-chat"
-        aria-current={current ? "page" : undefined}
-        onClick={() => onOpen(id)}
-      >
-        {runningId !== undefined && <span className="pulse" title="An answer runs here" />}
-        <span className="list-title">{title}</span>
-      </button>
-      <button
-        type="button"
-        className="icon-button list-delete"
-        aria-label={`Delete chat: ${title}`}
-        title="Delete chat"
-        onClick={() => onDelete(id, runningId)}
-      >
-        <Icon name="bin" />
-      </button>
-    </li>
+    <div className="list-items">
+      <ul>
+        {listed.slice(0, shown).map((conversation) => (
+          <ChatItem
+            key={conversation.id}
+            id={conversation.id}
+            title={conversation.title}
+            pinned={conversation.pinned === true}
+            running={runningAnswers(conversation).length > 0}
+            current={conversation.id === currentId}
+            chat={chat.tools}
+            onOpen={onOpen}
+            onSave={onSave}
+          />
+        ))}
+      </ul>
+      {listed.length > shown && (
+        <p className="list-more">
+          <TextButton name={say("showMore")} onAct={() => setShown(shown + A_PAGE)} />
+        </p>
+      )}
+      <DeletedChats deleted={deleted} chat={chat} />
+    </div>
   );
 }
-
-const ChatItem = memo(Item);

@@ -1,8 +1,12 @@
 import { useLayoutEffect, useRef } from "react";
 
+import { useLanguage } from "../i18n/current.js";
+import { isTouched } from "../lib/touch.js";
 import { composes } from "../state/use-escape.js";
 import { useActivationGuard } from "../state/use-activation-guard.js";
+import { AttachButton } from "./AttachButton.jsx";
 import { Icon } from "./Icon.jsx";
+import { PendingFiles } from "./PendingFiles.jsx";
 
 /**
  * The text box, and the one button that sends and stops.
@@ -15,50 +19,89 @@ import { Icon } from "./Icon.jsx";
  * @param {() => void} props.onSend
  * @param {() => void} props.onStop
  * @param {() => void} props.onLeaveEdit
+ * @param {ReturnType<typeof import("../state/use-attachments.js").useAttachments>} props.files
+ * @param {number} props.maxBytes what a question may take
+ * @param {{sentence: import("../i18n/language.js").SentenceName, size: number} | null} props.problem
+ *   why it can't be sent as it is
+ * @param {() => void} props.onPrompts
  */
-export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop, onLeaveEdit }) {
-  /** @param {import("react").KeyboardEvent<HTMLTextAreaElement>} event */
+export function Composer(props) {
+  const { ref, draft, running, editing, files, maxBytes, problem } = props;
+  const { onDraft, onSend, onStop, onLeaveEdit, onPrompts } = props;
+  const { say, size } = useLanguage();
+  const touched = isTouched();
+
+  /**
+   * A keyboard on the screen has no Shift + Enter, so its Enter begins a new line.
+   * @param {import("react").KeyboardEvent<HTMLTextAreaElement>} event
+   */
   function handleKey(event) {
-    if (event.key === "Enter" && !event.shiftKey && !composes(event.nativeEvent)) {
+    const sends = touched ? event.ctrlKey || event.metaKey : !event.shiftKey;
+    if (event.key === "Enter" && sends && !composes(event.nativeEvent)) {
       event.preventDefault();
       if (!event.repeat) {
         onSend();
       }
     }
   }
+  /** @param {import("react").ClipboardEvent} event */
+  function handlePaste(event) {
+    const { files: pasted, types } = event.clipboardData;
+    // What was copied from a document is both: text, and a picture of it.
+    if (pasted.length > 0 && !types.includes("text/plain")) {
+      event.preventDefault();
+      files.add(pasted);
+    }
+  }
   useHeight(ref, draft);
+  const nothing = draft.trim() === "" && files.attachments.length === 0;
 
   return (
     <div className="composer">
       {editing && (
         <p className="editing">
-          <span>You are changing an earlier message. What follows it will be replaced.</span>
+          <span>{say("editing")}</span>
           <button type="button" className="text-button" onClick={onLeaveEdit}>
-            Cancel
+            {say("cancel")}
           </button>
         </p>
       )}
+      <PendingFiles files={files} />
+      {problem && (
+        <p role="alert" className="file-problems">
+          {say(problem.sentence, { size: size(problem.size), most: size(maxBytes) })}
+        </p>
+      )}
       <div className="composer-box">
+        <AttachButton maxBytes={maxBytes} onFiles={files.add} />
+        <button
+          type="button"
+          className="icon-button"
+          aria-label={say("prompts")}
+          title={say("prompts")}
+          onClick={onPrompts}
+        >
+          <Icon name="prompts" />
+        </button>
         <textarea
           ref={ref}
           rows={1}
-          aria-label="Message"
-          placeholder="Write a message"
-          enterKeyHint="send"
+          aria-label={say("message")}
+          placeholder={say("writeMessage")}
+          enterKeyHint={touched ? "enter" : "send"}
           value={draft}
           onChange={(event) => onDraft(event.target.value)}
           onKeyDown={handleKey}
+          onPaste={handlePaste}
         />
         <SendOrStop
           running={running}
-          empty={draft.trim() === ""}
+          empty={nothing || files.reading.length > 0}
           onSend={onSend}
           onStop={onStop}
         />
       </div>
-      <p className="small-print composer-hint">
-        Enter sends, Shift + Enter begins a new line, Escape stops. Answers can be wrong.
-      </p>
+      <p className="small-print composer-hint">{say("composerHint")}</p>
     </div>
   );
 }
@@ -73,7 +116,7 @@ export function Composer({ ref, draft, running, editing, onDraft, onSend, onStop
  */
 function SendOrStop({ running, empty, onSend, onStop }) {
   const isMeant = useActivationGuard(running);
-  const label = running ? "Stop AI" : "Send";
+  const { say } = useLanguage();
   const act = running ? onStop : onSend;
   return (
     <button
@@ -86,7 +129,7 @@ function SendOrStop({ running, empty, onSend, onStop }) {
       onKeyDown={(event) => event.repeat && event.preventDefault()}
     >
       <Icon name={running ? "stop" : "send"} />
-      <span>{label}</span>
+      <span>{say(running ? "stopAI" : "send")}</span>
     </button>
   );
 }

@@ -1,5 +1,6 @@
 import { useEffect, useState } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { copyText } from "../lib/clipboard.js";
 import { Icon } from "./Icon.jsx";
 
@@ -9,6 +10,7 @@ const SHOWN_MS = 2000;
  * @param {{text: string, label: string}} props
  */
 export function CopyButton({ text, label }) {
+  const { say } = useLanguage();
   const [copied, setCopied] = useState(false);
 
   useEffect(() => {
@@ -19,12 +21,13 @@ export function CopyButton({ text, label }) {
     return () => clearTimeout(timer);
   }, [copied]);
 
+  const name = copied ? say("copied") : label;
   return (
     <button
       type="button"
       className="icon-button"
-      aria-label={copied ? "Copied" : label}
-      title={copied ? "Copied" : label}
+      aria-label={name}
+      title={name}
       onClick={async () => setCopied(await copyText(text))}
     >
       <Icon name={copied ? "done" : "copy"} />

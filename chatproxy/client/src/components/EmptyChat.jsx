@@ -1,16 +1,16 @@
-const SUGGESTIONS = [
-  "Explain how DNS finds an address, step by step.",
-  "Write a Python function that merges overlapping intervals, with tests.",
-  "Compare three ways to store passwords, in a table.",
-];
+import { useLanguage } from "../i18n/current.js";
+
+/** @type {import("../i18n/language.js").SentenceName[]} */
+const SUGGESTIONS = ["suggestion.1", "suggestion.2", "suggestion.3"];
 
 /** @param {{onSuggestion: (text: string) => void}} props */
 export function EmptyChat({ onSuggestion }) {
+  const { say } = useLanguage();
   return (
     <div className="empty">
-      <h2>What would you like to know?</h2>
+      <h2>{say("emptyHeading")}</h2>
       <ul className="suggestions">
-        {SUGGESTIONS.map((text) => (
+        {SUGGESTIONS.map((name) => say(name)).map((text) => (
           <li key={text}>
             <button type="button" className="suggestion" onClick={() => onSuggestion(text)}>
               {text}

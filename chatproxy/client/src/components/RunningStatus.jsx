@@ -1,4 +1,5 @@
-import { duration } from "../lib/sentences.js";
+import { useLanguage } from "../i18n/current.js";
+import { isUnreached } from "../state/answer.js";
 import { useNow } from "../state/use-now.js";
 
 const STALLED_AFTER_MS = 10_000;
@@ -24,19 +25,21 @@ export function RunningStatus({ answer }) {
 }
 
 /** @param {{answer: Answer}} props */
-function StatusText({ answer }) {
+function StatusText({ answer: { status, lastEvent, startedAt, statusSince } }) {
+  const { duration, say } = useLanguage();
   const now = useNow();
-  const since = (/** @type {number} */ then) => duration(now - then);
-  switch (answer.status) {
+  const since = (/** @type {number} */ then) => ({ time: duration(now - then) });
+  switch (status) {
     case "queued":
-      return `Not sent yet: waiting for a free connection, ${since(answer.startedAt)}`;
     case "upstream_queued":
-      return `Queued at DeepSeek, ${since(answer.startedAt)}`;
+      return say(`status.${status}`, since(startedAt));
     case "stalled":
-      return `Stalled: nothing has come for ${since(answer.statusSince - STALLED_AFTER_MS)}`;
+      return say("status.stalled", since(statusSince - STALLED_AFTER_MS));
     case "reconnecting":
-      return `Reconnecting: the connection was lost ${since(answer.statusSince)} ago`;
+      return isUnreached({ status, lastEvent })
+        ? say("status.unreached", since(startedAt))
+        : say("status.reconnecting", since(statusSince));
     default:
-      return `Waiting for DeepSeek, ${since(answer.startedAt)}`;
+      return say("status.waiting", since(startedAt));
   }
 }

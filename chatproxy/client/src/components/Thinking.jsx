@@ -1,29 +1,37 @@
 import { useState } from "react";
 
-import { duration } from "../lib/sentences.js";
+import { useLanguage } from "../i18n/current.js";
+import { PlainText } from "../markdown/PlainText.jsx";
 import { useNow } from "../state/use-now.js";
 import { Icon } from "./Icon.jsx";
-import { PlainText } from "./PlainText.jsx";
 
 /** @typedef {import("../state/model.js").Answer} Answer */
 
 /**
- * The thinking before an answer, folded. Its text is drawn only where it is unfolded.
+ * The thinking before an answer: open while it goes on, then folded, unless the reader has chosen.
+ * Its text is drawn only while it is unfolded.
  * @param {{answer: Answer}} props
  */
 export function Thinking({ answer }) {
-  const [open, setOpen] = useState(false);
+  const language = useLanguage();
+  const [chosen, setChosen] = useState(/** @type {boolean | null} */ (null));
   const over = answer.thinkingMs !== undefined || answer.state !== "running";
+  const open = chosen ?? !over;
+
+  /** @param {import("react").ToggleEvent<HTMLDetailsElement>} event */
+  function handleToggle({ currentTarget }) {
+    // The page itself has set what is as it should be.
+    if (currentTarget.open !== open) {
+      setChosen(currentTarget.open);
+    }
+  }
+
   return (
-    <details
-      className="thinking"
-      open={open}
-      onToggle={(event) => setOpen(event.currentTarget.open)}
-    >
+    <details className="thinking" open={open} onToggle={handleToggle}>
       <summary>
         <Icon name="down" />
         {over ? (
-          <span>{thoughtFor(answer)}</span>
+          <span>{thoughtFor(language, answer)}</span>
         ) : (
           <span>
             <ThinkingFor since={answer.thinkingSince ?? answer.startedAt} />
@@ -41,13 +49,19 @@ export function Thinking({ answer }) {
 
 /** @param {{since: number}} props */
 function ThinkingFor({ since }) {
-  return `Thinking… ${duration(useNow() - since)}`;
+  const { duration, say } = useLanguage();
+  return say("thinkingFor", { time: duration(useNow() - since) });
 }
 
-/** @param {Answer} answer */
-function thoughtFor({ thinkingMs }) {
+/**
+ * @param {import("../i18n/language.js").Language} language
+ * @param {Answer} answer
+ */
+function thoughtFor({ duration, say }, { thinkingMs }) {
   if (thinkingMs === undefined) {
-    return "Thought";
+    return say("thought");
   }
-  return thinkingMs < 1000 ? "Thought for under 1 s" : `Thought for ${duration(thinkingMs)}`;
+  return thinkingMs < 1000
+    ? say("thoughtBriefly", { time: duration(1000) })
+    : say("thoughtFor", { time: duration(thinkingMs) });
 }

@@ -1,8 +1,12 @@
 import { useEffect } from "react";
 
+import { useLanguage } from "../i18n/current.js";
+import { useDrawnFrom } from "../state/use-drawn-from.js";
 import { useStickToEnd } from "../state/use-stick-to-end.js";
 import { AnswerMessage } from "./AnswerMessage.jsx";
 import { Icon } from "./Icon.jsx";
+import { SelectionKeeper } from "./SelectionKeeper.jsx";
+import { UndrawnMessage } from "./UndrawnMessage.jsx";
 import { UserMessage } from "./UserMessage.jsx";
 
 /**
@@ -14,7 +18,9 @@ import { UserMessage } from "./UserMessage.jsx";
  * @param {(answerId: string) => void} props.onRegenerate
  */
 export function Thread({ messages, editingId, onEdit, onRegenerate }) {
+  const { say } = useLanguage();
   const { box, content, away, jump } = useStickToEnd();
+  const from = useDrawnFrom(messages.length);
   const last = messages.at(-1);
   const lastRuns = last?.role === "assistant" && last.state === "running";
 
@@ -23,31 +29,35 @@ export function Thread({ messages, editingId, onEdit, onRegenerate }) {
   return (
     <div className="thread">
       {/* What scrolls must be reachable with the keyboard. */}
-      <div ref={box} className="scroller" role="region" aria-label="Conversation" tabIndex={0}>
+      <div ref={box} className="scroller" role="region" aria-label={say("conversation")} tabIndex={0}>
         <div ref={content} className="messages">
-          {messages.map((message) =>
-            message.role === "user" ? (
-              <UserMessage
-                key={message.id}
-                message={message}
-                editing={message.id === editingId}
-                canEdit={!lastRuns}
-                onEdit={onEdit}
-              />
-            ) : (
-              <AnswerMessage
-                key={message.id}
-                answer={message}
-                last={message === last}
-                onRegenerate={onRegenerate}
-              />
-            ),
-          )}
+          <SelectionKeeper>
+            {messages.map((message, at) =>
+              at < from ? (
+                <UndrawnMessage key={message.id} message={message} />
+              ) : message.role === "user" ? (
+                <UserMessage
+                  key={message.id}
+                  message={message}
+                  editing={message.id === editingId}
+                  canEdit={!lastRuns}
+                  onEdit={onEdit}
+                />
+              ) : (
+                <AnswerMessage
+                  key={message.id}
+                  answer={message}
+                  last={message === last}
+                  onRegenerate={onRegenerate}
+                />
+              ),
+            )}
+          </SelectionKeeper>
         </div>
       </div>
       {away && (
         <button type="button" className="jump" onClick={jump}>
-          <Icon name="down" /> Jump to the latest
+          <Icon name="down" /> {say("jumpToLatest")}
         </button>
       )}
     </div>

@@ -1,5 +1,6 @@
 import { useEffect, useId } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { tokenSentence } from "../lib/sentences.js";
 
 /**
@@ -10,6 +11,8 @@ import { tokenSentence } from "../lib/sentences.js";
  * @param {(text: string) => void} props.onEnter
  */
 export function TokenForm({ ref, refused, onEnter }) {
+  const language = useLanguage();
+  const { say } = language;
   const id = useId();
 
   useEffect(() => {
@@ -26,7 +29,7 @@ export function TokenForm({ ref, refused, onEnter }) {
 
   return (
     <form className="token" onSubmit={handleSubmit}>
-      <label htmlFor={id}>Access token</label>
+      <label htmlFor={id}>{say("accessToken")}</label>
       <div className="token-box">
         <input
           ref={ref}
@@ -40,11 +43,11 @@ export function TokenForm({ ref, refused, onEnter }) {
           aria-describedby={`${id}-note`}
         />
         <button type="submit" className="button">
-          Continue
+          {say("continue")}
         </button>
       </div>
       <p id={`${id}-note`} className="small-print" role={refused ? "alert" : undefined}>
-        {tokenSentence(refused)}
+        {tokenSentence(language, refused)}
       </p>
     </form>
   );

@@ -1,9 +1,11 @@
 import { memo } from "react";
 
+import { useLanguage } from "../i18n/current.js";
 import { Icon } from "./Icon.jsx";
 
 /**
- * Which model answers, and whether it thinks first; and a way to be rid of the access token.
+ * Which model answers, and whether it thinks first; the ways to the settings and to the help, and
+ * one to be rid of the access token.
  * @param {object} props
  * @param {string[]} props.models
  * @param {import("../state/use-choice.js").Choice} props.choice
@@ -11,32 +13,39 @@ import { Icon } from "./Icon.jsx";
  * @param {boolean} props.listOpen
  * @param {() => void} props.onOpenList
  * @param {() => void} [props.onForget] where there is a token to forget
+ * @param {(panel: "settings" | "help") => void} props.onPanel
  * @param {import("react").Ref<HTMLButtonElement>} props.ref the button that opens the list
  */
-function Bar({ models, choice, onChoose, listOpen, onOpenList, onForget, ref }) {
+function Bar({ models, choice, onChoose, listOpen, onOpenList, onForget, onPanel, ref }) {
+  const { say } = useLanguage();
   return (
     <div className="topbar">
       <button
         ref={ref}
         type="button"
         className="icon-button only-narrow"
-        aria-label="Chats"
+        aria-label={say("chats")}
         aria-expanded={listOpen}
         onClick={onOpenList}
       >
         <Icon name="menu" />
       </button>
-      <label className="picker">
-        <span className="visually-hidden">Model</span>
-        <select value={choice.model} onChange={(event) => onChoose({ model: event.target.value })}>
-          {models.map((model) => (
-            <option key={model} value={model}>
-              {model}
-            </option>
-          ))}
-        </select>
-        <Icon name="down" />
-      </label>
+      {models.length > 0 && (
+        <label className="picker">
+          <span className="visually-hidden">{say("model")}</span>
+          <select
+            value={choice.model}
+            onChange={(event) => onChoose({ model: event.target.value })}
+          >
+            {models.map((model) => (
+              <option key={model} value={model}>
+                {model}
+              </option>
+            ))}
+          </select>
+          <Icon name="down" />
+        </label>
+      )}
       <label className="switch">
         <input
           type="checkbox"
@@ -44,15 +53,45 @@ function Bar({ models, choice, onChoose, listOpen, onOpenList, onForget, ref }) 
           checked={choice.thinking}
           onChange={(event) => onChoose({ thinking: event.target.checked })}
         />
-        <span>Thinking</span>
+        <span>{say("thinking")}</span>
       </label>
-      {onForget && (
-        <button type="button" className="button small forget" title="Forget token" onClick={onForget}>
-          <Icon name="key" />
-          <span>Forget token</span>
-        </button>
-      )}
+      <div className="topbar-end">
+        {onForget && (
+          <button
+            type="button"
+            className="button small forget"
+            title={say("forgetToken")}
+            onClick={onForget}
+          >
+            <Icon name="key" />
+            <span>{say("forgetToken")}</span>
+          </button>
+        )}
+        <IconButton name="settings" label={say("settings")} onClick={() => onPanel("settings")} />
+        <IconButton name="help" label={say("shortcuts")} onClick={() => onPanel("help")} />
+      </div>
     </div>
+  );
+}
+
+/**
+ * @param {object} props
+ * @param {string} props.name that of the icon
+ * @param {string} props.label
+ * @param {() => void} props.onClick
+ */
+function IconButton({ name, label, onClick }) {
+  return (
+    <button
+      type="button"
+      className="icon-button"
+      data-button={name}
+      aria-label={label}
+      title={label}
+      onClick={onClick}
+    >
+      <Icon name={name} />
+    </button>
   );
 }
 

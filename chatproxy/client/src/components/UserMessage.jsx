@@ -1,8 +1,12 @@
 import { memo } from "react";
 
+import { useLanguage } from "../i18n/current.js";
+import { PlainText } from "../markdown/PlainText.jsx";
+import { useArrival } from "../state/use-arrival.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
-import { PlainText } from "./PlainText.jsx";
+import { MessageFiles } from "./MessageFiles.jsx";
+import { Versions } from "./Versions.jsx";
 
 /**
  * @param {object} props
@@ -12,20 +16,24 @@ import { PlainText } from "./PlainText.jsx";
  * @param {(messageId: string) => void} props.onEdit
  */
 function Prompt({ message, editing, canEdit, onEdit }) {
+  const { say } = useLanguage();
+  const element = useArrival(message.id);
   return (
-    <article className="message prompt" data-role="user" data-editing={editing}>
-      <h2 className="visually-hidden">You</h2>
+    <article ref={element} className="message prompt" data-role="user" data-editing={editing}>
+      <h2 className="visually-hidden">{say("you")}</h2>
       <div className="bubble">
+        {message.attachments && <MessageFiles attachments={message.attachments} />}
         <PlainText text={message.text} final />
       </div>
       <div className="actions">
-        <CopyButton text={message.text} label="Copy message" />
+        <Versions messageId={message.id} />
+        <CopyButton text={message.text} label={say("copyMessage")} />
         {canEdit && (
           <button
             type="button"
             className="icon-button"
-            aria-label="Edit message"
-            title="Edit and send again"
+            aria-label={say("editMessage")}
+            title={say("editAndSendAgain")}
             onClick={() => onEdit(message.id)}
           >
             <Icon name="edit" />

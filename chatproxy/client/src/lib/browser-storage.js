@@ -9,3 +9,14 @@ export function browserStorage(kind) {
     return null;
   }
 }
+
+/**
+ * @param {Storage | null} storage
+ * @param {string} prefix
+ * @returns {string[]} the keys in it that begin so
+ */
+export function keysWith(storage, prefix) {
+  const count = storage?.length ?? 0;
+  const keys = Array.from({ length: count }, (_, index) => storage?.key(index) ?? "");
+  return keys.filter((key) => key.startsWith(prefix));
+}

@@ -1,12 +1,19 @@
+import { resumeFor } from "./llm-api.jsx";
+
 /**
- * What the server tells the page: a line to show at the top, the models to choose from, whether it
- * wants an access token, and what becomes of an answer that nobody reads.
+ * What the server tells the page: a line to show at the top, the models to choose from, what a chat
+ * begins with, whether it wants an access token, how much it takes, and what becomes of an answer.
  * @typedef {object} PageSettings
  * @property {string} notice empty where there is nothing to say
- * @property {string} model the default
+ * @property {string} model the default; empty: the server's
  * @property {string[]} models
+ * @property {string[]} visionModels those that take images
+ * @property {import("../state/chat-settings.js").ChatSettings} defaults what a chat begins with
  * @property {boolean} authorization whether every request needs an access token
- * @property {number} onDisconnect seconds for which an answer without a reader goes on; 0: not at all
+ * @property {boolean} prefix whether the model can go on with the text of an answer (DeepSeek's chat
+ *   prefix completion)
+ * @property {number} maxBodyBytes the largest question that the server takes, with all before it
+ * @property {import("./llm-api.jsx").Resume} resume how an answer is read on
  * @property {unknown} [simulate] how a simulation is to behave, for trying things out
  */
 
@@ -15,10 +22,14 @@ const PATIENCE_MS = 3000;
 /** @type {PageSettings} */
 const DEFAULTS = {
   notice: "",
-  model: "deepseek-flash",
-  models: ["deepseek-flash", "deepseek-v4-pro"],
+  model: "",
+  models: [],
+  visionModels: [],
+  defaults: {},
   authorization: false,
-  onDisconnect: 0,
+  prefix: false,
+  maxBodyBytes: 1 << 20,
+  resume: resumeFor(0),
 };
 
 /**
@@ -28,8 +39,9 @@ const DEFAULTS = {
 export async function loadPageSettings() {
   try {
     const response = await fetch("/page.json", { signal: AbortSignal.timeout(PATIENCE_MS) });
-    const told = await response.json();
-    const settings = { ...DEFAULTS, ...told };
+    const { onDisconnect, retain, heartbeat, ...told } = await response.json();
+    const times = { retainSeconds: retain, heartbeatSeconds: heartbeat };
+    const settings = { ...DEFAULTS, ...told, resume: resumeFor(onDisconnect, times) };
     return settings.notice ? { ...settings, simulate: readSimulate(location) } : settings;
   } catch {
     return DEFAULTS;

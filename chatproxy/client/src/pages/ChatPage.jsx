@@ -4,14 +4,21 @@ import { useCallback, useRef } from "react";
 
 import { Announcer } from "../components/Announcer.jsx";
 import { ChatList } from "../components/ChatList.jsx";
+import { ChatPanel } from "../components/ChatPanel.jsx";
 import { Composer } from "../components/Composer.jsx";
+import { ConversationView } from "../components/ConversationView.jsx";
+import { DropTarget } from "../components/DropTarget.jsx";
 import { Elsewhere } from "../components/Elsewhere.jsx";
-import { EmptyChat } from "../components/EmptyChat.jsx";
 import { Notice } from "../components/Notice.jsx";
-import { Thread } from "../components/Thread.jsx";
 import { TokenForm } from "../components/TokenForm.jsx";
 import { TopBar } from "../components/TopBar.jsx";
-import { currentConversation, runningAnswer } from "../state/model.js";
+import {
+  currentConversation,
+  currentSettings,
+  editedPrompt,
+  runningAnswer,
+  textInBox,
+} from "../state/model.js";
 import { useAccess } from "../state/use-access.js";
 import { useChat } from "../state/use-chat.js";
 import { useChoice } from "../state/use-choice.js";
@@ -20,60 +27,70 @@ import { useDraft } from "../state/use-draft.js";
 import { useDrawer } from "../state/use-drawer.js";
 import { useElsewhere } from "../state/use-elsewhere.js";
 import { useEscape } from "../state/use-escape.js";
+import { useFiles } from "../state/use-files.js";
+import { useHow } from "../state/use-how.js";
+import { useInsert } from "../state/use-insert.js";
+import { useMessageBox } from "../state/use-message-box.js";
+import { usePanel } from "../state/use-panel.js";
+import { usePlace } from "../state/use-place.js";
+import { useShortcuts } from "../state/use-shortcuts.js";
+import { useThread } from "../state/use-thread.js";
 
 /**
  * @param {object} props
  * @param {import("../lib/page-settings.js").PageSettings} props.settings
+ * @param {import("../state/library.js").Library} props.library
  * @param {Storage | null} props.storage what lasts
  * @param {Storage | null} props.tabStorage what goes with the tab
  */
-export function ChatPage({ settings, storage, tabStorage }) {
+export function ChatPage({ settings, library, storage, tabStorage }) {
   const access = useAccess(tabStorage, settings.authorization);
-  const chat = useChat(storage, access, settings.onDisconnect);
+  const chat = useChat({ library, storage, tabStorage }, access, settings.resume);
   const { state, stop } = chat;
+  const notifications = usePlace(chat, storage);
   const elsewhere = useElsewhere(access.token, state.conversations);
   const [choice, choose] = useChoice(storage, settings);
   const listButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const list = useDrawer(listButton);
-  const messageBox = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   const tokenBox = useRef(/** @type {HTMLInputElement | null} */ (null));
-  const conversation = currentConversation(state);
-  const running = runningAnswer(conversation)?.id;
+  const running = runningAnswer(currentConversation(state))?.id;
 
-  const focusMessageBox = useCallback(() => messageBox.current?.focus(), []);
+  const { box: messageBox, write, goHome } = useMessageBox(state.currentId, access.asked);
   const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
-  const { draft, suggest, edit, leaveEdit } = useDraft(chat, focusMessageBox);
-  const { send, regenerate } = useConversation(
-    chat,
-    { ...choice, simulate: settings.simulate },
-    access.asked ? focusTokenBox : null,
-  );
+  const { draft, suggest, edit, leaveEdit } = useDraft(chat, write);
+  const how = useHow(choice, currentSettings(state), settings);
+  const files = useFiles(state, how);
+  const ways = useConversation(chat, how, files, access.asked ? focusTokenBox : null);
+  const tools = useThread(chat, ways, how.prefix, goHome);
+  const insert = useInsert(messageBox, draft);
+  const panel = usePanel(goHome);
 
   /** The text stops now; the server is told, and gives its receipt. See `state/run.js`. */
   const handleStopAI = useCallback(() => {
     if (running !== undefined && stop(running)) {
-      focusMessageBox();
+      goHome();
     } else {
       focusTokenBox();
     }
-  }, [running, stop, focusMessageBox, focusTokenBox]);
+  }, [running, stop, goHome, focusTokenBox]);
 
-  const handleRegenerate = useCallback(
-    (/** @type {string} */ answerId) => {
-      focusMessageBox();
-      regenerate(answerId);
+  const editing = editedPrompt(state) !== undefined;
+
+  useShortcuts(storage, {
+    help: () => panel.open("help"),
+    settings: () => panel.open("settings"),
+    search: list.search,
+    newChat: () => {
+      chat.dispatch({ type: "chatOpened", id: null });
+      write();
     },
-    [regenerate, focusMessageBox],
-  );
-
-  const editing = state.editingId !== null;
-
+  });
   useEscape(running !== undefined && !list.open, handleStopAI);
   useEscape(running === undefined && editing && !list.open, leaveEdit);
 
   return (
     <div className="page">
-      <ChatList chat={chat} open={list.open} onClose={list.hide} onNew={focusMessageBox} />
+      <ChatList chat={chat} notifications={notifications} drawer={list} onNew={write} />
       <div className="chat" inert={list.open}>
         <header>
           <Notice text={settings.notice} />
@@ -85,42 +102,38 @@ export function ChatPage({ settings, storage, tabStorage }) {
             listOpen={list.open}
             onOpenList={list.show}
             onForget={access.token ? access.forget : undefined}
+            onPanel={panel.open}
           />
         </header>
         <main className="main">
-          <h1 className="visually-hidden">{conversation?.title ?? "New chat"}</h1>
-          {conversation ? (
-            <Thread
-              key={conversation.id}
-              messages={conversation.messages}
-              editingId={state.editingId}
-              onEdit={edit}
-              onRegenerate={handleRegenerate}
-            />
-          ) : (
-            <EmptyChat onSuggestion={suggest} />
-          )}
+          <ConversationView chat={chat} tools={tools} onEdit={edit} onSuggestion={suggest} />
           {elsewhere.running && <Elsewhere onStop={elsewhere.stop} />}
           {access.asked && (
             <TokenForm
               ref={tokenBox}
               refused={access.refused}
-              onEnter={(text) => access.enter(text) && focusMessageBox()}
+              onEnter={(text) => access.enter(text) && write()}
             />
           )}
           <Composer
             ref={messageBox}
-            draft={state.draft}
+            draft={textInBox(state)}
             running={running !== undefined}
             editing={editing}
+            files={files}
+            maxBytes={settings.maxBodyBytes}
+            problem={ways.problem}
+            onPrompts={() => panel.open("prompts")}
             onDraft={draft}
-            onSend={send}
+            onSend={ways.send}
             onStop={handleStopAI}
             onLeaveEdit={leaveEdit}
           />
         </main>
       </div>
       <Announcer text={state.announcement} />
+      <DropTarget onFiles={files.add} />
+      <ChatPanel chat={chat} how={how} panel={panel} storage={storage} onInsert={insert} />
     </div>
   );
 }

@@ -13,7 +13,6 @@
  */
 
 import {
-  cutOffSentence,
   failedSentence,
   isLoss,
   lostSentence,
@@ -25,6 +24,7 @@ import {
  * @typedef {import("./model.js").Answer} Answer
  * @typedef {import("../lib/llm-api.jsx").AnswerEnd} AnswerEnd
  * @typedef {import("../lib/llm-api.jsx").AnswerStatus} AnswerStatus
+ * @typedef {import("../i18n/language.js").Language} Language
  *
  * `lastEvent`: the number of the last event in it; 0 where there is none.
  * @typedef {{text: string, reasoning: string, lastEvent: number, status: AnswerStatus | null}} Progress
@@ -34,12 +34,14 @@ import {
  * @param {string} id
  * @param {string} model
  * @param {number} now
+ * @param {Partial<Answer>} [more] its parent, and what it begins with if it goes on with another
  * @returns {Answer}
  */
-export function sent(id, model, now) {
+export function sent(id, model, now, more) {
   return {
     role: "assistant",
     id,
+    parentId: null,
     state: "running",
     status: "waiting",
     startedAt: now,
@@ -48,7 +50,28 @@ export function sent(id, model, now) {
     text: "",
     reasoning: "",
     lastEvent: 0,
+    ...more,
   };
+}
+
+/**
+ * Another version of an answer, whose text is the user's. Nothing is sent for it.
+ * @param {Answer} answer
+ * @param {{id: string, text: string, now: number}} change
+ * @returns {Answer}
+ */
+export function edited({ parentId, model, reasoning, thinkingMs }, { id, text, now }) {
+  const whole = sent(id, model, now, { parentId, text, reasoning, made: "edited" });
+  return { ...whole, state: "finished", ...(thinkingMs !== undefined && { thinkingMs }) };
+}
+
+/**
+ * Whether there is something to go on with: a text that need not end where it does.
+ * @param {Answer} answer
+ */
+export function canGoOn({ state, text, finishReason, made }) {
+  const ended = state === "finished" && finishReason !== "length" && made !== "edited";
+  return state !== "running" && text !== "" && !ended;
 }
 
 /**
@@ -100,6 +123,9 @@ export function stopKnown(answer, stop) {
     return answer;
   }
   const known = { ...answer, stop: stop.state };
+  if (stop.state === "refused") {
+    return { ...known, stopRefusal: stop.message };
+  }
   if (!("receipt" in stop) || !stop.receipt) {
     return known;
   }
@@ -151,57 +177,64 @@ export function endOfTakenUp(end, stops, status) {
 
 /**
  * What the page says under an answer that has ended; empty where there is nothing to say.
+ * @param {Language} language
  * @param {Answer} answer
  * @returns {string}
  */
-export function closingSentence(answer) {
+export function closingSentence(language, answer) {
   switch (answer.state) {
     case "stopped":
-      return stoppedSentence(answer.reason);
+      return stoppedSentence(language, answer.reason);
     case "failed":
     case "cut_off":
-      return brokenOffSentence(answer);
+      return brokenOffSentence(language, answer);
     case "finished":
-      return unusualEndSentence(answer.finishReason);
+      return unusualEndSentence(language, answer.finishReason);
     default:
       return "";
   }
 }
 
-/** @param {Answer} answer */
-function brokenOffSentence({ state, error, text }) {
+/**
+ * @param {Language} language
+ * @param {Answer} answer
+ */
+function brokenOffSentence(language, { state, error, text, reasoning }) {
   if (isLoss(error)) {
-    return lostSentence(text.length);
+    return lostSentence(language, text.length);
   }
-  return state === "failed" ? failedSentence(error) : cutOffSentence();
+  if (state === "failed") {
+    return failedSentence(language, error);
+  }
+  return language.say(text === "" && reasoning === "" ? "nothingCame" : "brokeOff");
 }
 
-/** @type {Record<AnswerStatus, string>} */
-const HEARD_STATUS = {
-  waiting: "Sent. Waiting for DeepSeek.",
-  queued: "Not sent yet. Waiting for a free connection.",
-  upstream_queued: "Queued at DeepSeek.",
-  thinking: "Thinking.",
-  answering: "Answering.",
-  stalled: "Nothing has come for a while.",
-  reconnecting: "The connection was lost. Reconnecting.",
-};
+/**
+ * Whether a connection is tried without any of the answer having come: nobody knows then whether
+ * there ever was one, so it is not said to be lost.
+ * @param {Pick<Answer, "status" | "lastEvent">} answer
+ */
+export function isUnreached({ status, lastEvent }) {
+  return status === "reconnecting" && lastEvent === 0;
+}
 
 /**
  * What is announced to those who listen to the page.
+ * @param {Language} language
  * @param {Answer} answer
  * @returns {string}
  */
-export function announcementFor(answer) {
+export function announcementFor(language, answer) {
+  const { say } = language;
   switch (answer.state) {
     case "running":
-      return HEARD_STATUS[answer.status];
+      return say(isUnreached(answer) ? "heard.unreached" : `heard.${answer.status}`);
     case "finished":
-      return "The answer is complete.";
+      return say("heard.finished");
     case "stopped":
-      return "Stopped.";
+      return say("heard.stopped");
     default:
-      return `No complete answer: ${closingSentence(answer)}`;
+      return say("heard.incomplete", { reason: closingSentence(language, answer) });
   }
 }
 

@@ -1,68 +1,118 @@
 /**
- * Keeps conversations in the browser: what changed is saved once a second at the most. What another
- * tab has kept meanwhile is never overwritten with less.
+ * Keeps conversations in the library: what changed is written once a second at the most, and never
+ * twice at once. What is not written yet when the page is left goes into the journal.
+ *
+ * A message has a new identity whenever it changes, so a set of those that the library has tells
+ * what it has not. If a write fails, the page goes on: it is told, and the write is tried again.
  */
-
-import { add } from "./merge.js";
-import { keptText, parseConversation, removeConversation, saveConversation } from "./store.js";
-
-/** @typedef {import("./model.js").Conversation} Conversation */
-
-const PAUSE_MS = 1000;
 
 /**
- * @param {Storage | null} storage
- * @param {Conversation[]} loaded what is there already
- * @param {(conversation: Conversation) => void} onFound what another tab has kept
+ * @typedef {import("./model.js").Conversation} Conversation
+ * @typedef {"full" | "failed" | null} Trouble why the last write failed
  */
-export function createKeeper(storage, loaded, onFound) {
-  let saved = new Map(loaded.map((conversation) => [conversation.id, conversation]));
-  /** @type {Map<string, string | null>} */
-  const written = new Map();
+
+const PAUSE_MS = 1000;
+/** Milliseconds until the next try after a write has failed. */
+const RETRY_MS = 5000;
+
+/**
+ * @param {object} options
+ * @param {Pick<import("./library.js").Library, "keep" | "journal">} options.library
+ * @param {Conversation[]} options.loaded what the library has
+ * @param {(conversation: Conversation) => void} options.onFound what another tab knows more of
+ * @param {(trouble: Trouble) => void} options.onTrouble
+ */
+export function createKeeper({ library, loaded, onFound, onTrouble }) {
+  const { journal } = library;
+  /** @type {WeakSet<object>} */
+  const had = new WeakSet();
   let wanted = loaded;
-  let savedAt = 0;
+  let savedAt = -Infinity;
+  let pause = PAUSE_MS;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
+  /** @type {Promise<void> | null} */
+  let writing = null;
 
-  function save() {
-    clearTimeout(timer);
-    timer = undefined;
-    const next = new Map(wanted.map((conversation) => [conversation.id, conversation]));
-    const before = saved;
-    saved = next;
-    savedAt = Date.now();
-    for (const id of before.keys()) {
-      if (!next.has(id)) {
-        removeConversation(storage, id);
-        written.delete(id);
-      }
-    }
-    for (const [id, conversation] of next) {
-      if (before.get(id) !== conversation) {
-        saveOne(conversation);
-      }
+  loaded.forEach(mark);
+
+  /**
+   * The library has this.
+   * @param {Conversation} conversation
+   */
+  function mark(conversation) {
+    had.add(conversation);
+    markMessages(conversation.messages);
+  }
+
+  /** @param {import("./model.js").Message[]} messages */
+  function markMessages(messages) {
+    messages.forEach((message) => had.add(message));
+  }
+
+  /** The conversations that have changed, with their messages that have. */
+  function changes() {
+    return wanted
+      .filter((conversation) => !had.has(conversation))
+      .map((conversation) => ({
+        whole: conversation,
+        part: { ...conversation, messages: conversation.messages.filter((one) => !had.has(one)) },
+      }));
+  }
+
+  function wake() {
+    if (!writing) {
+      timer ??= setTimeout(save, Math.max(0, savedAt + pause - Date.now()));
     }
   }
 
-  /** @param {Conversation} conversation */
-  function saveOne(conversation) {
-    const { id } = conversation;
-    const there = keptText(storage, id);
-    const kept = there === null || there === written.get(id) ? null : parseConversation(there);
-    const best = kept ? add(conversation, kept) : conversation;
-    if (best !== kept) {
-      written.set(id, saveConversation(storage, best));
+  /** Write now what has changed. */
+  function save() {
+    clearTimeout(timer);
+    timer = undefined;
+    writing ??= write().finally(() => {
+      writing = null;
+      if (changes().length > 0) {
+        wake();
+      }
+    });
+    return writing;
+  }
+
+  async function write() {
+    const changed = changes();
+    if (changed.length === 0) {
+      journal.clear();
+      return;
     }
-    if (kept) {
-      onFound(kept);
+    savedAt = Date.now();
+    try {
+      const found = await library.keep(changed.map(({ part }) => part));
+      changed.forEach(({ whole }) => mark(whole));
+      pause = PAUSE_MS;
+      if (changes().length === 0) {
+        journal.clear();
+      }
+      onTrouble(null);
+      found.forEach((one) => onFound(one));
+    } catch (error) {
+      pause = RETRY_MS;
+      const full = error instanceof DOMException && error.name === "QuotaExceededError";
+      onTrouble(full ? "full" : "failed");
     }
   }
 
   /** @param {Conversation[]} conversations */
   function keep(conversations) {
     wanted = conversations;
-    timer ??= setTimeout(save, Math.max(0, savedAt + PAUSE_MS - Date.now()));
+    wake();
   }
 
-  return { keep, save };
+  /** The page is left, or may be soon. */
+  function leave() {
+    journal.write(changes().map(({ part }) => part));
+    void save();
+  }
+
+  return { keep, save, leave, mark, markMessages };
 }

@@ -2,8 +2,9 @@
  * Two versions of one conversation: the one that this tab shows, and the one that is kept in the
  * browser, where another tab may have written it. Pure.
  *
- * - The messages of a conversation change with a question only, so the later question decides which
- *   messages there are.
+ * - No message is ever taken away: what one of both has, the other gets. A prompt never changes.
+ * - Which versions are shown (`chosen`) is up to whoever has asked last, or else to each tab.
+ * - Of title, pin and deletion the later word counts (`shelvedAt`).
  * - An answer that has *come to rest* (the server said how it ended, or the user stopped it) is
  *   always worth more than one that runs, or that somebody could not read to its end.
  * - Of two that have not, the one with more events is worth more.
@@ -12,6 +13,8 @@
  * - The text of an answer never gets shorter. Two tabs have read the same answer, one of them maybe
  *   further than the other: one that has come to rest has the longer text of both.
  */
+
+import { bornAt, inOrder } from "./tree.js";
 
 /**
  * @typedef {import("./model.js").Conversation} Conversation
@@ -32,58 +35,100 @@ export function atRest({ state, reason }) {
 /**
  * What to show, now that another version is known.
  * @param {Conversation | undefined} mine
- * @param {Conversation} theirs
- * @returns {Conversation} `mine` itself where nothing changes
+ * @param {Conversation} theirs it need not have all messages
+ * @returns {Conversation} `mine` itself if nothing changes; shut if its messages are to be read first
  */
 export function adopt(mine, theirs) {
-  if (!mine || askedAt(theirs) > askedAt(mine)) {
-    return theirs;
+  if (!mine || mine.shut) {
+    const outside = mine ? mergeOutside(mine, theirs) : theirs;
+    const needed = mine?.needed || theirs.messages.some(runs);
+    return { ...outside, messages: [], shut: true, needed };
   }
-  return askedAt(theirs) < askedAt(mine)
-    ? mine
-    : choose(mine, theirs, (own, other) =>
-        atRest(other) && !atRest(own) ? withLonger(other, own) : withStop(own, other),
-      );
+  const known = new Map(mine.messages.map((message) => [message.id, message]));
+  const others = new Map(theirs.messages.map((message) => [message.id, message]));
+  const news = theirs.messages.filter(({ id }) => !known.has(id));
+  const messages = mine.messages.map((message) => adoptMessage(message, others.get(message.id)));
+  const changed = messages.some((message, at) => message !== mine.messages[at]);
+  const chosen = askedAt(news) > askedAt(mine.messages) ? theirs.chosen : mine.chosen;
+  const outside = { ...mergeOutside(mine, theirs), chosen };
+  if (news.length > 0) {
+    return { ...outside, messages: inOrder([...messages, ...news]) };
+  }
+  const moved = outside.title !== mine.title || outside.shelvedAt !== mine.shelvedAt;
+  return changed || moved ? { ...outside, messages: changed ? messages : mine.messages } : mine;
+}
+
+/** @param {Message} message */
+const runs = (message) => message.role === "assistant" && message.state === "running";
+
+/**
+ * @param {Message} own
+ * @param {Message | undefined} other
+ * @returns {Message} `own` itself if nothing changes
+ */
+function adoptMessage(own, other) {
+  if (own.role !== "assistant" || other?.role !== "assistant") {
+    return own;
+  }
+  return atRest(other) && !atRest(own) ? withLonger(other, own) : withStop(own, other);
 }
 
 /**
- * What to keep, where this is kept already.
- * @param {Conversation} mine
+ * What to keep of a message that is kept already.
+ * @param {Message} own
+ * @param {Message} kept the same message
+ * @returns {Message} `kept` itself if there is nothing to add
+ */
+export function addMessage(own, kept) {
+  if (own.role !== "assistant" || kept.role !== "assistant") {
+    return kept;
+  }
+  return isFurther(own, kept) ? withLonger(own, kept) : withStop(withLonger(kept, own), own);
+}
+
+/**
+ * Two versions that nobody shows yet.
+ * @param {Conversation} own
  * @param {Conversation} kept
- * @returns {Conversation} `kept` itself where there is nothing to add
- */
-export function add(mine, kept) {
-  if (askedAt(mine) !== askedAt(kept)) {
-    return askedAt(mine) > askedAt(kept) ? mine : kept;
-  }
-  return choose(kept, mine, (old, own) =>
-    isFurther(own, old) ? withLonger(own, old) : withStop(withLonger(old, own), own),
-  );
-}
-
-/**
- * When the last question was asked.
- * @param {Conversation} conversation
- */
-function askedAt({ messages }) {
-  return messages.findLast((message) => message.role === "assistant")?.startedAt ?? 0;
-}
-
-/**
- * @param {Conversation} base
- * @param {Conversation} other
- * @param {(base: Answer, other: Answer) => Answer} better
  * @returns {Conversation}
  */
-function choose(base, other, better) {
-  const messages = base.messages.map((message) => {
-    const same = other.messages.find(({ id }) => id === message.id);
-    return message.role === "assistant" && same?.role === "assistant"
-      ? better(message, same)
-      : message;
-  });
-  const changed = messages.some((message, at) => message !== base.messages[at]);
-  return changed ? { ...base, messages, updatedAt: Math.max(base.updatedAt, other.updatedAt) } : base;
+export function unite(own, kept) {
+  const there = new Map(kept.messages.map((message) => [message.id, message]));
+  for (const message of own.messages) {
+    const old = there.get(message.id);
+    there.set(message.id, old ? addMessage(message, old) : message);
+  }
+  return { ...mergeOutside(kept, own), messages: inOrder([...there.values()]) };
+}
+
+/**
+ * What a conversation is beside its messages, which are merged each by itself.
+ * @template {Omit<Conversation, "messages">} T
+ * @param {T} mine
+ * @param {Omit<Conversation, "messages">} theirs
+ * @returns {T} `mine` itself if theirs is not later
+ */
+export function mergeOutside(mine, theirs) {
+  const shelved = (theirs.shelvedAt ?? 0) > (mine.shelvedAt ?? 0);
+  const later = theirs.updatedAt > mine.updatedAt;
+  if (!shelved && !later) {
+    return mine;
+  }
+  const updatedAt = Math.max(mine.updatedAt, theirs.updatedAt);
+  const { messages, shut, needed, ...outside } = /** @type {Conversation} */ (theirs);
+  if (shelved) {
+    return { ...mine, ...outside, updatedAt };
+  }
+  const { title, chosen } = outside;
+  return { ...mine, title: mine.named ? mine.title : title, chosen, updatedAt };
+}
+
+/**
+ * When the last of these messages was sent.
+ * @param {Message[]} messages
+ */
+function askedAt(messages) {
+  return messages.reduce((latest, message) => Math.max(latest, bornAt(message)), 0);
 }
 
 /**

@@ -1,8 +1,15 @@
-/** Everything that can happen on the page, and what follows from it. Pure. */
+/**
+ * Everything that can happen on the page, and what follows from it. Pure, but for the language of
+ * what is announced.
+ */
 
+import { currentLanguage } from "../i18n/current.js";
 import { announcementFor, ended, received, sent, stopKnown, stopped } from "./answer.js";
+import { drafted, editBegun, editDrafted, editLeft } from "./draft.js";
 import { adopt } from "./merge.js";
-import { MOST_CONVERSATIONS, runningAnswer, titleOf } from "./model.js";
+import { currentConversation, runningAnswers, titleOf, wordsOf } from "./model.js";
+import { newestFirst, reduceShelf } from "./shelf.js";
+import { messageIn, pathOf, withAdded, withShown } from "./tree.js";
 
 /**
  * @typedef {import("./model.js").ChatState} ChatState
@@ -12,24 +19,29 @@ import { MOST_CONVERSATIONS, runningAnswer, titleOf } from "./model.js";
  *
  * @typedef {{conversationId: string, answerId: string, now: number}} Which
  *
- * @typedef {Which & {type: "sent", model: string, messages: Message[]}} Sent
+ * A question: `prompt` is new, or there is none and the parent is asked again. `more` is what the
+ * answer begins with.
+ * @typedef {Which & {type: "sent", model: string, prompt: import("./model.js").UserMessage | null,
+ *   parentId: string | null, more?: Partial<Answer>}} Sent
  * @typedef {Which & {type: "received", progress: import("./answer.js").Progress}} Received
  * @typedef {Which & {type: "stopped"}} Stopped
  * @typedef {Which & {type: "stopKnown", stop: import("./model.js").StopState}} StopKnown
  * @typedef {Which & {type: "ended", end: import("../lib/llm-api.jsx").AnswerEnd}} Ended
- * @typedef {{type: "drafted", draft: string}} Drafted
- * @typedef {{type: "editBegun", messageId: string}} EditBegun
- * @typedef {{type: "editLeft"}} EditLeft
- * @typedef {{type: "chatOpened", id: string | null}} ChatOpened
- * @typedef {{type: "chatDeleted", id: string}} ChatDeleted
- * @typedef {{type: "deleteUndone"}} DeleteUndone
+ * @typedef {{type: "versionMade", version: Answer}} VersionMade
+ * @typedef {{type: "versionChosen", messageId: string, now: number}} VersionChosen
+ * @typedef {{type: "chatOpened", id: string | null, messageId?: string}} ChatOpened
+ * @typedef {{type: "chatRead", id: string, messages: Message[]}} ChatRead
+ * @typedef {{type: "settingsChosen", settings: import("./chat-settings.js").ChatSettings,
+ *   now: number}} SettingsChosen
  * @typedef {{type: "keptElsewhere", conversation: Conversation}} KeptElsewhere
  * @typedef {{type: "deletedElsewhere", id: string}} DeletedElsewhere
  *
  * @typedef {Sent | Received | Stopped | StopKnown | Ended} AnswerAction
- * @typedef {Drafted | EditBegun | EditLeft | ChatOpened | ChatDeleted | DeleteUndone} ChatAction
+ * @typedef {VersionMade | VersionChosen | SettingsChosen | ChatOpened | ChatRead} ChatAction
  * @typedef {KeptElsewhere | DeletedElsewhere} TabAction
- * @typedef {AnswerAction | ChatAction | TabAction} Action
+ * @typedef {import("./draft.js").DraftAction} DraftAction
+ * @typedef {import("./shelf.js").ShelfAction} ShelfAction
+ * @typedef {AnswerAction | ChatAction | TabAction | DraftAction | ShelfAction} Action
  */
 
 /**
@@ -60,51 +72,70 @@ export function reducer(state, action) {
 
 /**
  * @param {ChatState} state
- * @param {ChatAction} action
+ * @param {ChatAction | DraftAction | ShelfAction} action
  * @returns {ChatState}
  */
 function reduceChat(state, action) {
   switch (action.type) {
-    case "drafted":
-      return { ...state, draft: action.draft };
-    case "editBegun":
-      return beginEdit(state, action.messageId);
-    case "editLeft":
-      return { ...state, editingId: null, draft: "" };
+    case "versionMade":
+      return replace(editLeft(state), (conversation) => withAdded(conversation, action.version));
+    case "versionChosen":
+      return choose(state, action);
+    case "settingsChosen":
+      return chooseSettings(state, action);
     case "chatOpened":
-      return open(state, action.id);
-    case "chatDeleted":
-      return remove(state, action.id);
-    case "deleteUndone":
-      return undo(state);
+      return open(state, action);
+    case "chatRead":
+      return read(state, action);
+    case "drafted":
+      return drafted(state, action.draft);
+    case "editBegun":
+      return editBegun(state, action.messageId);
+    case "editDrafted":
+      return editDrafted(state, action.text);
+    case "editLeft":
+      return editLeft(state);
     default:
-      return state;
+      return reduceShelf(state, action);
   }
 }
 
 /**
  * @param {ChatState} state
- * @param {Sent} action `messages` are all that came before the answer, with the prompt last
+ * @param {Sent} action
  * @returns {ChatState}
  */
-function begin(state, { conversationId, answerId, now, model, messages }) {
+function begin(state, { conversationId, answerId, now, model, prompt, parentId, more }) {
   const old = state.conversations.find(({ id }) => id === conversationId);
-  const answer = sent(answerId, model, now);
-  /** @type {Conversation} */
+  const before = old ?? newConversation(state, conversationId);
+  const answer = sent(answerId, model, now, { parentId: prompt?.id ?? parentId, ...more });
+  const grown = withAdded(before, ...(prompt ? [prompt] : []), answer);
+  const title = before.named ? "" : titleOf(wordsOf(pathOf(grown)[0]));
   const conversation = {
-    id: conversationId,
-    title: titleOf(messages[0]?.text ?? "") || old?.title || "New chat",
+    ...grown,
+    ...(before.deletedAt && { deletedAt: 0, shelvedAt: now }),
+    title: title || before.title,
     updatedAt: now,
-    messages: [...messages, answer],
   };
   const others = state.conversations.filter((other) => other !== old);
   return {
     ...state,
-    conversations: [conversation, ...others].slice(0, MOST_CONVERSATIONS),
+    conversations: [conversation, ...others],
     currentId: conversationId,
-    editingId: null,
-    announcement: announcementFor(answer),
+    astray: false,
+    newSettings: {},
+    announcement: announcementFor(currentLanguage(), answer),
   };
+}
+
+/**
+ * @param {ChatState} state
+ * @param {string} id
+ * @returns {Conversation}
+ */
+function newConversation({ newSettings }, id) {
+  const title = currentLanguage().say("newChat");
+  return { id, title, updatedAt: 0, messages: [], chosen: [], settings: newSettings };
 }
 
 /**
@@ -127,12 +158,39 @@ function change(state, { conversationId, answerId, now }, to) {
     return state;
   }
   const messages = conversation.messages.with(place, after);
-  const heard = after.state !== before.state || after.status !== before.status;
+  const changed = after.state !== before.state || after.status !== before.status;
+  const heard = changed && conversationId === state.currentId;
   return {
     ...state,
     conversations: state.conversations.with(at, { ...conversation, messages, updatedAt: now }),
-    announcement: heard ? announcementFor(after) : state.announcement,
+    announcement: heard ? announcementFor(currentLanguage(), after) : state.announcement,
   };
+}
+
+/**
+ * Change the conversation that is shown.
+ * @param {ChatState} state
+ * @param {(conversation: Conversation) => Conversation} to
+ * @returns {ChatState}
+ */
+function replace(state, to) {
+  const conversations = state.conversations.map((one) =>
+    one.id === state.currentId ? to(one) : one,
+  );
+  return { ...state, conversations };
+}
+
+/**
+ * @param {ChatState} state
+ * @param {VersionChosen} action
+ * @returns {ChatState}
+ */
+function choose(state, { messageId, now }) {
+  const chosen = replace(state, (conversation) => ({
+    ...withShown(conversation, messageId),
+    shelvedAt: now,
+  }));
+  return { ...chosen, target: { messageId } };
 }
 
 /**
@@ -148,76 +206,76 @@ function takeIn(state, theirs) {
     return state;
   }
   const others = state.conversations.filter((other) => other !== mine);
-  const conversations = newestFirst([next, ...others]).slice(0, MOST_CONVERSATIONS);
-  return { ...state, conversations };
+  return { ...state, conversations: newestFirst([next, ...others]) };
 }
 
 /**
- * Another tab has deleted a conversation, which is not taken from under anybody's eyes.
+ * Another tab has deleted a conversation for good, which is not taken from under anybody's eyes.
  * @param {ChatState} state
  * @param {string} goneId
  * @returns {ChatState}
  */
 function letGo(state, goneId) {
   const conversations = state.conversations.filter(
-    (one) => one.id !== goneId || one.id === state.currentId || runningAnswer(one),
+    (one) => one.id !== goneId || one.id === state.currentId || runningAnswers(one).length > 0,
   );
   return conversations.length < state.conversations.length ? { ...state, conversations } : state;
 }
 
-/** @param {Conversation[]} conversations */
-function newestFirst(conversations) {
-  return conversations.toSorted((a, b) => b.updatedAt - a.updatedAt);
+/**
+ * @param {ChatState} state
+ * @param {ChatOpened} action
+ * @returns {ChatState}
+ */
+function open(state, { id, messageId }) {
+  const astray = id !== null && !state.conversations.some((one) => one.id === id);
+  const opened = {
+    ...state,
+    currentId: astray ? null : id,
+    astray,
+    deletedId: null,
+    target: messageId === undefined ? null : { messageId },
+    announcement: "",
+  };
+  return messageId === undefined ? opened : showTarget(opened);
 }
 
 /**
  * @param {ChatState} state
- * @param {string} messageId
  * @returns {ChatState}
  */
-function beginEdit(state, messageId) {
-  for (const { messages } of state.conversations) {
-    const message = messages.find(({ id }) => id === messageId);
-    if (message) {
-      return { ...state, editingId: messageId, draft: message.text };
-    }
-  }
-  return state;
+function showTarget(state) {
+  const { target } = state;
+  const shown = target && messageIn(currentConversation(state), target.messageId);
+  return shown ? replace(state, (conversation) => withShown(conversation, shown.id)) : state;
 }
 
 /**
+/**
+ * Settings of the chat in view, which may be a new one.
  * @param {ChatState} state
- * @param {string | null} id
+ * @param {SettingsChosen} action
  * @returns {ChatState}
  */
-function open(state, id) {
-  const leftEdit = state.editingId === null ? {} : { editingId: null, draft: "" };
-  return { ...state, ...leftEdit, currentId: id, deleted: null, announcement: "" };
+function chooseSettings(state, { settings, now }) {
+  return state.currentId === null
+    ? { ...state, newSettings: settings }
+    : replace(state, (conversation) => ({ ...conversation, settings, shelvedAt: now }));
 }
 
 /**
+ * The messages of a conversation have been read from the browser's storage.
  * @param {ChatState} state
- * @param {string} id
+ * @param {ChatRead} action
  * @returns {ChatState}
  */
-function remove(state, id) {
-  const deleted = state.conversations.find((conversation) => conversation.id === id);
-  if (!deleted) {
+function read(state, { id, messages }) {
+  const at = state.conversations.findIndex((one) => one.id === id);
+  const conversation = state.conversations[at];
+  if (!conversation?.shut) {
     return state;
   }
-  const conversations = state.conversations.filter((conversation) => conversation !== deleted);
-  const opened = state.currentId === id ? open(state, null) : state;
-  return { ...opened, conversations, deleted, announcement: "Chat deleted." };
-}
-
-/**
- * @param {ChatState} state
- * @returns {ChatState}
- */
-function undo(state) {
-  if (!state.deleted) {
-    return state;
-  }
-  const conversations = newestFirst([...state.conversations, state.deleted]);
-  return { ...state, conversations, currentId: state.deleted.id, deleted: null };
+  const { shut, needed, ...whole } = { ...conversation, messages };
+  const next = { ...state, conversations: state.conversations.with(at, whole) };
+  return id === state.currentId ? showTarget(next) : next;
 }

@@ -30,7 +30,7 @@ const UNAUTHORIZED = 401;
  * @typedef {object} RunOptions
  * @property {Record<string, string>} [headers] of the question, of all reading and of the Stop: they
  *   must be from the same owner
- * @property {number} [reconnectSeconds] for which the server lets an answer go on without a reader
+ * @property {import("../lib/llm-api.jsx").Resume} [resume] how it is read on
  * @property {View} [view] what the answer is shown in
  *
  * @typedef {object} Run
@@ -84,7 +84,7 @@ async function readWhenThere(how, startedAt) {
  * @param {RunOptions} [options]
  * @returns {Run}
  */
-function run(read, sessionId, listeners, { headers = {}, reconnectSeconds = 0, view } = {}) {
+function run(read, sessionId, listeners, { headers = {}, resume = resumeFor(0), view } = {}) {
   const { onProgress, onStopped, onEnd, onUnauthorized } = listeners;
   const closing = new AbortController();
   const gathered = gather(onProgress);
@@ -92,7 +92,6 @@ function run(read, sessionId, listeners, { headers = {}, reconnectSeconds = 0, v
 
   async function stream() {
     const { signal } = closing;
-    const resume = resumeFor(reconnectSeconds);
     const end = await read({ sessionId, headers, signal, resume, view, ...gathered.listeners });
     if (live) {
       live = false;

@@ -3,34 +3,43 @@
 import { useCallback, useEffect, useMemo, useReducer, useState } from "react";
 
 import { createSessionId } from "../lib/llm-api.jsx";
-import { asPayloadMessages, initialState, runningAnswer } from "./model.js";
+import { conversationIn } from "./address.js";
+import { loadDrafts } from "./draft.js";
+import { allOf } from "./library.js";
 import { atRest } from "./merge.js";
+import { initialState, runningAnswers } from "./model.js";
+import { payloadOf } from "./payload.js";
 import { reducer } from "./reducer.js";
-import { loadConversations } from "./store.js";
+import { overdue } from "./shelf.js";
+import { useDrafts } from "./use-drafts.js";
 import { usePersistence } from "./use-persistence.js";
 import { useRuns } from "./use-runs.js";
+import { useShelf } from "./use-shelf.js";
 
 /**
+ * @typedef {import("./model.js").Conversation} Conversation
  * @typedef {import("./model.js").Message} Message
- * @typedef {{model: string, thinking: boolean, simulate?: unknown}} Choice
+ *
+ * @typedef {object} Places where the page keeps things
+ * @property {import("./library.js").Library} library
+ * @property {Storage | null} storage what lasts
+ * @property {Storage | null} tabStorage what goes with the tab
  */
 
 /**
- * @param {Storage | null} storage
+ * @param {Places} places
  * @param {ReturnType<typeof import("./use-access.js").useAccess>} access
- * @param {number} reconnectSeconds for which the server lets an answer go on without a reader
+ * @param {import("../lib/llm-api.jsx").Resume} resume how an answer is read on
  */
-export function useChat(storage, access, reconnectSeconds) {
-  const [state, dispatch] = useReducer(reducer, null, () =>
-    initialState(loadConversations(storage)),
-  );
-  const runs = useRuns(dispatch, access, reconnectSeconds);
+export function useChat({ library, storage, tabStorage }, access, resume) {
+  const [state, dispatch] = useReducer(reducer, null, () => begin(library, storage, tabStorage));
+  const runs = useRuns(dispatch, access, resume);
   const { start, takeUp, stop, stopAgain, leave, show } = runs;
-  const { conversations, currentId } = state;
+  const { conversations, currentId, drafts } = state;
   const [loaded] = useState(conversations);
 
   const takeIn = useCallback(
-    (/** @type {import("./model.js").Conversation} */ conversation) => {
+    (/** @type {Conversation} */ conversation) => {
       dispatch({ type: "keptElsewhere", conversation });
       for (const message of conversation.messages) {
         if (message.role === "assistant" && atRest(message)) {
@@ -44,10 +53,34 @@ export function useChat(storage, access, reconnectSeconds) {
     (/** @type {string} */ id) => dispatch({ type: "deletedElsewhere", id }),
     [],
   );
-  usePersistence(storage, conversations, takeIn, letGo);
+  const { trouble, read } = usePersistence(library, conversations, {
+    onKept: takeIn,
+    onDeleted: letGo,
+  });
+  useDrafts([storage, tabStorage], drafts);
 
   // Only what is shown needs its connection.
   useEffect(() => show(currentId), [currentId, show]);
+
+  const shutId = conversations.find(
+    ({ id, shut, needed }) => shut && (needed || id === currentId),
+  )?.id;
+  useEffect(() => {
+    if (shutId !== undefined) {
+      read([shutId]).then(
+        ([messages = []]) => dispatch({ type: "chatRead", id: shutId, messages }),
+        () => undefined, // the page says already that its storage fails
+      );
+    }
+  }, [shutId, read]);
+
+  const tools = useShelf(state, dispatch, stop, library);
+  useEffect(() => {
+    const ids = overdue(loaded, Date.now()).map(({ id }) => id);
+    if (ids.length > 0) {
+      tools.purge(ids);
+    }
+  }, [tools, loaded]);
 
   useEffect(() => {
     for (const { id, messages } of access.asked ? [] : loaded) {
@@ -62,8 +95,7 @@ export function useChat(storage, access, reconnectSeconds) {
   // What runs without being read here: it ran before a reload, or another tab has asked for it.
   useEffect(() => {
     for (const conversation of access.asked ? [] : conversations) {
-      const answer = runningAnswer(conversation);
-      if (answer) {
+      for (const answer of runningAnswers(conversation)) {
         takeUp(conversation.id, answer);
       }
     }
@@ -72,21 +104,34 @@ export function useChat(storage, access, reconnectSeconds) {
   const ask = useCallback(
     /**
      * @param {string} conversationId
-     * @param {Message[]} messages with the prompt last
-     * @param {Choice} choice
+     * @param {Pick<import("./reducer.js").Sent, "prompt" | "parentId" | "more">} question
+     * @param {Message[]} messages that are told: with the prompt last, or the text to go on with
+     * @param {import("./payload.js").How} how
      */
-    (conversationId, messages, { model, thinking, simulate }) => {
+    (conversationId, question, messages, how) => {
       const answerId = createSessionId();
-      dispatch({ type: "sent", conversationId, answerId, now: Date.now(), model, messages });
-      start(conversationId, answerId, {
-        model,
-        messages: asPayloadMessages(messages),
-        thinking: { type: thinking ? "enabled" : "disabled" },
-        ...(simulate !== undefined && { simulate }),
-      });
+      const { model } = how;
+      dispatch({ type: "sent", conversationId, answerId, now: Date.now(), model, ...question });
+      start(conversationId, answerId, payloadOf(messages, how));
     },
     [start],
   );
 
-  return useMemo(() => ({ state, dispatch, ask, stop }), [state, ask, stop]);
+  return useMemo(
+    () => ({ state, dispatch, ask, stop, tools, library, read, trouble }),
+    [state, ask, stop, tools, library, read, trouble],
+  );
+}
+
+/**
+ * What the page shows first: the conversation of its address, or the one that was used last.
+ * @param {import("./library.js").Library} library
+ * @param {Storage | null} storage
+ * @param {Storage | null} tabStorage
+ */
+function begin(library, storage, tabStorage) {
+  const drafts = loadDrafts([storage, tabStorage]);
+  const state = initialState(allOf(library), { drafts });
+  const id = conversationIn(location);
+  return id === undefined ? state : reducer(state, { type: "chatOpened", id });
 }

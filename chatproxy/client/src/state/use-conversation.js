@@ -1,67 +1,143 @@
-import { useCallback } from "react";
+import { useCallback, useState } from "react";
 
+import { currentLanguage } from "../i18n/current.js";
 import { createSessionId } from "../lib/llm-api.jsx";
-import { currentConversation, runningAnswer } from "./model.js";
+import { edited } from "./answer.js";
+import {
+  currentConversation,
+  editedMessage,
+  editedPrompt,
+  runningAnswer,
+  textInBox,
+  textOfEdit,
+} from "./model.js";
+import { problemOf } from "./payload.js";
+import { messageIn, pathOf, pathTo } from "./tree.js";
 import { useLatest } from "./use-latest.js";
 
 /**
+ * @typedef {import("./model.js").Answer} Answer
  * @typedef {import("./model.js").Conversation} Conversation
- * @typedef {import("./model.js").Message} Message
+ * @typedef {import("./model.js").UserMessage} UserMessage
  */
 
 /**
- * The two ways to ask in the current conversation. Both keep their identity, so that messages need
- * not be drawn again, and do nothing while an answer runs there.
+ * The ways to ask in the current conversation. All keep their identity, so that messages need not be
+ * drawn again, and do nothing while an answer runs there. None takes anything away: a changed prompt
+ * and another answer are versions.
  * @param {ReturnType<typeof import("./use-chat.js").useChat>} chat
- * @param {import("./use-chat.js").Choice} choice
- * @param {(() => void) | null} instead what to do instead, where something is needed first
+ * @param {import("./payload.js").How} how
+ * @param {ReturnType<typeof import("./use-attachments.js").useAttachments>} files
+ * @param {(() => void) | null} instead what to do instead, if something is needed first
  */
-export function useConversation({ state, dispatch, ask }, choice, instead) {
-  const latest = useLatest({ state, choice, instead });
+export function useConversation({ state, dispatch, ask }, how, files, instead) {
+  const latest = useLatest({ state, how, files, instead });
+  const draft = textInBox(state);
+  const [problem, setProblem] = useState({
+    found: /** @type {ReturnType<typeof problemOf>} */ (null),
+    draft,
+    files,
+    how,
+  });
+  const current = problem.draft === draft && problem.files === files && problem.how === how;
 
-  /** Send the draft: as a new prompt, or in place of the one that is being edited. */
-  const send = useCallback(() => {
-    const { state, choice, instead } = latest.current;
+  /** The conversation, undefined for a new one; null if nothing may be asked in it now. */
+  const ready = useCallback(() => {
+    const { state, instead } = latest.current;
     const conversation = currentConversation(state);
-    if (runningAnswer(conversation) || state.draft.trim() === "") {
-      return;
+    if (runningAnswer(conversation) || conversation?.shut) {
+      return null;
     }
     if (instead) {
       instead();
+      return null;
+    }
+    return { conversation };
+  }, [latest]);
+
+  /** Send the draft: as a new prompt, or as another version of the one that is being edited. */
+  const send = useCallback(() => {
+    const { state, how, files } = latest.current;
+    const draft = textInBox(state);
+    const nothing = draft.trim() === "" && files.attachments.length === 0;
+    const may = nothing || files.reading.length > 0 ? null : ready();
+    if (!may) {
       return;
     }
-    const before = upTo(conversation, state.editingId);
-    /** @type {Message} */
-    const prompt = { role: "user", id: createSessionId(), text: state.draft };
-    ask(conversation?.id ?? createSessionId(), [...before, prompt], choice);
-    dispatch({ type: "drafted", draft: "" });
-  }, [latest, ask, dispatch]);
+    const { conversation } = may;
+    const changed = editedPrompt(state);
+    const last = pathOf(conversation).at(-1) ?? null;
+    const parentId = changed ? changed.parentId : (last && last.id);
+    const prompt = promptOf(draft, parentId, files.attachments);
+    const messages = [...pathTo(conversation, parentId), prompt];
+    const found = problemOf(messages, how);
+    setProblem({ found, draft, files, how });
+    if (!found) {
+      dispatch(changed ? { type: "editLeft" } : { type: "drafted", draft: "" });
+      ask(conversation?.id ?? createSessionId(), { prompt, parentId }, messages, how);
+      files.clear();
+    }
+  }, [latest, ready, ask, dispatch]);
 
-  /** Ask for an answer again. */
+  /** Ask for another answer to the same prompt. */
   const regenerate = useCallback(
     (/** @type {string} */ answerId) => {
-      const { state, choice, instead } = latest.current;
-      const conversation = currentConversation(state);
-      if (instead) {
-        instead();
-      } else if (conversation && !runningAnswer(conversation)) {
-        ask(conversation.id, upTo(conversation, answerId), choice);
+      const { conversation } = ready() ?? {};
+      const answer = messageIn(conversation, answerId);
+      if (conversation && answer) {
+        const { parentId } = answer;
+        const messages = pathTo(conversation, parentId);
+        ask(conversation.id, { prompt: null, parentId }, messages, latest.current.how);
       }
     },
-    [latest, ask],
+    [ready, ask, latest],
   );
 
-  return { send, regenerate };
+  /** Have an answer go on where it ends: by its text, if the upstream can do that, or by a question. */
+  const goOn = useCallback(
+    (/** @type {string} */ answerId) => {
+      const { conversation } = ready() ?? {};
+      const answer = messageIn(conversation, answerId);
+      if (!conversation || answer?.role !== "assistant") {
+        return;
+      }
+      const { how } = latest.current;
+      const path = pathTo(conversation, answerId);
+      if (how.prefix) {
+        const { parentId, text, reasoning, thinkingMs } = answer;
+        /** @type {Partial<Answer>} */
+        const more = { text, reasoning, thinkingMs, made: "continued" };
+        ask(conversation.id, { prompt: null, parentId, more }, path, how);
+      } else {
+        const prompt = promptOf(currentLanguage().say("goOnQuestion"), answerId, []);
+        ask(conversation.id, { prompt, parentId: answerId }, [...path, prompt], how);
+      }
+    },
+    [ready, ask, latest],
+  );
+
+  /** Keep what an answer was changed to as another version of it. */
+  const saveEdit = useCallback(() => {
+    const { state } = latest.current;
+    const answer = editedMessage(state);
+    const text = textOfEdit(state);
+    const busy = runningAnswer(currentConversation(state));
+    if (answer?.role === "assistant" && text.trim() !== "" && !busy) {
+      const version = edited(answer, { id: createSessionId(), text, now: Date.now() });
+      dispatch({ type: "versionMade", version });
+    }
+  }, [latest, dispatch]);
+
+  return { send, regenerate, goOn, saveEdit, problem: current ? problem.found : null };
 }
 
 /**
- * The messages before the one with this id; all of them without an id.
- * @param {Conversation | undefined} conversation
- * @param {string | null} id
- * @returns {Message[]}
+ * @param {string} text
+ * @param {string | null} parentId
+ * @param {import("../lib/attachments.js").Attachment[]} attachments
+ * @returns {UserMessage}
  */
-function upTo(conversation, id) {
-  const messages = conversation?.messages ?? [];
-  const at = id === null ? -1 : messages.findIndex((message) => message.id === id);
-  return at < 0 ? messages : messages.slice(0, at);
+function promptOf(text, parentId, attachments) {
+  const files = attachments.length > 0 && { attachments };
+  return { role: "user", id: createSessionId(), parentId, at: Date.now(), text, ...files };
 }

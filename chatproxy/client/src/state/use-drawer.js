@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { flushSync } from "react-dom";
 
 import { useEscape } from "./use-escape.js";
@@ -7,8 +7,8 @@ import { useEscape } from "./use-escape.js";
 const WIDE = "(min-width: 52.01rem)";
 
 /**
- * A part of the page that lies over the rest while it is open. Escape closes it, and the focus goes
- * back to the button that opened it.
+ * The list of chats. On a small screen it lies over the rest of the page while it is open. Escape
+ * closes it, and the focus goes back to the button that opened it.
  * @param {import("react").RefObject<HTMLElement | null>} opener
  */
 export function useDrawer(opener) {
@@ -22,6 +22,14 @@ export function useDrawer(opener) {
     opener.current?.focus();
   }, [opener]);
 
+  const searchBox = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const search = useCallback(() => {
+    if (searchBox.current?.checkVisibility({ visibilityProperty: true }) === false) {
+      flushSync(() => setOpen(true));
+    }
+    searchBox.current?.focus();
+  }, []);
+
   useEscape(open, hide);
 
   useEffect(() => {
@@ -31,5 +39,5 @@ export function useDrawer(opener) {
     return () => wide.removeEventListener("change", close);
   }, []);
 
-  return { open, show, hide };
+  return { open, show, hide, searchBox, search };
 }

@@ -1,7 +1,7 @@
 import { useEffect } from "react";
 
 /**
- * Call `onEscape` when Escape is pressed anywhere, unless it belongs to an input method.
+ * Call `onEscape` when Escape is pressed anywhere, unless it belongs to an input method or a dialog.
  * @param {boolean} active
  * @param {() => void} onEscape
  */
@@ -12,7 +12,7 @@ export function useEscape(active, onEscape) {
     }
     /** @param {KeyboardEvent} event */
     function listen(event) {
-      if (event.key === "Escape" && !event.defaultPrevented && !composes(event)) {
+      if (event.key === "Escape" && !event.defaultPrevented && !composes(event) && !isModal()) {
         event.preventDefault();
         onEscape();
       }
@@ -28,4 +28,9 @@ export function useEscape(active, onEscape) {
  */
 export function composes(event) {
   return event.isComposing || event.keyCode === 229;
+}
+
+/** Whether a dialog has the keyboard. */
+export function isModal() {
+  return document.querySelector("dialog:modal") !== null;
 }

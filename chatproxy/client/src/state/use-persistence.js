@@ -1,45 +1,68 @@
-import { useEffect, useLayoutEffect, useRef } from "react";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 
 import { createKeeper } from "./keeper.js";
-import { listenToOtherTabs } from "./store.js";
 import { useLatest } from "./use-latest.js";
 
-/** @typedef {import("./model.js").Conversation} Conversation */
+/**
+ * @typedef {import("./model.js").Conversation} Conversation
+ * @typedef {import("./library.js").Library} Library
+ */
 
 /**
  * Keep the conversations in the browser, also when the page is left or out of sight, and hear of
  * what other tabs keep there.
- * @param {Storage | null} storage
+ * @param {Library} library
  * @param {Conversation[]} conversations
- * @param {(conversation: Conversation) => void} onKept
- * @param {(id: string) => void} onDeleted
+ * @param {import("./library.js").TabListeners} listeners
  */
-export function usePersistence(storage, conversations, onKept, onDeleted) {
-  const latest = useLatest({ onKept, onDeleted });
+export function usePersistence(library, conversations, listeners) {
+  const latest = useLatest(listeners);
+  const [trouble, setTrouble] = useState(/** @type {import("./keeper.js").Trouble} */ (null));
   const keeper = useRef(/** @type {ReturnType<typeof createKeeper> | null} */ (null));
 
   // Before it is shown, so that a reload never shows less.
   useLayoutEffect(() => {
-    keeper.current ??= createKeeper(storage, conversations, (kept) => latest.current.onKept(kept));
+    keeper.current ??= createKeeper({
+      library,
+      loaded: library.conversations,
+      onFound: (kept) => latest.current.onKept(kept),
+      onTrouble: setTrouble,
+    });
     keeper.current.keep(conversations);
-  }, [storage, conversations, latest]);
+  }, [library, conversations, latest]);
 
   useEffect(() => {
-    const save = () => keeper.current?.save();
-    addEventListener("pagehide", save);
-    document.addEventListener("visibilitychange", save);
+    const leave = () => keeper.current?.leave();
+    addEventListener("pagehide", leave);
+    document.addEventListener("visibilitychange", leave);
     return () => {
-      removeEventListener("pagehide", save);
-      document.removeEventListener("visibilitychange", save);
+      removeEventListener("pagehide", leave);
+      document.removeEventListener("visibilitychange", leave);
     };
   }, []);
 
   useEffect(
     () =>
-      listenToOtherTabs(
-        (conversation) => latest.current.onKept(conversation),
-        (id) => latest.current.onDeleted(id),
-      ),
-    [latest],
+      library.listen({
+        onKept(conversation) {
+          keeper.current?.mark(conversation);
+          latest.current.onKept(conversation);
+        },
+        onDeleted: (id) => latest.current.onDeleted(id),
+      }),
+    [library, latest],
   );
+
+  /** The messages of some conversations. */
+  const read = useCallback(
+    async (/** @type {string[]} */ ids) => {
+      const read = await library.read(ids);
+      read.forEach((messages) => keeper.current?.markMessages(messages));
+      return read;
+    },
+    [library],
+  );
+
+  /** `trouble`: why the last write failed. */
+  return { trouble, read };
 }

@@ -16,9 +16,9 @@ import { useLatest } from "./use-latest.js";
  * The answers that this tab reads. All of it keeps its identity.
  * @param {import("react").Dispatch<import("./reducer.js").Action>} dispatch
  * @param {ReturnType<typeof import("./use-access.js").useAccess>} access
- * @param {number} reconnectSeconds for which the server lets an answer go on without a reader
+ * @param {import("../lib/llm-api.jsx").Resume} resume how an answer is read on
  */
-export function useRuns(dispatch, access, reconnectSeconds) {
+export function useRuns(dispatch, access, resume) {
   const latestAccess = useLatest(access);
   // Never emptied of what is over: no answer is taken up twice.
   const runs = useRef(/** @type {Map<string, Run | null>} */ (new Map()));
@@ -59,11 +59,11 @@ export function useRuns(dispatch, access, reconnectSeconds) {
         onUnauthorized: () => refuse(token),
       };
       const view = viewOf(conversationId);
-      const run = begin(listeners, { headers: headersFor(token), reconnectSeconds, view });
+      const run = begin(listeners, { headers: headersFor(token), resume, view });
       runs.current.set(answerId, run);
       run.done.finally(() => runs.current.set(answerId, null));
     },
-    [dispatch, latestAccess, reconnectSeconds, viewOf],
+    [dispatch, latestAccess, resume, viewOf],
   );
 
   const start = useCallback(
@@ -88,14 +88,14 @@ export function useRuns(dispatch, access, reconnectSeconds) {
             answer,
             {
               ...listeners,
-              onEnd: (end) => onEnd(endOfTakenUp(end, reconnectSeconds === 0, answer.status)),
+              onEnd: (end) => onEnd(endOfTakenUp(end, !resume.reconnectSeconds, answer.status)),
             },
             options,
           ),
         );
       }
     },
-    [enter, reconnectSeconds],
+    [enter, resume],
   );
 
   /** Go on with a Stop that was not confirmed when the page was left. */

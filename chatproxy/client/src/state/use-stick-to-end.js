@@ -42,16 +42,16 @@ export function useStickToEnd() {
       }
     });
     // Who unfolds something wants to read that.
-    const letGo = () => {
-      sticks.current = false;
+    const letGo = (/** @type {Event} */ { target }) => {
+      sticks.current = sticks.current && !(target instanceof Element && target.closest("summary"));
     };
     scroller.addEventListener("scroll", listen, { passive: true });
-    scroller.addEventListener("toggle", letGo, { capture: true });
+    scroller.addEventListener("click", letGo);
     observer.observe(content.current);
     observer.observe(scroller);
     return () => {
       scroller.removeEventListener("scroll", listen);
-      scroller.removeEventListener("toggle", letGo, { capture: true });
+      scroller.removeEventListener("click", letGo);
       observer.disconnect();
     };
   }, []);

@@ -1,0 +1,37 @@
+import { useRef } from "react";
+
+import { useLanguage } from "../i18n/current.js";
+import { Icon } from "./Icon.jsx";
+
+/**
+ * @param {object} props
+ * @param {number} props.maxBytes what a question may take
+ * @param {(files: FileList) => void} props.onFiles
+ */
+export function AttachButton({ maxBytes, onFiles }) {
+  const { say, size } = useLanguage();
+  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+
+  /** @param {import("react").ChangeEvent<HTMLInputElement>} event */
+  function handleChange({ target }) {
+    if (target.files) {
+      onFiles(target.files);
+      target.value = ""; // so that the same file can be chosen again
+    }
+  }
+
+  return (
+    <>
+      <button
+        type="button"
+        className="icon-button"
+        aria-label={say("attachFiles")}
+        title={say("attachFilesHint", { size: size(maxBytes) })}
+        onClick={() => input.current?.click()}
+      >
+        <Icon name="clip" />
+      </button>
+      <input ref={input} type="file" multiple hidden onChange={handleChange} />
+    </>
+  );
+}

@@ -1,0 +1,104 @@
+/**
+ * A language: its sentences, and how it writes numbers, times and lists. Pure.
+ *
+ * A sentence is a text with `{names}` where its values go, or one text for each plural category that
+ * the language has (`one`, `other`, …), chosen by the value `count`. Numbers among the values are
+ * written as the language does.
+ */
+
+/**
+ * @typedef {keyof typeof import("./en.js").en} SentenceName
+ * @typedef {string | (Partial<Record<Intl.LDMLPluralRule, string>> & {other: string})} Sentence
+ * @typedef {Record<string, string | number>} Values
+ * @typedef {ReturnType<typeof createLanguage>} Language
+ */
+
+const VALUE = /\{(\w+)\}/g;
+/** @type {Intl.DateTimeFormatOptions} */
+const WHOLE_DATE = { dateStyle: "medium", timeStyle: "short" };
+/** Milliseconds from 1970 on that a date can have; an imported one may have any. */
+const LAST_DATE = 8.64e15;
+
+/**
+ * @param {string} tag such as `zh-CN`: what `<html lang>` and `Intl` take
+ * @param {Record<SentenceName, Sentence>} sentences
+ */
+export function createLanguage(tag, sentences) {
+  const plurals = new Intl.PluralRules(tag);
+  const numbers = new Intl.NumberFormat(tag);
+  const dates = new Intl.DateTimeFormat(tag, WHOLE_DATE);
+  const lists = new Intl.ListFormat(tag, { type: "conjunction" });
+  const spans = new Intl.ListFormat(tag, { type: "unit", style: "narrow" });
+
+  /**
+   * @param {string} name
+   * @returns {name is SentenceName}
+   */
+  function has(name) {
+    return Object.hasOwn(sentences, name);
+  }
+
+  /**
+   * @param {SentenceName} name
+   * @param {Values} [values]
+   * @returns {string}
+   */
+  function say(name, values = {}) {
+    const sentence = sentences[name];
+    const text =
+      typeof sentence === "string"
+        ? sentence
+        : (sentence[plurals.select(Number(values.count))] ?? sentence.other);
+    return text.replace(VALUE, (_, key) => {
+      const value = values[key] ?? "";
+      return typeof value === "number" ? numbers.format(value) : value;
+    });
+  }
+
+  /**
+   * @param {number} value
+   * @param {"millisecond" | "second" | "minute" | "byte" | "kilobyte" | "megabyte"} unit
+   * @param {"short" | "long"} [unitDisplay]
+   * @returns {string} such as `3 ms`
+   */
+  function quantity(value, unit, unitDisplay = "short") {
+    const maximumFractionDigits = value < 10 ? 1 : 0;
+    const style = { style: /** @type {const} */ ("unit"), unit, unitDisplay, maximumFractionDigits };
+    return new Intl.NumberFormat(tag, style).format(value);
+  }
+
+  /**
+   * @param {number} ms
+   * @returns {string} such as `12 sec` or `2 min 5 sec`
+   */
+  function duration(ms) {
+    const seconds = Math.max(0, Math.round(ms / 1000));
+    const minutes = quantity(Math.floor(seconds / 60), "minute");
+    const rest = quantity(seconds % 60, "second");
+    return seconds < 60 ? rest : spans.format([minutes, rest]);
+  }
+
+  /**
+   * @param {number} bytes
+   * @returns {string} such as `320 kB`
+   */
+  function size(bytes) {
+    if (bytes < 1000) {
+      return quantity(bytes, "byte", "long");
+    }
+    return bytes < 1e6 ? quantity(bytes / 1000, "kilobyte") : quantity(bytes / 1e6, "megabyte");
+  }
+
+  return {
+    tag,
+    has,
+    say,
+    quantity,
+    duration,
+    size,
+    /** @param {number} ms since 1970; nothing is written of one that is not known */
+    date: (ms) => (ms > 0 && ms <= LAST_DATE ? dates.format(ms) : ""),
+    /** @param {string[]} items */
+    list: (items) => lists.format(items),
+  };
+}

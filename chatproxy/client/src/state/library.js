@@ -1,0 +1,294 @@
+/**
+ * The conversations in the browser, in IndexedDB: each is a record without its messages, and each
+ * message is a record of its own. All tabs write there.
+ *
+ * - What is kept is merged with what is there, within one transaction: no tab overwrites another's
+ *   more with its less. `merge.js` has the rules.
+ * - A tab tells the others what it has kept (a BroadcastChannel), so that they show it.
+ * - What an earlier page has left in the journal is taken in first, once.
+ * - Nothing is ever removed to make room. A write for which there is no room fails, and says so.
+ * - A browser that gives no IndexedDB to the page (some do not in private windows) gets a library
+ *   that is not `lasting`: each write fails, so that all is in the memory of the tab, and in the
+ *   journal over a reload.
+ *
+ * The store `messages` has an index, `pending`, of those that run, or whose Stop is not confirmed:
+ * whoever opens the page goes on with them.
+ */
+
+import { openDB } from "idb";
+
+import { createJournal, readJournal } from "./journal.js";
+import { addMessage, mergeOutside, unite } from "./merge.js";
+import { statusOf } from "./record.js";
+import { newestFirst } from "./shelf.js";
+import { inOrder, rooted } from "./tree.js";
+
+/**
+ * @typedef {import("./model.js").Conversation} Conversation
+ * @typedef {import("./model.js").Message} Message
+ *
+ * @typedef {object} Room
+ * @property {number} used bytes
+ * @property {number} bound bytes that this page takes at the most
+ *
+ * @typedef {object} Library
+ * @property {boolean} lasting whether it keeps anything
+ * @property {Conversation[]} conversations what it had when it was opened; all are shut but those with
+ *   something that runs
+ * @property {Conversation[]} unkept what was in the journal, if it could not be taken in
+ * @property {ReturnType<typeof createJournal>} journal
+ * @property {(ids: string[]) => Promise<Message[][]>} read the messages of each
+ * @property {(conversations: Conversation[]) => Promise<Conversation[]>} keep these messages; gives
+ *   what another tab knows more of. Rejects if there is no room (`QuotaExceededError`), or at a fault
+ * @property {(ids: string[]) => Promise<void>} purge
+ * @property {() => Promise<Room>} room
+ * @property {(listeners: TabListeners) => () => void} listen to other tabs; gives what ends it
+ *
+ * @typedef {object} TabListeners
+ * @property {(conversation: Conversation) => void} onKept
+ * @property {(id: string) => void} onDeleted
+ */
+
+const NAME = "chatproxy";
+const VERSION = 1;
+/** Milliseconds after which a browser that does not open its storage counts as one without. */
+const PATIENCE_MS = 10_000;
+/** The most that the page takes, whatever the browser would let it have. */
+const MOST_BYTES = 1e9;
+/** Milliseconds between two looks at how much it has taken. */
+const MEASURE_MS = 30_000;
+
+/**
+ * @param {Storage | null} storage which has the journal
+ * @param {string | null} [shownId] the conversation that is shown first, null if there is none; the
+ *   newest if left out
+ * @returns {Promise<Library>}
+ */
+export async function openLibrary(storage, shownId) {
+  const { conversations: unkept, keys } = readJournal(storage);
+  const journal = createJournal(storage, keys);
+  try {
+    const db = await inTime(openDatabase());
+    const library = createLibrary(db);
+    const taken = await library.keep(unkept).then(
+      () => true,
+      () => false,
+    );
+    if (taken) {
+      journal.clear();
+    }
+    const left = taken ? [] : unkept;
+    const conversations = await listOf(db, library, shownId, left);
+    return { ...library, journal, conversations, unkept: left };
+  } catch {
+    return { ...withoutStorage(), journal, conversations: [], unkept };
+  }
+}
+
+/**
+ * All that there is when the page is opened, the newest first.
+ * @param {Library} library
+ * @returns {Conversation[]}
+ */
+export function allOf({ conversations, unkept }) {
+  const all = new Map(conversations.map((conversation) => [conversation.id, conversation]));
+  for (const conversation of unkept) {
+    const kept = all.get(conversation.id);
+    all.set(conversation.id, kept ? unite(conversation, kept) : conversation);
+  }
+  return newestFirst([...all.values()]);
+}
+
+/**
+ * @template T
+ * @param {Promise<T>} promise
+ * @returns {Promise<T>}
+ */
+function inTime(promise) {
+  return new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error("the storage does not open")), PATIENCE_MS);
+    promise.then(resolve, reject);
+  });
+}
+
+function openDatabase() {
+  return openDB(NAME, VERSION, {
+    upgrade(db) {
+      db.createObjectStore("chats", { keyPath: "id" });
+      const messages = db.createObjectStore("messages", { keyPath: ["chatId", "id"] });
+      messages.createIndex("pending", "pending");
+    },
+    // A later version of this page wants it; this one keeps nothing any more until it is reloaded.
+    blocking: (_current, _blocked, event) => /** @type {IDBDatabase} */ (event.target).close(),
+  });
+}
+
+/** @returns {Omit<Library, "journal" | "conversations" | "unkept">} */
+function withoutStorage() {
+  return {
+    lasting: false,
+    read: async (ids) => ids.map(() => []),
+    keep: () => Promise.reject(new Error("there is no storage")),
+    purge: async () => undefined,
+    room: async () => ({ used: 0, bound: 0 }),
+    listen: () => () => undefined,
+  };
+}
+
+/**
+ * @param {import("idb").IDBPDatabase} db
+ * @returns {Omit<Library, "journal" | "conversations" | "unkept">}
+ */
+function createLibrary(db) {
+  const channel = new BroadcastChannel(NAME);
+  let room = { used: 0, bound: MOST_BYTES };
+  let measuredAt = -Infinity;
+
+  async function measure() {
+    measuredAt = Date.now();
+    room = await roomOfPage();
+    return room;
+  }
+
+  /** @param {Conversation[]} conversations */
+  async function keep(conversations) {
+    if (conversations.length === 0) {
+      return [];
+    }
+    // The write begins at once, if there was room: the page may be about to go.
+    const full = room.used >= room.bound && (await measure());
+    if (full && full.used >= full.bound) {
+      throw new DOMException("no room", "QuotaExceededError");
+    }
+    const tx = db.transaction(["chats", "messages"], "readwrite");
+    const work = conversations.map((one) => keepOne(tx, one));
+    const [kept] = await Promise.all([Promise.all(work), tx.done]);
+    for (const { written } of kept) {
+      if (written) {
+        channel.postMessage({ kept: written });
+      }
+    }
+    if (Date.now() > measuredAt + MEASURE_MS) {
+      void measure();
+    }
+    return kept.flatMap(({ found }) => found ?? []);
+  }
+
+  return {
+    lasting: true,
+    keep,
+    room: measure,
+    async read(ids) {
+      const { store } = db.transaction("messages");
+      const records = await Promise.all(ids.map((id) => store.getAll(messagesOf(id))));
+      return records.map((each) => rooted(inOrder(each.map(messageOf))));
+    },
+    async purge(ids) {
+      const tx = db.transaction(["chats", "messages"], "readwrite");
+      const work = ids.flatMap((id) => [
+        tx.objectStore("chats").delete(id),
+        tx.objectStore("messages").delete(messagesOf(id)),
+      ]);
+      await Promise.all([...work, tx.done]);
+      ids.forEach((id) => channel.postMessage({ gone: id }));
+      void measure();
+    },
+    listen({ onKept, onDeleted }) {
+      /** @param {MessageEvent} event */
+      function hear({ data: { kept, gone } }) {
+        if (kept) {
+          onKept(kept);
+        } else {
+          onDeleted(gone);
+        }
+      }
+      channel.addEventListener("message", hear);
+      return () => channel.removeEventListener("message", hear);
+    },
+  };
+}
+
+/**
+ * @param {import("idb").IDBPTransaction<unknown, string[], "readwrite">} tx
+ * @param {Conversation} conversation with those messages that are to be kept
+ * @returns {Promise<{written: Conversation | null, found: Conversation | null}>} what has been
+ *   written, and what was there and is more than this tab knows
+ */
+async function keepOne(tx, { messages, shut, needed, ...outside }) {
+  const chats = tx.objectStore("chats");
+  const store = tx.objectStore("messages");
+  const there = await chats.get(outside.id);
+  const best = there ? mergeOutside(there, { ...outside }) : outside;
+  const both = await Promise.all(
+    messages.map(async (own) => {
+      const record = await store.get([outside.id, own.id]);
+      const kept = record && messageOf(record);
+      return { own, kept, best: kept ? addMessage(own, kept) : own };
+    }),
+  );
+  const written = both.filter(({ kept, best }) => best !== kept).map(({ best }) => best);
+  const found = both.filter(({ own, best }) => best !== own).map(({ best }) => best);
+  const changed = best !== there;
+  await Promise.all([
+    changed && chats.put(best),
+    ...written.map((message) => store.put(recordOf(outside.id, message))),
+  ]);
+  return {
+    written: changed || written.length > 0 ? { ...best, messages: written } : null,
+    found: found.length > 0 ? { ...best, messages: found } : null,
+  };
+}
+
+/**
+ * @param {import("idb").IDBPDatabase} db
+ * @param {Pick<Library, "read">} library
+ * @param {string | null | undefined} shownId
+ * @param {Conversation[]} left whose messages are needed, too
+ * @returns {Promise<Conversation[]>}
+ */
+async function listOf(db, library, shownId, left) {
+  const chats = newestFirst(await db.getAll("chats"));
+  const pending = await db.getAllFromIndex("messages", "pending");
+  const first = shownId === undefined ? chats.find(({ deletedAt }) => !deletedAt)?.id : shownId;
+  const wanted = [first, ...pending.map(({ chatId }) => chatId), ...left.map(({ id }) => id)];
+  const ids = [...new Set(wanted)].filter((id) => typeof id === "string");
+  const read = await library.read(ids);
+  return chats.map((chat) => {
+    const at = ids.indexOf(chat.id);
+    return at < 0 ? { ...chat, messages: [], shut: true } : { ...chat, messages: read[at] ?? [] };
+  });
+}
+
+/**
+ * The keys of all messages of a conversation: arrays come after everything else.
+ * @param {string} chatId
+ */
+function messagesOf(chatId) {
+  return IDBKeyRange.bound([chatId], [chatId, []]);
+}
+
+/**
+ * @param {string} chatId
+ * @param {Message} message
+ */
+function recordOf(chatId, message) {
+  const pending =
+    message.role === "assistant" && (message.state === "running" || message.stop === "unconfirmed");
+  return { ...message, chatId, ...(pending && { pending: 1 }) };
+}
+
+/**
+ * @param {any} record
+ * @returns {Message}
+ */
+function messageOf({ chatId, pending, ...message }) {
+  return message.state === "running"
+    ? { ...message, status: statusOf(message, message.status) }
+    : message;
+}
+
+/** @returns {Promise<Room>} */
+async function roomOfPage() {
+  const { usage = 0, quota = MOST_BYTES } = (await navigator.storage?.estimate?.()) ?? {};
+  return { used: usage, bound: Math.min(quota, MOST_BYTES) };
+}

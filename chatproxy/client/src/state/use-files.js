@@ -1,0 +1,27 @@
+import { useCallback } from "react";
+
+import { bytesOf } from "../lib/attachments.js";
+import { currentConversation, editedPrompt } from "./model.js";
+import { payloadOf } from "./payload.js";
+import { pathOf } from "./tree.js";
+import { useAttachments } from "./use-attachments.js";
+
+/**
+ * The files that go with what is being written in the conversation in view.
+ * @param {import("./model.js").ChatState} state
+ * @param {import("./payload.js").How} how
+ */
+export function useFiles(state, how) {
+  const conversation = currentConversation(state);
+  const edited = editedPrompt(state);
+  const limits = useCallback(() => {
+    const taken = bytesOf(payloadOf(pathOf(conversation), how));
+    return { bytes: Math.max(0, how.maxBytes - taken), images: how.takesImages };
+  }, [conversation, how]);
+
+  return useAttachments({
+    place: edited?.id ?? state.currentId ?? "",
+    before: edited?.attachments,
+    limits,
+  });
+}

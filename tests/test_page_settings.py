@@ -1,0 +1,39 @@
+"""``/page.json``: what the chat page is told of the server."""
+
+import pytest
+
+from chatproxy import create_app
+
+LOCAL = {"DEEPSEEK_BASE_URL": "http://127.0.0.1:1"}
+
+
+def told(**settings):
+    return create_app({**LOCAL, **settings}).test_client().get("/page.json").json
+
+
+def test_the_page_is_told_what_it_would_otherwise_have_to_guess():
+    page = told(
+        CHATPROXY_RETAIN=7,
+        CHATPROXY_HEARTBEAT=3,
+        CHATPROXY_MAX_BODY_BYTES=2048,
+        CHATPROXY_MODEL="m",
+    )
+    assert (page["retain"], page["heartbeat"], page["maxBodyBytes"]) == (7, 3, 2048)
+    assert (page["model"], page["models"][0]) == ("m", "m")
+    assert (page["visionModels"], page["defaults"]) == ([], {})
+
+
+def test_models_that_take_images_can_be_chosen_too():
+    page = told(CHATPROXY_VISION_MODELS="qwen-vl,deepseek-flash")
+    assert page["visionModels"] == ["qwen-vl", "deepseek-flash"]
+    assert page["models"].count("qwen-vl") == page["models"].count("deepseek-flash") == 1
+
+
+def test_the_page_is_told_what_a_chat_begins_with():
+    chosen = {"system": "Antworte kurz.", "temperature": 0.5}
+    assert told(CHATPROXY_PAGE_DEFAULTS=chosen)["defaults"] == chosen
+
+
+@pytest.mark.parametrize(("path", "prefix"), [("", False), ("/v1", False), ("/beta", True)])
+def test_the_page_is_told_whether_an_answer_can_go_on_where_it_ended(path, prefix):
+    assert told(DEEPSEEK_BASE_URL=f"http://127.0.0.1:1{path}")["prefix"] is prefix
