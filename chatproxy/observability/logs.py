@@ -20,6 +20,9 @@ from ..errors import UpstreamError
 
 logger = logging.getLogger("chatproxy")
 
+#: The upstream of the settings, to which most questions go.
+_CONFIGURED = "DeepSeek"
+
 
 def to_stderr() -> None:
     """Write the lines to stderr, unless the process has set up logging itself."""
@@ -67,7 +70,7 @@ def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> N
 
 
 def _upstream_of(session: StreamSession) -> str:
-    return session.upstream or "DeepSeek"
+    return session.upstream or _CONFIGURED
 
 
 @signals.try_failed.connect
@@ -106,12 +109,18 @@ def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
             logger.warning("%s failed %s: %s", _upstream_of(session), _id_of(session), reason)
         logger.warning("[SSE] %s failed code=%s", _id_of(session), refusal.code)
     logger.info(
-        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d upstream=%s%s",
+        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d%s",
         _id_of(session),
         session.outcome and session.outcome.value,
         session.phase.value,
         session.events,
         session.milliseconds(),
-        session.upstream or "-",
-        "" if session.calls is None else f" calls={session.calls.count}",
+        _more_of(session),
     )
+
+
+def _more_of(session: StreamSession) -> str:
+    """What only some answers have: an upstream other than DeepSeek, or several calls."""
+    if session.calls is not None:
+        return f" calls={session.calls.count}"
+    return f" upstream={session.upstream}" if _upstream_of(session) != _CONFIGURED else ""
