@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from chatproxy import Answer, Refusal, Run, tools
+from chatproxy import Answer, Refusal, Run, sse, tools
+from chatproxy.protocols import native
+from chatproxy.protocols.ai_sdk import AiSdkEncoder
 from chatproxy.runs.parts import MOST_TOOL_CALLS
 from chatproxy.tools import MOST_RESULT_BYTES, Tool
 
@@ -242,6 +244,20 @@ def test_a_stop_in_a_tool_ends_it_and_nothing_is_asked_any_more(
     assert receipt.left_behind == ()
     assert got.wait() == "stopped"
     assert len(upstream.asked) == 1
+
+
+def test_a_tool_that_is_stopped_does_not_stay_open_in_the_ai_sdk_s_protocol() -> None:
+    encoder = AiSdkEncoder("s")
+    for event in (
+        native.emitted("tool-call", {"toolCallId": "c1", "toolName": "look", "input": {}}),
+        native.emitted("tool-call", {"toolCallId": "c2", "toolName": "look", "input": {}}),
+        native.emitted("tool-result", {"toolCallId": "c1", "output": 1}),
+    ):
+        encoder.encode(sse.numbered(1, event))
+    said = {"sessionId": "s", "reason": "user", "phase": "streaming", "events": 0}
+    told = encoder.encode(sse.numbered(4, sse.event("stopped", said)))
+    assert b'"tool-output-error","toolCallId":"c2","errorText":"The answer was stopped."' in told
+    assert b'"c1"' not in told
 
 
 def test_a_tool_that_does_not_hear_is_left_behind(ask: Callable[..., Answer]) -> None:

@@ -45,6 +45,8 @@ from .chunk_texts import NO_JSON, Chunk, ToolCall, TooManyError, says
 #: them are ended at once.
 _MOST_CALL_BYTES = 1 << 20
 _CALL_BYTES = 2000
+#: How many tools of a run are ended with an answer that breaks off.
+_MOST_CALLED = 1000
 
 #: ``finish_reason`` of OpenAI and DeepSeek, as the AI SDK names it; any other one is ``other``.
 _FINISH_REASONS = {
@@ -140,7 +142,8 @@ class AiSdkEncoder:
     """
 
     __slots__ = (
-        *("_begun", "_calls", "_continues", "_ended", "_failed", "_finish_reason", "_held"),
+        *("_begun", "_calls", "_called", "_continues", "_ended", "_failed", "_finish_reason"),
+        *("_held",),
         *("_message_id", "_number", "_open", "_prefix", "_session_id", "_usage", "refusal"),
     )
 
@@ -162,6 +165,8 @@ class AiSdkEncoder:
         #: The tool calls that are open, by index, and about how many bytes all calls took.
         self._calls: dict[int, _Call] = {}
         self._held = 0
+        #: The ids, as JSON, of the tools of a run that have given nothing yet.
+        self._called: dict[bytes, None] = {}
         self._finish_reason: bytes | None = None
         #: The upstream's ``usage`` so far, as JSON.
         self._usage = b""
@@ -218,10 +223,13 @@ class AiSdkEncoder:
         parts = [] if self._begun else self._begin()
         if name == "tool-call":
             call = _TOOL_CALL.decode(data)
+            if len(self._called) < _MOST_CALLED:
+                self._called[bytes(call.toolCallId)] = None
             fields = {"toolCallId": call.toolCallId, "toolName": call.toolName, "input": call.input}
             parts += [*self._close(), _raw_part(b"tool-input-available", fields, **_BY_THE_SERVER)]
         elif name == "tool-result":
             result = _TOOL_RESULT.decode(data)
+            self._called.pop(bytes(result.toolCallId), None)
             kind, told = b"tool-output-available", {"output": result.output}
             if bytes(result.errorText) != b"null":
                 kind, told = b"tool-output-error", {"errorText": result.errorText}
@@ -344,7 +352,12 @@ class AiSdkEncoder:
     def _break_off(self, sentence: str) -> list[bytes]:
         """End what is open, in an answer that is not whole."""
         self._ended = True
-        return [*self._close(), *(call.fail(sentence) for call in self._calls.values())]
+        error = {"errorText": _json(sentence), **_BY_THE_SERVER}
+        return [
+            *self._close(),
+            *(call.fail(sentence) for call in self._calls.values()),
+            *(_part(b"tool-output-error", toolCallId=each, **error) for each in self._called),
+        ]
 
     def _usage_field(self) -> bytes:
         """``usage`` as the AI SDK has it (``LanguageModelUsage``), the upstream's own in it."""
