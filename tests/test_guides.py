@@ -104,7 +104,7 @@ def test_a_run_of_two_questions_and_a_request(
     listed = json.loads((ROOT / GUIDE).read_text().partition("```json\n")[2].partition("```")[0])
     assert receipt.keys() == listed.keys()
     assert receipt["calls"][0].keys() == listed["calls"][0].keys()
-    assert receipt["events"] == receipt["calls"][2]["events"]  # those that were shown
+    assert receipt["events"] <= receipt["calls"][2]["events"]  # the last may not have been shown
 
 
 def test_a_loop_that_looks_whether_it_goes_on(ask: Ask) -> None:
