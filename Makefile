@@ -1,5 +1,5 @@
 # make demo    try it: a simulated DeepSeek and the real server, no key needed
-# make check   in about a minute:  lint, types, and the tests that start no server
+# make check   in about a minute: lint, types, and the tests that start no server
 # make test    all checks, in about seven minutes on two cores: also the slow tests, and the page and
 #              its package;
 #              with CI set, a test that is skipped is a failure
