@@ -18,6 +18,9 @@ from urllib.parse import quote, urlsplit
 from ..config import check_base_url
 from ..hosts import is_loopback
 
+#: What the upstream of the settings is called, to which most questions go.
+CONFIGURED = "DeepSeek"
+
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: The name of a field (RFC 9110, section 5.1), and a value of plain ASCII on one line.
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")

@@ -16,12 +16,10 @@ from typing import Any
 from .. import signals
 from ..answers.receipt import Receipt
 from ..answers.session import StreamSession
+from ..answers.upstream import CONFIGURED
 from ..errors import UpstreamError
 
 logger = logging.getLogger("chatproxy")
-
-#: The upstream of the settings, to which most questions go.
-_CONFIGURED = "DeepSeek"
 
 
 def to_stderr() -> None:
@@ -70,7 +68,7 @@ def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> N
 
 
 def _upstream_of(session: StreamSession) -> str:
-    return session.upstream or _CONFIGURED
+    return session.upstream or CONFIGURED
 
 
 @signals.try_failed.connect
@@ -123,4 +121,4 @@ def _more_of(session: StreamSession) -> str:
     """What only some answers have: an upstream other than DeepSeek, or several calls."""
     if session.calls is not None:
         return f" calls={session.calls.count}"
-    return f" upstream={session.upstream}" if _upstream_of(session) != _CONFIGURED else ""
+    return f" upstream={session.upstream}" if _upstream_of(session) != CONFIGURED else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..answers.upstream import Upstream
+from ..answers.upstream import CONFIGURED, Upstream
 from ..config import Settings
 
 _ANYBODY = (
@@ -30,7 +30,7 @@ def of_the_keys(settings: Settings, upstreams: Iterable[Upstream] = ()) -> list[
     """What is open on the way to DeepSeek, and to these upstreams."""
     if settings.insecure:
         return []
-    shown = sorted({each.name for each in upstreams if each.shows_a_secret} - {"DeepSeek"})
+    shown = sorted({each.name for each in upstreams if each.shows_a_secret} - {CONFIGURED})
     sentences = [_PLAIN_KEY] if settings.shows_its_key else []
     return sentences + [_PLAIN_KEY_OF.format(name) for name in shown]
 

@@ -24,7 +24,7 @@ from .. import signals, sse
 from ..answers.coroutines import Coroutine, Readable
 from ..answers.question import Question
 from ..answers.session import Phase, StreamSession
-from ..answers.upstream import Upstream
+from ..answers.upstream import CONFIGURED, Upstream
 from ..config import Settings
 from ..errors import Aborted, UpstreamError
 from .attempt import TRANSPORT_ERRORS, Attempt
@@ -54,7 +54,7 @@ class ChatCompletions:
         self._connections = Connections(resolver, settings.connect_timeout)
         #: Those that have been asked, while whoever has named them keeps them.
         self._endpoints = weakref.WeakKeyDictionary[Upstream, Endpoint]()
-        self._configured = Upstream(settings.base_url, settings.api_key, name="DeepSeek")
+        self._configured = Upstream(settings.base_url, settings.api_key, name=CONFIGURED)
         self._lacks_key = settings.lacks_key
         #: The upstream of the settings.
         self.configured = self.endpoint(self._configured)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..answers.upstream import Upstream
+from ..answers.upstream import CONFIGURED, Upstream
 from ..config import Settings
 from ..errors import ConfigError, Refusal
 
@@ -36,8 +36,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-#: What the upstream of the settings is called.
-CONFIGURED = "DeepSeek"
 #: What an upstream's table may have.
 _FIELDS = frozenset(
     {
