@@ -163,7 +163,7 @@ def test_tls_is_had_when_it_is_first_wanted(monkeypatch: pytest.MonkeyPatch) -> 
         loaded.append(verify)
         return ssl.create_default_context()
 
-    monkeypatch.setattr(connections_module, "_tls_context", load)
+    monkeypatch.setattr(connections_module, "tls_context", load)
     connections = Connections(ThreadedResolver(), 1.0)
     connections.way_to("http://a.example")
     assert loaded == []

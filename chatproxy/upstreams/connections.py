@@ -105,7 +105,7 @@ class Connections:
         with requests.Session() as session:
             found = session.merge_environment_settings(url, {}, True, None, None)
         if url.startswith("https:") and self._tls is None:
-            self._tls = _tls_context(found["verify"])
+            self._tls = tls_context(found["verify"])
         proxy = None if local else proxy_for(url, found["proxies"])
         if proxy is None:
             return Way({}, self._dialer)
@@ -135,7 +135,7 @@ class Connections:
         self._idle.close()
 
 
-def _tls_context(verify: Any) -> ssl.SSLContext:
+def tls_context(verify: Any) -> ssl.SSLContext:
     """The context for TLS.
 
     :param verify: the file or folder of certificates that the environment names, or True.

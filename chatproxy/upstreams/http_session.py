@@ -26,7 +26,6 @@ import typing
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-import certifi
 import requests
 import requests.adapters
 import urllib3
@@ -36,6 +35,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
 from ..answers.session import Phase
+from .connections import tls_context
 from .transport.dialer import Dialer, Resolver
 from .transport.exchange import Exchange, Step, current_exchange
 from .transport.proxies import SocksDialer, is_socks
@@ -297,4 +297,4 @@ def _dial_by(manager: typing.Any, dialer: Dialer) -> typing.Any:
 
 @functools.cache
 def _default_context() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certifi.where())
+    return tls_context(True)
