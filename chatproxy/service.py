@@ -41,7 +41,7 @@ from .answers.transcript import Transcript
 from .answers.watchdog import Watchdog
 from .cluster.chats import Chats
 from .cluster.peers import PeerState
-from .cluster.registry import CONFIRM_SECONDS, Registry, lease_key
+from .cluster.registry import Registry, lease_key
 from .cluster.remote_readers import RemoteReader, RemoteReaders
 from .config import Settings
 from .errors import (
@@ -197,11 +197,7 @@ class AnswerService:
 
     def cancel_session(self, session: StreamSession) -> Receipt | None:
         """Stop a session of this worker; None if it has ended."""
-        arrived = time.monotonic()
-        if not session.cancel(Reason.USER):
-            return None
-        session.closed.wait(CONFIRM_SECONDS)
-        return receipts.of(session, arrived)
+        return self._registry.cancel_session(session, time.monotonic())
 
     def cancel_all(self, owner: str) -> list[Receipt]:
         """Stop all of the owner's sessions, on all workers.
@@ -289,8 +285,7 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | N
     blocks: list[bytes] = []
     if outcome is Outcome.STOPPED:
         if session.reason in _TIMED_OUT and session.first_event_at is None:
-            sentence = f"{session.upstream or 'DeepSeek'} sent nothing in time."
-            session.refusal = UpstreamError(sentence, status=504, code="upstream_timeout")
+            session.refusal = session.timed_out()
         blocks = native.stopped(session)
     elif outcome is Outcome.FAILED and refusal is not None:
         session.refusal = refusal

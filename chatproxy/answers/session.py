@@ -31,12 +31,12 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from ..errors import Refusal
+from ..errors import Refusal, UpstreamError
 from .calls import Calls
 from .log import AnswerLog
 from .question import Question
 from .transcript import Transcript
-from .upstream import BillingStops
+from .upstream import CONFIGURED, BillingStops
 
 
 class SessionKey(NamedTuple):
@@ -258,6 +258,11 @@ class StreamSession:
                 self.outcome = Outcome.STOPPED if self.flag.is_set() else outcome
                 self._abort_hooks.clear()
             return self.outcome
+
+    def timed_out(self) -> UpstreamError:
+        """The refusal for an upstream that has sent nothing in time."""
+        sentence = f"{self.upstream or CONFIGURED} sent nothing in time."
+        return UpstreamError(sentence, status=504, code="upstream_timeout")
 
     @property
     def was_refused(self) -> bool:

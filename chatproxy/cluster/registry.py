@@ -275,7 +275,21 @@ class Registry:
         if session is None:
             self._sessions.extend_stop(key)
             return None
-        if only not in (None, session.id) or not session.cancel(reason):
+        wanted = only in (None, session.id)
+        return self.cancel_session(session, arrived, seconds, reason) if wanted else None
+
+    @staticmethod
+    def cancel_session(
+        session: StreamSession,
+        arrived: float,
+        seconds: float = CONFIRM_SECONDS,
+        reason: Reason = Reason.USER,
+    ) -> Receipt | None:
+        """Stop a session of this worker, and wait so long for the close of its upstream.
+
+        :returns: None if it has ended.
+        """
+        if not session.cancel(reason):
             return None
         session.closed.wait(seconds)
         return receipts.of(session, arrived)
