@@ -23,8 +23,8 @@ from chatproxy.answers.abort import AbortHandle
 from chatproxy.answers.session import StreamSession
 from chatproxy.errors import UpstreamError
 from chatproxy.runs.appender import Appender
-from chatproxy.runs.run import MOST_EVENT_BYTES
 from chatproxy.runs.tasks import Tasks
+from chatproxy.sse import MAX_EVENT_BYTES
 
 from .support.instant import HELLO, Instant, say
 from .support.servers import events
@@ -257,7 +257,7 @@ def test_there_is_no_current_run_elsewhere() -> None:
         ("tool-call", {}, ValueError),
         ("chatproxy-stopped", {}, ValueError),
         ("a\nb", {}, ValueError),
-        ("source", "x" * MOST_EVENT_BYTES, ValueError),
+        ("source", "x" * MAX_EVENT_BYTES, ValueError),
         ("source", float("nan"), ValueError),
         ("source", object(), TypeError),
     ],

@@ -12,6 +12,10 @@ from .upstream import Upstream
 _MODEL = re.compile(rb'\A\{"model":(?:"(?:[^"\\]|\\.)*"|null)')
 
 
+#: How the name of a model begins that is a run of the application's; the run's own name follows.
+RUN = "run:"
+
+
 class Question(NamedTuple):
     """One question.
 

@@ -62,6 +62,27 @@ def failure_of(ending: dict[str, Any]) -> UpstreamError:
     return UpstreamError(str(error["message"]), status=_STATUSES.get(code), code=code)
 
 
+def chunk_with(
+    delta: dict[str, str],
+    finish_reason: str | None = None,
+    *,
+    model: str,
+    created: int,
+    chunk_id: str = "",
+) -> dict[str, Any]:
+    """A chunk of our own, of one choice.
+
+    :param created: in seconds since 1970.
+    """
+    return {
+        "id": chunk_id,
+        "object": "chat.completion.chunk",
+        "created": created,
+        "model": model,
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
+    }
+
+
 class ChunkEncoder:
     """An ``Encoder``: chunks, as they come.
 
@@ -110,15 +131,7 @@ class ChunkEncoder:
         return _number_of(event) + sse.unnamed(said)
 
     def _chunk_for(self, event: bytes, name: str, data: bytes) -> bytes:
-        chunk = sse.unnamed(
-            {
-                "id": "",
-                "object": "chat.completion.chunk",
-                "created": self._created,
-                "model": self._model,
-                "choices": [{"index": 0, "delta": {}, "finish_reason": None}],
-            }
-        )
+        chunk = sse.unnamed(chunk_with({}, model=self._model, created=self._created))
         said = b',"chatproxy":{"event":"%b","data":%b}}' % (name.encode("ascii"), data)
         return _number_of(event) + chunk.removesuffix(b"}") + said
 
@@ -127,11 +140,9 @@ class ChunkEncoder:
         latest = next((each for each in chunks if isinstance(each, dict) and "choices" in each), {})
         usage = latest.get("usage")
         unfinished = [index for index in self._choices if index not in self._finished]
+        session_id = stopped["sessionId"] or ""
         return {
-            "id": stopped["sessionId"] or "",
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "model": self._model,
+            **chunk_with({}, model=self._model, created=self._created, chunk_id=session_id),
             **{name: latest[name] for name in _IDENTITY if latest.get(name)},
             "choices": [
                 {"index": index, "delta": {}, "finish_reason": "cancelled"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -23,8 +22,7 @@ class Answer(Parts):
     def __init__(
         self, reader: LogReader, cancel: Callable[[StreamSession], Receipt | None]
     ) -> None:
-        super().__init__(reader)
-        self._session = reader.session
+        super().__init__(reader, reader.session)
         self._cancel = cancel
 
     @property
@@ -62,9 +60,3 @@ class Answer(Parts):
             self.read()
         self._session.closed.wait()
         return self.outcome or ""
-
-    def _read(self) -> bytes | None:
-        data = super()._read()
-        if data is None and self._session.refusal is not None:
-            raise copy.copy(self._session.refusal)  # each time without the frames of the others
-        return data

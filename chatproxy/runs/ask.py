@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 from ..answers.readers import LogReader
 from ..answers.session import Reason, StreamSession
-from ..errors import UpstreamError
 from .parts import Part, Parts
 
 if TYPE_CHECKING:
@@ -22,9 +20,8 @@ class Ask(Parts):
     """
 
     def __init__(self, run: Run, session: StreamSession, *, show: bool) -> None:
-        super().__init__(LogReader(session.log))
+        super().__init__(LogReader(session.log), session)
         self._run = run
-        self._session = session
         self._show = show
 
     def close(self) -> None:
@@ -34,22 +31,13 @@ class Ask(Parts):
 
     def _arrive(self, parts: list[Part]) -> None:
         if self._show:
-            self._run.show_all(parts)
+            self._run.output.show_all(parts)
 
     def _read(self) -> bytes | None:
-        session = self._session
         with self._run.waiting(self._reader.close):
             data = super()._read()
         if self._show and data and data.startswith(b":"):
-            self._run.pulse()
-        if data is None:
-            if session.refusal is not None:
-                raise copy.copy(session.refusal)  # each time without the frames of the others
-            if session.reason is Reason.IDLE:
-                raise timed_out(session.upstream)
+            self._run.output.pulse()
+        if data is None and self._session.reason is Reason.IDLE:
+            raise self._session.timed_out()
         return data
-
-
-def timed_out(name: str) -> UpstreamError:
-    """The refusal for an upstream that has gone silent."""
-    return UpstreamError(f"{name} sent nothing in time.", status=504, code="upstream_timeout")

@@ -132,7 +132,7 @@ class RunCall:
                 self._run.check()
                 self._show_all(self._function(self._run, payload))
                 self._run.join()
-                self._run.finish()
+                self._run.output.finish()
         except BaseException as error:
             self._error = error
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from .. import sse
-from ..answers.readers import Reader
+from ..answers.readers import LogReader
+from ..answers.session import StreamSession
 from ..answers.transcript import chunk_of
 from ..errors import UpstreamError
 from ..protocols import native
@@ -90,8 +91,9 @@ class Parts:
     :ivar usage: DeepSeek's count of its tokens; None before.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: LogReader, session: StreamSession) -> None:
         self._reader = reader
+        self._session = session
         self._ready: Iterator[Part] = iter(())
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -150,8 +152,14 @@ class Parts:
         self.close()
 
     def _read(self) -> bytes | None:
-        """The next events; None at the end."""
-        return self._reader.read(_LOOK_SECONDS)
+        """The next events; None at the end.
+
+        :raises Refusal: if it ends because there is no answer, or no whole one.
+        """
+        data = self._reader.read(_LOOK_SECONDS)
+        if data is None and self._session.refusal is not None:
+            raise copy.copy(self._session.refusal)  # each time without the frames of the others
+        return data
 
     def _arrive(self, parts: list[Part]) -> None:
         """Do what is to be done with parts that have just come."""
@@ -197,25 +205,3 @@ def _parts_in(data: bytes) -> Iterator[Part]:
         block = event.partition(b"\n")[2]  # without its number
         if block and not sse.is_done(block) and native.ending_of(event) is None:
             yield Part(block)
-
-
-def text_block(text: str, model: str, created: int) -> bytes:
-    """A chunk of our own that says a piece of text."""
-    return _chunk({"content": text}, None, model, created)
-
-
-def finish_block(model: str, created: int) -> bytes:
-    """A chunk of our own that says that the answer is whole."""
-    return _chunk({}, "stop", model, created)
-
-
-def _chunk(delta: dict[str, str], finish_reason: str | None, model: str, created: int) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    chunk = {
-        "id": f"{model}-{created}",
-        "object": "chat.completion.chunk",
-        "created": created,
-        "model": model,
-        "choices": [choice],
-    }
-    return b"data: " + json.dumps(chunk, separators=(",", ":")).encode("ascii")

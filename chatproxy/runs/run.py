@@ -15,7 +15,7 @@ How a run ends:
 
 Rules:
 
-* The function may have several threads; the log has one at a time (``appender``).
+* The function may have several threads; the log has one at a time (``output``, ``appender``).
 * Nothing is appended after ``close``, whoever was left behind.
 """
 
@@ -37,26 +37,23 @@ from ..answers.calls import Calls
 from ..answers.coroutines import Coroutine
 from ..answers.log import AnswerLog
 from ..answers.producer import Call, produce
-from ..answers.question import Question
+from ..answers.question import RUN, Question
 from ..answers.session import Outcome, Phase, StreamSession
 from ..answers.upstream import Upstream, listed
 from ..errors import InvalidRequest, Refusal, Stopped
-from ..protocols import chat_request, native
+from ..protocols import chat_request
 from ..upstreams.base import Caller
 from ..upstreams.http_session import HttpSession
 from ..upstreams.routes import Routes
 from ..upstreams.transport.dialer import Resolver
-from .appender import Appender
 from .ask import Ask
-from .parts import Part, finish_block, text_block
+from .output import Output
+from .parts import Part
 from .tasks import Tasks
 
 #: The names of events that mean something else.
 _RESERVED = frozenset({"error", "message", "stopped", "tool-call", "tool-result"})
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
-#: The largest event of one's own, in bytes.
-MOST_EVENT_BYTES = 256 * 1024
-
 #: Seconds that code loses which has been stopped, and goes on: in a loop it would hold up others.
 _PAUSE = 0.001
 
@@ -119,13 +116,11 @@ class Run:
         self._resources = resources
         self._calls = session.calls = Calls()
         self._handle = AbortHandle(Stopped)
-        self._created = int(time.time())
+        #: What the client gets.
+        self.output = Output(session, RUN + self.name, self.check)
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
         self._tasks = Tasks(self._handle, resources.within)
-        self._appender = Appender(session)
-        #: Whether the answer that is shown has no end yet.
-        self._unfinished = True
 
     @property
     def session_id(self) -> str | None:
@@ -231,66 +226,25 @@ class Run:
         """
         if not _NAME.match(name) or name in _RESERVED or name.startswith("chatproxy"):
             raise ValueError(f"An event can't be called {name!r}.")
-        self._emit(name, data)
+        self.output.tell(name, data)
 
     def tell_tool_call(self, call_id: str, name: str, arguments: Any) -> None:
         """Tell the client that a tool is called. See ``emit`` for errors."""
-        self._emit("tool-call", {"toolCallId": call_id, "toolName": name, "input": arguments})
+        self.output.tell("tool-call", {"toolCallId": call_id, "toolName": name, "input": arguments})
 
     def tell_tool_result(self, call_id: str, output: Any = None, error: str | None = None) -> None:
         """Tell the client what came of it: an output, or an error. See ``emit`` for errors."""
         result = {"output": output} if error is None else {"errorText": error}
-        self._emit("tool-result", {"toolCallId": call_id, **result})
-
-    def _emit(self, name: str, data: Any) -> None:
-        block = native.emitted(name, data)
-        if len(block) > MOST_EVENT_BYTES:
-            raise ValueError(f"An event must not be larger than {MOST_EVENT_BYTES} bytes.")
-        self._append(partial(self._session.tell, [block]))
+        self.output.tell("tool-result", {"toolCallId": call_id, **result})
 
     def show(self, item: Part | str) -> None:
         """Give the client a part of an answer, or text; nothing if the client has it already.
 
         What the function yields is shown.
+
+        :raises TypeError: if it is neither.
         """
-        if isinstance(item, str):
-            if item:
-                self._unfinished = True
-                self._take(text_block(item, f"run:{self.name}", self._created))
-        elif not isinstance(item, Part):
-            raise TypeError(f"A run yields parts of answers, and text; not {type(item).__name__}.")
-        elif item.name and not item.is_shown:
-            item.is_shown = True
-            self._append(partial(self._session.tell, [item.block]))
-        elif not item.is_shown:
-            self.show_all([item])
-
-    def show_all(self, parts: list[Part]) -> None:
-        """Give the client parts of an upstream's answer that it does not have, all at once."""
-        for part in parts:
-            part.is_shown = True
-            if part.finish_reason is not None:
-                self._unfinished = False
-            elif part.text or part.reasoning:
-                self._unfinished = True
-        self._append(partial(self._session.take, [part.block for part in parts]))
-
-    def pulse(self) -> None:
-        """Give the client an upstream's keep-alive."""
-        self._append(self._session.log.pulse)
-
-    def finish(self) -> None:
-        """End the answer that was shown, if no upstream has."""
-        if self._unfinished:
-            self._take(finish_block(f"run:{self.name}", self._created))
-
-    def _take(self, event: bytes) -> None:
-        self._append(partial(self._session.take, [event]))
-
-    def _append(self, step: Callable[[], None]) -> None:
-        self.check()
-        self._appender.append(step)
-        self.check()
+        self.output.show(item)
 
     # ---- what it waits for -----------------------------------------------------------------------
 
@@ -395,7 +349,7 @@ class Run:
         self.wait_for_calls(end)
         for name in self._tasks.left(end):
             self._calls.leave_behind(name)
-        self._appender.close()
+        self.output.close()
         if self._http is not None:
             self._http.close()
         self._calls.settle()

@@ -7,12 +7,13 @@ import time
 from flask import Blueprint, Response, jsonify, request
 
 from .. import signals
+from ..answers.question import RUN
 from ..answers.session import SessionKey
 from ..errors import PeersUnavailable, Refusal
 from ..protocols import chat_request, native
 from ..protocols.headers import check_event_id, check_session_id, is_session_id
 from . import streaming
-from .state import RUN, State, current_state
+from .state import State, current_state
 
 FORM = streaming.Form(Refusal.as_json, streaming.STREAM_HEADERS)
 

@@ -14,6 +14,7 @@ from functools import partial
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
+from ..answers.question import RUN
 from ..answers.session import SessionKey
 from ..errors import Refusal
 from ..protocols import chat_request, openai
@@ -22,7 +23,7 @@ from ..protocols.completion import CompletionEncoder
 from ..protocols.headers import check_session_id
 from ..protocols.openai import ChunkEncoder
 from . import streaming
-from .state import RUN, State, current_state
+from .state import State, current_state
 
 #: How a refusal looks, and a whole answer.
 FORM = streaming.Form(

@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Flask, current_app
 
-from ..answers.question import Question
+from ..answers.question import RUN, Question
 from ..answers.upstream import Upstream, listed
 from ..cluster.registry import Registry
 from ..config import Settings
@@ -29,9 +29,6 @@ Owner = Callable[[], "str | None"]
 #: An application's preparer: it gets the payload, and the context.
 Prepare = Callable[[Payload, dict[str, Any]], "Payload | None"]
 Choose = Callable[["dict[str, Any]"], "Upstream | Sequence[Upstream] | None"]
-
-#: What the model is called that is a run of the application's.
-RUN = "run:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,16 +76,17 @@ class State:
         :raises Refusal: if the payload can't be used.
         """
         chat_request.check(payload)
-        run = self._run_of(payload)
+        run = self._run_called(chat_request.model_of(payload))
         context: dict[str, Any] = {}
         if self.preparers:
             preparers = [partial(_prepare, preparer, context) for preparer in self.preparers]
             payload = chat_request.change(payload, preparers)
-        model = chat_request.model_of(payload)
-        chosen = self._chosen_for(payload)
-        run = run or self._run_of(payload)  # a preparer may have chosen another model
+        model = chat_request.model_of(payload)  # a preparer may have chosen another
+        run = run or self._run_called(model)
+        # The code of a run decodes it, too, and a number that is too large is the client's fault.
+        fields = chat_request.decoded(payload) if self.choosers or run else {}
+        chosen = self._chosen_for(fields)
         if run:
-            payload = chat_request.change(payload, ())  # see that it can be decoded
             body = chat_request.complete_for_run(payload)
             return Question(body, upstreams=chosen, run=run, context=context)
         body = chat_request.complete(payload, self.settings.model)
@@ -96,15 +94,13 @@ class State:
         upstreams = chosen or self.routes.upstreams_of(model)
         return Question(body, chat_request.choices_of(payload), model, upstreams, context=context)
 
-    def _chosen_for(self, payload: Payload) -> tuple[Upstream, ...]:
+    def _chosen_for(self, fields: dict[str, Any]) -> tuple[Upstream, ...]:
         """The upstreams that the application chooses; none if it leaves that to the routes."""
-        fields = chat_request.decoded(payload) if self.choosers else {}
         chosen = (listed(choose(fields)) for choose in self.choosers)
         return next(filter(None, chosen), ())
 
-    def _run_of(self, payload: Payload) -> str:
-        """The name of the run that the payload asks for as its model; "" if it asks for none."""
-        model = chat_request.model_of(payload)
+    def _run_called(self, model: str) -> str:
+        """The name of the run that is asked for as this model; "" if none is."""
         if not model.startswith(RUN):
             return ""
         name = model.removeprefix(RUN)
