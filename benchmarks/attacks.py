@@ -28,7 +28,7 @@ from typing import Any
 from . import attackers, command, load, report
 from .figures import percentile
 from .load import LoadError, Stream
-from .processes import Cores, Upstream, Worker, on
+from .processes import Cores, Upstream, Worker
 
 _RATE = 20
 _ENDLESS = 10_000_000
@@ -224,14 +224,8 @@ def main() -> int:
         return 2
     plan, cores = QUICK if options.quick else FULL, Cores.shared_out()
     where = report.machine(cores)
-    try:
-        with on(cores.others):
-            rows = asyncio.run(asyncio.wait_for(_run(plan, cores), plan.limit))
-    except KeyboardInterrupt:
-        return 130
-    except (LoadError, OSError, asyncio.TimeoutError) as error:
-        command.tell(f"The measurements failed: {error or f'not done in {plan.limit:.0f} s'}.")
-        return 1
+    with command.measuring(cores, plan.limit):
+        rows = asyncio.run(asyncio.wait_for(_run(plan, cores), plan.limit))
     rest = percentile(0.5, rows[0].stops)
     lines = report.table([HEAD, *(row.cells(rest) for row in rows)])
     stops = plan.rounds * plan.stops

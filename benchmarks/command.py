@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .processes import allow_many_files
+from .load import LoadError
+from .processes import Cores, allow_many_files, on
 
 
 def parser(name: str, described: str | None) -> argparse.ArgumentParser:
@@ -40,6 +44,23 @@ def begin() -> bool:
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     allow_many_files()
     return True
+
+
+@contextmanager
+def measuring(cores: Cores, limit: float) -> Iterator[None]:
+    """Measure within this ``with``, on the cores of the clients.
+
+    :param limit: seconds in which it is to be done, for whoever reads that it was not.
+    :raises SystemExit: if it is interrupted, or fails, which is told.
+    """
+    try:
+        with on(cores.others):
+            yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except (LoadError, OSError, asyncio.TimeoutError) as error:
+        tell(f"The measurement failed: {str(error) or f'not done in {limit:.0f} s'}.")
+        raise SystemExit(1) from None
 
 
 def tell(line: str) -> None:

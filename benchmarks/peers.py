@@ -26,7 +26,7 @@ from pathlib import Path
 from . import command, load, report
 from .figures import Figure, percentile
 from .load import Crowd, LoadError
-from .processes import Cores, Upstream, on
+from .processes import Cores, Upstream
 from .workers import four_workers
 
 _ENDLESS = 10_000_000
@@ -203,15 +203,8 @@ def main() -> int:
         return 2
     plan, cores = QUICK if options.quick else FULL, Cores.shared_out()
     where = report.machine(cores)
-    try:
-        with on(cores.others):
-            table = rows(asyncio.run(_run(plan, cores)))
-    except KeyboardInterrupt:
-        return 130
-    except (LoadError, asyncio.TimeoutError) as error:
-        why = error or f"not done in {plan.limit:.0f} s"
-        command.tell(f"The measurement failed: {why}.")
-        return 1
+    with command.measuring(cores, plan.limit):
+        table = rows(asyncio.run(_run(plan, cores)))
     print("\n".join([*report.machine_lines(where), "", _text(table)]))
     if options.json:
         rows_of_all = [asdict(row) for row in table]

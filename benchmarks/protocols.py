@@ -21,7 +21,7 @@ from typing import Any
 from . import command, load, report
 from .figures import Figure
 from .load import LoadError, Stream
-from .processes import Cores, Upstream, Worker, on
+from .processes import Cores, Upstream, Worker
 
 _LIMIT = 600  # seconds for the whole
 #: Beside the tokens: a chunk with the role, one with the usage, and [DONE].
@@ -130,14 +130,8 @@ def main() -> int:
         return 2
     plan, cores = QUICK if options.quick else FULL, Cores.shared_out()
     where = report.machine(cores)
-    try:
-        with on(cores.others):
-            figures = asyncio.run(_run(plan, cores))
-    except KeyboardInterrupt:
-        return 130
-    except (LoadError, asyncio.TimeoutError) as error:
-        command.tell(f"The measurement failed: {error or f'not done in {_LIMIT} s'}.")
-        return 1
+    with command.measuring(cores, _LIMIT):
+        figures = asyncio.run(_run(plan, cores))
     lines = [["protocol", "CPU for each event, µs", "beside native"]]
     lines += [[name, *map(str, each)] for name, each in figures.items()]
     print("\n".join([*report.machine_lines(where), "", *report.table(lines)]))

@@ -24,7 +24,7 @@ from pathlib import Path
 from . import command, load, report
 from .figures import Figure
 from .load import LoadError, Stream
-from .processes import Cores, Upstream, on
+from .processes import Cores, Upstream
 from .workers import four_workers
 
 _ENDLESS = 10_000_000
@@ -163,14 +163,8 @@ def main() -> int:
         return 2
     plan, cores = QUICK if options.quick else FULL, Cores.shared_out()
     where = report.machine(cores)
-    try:
-        with on(cores.others):
-            figures = asyncio.run(_run(plan, cores))
-    except KeyboardInterrupt:
-        return 130
-    except (LoadError, asyncio.TimeoutError) as error:
-        command.tell(f"The measurement failed: {error or f'not done in {_LIMIT} s'}.")
-        return 1
+    with command.measuring(cores, _LIMIT):
+        figures = asyncio.run(_run(plan, cores))
     lines = [["CPU for each event that is read, µs", ""]]
     lines += [[way, str(figure)] for way, figure in figures.items()]
     print("\n".join([*report.machine_lines(where), "", *report.table(lines)]))

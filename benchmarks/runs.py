@@ -1,67 +1,83 @@
 """What a run costs beside the plain route, and its Stop: ``python -m benchmarks.runs``.
 
 One real gunicorn gevent worker in front of the simulated DeepSeek. In each round the plain route
-and a run that asks once take turns, so that both meet the same machine. Told are medians of the
-rounds, and the ratio of the two:
+and a run that asks once take turns, so that both meet the same machine. Told are:
 
-* the CPU time of the worker for an answer of one event, and for each further event;
-* from the Stop to its receipt, as the client sees it, of an answer and of a run of ten calls.
+* the CPU time of the server for an answer of one event, and for each further event: the median of
+  the rounds with the lowest and the highest, and how many times the plain route's that is;
+* from the Stop to its receipt, as the client sees it, for an answer and for a run of ten calls.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import requests
 
-from tests.support.servers import GUNICORN, new_id
+from . import command, report
+from .figures import Figure
+from .load import LoadError, new_id
+from .processes import Cores, Group, Upstream, gunicorn, reserved_port
 
-from . import command
-from .processes import Cores, Server, Upstream
+_LIMIT = 600  # seconds for the whole
+#: What is asked for, by its model.
+_PLAIN, _ONCE, _TEN = "deepseek-flash", "run:once", "run:ten"
 
-ROUNDS = 7
-ANSWERS = 60
-EVENTS = 3000
-STOPS = 15
-_APP = "benchmarks.runs_app:app"
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    :param answers: of one event, of each kind, in each round.
+    :param events: of each long answer, of which there are three.
+    :param stops: of each kind, in each round.
+    """
+
+    rounds: int
+    answers: int
+    events: int
+    stops: int
+
+
+FULL = Plan(rounds=7, answers=60, events=3000, stops=15)
+QUICK = Plan(rounds=2, answers=3, events=50, stops=2)
+
+#: For each kind what each round has brought.
+Rounds = dict[str, list[float]]
 
 
 class Bench:
     """The processes, and what is asked of them."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        cores = Cores.shared_out()
+    def __init__(self, cores: Cores, folder: Path, stack: ExitStack) -> None:
         upstream = stack.enter_context(Upstream(folder / "upstream.log", cores))
-        argv = [*GUNICORN, "-k", "gevent", "-c", "python:chatproxy.gunicorn_config", _APP]
-        settings = {"DEEPSEEK_BASE_URL": upstream.url}
+        port = stack.enter_context(reserved_port())
+        options = ("-c", "python:chatproxy.gunicorn_config", "--bind", f"127.0.0.1:{port}")
+        argv = gunicorn("benchmarks.runs_app:app", *options)
+        log, url = folder / "worker.log", upstream.url
         self._server = stack.enter_context(
-            Server(argv, folder / "worker.log", cores.proxy, **settings)
+            Group(argv, log, cores.proxy, port, DEEPSEEK_BASE_URL=url)
         )
         self._http = stack.enter_context(requests.Session())
-        self._pid = int(self._http.get(f"{self._server.url}/pid", timeout=20).text)
-
-    def answer(self, model: str, tokens: int) -> None:
-        """One whole answer."""
-        with self._post(model, {"rate": 0, "tokens": tokens}) as response:
-            for _ in response.iter_content(65536):
-                pass
 
     def cpu(self, model: str, answers: int, tokens: int) -> float:
-        """The worker's CPU seconds for each of so many answers."""
-        before = self._used()
+        """The microseconds of CPU for each of so many answers."""
+        before = self._server.cpu()
         for _ in range(answers):
-            self.answer(model, tokens)
-        return (self._used() - before) / answers
+            with self._ask(model, new_id(), {"rate": 0, "tokens": tokens}) as response:
+                for _piece in response.iter_content(65536):
+                    pass
+        return (self._server.cpu() - before) / answers * 1e6
 
     def stop(self, model: str) -> float:
         """Milliseconds from a Stop to its receipt."""
         session_id = new_id()
-        with self._post(model, {"rate": 20, "tokens": 10_000}, session_id) as response:
+        with self._ask(model, session_id, {"rate": 20, "tokens": 10_000}) as response:
             pieces = response.iter_content(1)  # kept: without it the connection would be closed
             next(pieces)
             time.sleep(0.05)
@@ -70,52 +86,73 @@ class Bench:
             receipt = self._http.post(url, timeout=20).json()
             took = (time.perf_counter() - begun) * 1000
         if receipt.get("upstreamClosed") is not True:
-            raise SystemExit(f"a Stop was not confirmed: {receipt}")
+            raise LoadError(f"a Stop was not confirmed: {receipt}")
         return took
 
-    def _post(
-        self, model: str, simulate: dict[str, float], session_id: str | None = None
-    ) -> requests.Response:
+    def _ask(self, model: str, session_id: str, simulate: dict[str, int]) -> requests.Response:
         messages = [{"role": "user", "content": "Hello"}]
         return self._http.post(
             f"{self._server.url}/api/chat/stream",
             json={"messages": messages, "model": model, "simulate": simulate},
-            headers={"X-Session-Id": session_id or new_id()},
+            headers={"X-Session-Id": session_id},
             stream=True,
             timeout=60,
         )
 
-    def _used(self) -> float:
-        fields = Path(f"/proc/{self._pid}/schedstat").read_text().split()
-        return int(fields[0]) / 1e9
+
+def _measure(bench: Bench, plan: Plan) -> tuple[Rounds, Rounds, dict[str, list[list[float]]]]:
+    """CPU of a start and of an event, in microseconds, and the Stops, in milliseconds."""
+    starts: Rounds = {_PLAIN: [], _ONCE: []}
+    events: Rounds = {_PLAIN: [], _ONCE: []}
+    stops: dict[str, list[list[float]]] = {_PLAIN: [], _TEN: []}
+    for model in starts:
+        bench.cpu(model, plan.answers, 10)
+    for number in range(plan.rounds):
+        for model in starts:
+            start = bench.cpu(model, plan.answers, 1)
+            starts[model].append(start)
+            events[model].append((bench.cpu(model, 3, plan.events) - start) / plan.events)
+        for model, rounds in stops.items():
+            rounds.append([bench.stop(model) for _ in range(plan.stops)])
+        command.tell(f"round {number + 1} of {plan.rounds}")
+    return starts, events, stops
 
 
-def main() -> None:
-    """Measure, and print what came out."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        bench = Bench(Path(folder), stack)
-        kinds = {"plain": "deepseek-flash", "run": "run:once"}
-        starts: dict[str, list[float]] = {name: [] for name in kinds}
-        events: dict[str, list[float]] = {name: [] for name in kinds}
-        stops: dict[str, list[float]] = {"plain": [], "run of ten calls": []}
-        for model in kinds.values():
-            bench.cpu(model, 20, 10)
-        for number in range(ROUNDS):
-            for name, model in kinds.items():
-                start = bench.cpu(model, ANSWERS, 1)
-                starts[name].append(start * 1e6)
-                events[name].append((bench.cpu(model, 3, EVENTS) - start) / EVENTS * 1e6)
-            for _ in range(STOPS):
-                stops["plain"].append(bench.stop("deepseek-flash"))
-                stops["run of ten calls"].append(bench.stop("run:ten"))
-            command.tell(f"round {number + 1} of {ROUNDS}")
-    for what, found in (("CPU of a start, µs", starts), ("CPU of an event, µs", events)):
-        plain, run = (statistics.median(found[name]) for name in kinds)
-        sys.stdout.write(f"{what}: plain {plain:.1f}, run {run:.1f}, ratio {run / plain:.2f}\n")
-    for name, found_ms in stops.items():
-        p50, p99 = statistics.median(found_ms), statistics.quantiles(found_ms, n=100)[98]
-        sys.stdout.write(f"Stop to receipt, ms: {name} p50 {p50:.1f}, p99 {p99:.1f}\n")
+def _row(what: str, found: Rounds) -> tuple[str, Figure, Figure, Figure]:
+    times = [run / plain for plain, run in zip(found[_PLAIN], found[_ONCE], strict=True)]
+    return what, *map(Figure.median, (found[_PLAIN], found[_ONCE], times))
+
+
+def main() -> int:
+    """Run the measurement; the exit status is 0 if all of it was made."""
+    options = command.parser_of_measurements("runs", __doc__).parse_args()
+    if not command.begin():
+        return 2
+    plan, cores = QUICK if options.quick else FULL, Cores.shared_out()
+    where = report.machine(cores)
+    with command.measuring(cores, _LIMIT), ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runs-")))
+        starts, events, stops = _measure(Bench(cores, folder, stack), plan)
+    costs = [_row("CPU of a start, µs", starts), _row("CPU of an event, µs", events)]
+    shares = {"p50": 0.5, "p99": 0.99}
+    receipts = {
+        kind: {name: Figure.percentile(share, stops[model]) for name, share in shares.items()}
+        for kind, model in (("one answer", _PLAIN), ("a run of ten calls", _TEN))
+    }
+    head = ["", "plain", "a run that asks once", "times"]
+    lines = report.table([head, *([what, *map(str, each)] for what, *each in costs)])
+    of_stops = [[kind, *map(str, each.values())] for kind, each in receipts.items()]
+    lines += ["", *report.table([["Stop to receipt, ms", *shares], *of_stops])]
+    print("\n".join([*report.machine_lines(where), "", *lines]))
+    if options.json:
+        rows = {what: [asdict(figure) for figure in each] for what, *each in costs}
+        told = {
+            kind: {name: asdict(figure) for name, figure in each.items()}
+            for kind, each in receipts.items()
+        }
+        command.write_json(options.json, {"machine": where, "rows": rows, "stops": told})
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,5 @@
 """The application that ``benchmarks.runs`` measures."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +9,6 @@ from chatproxy import ChatProxy, Run
 
 app = Flask(__name__)
 chat = ChatProxy(app)
-
-
-@app.get("/pid")
-def pid() -> str:
-    """The worker's process id."""
-    return str(os.getpid())
 
 
 @chat.run("once")

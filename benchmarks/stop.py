@@ -28,7 +28,7 @@ from typing import Any
 from . import command, load, report
 from .figures import Figure
 from .load import Crowd, LoadError
-from .processes import Cores, Upstream, Worker, on
+from .processes import Cores, Upstream, Worker
 
 _ENDLESS = 10_000_000
 _SEED = 20_260_724
@@ -205,14 +205,8 @@ def main() -> int:
         return 2
     plan, cores = QUICK if options.quick else FULL, Cores.shared_out()
     where = report.machine(cores)
-    try:
-        with on(cores.others):
-            table = asyncio.run(asyncio.wait_for(_run(plan, cores), plan.limit))
-    except KeyboardInterrupt:
-        return 130
-    except (LoadError, asyncio.TimeoutError) as error:
-        command.tell(f"The measurements failed: {error or f'not done in {plan.limit:.0f} s'}.")
-        return 1
+    with command.measuring(cores, plan.limit):
+        table = asyncio.run(asyncio.wait_for(_run(plan, cores), plan.limit))
     stops = plan.rounds * plan.stops * len(_PHASES)
     head = [f"Stop to close, ms ({stops} Stops)", "p50", "p99"]
     rows = [[name, str(p50), str(p99)] for name, (p50, p99) in table.items()]
