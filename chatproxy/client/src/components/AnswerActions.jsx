@@ -5,6 +5,7 @@ import { canGoOn } from "../state/answer.js";
 import { ThreadContext } from "../state/use-thread.js";
 import { CopyButton } from "./CopyButton.jsx";
 import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 import { Versions } from "./Versions.jsx";
 
 /**
@@ -22,15 +23,12 @@ export function AnswerActions({ answer, last, onRegenerate }) {
       {answer.text && <CopyButton text={answer.text} label={say("copyAnswer")} />}
       {last && <AskAgain answer={answer} onRegenerate={onRegenerate} />}
       {answer.text && !busy && (
-        <button
-          type="button"
-          className="icon-button"
-          aria-label={say("editAnswer")}
+        <IconButton
+          icon="edit"
+          label={say("editAnswer")}
           title={say("editAnswer")}
           onClick={() => onChange(answer.id)}
-        >
-          <Icon name="edit" />
-        </button>
+        />
       )}
       {last && canGoOn(answer) && <GoOn answerId={answer.id} />}
       {answer.model && <span className="small-print">{answer.model}</span>}

@@ -1,7 +1,7 @@
 import { useRef } from "react";
 
 import { useLanguage } from "../i18n/current.js";
-import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 
 /**
  * @param {object} props
@@ -22,15 +22,12 @@ export function AttachButton({ maxBytes, onFiles }) {
 
   return (
     <>
-      <button
-        type="button"
-        className="icon-button"
-        aria-label={say("attachFiles")}
+      <IconButton
+        icon="clip"
+        label={say("attachFiles")}
         title={say("attachFilesHint", { size: size(maxBytes) })}
         onClick={() => input.current?.click()}
-      >
-        <Icon name="clip" />
-      </button>
+      />
       <input ref={input} type="file" multiple hidden onChange={handleChange} />
     </>
   );

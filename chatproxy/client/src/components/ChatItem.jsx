@@ -5,6 +5,7 @@ import { composes } from "../state/use-escape.js";
 import { useLatest } from "../state/use-latest.js";
 import { ChatLink } from "./ChatLink.jsx";
 import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 import { TextButton } from "./TextButton.jsx";
 
 /**
@@ -56,26 +57,22 @@ function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
             <span className="list-title">{title}</span>
           </ChatLink>
         )}
-        <button
+        <IconButton
           ref={more}
-          type="button"
-          className="icon-button list-tool"
-          aria-label={say("moreForChat", { title })}
+          icon="more"
+          className="list-tool"
+          label={say("moreForChat", { title })}
           title={say("more")}
           aria-expanded={unfolded}
           onClick={() => setUnfolded(!unfolded)}
-        >
-          <Icon name="more" />
-        </button>
-        <button
-          type="button"
-          className="icon-button list-tool"
-          aria-label={say("deleteChatNamed", { title })}
+        />
+        <IconButton
+          icon="bin"
+          className="list-tool"
+          label={say("deleteChatNamed", { title })}
           title={say("deleteChat")}
           onClick={() => chat.remove(id)}
-        >
-          <Icon name="bin" />
-        </button>
+        />
       </div>
       {unfolded && (
         <div className="list-actions">

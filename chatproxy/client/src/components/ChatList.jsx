@@ -10,6 +10,7 @@ import { ChatListFoot } from "./ChatListFoot.jsx";
 import { SearchBox, SearchHits } from "./ChatSearch.jsx";
 import { DeletedChats } from "./DeletedChats.jsx";
 import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 import { TextButton } from "./TextButton.jsx";
 
 /** How many chats are listed at first, and with each "Show more". */
@@ -73,14 +74,12 @@ export function ChatList({ chat, notifications, drawer, onNew }) {
           >
             <Icon name="plus" /> {say("newChat")}
           </button>
-          <button
-            type="button"
-            className="icon-button only-narrow"
-            aria-label={say("closeList")}
+          <IconButton
+            icon="close"
+            className="only-narrow"
+            label={say("closeList")}
             onClick={hide}
-          >
-            <Icon name="close" />
-          </button>
+          />
         </div>
         {state.conversations.length > 0 && <SearchBox ref={searchBox} query={query} onQuery={setQuery} />}
         {found ? (

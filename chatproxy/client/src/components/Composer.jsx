@@ -6,6 +6,7 @@ import { composes } from "../state/use-escape.js";
 import { useActivationGuard } from "../state/use-activation-guard.js";
 import { AttachButton } from "./AttachButton.jsx";
 import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 import { PendingFiles } from "./PendingFiles.jsx";
 
 /**
@@ -74,15 +75,12 @@ export function Composer(props) {
       )}
       <div className="composer-box">
         <AttachButton maxBytes={maxBytes} onFiles={files.add} />
-        <button
-          type="button"
-          className="icon-button"
-          aria-label={say("prompts")}
+        <IconButton
+          icon="prompts"
+          label={say("prompts")}
           title={say("prompts")}
           onClick={onPrompts}
-        >
-          <Icon name="prompts" />
-        </button>
+        />
         <textarea
           ref={ref}
           rows={1}

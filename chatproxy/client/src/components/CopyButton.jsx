@@ -2,7 +2,7 @@ import { useEffect, useState } from "react";
 
 import { useLanguage } from "../i18n/current.js";
 import { copyText } from "../lib/clipboard.js";
-import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 
 const SHOWN_MS = 2000;
 
@@ -23,14 +23,11 @@ export function CopyButton({ text, label }) {
 
   const name = copied ? say("copied") : label;
   return (
-    <button
-      type="button"
-      className="icon-button"
-      aria-label={name}
+    <IconButton
+      icon={copied ? "done" : "copy"}
+      label={name}
       title={name}
       onClick={async () => setCopied(await copyText(text))}
-    >
-      <Icon name={copied ? "done" : "copy"} />
-    </button>
+    />
   );
 }

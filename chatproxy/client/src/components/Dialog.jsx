@@ -1,7 +1,7 @@
 import { useEffect, useId, useRef } from "react";
 
 import { useLanguage } from "../i18n/current.js";
-import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 
 /**
  * A part of the page that takes the keyboard until it is closed. Drawn while it is open. The browser
@@ -27,9 +27,7 @@ export function Dialog({ title, onClose, children }) {
     <dialog ref={dialog} className="dialog" aria-labelledby={id} onClose={onClose}>
       <form method="dialog" className="dialog-head">
         <h2 id={id}>{title}</h2>
-        <button type="submit" className="icon-button" aria-label={say("close")}>
-          <Icon name="close" />
-        </button>
+        <IconButton type="submit" icon="close" label={say("close")} />
       </form>
       {children}
     </dialog>

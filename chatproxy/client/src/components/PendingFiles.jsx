@@ -1,5 +1,6 @@
 import { useLanguage } from "../i18n/current.js";
 import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 
 /**
  * The files that go with the next message, those that are being read, and why others can't go.
@@ -47,14 +48,11 @@ function File({ id, name, note, onRemove, children }) {
       {children || <Icon name="file" />}
       <bdi className="file-name">{name}</bdi>
       <span className="small-print">{note}</span>
-      <button
-        type="button"
-        className="icon-button"
-        aria-label={say("removeFile", { name })}
+      <IconButton
+        icon="close"
+        label={say("removeFile", { name })}
         onClick={() => onRemove(id)}
-      >
-        <Icon name="close" />
-      </button>
+      />
     </li>
   );
 }

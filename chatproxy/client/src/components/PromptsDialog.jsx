@@ -3,7 +3,7 @@ import { useState } from "react";
 import { useLanguage } from "../i18n/current.js";
 import { keepPrompts, loadPrompts, withPrompt } from "../lib/saved-prompts.js";
 import { Dialog } from "./Dialog.jsx";
-import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 import { PromptForm } from "./PromptForm.jsx";
 
 /** @typedef {import("../lib/saved-prompts.js").SavedPrompt} SavedPrompt */
@@ -50,22 +50,16 @@ export function PromptsDialog({ storage, draft, onInsert, onClose }) {
                 <b>{prompt.title}</b>
                 <span className="small-print">{prompt.text}</span>
               </button>
-              <button
-                type="button"
-                className="icon-button"
-                aria-label={say("editPromptNamed", { title: prompt.title })}
+              <IconButton
+                icon="edit"
+                label={say("editPromptNamed", { title: prompt.title })}
                 onClick={() => setEdited(prompt)}
-              >
-                <Icon name="edit" />
-              </button>
-              <button
-                type="button"
-                className="icon-button"
-                aria-label={say("deletePromptNamed", { title: prompt.title })}
+              />
+              <IconButton
+                icon="bin"
+                label={say("deletePromptNamed", { title: prompt.title })}
                 onClick={() => change(prompts.filter((one) => one !== prompt), prompts)}
-              >
-                <Icon name="bin" />
-              </button>
+              />
             </li>
           ))}
         </ul>

@@ -2,6 +2,7 @@ import { memo } from "react";
 
 import { useLanguage } from "../i18n/current.js";
 import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 
 /**
  * Which model answers, and whether it thinks first; the ways to the settings and to the help, and
@@ -20,16 +21,14 @@ function Bar({ models, choice, onChoose, listOpen, onOpenList, onForget, onPanel
   const { say } = useLanguage();
   return (
     <div className="topbar">
-      <button
+      <IconButton
         ref={ref}
-        type="button"
-        className="icon-button only-narrow"
-        aria-label={say("chats")}
+        icon="menu"
+        className="only-narrow"
+        label={say("chats")}
         aria-expanded={listOpen}
         onClick={onOpenList}
-      >
-        <Icon name="menu" />
-      </button>
+      />
       {models.length > 0 && (
         <label className="picker">
           <span className="visually-hidden">{say("model")}</span>
@@ -67,31 +66,22 @@ function Bar({ models, choice, onChoose, listOpen, onOpenList, onForget, onPanel
             <span>{say("forgetToken")}</span>
           </button>
         )}
-        <IconButton name="settings" label={say("settings")} onClick={() => onPanel("settings")} />
-        <IconButton name="help" label={say("shortcuts")} onClick={() => onPanel("help")} />
+        <IconButton
+          icon="settings"
+          data-button="settings"
+          label={say("settings")}
+          title={say("settings")}
+          onClick={() => onPanel("settings")}
+        />
+        <IconButton
+          icon="help"
+          data-button="help"
+          label={say("shortcuts")}
+          title={say("shortcuts")}
+          onClick={() => onPanel("help")}
+        />
       </div>
     </div>
-  );
-}
-
-/**
- * @param {object} props
- * @param {string} props.name that of the icon
- * @param {string} props.label
- * @param {() => void} props.onClick
- */
-function IconButton({ name, label, onClick }) {
-  return (
-    <button
-      type="button"
-      className="icon-button"
-      data-button={name}
-      aria-label={label}
-      title={label}
-      onClick={onClick}
-    >
-      <Icon name={name} />
-    </button>
   );
 }
 

@@ -4,7 +4,7 @@ import { useLanguage } from "../i18n/current.js";
 import { PlainText } from "../markdown/PlainText.jsx";
 import { useArrival } from "../state/use-arrival.js";
 import { CopyButton } from "./CopyButton.jsx";
-import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 import { MessageFiles } from "./MessageFiles.jsx";
 import { Versions } from "./Versions.jsx";
 
@@ -29,15 +29,12 @@ function Prompt({ message, editing, canEdit, onEdit }) {
         <Versions messageId={message.id} />
         <CopyButton text={message.text} label={say("copyMessage")} />
         {canEdit && (
-          <button
-            type="button"
-            className="icon-button"
-            aria-label={say("editMessage")}
+          <IconButton
+            icon="edit"
+            label={say("editMessage")}
             title={say("editAndSendAgain")}
             onClick={() => onEdit(message.id)}
-          >
-            <Icon name="edit" />
-          </button>
+          />
         )}
       </div>
     </article>

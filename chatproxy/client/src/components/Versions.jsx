@@ -2,7 +2,7 @@ import { use, useEffect, useRef } from "react";
 
 import { useLanguage } from "../i18n/current.js";
 import { ThreadContext } from "../state/use-thread.js";
-import { Icon } from "./Icon.jsx";
+import { IconButton } from "./IconButton.jsx";
 
 /**
  * Which version of a message this is, and the way to the others.
@@ -52,15 +52,12 @@ export function Versions({ messageId }) {
  */
 function Step({ name, icon, to, onVersion }) {
   return (
-    <button
-      type="button"
-      className="icon-button"
-      aria-label={name}
+    <IconButton
+      icon={icon}
+      label={name}
       title={name}
       aria-disabled={to === undefined}
       onClick={() => to !== undefined && onVersion(to)}
-    >
-      <Icon name={icon} />
-    </button>
+    />
   );
 }
