@@ -36,7 +36,7 @@ from .cluster.local.run_dir import RunDir
 from .cluster.peers import Peers, PeerState
 from .cluster.registry import Registry
 from .cluster.rpc import RpcDispatcher
-from .config import Settings, check_on_active, unknown_names
+from .config import Settings, unknown_names
 from .errors import ConfigError, PeersUnavailable
 from .observability import logs
 from .observability.metrics import Metrics
@@ -55,6 +55,7 @@ from .service import AnswerService
 from .upstreams.chat_completions import ChatCompletions
 from .upstreams.models import ModelList
 from .upstreams.routes import Routes
+from .values import as_on_active
 from .web import ai_sdk, native, openai
 from .web.state import Choose, Owner, Prepare, State, current_state
 
@@ -102,7 +103,7 @@ class ChatProxy:
     ) -> None:
         for argument, value, check in (
             ("name", name, scopes.check_name),
-            ("on_active", on_active, check_on_active),
+            ("on_active", on_active, as_on_active),
         ):
             try:
                 if value is not None:
@@ -131,7 +132,7 @@ class ChatProxy:
             raise RuntimeError("ChatProxy is already set up on this application.")
         settings = Settings.load(app.config, os.environ)
         if self._on_active is not None:
-            settings = replace(settings, on_active=check_on_active(self._on_active))
+            settings = replace(settings, on_active=as_on_active(self._on_active))
         routes = Routes.load(settings, os.environ)
         if routes.needs_key and not self.choosers:
             settings.require_key()

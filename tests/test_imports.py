@@ -19,7 +19,7 @@ PACKAGE = Path(chatproxy.__file__).parent
 #: From the bottom up. A folder, or a module beside the folders, imports only from itself and from
 #: those further down; those side by side don't know each other.
 FLOORS = [
-    {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config"},
+    {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config", "values"},
     {"answers"},
     {"upstreams", "server", "cluster", "protocols", "observability"},
     {"service", "runs"},

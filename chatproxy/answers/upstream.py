@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ..config import check_base_url
 from ..hosts import is_loopback
+from ..values import as_base_url
 
 #: What the upstream of the settings is called, to which most questions go.
 CONFIGURED = "DeepSeek"
@@ -155,7 +155,7 @@ def _require(is_so: bool, sentence: str) -> None:
 
 def _base_url(value: object) -> str:
     try:
-        return check_base_url(value)
+        return as_base_url(value)
     except ValueError as error:
         raise ValueError(f"base_url {error}") from None
 
