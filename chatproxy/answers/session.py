@@ -37,6 +37,7 @@ from .log import AnswerLog
 from .question import Question
 from .transcript import Transcript
 from .upstream import CONFIGURED, BillingStops
+from .usage import NO_ACCOUNT
 
 
 class SessionKey(NamedTuple):
@@ -133,6 +134,10 @@ class StreamSession:
         #: The name of the upstream that was asked last, and whether it bills nothing after a close.
         self.upstream = ""
         self.billing_stops = BillingStops.UNKNOWN
+        #: What its client calls the model; "" before it is known.
+        self.model = ""
+        #: What it came to; nothing is known before its end.
+        self.account = NO_ACCOUNT
         #: The upstream's events so far, without its ``[DONE]``.
         self.events = 0
         #: Their size in bytes.
