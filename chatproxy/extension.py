@@ -38,7 +38,7 @@ from .cluster.registry import Registry
 from .cluster.rpc import RpcDispatcher
 from .config import Settings, unknown_names
 from .errors import ConfigError, PeersUnavailable
-from .observability import logs
+from .observability import logs, telemetry
 from .observability.metrics import Metrics
 from .protocols.headers import check_session_id
 from .runs.answer import Answer
@@ -289,6 +289,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     scope = scopes.claim(app, extension.name, settings.name or app.name)
     alone = scopes.is_alone(scope)  # with files of its own, which nobody would take over
     metrics = Metrics(app, None if alone else lambda: run_dir.path / "metrics", scope)
+    tracing = telemetry.observe(app, settings, metrics)
     control_socket = ControlSocket(run_dir, scope)
     peers = _find_peers(settings, control_socket, scope)
     registry = Registry(settings, app, peers)
@@ -321,6 +322,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         routes=routes,
         models=ModelList(upstream, settings.model, routes),
         metrics=metrics,
+        tracing=tracing,
         server=ServerCapabilities(settings),
         bodies=BodyTimer(settings.body_timeout, partial(_tell_unfinished, app)),
         watcher=DisconnectWatcher(settings.reader_timeout),

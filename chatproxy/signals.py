@@ -13,6 +13,15 @@ For applications, with the Flask application as the sender:
 The others serve this package's own ``logs`` and ``metrics``. Those of a stream carry the
 ``session`` itself. Beside them:
 
+* ``call_begun``: ``call``, which is a session or a run's own HTTP request, its ``name``, the
+  ``question`` (None for a request), and ``within``, the ``Trace`` of the run that it is part of;
+  None for an answer itself, of which the application is the sender. Sent in the context (PEP 567)
+  of whoever asks. A receiver may give the call a ``trace``.
+* ``call_ended``: ``call``. For those of a run; of an answer itself ``stream_closed`` tells.
+* ``producer_begun``: ``session``. Sent in the context that its answer is made in, which is its own:
+  what a receiver sets there, all see that is done for this answer.
+* ``tool_begun``: ``within``, ``call_id``, ``name``, ``arguments``. ``tool_ended``: ``within``,
+  ``call_id``, ``output``, ``error`` (a sentence, or None). A tool that a Stop has ended has no end.
 * ``try_failed``: ``upstream``, its name, ``reason``, ``following``, the name of the one that is
   asked next, and ``pause``, the seconds until then. The sender is what makes the calls.
 * ``stream_replaced``: ``receipt``, and ``by``, the id of the answer in whose favour another of its
@@ -63,6 +72,11 @@ stream_started = _namespace.signal("stream-started")
 stream_ended = _namespace.signal("stream-ended")
 
 stream_opened = _Inner("stream-opened")
+call_begun = _Inner("call-begun")
+call_ended = _Inner("call-ended")
+producer_begun = _Inner("producer-begun")
+tool_begun = _Inner("tool-begun")
+tool_ended = _Inner("tool-ended")
 try_failed = _Inner("try-failed")
 cancel_requested = _Inner("cancel-requested")
 stream_aborted = _Inner("stream-aborted")

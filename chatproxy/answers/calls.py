@@ -11,6 +11,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .. import signals
+from .question import Question
+from .trace import Trace
+
 if TYPE_CHECKING:
     from .session import Phase
 
@@ -26,6 +30,7 @@ class State(Protocol):
 
     :ivar started_at: seconds of the monotonic clock; ``closed_at`` likewise, None while its
         connection is open.
+    :ivar trace: see ``signals.call_begun``.
     """
 
     phase: Phase
@@ -33,12 +38,17 @@ class State(Protocol):
     upstream: str
     started_at: float
     closed_at: float | None
+    trace: Trace | None
 
 
 class Calls:
-    """The calls of one answer."""
+    """The calls of one answer.
 
-    def __init__(self) -> None:
+    :param trace: that of the answer.
+    """
+
+    def __init__(self, trace: Trace | None = None) -> None:
+        self._trace = trace
         self._lock = threading.Lock()
         self._live: dict[State, str] = {}
         self._ended: deque[dict[str, Any]] = deque(maxlen=MOST_LISTED)
@@ -46,11 +56,16 @@ class Calls:
         #: How many calls there have been.
         self.count = 0
 
-    def begin(self, name: str, call: State) -> None:
-        """Note that a call begins."""
+    def begin(self, name: str, call: State, question: Question | None = None) -> None:
+        """Note that a call begins.
+
+        :param question: what is asked; None for an HTTP request.
+        """
+        name = name[:_LONGEST_NAME]
         with self._lock:
             self.count += 1
-            self._live[call] = name[:_LONGEST_NAME]
+            self._live[call] = name
+        signals.call_begun.send(call=call, name=name, question=question, within=self._trace)
 
     def end(self, call: State) -> None:
         """Note that a call has ended; once is enough. What it has had is not kept."""
@@ -58,6 +73,8 @@ class Calls:
             name = self._live.pop(call, None)
             if name is not None:
                 self._ended.append(_as_json(name, call))
+        if name is not None:
+            signals.call_ended.send(call=call)
 
     def settle(self) -> None:
         """Keep nothing of the calls but what each was: the answer is over."""

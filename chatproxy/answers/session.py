@@ -35,6 +35,7 @@ from ..errors import Refusal, UpstreamError
 from .calls import Calls
 from .log import AnswerLog
 from .question import Question
+from .trace import Trace
 from .transcript import Transcript
 from .upstream import CONFIGURED, BillingStops
 from .usage import NO_ACCOUNT
@@ -129,6 +130,8 @@ class StreamSession:
         #: What was asked and what the answer says, if somebody wants to know.
         self.question: Question | None = None
         self.transcript: Transcript | None = None
+        #: What whoever traces keeps with it; None if nobody does.
+        self.trace: Trace | None = None
         #: The calls of an answer of several calls; None for one of a single call.
         self.calls: Calls | None = None
         #: The name of the upstream that was asked last, and whether it bills nothing after a close.
@@ -152,6 +155,8 @@ class StreamSession:
         self.started_at = self.last_event_at = time.monotonic()
         #: When the first event came; None before.
         self.first_event_at: float | None = None
+        #: When the flag was set; None before.
+        self.cancelled_at: float | None = None
         #: When the upstream had been closed; None before.
         self.closed_at: float | None = None
         self._lock = threading.Lock()
@@ -178,6 +183,7 @@ class StreamSession:
             if self.outcome or self.flag.is_set():
                 return False
             self.reason = reason
+            self.cancelled_at = time.monotonic()
             self.flag.set()
             hooks = list(self._abort_hooks)
         for abort in hooks:
@@ -205,6 +211,8 @@ class StreamSession:
             self.log.append(events)
             if self.transcript is not None:
                 self.transcript.add(events)
+            if self.trace is not None:
+                self.trace.take(events)
 
     def tell(self, events: list[bytes]) -> None:
         """Add events of our own, which are not counted; as ``take`` otherwise."""

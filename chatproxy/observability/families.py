@@ -178,9 +178,14 @@ GAUGES = [_PLACES[family.name, ()].start for family in FAMILIES if family.type =
 LAYOUT = f"{zlib.crc32(repr(FAMILIES).encode()):08x}"
 
 
+def known(family: Family, labels: Labels) -> Labels:
+    """The series that these labels count for."""
+    return labels if (family.name, labels) in _PLACES else _others(family)
+
+
 def places(family: Family, labels: Labels) -> range:
     """Where the numbers of a series are; for a histogram its buckets', then its sum's."""
-    return _PLACES.get((family.name, labels)) or _PLACES[family.name, _others(family)]
+    return _PLACES[family.name, known(family, labels)]
 
 
 def series(family: Family, numbers: Sequence[float]) -> Iterator[tuple[Labels, Sequence[float]]]:

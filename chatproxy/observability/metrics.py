@@ -16,7 +16,7 @@ import itertools
 import logging
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,7 @@ logger = logging.getLogger("chatproxy")
 Addition = tuple[Family, Labels, float]
 
 
-def _amounts(additions: Iterator[Addition]) -> dict[int, float]:
+def _amounts(additions: Iterable[Addition]) -> dict[int, float]:
     """How much to add, and in which places of the row."""
     amounts: dict[int, float] = {}
     for family, labels, amount in additions:
@@ -93,6 +93,8 @@ class Metrics:
     """
 
     def __init__(self, app: Flask, directory: Directory = None, name: str = "") -> None:
+        #: Told of all that is counted, too; None if nobody is.
+        self.also: Callable[[Iterable[Addition]], None] | None = None
         folder = functools.partial(_folder, name or app.name, directory)
         self._counters = SharedCounters(folder, LAYOUT, SIZE, GAUGES)
         for signal, receiver in (
@@ -114,7 +116,10 @@ class Metrics:
         """The same metrics without their numbers."""
         return _metrics([0.0] * SIZE)
 
-    def _add(self, additions: Iterator[Addition]) -> None:
+    def _add(self, additions: Iterable[Addition]) -> None:
+        if self.also is not None:
+            additions = list(additions)
+            self.also(additions)
         self._counters.add(_amounts(additions))
 
     @_harmless

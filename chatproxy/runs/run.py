@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from .. import signals
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
 from ..answers.coroutines import Coroutine
@@ -114,7 +115,7 @@ class Run:
         self._session = session
         self._upstreams = question.upstreams
         self._resources = resources
-        self._calls = session.calls = Calls()
+        self._calls = session.calls = Calls(session.trace)
         self._handle = AbortHandle(Stopped)
         #: What the client gets.
         self.output = Output(session, RUN + self.name, self.check)
@@ -183,7 +184,7 @@ class Run:
         call = resources.upstream.call(question, session)
         ask = Ask(self, session, show=show)
         self._handle.attach(session.stop_by_user)
-        self._calls.begin(name or model, session)
+        self._calls.begin(name or model, session, question)
         end = partial(self._end_question, session, call)
         try:
             resources.spawn(produce(session, call, end))
@@ -231,9 +232,15 @@ class Run:
     def tell_tool_call(self, call_id: str, name: str, arguments: Any) -> None:
         """Tell the client that a tool is called. See ``emit`` for errors."""
         self.output.tell("tool-call", {"toolCallId": call_id, "toolName": name, "input": arguments})
+        signals.tool_begun.send(
+            within=self._session.trace, call_id=call_id, name=name, arguments=arguments
+        )
 
     def tell_tool_result(self, call_id: str, output: Any = None, error: str | None = None) -> None:
         """Tell the client what came of it: an output, or an error. See ``emit`` for errors."""
+        signals.tool_ended.send(
+            within=self._session.trace, call_id=call_id, output=output, error=error
+        )
         result = {"output": output} if error is None else {"errorText": error}
         self.output.tell("tool-result", {"toolCallId": call_id, **result})
 

@@ -187,7 +187,9 @@ class ChatCompletionCall:
         self._attempt = Attempt(endpoint, self._exchange)
         self._take_place(endpoint, question.model)
         self._tries.begin()
-        self._attempt.send(endpoint.body_of(question))
+        trace = self._session.trace
+        headers = None if trace is None else trace.headers
+        self._attempt.send(endpoint.body_of(question), headers)
 
     def _take_place(self, endpoint: Endpoint, model: str) -> None:
         """Take a place within the limit, if there is one. The last upstream is waited for.

@@ -35,6 +35,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
 from ..answers.session import Phase
+from ..answers.trace import Trace
 from .connections import tls_context
 from .transport.dialer import Dialer, Resolver
 from .transport.exchange import Exchange, Step, current_exchange
@@ -82,6 +83,10 @@ class _Request(Exchange):
         self.upstream = ""
         self.started_at = time.monotonic()
         self.closed_at: float | None = None
+        self.trace: Trace | None = None
+        #: The status of the response; None before. What has failed, if anything has.
+        self.status: int | None = None
+        self.failure = ""
         handle.attach(self.abort)
         calls.begin(name, self)
 
@@ -237,13 +242,15 @@ class _Adapter(requests.adapters.HTTPAdapter):
         token = current_exchange.set(exchange)
         try:
             response = super().send(request, *args, **kwargs)
-        except BaseException:
+        except BaseException as error:
+            exchange.failure = type(error).__name__
             exchange.end()
             self._handle.check()
             raise
         finally:
             current_exchange.reset(token)
         exchange.phase = Phase.STREAMING
+        exchange.status = response.status_code
         return response
 
     def build_response(self, req: requests.PreparedRequest, resp: typing.Any) -> requests.Response:

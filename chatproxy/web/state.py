@@ -36,6 +36,7 @@ class State:
     """The parts of one application in this process.
 
     :ivar scope: what the application is called among those that share what it shares.
+    :ivar tracing: what traces the answers, kept here; None if nothing does.
     :ivar runs: the names of the application's runs.
     :ivar attend: sees that other workers can ask this one, and that signals reach it.
     """
@@ -49,6 +50,7 @@ class State:
     routes: Routes
     models: ModelList
     metrics: Metrics
+    tracing: object
     server: ServerCapabilities
     bodies: BodyTimer
     watcher: DisconnectWatcher
