@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,8 +45,12 @@ def serve(own_proxy: Callable[..., Proxy], collector: Collector) -> Callable[...
     return serve
 
 
-@pytest.mark.parametrize("kind", ["gunicorn", "werkzeug"])
-def test_spans_are_whole_after_a_stop_and_after_a_sigterm(
+#: How each server is told to end in such a way that it tells its answers.
+TOLD_TO_END = {"gunicorn": signal.SIGTERM, "werkzeug": signal.SIGINT}
+
+
+@pytest.mark.parametrize("kind", TOLD_TO_END)
+def test_spans_are_whole_after_a_stop_and_at_the_end_of_the_server(
     serve: Callable[..., Proxy], collector: Collector, deepseek: DeepSeek, kind: str
 ) -> None:
     """One that is stopped, one that is silent at the end of the server, one that ends itself."""
@@ -58,11 +63,10 @@ def test_spans_are_whole_after_a_stop_and_after_a_sigterm(
     wait_for(lambda: {ended, stopped} <= collector.spans().keys())
     server.start(cut, simulate={"rate": 5, "tokens": 1000, "tag": cut})
     server.wait_for_phase(cut, "streaming")
-    server.stop()
+    server.stop(TOLD_TO_END[kind])
     found = collector.spans()
     outcomes = {each: found[each]["chatproxy.outcome"] for each in (ended, stopped, cut)}
-    if kind == "gunicorn":
-        assert outcomes == {ended: "finished", stopped: "stopped", cut: "stopped"}
+    assert outcomes == {ended: "finished", stopped: "stopped", cut: "stopped"}
     assert found[cut]["chatproxy.stop.reason"] == "shutdown"
     assert {found[each]["status"] for each in outcomes} == {UNSET}
     assert found[stopped]["gen_ai.response.finish_reasons"] == ["error"]
@@ -87,22 +91,21 @@ def test_each_worker_tells_what_it_has_counted_itself(
     assert set(collector.sums("chatproxy.sessions_live").values()) == {0}
 
 
-@pytest.mark.parametrize("kind", ["gunicorn", "werkzeug"])
 def test_a_collector_that_does_not_answer_delays_no_answer_no_stop_and_the_end_within_a_bound(
-    serve: Callable[..., Proxy], collector: Collector, kind: str
+    serve: Callable[..., Proxy], collector: Collector
 ) -> None:
     collector.answers.clear()
-    server = serve(kind)
+    server = serve()
     ask(server, simulate={"rate": 0, "tokens": 2})
     wait_for(lambda: collector.requests)
     assert ask(server, simulate={"rate": 0, "tokens": 2}).ok
     stopped = new_id()
     server.start(stopped, simulate={"never": "tokens", "tag": stopped})
     server.wait_for_phase(stopped, "waiting")
-    assert server.cancel(stopped)[1]["stopMs"] < 1000 * SECONDS_TO_FLUSH / 5
+    assert server.cancel(stopped)[1]["stopMs"] < 1000
     begun = time.monotonic()
     server.stop()
-    assert time.monotonic() - begun < 2 * SECONDS_TO_FLUSH
+    assert time.monotonic() - begun < SECONDS_TO_FLUSH + 5
 
 
 def test_the_environment_can_do_without_metrics_and_name_the_service(

@@ -34,7 +34,7 @@ from .. import __version__
 logger = logging.getLogger("chatproxy")
 
 #: Seconds that a process gives the collector at its end.
-SECONDS_TO_FLUSH = 5.0
+SECONDS_TO_FLUSH = 3.0
 #: The most spans of a batch, if ``OTEL_BSP_MAX_EXPORT_BATCH_SIZE`` says nothing.
 _MOST_IN_A_BATCH = 64
 
