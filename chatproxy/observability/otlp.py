@@ -36,7 +36,7 @@ logger = logging.getLogger("chatproxy")
 #: Seconds that a process gives the collector at its end.
 SECONDS_TO_FLUSH = 3.0
 #: The most spans of a batch, if ``OTEL_BSP_MAX_EXPORT_BATCH_SIZE`` says nothing.
-_MOST_IN_A_BATCH = 64
+_MOST_IN_A_BATCH = 32
 
 
 class Exporter:
