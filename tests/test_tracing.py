@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
+from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, Span, TracerProvider
@@ -21,6 +22,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from chatproxy import Answer, ChatProxy, Run, signals, tools
 from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.errors import UpstreamError
+from chatproxy.observability.tracing import CallTrace
 
 from .support.instant import HELLO, Instant, say
 from .support.played import DeepSeek
@@ -225,6 +227,37 @@ def test_it_is_part_of_what_its_request_is_part_of_and_the_rest_is_part_of_it(
     answer = found["chat deepseek-flash"]
     assert parent_of(answer) == view.get_span_context().span_id
     assert parent_of(found["request to the upstream"]) == id_of(answer)
+
+
+def test_an_answer_is_part_of_the_trace_that_its_client_has_begun(
+    app: Flask, chat: ChatProxy, spans: Spans
+) -> None:
+    FlaskInstrumentor().instrument_app(app)
+    begun = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"X-Session-Id": "session_1", "traceparent": f"00-{begun}-00f067aa0ba902b7-01"}
+    client = app.test_client()
+    assert client.post("/api/chat/stream", json=HELLO, headers=headers).get_data()
+    found = spans.all()
+    answer, request = found["chat deepseek-flash"], found["POST /api/chat/stream"]
+    assert parent_of(answer) == id_of(request)
+    context = answer.get_span_context()
+    assert context is not None
+    assert f"{context.trace_id:032x}" == begun
+
+
+def test_what_is_kept_of_an_ended_answer_is_small(
+    chat: ChatProxy, upstream: Instant, spans: Spans
+) -> None:
+    """It is retained, for readers who come back, and its span is not."""
+    sessions: list[StreamSession] = []
+    upstream.on_open = sessions.append
+    chat.start(HELLO, session_id="session_1").wait()
+    spans.all()
+    ended = sessions[0].trace
+    assert isinstance(ended, CallTrace)
+    assert not ended.span.is_recording()
+    assert not hasattr(ended.span, "attributes")
+    assert ended.question is None
 
 
 def test_each_try_is_an_event_of_the_span(chat: ChatProxy, upstream: Instant, spans: Spans) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from flask import Flask
 from opentelemetry import context as contexts
 from opentelemetry import metrics, propagate, trace
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import NonRecordingSpan, Span, SpanKind, StatusCode
 
 from .. import __version__, signals
 from ..answers.calls import State
@@ -134,6 +134,8 @@ class CallTrace:
         for tool, _ in tools.values():
             tool.end()
         self.span.end()
+        # The session may be retained for long; what begins late can still be beneath it.
+        self.span = NonRecordingSpan(self.span.get_span_context())
         self.question = self.said = None
         self._first, self._ends = b"", []
 
