@@ -420,9 +420,35 @@ def test_a_thread_of_the_applications_own_is_beneath_the_run_too(
     assert parent_of(found["chat deepseek-flash"]) == id_of(found["invoke_agent run-0"])
 
 
+def test_what_follows_a_tool_is_no_part_of_it(answer: Chat, spans: Spans) -> None:
+    """Also if the application calls it in the thread of its run."""
+
+    def ask(run: Run, payload: dict[str, Any]) -> str:
+        run.tell_tool_call("c0", "search", {})
+        run.ask({"messages": [{"role": "user", "content": "?"}], "model": "within"}).read()
+        run.tell_tool_result("c0", "found")
+        return run.ask(payload).read()
+
+    answer(ask).wait()
+    found = spans.all()
+    assert parent_of(found["chat within"]) == id_of(found["execute_tool search"])
+    assert parent_of(found["chat deepseek-flash"]) == id_of(found["invoke_agent run-0"])
+
+
+def test_a_tool_that_begins_after_the_end_is_ended_at_once(
+    answer: Chat, spans: Spans, upstream: Instant
+) -> None:
+    """By code that was left behind."""
+    runs: list[Run] = []
+    answer(lambda run, _payload: runs.append(run)).wait()
+    late = {"call_id": "c0", "name": "late", "arguments": None}
+    signals.tool_begun.send(within=runs[0]._session.trace, **late)
+    assert sorted(spans.all()) == ["execute_tool late", "invoke_agent run-0"]
+
+
 # ---- what is told of it --------------------------------------------------------------------------
 
-SECRETS = ("What I ask", "What it says", "What it thinks")
+SECRETS = ("What I ask", "What it says", "What it thinks", "What a tool gets", "What it gives")
 
 
 @pytest.mark.parametrize("is_told", [False, True])
@@ -431,13 +457,22 @@ def test_what_is_said_is_told_only_if_that_is_asked_for(
 ) -> None:
     if is_told:
         app.config["CHATPROXY_TELEMETRY_CONTENT"] = "1"
-    asked, said, thought = SECRETS
+    asked, said, thought, given, result = SECRETS
     choice = {"index": 0, "delta": {"reasoning_content": thought, "content": said}}
     upstream.says = lambda _: [{"choices": [{**choice, "finish_reason": "stop"}]}]
-    ChatProxy(app).start({"messages": [{"role": "user", "content": asked}]}).wait()
-    found = attributes_of(spans.one())
-    assert [secret in json.dumps(dict(found)) for secret in SECRETS] == [is_told] * 3
+    chat = ChatProxy(app)
+
+    def ask(run: Run, payload: dict[str, Any]) -> str:
+        run.tell_tool_call("c0", "search", given)
+        run.tell_tool_result("c0", result)
+        return run.ask({**payload, "model": "m"}).read()
+
+    chat.run("r")(ask)
+    chat.start({"messages": [{"role": "user", "content": asked}], "model": "run:r"}).wait()
+    all_of_them = json.dumps([dict(attributes_of(each)) for each in spans.all().values()])
+    assert [secret in all_of_them for secret in SECRETS] == [is_told] * len(SECRETS)
     if is_told:
+        found = attributes_of(spans.all()["chat m"])
         assert json.loads(found["gen_ai.input.messages"]) == [
             {"role": "user", "parts": [{"type": "text", "content": asked}]}
         ]
@@ -490,29 +525,54 @@ def test_the_closing_line_has_the_trace(
     assert caplog.messages[-1].endswith(f" trace={context.trace_id:032x}")
 
 
-def test_what_is_counted_is_told_as_metrics(chat: ChatProxy, spans: Spans) -> None:
+def points() -> Iterator[tuple[str, dict[str, Any], int]]:
+    """Each series: its name, its labels, and its value or how often it was observed."""
+    data = reader.get_metrics_data()
+    for resource in () if data is None else data.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                for point in metric.data.data_points:
+                    amount = getattr(point, "value", None) or getattr(point, "count", 0)
+                    yield metric.name, dict(point.attributes or {}), int(amount)
+
+
+def test_what_is_counted_is_told_as_metrics(
+    chat: ChatProxy, upstream: Instant, spans: Spans
+) -> None:
     """Each answer once, with the labels of ``/metrics``; each call by the GenAI conventions."""
 
     def counts() -> dict[str, int]:
-        data = reader.get_metrics_data()
         found: dict[str, int] = {}
-        for resource in () if data is None else data.resource_metrics:
-            for scope in resource.scope_metrics:
-                for metric in scope.metrics:
-                    for point in metric.data.data_points:
-                        labels = dict(point.attributes or {})
-                        named = f"{metric.name} {labels.get('outcome', '')}".strip()
-                        amount = getattr(point, "value", None) or getattr(point, "count", 0)
-                        found[named] = found.get(named, 0) + int(amount)
+        for name, labels, amount in points():
+            named = " ".join(
+                [name, *(labels[each] for each in ("outcome", "code") if each in labels)]
+            )
+            found[named] = found.get(named, 0) + amount
         return found
 
     before = counts()
     for _ in range(3):
         chat.start(HELLO).wait()
+    broken(upstream, UpstreamError("No.", code="of_a_new_kind"))
+    chat.start(HELLO).wait()
     spans.all()
     after = {name: count - before.get(name, 0) for name, count in counts().items()}
     assert after["chatproxy.sessions finished"] == 3
     assert after["chatproxy.events"] == 3
     assert after["chatproxy.sessions_live"] == 0
     assert after["chatproxy.first_event"] == 3
-    assert after["gen_ai.client.operation.duration"] == 3
+    assert after["chatproxy.upstream_errors other"] == 1
+    assert after["gen_ai.client.operation.duration"] == 4
+
+
+def test_clients_can_not_make_any_number_of_series(chat: ChatProxy, spans: Spans) -> None:
+    for number in range(60):
+        chat.start({**HELLO, "model": f"of-a-client-{number}"}).wait()
+    spans.all()
+    models = {
+        labels["gen_ai.request.model"]
+        for name, labels, _ in points()
+        if name == "gen_ai.client.operation.duration"
+    }
+    assert len([each for each in models if each.startswith("of-a-client-")]) == 50
+    assert "other" in models
