@@ -301,7 +301,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         _own_context().run(runner.spawn, coroutine)
 
     resources = Resources(
-        upstream, routes, spawn, resolver, settings.log_bytes, settings.model, app.app_context
+        upstream, routes, spawn, resolver, settings.log_bytes, settings.model, app.app_context, app
     )
     runs = Runs(extension.functions, resources, settings.run_grace)
     service = AnswerService(

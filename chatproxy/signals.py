@@ -13,11 +13,11 @@ For applications, with the Flask application as the sender:
 The others serve this package's own ``logs`` and ``metrics``. Those of a stream carry the
 ``session`` itself. Beside them:
 
-* ``call_begun``: ``call``, which is a session or a run's own HTTP request, its ``name``, the
-  ``question`` (None for a request), and ``within``, the ``Trace`` of the run that it is part of;
-  None for an answer itself, of which the application is the sender. Sent in the context (PEP 567)
-  of whoever asks. A receiver may give the call a ``trace``.
-* ``call_ended``: ``call``. For those of a run; of an answer itself ``stream_closed`` tells.
+* ``answer_begun``: ``session``, ``question``. Sent in the context (PEP 567) of whoever asks. A
+  receiver may give the session a ``trace``. Its end is ``stream_closed``.
+* ``call_begun``: ``call``, which is a session or an HTTP request of a run, its ``name``, the
+  ``question`` (None for a request), and ``within``, the ``Trace`` of the run. As ``answer_begun``
+  otherwise. ``call_ended``: ``call``.
 * ``producer_begun``: ``session``. Sent in the context that its answer is made in, which is its own:
   what a receiver sets there, all see that is done for this answer.
 * ``tool_begun``: ``within``, ``call_id``, ``name``, ``arguments``. ``tool_ended``: ``within``,
@@ -72,6 +72,7 @@ stream_started = _namespace.signal("stream-started")
 stream_ended = _namespace.signal("stream-ended")
 
 stream_opened = _Inner("stream-opened")
+answer_begun = _Inner("answer-begun")
 call_begun = _Inner("call-begun")
 call_ended = _Inner("call-ended")
 producer_begun = _Inner("producer-begun")

@@ -21,7 +21,7 @@ app = create_app({"DEEPSEEK_BASE_URL": "http://127.0.0.1:1", "CHATPROXY_TRIES": 
 client = app.test_client()
 asked = {"messages": [{"role": "user", "content": "Hello"}]}
 client.post("/api/chat/stream", json=asked, headers={"X-Session-Id": "session_1"}).get_data()
-inner = (signals.call_begun, signals.call_ended, signals.producer_begun, signals.tool_begun)
+inner = (signals.answer_begun, signals.call_begun, signals.producer_begun, signals.tool_begun)
 print(any(name.startswith("opentelemetry") for name in sys.modules))
 print(any(signal.receivers for signal in inner))
 """

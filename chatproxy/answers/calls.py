@@ -44,10 +44,12 @@ class State(Protocol):
 class Calls:
     """The calls of one answer.
 
+    :param sender: the sender of the signals: the application.
     :param trace: that of the answer.
     """
 
-    def __init__(self, trace: Trace | None = None) -> None:
+    def __init__(self, sender: object = None, trace: Trace | None = None) -> None:
+        self._sender = sender
         self._trace = trace
         self._lock = threading.Lock()
         self._live: dict[State, str] = {}
@@ -65,7 +67,9 @@ class Calls:
         with self._lock:
             self.count += 1
             self._live[call] = name
-        signals.call_begun.send(call=call, name=name, question=question, within=self._trace)
+        signals.call_begun.send(
+            self._sender, call=call, name=name, question=question, within=self._trace
+        )
 
     def end(self, call: State) -> None:
         """Note that a call has ended; once is enough. What it has had is not kept."""
@@ -74,7 +78,7 @@ class Calls:
             if name is not None:
                 self._ended.append(_as_json(name, call))
         if name is not None:
-            signals.call_ended.send(call=call)
+            signals.call_ended.send(self._sender, call=call)
 
     def settle(self) -> None:
         """Keep nothing of the calls but what each was: the answer is over."""

@@ -162,17 +162,15 @@ class Tracing:
         self._with_content = settings.telemetry_content
         self._propagates = settings.propagate_trace
         self._models: set[str] = set()
-        signals.call_begun.connect(self._answer_begun, sender=app)
+        signals.answer_begun.connect(self._answer_begun, sender=app)
         signals.stream_closed.connect(self._stream_closed, sender=app)
-        for signal, receiver in (
-            (signals.call_begun, self._call_begun),
-            (signals.call_ended, self._call_ended),
-            (signals.producer_begun, self._producer_begun),
-            (signals.try_failed, self._try_failed),
-            (signals.tool_begun, self._tool_begun),
-            (signals.tool_ended, self._tool_ended),
-        ):
-            signal.connect(receiver)
+        signals.call_begun.connect(self._call_begun, sender=app)
+        signals.call_ended.connect(self._call_ended, sender=app)
+        # The senders of these don't know for which application it is.
+        signals.producer_begun.connect(self._producer_begun)
+        signals.try_failed.connect(self._try_failed)
+        signals.tool_begun.connect(self._tool_begun)
+        signals.tool_ended.connect(self._tool_ended)
 
     def _own(self, found: Trace | None) -> CallTrace | None:
         """What is ours; None if it is another application's."""
@@ -180,8 +178,11 @@ class Tracing:
 
     # ---- what begins -----------------------------------------------------------------------------
 
-    def _answer_begun(self, _: object, call: StreamSession, question: Question, **__: Any) -> None:
-        call.trace = self._begin_question(question, genai.of_session(call), contexts.get_current())
+    def _answer_begun(
+        self, _: object, session: StreamSession, question: Question, **__: Any
+    ) -> None:
+        more, context = genai.of_session(session), contexts.get_current()
+        session.trace = self._begin_question(question, more, context)
 
     def _call_begun(
         self, _: object, call: State, name: str, question: Question | None, within: Any, **__: Any

@@ -91,6 +91,7 @@ class Resources:
     :ivar log_bytes: what the log of a question holds for the function, in bytes.
     :ivar model: the model of a question that names none.
     :ivar within: makes the context in which the application's code runs, one for each thread.
+    :ivar sender: the sender of the signals: the application.
     """
 
     upstream: Caller
@@ -100,6 +101,7 @@ class Resources:
     log_bytes: int
     model: str
     within: Callable[[], AbstractContextManager[object]]
+    sender: object
 
 
 class Run:
@@ -115,7 +117,7 @@ class Run:
         self._session = session
         self._upstreams = question.upstreams
         self._resources = resources
-        self._calls = session.calls = Calls(session.trace)
+        self._calls = session.calls = Calls(resources.sender, session.trace)
         self._handle = AbortHandle(Stopped)
         #: What the client gets.
         self.output = Output(session, RUN + self.name, self.check)
