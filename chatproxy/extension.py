@@ -295,6 +295,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     registry = Registry(settings, app, peers)
     resolver = ThreadedResolver()
     upstream = ChatCompletions(settings, resolver)
+    metrics.watch(upstream)
     runner = CoroutineRunner()
 
     def spawn(coroutine: Coroutine[None]) -> None:

@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from chatproxy import Answer, ChatProxy, Run, signals, tools
 from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.errors import UpstreamError
-from chatproxy.observability.tracing import CallTrace
+from chatproxy.observability.call_trace import CallTrace
 
 from .support.instant import HELLO, Instant, say
 from .support.played import DeepSeek

@@ -40,6 +40,8 @@ ELSEWHERE = {
     "cluster.retention": "session_table",
     "cluster.rpc": "registry",
     "gunicorn_config": "gunicorn_worker run_dir_lost",
+    "observability.call_trace": "tracing",
+    "observability.counters_by_name": "metrics",
     "observability.families": "metrics",
     "observability.instruments": "tracing otlp",
     "observability.logs": "failures endings extension",

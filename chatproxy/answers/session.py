@@ -136,6 +136,8 @@ class StreamSession:
         self.calls: Calls | None = None
         #: The name of the upstream that was asked last, and whether it bills nothing after a close.
         self.upstream = ""
+        #: When it was asked; None before, or if that is not known.
+        self.asked_at: float | None = None
         self.billing_stops = BillingStops.UNKNOWN
         #: What its client calls the model; "" before it is known.
         self.model = ""

@@ -10,12 +10,12 @@ The names are such that a collector which writes them for Prometheus makes those
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from opentelemetry import metrics
 
 from .. import __version__
-from .families import FAMILIES, Family, Labels, known
+from .families import BY_UPSTREAM, FAMILIES, Addition, Family, known
 
 _UNITS = {"seconds": "s", "bytes": "By"}
 #: Adds an amount to a series; to a histogram, an observation.
@@ -27,13 +27,18 @@ class Instruments:
 
     def __init__(self) -> None:
         meter = metrics.get_meter("chatproxy", __version__)
-        self._add: dict[str, _Add] = {each.name: _instrument(meter, each) for each in FAMILIES}
+        self._add: dict[str, _Add] = {
+            each.name: _instrument(meter, each) for each in (*FAMILIES, *BY_UPSTREAM)
+        }
 
-    def add(self, additions: Iterable[tuple[Family, Labels, float]]) -> None:
-        """Count what ``Metrics`` counts."""
+    def add(self, additions: Iterable[Addition], more: Mapping[str, str]) -> None:
+        """Count what ``Metrics`` counts.
+
+        :param more: labels that all of it has.
+        """
         for family, labels, amount in additions:
             labelled = dict(zip(family.labels, known(family, labels), strict=True))
-            self._add[family.name](amount, labelled)
+            self._add[family.name](amount, {**more, **labelled})
 
 
 def name_of(family: Family) -> str:

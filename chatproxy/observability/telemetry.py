@@ -1,7 +1,7 @@
 """Telemetry: whether there is any, and where OpenTelemetry is imported if there is.
 
-``tracing``, ``instruments`` and ``otlp`` import it; nothing else does. They are imported only if
-``CHATPROXY_TELEMETRY`` is on, as that takes a while.
+``tracing``, ``call_trace``, ``instruments`` and ``otlp`` import it; nothing else does. They are
+imported only if ``CHATPROXY_TELEMETRY`` is on, as that takes a while.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import functools
+import time
 import weakref
 from collections.abc import Callable, Hashable
 
@@ -187,6 +188,7 @@ class ChatCompletionCall:
         self._attempt = Attempt(endpoint, self._exchange)
         self._take_place(endpoint, question.model)
         self._tries.begin()
+        self._session.asked_at = time.monotonic()
         trace = self._session.trace
         headers = None if trace is None else trace.headers
         self._attempt.send(endpoint.body_of(question), headers)
