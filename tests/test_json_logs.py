@@ -55,7 +55,7 @@ def test_the_closing_line_has_what_an_answer_came_to(written: io.StringIO) -> No
         "level": "INFO",
         "logger": "chatproxy",
         "message": "[SSE] session_1 ended outcome=stopped phase=streaming events=7 ms=1500 "
-        "upstream=second",
+        "upstream=second tokens=9+4 usage=counted cost=0.25 USD",
         "sessionId": "session_1",
         "outcome": "stopped",
         "reason": "user",

@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from chatproxy import Answer, ChatProxy, Run, signals, tools
 from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.errors import UpstreamError
+from chatproxy.observability import genai
 from chatproxy.observability.call_trace import CallTrace
 
 from .support.instant import HELLO, Instant, say
@@ -98,6 +99,8 @@ def test_an_answer_is_a_span_of_the_conventions(
     chat: ChatProxy, upstream: Instant, spans: Spans
 ) -> None:
     upstream.says = lambda _: [say("Hello", id="chatcmpl-1", model="deepseek-flash-1124")]
+    sessions: list[StreamSession] = []
+    upstream.on_open = sessions.append
     asked = {**HELLO, "model": "deepseek-flash", "max_tokens": 50, "temperature": 1, "top_p": "x"}
     chat.start(asked, session_id="session_1", owner="ada").wait()
     span = spans.one()
@@ -127,7 +130,7 @@ def test_an_answer_is_a_span_of_the_conventions(
         "chatproxy.outcome": "finished",
         "chatproxy.phase": "streaming",
         "chatproxy.events": 1,
-        "chatproxy.usage.source": "none",
+        **genai.of_account(sessions[0].account),
     }
 
 
@@ -188,7 +191,8 @@ def test_a_span_is_ended_in_whatever_way_its_answer_ends(
     found = attributes_of(spans.one())
     assert (found["chatproxy.outcome"], spans.one().status.status_code) == (outcome, status)
     assert found.get("error.type") == error
-    assert not [name for name in found if name.startswith("gen_ai.usage")]
+    tells_tokens = any(name.startswith("gen_ai.usage") for name in found)
+    assert tells_tokens == (found["chatproxy.usage.source"] != "none")
     if outcome == "finished":
         assert "chatproxy.stop.reason" not in found
         return

@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 
-from .support import cluster
+from .support import cluster, servers
 from .support.phases import Phases
-from .support.servers import ask, events, new_id
+from .support.servers import events, new_id
 from .support.waiting import wait_for
 
 
@@ -98,14 +98,14 @@ def test_the_metrics_tell_which_upstream_failed_and_which_answered(start_behind,
 
     def counted(upstream, outcome):
         text = requests.get(f"{proxy.url}/metrics", timeout=10).text
-        labels = f'{{upstream="{upstream}",outcome="{outcome}"}}'
-        found = re.search(rf"^chatproxy_upstream_calls_total{labels} (.+)$", text, re.MULTILINE)
+        name = f'chatproxy_upstream_calls_total{{outcome="{outcome}",upstream="{upstream}"}}'
+        found = re.search(rf"^{re.escape(name)} (.+)$", text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
     cases = (("broken", "passed_on"), ("DeepSeek", "finished"))
     before = [counted(*each) for each in cases]
-    assert ask(proxy, simulate={"rate": 0, "tokens": 2}).ok
-    assert [counted(*each) for each in cases] == [number + 1 for number in before]
+    assert servers.ask(proxy, simulate={"rate": 0, "tokens": 2}).ok
+    wait_for(lambda: [counted(*each) for each in cases] == [number + 1 for number in before])
 
 
 # --- several questions of a chat

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .. import signals
 from .question import Question
 from .trace import Trace
+from .usage import NO_ACCOUNT, Account, sum_of
 
 if TYPE_CHECKING:
     from .session import Phase
@@ -36,6 +37,7 @@ class State(Protocol):
     phase: Phase
     events: int
     upstream: str
+    account: Account
     started_at: float
     closed_at: float | None
     trace: Trace | None
@@ -55,8 +57,9 @@ class Calls:
         self._live: dict[State, str] = {}
         self._ended: deque[dict[str, Any]] = deque(maxlen=MOST_LISTED)
         self._left_behind: list[str] = []
-        #: How many calls there have been.
+        #: How many calls there have been, and what those that have ended came to.
         self.count = 0
+        self.account = NO_ACCOUNT
 
     def begin(self, name: str, call: State, question: Question | None = None) -> None:
         """Note that a call begins.
@@ -76,6 +79,7 @@ class Calls:
         with self._lock:
             name = self._live.pop(call, None)
             if name is not None:
+                self.account = sum_of((self.account, call.account))
                 self._ended.append(_as_json(name, call))
         if name is not None:
             signals.call_ended.send(self._sender, call=call)
@@ -100,7 +104,7 @@ class Calls:
         """For a receipt: the latest calls, and the names of what was left behind.
 
         Each call has ``name``, ``phase``, ``events``, ``upstream`` (None for a request of the
-        application's own), ``closed`` and ``ms``.
+        application's own), ``closed`` and ``ms``; and what it came to, if that is known.
         """
         with self._lock:
             live = [_as_json(name, call) for call, name in self._live.items()]
@@ -116,4 +120,5 @@ def _as_json(name: str, call: State) -> dict[str, Any]:
         "upstream": call.upstream or None,
         "closed": call.closed_at is not None,
         "ms": round((end - call.started_at) * 1000),
+        **({} if call.account is NO_ACCOUNT else call.account.as_json()),
     }

@@ -52,7 +52,7 @@ class CallTrace:
             if block.rfind(_UNFINISHED) < 0 and _FINISH_REASON.search(block):
                 self._ends = [*self._ends, block][-_MOST_ENDS:]
         if self.said is not None:
-            self.said.add(events)
+            self.said.add(events, sum(map(len, events)))
 
     def response(self) -> genai.Attributes:
         """What the upstream calls its answer."""

@@ -53,7 +53,7 @@ _ERRORS = frozenset({Reason.IDLE, Reason.DEADLINE, Reason.LOST})
 #: The most characters of a name that a client or a model has chosen.
 _LONGEST_NAME = 100
 #: The most characters of messages that a span has, or of an answer.
-_MOST_CONTENT = 128 * 1024
+MOST_CONTENT = 128 * 1024
 
 
 class _Parameters(msgspec.Struct):
@@ -234,7 +234,7 @@ def input_messages(body: bytes) -> str:
     except (ValueError, RecursionError):
         return "[]"
     kept: list[str] = []
-    left = _MOST_CONTENT
+    left = MOST_CONTENT
     for message in reversed(messages):
         text = json.dumps({"role": message.get("role"), "parts": list(_parts_of(message))})
         left -= len(text)
@@ -247,7 +247,7 @@ def input_messages(body: bytes) -> str:
 def output_messages(text: str, reasoning: str, finish_reason: str) -> str:
     """An answer, as JSON; of a long one the beginning."""
     parts = [
-        {"type": kind, "content": content[:_MOST_CONTENT]}
+        {"type": kind, "content": content[:MOST_CONTENT]}
         for kind, content in (("reasoning", reasoning), ("text", text))
         if content
     ]

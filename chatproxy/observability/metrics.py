@@ -26,11 +26,13 @@ from flask import Flask, Response, current_app, request
 
 from .. import __version__, signals
 from ..answers.session import StreamSession
+from ..answers.usage import Account
 from ..errors import ConfigError
 from .counters_by_name import CountersByName
 from .families import (
     BY_UPSTREAM,
     CANCELS,
+    COST,
     EVENTS,
     FAMILIES,
     FIRST_EVENT,
@@ -38,9 +40,11 @@ from .families import (
     PEER_REQUESTS,
     RECEIVED,
     ROW,
+    SAVED,
     SESSIONS,
     SESSIONS_LIVE,
     STOP,
+    TOKENS,
     UNFINISHED,
     UPSTREAM_CALLS,
     UPSTREAM_ERRORS,
@@ -57,6 +61,17 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 logger = logging.getLogger("chatproxy")
+
+
+def _account_of(account: Account, outcome: str) -> Iterator[Addition]:
+    usage, source = account.usage, account.usage.source.value
+    if usage.tokens:
+        yield TOKENS, ("input", source, outcome), usage.prompt_tokens
+        yield TOKENS, ("output", source, outcome), usage.completion_tokens
+    if account.cost is not None:
+        yield COST, (account.cost.currency,), float(account.cost.amount)
+    if account.saved is not None and account.saved.at_most is not None:
+        yield SAVED, (), account.saved.at_most
 
 
 def _harmless(
@@ -146,6 +161,7 @@ class Metrics:
         yield RECEIVED, (), session.bytes
         if session.first_event_at is not None:
             yield FIRST_EVENT, (), session.first_event_at - session.started_at
+        yield from _account_of(session.account, outcome)
         if session.refusal is not None:
             yield UPSTREAM_ERRORS, (session.refusal.code,), 1
         self._count_call(session)

@@ -111,7 +111,7 @@ class Tracing:
         if found is not None:
             found.question = question
             if self._with_content and found.span.is_recording():
-                found.said = Transcript()
+                found.said = Transcript(genai.MOST_CONTENT)
                 messages = genai.input_messages(question.body)
                 found.span.set_attribute("gen_ai.input.messages", messages)
         return found
