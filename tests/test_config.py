@@ -18,6 +18,12 @@ WITH_KEY = {"DEEPSEEK_API_KEY": KEY}
 #: that are refused.
 CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "DEEPSEEK_API_KEY": ("api_key", {"sk-1": "sk-1", " sk-1\n": "sk-1"}, ["sk-ä", "sk\n-1"]),
+    "CHATPROXY_PRICES": ("prices", {"/etc/prices.toml": "/etc/prices.toml"}, ["prices.toml"]),
+    "CHATPROXY_TOKENIZER": (
+        "tokenizer",
+        {"deepseek": "deepseek", "none": "none", "my.tokens:count": "my.tokens:count"},
+        ["gpt", "a b:c", ":count"],
+    ),
     "DEEPSEEK_BASE_URL": (
         "base_url",
         {

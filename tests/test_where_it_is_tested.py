@@ -13,6 +13,10 @@ TESTS = ROOT / "tests"
 #: The files that test the modules, or the packages, that have none of their own name.
 ELSEWHERE = {
     "__main__": "cli",
+    "accounting.accountant": "accounting",
+    "accounting.counter": "token_counter",
+    "accounting.deepseek": "token_counter",
+    "accounting.tokenizers": "token_counter",
     "answers.calls": "run runs",
     "answers.coroutines": "readiness",
     "answers.cursor": "direct_write event_stream",
@@ -68,6 +72,7 @@ ELSEWHERE = {
     "upstreams.known": "upstreams",
     "upstreams.limits": "call_limits",
     "upstreams.http_session": "runs",
+    "upstreams.stream_options": "openai_routes accounting",
     "upstreams.refusals": "upstream",
     "upstreams.tries": "fallback upstream",
     "upstreams.transport.connection": "pool",
