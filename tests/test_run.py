@@ -24,6 +24,7 @@ from chatproxy.answers.session import StreamSession
 from chatproxy.errors import UpstreamError
 from chatproxy.runs.appender import Appender
 from chatproxy.runs.tasks import Tasks
+from chatproxy.runs.waits import Waits
 from chatproxy.sse import MAX_EVENT_BYTES
 
 from .support.instant import HELLO, Instant, say
@@ -611,7 +612,7 @@ def test_a_task_that_has_not_begun_at_the_stop_does_not_begin(
         held.append(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    task = Tasks(handle, nullcontext).spawn(lambda: begun.append(None), "late")
+    task = Tasks(handle, Waits(), nullcontext).spawn(lambda: begun.append(None), "late")
     handle.abort()
     held[0].run()
     assert isinstance(task.exception(), Stopped)

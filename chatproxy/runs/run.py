@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -50,6 +50,7 @@ from .ask import Ask
 from .output import Output
 from .parts import Part
 from .tasks import Tasks
+from .waits import Waits
 
 #: The names of events that mean something else.
 _RESERVED = frozenset({"error", "message", "stopped", "tool-call", "tool-result"})
@@ -90,6 +91,7 @@ class Resources:
     :ivar log_bytes: what the log of a question holds for the function, in bytes.
     :ivar model: the model of a question that names none.
     :ivar within: makes the context in which the application's code runs, one for each thread.
+    :ivar waits: who waits for which future.
     """
 
     upstream: Caller
@@ -99,6 +101,7 @@ class Resources:
     log_bytes: int
     model: str
     within: Callable[[], AbstractContextManager[object]]
+    waits: Waits = field(default_factory=Waits)
 
 
 class Run:
@@ -120,7 +123,7 @@ class Run:
         self.output = Output(session, RUN + self.name, self.check)
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
-        self._tasks = Tasks(self._handle, resources.within)
+        self._tasks = Tasks(self._handle, resources.waits, resources.within)
 
     @property
     def session_id(self) -> str | None:
