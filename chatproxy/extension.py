@@ -217,13 +217,13 @@ class ChatProxy:
     ) -> Answer:
         """Have an answer made, without a request: in a view, a script, a task.
 
-        It can be stopped from the web by its id. It stops if the ``Answer`` is closed: close it, or
-        use it in a ``with``, unless it is read to its end. Within a run it ends with the run.
+        It can be stopped from the web by its id. It stops if the ``Answer`` is closed before its
+        end, or if nobody has it any more. Within a run it ends with the run.
 
         :param payload: a chat completion in DeepSeek's form. ``prepare`` sees it.
         :param session_id: the client's id; without one it can't be stopped from elsewhere.
         :param owner: whose it is, as text; "" if owners are not known. None is refused.
-        :param on_disconnect: seconds that the answer goes on after ``close``.
+        :param on_disconnect: seconds that the answer goes on after that.
         :raises Refusal: if it can't begin.
         :raises RuntimeError: if it is not clear for which application.
         """
@@ -240,7 +240,7 @@ class ChatProxy:
         except BaseException:
             reader.close()
             raise
-        return Answer(reader, state.service.cancel_session)
+        return Answer(reader, state.service.cancel_session, state.service.drop)
 
     def cancel(self, session_id: str, owner: str = "") -> Receipt | None:
         """Stop an answer, whichever worker has it; None if nothing live has this id.

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -106,12 +107,14 @@ class AnswerService:
         #: Each reader has a connection, of which there are as many as for answers.
         readers = max(settings.max_sessions, _FEWEST_READERS)
         self.reader_slots = SlotPool(readers, readers // 2)
+        #: Readers that nobody has any more.
+        self._dropped: deque[LogReader] = deque()
         self._watchdog = Watchdog(
             settings.idle_timeout,
             settings.deadline,
             registry.live,
-            [registry.sweep, self.remote_readers.sweep],
-            lambda: registry.idle and not self.remote_readers,
+            [registry.sweep, self.remote_readers.sweep, self._close_dropped],
+            lambda: registry.idle and not self.remote_readers and not self._dropped,
         )
 
     def begin(
@@ -186,6 +189,14 @@ class AnswerService:
         if state not in (PeerState.READING, PeerState.OVER):
             raise _not_found()
         return reader
+
+    def drop(self, reader: LogReader) -> None:
+        """Have a reader closed within a second. May be called amid anything: takes no lock."""
+        self._dropped.append(reader)
+
+    def _close_dropped(self) -> None:
+        while self._dropped:
+            self._dropped.popleft().close()
 
     def cancel(
         self,
