@@ -1,4 +1,4 @@
-"""The simulated DeepSeek bills as DeepSeek says it does: by the token, until a peer is seen to go."""
+"""The simulated DeepSeek bills as DeepSeek says: by the token, until a peer is seen to go."""
 
 from __future__ import annotations
 
