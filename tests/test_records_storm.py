@@ -66,7 +66,7 @@ def test_a_database_that_dies_in_a_storm_and_comes_back_has_each_answer_once(
         assert postgresql.password not in proxy.log()
 
 
-def test_two_workers_write_to_one_file_and_what_came_last_at_their_end(logs, tmp_path, deepseek_alone):
+def test_two_workers_write_to_one_file_up_to_their_end(logs, tmp_path, deepseek_alone):
     url = f"sqlite:///{tmp_path}/records.db"
     with Proxy(
         "gunicorn", deepseek_alone.url, logs("two"), ["--workers", "2"], CHATPROXY_RECORDS=url
