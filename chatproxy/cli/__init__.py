@@ -11,6 +11,7 @@ import click
 
 from .. import __version__
 from .new import new
+from .reconcile import reconcile
 from .report import report
 from .servers import demo, serve, simulate
 from .sessions import cancel, sessions
@@ -28,5 +29,5 @@ def main() -> None:
     """
 
 
-for _command in (serve, demo, simulate, sessions, cancel, report, new):
+for _command in (serve, demo, simulate, sessions, cancel, report, reconcile, new):
     main.add_command(_command)

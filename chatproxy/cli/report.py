@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 _DIVISIONS = ("day", "owner", "model", "application")
 
 
-def _as_url(_context: object, _option: object, url: str) -> str:
+def as_url(url: str) -> str:
+    """The URL of the records' database, as it is used.
+
+    :raises click.UsageError: if there is none, or it can't be one.
+    """
     if not url:
         raise click.UsageError("Name the database of the records: CHATPROXY_RECORDS, or --records.")
     try:
@@ -38,7 +42,6 @@ RECORDS = click.option(
     envvar="CHATPROXY_RECORDS",
     default="",
     metavar="URL",
-    callback=_as_url,
     help="The database. Left out, CHATPROXY_RECORDS, whose password no other user can see.",
 )
 
@@ -108,7 +111,7 @@ def report(
 
     Times and days are in UTC.
     """
-    with database_at(records) as database:
+    with database_at(as_url(records)) as database:
         from ..records.report import report as report_of
 
         lines = report_of(database, by, since, until, application)
