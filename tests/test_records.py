@@ -26,11 +26,12 @@ from chatproxy.records.schema import VERSION_TABLE, metadata
 from chatproxy.records.writer import Records
 from chatproxy.server.native_threads import NativeThread
 
-from .support.another import several
+from .support.another import Another
 from .support.instant import HELLO
-from .support.postgresql import query
+from .support.postgresql import PostgreSQL, query
 from .support.records import Direct, ended
 from .support.servers import clean_environment
+from .support.valkey import Forwarder
 from .support.waiting import PATIENCE, at_once, wait_for
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
@@ -165,21 +166,24 @@ def _is_ours(_object: object, name: str | None, *_: object) -> bool:
 
 
 PREPARE = """
-import sys
+import os, sys
 from chatproxy.records.database import Database
-database = Database(sys.argv[1])
-print(flush=True)
-input()
-database.prepare()
-print("done")
+begin, at_once = os.pipe()
+workers = []
+for _ in range(6):
+    workers.append(os.fork())
+    if not workers[-1]:
+        os.close(at_once)
+        os.read(begin, 1)  # until the parent closes its end
+        Database(sys.argv[1]).prepare()
+        os._exit(0)
+os.close(at_once)
+print([os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in workers])
 """
 
 
 def test_workers_that_begin_together_make_the_tables_once(database_url: str) -> None:
-    with several(4, PREPARE, database_url) as workers:
-        for worker in workers:
-            worker.tell()
-        assert [worker.read() for worker in workers] == ["done"] * 4
+    assert Another(PREPARE, database_url).rest() == f"{[0] * 6}\n"
     assert len(query(database_url, f"SELECT * FROM {VERSION_TABLE}")) == 1
 
 
@@ -349,6 +353,40 @@ def test_what_an_owner_has_spent_is_summed_by_currency(database_url: str) -> Non
     assert records.spent("ann", LONG_AGO) == (120, {"USD": 500_000_001, "CNY": 3_000_000_000})
     assert records.spent("ann", datetime.now(timezone.utc) + timedelta(days=1)) == (0, {})
     records.close()
+
+
+def test_a_network_that_is_cut_holds_up_neither_answers_nor_the_end_of_a_process(
+    postgresql: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, settled = postgresql.new_database(), Settled()
+    with Forwarder(postgresql.port) as network:
+        behind = url.replace(f":{postgresql.port}/", f":{network.port}/")
+        thread = NativeThread("test")
+        records = Records(Database(behind), "app", thread, 100, settled)
+        records.add(ended("before"))
+        wait_for(lambda: settled == {"written": 1})
+        network.cut()
+        begun = time.monotonic()
+        for number in range(50):
+            records.add(ended(f"s{number}"))
+        records.close(0.2)
+        assert time.monotonic() - begun < PATIENCE / 2
+        assert "50 answers were not recorded" in caplog.text
+        network.restore()
+        # They were under way: what could not be confirmed in time may still be there, but once.
+        wait_for(lambda: len(query(url, "SELECT * FROM chatproxy_answers")) == 51)
+
+
+def test_preparing_the_tables_leaves_no_connection_that_a_fork_would_share(
+    postgresql: PostgreSQL,
+) -> None:
+    url = postgresql.new_database()
+    database = Database(url)
+    database.prepare()
+    database.prepare()
+    # The server needs a moment to notice that a client has gone.
+    ours = "datname = current_database() AND pid <> pg_backend_pid()"
+    wait_for(lambda: query(url, f"SELECT count(*) FROM pg_stat_activity WHERE {ours}") == [(0,)])
 
 
 # ---- secrets -------------------------------------------------------------------------------------
