@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -20,6 +21,7 @@ from flask import Flask
 from chatproxy import ChatProxy, signals
 from chatproxy.answers.usage import Saved, UsageSource
 from chatproxy.errors import ConfigError
+from chatproxy.records import database as database_module
 from chatproxy.records import writer
 from chatproxy.records.database import Database, DatabaseError
 from chatproxy.records.schema import VERSION_TABLE, metadata
@@ -32,7 +34,7 @@ from .support.postgresql import PostgreSQL, query
 from .support.records import Direct, ended
 from .support.servers import clean_environment
 from .support.valkey import Forwarder
-from .support.waiting import PATIENCE, at_once, wait_for
+from .support.waiting import PATIENCE, Background, at_once, wait_for
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
@@ -185,6 +187,17 @@ print([os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in workers])
 def test_workers_that_begin_together_make_the_tables_once(database_url: str) -> None:
     assert Another(PREPARE, database_url).rest() == f"{[0] * 6}\n"
     assert len(query(database_url, f"SELECT * FROM {VERSION_TABLE}")) == 1
+
+
+def test_no_worker_changes_the_tables_while_another_one_does(postgresql: PostgreSQL) -> None:
+    url = postgresql.new_database()
+    with psycopg.connect(url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [database_module._LOCK])
+        waiting = Background(Database(url).prepare)
+        assert waiting.still_runs()
+        assert query(url, "SELECT to_regclass('chatproxy_answers')") == [(None,)]
+    waiting.result()
+    assert query(url, "SELECT count(*) FROM chatproxy_answers") == [(0,)]
 
 
 def test_tables_of_a_newer_version_are_refused_and_left_alone(
@@ -406,6 +419,12 @@ def test_the_password_is_in_no_error(url: str) -> None:
     assert "se:cret" not in str(error.value)
     assert "se%3Acret" not in str(error.value)
     assert error.value.__suppress_context__
+
+
+def test_a_password_that_a_driver_quotes_is_masked() -> None:
+    database = Database("postgresql://ann:se%3Acret@127.0.0.1/db")
+    with pytest.raises(DatabaseError, match=r"^no \*\*\* here$"), database._explained():
+        raise OSError("no se:cret\n here")
 
 
 # ---- an application ------------------------------------------------------------------------------
