@@ -194,7 +194,8 @@ def test_no_worker_changes_the_tables_while_another_one_does(postgresql: Postgre
     with psycopg.connect(url) as other:
         other.execute("SELECT pg_advisory_xact_lock(%s)", [database_module._LOCK])
         waiting = Background(Database(url).prepare)
-        assert waiting.still_runs()
+        asks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        wait_for(lambda: query(url, asks) == [(1,)])
         assert query(url, "SELECT to_regclass('chatproxy_answers')") == [(None,)]
     waiting.result()
     assert query(url, "SELECT count(*) FROM chatproxy_answers") == [(0,)]
