@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -10,20 +13,25 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from flask import Flask
 
+from chatproxy import ChatProxy
 from chatproxy.answers.usage import Cost, UsageSource
-from chatproxy.cli import main
+from chatproxy.cli import main, prove
 from chatproxy.records.balances import account_of, reconcile
 from chatproxy.records.database import Database
 from chatproxy.records.rows import row_of
 from chatproxy.testing import DeepSeek
 
+from .support.instant import HELLO
 from .support.played import DeepSeek as Played
+from .support.postgresql import query
 from .support.records import ended
-from .support.waiting import Background
+from .support.waiting import Background, wait_for
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=timezone.utc)
 KEY = "sk-0123456789"
@@ -171,6 +179,94 @@ def test_a_balance_that_cannot_be_had_is_one_sentence(
     result = asked.result()
     assert result.exit_code == 1
     assert result.output == f"Error: {said}\n"
+
+
+# ---- with an application's own answers -----------------------------------------------------------
+
+
+def test_the_records_of_an_application_are_what_was_billed(
+    upstream: DeepSeek, url: str, tmp_path: Path
+) -> None:
+    run(upstream.url, url, "--start")
+    upstream.simulate(tokens=50, cached_tokens=3, rate=0)
+    app = Flask(__name__)
+    app.config.update(
+        DEEPSEEK_BASE_URL=upstream.url,
+        DEEPSEEK_API_KEY=KEY,
+        CHATPROXY_RECORDS=url,
+        CHATPROXY_RUN_DIR=str(tmp_path / "run"),
+    )
+    chat = ChatProxy(app)
+    for owner in ("ann", "ann", "bob"):
+        with chat.start({**HELLO, "model": "deepseek-flash"}, owner=owner) as answer:
+            assert answer.wait() == "finished"
+    wait_for(lambda: query(url, "SELECT count(*) FROM chatproxy_answers") == [(3,)])
+    billed = sum(Decimal(each["billed"]) for each in upstream.requests)
+    (found,) = json.loads(run(upstream.url, url, "--json").output)
+    assert Decimal(found["fall"]) == Decimal(found["recorded"]) == billed > 0
+    done = CliRunner().invoke(main, ["report", "--records", url, "--by", "owner", "--csv"])
+    rows = list(csv.DictReader(io.StringIO(done.output)))
+    assert [each["owner"] for each in rows] == ["ann", "bob"]
+    assert sum(Decimal(each["cost USD"]) for each in rows) == billed
+    assert [each["completion_tokens"] for each in rows] == ["100", "50"]
+    spent = app.extensions["chatproxy"].records.spent("bob", NOW - timedelta(days=9999))
+    assert spent == (50 + int(rows[1]["prompt_tokens"]), {"USD": int(billed / 3 * 10**9)})
+
+
+# ---- the proof -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "_MARGIN", 0.1)
+    monkeypatch.setattr(prove, "_LOOK_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("_soon")
+def test_a_stop_is_proved_to_stop_the_bill(upstream: DeepSeek) -> None:
+    upstream.simulate(tokens=100_000, rate=1000)
+    options = ["--prove", "--yes", "--max-tokens", "2000", "--answers", "2"]
+    result = run(upstream.url, "", *options)
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[-1] == "A Stop stops the bill."
+    asked = [each for each in upstream.requests if each["path"] == "/chat/completions"]
+    assert [each["peer_gone_how"] for each in asked] == ["closed"] * 2
+    assert all(40 <= each["tokens"] < 1000 for each in asked)
+
+
+def test_no_money_is_spent_before_it_is_said_and_agreed_to(upstream: DeepSeek) -> None:
+    result = run(upstream.url, "", "--prove")
+    assert result.exit_code == 1
+    told = result.output
+    assert f"{upstream.url}, deepseek-flash: 5 questions at once, each for 8000 tokens" in told
+    assert re.search(r"They cost about 0\.0\d+ USD if .*, and about 0\.0\d+ USD if not\.", told)
+    assert told.index("The balance is 1000000") < told.index("Spend that?")
+    assert {each["path"] for each in upstream.requests} == {"/user/balance"}
+
+
+@pytest.mark.parametrize(
+    ("fall", "step", "said"),
+    [
+        ("0.0003", "0.0001", ""),
+        ("0.08", "0.0001", "A Stop does not stop the bill there."),
+        ("0.00", "0.1", "too large to tell the one from the other"),
+    ],
+)
+def test_the_balance_decides(
+    fall: str, step: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amounts = [Decimal(amount) for amount in (fall, "0.0004", "0.08", step)]
+    if said:
+        with pytest.raises(click.ClickException, match=said):
+            prove._judge(*amounts)
+    else:
+        prove._judge(*amounts)
+        assert capsys.readouterr().out == "A Stop stops the bill.\n"
+
+
+def test_a_model_without_a_price_proves_nothing(upstream: DeepSeek) -> None:
+    result = run(upstream.url, "", "--prove", "--model", "other")
+    assert "The price of 'other' is not known" in result.output
 
 
 def test_without_a_key_or_records_it_says_which(upstream: DeepSeek) -> None:

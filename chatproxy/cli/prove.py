@@ -86,8 +86,8 @@ def prove(settings: Settings, model: str, count: int, max_tokens: int, *, asks: 
     fall = before - _resting_balance(settings, currency)
     came = sum((rates.amount(each.session.account.usage) for each in stopped), Decimal(0))
     click.echo(
-        f"The balance fell by {fall:f} {currency}. What came costs {came:f}; "
-        f"whole answers would have cost about {whole:f}."
+        f"The balance fell by {fall:f} {currency}. What came costs about {came:f}; "
+        f"whole answers would have cost {whole:f}."
     )
     _judge(fall, came, whole, step=Decimal(1).scaleb(int(before.as_tuple().exponent)))
 
