@@ -19,6 +19,7 @@ from alembic.migration import MigrationContext
 from flask import Flask
 
 from chatproxy import ChatProxy, signals
+from chatproxy.answers.calls import Calls
 from chatproxy.answers.usage import Saved, UsageSource
 from chatproxy.errors import ConfigError
 from chatproxy.records import database as database_module
@@ -127,6 +128,21 @@ def test_a_row_tells_all_that_an_answer_came_to(database_url: str) -> None:
     )
     assert end - start == timedelta(seconds=1.5)
     assert timedelta(0) <= end - before < timedelta(seconds=PATIENCE)
+
+
+def test_the_row_of_a_run_has_its_calls_and_what_was_left_behind(database_url: str) -> None:
+    session, call = ended("run"), ended("call", stopped=True)
+    session.calls = Calls()
+    session.calls.begin("deepseek", call)
+    session.calls.leave_behind("research")
+    session.calls.settle()
+    records = records_in(Database(database_url))
+    records.add(session)
+    records.close()
+    ((receipt,),) = query(database_url, "SELECT receipt FROM chatproxy_answers")
+    found = json.loads(receipt) if isinstance(receipt, str) else receipt
+    assert found["leftBehind"] == ["research"]
+    assert [(each["name"], each["phase"]) for each in found["calls"]] == [("deepseek", "streaming")]
 
 
 @pytest.mark.parametrize("text", ["\0", "\ud800", "x" * 100_000, "é" * 300, "'); DROP TABLE x;--"])
