@@ -77,6 +77,29 @@ def test_a_fall_is_compared_with_the_answers_that_ended_meanwhile(database: Data
     assert (found.since, found.until) == (NOW, NOW + timedelta(minutes=5))
 
 
+def test_a_run_counts_with_its_calls_of_deepseek(database: Database) -> None:
+    def call(upstream: str | None, amount: float | None, currency: str = "USD") -> dict[str, Any]:
+        cost = None if amount is None else {"amount": amount, "currency": currency}
+        return {"name": "ask", "upstream": upstream, "cost": cost}
+
+    def run_of(cost: str, *calls: dict[str, Any]) -> dict[str, Any]:
+        return {**row(1, cost=cost), "upstream": "", "receipt": {"calls": calls}}
+
+    reconcile(database, "a", NOW, dollars("10"))
+    elsewhere, http = call("azure", 0.5), call(None, None)
+    database.add(
+        [
+            row(1, cost="0.1"),
+            run_of("0.02", call("DeepSeek", 0.005), http),  # whose other calls are not listed
+            run_of("0.503", call("DeepSeek", 0.003), elsewhere, call("DeepSeek", None)),
+            run_of("0.5", elsewhere),
+            {**row(1, cost=None), "upstream": ""},  # it was never asked
+        ]
+    )
+    (found,) = reconcile(database, "a", NOW + timedelta(minutes=5), dollars("9"))
+    assert (found.recorded, found.answers, found.unpriced) == (Decimal("0.123"), 4, 0)
+
+
 def test_a_span_goes_on_until_another_is_begun(database: Database) -> None:
     reconcile(database, "a", NOW, dollars("10"))
     later = [NOW + timedelta(minutes=minutes) for minutes in (1, 2, 3)]

@@ -18,7 +18,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, and_, case, func, or_, select
 
 from ..answers.session import Outcome
 from ..answers.upstream import CONFIGURED
@@ -127,30 +127,44 @@ def _start_of(connection: Connection, account: str, currency: str) -> Any:
 def _compare(
     connection: Connection, since: datetime, until: datetime, before: Decimal, after: Cost
 ) -> Comparison:
+    is_a_run = and_(answers.c.upstream == "", answers.c.cost_nano.is_not(None))
+    in_span = and_(answers.c.ended_at >= since, answers.c.ended_at < until)
     is_priced = answers.c.currency == after.currency
 
     def number(condition: Any) -> Any:
         return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
-    query = (
+    cost, *counts = connection.execute(
         select(
-            func.coalesce(func.sum(case((is_priced, answers.c.cost_nano), else_=0)), 0),
+            func.sum(case((and_(is_priced, ~is_a_run), answers.c.cost_nano), else_=0)),
             func.count(),
             number(answers.c.outcome == Outcome.STOPPED.value),
             number(answers.c.usage_source == UsageSource.COUNTED.value),
             number(answers.c.usage_source == UsageSource.ESTIMATED.value),
             number(answers.c.currency.is_distinct_from(after.currency)),
-        )
-        .where(answers.c.upstream == CONFIGURED)
-        .where(answers.c.ended_at >= since, answers.c.ended_at < until)
+        ).where(or_(answers.c.upstream == CONFIGURED, is_a_run), in_span)
+    ).one()
+    runs = connection.execute(
+        select(answers.c.cost_nano, answers.c.receipt).where(is_a_run, is_priced, in_span)
     )
-    cost, *counts = connection.execute(query).one()
+    nano = int(cost or 0) + sum(_share_of(*run, after.currency) for run in runs)
     return Comparison(
         after.currency,
         since,
         until,
         before,
         after.amount,
-        Decimal(int(cost)) / NANO,
+        Decimal(nano) / NANO,
         *map(int, counts),
     )
+
+
+def _share_of(cost_nano: int, receipt: dict[str, Any] | None, currency: str) -> int:
+    """What a run cost at DeepSeek: all of it, unless its receipt lists calls of others, too."""
+    calls = [each for each in (receipt or {}).get("calls") or () if each["upstream"]]
+    ours = [each for each in calls if each["upstream"] == CONFIGURED]
+    if ours == calls:
+        return cost_nano
+    costs = [each.get("cost") for each in ours]
+    amounts = [each["amount"] for each in costs if each and each["currency"] == currency]
+    return sum(nano_of(Decimal(repr(amount))) for amount in amounts)
