@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, current_app, has_app_context
 from flask_cors import CORS
@@ -52,6 +52,7 @@ from .server.arrivals import BodyTimer
 from .server.capabilities import ServerCapabilities
 from .server.disconnect import DisconnectWatcher
 from .server.event_loop import CoroutineRunner
+from .server.native_threads import NativeThread
 from .server.resolver import ThreadedResolver
 from .server.shutdown import Shutdown
 from .service import AnswerService
@@ -61,6 +62,9 @@ from .upstreams.routes import Routes
 from .values import as_on_active
 from .web import ai_sdk, native, openai
 from .web.state import Choose, Owner, Prepare, State, current_state
+
+if TYPE_CHECKING:
+    from .records.writer import Records
 
 logger = logs.logger
 
@@ -321,7 +325,8 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     unknown = {"state": PeerState.UNKNOWN}
     peers.serve(_weakly(dispatcher.dispatch, unknown), _weakly(registry.lose, None))
     control_socket.serve(dispatcher.dispatch)
-    presence = _Presence(registry, peers, control_socket, settings.grace)
+    records = _open_records(app, settings, scope)
+    presence = _Presence(registry, peers, control_socket, records, settings.grace)
     state = State(
         app=app,
         settings=settings,
@@ -332,6 +337,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         routes=routes,
         models=ModelList(upstream, settings.model, routes),
         metrics=metrics,
+        records=records,
         server=ServerCapabilities(settings),
         bodies=BodyTimer(settings.body_timeout, partial(_tell_unfinished, app)),
         watcher=DisconnectWatcher(settings.reader_timeout),
@@ -350,7 +356,12 @@ class _Presence:
     """This worker among the others, and for the signals of its process."""
 
     def __init__(
-        self, registry: Registry, peers: Peers, control_socket: ControlSocket, grace: float
+        self,
+        registry: Registry,
+        peers: Peers,
+        control_socket: ControlSocket,
+        records: Records | None,
+        grace: float,
     ) -> None:
         self._peers = peers
         self._control_socket = control_socket
@@ -358,7 +369,7 @@ class _Presence:
             registry.drain,
             others=control_socket.others,
             is_another_ready=partial(control_socket.is_anyone, PeerState.READY),
-            close=(registry.close, control_socket.close),
+            close=(registry.close, control_socket.close, *([records.close] if records else [])),
             grace=grace,
         )
         self._shutdown.listen()
@@ -439,6 +450,34 @@ def _own_context() -> contextvars.Context:
 
 def _tell_unfinished(app: Flask, part: str, why: str) -> None:
     signals.request_unfinished.send(app, part=part, why=why)
+
+
+def _open_records(app: Flask, settings: Settings, scope: str) -> Records | None:
+    """The records of an application that has some, ready to hear of its answers."""
+    if not settings.records:
+        return None
+    if find_spec("sqlalchemy") is None or find_spec("alembic") is None:
+        raise ConfigError(
+            "CHATPROXY_RECORDS needs SQLAlchemy and Alembic: pip install 'chatproxy[records]'."
+        )
+    # Not above: it takes 0.3 s and 30 MB.
+    from .records.database import Database  # noqa: PLC0415
+    from .records.writer import Records  # noqa: PLC0415
+
+    records = Records(
+        Database(settings.records),
+        scope,
+        NativeThread("records"),
+        settings.records_buffer,
+        partial(_tell_of_records, app),
+    )
+    records.open()
+    signals.stream_closed.connect(records.hear, sender=app)
+    return records
+
+
+def _tell_of_records(app: Flask, result: str, count: int) -> None:
+    signals.answers_recorded.send(app, result=result, count=count)
 
 
 def _find_peers(settings: Settings, control_socket: ControlSocket, scope: str) -> Peers:
