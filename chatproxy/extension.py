@@ -25,11 +25,14 @@ from flask import Flask, current_app, has_app_context
 from flask_cors import CORS
 
 from . import scopes, signals
+from .accounting.budgets import Budget, Budgets, Left
 from .answers.coroutines import Coroutine
 from .answers.question import Question
 from .answers.receipt import Receipt
 from .answers.session import SessionKey, StreamSession
 from .answers.transcript import Transcript
+from .budgeted import Budgeted
+from .budgeted import Choose as ChooseBudget
 from .cluster.local.control_socket import ControlSocket
 from .cluster.local.peers import LocalPeers
 from .cluster.local.run_dir import RunDir
@@ -66,6 +69,7 @@ _EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
 
 _P = TypeVar("_P", bound=Callable[..., Any])
 _C = TypeVar("_C", bound=Choose)
+_B = TypeVar("_B", bound=ChooseBudget)
 _F = TypeVar("_F", bound=Function)
 _RUN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _A = TypeVar("_A")
@@ -116,6 +120,7 @@ class ChatProxy:
         self._url_prefix = url_prefix.rstrip("/")
         self.preparers: list[Prepare] = []
         self.choosers: list[Choose] = [] if upstream is None else [upstream]
+        self.budgeters: list[ChooseBudget] = []
         self.functions: dict[str, Function] = {}
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
@@ -178,6 +183,17 @@ class ChatProxy:
         request, after them. What it does to the payload has no effect.
         """
         self.choosers.append(function)
+        return function
+
+    def budget(self, function: _B) -> _B:
+        """Decorator: have ``function(owner)`` say what an owner may spend.
+
+        It returns a ``chatproxy.Budget``, or several, all of which hold; an empty list for none; or
+        None, which leaves it to the next function, then to ``CHATPROXY_BUDGET``. It is called for
+        each question, in the request or in the code of a run. The owner is "" if owners are not
+        known: then the budget is that of the whole application.
+        """
+        self.budgeters.append(function)
         return function
 
     def run(self, name: str) -> Callable[[_F], _F]:
@@ -251,6 +267,13 @@ class ChatProxy:
         """The owner's answers that run or are retained, as the route lists them."""
         return self._state().service.list_of(_key_of(owner).owner)
 
+    def budget_left(self, owner: str = "") -> list[Left]:
+        """What is left of an owner's budgets, each with ``budget``, ``left`` and ``until``.
+
+        :raises PeersUnavailable: if what the workers share can't be reached.
+        """
+        return self._state().budgets.left(_key_of(owner).owner)
+
     def stop_all(self, owner: str) -> list[Receipt]:
         """Stop all of an owner's answers, on all workers; for a logout.
 
@@ -299,8 +322,11 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     def spawn(coroutine: Coroutine[None]) -> None:
         _own_context().run(runner.spawn, coroutine)
 
+    budgets = Budgets(peers, _NoPrices(), None, settings.budget_max_tokens)
+    of_settings = [Budget(**each) for each in settings.budgets]
+    caller = Budgeted(upstream, budgets, of_settings, extension.budgeters)
     resources = Resources(
-        upstream, routes, spawn, resolver, settings.log_bytes, settings.model, app.app_context
+        caller, routes, spawn, resolver, settings.log_bytes, settings.model, app.app_context
     )
     runs = Runs(extension.functions, resources, settings.run_grace)
     service = AnswerService(
@@ -318,6 +344,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         registry=registry,
         service=service,
         upstream=upstream,
+        budgets=caller,
         routes=routes,
         models=ModelList(upstream, settings.model, routes),
         metrics=metrics,
@@ -333,6 +360,11 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     if settings.peers != "local":  # whose control socket closes by itself
         weakref.finalize(state, _leave, peers).atexit = False
     return state
+
+
+class _NoPrices:
+    def rates(self, *_: Any, **__: Any) -> None:
+        return None
 
 
 class _Presence:

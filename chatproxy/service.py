@@ -8,7 +8,8 @@ It ends in ``_end``, in one order:
 
 1. The outcome is decided. From here on a Stop comes too late.
 2. A finished answer tells its readers so.
-3. The call is closed: the connection to the upstream is gone, or back in its pool.
+3. The call is closed: the connection to the upstream is gone, or back in its pool. What the answer
+   has drawn from budgets is settled.
 4. A stopped or failed answer tells its readers.
 5. The session leaves the registry. Its id stays taken for a while, unless it never began.
 6. Logs and metrics hear of it, and whoever waits for a receipt goes on.
@@ -240,6 +241,7 @@ class AnswerService:
         steps: tuple[Callable[[], object], ...] = (
             partial(_finish, session, outcome),
             partial(self._close, session, call),
+            partial(_settle, session),
             partial(_write_ending, session, outcome, refusal),
             partial(self._registry.discard, session),
             partial(signals.stream_closed.send, self._sender, session=session),
@@ -279,6 +281,11 @@ def _take_all(steps: Iterator[Callable[[], object]]) -> None:
 def _finish(session: StreamSession, outcome: Outcome) -> None:
     if outcome is Outcome.FINISHED:
         session.log.end([sse.DONE])
+
+
+def _settle(session: StreamSession) -> None:
+    if session.reservation is not None:
+        session.reservation.settle(session)
 
 
 def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | None) -> None:

@@ -65,10 +65,14 @@ class Accounts(Protocol):
 class Reservation(Protocol):
     """What one question has been granted."""
 
-    def may_send_again(self) -> bool:
-        """Whether one more request may be sent for the question; the last one may be billed, too.
+    def refuse(self) -> None:
+        """Note that the latest request was not sent, or was refused: it is not billed."""
 
-        May take a moment, as it may have to draw more.
+    def may_send_again(self) -> bool:
+        """Whether one more request may be sent for the question.
+
+        The latest one may be billed, too, unless it was refused; then more is drawn for that, which
+        may take a moment.
         """
 
     def settle(self, session: StreamSession) -> None:

@@ -181,11 +181,11 @@ class Run:
         question = Question(body, chat_request.choices_of(fields), model, upstreams)
         session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
         call = resources.upstream.call(question, session)
-        ask = Ask(self, session, show=show)
-        self._handle.attach(session.stop_by_user)
-        self._calls.begin(name or model, session)
         end = partial(self._end_question, session, call)
         try:
+            ask = Ask(self, session, show=show)
+            self._handle.attach(session.stop_by_user)
+            self._calls.begin(name or model, session)
             resources.spawn(produce(session, call, end))
         except BaseException:
             end(Outcome.FAILED, None)
@@ -201,6 +201,8 @@ class Run:
             call.close()
         finally:
             session.closed_at = time.monotonic()
+            if session.reservation is not None:
+                session.reservation.settle(session)
             self._handle.detach(session.stop_by_user)
             self._calls.end(session)
             session.closed.set()
