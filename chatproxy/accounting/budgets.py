@@ -501,7 +501,7 @@ class Grant:
         if usage.source is not UsageSource.PROVIDER:
             prompt = min(self.prompt, _upper(usage, prompt))
         prompt = prompt or self.prompt
-        if session.billing_stops is BillingStops.NO and session.outcome is not Outcome.FINISHED:
+        if session.billing_stops is BillingStops.NO and session.outcome is Outcome.STOPPED:
             return prompt, self.completion
         came = session.events if session.events > self.most_events else 0
         if usage.source is UsageSource.NONE:

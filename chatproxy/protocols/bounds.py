@@ -26,6 +26,8 @@ IMAGE_TOKENS = 4096
 #: What a service may put around the messages, in tokens; and around tools.
 _AROUND = 256
 _AROUND_TOOLS = 1024
+#: More tokens than any answer has, and few enough to reckon with.
+_ENOUGH = 10**9
 #: What the most tokens of an answer are called: by DeepSeek, and by OpenAI since 2024.
 _NAMES = ("max_tokens", "max_completion_tokens")
 
@@ -66,7 +68,7 @@ class Bounds:
         around = _AROUND + (_AROUND_TOOLS if "tools" in self._fields else 0)
         self.prompt = len(body) + around + _of_parts(self._fields)
         given = [_count_in(self._fields, name) for name in _NAMES]
-        wanted = [each * choices for each in given if each is not None]
+        wanted = [min(each, _ENOUGH) * choices for each in given if each is not None]
         self.completion = min(wanted) if wanted else None
 
     def limited(self, most: int) -> bytes:
