@@ -17,7 +17,6 @@ Labels = tuple[str, ...]
 
 #: The codes of ``UpstreamError``. Any other is counted as "other".
 UPSTREAM_CODES = (
-    "budget_spent",
     "too_many_sessions",
     "upstream_auth",
     "upstream_balance",
