@@ -17,15 +17,16 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, current_app, has_app_context
 from flask_cors import CORS
 
 from . import scopes, signals
-from .accounting.budgets import Budget, Budgets, Left
+from .accounting.budgets import Budget, Budgets, Left, Spent
 from .answers.coroutines import Coroutine
 from .answers.question import Question
 from .answers.receipt import Receipt
@@ -40,7 +41,7 @@ from .cluster.peers import Peers, PeerState
 from .cluster.registry import Registry
 from .cluster.rpc import RpcDispatcher
 from .config import Settings, unknown_names
-from .errors import ConfigError, PeersUnavailable
+from .errors import ChatProxyError, ConfigError, PeersUnavailable
 from .observability import logs
 from .observability.metrics import Metrics
 from .protocols.headers import check_session_id
@@ -52,6 +53,7 @@ from .server.arrivals import BodyTimer
 from .server.capabilities import ServerCapabilities
 from .server.disconnect import DisconnectWatcher
 from .server.event_loop import CoroutineRunner
+from .server.native_threads import NativeThread
 from .server.resolver import ThreadedResolver
 from .server.shutdown import Shutdown
 from .service import AnswerService
@@ -61,6 +63,9 @@ from .upstreams.routes import Routes
 from .values import as_on_active
 from .web import ai_sdk, native, openai
 from .web.state import Choose, Owner, Prepare, State, current_state
+
+if TYPE_CHECKING:
+    from .records.writer import Records
 
 logger = logs.logger
 
@@ -322,7 +327,8 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     def spawn(coroutine: Coroutine[None]) -> None:
         _own_context().run(runner.spawn, coroutine)
 
-    budgets = Budgets(peers, _NoPrices(), None, settings.budget_max_tokens)
+    records = _open_records(app, settings, scope)
+    budgets = Budgets(peers, _NoPrices(), _spent_by(records), settings.budget_max_tokens)
     of_settings = [Budget(**each) for each in settings.budgets]
     caller = Budgeted(upstream, budgets, of_settings, extension.budgeters)
     resources = Resources(
@@ -336,7 +342,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     unknown = {"state": PeerState.UNKNOWN}
     peers.serve(_weakly(dispatcher.dispatch, unknown), _weakly(registry.lose, None))
     control_socket.serve(dispatcher.dispatch)
-    presence = _Presence(registry, peers, control_socket, settings.grace)
+    presence = _Presence(registry, peers, control_socket, records, settings.grace)
     state = State(
         app=app,
         settings=settings,
@@ -348,6 +354,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         routes=routes,
         models=ModelList(upstream, settings.model, routes),
         metrics=metrics,
+        records=records,
         server=ServerCapabilities(settings),
         bodies=BodyTimer(settings.body_timeout, partial(_tell_unfinished, app)),
         watcher=DisconnectWatcher(settings.reader_timeout),
@@ -371,7 +378,12 @@ class _Presence:
     """This worker among the others, and for the signals of its process."""
 
     def __init__(
-        self, registry: Registry, peers: Peers, control_socket: ControlSocket, grace: float
+        self,
+        registry: Registry,
+        peers: Peers,
+        control_socket: ControlSocket,
+        records: Records | None,
+        grace: float,
     ) -> None:
         self._peers = peers
         self._control_socket = control_socket
@@ -379,7 +391,7 @@ class _Presence:
             registry.drain,
             others=control_socket.others,
             is_another_ready=partial(control_socket.is_anyone, PeerState.READY),
-            close=(registry.close, control_socket.close),
+            close=(registry.close, control_socket.close, *([records.close] if records else [])),
             grace=grace,
         )
         self._shutdown.listen()
@@ -456,6 +468,49 @@ def _own_context() -> contextvars.Context:
 
 def _tell_unfinished(app: Flask, part: str, why: str) -> None:
     signals.request_unfinished.send(app, part=part, why=why)
+
+
+def _open_records(app: Flask, settings: Settings, scope: str) -> Records | None:
+    """The records of an application that has some, ready to hear of its answers."""
+    if not settings.records:
+        return None
+    if find_spec("sqlalchemy") is None or find_spec("alembic") is None:
+        raise ConfigError(
+            "CHATPROXY_RECORDS needs SQLAlchemy and Alembic: pip install 'chatproxy[records]'."
+        )
+    # Not above: it takes 0.3 s and 30 MB.
+    from .records.database import Database  # noqa: PLC0415
+    from .records.writer import Records  # noqa: PLC0415
+
+    records = Records(
+        Database(settings.records),
+        scope,
+        NativeThread("records"),
+        settings.records_buffer,
+        partial(_tell_of_records, app),
+    )
+    records.open()
+    signals.stream_closed.connect(records.hear, sender=app)
+    return records
+
+
+def _spent_by(records: Records | None) -> Spent | None:
+    """What asks the records for what an owner has spent, if there are any."""
+    if records is None:
+        return None
+
+    def spent(owner: str, since: datetime) -> tuple[int, dict[str, int]]:
+        try:
+            return records.spent(owner, since)
+        except ChatProxyError:
+            sentence = "What was spent before cannot be read; try again."
+            raise PeersUnavailable(sentence, retry_after=1) from None
+
+    return spent
+
+
+def _tell_of_records(app: Flask, result: str, count: int) -> None:
+    signals.answers_recorded.send(app, result=result, count=count)
 
 
 def _find_peers(settings: Settings, control_socket: ControlSocket, scope: str) -> Peers:
