@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ import pytest
 from flask import Flask, request
 
 from chatproxy import Budget, ChatProxy, Run, Upstream
-from chatproxy.errors import BudgetSpent, Refusal
+from chatproxy.errors import BudgetSpent, ChatProxyError, PeersUnavailable, Refusal
+from chatproxy.records.writer import Records
 
 from .support import cluster, scripted
 from .support.instant import HELLO, Instant
@@ -209,6 +211,28 @@ def test_a_budget_of_money_is_for_models_with_a_price(new_chat: Callable[..., Ch
     with pytest.raises(Refusal, match="no price in EUR") as refused:
         ask(chat)
     assert refused.value.code == "model_not_priced"
+
+
+def test_an_account_that_was_lost_begins_with_what_the_records_say(
+    new_chat: Callable[..., ChatProxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = new_chat("5000 tokens/day", CHATPROXY_RECORDS=f"sqlite:///{tmp_path}/records.db")
+    ask(chat, simulate={"tokens": 100})
+
+    def goes_on() -> bool:
+        shutil.rmtree(tmp_path / "accounts")
+        return left(chat) == 5000 - 100 - PROMPT
+
+    wait_for(goes_on, message="the record of the answer")
+
+    def away(*_: object) -> None:
+        raise ChatProxyError
+
+    monkeypatch.setattr(Records, "spent", away)
+    assert left(chat) == 5000 - 100 - PROMPT  # they are asked only if it is lost
+    shutil.rmtree(tmp_path / "accounts")
+    with pytest.raises(PeersUnavailable, match="spent before cannot be read"):
+        ask(chat)
 
 
 # ---- how an answer may end -----------------------------------------------------------------------
