@@ -196,12 +196,12 @@ class Run:
         )
         session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
         call = resources.upstream.call(question, session)
-        ask = Ask(self, session, show=show)
-        self._handle.attach(session.stop_by_user)
-        self._calls.begin(name or model, session)
-        resources.accountant.open(session, question)
         end = partial(self._end_question, session, call)
         try:
+            ask = Ask(self, session, show=show)
+            self._handle.attach(session.stop_by_user)
+            self._calls.begin(name or model, session)
+            resources.accountant.open(session, question)
             resources.spawn(produce(session, call, end))
         except BaseException:
             end(Outcome.FAILED, None)
@@ -217,12 +217,19 @@ class Run:
             call.close()
         finally:
             session.closed_at = time.monotonic()
-            session.account = self._resources.accountant.settle(session)
-            session.question = session.transcript = None
+            self._settle(session)
             self._handle.detach(session.stop_by_user)
             self._calls.end(session)
             session.closed.set()
             session.log.end()
+
+    def _settle(self, session: StreamSession) -> None:
+        try:
+            session.account = self._resources.accountant.settle(session)
+        finally:
+            session.question = session.transcript = None
+            if session.reservation is not None:
+                session.reservation.settle(session)
 
     @property
     def http(self) -> HttpSession:
