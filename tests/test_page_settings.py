@@ -23,6 +23,12 @@ def test_the_page_is_told_what_it_would_otherwise_have_to_guess():
     assert (page["visionModels"], page["defaults"]) == ([], {})
 
 
+def test_the_page_is_told_which_runs_can_be_asked():
+    app = create_app(LOCAL)
+    app.extensions["chatproxy"].runs["research"] = lambda run, payload: "Hello"
+    assert app.test_client().get("/page.json").json["runs"] == ["research"]
+
+
 def test_models_that_take_images_can_be_chosen_too():
     page = told(CHATPROXY_VISION_MODELS="qwen-vl,deepseek-flash")
     assert page["visionModels"] == ["qwen-vl", "deepseek-flash"]

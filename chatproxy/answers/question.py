@@ -23,7 +23,7 @@ class Question(NamedTuple):
     ``model`` what its client calls the model. It is put to ``upstreams``, one after the other until
     one answers; to the one of the settings if there are none. ``run`` is the name of the run that
     answers it, "" if an upstream does. ``context`` is what the application wants to know of it
-    later.
+    later. ``tells_calls`` is whether the client wants to be told of the run's calls.
     """
 
     body: bytes
@@ -32,6 +32,7 @@ class Question(NamedTuple):
     upstreams: tuple[Upstream, ...] = ()
     run: str = ""
     context: dict[str, Any] | None = None
+    tells_calls: bool = False
 
     def body_for(self, model: str) -> bytes:
         """The body with another name for the model; as it is if that is ``""``."""

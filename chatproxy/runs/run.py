@@ -52,7 +52,12 @@ from .parts import Part
 from .tasks import Tasks
 
 #: The names of events that mean something else.
-_RESERVED = frozenset({"error", "message", "stopped", "tool-call", "tool-result"})
+_RESERVED = frozenset(
+    {
+        *("account", "error", "message", "stopped"),
+        *("call-begin", "call-end", "tool-call", "tool-result"),
+    }
+)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
 #: Seconds that code loses which has been stopped, and goes on: in a loop it would hold up others.
 _PAUSE = 0.001
@@ -114,10 +119,11 @@ class Run:
         self._session = session
         self._upstreams = question.upstreams
         self._resources = resources
-        self._calls = session.calls = Calls()
         self._handle = AbortHandle(Stopped)
         #: What the client gets.
-        self.output = Output(session, RUN + self.name, self.check)
+        self.output = Output(session, RUN + self.name, self.check, lambda: self.stopped)
+        listeners = (partial(self.output.tell, "call-begin"), self.output.tell_end)
+        self._calls = session.calls = Calls(*listeners if question.tells_calls else ())
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
         self._tasks = Tasks(self._handle, resources.within)

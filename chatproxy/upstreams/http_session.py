@@ -34,7 +34,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
-from ..answers.session import Phase
+from ..answers.session import Outcome, Phase
 from .connections import tls_context
 from .transport.dialer import Dialer, Resolver
 from .transport.exchange import Exchange, Step, current_exchange
@@ -84,6 +84,15 @@ class _Request(Exchange):
         self.closed_at: float | None = None
         handle.attach(self.abort)
         calls.begin(name, self)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None before."""
+        if self.closed_at is None:
+            return None
+        if self.aborted:
+            return Outcome.STOPPED
+        return Outcome.FINISHED if self.phase is Phase.STREAMING else Outcome.FAILED
 
     def _has_been_sent(self) -> None:
         self.phase = Phase.WAITING
