@@ -226,6 +226,6 @@ def test_thinking_is_open_while_it_goes_on_then_folded_unless_it_was_touched(new
     page.page.get_by_text("Thought for").first.wait_for()
     assert opened.count() == 0
     page.page.get_by_text("Thought for").click()
-    opened.locator(".thinking-text").wait_for()
+    opened.locator(".disclosed").wait_for()
     page.wait_until_idle()
-    assert opened.locator(".thinking-text").is_visible()
+    assert opened.locator(".disclosed").is_visible()

@@ -84,7 +84,7 @@ function received(progress, now = 2000, answerId = "a1") {
     ...WHICH,
     answerId,
     now,
-    progress: { text: "", reasoning: "", lastEvent: 0, status: null, ...progress },
+    progress: { text: "", reasoning: "", told: [], lastEvent: 0, status: null, ...progress },
   };
 }
 

@@ -79,6 +79,38 @@ export function createLanguage(tag, sentences) {
   }
 
   /**
+   * @param {number} ms how long something took
+   * @returns {string} such as `812 ms`, `1.2 sec` or `2 min 5 sec`
+   */
+  function span(ms) {
+    if (ms < 1000) {
+      return quantity(Math.round(ms), "millisecond");
+    }
+    return ms < 60_000 ? quantity(ms / 1000, "second") : duration(ms);
+  }
+
+  /**
+   * @param {number} value
+   * @param {number} [digits] how many of them matter; all if left out
+   * @returns {string}
+   */
+  function number(value, digits) {
+    return digits === undefined
+      ? numbers.format(value)
+      : new Intl.NumberFormat(tag, { maximumSignificantDigits: digits }).format(value);
+  }
+
+  /**
+   * @param {number} amount
+   * @param {string} currency three letters
+   * @returns {string} such as `$0.00021`: of less than a whole one, two digits that matter
+   */
+  function money(amount, currency) {
+    const digits = amount > 0 && amount < 1 && { maximumSignificantDigits: 2 };
+    return new Intl.NumberFormat(tag, { style: "currency", currency, ...digits }).format(amount);
+  }
+
+  /**
    * @param {number} bytes
    * @returns {string} such as `320 kB`
    */
@@ -95,6 +127,9 @@ export function createLanguage(tag, sentences) {
     say,
     quantity,
     duration,
+    span,
+    number,
+    money,
     size,
     /** @param {number} ms since 1970; nothing is written of one that is not known */
     date: (ms) => (ms > 0 && ms <= LAST_DATE ? dates.format(ms) : ""),

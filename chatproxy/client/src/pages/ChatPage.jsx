@@ -97,6 +97,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
           <TopBar
             ref={listButton}
             models={settings.models}
+            runs={settings.runs}
             choice={choice}
             onChoose={choose}
             listOpen={list.open}

@@ -37,7 +37,9 @@
  * @property {AnswerError} [error]
  * @property {StopState["state"]} [stop] what is known about the Stop that was pressed here
  * @property {string} [stopRefusal] what the server said when it refused that Stop
- * @property {{stopMs?: number, events?: number, upstreamClosed?: boolean}} [receipt]
+ * @property {{stopMs?: number, events?: number, upstreamClosed?: boolean, leftBehind?: string[]}} [receipt]
+ * @property {import("./steps.js").Step[]} [steps] what a run has done for it, as far as `lastEvent`
+ * @property {import("../lib/llm-api.jsx").Account} [account] what it came to
  *
  * @typedef {UserMessage | Answer} Message
  *

@@ -10,11 +10,11 @@ const KEY = "chatproxy.choice";
  * @param {import("../lib/page-settings.js").PageSettings} settings
  * @returns {[Choice, (change: Partial<Choice>) => void]}
  */
-export function useChoice(storage, { model, models }) {
+export function useChoice(storage, { model, models, runs }) {
   const [choice, setChoice] = useState(() => {
     const kept = read(storage);
     return {
-      model: models.includes(kept.model) ? kept.model : model,
+      model: [...models, ...runs].includes(kept.model) ? kept.model : model,
       thinking: typeof kept.thinking === "boolean" ? kept.thinking : true,
     };
   });
