@@ -43,7 +43,7 @@ function StepItem({ step, state }) {
   return (
     <li className="step" data-kind={kind} data-step={state}>
       <span className="step-head">
-        <Icon name={kind === "event" ? "right" : ICONS[state]} />
+        <Icon name={kind === "event" ? "file" : ICONS[state]} />
         <span className="step-kind">{say(`step.${kind}`)}</span>
         <span className="step-name" dir="auto">
           {name}
