@@ -24,11 +24,11 @@ const LAST_DATE = 8.64e15;
  * @param {Record<SentenceName, Sentence>} sentences
  */
 export function createLanguage(tag, sentences) {
-  const plurals = new Intl.PluralRules(tag);
-  const numbers = new Intl.NumberFormat(tag);
-  const dates = new Intl.DateTimeFormat(tag, WHOLE_DATE);
-  const lists = new Intl.ListFormat(tag, { type: "conjunction" });
-  const spans = new Intl.ListFormat(tag, { type: "unit", style: "narrow" });
+  const plurals = once(() => new Intl.PluralRules(tag));
+  const numbers = once(() => new Intl.NumberFormat(tag));
+  const dates = once(() => new Intl.DateTimeFormat(tag, WHOLE_DATE));
+  const lists = once(() => new Intl.ListFormat(tag, { type: "conjunction" }));
+  const spans = once(() => new Intl.ListFormat(tag, { type: "unit", style: "narrow" }));
 
   /**
    * @param {string} name
@@ -48,10 +48,10 @@ export function createLanguage(tag, sentences) {
     const text =
       typeof sentence === "string"
         ? sentence
-        : (sentence[plurals.select(Number(values.count))] ?? sentence.other);
+        : (sentence[plurals().select(Number(values.count))] ?? sentence.other);
     return text.replace(VALUE, (_, key) => {
       const value = values[key] ?? "";
-      return typeof value === "number" ? numbers.format(value) : value;
+      return typeof value === "number" ? numbers().format(value) : value;
     });
   }
 
@@ -75,7 +75,7 @@ export function createLanguage(tag, sentences) {
     const seconds = Math.max(0, Math.round(ms / 1000));
     const minutes = quantity(Math.floor(seconds / 60), "minute");
     const rest = quantity(seconds % 60, "second");
-    return seconds < 60 ? rest : spans.format([minutes, rest]);
+    return seconds < 60 ? rest : spans().format([minutes, rest]);
   }
 
   /**
@@ -96,7 +96,7 @@ export function createLanguage(tag, sentences) {
    */
   function number(value, digits) {
     return digits === undefined
-      ? numbers.format(value)
+      ? numbers().format(value)
       : new Intl.NumberFormat(tag, { maximumSignificantDigits: digits }).format(value);
   }
 
@@ -132,8 +132,21 @@ export function createLanguage(tag, sentences) {
     money,
     size,
     /** @param {number} ms since 1970; nothing is written of one that is not known */
-    date: (ms) => (ms > 0 && ms <= LAST_DATE ? dates.format(ms) : ""),
+    date: (ms) => (ms > 0 && ms <= LAST_DATE ? dates().format(ms) : ""),
     /** @param {string[]} items */
-    list: (items) => lists.format(items),
+    list: (items) => lists().format(items),
   };
+}
+
+/**
+ * What is made when it is first needed. A phone takes 30 ms for all that `Intl` has to load for a
+ * language, and the page begins without any of it.
+ * @template T
+ * @param {() => T} make
+ * @returns {() => T}
+ */
+function once(make) {
+  /** @type {T | undefined} */
+  let made;
+  return () => (made ??= make());
 }
