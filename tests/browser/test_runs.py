@@ -17,7 +17,6 @@ def ask_a_run(new_page, simulate):
     page = new_page(simulate)
     page.choose("run:research")
     page.ask()
-    page.page.locator("[data-kind=tool]").wait_for()
     return page
 
 

@@ -59,7 +59,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
   const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
   const { draft, suggest, edit, leaveEdit } = useDraft(chat, write);
   const how = useHow(choice, currentSettings(state), settings);
-  const files = useFiles(state, how);
+  const files = useFiles(state, how, library.draftFiles);
   const ways = useConversation(chat, how, files, access.asked ? focusTokenBox : null);
   const tools = useThread(chat, ways, how.prefix, goHome);
   const insert = useInsert(messageBox, draft);
