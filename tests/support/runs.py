@@ -82,7 +82,7 @@ def lock(run, _payload):
 
 
 def research(run, payload):
-    """For a tool, after a call, beside another; for none of it if nobody simulates that it lasts."""
+    """For a tool, after a call, beside another; for nothing unless its upstream never ends."""
     plan = {**payload, "model": "deepseek-flash", "simulate": {"rate": 0, "tokens": 3}}
     run.ask(plan, show=False, name="plan").read()
     run.emit("source", {"url": "https://example.com/a", "title": "A page about *Oslo*"})
