@@ -49,7 +49,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
   const { state, stop } = chat;
   const notifications = usePlace(chat, storage);
   const elsewhere = useElsewhere(access.token, state.conversations);
-  const [choice, choose] = useChoice(storage, settings);
+  const [choice, choose] = useChoice(chat, storage, settings);
   const listButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const list = useDrawer(listButton);
   const tokenBox = useRef(/** @type {HTMLInputElement | null} */ (null));

@@ -53,6 +53,7 @@
  * @property {number} updatedAt
  * @property {Message[]} messages all versions, the oldest first; see `tree.js`
  * @property {import("./chat-settings.js").ChatSettings} [settings] those that are not the defaults
+ * @property {string} [model] the one that was chosen in it, if any was
  * @property {string[]} chosen the ids of versions that are shown though they are not the newest
  * @property {boolean} [shut] whether its messages have not been read from the browser's storage yet
  * @property {boolean} [needed] whether they are to be read though it is not shown: an answer runs
@@ -184,6 +185,20 @@ export function currentSettings(state) {
   return state.currentId === null
     ? state.newSettings
     : (currentConversation(state)?.settings ?? NO_SETTINGS);
+}
+
+/**
+ * The model of the conversation in view: chosen there, or else the one that has answered last, or else
+ * the usual one.
+ * @param {ChatState} state
+ * @param {string} usual
+ * @param {string[]} offered
+ */
+export function currentModel(state, usual, offered) {
+  const conversation = currentConversation(state);
+  const answer = pathOf(conversation).findLast(({ role }) => role === "assistant");
+  const last = answer?.role === "assistant" ? answer.model : "";
+  return [conversation?.model, last].find((model) => model && offered.includes(model)) ?? usual;
 }
 
 /**

@@ -47,6 +47,7 @@ const OF_A_CONVERSATION = {
   pinned: isSwitch,
   deletedAt: isNumber,
   shelvedAt: isNumber,
+  model: isText,
 };
 
 /** @type {Record<string, (value: unknown) => boolean>} */
