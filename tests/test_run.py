@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from flask import Flask, current_app
 from flask.globals import app_ctx
 from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 import chatproxy
 from chatproxy import Answer, ChatProxy, Refusal, Run, Stopped, current_run
@@ -553,6 +555,58 @@ def test_the_session_of_a_run_keeps_its_adapter(answer: Chat) -> None:
         return "kept"
 
     assert answer(mount).read() == "kept"
+
+
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"])
+def test_a_request_that_is_tried_again_is_one_call_and_a_stop_ends_the_next_try(
+    answer: Chat, first: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+        def ask(run: Run, _payload: dict[str, Any]) -> None:
+            run.http.headers["Connection"] = "close"
+            run.http.get_adapter(url).max_retries = Retry(3, status_forcelist=[503])
+            run.http.get(url)
+
+        got = answer(ask)
+        one, _ = server.accept()
+        with one:
+            one.recv(9999)
+            one.sendall(first)
+        other, _ = server.accept()
+        with other:
+            other.recv(9999)
+            receipt = got.cancel()
+            other.settimeout(PATIENCE)
+            assert other.recv(1) == b""
+    assert receipt is not None
+    assert (receipt.upstream_closed, receipt.left_behind) == (True, ())
+    assert [each["outcome"] for each in receipt.calls or ()] == ["stopped"]
+
+
+@pytest.mark.parametrize("body", [b"", b"Hello"])
+def test_a_request_of_a_run_has_ended_when_its_response_has_been_read(
+    answer: Chat, body: bytes
+) -> None:
+    listed: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+        def ask(run: Run, _payload: dict[str, Any]) -> str:
+            text = run.http.get(url).text
+            calls, _ = run._calls.listed()
+            listed.extend((each["outcome"], each["closed"]) for each in calls)
+            assert run._calls.live() == []
+            return text or "nothing"
+
+        got = answer(ask)
+        one, _ = server.accept()
+        with one:
+            one.recv(9999)
+            one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            assert got.read() == (body.decode() or "nothing")
+    assert listed == [("finished", True)]
 
 
 def test_a_stop_is_raised_where_a_generator_yields(answer: Chat) -> None:
