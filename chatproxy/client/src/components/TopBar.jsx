@@ -9,8 +9,7 @@ import { ModelPicker } from "./ModelPicker.jsx";
  * Which model answers, and whether it thinks first; the ways to the settings and to the help, and
  * one to be rid of the access token.
  * @param {object} props
- * @param {string[]} props.models
- * @param {string[]} props.runs the application's, as models
+ * @param {import("../lib/page-settings.js").PageSettings} props.settings
  * @param {import("../state/use-choice.js").Choice} props.choice
  * @param {(change: Partial<import("../state/use-choice.js").Choice>) => void} props.onChoose
  * @param {boolean} props.listOpen
@@ -19,7 +18,7 @@ import { ModelPicker } from "./ModelPicker.jsx";
  * @param {(panel: "settings" | "help") => void} props.onPanel
  * @param {import("react").Ref<HTMLButtonElement>} props.ref the button that opens the list
  */
-function Bar({ models, runs, choice, onChoose, listOpen, onOpenList, onForget, onPanel, ref }) {
+function Bar({ settings, choice, onChoose, listOpen, onOpenList, onForget, onPanel, ref }) {
   const { say } = useLanguage();
   return (
     <div className="topbar">
@@ -32,8 +31,8 @@ function Bar({ models, runs, choice, onChoose, listOpen, onOpenList, onForget, o
         onClick={onOpenList}
       />
       <ModelPicker
-        models={models}
-        runs={runs}
+        models={settings.models}
+        runs={settings.runs}
         model={choice.model}
         onModel={(model) => onChoose({ model })}
       />

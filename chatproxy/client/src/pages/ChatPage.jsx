@@ -96,8 +96,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
           <Notice text={settings.notice} />
           <TopBar
             ref={listButton}
-            models={settings.models}
-            runs={settings.runs}
+            settings={settings}
             choice={choice}
             onChoose={choose}
             listOpen={list.open}
