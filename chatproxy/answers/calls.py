@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .usage import NO_ACCOUNT, Account, sum_of
+
 if TYPE_CHECKING:
     from .session import Outcome, Phase
 
@@ -32,6 +34,7 @@ class State(Protocol):
     phase: Phase
     events: int
     upstream: str
+    account: Account
     started_at: float
     closed_at: float | None
 
@@ -61,8 +64,9 @@ class Calls:
         self._live: dict[State, tuple[int, str]] = {}
         self._ended: deque[dict[str, Any]] = deque(maxlen=MOST_LISTED)
         self._left_behind: list[str] = []
-        #: How many calls there have been.
+        #: How many calls there have been, and what those that have ended came to.
         self.count = 0
+        self.account = NO_ACCOUNT
 
     def begin(self, name: str, call: State) -> None:
         """Note that a call begins."""
@@ -79,6 +83,7 @@ class Calls:
             known = self._live.pop(call, None)
             if known is None:
                 return
+            self.account = sum_of((self.account, call.account))
             ended = _as_json(*known, call)
             self._ended.append(ended)
         if self._on_end is not None:
@@ -105,7 +110,8 @@ class Calls:
         """For a receipt: the latest calls, and the names of what was left behind.
 
         Each call has ``id``, ``name``, ``phase``, ``outcome`` (None before its end), ``events``,
-        ``upstream`` (None for a request of the application's own), ``closed`` and ``ms``.
+        ``upstream`` (None for a request of the application's own), ``closed`` and ``ms``; and what
+        it came to, if that is known.
         """
         with self._lock:
             live = [_as_json(*known, call) for call, known in self._live.items()]
@@ -123,4 +129,5 @@ def _as_json(number: int, name: str, call: State) -> dict[str, Any]:
         "upstream": call.upstream or None,
         "closed": call.closed_at is not None,
         "ms": round((end - call.started_at) * 1000),
+        **({} if call.account is NO_ACCOUNT else call.account.as_json()),
     }
