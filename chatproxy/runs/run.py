@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -52,9 +52,15 @@ from .ask import Ask
 from .output import Output
 from .parts import Part
 from .tasks import Tasks
+from .waits import Waits
 
 #: The names of events that mean something else.
-_RESERVED = frozenset({native.ACCOUNT, "error", "message", "stopped", "tool-call", "tool-result"})
+_RESERVED = frozenset(
+    {
+        *(native.ACCOUNT, "error", "message", "stopped"),
+        *("call-begin", "call-end", "tool-call", "tool-result"),
+    }
+)
 #: Its own questions have their counts of tokens, whatever its client has asked for.
 _WITH_USAGE = b'{"include_usage":true}'
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
@@ -96,6 +102,7 @@ class Resources:
     :ivar accountant: settles each question to an upstream.
     :ivar within: makes the context in which the application's code runs, one for each thread.
     :ivar sender: the sender of the signals: the application.
+    :ivar waits: who waits for which future.
     """
 
     upstream: Caller
@@ -107,6 +114,7 @@ class Resources:
     accountant: Accountant
     within: Callable[[], AbstractContextManager[object]]
     sender: object
+    waits: Waits = field(default_factory=Waits)
 
 
 class Run:
@@ -122,13 +130,16 @@ class Run:
         self._session = session
         self._upstreams = question.upstreams
         self._resources = resources
-        self._calls = session.calls = Calls(resources.sender, session.trace)
         self._handle = AbortHandle(Stopped)
         #: What the client gets.
-        self.output = Output(session, RUN + self.name, self.check)
+        self.output = Output(session, RUN + self.name, self.check, lambda: self.stopped)
+        listeners = (partial(self.output.tell, "call-begin"), self.output.tell_end)
+        self._calls = session.calls = Calls(
+            resources.sender, session.trace, *listeners if question.tells_calls else ()
+        )
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
-        self._tasks = Tasks(self._handle, resources.within)
+        self._tasks = Tasks(self._handle, resources.waits, resources.within)
 
     @property
     def session_id(self) -> str | None:
@@ -196,12 +207,12 @@ class Run:
         )
         session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
         call = resources.upstream.call(question, session)
-        ask = Ask(self, session, show=show)
-        self._handle.attach(session.stop_by_user)
-        self._calls.begin(name or model, session, question)
-        resources.accountant.open(session, question)
         end = partial(self._end_question, session, call)
         try:
+            ask = Ask(self, session, show=show)
+            self._handle.attach(session.stop_by_user)
+            self._calls.begin(name or model, session, question)
+            resources.accountant.open(session, question)
             resources.spawn(produce(session, call, end))
         except BaseException:
             end(Outcome.FAILED, None)
@@ -217,12 +228,19 @@ class Run:
             call.close()
         finally:
             session.closed_at = time.monotonic()
-            session.account = self._resources.accountant.settle(session)
-            session.question = session.transcript = None
+            self._settle(session)
             self._handle.detach(session.stop_by_user)
             self._calls.end(session)
             session.closed.set()
             session.log.end()
+
+    def _settle(self, session: StreamSession) -> None:
+        try:
+            session.account = self._resources.accountant.settle(session)
+        finally:
+            session.question = session.transcript = None
+            if session.reservation is not None:
+                session.reservation.settle(session)
 
     @property
     def http(self) -> HttpSession:
