@@ -166,6 +166,18 @@ class Settings:
         20,
         "live sessions of one owner, if known",
     )
+    budgets: tuple[dict[str, Any], ...] = _option(
+        "CHATPROXY_BUDGET",
+        values.as_budgets,
+        (),
+        "what each owner may spend, comma-separated: 100000 tokens/day, 5 USD/month",
+    )
+    budget_max_tokens: int = _option(
+        "CHATPROXY_BUDGET_MAX_TOKENS",
+        values.as_count,
+        8192,
+        "the longest answer under a budget, in tokens, if its client does not say",
+    )
     name: str = _option(
         "CHATPROXY_NAME", scopes.check_name, "", "the application's name, if several share a server"
     )

@@ -139,7 +139,7 @@ def _ask_and_stop(model: str, count: int, max_tokens: int) -> list[_Stopped]:
         with app.app_context():
             question = state.prepare(payload)
         reader = state.service.begin(SessionKey("", ""), question, 0.0)
-        with closing(Answer(reader, state.service.cancel_session)) as answer:
+        with closing(Answer(reader, state.service.cancel_session, state.service.drop)) as answer:
             for _ in answer:
                 if answer.events >= _EVENTS:
                     break

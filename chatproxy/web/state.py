@@ -11,6 +11,7 @@ from flask import Flask, current_app
 
 from ..answers.question import RUN, Question
 from ..answers.upstream import Upstream, listed
+from ..budgeted import Budgeted
 from ..cluster.registry import Registry
 from ..config import Settings
 from ..errors import Refusal, Unauthorized
@@ -50,6 +51,7 @@ class State:
     registry: Registry
     service: AnswerService
     upstream: Caller
+    budgets: Budgeted
     routes: Routes
     models: ModelList
     metrics: Metrics
