@@ -22,7 +22,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Flask, current_app, has_app_context
+from flask import Blueprint, Flask, current_app, has_app_context
 from flask_cors import CORS
 
 from . import scopes, signals
@@ -64,7 +64,7 @@ from .upstreams.chat_completions import ChatCompletions
 from .upstreams.models import ModelList
 from .upstreams.routes import Routes
 from .values import as_on_active
-from .web import ai_sdk, native, openai
+from .web import ai_sdk, native, openai, page
 from .web.state import Choose, Owner, Prepare, State, current_state
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ logger = logs.logger
 
 #: What a page of another origin may read, beside what Fetch (3.3.3) lists as safe.
 _EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
+
+#: Where the routes are if it is not said, and where the page expects them.
+_PREFIX = "/api/chat"
 
 _P = TypeVar("_P", bound=Callable[..., Any])
 _C = TypeVar("_C", bound=Choose)
@@ -108,7 +111,7 @@ class ChatProxy:
         app: Flask | None = None,
         *,
         owner: Owner | None = None,
-        url_prefix: str = "/api/chat",
+        url_prefix: str = _PREFIX,
         name: str | None = None,
         upstream: Choose | None = None,
         on_active: str | None = None,
@@ -227,6 +230,16 @@ class ChatProxy:
             return function
 
         return register
+
+    def page(self) -> Blueprint:
+        """The chat page at ``/``, for ``app.register_blueprint(chat.page())``; it offers the runs.
+
+        :raises ConfigError: if the routes are not below ``/api/chat``, which the page asks.
+        :raises RuntimeError: if it is not clear for which application.
+        """
+        if self._url_prefix != _PREFIX:
+            raise ConfigError(f"The chat page needs ChatProxy(url_prefix={_PREFIX!r}).")
+        return page.blueprint(self._state().settings)
 
     def start(
         self,

@@ -54,7 +54,12 @@ from .tasks import Tasks
 from .waits import Waits
 
 #: The names of events that mean something else.
-_RESERVED = frozenset({native.ACCOUNT, "error", "message", "stopped", "tool-call", "tool-result"})
+_RESERVED = frozenset(
+    {
+        *(native.ACCOUNT, "error", "message", "stopped"),
+        *("call-begin", "call-end", "tool-call", "tool-result"),
+    }
+)
 #: Its own questions have their counts of tokens, whatever its client has asked for.
 _WITH_USAGE = b'{"include_usage":true}'
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
@@ -122,10 +127,11 @@ class Run:
         self._session = session
         self._upstreams = question.upstreams
         self._resources = resources
-        self._calls = session.calls = Calls()
         self._handle = AbortHandle(Stopped)
         #: What the client gets.
-        self.output = Output(session, RUN + self.name, self.check)
+        self.output = Output(session, RUN + self.name, self.check, lambda: self.stopped)
+        listeners = (partial(self.output.tell, "call-begin"), self.output.tell_end)
+        self._calls = session.calls = Calls(*listeners if question.tells_calls else ())
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
         self._tasks = Tasks(self._handle, resources.waits, resources.within)
