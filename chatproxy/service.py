@@ -9,7 +9,8 @@ It ends in ``_end``, in one order:
 1. The outcome is decided. From here on a Stop comes too late.
 2. A finished answer tells its readers so.
 3. The call is closed: the connection to the upstream is gone, or back in its pool. What the answer
-   came to is settled; of a finished one with the provider's count, that is done before 2.
+   came to is settled, and with that its budgets; of a finished one with the provider's count, that
+   is done before 2.
 4. A stopped or failed answer tells its readers.
 5. The session leaves the registry. Its id stays taken for a while, unless it never began.
 6. Logs and metrics hear of it, and whoever waits for a receipt goes on.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -106,12 +108,14 @@ class AnswerService:
         #: Each reader has a connection, of which there are as many as for answers.
         readers = max(settings.max_sessions, _FEWEST_READERS)
         self.reader_slots = SlotPool(readers, readers // 2)
+        #: Readers that nobody has any more.
+        self._dropped: deque[LogReader] = deque()
         self._watchdog = Watchdog(
             settings.idle_timeout,
             settings.deadline,
             registry.live,
-            [registry.sweep, self.remote_readers.sweep],
-            lambda: registry.idle and not self.remote_readers,
+            [registry.sweep, self.remote_readers.sweep, self._close_dropped],
+            lambda: registry.idle and not self.remote_readers and not self._dropped,
         )
 
     def begin(
@@ -186,6 +190,14 @@ class AnswerService:
         if state not in (PeerState.READING, PeerState.OVER):
             raise _not_found()
         return reader
+
+    def drop(self, reader: LogReader) -> None:
+        """Have a reader closed within a second. May be called amid anything: takes no lock."""
+        self._dropped.append(reader)
+
+    def _close_dropped(self) -> None:
+        while self._dropped:
+            self._dropped.popleft().close()
 
     def cancel(
         self,
@@ -267,8 +279,12 @@ class AnswerService:
             session.log.end(endings)
 
     def _settle(self, session: StreamSession) -> None:
-        if session.account is NO_ACCOUNT:
-            session.account = self._accountant.settle(session)
+        try:
+            if session.account is NO_ACCOUNT:
+                session.account = self._accountant.settle(session)
+        finally:
+            if session.reservation is not None:
+                session.reservation.settle(session)
 
     def _close(self, session: StreamSession, call: Call | None) -> None:
         try:

@@ -451,8 +451,9 @@ def test_without_another_the_question_is_refused_at_once_and_may_be_sent_again(
     assert third.join() is Outcome.FINISHED
 
 
-def test_a_question_may_wait_for_its_turn(
-    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["is had", "is stopped"])
+def test_a_question_may_wait_for_its_turn_until_it_is_stopped(
+    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream, is_stopped: bool
 ) -> None:
     caller = connect(queue=PATIENCE)
     first = Asking(caller, one_at_a_time)
@@ -460,24 +461,15 @@ def test_a_question_may_wait_for_its_turn(
     second = Asking(caller, one_at_a_time)
     assert second.reader.read(PATIENCE) == b": queued\n"
     assert services[0].is_left_alone()
+    if is_stopped:
+        second.stop()
+        assert second.session.phase is Phase.CONNECTING
     first.stop()
-    answer(services[0].accept())
-    assert second.join() is Outcome.FINISHED
-    assert caller.limits._places == {}
-
-
-def test_a_stop_ends_the_wait_for_a_turn(
-    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream
-) -> None:
-    caller = connect(queue=PATIENCE)
-    first = Asking(caller, one_at_a_time)
-    mid_stream(services[0].accept(), first)
-    second = Asking(caller, one_at_a_time)
-    second.reader.read(PATIENCE)
-    second.stop()
-    assert second.session.phase is Phase.CONNECTING
-    first.stop()
-    assert services[0].is_left_alone()
+    if is_stopped:
+        assert services[0].is_left_alone()
+    else:
+        answer(services[0].accept())
+        assert second.join() is Outcome.FINISHED
     assert caller.limits._places == {}
 
 

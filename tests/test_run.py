@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import socket
@@ -27,6 +28,7 @@ from chatproxy.errors import UpstreamError
 from chatproxy.protocols import native
 from chatproxy.runs.appender import Appender
 from chatproxy.runs.tasks import Tasks
+from chatproxy.runs.waits import Waits
 from chatproxy.sse import MAX_EVENT_BYTES
 from chatproxy.web.state import State
 
@@ -753,7 +755,7 @@ def test_a_task_that_has_not_begun_at_the_stop_does_not_begin(
         held.append(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    task = Tasks(handle, nullcontext).spawn(lambda: begun.append(None), "late")
+    task = Tasks(handle, Waits(), nullcontext).spawn(lambda: begun.append(None), "late")
     handle.abort()
     held[0].run()
     assert isinstance(task.exception(), Stopped)
@@ -828,6 +830,23 @@ def test_an_application_stops_and_lists_answers(chat: ChatProxy, upstream: Insta
     assert [each.wait() for each in answers] == ["stopped"] * 3
     assert other.outcome is None
     assert other.cancel() is not None
+
+
+def test_an_answer_that_nobody_has_any_more_ends_as_if_its_client_had_left(
+    app: Flask, upstream: Instant
+) -> None:
+    app.config["CHATPROXY_DEADLINE"] = 5  # the watchdog looks twice a second
+    chat = ChatProxy(app)
+    upstream.says = lambda _: None
+    kept, dropped = (chat.start(HELLO, session_id=each, owner="ada") for each in ("kept", "lost"))
+    loop: list[Any] = [dropped]
+    loop.append(loop)
+    del dropped, loop
+    gc.collect()
+    wait_for(lambda: upstream.closed)
+    (ended,) = [each for each in chat.sessions("ada") if each["sessionId"] == "lost"]
+    assert ended["reason"] == "disconnect"
+    assert kept.outcome is None
 
 
 def test_an_owner_is_text_as_on_the_routes(chat: ChatProxy, upstream: Instant) -> None:

@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -51,6 +51,7 @@ from .ask import Ask
 from .output import Output
 from .parts import Part
 from .tasks import Tasks
+from .waits import Waits
 
 #: The names of events that mean something else.
 _RESERVED = frozenset(
@@ -99,6 +100,7 @@ class Resources:
     :ivar model: the model of a question that names none.
     :ivar accountant: settles each question to an upstream.
     :ivar within: makes the context in which the application's code runs, one for each thread.
+    :ivar waits: who waits for which future.
     """
 
     upstream: Caller
@@ -109,6 +111,7 @@ class Resources:
     model: str
     accountant: Accountant
     within: Callable[[], AbstractContextManager[object]]
+    waits: Waits = field(default_factory=Waits)
 
 
 class Run:
@@ -131,7 +134,7 @@ class Run:
         self._calls = session.calls = Calls(*listeners if question.tells_calls else ())
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
-        self._tasks = Tasks(self._handle, resources.within)
+        self._tasks = Tasks(self._handle, resources.waits, resources.within)
 
     @property
     def session_id(self) -> str | None:
@@ -199,12 +202,12 @@ class Run:
         )
         session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
         call = resources.upstream.call(question, session)
-        ask = Ask(self, session, show=show)
-        self._handle.attach(session.stop_by_user)
-        self._calls.begin(name or model, session)
-        resources.accountant.open(session, question)
         end = partial(self._end_question, session, call)
         try:
+            ask = Ask(self, session, show=show)
+            self._handle.attach(session.stop_by_user)
+            self._calls.begin(name or model, session)
+            resources.accountant.open(session, question)
             resources.spawn(produce(session, call, end))
         except BaseException:
             end(Outcome.FAILED, None)
@@ -220,12 +223,19 @@ class Run:
             call.close()
         finally:
             session.closed_at = time.monotonic()
-            session.account = self._resources.accountant.settle(session)
-            session.question = session.transcript = None
+            self._settle(session)
             self._handle.detach(session.stop_by_user)
             self._calls.end(session)
             session.closed.set()
             session.log.end()
+
+    def _settle(self, session: StreamSession) -> None:
+        try:
+            session.account = self._resources.accountant.settle(session)
+        finally:
+            session.question = session.transcript = None
+            if session.reservation is not None:
+                session.reservation.settle(session)
 
     @property
     def http(self) -> HttpSession:

@@ -252,7 +252,7 @@ describe("a Stop", () => {
   });
 
   it("from elsewhere is shown with its reason", () => {
-    const reasons = ["user", "deadline", "idle", "shutdown", "disconnect", "lost", "replaced"];
+    const reasons = ["user", "deadline", "idle", "shutdown", "disconnect", "lost", "replaced", "budget"];
     const sentences = reasons.map((reason) =>
       closingSentence(answerOf(after(...begun, ended({ outcome: "stopped", reason })))),
     );

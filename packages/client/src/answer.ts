@@ -36,7 +36,8 @@ export interface AnswerEnd extends StoppedCalls {
   outcome: AnswerOutcome;
   /**
    * Why it was stopped: `user`, `disconnect`, `shutdown`, `deadline`, `idle`, `lost` (another
-   * worker took the answer over) or `replaced` (by a newer question); none if the server gives none.
+   * worker took the answer over), `replaced` (by a newer question) or `budget` (too little was left
+   * of it); none if the server gives none.
    */
   reason?: string;
   /** DeepSeek's: `stop`, `length`, `content_filter`, … */

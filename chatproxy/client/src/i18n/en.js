@@ -182,6 +182,7 @@ export const en = {
   "stopped.idle": "DeepSeek sent nothing for a long time, so the answer was stopped.",
   "stopped.lost": "Another worker of the server took this answer over, so it was stopped.",
   "stopped.replaced": "A newer question took this one's place, so the answer was stopped.",
+  "stopped.budget": "The budget is used up, so the answer was stopped.",
   "stopped.reload": "The page was closed or reloaded here, so the answer was stopped.",
 
   // Why there is no answer, or not all of it, by the server's code

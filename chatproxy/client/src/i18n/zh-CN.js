@@ -166,6 +166,7 @@ export const zhCN = {
   "stopped.idle": "DeepSeek 长时间没有发来内容，因此回答已停止。",
   "stopped.lost": "服务器的另一个工作进程接管了此回答，因此回答已停止。",
   "stopped.replaced": "较新的问题取代了这个问题，因此回答已停止。",
+  "stopped.budget": "额度已用完，因此回答已停止。",
   "stopped.reload": "此页面曾被关闭或重新加载，因此回答已停止。",
 
   failed: "回答失败。",
