@@ -81,6 +81,19 @@ class Settings:
         0.0,
         "seconds that a question waits for an upstream with as many calls as it may have",
     )
+    prices: str = _option(
+        "CHATPROXY_PRICES",
+        values.as_absolute_path,
+        "",
+        "a TOML file of what tokens cost; DeepSeek's own prices are known",
+    )
+    tokenizer: str = _option(
+        "CHATPROXY_TOKENIZER",
+        values.as_tokenizer,
+        "deepseek",
+        "what counts the tokens of stopped answers: deepseek, if it is installed, "
+        "module:function, or none",
+    )
     idle_timeout: float = _option(
         "CHATPROXY_IDLE_TIMEOUT",
         values.as_seconds,

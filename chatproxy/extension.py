@@ -25,6 +25,9 @@ from flask import Flask, current_app, has_app_context
 from flask_cors import CORS
 
 from . import scopes, signals
+from .accounting.accountant import Accountant
+from .accounting.prices import Prices
+from .accounting.tokenizers import find_counter
 from .answers.coroutines import Coroutine
 from .answers.question import Question
 from .answers.receipt import Receipt
@@ -294,17 +297,25 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     registry = Registry(settings, app, peers)
     resolver = ThreadedResolver()
     upstream = ChatCompletions(settings, resolver)
+    accountant = Accountant(Prices(settings.prices), find_counter(settings.tokenizer))
     runner = CoroutineRunner()
 
     def spawn(coroutine: Coroutine[None]) -> None:
         _own_context().run(runner.spawn, coroutine)
 
     resources = Resources(
-        upstream, routes, spawn, resolver, settings.log_bytes, settings.model, app.app_context
+        upstream=upstream,
+        routes=routes,
+        spawn=spawn,
+        resolver=resolver,
+        log_bytes=settings.log_bytes,
+        model=settings.model,
+        accountant=accountant,
+        within=app.app_context,
     )
     runs = Runs(extension.functions, resources, settings.run_grace)
     service = AnswerService(
-        settings, app, registry, runs, spawn=spawn, tell=partial(_tell, app, runner)
+        settings, app, registry, runs, accountant, spawn=spawn, tell=partial(_tell, app, runner)
     )
     dispatcher = RpcDispatcher(registry, service.remote_readers, scope)
     unknown = {"state": PeerState.UNKNOWN}
@@ -364,6 +375,7 @@ def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
     """Tell the application how an answer ended."""
     runner.retire()
     transcript, question = session.transcript or Transcript(), session.question
+    account = session.account
     try:
         with app.app_context():
             signals.stream_ended.send(
@@ -375,7 +387,9 @@ def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
                 phase=session.phase.value,
                 events=session.events,
                 upstream=session.upstream or None,
-                usage=transcript.usage,
+                usage=dict(account.usage.tokens) or None,
+                usage_source=account.usage.source.value,
+                account=account.as_json(),
                 text=transcript.text,
                 reasoning_text=transcript.reasoning_text,
                 payload=_payload_of(question),
@@ -388,7 +402,8 @@ def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
 def _payload_of(question: Question | None) -> dict[str, Any]:
     """What was asked; nothing if it has a number that Python can't decode."""
     with suppress(ValueError, RecursionError):
-        return dict(json.loads(question.body)) if question is not None else {}
+        if question is not None:
+            return dict(json.loads(question.body_for("", question.stream_options)))
     return {}
 
 

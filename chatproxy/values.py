@@ -165,6 +165,17 @@ def _token(entry: Any) -> tuple[str, str]:
     return owner, token
 
 
+_TOKENIZER = re.compile(r"deepseek|none|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def as_tokenizer(value: Any) -> str:
+    """The name of a tokenizer."""
+    name = str(value).strip()
+    if not _TOKENIZER.fullmatch(name):
+        raise ValueError("must be 'deepseek', 'none' or a function, as module:function")
+    return name
+
+
 def as_tokens(value: Any) -> tuple[tuple[str, str], ...]:
     """Pairs of an owner and a token."""
     listed = value if isinstance(value, (list, tuple)) else str(value).split(",")

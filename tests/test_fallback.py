@@ -38,6 +38,7 @@ from .support.waiting import PATIENCE, Background, wait_for
 pytestmark = pytest.mark.usefixtures("_plain_environment")
 
 BODY = b'{"model":"ours","n":1e0,"messages":[],"stream":true}'
+SENT = BODY[:-1] + b',"stream_options":{"include_usage":true}}'
 CHUNK = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}]}
 EVENT = b"data: %b\n\n" % json.dumps(CHUNK).encode()
 LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -241,13 +242,13 @@ def test_each_is_asked_with_its_own_key_and_with_its_own_name_for_the_model(
     first = services[0].accept()
     head, body = first.request()
     assert f"Authorization: Bearer {KEYS[0]}\r\n" in head
-    assert body == BODY
+    assert body == SENT
     first.socket.close()
     second = services[1].accept()
     head, body = second.request()
     assert f"Authorization: Bearer {KEYS[1]}\r\n" in head
     assert KEYS[0] not in head
-    assert body == BODY.replace(b'"ours"', rb'"the \"other\""')
+    assert body == SENT.replace(b'"ours"', rb'"the \"other\""')
     asking.stop()
 
 

@@ -21,7 +21,7 @@ PACKAGE = Path(chatproxy.__file__).parent
 FLOORS = [
     {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config", "values"},
     {"answers"},
-    {"upstreams", "server", "cluster", "protocols", "observability"},
+    {"accounting", "upstreams", "server", "cluster", "protocols", "observability"},
     {"service", "runs"},
     {"web", "tools"},
     {"extension", "metrics"},

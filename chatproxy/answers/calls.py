@@ -11,6 +11,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .usage import NO_ACCOUNT, Account, sum_of
+
 if TYPE_CHECKING:
     from .session import Phase
 
@@ -31,6 +33,7 @@ class State(Protocol):
     phase: Phase
     events: int
     upstream: str
+    account: Account
     started_at: float
     closed_at: float | None
 
@@ -43,8 +46,9 @@ class Calls:
         self._live: dict[State, str] = {}
         self._ended: deque[dict[str, Any]] = deque(maxlen=MOST_LISTED)
         self._left_behind: list[str] = []
-        #: How many calls there have been.
+        #: How many calls there have been, and what those that have ended came to.
         self.count = 0
+        self.account = NO_ACCOUNT
 
     def begin(self, name: str, call: State) -> None:
         """Note that a call begins."""
@@ -57,6 +61,7 @@ class Calls:
         with self._lock:
             name = self._live.pop(call, None)
             if name is not None:
+                self.account = sum_of((self.account, call.account))
                 self._ended.append(_as_json(name, call))
 
     def settle(self) -> None:
@@ -79,7 +84,7 @@ class Calls:
         """For a receipt: the latest calls, and the names of what was left behind.
 
         Each call has ``name``, ``phase``, ``events``, ``upstream`` (None for a request of the
-        application's own), ``closed`` and ``ms``.
+        application's own), ``closed`` and ``ms``; and what it came to, if that is known.
         """
         with self._lock:
             live = [_as_json(name, call) for call, name in self._live.items()]
@@ -95,4 +100,5 @@ def _as_json(name: str, call: State) -> dict[str, Any]:
         "upstream": call.upstream or None,
         "closed": call.closed_at is not None,
         "ms": round((end - call.started_at) * 1000),
+        **({} if call.account is NO_ACCOUNT else call.account.as_json()),
     }

@@ -4,6 +4,7 @@ The upstream's events pass through byte for byte. Beside them (docs/architecture
 
 * ``event: stopped`` says that the answer was stopped, why and in which phase; ``[DONE]`` follows.
 * ``event: error`` says why there is no whole answer.
+* ``event: account`` says what a finished answer came to, if its client has asked for it.
 * Events of a run's own have the name that it gives them. A line ``by: run`` tells them from the
   upstream's, of which no line but ``data`` and ``event`` is passed on. Clients skip it.
 
@@ -36,6 +37,9 @@ class NativeEncoder:
         return b"".join(event + b"\n\n" for event in failed(refusal))
 
 
+#: The name of the event that tells what a finished answer came to.
+ACCOUNT = "account"
+
 #: It has no state, so one serves all.
 ENCODER = NativeEncoder()
 
@@ -47,8 +51,14 @@ def stopped(session: StreamSession) -> list[bytes]:
         "reason": session.reason,
         "phase": session.phase,
         "events": session.events,
+        **session.account.as_json(),
     }
     return [sse.event("stopped", ending), sse.DONE]
+
+
+def account(session: StreamSession) -> bytes:
+    """The event that tells what a finished answer came to."""
+    return emitted(ACCOUNT, session.account.as_json())
 
 
 def failed(refusal: Refusal) -> list[bytes]:

@@ -62,7 +62,7 @@ class Output:
                 self._unfinished = False
             elif part.text or part.reasoning:
                 self._unfinished = True
-        self._take(*(part.block for part in parts))
+        self._take(*(part.block for part in parts if not part.is_count))
 
     def pulse(self) -> None:
         """Pass an upstream's keep-alive on."""

@@ -35,6 +35,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
 from ..answers.session import Phase
+from ..answers.usage import NO_ACCOUNT
 from .connections import tls_context
 from .transport.dialer import Dialer, Resolver
 from .transport.exchange import Exchange, Step, current_exchange
@@ -80,6 +81,7 @@ class _Request(Exchange):
         self.phase = Phase.CONNECTING
         self.events = 0
         self.upstream = ""
+        self.account = NO_ACCOUNT
         self.started_at = time.monotonic()
         self.closed_at: float | None = None
         handle.attach(self.abort)

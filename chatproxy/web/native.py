@@ -51,7 +51,14 @@ def _stream(model: str | None = None) -> Response:
     if model is not None:
         payload["model"] = model
     return streaming.begin(
-        state, key, payload, seconds, encoder=native.ENCODER, form=FORM, chat=chat
+        state,
+        key,
+        payload,
+        seconds,
+        encoder=native.ENCODER,
+        form=FORM,
+        chat=chat,
+        tells_account=request.headers.get("X-Account") == "1",
     )
 
 

@@ -176,18 +176,20 @@ def begin(
     encoder: Encoder,
     form: Form,
     chat: SessionKey | None = None,
+    tells_account: bool = False,
 ) -> Response:
     """Have an answer made, and respond with it.
 
     :param seconds: see ``StreamSession.reconnect_seconds``.
     :param chat: see ``StreamSession``.
+    :param tells_account: see ``AnswerService.begin``.
     :raises Refusal: if it can't begin.
     """
     give_way()
     question = state.prepare(payload)
     free_thread = state.server.take_thread()
     try:
-        reader = state.service.begin(key, question, seconds, chat)
+        reader = state.service.begin(key, question, seconds, chat, tells_account=tells_account)
     except BaseException:
         free_thread()
         raise

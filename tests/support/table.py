@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from chatproxy.accounting.accountant import Accountant
+from chatproxy.accounting.prices import Prices
 from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.cluster.peers import LeaseKey, Message, Peers
 from chatproxy.cluster.registry import Registry
@@ -43,6 +45,7 @@ def service_of(registry: Registry, upstream: Any = None, **settings: Any) -> Ans
         registry.sender,
         registry,
         upstream,
+        Accountant(Prices(), None),
         spawn=spawn,
         tell=lambda _session: None,
     )
