@@ -64,7 +64,8 @@ types: .venv/dev .venv/client
 quick-tests: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 
-tests: .venv/dev .venv/client .venv/clients .venv/ai-sdk .venv/browser .venv/nginx .venv/cc .venv/ip
+tests: .venv/dev .venv/client .venv/clients .venv/ai-sdk .venv/browser .venv/nginx .venv/postgresql \
+  .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tests-of-page: .venv/client
@@ -78,6 +79,8 @@ floors: .venv/floors
 	  tests/test_proxies.py tests/test_upstream.py \
 	  tests/test_cancellations.py::test_stop_hands_back_a_receipt_after_the_close \
 	  tests/test_peers_redis.py::test_it_runs_under_gevent
+	$(FLOORS)/bin/python -m pytest -p no:cacheprovider -m "not slow" \
+	  tests/test_native_threads.py tests/test_records.py tests/test_report.py
 
 # Clients that are too large for every run of the tests.
 open-webui: .venv/dev .venv/browser .venv/open-webui
@@ -203,6 +206,12 @@ clean:
 	PATH="$$PATH:/usr/sbin" command -v nginx \
 	  || { apt-get update && apt-get install --yes --no-install-recommends nginx-light; } \
 	  || echo "Install nginx (Debian's package nginx-light) to run the tests behind it."
+	touch $@
+
+.venv/postgresql: .venv/bin/pip
+	ls /usr/lib/postgresql/*/bin/postgres || command -v postgres \
+	  || { apt-get update && apt-get install --yes --no-install-recommends postgresql; } \
+	  || echo "Install PostgreSQL (Debian's package postgresql) to run the tests of records with it."
 	touch $@
 
 .venv/cc: .venv/bin/pip

@@ -115,7 +115,7 @@ def proxy(kind, start_proxy, deepseek):
 
 
 #: The fixtures that start processes, or let a test start them.
-PROCESSES = {"logs", "start", "server", "own_server"}
+PROCESSES = {"logs", "start", "server", "own_server", "postgresql"}
 
 
 #: The files that take longest, in this order. They begin first: one of them alone at the end would
@@ -125,7 +125,14 @@ LONGEST = (
     *("test_faults_redis", "test_resume", "test_peers_redis", "test_connections", "test_faults"),
     *("test_page_limits", "test_package", "test_front_ends", "test_cancellations", "test_keeping"),
     *("test_gunicorn_worker", "test_firefox", "test_scopes", "test_chat", "test_peers"),
-    *("test_asking", "test_storm", "test_benchmarks", "test_rotation", "test_stop"),
+    *(
+        "test_asking",
+        "test_records_storm",
+        "test_storm",
+        "test_benchmarks",
+        "test_rotation",
+        "test_stop",
+    ),
     *("test_retention", "test_readers", "test_tokens", "test_upstreams_served", "test_runs"),
     *("test_languages", "test_hostile_upstream", "test_rendering", "test_speed"),
     *("test_misbehaviour", "test_use_chat", "test_client_package", "test_deployment"),

@@ -35,7 +35,12 @@ def _option(
     :param shown: its default as one would write it, if that is not what Python shows.
     :param may_be_empty: whether an empty string is a value; otherwise it counts as not set.
     """
-    secret = name in ("DEEPSEEK_API_KEY", "CHATPROXY_TOKENS", "CHATPROXY_PEERS")
+    secret = name in (
+        "DEEPSEEK_API_KEY",
+        "CHATPROXY_TOKENS",
+        "CHATPROXY_PEERS",
+        "CHATPROXY_RECORDS",
+    )
     metadata = {
         "name": name,
         "read": read,
@@ -161,6 +166,18 @@ class Settings:
         20,
         "live sessions of one owner, if known",
     )
+    budgets: tuple[dict[str, Any], ...] = _option(
+        "CHATPROXY_BUDGET",
+        values.as_budgets,
+        (),
+        "what each owner may spend, comma-separated: 100000 tokens/day, 5 USD/month",
+    )
+    budget_max_tokens: int = _option(
+        "CHATPROXY_BUDGET_MAX_TOKENS",
+        values.as_count,
+        8192,
+        "the longest answer under a budget, in tokens, if its client does not say",
+    )
     name: str = _option(
         "CHATPROXY_NAME", scopes.check_name, "", "the application's name, if several share a server"
     )
@@ -205,6 +222,18 @@ class Settings:
         values.as_without_peers,
         "refuse",
         "new streams while Redis is unreachable: refuse, or run",
+    )
+    records: str = _option(
+        "CHATPROXY_RECORDS",
+        values.as_records,
+        "",
+        "a database in which each answer has a row: the URL of a SQLite file or a PostgreSQL",
+    )
+    records_buffer: int = _option(
+        "CHATPROXY_RECORDS_BUFFER",
+        values.as_count,
+        10_000,
+        "answers of a worker that wait while that database is away",
     )
     cors_origins: tuple[str, ...] = _option(
         "CHATPROXY_CORS_ORIGINS",

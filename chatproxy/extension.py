@@ -17,15 +17,17 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Flask, current_app, has_app_context
+from flask import Blueprint, Flask, current_app, has_app_context
 from flask_cors import CORS
 
 from . import scopes, signals
 from .accounting.accountant import Accountant
+from .accounting.budgets import Budget, Budgets, Left, Spent
 from .accounting.prices import Prices
 from .accounting.tokenizers import find_counter
 from .answers.coroutines import Coroutine
@@ -33,6 +35,8 @@ from .answers.question import Question
 from .answers.receipt import Receipt
 from .answers.session import SessionKey, StreamSession
 from .answers.transcript import Transcript
+from .budgeted import Budgeted
+from .budgeted import Choose as ChooseBudget
 from .cluster.local.control_socket import ControlSocket
 from .cluster.local.peers import LocalPeers
 from .cluster.local.run_dir import RunDir
@@ -40,7 +44,7 @@ from .cluster.peers import Peers, PeerState
 from .cluster.registry import Registry
 from .cluster.rpc import RpcDispatcher
 from .config import Settings, unknown_names
-from .errors import ConfigError, PeersUnavailable
+from .errors import ChatProxyError, ConfigError, PeersUnavailable
 from .observability import logs
 from .observability.metrics import Metrics
 from .protocols.headers import check_session_id
@@ -52,6 +56,7 @@ from .server.arrivals import BodyTimer
 from .server.capabilities import ServerCapabilities
 from .server.disconnect import DisconnectWatcher
 from .server.event_loop import CoroutineRunner
+from .server.native_threads import NativeThread
 from .server.resolver import ThreadedResolver
 from .server.shutdown import Shutdown
 from .service import AnswerService
@@ -59,16 +64,23 @@ from .upstreams.chat_completions import ChatCompletions
 from .upstreams.models import ModelList
 from .upstreams.routes import Routes
 from .values import as_on_active
-from .web import ai_sdk, native, openai
+from .web import ai_sdk, native, openai, page
 from .web.state import Choose, Owner, Prepare, State, current_state
+
+if TYPE_CHECKING:
+    from .records.writer import Records
 
 logger = logs.logger
 
 #: What a page of another origin may read, beside what Fetch (3.3.3) lists as safe.
 _EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
 
+#: Where the routes are if it is not said, and where the page expects them.
+_PREFIX = "/api/chat"
+
 _P = TypeVar("_P", bound=Callable[..., Any])
 _C = TypeVar("_C", bound=Choose)
+_B = TypeVar("_B", bound=ChooseBudget)
 _F = TypeVar("_F", bound=Function)
 _RUN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _A = TypeVar("_A")
@@ -99,7 +111,7 @@ class ChatProxy:
         app: Flask | None = None,
         *,
         owner: Owner | None = None,
-        url_prefix: str = "/api/chat",
+        url_prefix: str = _PREFIX,
         name: str | None = None,
         upstream: Choose | None = None,
         on_active: str | None = None,
@@ -119,6 +131,7 @@ class ChatProxy:
         self._url_prefix = url_prefix.rstrip("/")
         self.preparers: list[Prepare] = []
         self.choosers: list[Choose] = [] if upstream is None else [upstream]
+        self.budgeters: list[ChooseBudget] = []
         self.functions: dict[str, Function] = {}
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
@@ -183,6 +196,17 @@ class ChatProxy:
         self.choosers.append(function)
         return function
 
+    def budget(self, function: _B) -> _B:
+        """Decorator: have ``function(owner)`` say what an owner may spend.
+
+        It returns a ``chatproxy.Budget``, or several, all of which hold; an empty list for none; or
+        None, which leaves it to the next function, then to ``CHATPROXY_BUDGET``. It is called for
+        each question, in the request or in the code of a run. The owner is "" if owners are not
+        known: then the budget is that of the whole application.
+        """
+        self.budgeters.append(function)
+        return function
+
     def run(self, name: str) -> Callable[[_F], _F]:
         """Decorator: have ``function(run, payload)`` make the answers of the run of this name.
 
@@ -206,6 +230,16 @@ class ChatProxy:
             return function
 
         return register
+
+    def page(self) -> Blueprint:
+        """The chat page at ``/``, for ``app.register_blueprint(chat.page())``; it offers the runs.
+
+        :raises ConfigError: if the routes are not below ``/api/chat``, which the page asks.
+        :raises RuntimeError: if it is not clear for which application.
+        """
+        if self._url_prefix != _PREFIX:
+            raise ConfigError(f"The chat page needs ChatProxy(url_prefix={_PREFIX!r}).")
+        return page.blueprint(self._state().settings)
 
     def start(
         self,
@@ -254,6 +288,13 @@ class ChatProxy:
         """The owner's answers that run or are retained, as the route lists them."""
         return self._state().service.list_of(_key_of(owner).owner)
 
+    def budget_left(self, owner: str = "") -> list[Left]:
+        """What is left of an owner's budgets, each with ``budget``, ``left`` and ``until``.
+
+        :raises PeersUnavailable: if what the workers share can't be reached.
+        """
+        return self._state().budgets.left(_key_of(owner).owner)
+
     def stop_all(self, owner: str) -> list[Receipt]:
         """Stop all of an owner's answers, on all workers; for a logout.
 
@@ -297,14 +338,19 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     registry = Registry(settings, app, peers)
     resolver = ThreadedResolver()
     upstream = ChatCompletions(settings, resolver)
-    accountant = Accountant(Prices(settings.prices), find_counter(settings.tokenizer))
+    prices = Prices(settings.prices)
+    accountant = Accountant(prices, find_counter(settings.tokenizer))
     runner = CoroutineRunner()
 
     def spawn(coroutine: Coroutine[None]) -> None:
         _own_context().run(runner.spawn, coroutine)
 
+    records = _open_records(app, settings, scope)
+    budgets = Budgets(peers, prices, _spent_by(records), settings.budget_max_tokens)
+    of_settings = [Budget(**each) for each in settings.budgets]
+    caller = Budgeted(upstream, budgets, of_settings, extension.budgeters)
     resources = Resources(
-        upstream=upstream,
+        upstream=caller,
         routes=routes,
         spawn=spawn,
         resolver=resolver,
@@ -321,7 +367,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     unknown = {"state": PeerState.UNKNOWN}
     peers.serve(_weakly(dispatcher.dispatch, unknown), _weakly(registry.lose, None))
     control_socket.serve(dispatcher.dispatch)
-    presence = _Presence(registry, peers, control_socket, settings.grace)
+    presence = _Presence(registry, peers, control_socket, records, settings.grace)
     state = State(
         app=app,
         settings=settings,
@@ -329,9 +375,11 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         registry=registry,
         service=service,
         upstream=upstream,
+        budgets=caller,
         routes=routes,
         models=ModelList(upstream, settings.model, routes),
         metrics=metrics,
+        records=records,
         server=ServerCapabilities(settings),
         bodies=BodyTimer(settings.body_timeout, partial(_tell_unfinished, app)),
         watcher=DisconnectWatcher(settings.reader_timeout),
@@ -350,7 +398,12 @@ class _Presence:
     """This worker among the others, and for the signals of its process."""
 
     def __init__(
-        self, registry: Registry, peers: Peers, control_socket: ControlSocket, grace: float
+        self,
+        registry: Registry,
+        peers: Peers,
+        control_socket: ControlSocket,
+        records: Records | None,
+        grace: float,
     ) -> None:
         self._peers = peers
         self._control_socket = control_socket
@@ -358,7 +411,7 @@ class _Presence:
             registry.drain,
             others=control_socket.others,
             is_another_ready=partial(control_socket.is_anyone, PeerState.READY),
-            close=(registry.close, control_socket.close),
+            close=(registry.close, control_socket.close, *([records.close] if records else [])),
             grace=grace,
         )
         self._shutdown.listen()
@@ -439,6 +492,49 @@ def _own_context() -> contextvars.Context:
 
 def _tell_unfinished(app: Flask, part: str, why: str) -> None:
     signals.request_unfinished.send(app, part=part, why=why)
+
+
+def _open_records(app: Flask, settings: Settings, scope: str) -> Records | None:
+    """The records of an application that has some, ready to hear of its answers."""
+    if not settings.records:
+        return None
+    if find_spec("sqlalchemy") is None or find_spec("alembic") is None:
+        raise ConfigError(
+            "CHATPROXY_RECORDS needs SQLAlchemy and Alembic: pip install 'chatproxy[records]'."
+        )
+    # Not above: it takes 0.3 s and 30 MB.
+    from .records.database import Database  # noqa: PLC0415
+    from .records.writer import Records  # noqa: PLC0415
+
+    records = Records(
+        Database(settings.records),
+        scope,
+        NativeThread("records"),
+        settings.records_buffer,
+        partial(_tell_of_records, app),
+    )
+    records.open()
+    signals.stream_closed.connect(records.hear, sender=app)
+    return records
+
+
+def _spent_by(records: Records | None) -> Spent | None:
+    """What asks the records for what an owner has spent, if there are any."""
+    if records is None:
+        return None
+
+    def spent(owner: str, since: datetime) -> tuple[int, dict[str, int]]:
+        try:
+            return records.spent(owner, since)
+        except ChatProxyError:
+            sentence = "What was spent before cannot be read; try again."
+            raise PeersUnavailable(sentence, retry_after=1) from None
+
+    return spent
+
+
+def _tell_of_records(app: Flask, result: str, count: int) -> None:
+    signals.answers_recorded.send(app, result=result, count=count)
 
 
 def _find_peers(settings: Settings, control_socket: ControlSocket, scope: str) -> Peers:

@@ -9,7 +9,8 @@ It ends in ``_end``, in one order:
 1. The outcome is decided. From here on a Stop comes too late.
 2. A finished answer tells its readers so.
 3. The call is closed: the connection to the upstream is gone, or back in its pool. What the answer
-   came to is settled; of a finished one with the provider's count, that is done before 2.
+   came to is settled, and with that its budgets; of a finished one with the provider's count, that
+   is done before 2.
 4. A stopped or failed answer tells its readers.
 5. The session leaves the registry. Its id stays taken for a while, unless it never began.
 6. Logs and metrics hear of it, and whoever waits for a receipt goes on.
@@ -278,8 +279,12 @@ class AnswerService:
             session.log.end(endings)
 
     def _settle(self, session: StreamSession) -> None:
-        if session.account is NO_ACCOUNT:
-            session.account = self._accountant.settle(session)
+        try:
+            if session.account is NO_ACCOUNT:
+                session.account = self._accountant.settle(session)
+        finally:
+            if session.reservation is not None:
+                session.reservation.settle(session)
 
     def _close(self, session: StreamSession, call: Call | None) -> None:
         try:

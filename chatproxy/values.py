@@ -127,6 +127,21 @@ def as_peers(value: Any) -> str:
     return peers
 
 
+#: With a file: what is only in memory would be no record, and each connection's own.
+_RECORDS = re.compile(r"sqlite:///(?!:memory:)[!-~]+|postgresql(?:\+psycopg)?://[!-~]+")
+
+
+def as_records(value: Any) -> str:
+    """The URL of a SQLite file or a PostgreSQL."""
+    url = as_header_text(value)
+    if not _RECORDS.fullmatch(url):
+        raise ValueError(
+            "must be a URL such as sqlite:////var/lib/chatproxy/records.db or "
+            "postgresql://user:password@host/database"
+        )
+    return url
+
+
 def as_without_peers(value: Any) -> str:
     """``refuse`` or ``run``."""
     if str(value).strip() not in ("refuse", "run"):
@@ -212,6 +227,27 @@ def as_hosts(value: Any) -> tuple[str, ...]:
             ".example.com, 10.0.0.0/8 or *"
         )
     return hosts
+
+
+_BUDGET = re.compile(
+    r"(?:(?P<tokens>[1-9][0-9]{0,14}) tokens|(?P<amount>[0-9]{1,6}(?:\.[0-9]{1,6})?) "
+    r"(?P<currency>[A-Z]{3}))/(?P<per>day|month)"
+)
+
+
+def as_budgets(value: Any) -> tuple[dict[str, Any], ...]:
+    """Budgets: what ``accounting.budgets.Budget`` takes."""
+    listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    found = [_BUDGET.fullmatch(str(budget).strip()) for budget in listed if str(budget).strip()]
+    budgets = []
+    for each in found:
+        if each is None or not float(each["tokens"] or each["amount"]):
+            raise ValueError(
+                "must be comma-separated budgets such as '100000 tokens/day' or '5.50 USD/month'"
+            )
+        fields = {name: text for name, text in each.groupdict().items() if text is not None}
+        budgets.append(fields | ({"tokens": int(each["tokens"])} if each["tokens"] else {}))
+    return tuple(budgets)
 
 
 def as_models(value: Any) -> tuple[str, ...]:

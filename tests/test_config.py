@@ -18,6 +18,12 @@ WITH_KEY = {"DEEPSEEK_API_KEY": KEY}
 #: that are refused.
 CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "DEEPSEEK_API_KEY": ("api_key", {"sk-1": "sk-1", " sk-1\n": "sk-1"}, ["sk-ä", "sk\n-1"]),
+    "CHATPROXY_PRICES": ("prices", {"/etc/prices.toml": "/etc/prices.toml"}, ["prices.toml"]),
+    "CHATPROXY_TOKENIZER": (
+        "tokenizer",
+        {"deepseek": "deepseek", "none": "none", "my.tokens:count": "my.tokens:count"},
+        ["gpt", "a b:c", ":count"],
+    ),
     "DEEPSEEK_BASE_URL": (
         "base_url",
         {
@@ -101,6 +107,19 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         {"/etc/chatproxy/upstreams.toml": "/etc/chatproxy/upstreams.toml"},
         ["upstreams.toml", "/a\nb"],
     ),
+    "CHATPROXY_BUDGET": (
+        "budgets",
+        {
+            "100000 tokens/day": ({"tokens": 100_000, "per": "day"},),
+            " 1 tokens/month,5 USD/day ,": (
+                {"tokens": 1, "per": "month"},
+                {"amount": "5", "currency": "USD", "per": "day"},
+            ),
+            "0.5 EUR/month": ({"amount": "0.5", "currency": "EUR", "per": "month"},),
+        },
+        ["5", "5 tokens", "0 tokens/day", "5 USD/hour", "0.0 USD/day", "5 usd/day", "-5 USD/day"],
+    ),
+    "CHATPROXY_BUDGET_MAX_TOKENS": ("budget_max_tokens", {"500": 500}, []),
     "CHATPROXY_ON_ACTIVE": (
         "on_active",
         {"reject": "reject", " replace ": "replace", "enqueue": "enqueue"},
@@ -160,6 +179,16 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         },
         ["remote", "redis://", "redis.example:6379", "http://redis.example", "redis://a b", 6379],
     ),
+    "CHATPROXY_RECORDS": (
+        "records",
+        {
+            " sqlite:////var/lib/records.db ": "sqlite:////var/lib/records.db",
+            "postgresql://a:secret@db.example/records": "postgresql://a:secret@db.example/records",
+            "postgresql+psycopg://db/records": "postgresql+psycopg://db/records",
+        },
+        ["sqlite://", "sqlite:///", "sqlite:///:memory:", "mysql://a@b/c", "postgresql://", "x", 1],
+    ),
+    "CHATPROXY_RECORDS_BUFFER": ("records_buffer", {"5": 5}, []),
     "CHATPROXY_RUN_DIR": (
         "run_dir",
         {"/run/chatproxy ": "/run/chatproxy"},
@@ -362,9 +391,12 @@ def test_the_key_is_not_in_the_repr() -> None:
     assert "api.deepseek.com" in repr(settings)
 
 
-def test_tokens_and_the_password_of_redis_are_not_in_the_repr() -> None:
-    peers = "redis://:geheim@127.0.0.1"
-    settings = load(CHATPROXY_TOKENS="ann:geheim-geheim-geheim", CHATPROXY_PEERS=peers)
+def test_tokens_and_passwords_of_services_are_not_in_the_repr() -> None:
+    settings = load(
+        CHATPROXY_TOKENS="ann:geheim-geheim-geheim",
+        CHATPROXY_PEERS="redis://:geheim@127.0.0.1",
+        CHATPROXY_RECORDS="postgresql://a:geheim@127.0.0.1/records",
+    )
     assert settings.tokens
     assert "geheim" not in repr(settings)
 
@@ -375,6 +407,7 @@ def test_tokens_and_the_password_of_redis_are_not_in_the_repr() -> None:
         ("CHATPROXY_TOKENS", "ann:geheim"),
         ("CHATPROXY_TOKENS", "ann:geheim-geheim-geheim,bob:geheim-geheim-geheim"),
         ("CHATPROXY_PEERS", "redsi://:geheim@127.0.0.1"),
+        ("CHATPROXY_RECORDS", "mysql://a:geheim@127.0.0.1/records"),
     ],
 )
 def test_a_wrong_secret_is_not_repeated_in_the_error(name: str, raw: str) -> None:

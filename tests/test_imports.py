@@ -21,8 +21,8 @@ PACKAGE = Path(chatproxy.__file__).parent
 FLOORS = [
     {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config", "values"},
     {"answers"},
-    {"accounting", "upstreams", "server", "cluster", "protocols", "observability"},
-    {"service", "runs"},
+    {"accounting", "upstreams", "server", "cluster", "protocols", "observability", "records"},
+    {"service", "budgeted", "runs"},
     {"web", "tools"},
     {"extension", "metrics"},
     {"app", "testing"},
@@ -43,6 +43,8 @@ RESERVED = {
     "flask": "web observability extension app testing",
     "prometheus_client": "observability",
     "redis": "cluster.redis",
+    "sqlalchemy": "records",
+    "alembic": "records",
 }
 
 
@@ -203,6 +205,7 @@ def test_the_settings_for_gunicorn_leave_ssl_alone() -> None:
 def test_the_public_names_are_these() -> None:
     assert chatproxy.__all__ == [
         "Answer",
+        "Budget",
         "ChatProxy",
         "ChatProxyError",
         "ConfigError",

@@ -111,10 +111,14 @@ def test_everything_is_there_from_the_start_and_is_zero() -> None:
         *(f"chatproxy_first_event_seconds_{part}" for part in ("bucket", "count", "sum")),
         "chatproxy_events_total",
         "chatproxy_received_bytes_total",
+        "chatproxy_tokens_total",
+        "chatproxy_saved_tokens_total",
+        "chatproxy_cost_total",
         "chatproxy_upstream_errors_total",
         "chatproxy_peer_requests_total",
         "chatproxy_early_cancels_forgotten_total",
         "chatproxy_requests_unfinished_total",
+        "chatproxy_records_total",
     }
     assert {number for (name, _), number in found.items() if name != "chatproxy_info"} == {0}
     assert value(found, "info", version=chatproxy.__version__) == 1

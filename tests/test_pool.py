@@ -339,7 +339,7 @@ def test_what_the_upstream_has_written_is_noticed_though_it_is_held_back() -> No
     with Scripted(to_user(answer_once)) as scripted, pool_for(scripted.url) as upstream:
         for _ in range(3):  # only then acknowledgements are delayed
             ask(upstream, b"user 0")
-        scripted.answer = answer
+        scripted.answer = to_user(answer)
         for user in (b"user 1", b"user 2"):
             assert ask(upstream, user) == b"<%b>" % user
             wait_for(functools.partial(len, answered))

@@ -25,7 +25,7 @@ class Question(NamedTuple):
     is what the client calls the model. It is put to ``upstreams``, one after the other until one
     answers; to the one of the settings if there are none. ``run`` is the name of the run that
     answers it, "" if an upstream does. ``context`` is what the application wants to know of it
-    later.
+    later. ``tells_calls`` is whether the client wants to be told of the run's calls.
     """
 
     body: bytes
@@ -36,6 +36,7 @@ class Question(NamedTuple):
     context: dict[str, Any] | None = None
     stream_options: bytes = b""
     max_tokens: int | None = None
+    tells_calls: bool = False
 
     def body_for(self, model: str, stream_options: bytes) -> bytes:
         """The body that is sent.

@@ -35,6 +35,7 @@ from ..errors import Refusal, UpstreamError
 from .calls import Calls
 from .log import AnswerLog
 from .question import Question
+from .reservation import Reservation
 from .transcript import Transcript
 from .upstream import CONFIGURED, BillingStops
 from .usage import NO_ACCOUNT
@@ -77,6 +78,7 @@ class Reason(str, Enum):
     IDLE = "idle"
     LOST = "lost"
     REPLACED = "replaced"
+    BUDGET = "budget"
 
 
 _NEXT = {
@@ -143,6 +145,12 @@ class StreamSession:
         self.account = NO_ACCOUNT
         #: Whether its readers are told that, with an event before the end.
         self.tells_account = False
+        #: What it may take of its owner's budgets; None if there are none.
+        self.reservation: Reservation | None = None
+        #: More events than that are stopped (``Reason.BUDGET``); None for any number.
+        self.most_events: int | None = None
+        #: Whether the upstream has ended it at the most tokens that it may have (``length``).
+        self.cut_short = False
         #: The upstream's events so far, without its ``[DONE]``.
         self.events = 0
         #: Their size in bytes.
@@ -211,6 +219,8 @@ class StreamSession:
             self.log.append(events)
             if self.transcript is not None:
                 self.transcript.add(events, size)
+            if self.most_events is not None and self.events > self.most_events:
+                self.cancel(Reason.BUDGET)
 
     def tell(self, events: list[bytes]) -> None:
         """Add events of our own, which are not counted; as ``take`` otherwise."""

@@ -18,7 +18,7 @@ import re
 from typing import Any
 
 from .. import sse
-from ..answers.session import StreamSession
+from ..answers.session import Outcome, StreamSession
 from ..errors import Refusal
 
 
@@ -43,16 +43,26 @@ ACCOUNT = "account"
 #: It has no state, so one serves all.
 ENCODER = NativeEncoder()
 
+#: How many of a run's calls its ``stopped`` names, so that it is never long: the latest.
+_MOST_NAMED = 20
+
 
 def stopped(session: StreamSession) -> list[bytes]:
-    """The events with which a stopped answer ends."""
-    ending = {
+    """The events with which a stopped answer ends.
+
+    Of a run they have the calls that the Stop has ended, as its receipt has them.
+    """
+    ending: dict[str, Any] = {
         "sessionId": session.id or None,
         "reason": session.reason,
         "phase": session.phase,
         "events": session.events,
         **session.account.as_json(),
     }
+    if session.calls is not None:
+        calls, left_behind = session.calls.listed()
+        ended = [call for call in calls if call["outcome"] == Outcome.STOPPED]
+        ending |= {"calls": ended[-_MOST_NAMED:], "leftBehind": left_behind[:_MOST_NAMED]}
     return [sse.event("stopped", ending), sse.DONE]
 
 

@@ -54,7 +54,12 @@ from .tasks import Tasks
 from .waits import Waits
 
 #: The names of events that mean something else.
-_RESERVED = frozenset({native.ACCOUNT, "error", "message", "stopped", "tool-call", "tool-result"})
+_RESERVED = frozenset(
+    {
+        *(native.ACCOUNT, "error", "message", "stopped"),
+        *("call-begin", "call-end", "tool-call", "tool-result"),
+    }
+)
 #: Its own questions have their counts of tokens, whatever its client has asked for.
 _WITH_USAGE = b'{"include_usage":true}'
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
@@ -122,10 +127,11 @@ class Run:
         self._session = session
         self._upstreams = question.upstreams
         self._resources = resources
-        self._calls = session.calls = Calls()
         self._handle = AbortHandle(Stopped)
         #: What the client gets.
-        self.output = Output(session, RUN + self.name, self.check)
+        self.output = Output(session, RUN + self.name, self.check, lambda: self.stopped)
+        listeners = (partial(self.output.tell, "call-begin"), self.output.tell_end)
+        self._calls = session.calls = Calls(*listeners if question.tells_calls else ())
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
         self._tasks = Tasks(self._handle, resources.waits, resources.within)
@@ -196,12 +202,12 @@ class Run:
         )
         session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
         call = resources.upstream.call(question, session)
-        ask = Ask(self, session, show=show)
-        self._handle.attach(session.stop_by_user)
-        self._calls.begin(name or model, session)
-        resources.accountant.open(session, question)
         end = partial(self._end_question, session, call)
         try:
+            ask = Ask(self, session, show=show)
+            self._handle.attach(session.stop_by_user)
+            self._calls.begin(name or model, session)
+            resources.accountant.open(session, question)
             resources.spawn(produce(session, call, end))
         except BaseException:
             end(Outcome.FAILED, None)
@@ -217,12 +223,19 @@ class Run:
             call.close()
         finally:
             session.closed_at = time.monotonic()
-            session.account = self._resources.accountant.settle(session)
-            session.question = session.transcript = None
+            self._settle(session)
             self._handle.detach(session.stop_by_user)
             self._calls.end(session)
             session.closed.set()
             session.log.end()
+
+    def _settle(self, session: StreamSession) -> None:
+        try:
+            session.account = self._resources.accountant.settle(session)
+        finally:
+            session.question = session.transcript = None
+            if session.reservation is not None:
+                session.reservation.settle(session)
 
     @property
     def http(self) -> HttpSession:

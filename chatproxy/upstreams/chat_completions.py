@@ -146,6 +146,7 @@ class ChatCompletionCall:
             if self._question is None or not self._goes_on_after(error):
                 raise
         else:
+            self._session.cut_short = self._chunks.cut_short
             return ended
         self.open()
         return False
@@ -209,8 +210,12 @@ class ChatCompletionCall:
 
     def _goes_on_after(self, error: UpstreamError) -> bool:
         """Turn to the next upstream after a failure before the first event, if there is any."""
-        failed = self._tries.endpoint
+        failed, reservation = self._tries.endpoint, self._session.reservation
+        if reservation is not None and (error.refused or self._session.phase is Phase.CONNECTING):
+            reservation.refuse()
         if not self._tries.go_on(error):
+            return False
+        if reservation is not None and not reservation.may_send_again():
             return False
         self.close()
         self._session.enter(Phase.CONNECTING)

@@ -34,7 +34,7 @@ _NO_USAGE = b'"usage":null'
 #: How an event ends that may end an answer.
 _LAST = (b"}", b"]")
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
+_FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"(length")?')
 
 
 class ChunkReader:
@@ -55,6 +55,8 @@ class ChunkReader:
         self.usage: dict[str, Any] | None = None
         self._finished: set[int] = set()
         self._decoder = sse.Decoder()
+        #: Whether a choice has ended at the most tokens that it may have.
+        self.cut_short = False
         #: Whether ``[DONE]`` has come.
         self.done = False
         #: The error that an event reports, as JSON has it; None before.
@@ -118,7 +120,8 @@ class ChunkReader:
         return [] if self.over else self.read(b"\n\n")
 
     def _look_for_a_finish(self, block: bytes) -> None:
-        if _FINISH_REASON.search(block):
+        if (found := _FINISH_REASON.search(block)) is not None:
+            self.cut_short = self.cut_short or found[1] is not None
             self._finished |= finished_in(chunk_of(block))
             self.seems_whole = self.whole
 

@@ -18,6 +18,7 @@ from flask import Blueprint, Response, jsonify, request, send_from_directory
 from werkzeug.security import safe_join
 
 from ..config import Settings
+from .state import current_state
 
 _STATIC = Path(__file__).parent.with_name("static")
 _ASSETS = _STATIC / "assets"
@@ -109,6 +110,7 @@ def what_it_offers(settings: Settings) -> Response:
         onDisconnect=settings.on_disconnect,
         models=list(dict.fromkeys([settings.model, *MODELS, *settings.vision_models])),
         visionModels=settings.vision_models,
+        runs=list(current_state().runs),
         defaults=dict(settings.page_defaults),
         maxBodyBytes=settings.max_body_bytes,
         retain=settings.retain,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app
 
 from ..answers.question import RUN, Question
 from ..answers.upstream import Upstream, listed
+from ..budgeted import Budgeted
 from ..cluster.registry import Registry
 from ..config import Settings
 from ..errors import Refusal, Unauthorized
@@ -25,6 +26,9 @@ from ..upstreams.base import Caller
 from ..upstreams.models import ModelList
 from ..upstreams.routes import Routes
 
+if TYPE_CHECKING:
+    from ..records.writer import Records
+
 Owner = Callable[[], "str | None"]
 #: An application's preparer: it gets the payload, and the context.
 Prepare = Callable[[Payload, dict[str, Any]], "Payload | None"]
@@ -36,6 +40,7 @@ class State:
     """The parts of one application in this process.
 
     :ivar scope: what the application is called among those that share what it shares.
+    :ivar records: None if there are none.
     :ivar runs: the names of the application's runs.
     :ivar attend: sees that other workers can ask this one, and that signals reach it.
     """
@@ -46,9 +51,11 @@ class State:
     registry: Registry
     service: AnswerService
     upstream: Caller
+    budgets: Budgeted
     routes: Routes
     models: ModelList
     metrics: Metrics
+    records: Records | None
     server: ServerCapabilities
     bodies: BodyTimer
     watcher: DisconnectWatcher

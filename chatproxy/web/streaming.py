@@ -187,6 +187,8 @@ def begin(
     """
     give_way()
     question = state.prepare(payload)
+    if question.run and request.headers.get("X-Calls") == "1":
+        question = question._replace(tells_calls=True)
     free_thread = state.server.take_thread()
     try:
         reader = state.service.begin(key, question, seconds, chat, tells_account=tells_account)

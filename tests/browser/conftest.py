@@ -38,7 +38,8 @@ LIBRARY = """async () => {
 
 @pytest.fixture(scope="package")
 def server(logs, deepseek):
-    with Proxy("gunicorn", deepseek.url, logs("page"), CHATPROXY_NOTICE="A simulation.") as proxy:
+    settings = {"CHATPROXY_NOTICE": "A simulation.", "TEST_RUNS": 1}
+    with Proxy("gunicorn", deepseek.url, logs("page"), **settings) as proxy:
         yield proxy
 
 
@@ -122,6 +123,9 @@ class Page:
         self.page.wait_for_timeout(400 if asked else 0)
         self.send_button.click()
         wait_for(lambda: len(self.header_ids()) == asked + 1)
+
+    def choose(self, model):
+        self.page.locator(".picker select").select_option(model)
 
     def text(self):
         return self.page.get_by_role("main").inner_text()

@@ -300,6 +300,15 @@ def test_axe_finds_no_violation(new_page):
     answered.wait_until_idle()
     answered.page.locator(".thinking summary").click()
     assert violations(answered.page) == [], "answered"
+    working = new_page({"never": "tokens"})
+    working.choose("run:research")
+    working.ask()
+    working.page.locator("[data-kind=tool]").wait_for()
+    working.page.locator(".step-data summary").first.click()
+    assert violations(working.page) == [], "a run works"
+    working.stop_button.click()
+    working.page.locator(".note .small-print").nth(1).wait_for()
+    assert violations(working.page) == [], "a run is stopped"
     failed = new_page({"status": 402})
     failed.expected_messages = ("Failed to load resource",)
     failed.ask()

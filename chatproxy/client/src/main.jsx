@@ -1,4 +1,4 @@
-import { StrictMode } from "react";
+import { startTransition, StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
 import { startLanguage } from "./i18n/current.js";
@@ -21,8 +21,11 @@ const [settings, library] = await Promise.all([
   startLanguage(storage),
 ]);
 
-root.render(
-  <StrictMode>
-    <ChatPage settings={settings} library={library} storage={storage} tabStorage={tabStorage} />
-  </StrictMode>,
+// In slices of some milliseconds, between which a slow phone may scroll and draw.
+startTransition(() =>
+  root.render(
+    <StrictMode>
+      <ChatPage settings={settings} library={library} storage={storage} tabStorage={tabStorage} />
+    </StrictMode>,
+  ),
 );

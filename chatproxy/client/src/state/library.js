@@ -17,6 +17,7 @@
 
 import { openDB } from "idb";
 
+import { allOfChat, draftFilesIn } from "./draft-files.js";
 import { createJournal, readJournal } from "./journal.js";
 import { addMessage, mergeOutside, unite } from "./merge.js";
 import { statusOf } from "./record.js";
@@ -42,6 +43,7 @@ import { inOrder, rooted } from "./tree.js";
  *   what another tab knows more of. Rejects if there is no room (`QuotaExceededError`), or at a fault
  * @property {(ids: string[]) => Promise<void>} purge
  * @property {() => Promise<Room>} room
+ * @property {import("./draft-files.js").DraftFiles} draftFiles
  * @property {(listeners: TabListeners) => () => void} listen to other tabs; gives what ends it
  *
  * @typedef {object} TabListeners
@@ -50,7 +52,7 @@ import { inOrder, rooted } from "./tree.js";
  */
 
 const NAME = "chatproxy";
-const VERSION = 1;
+const VERSION = 2;
 /** Milliseconds after which a browser that does not open its storage counts as one without. */
 const PATIENCE_MS = 10_000;
 /** The most that the page takes, whatever the browser would let it have. */
@@ -113,10 +115,13 @@ function inTime(promise) {
 
 function openDatabase() {
   return openDB(NAME, VERSION, {
-    upgrade(db) {
-      db.createObjectStore("chats", { keyPath: "id" });
-      const messages = db.createObjectStore("messages", { keyPath: ["chatId", "id"] });
-      messages.createIndex("pending", "pending");
+    upgrade(db, version) {
+      if (version < 1) {
+        db.createObjectStore("chats", { keyPath: "id" });
+        const messages = db.createObjectStore("messages", { keyPath: ["chatId", "id"] });
+        messages.createIndex("pending", "pending");
+      }
+      db.createObjectStore("drafts", { keyPath: ["chatId", "messageId"] });
     },
     // A later version of this page wants it; this one keeps nothing any more until it is reloaded.
     blocking: (_current, _blocked, event) => /** @type {IDBDatabase} */ (event.target).close(),
@@ -131,6 +136,7 @@ function withoutStorage() {
     keep: () => Promise.reject(new Error("there is no storage")),
     purge: async () => undefined,
     room: async () => ({ used: 0, bound: 0 }),
+    draftFiles: { read: async () => null, keep: async () => undefined },
     listen: () => () => undefined,
   };
 }
@@ -178,16 +184,18 @@ function createLibrary(db) {
     lasting: true,
     keep,
     room: measure,
+    draftFiles: draftFilesIn(db),
     async read(ids) {
       const { store } = db.transaction("messages");
-      const records = await Promise.all(ids.map((id) => store.getAll(messagesOf(id))));
+      const records = await Promise.all(ids.map((id) => store.getAll(allOfChat(id))));
       return records.map((each) => rooted(inOrder(each.map(messageOf))));
     },
     async purge(ids) {
-      const tx = db.transaction(["chats", "messages"], "readwrite");
+      const tx = db.transaction(["chats", "messages", "drafts"], "readwrite");
       const work = ids.flatMap((id) => [
         tx.objectStore("chats").delete(id),
-        tx.objectStore("messages").delete(messagesOf(id)),
+        tx.objectStore("messages").delete(allOfChat(id)),
+        tx.objectStore("drafts").delete(allOfChat(id)),
       ]);
       await Promise.all([...work, tx.done]);
       ids.forEach((id) => channel.postMessage({ gone: id }));
@@ -257,14 +265,6 @@ async function listOf(db, library, shownId, left) {
     const at = ids.indexOf(chat.id);
     return at < 0 ? { ...chat, messages: [], shut: true } : { ...chat, messages: read[at] ?? [] };
   });
-}
-
-/**
- * The keys of all messages of a conversation: arrays come after everything else.
- * @param {string} chatId
- */
-function messagesOf(chatId) {
-  return IDBKeyRange.bound([chatId], [chatId, []]);
 }
 
 /**
