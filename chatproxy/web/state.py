@@ -40,6 +40,7 @@ class State:
     """The parts of one application in this process.
 
     :ivar scope: what the application is called among those that share what it shares.
+    :ivar tracing: what traces the answers, kept here; None if nothing does.
     :ivar records: None if there are none.
     :ivar runs: the names of the application's runs.
     :ivar attend: sees that other workers can ask this one, and that signals reach it.
@@ -55,6 +56,7 @@ class State:
     routes: Routes
     models: ModelList
     metrics: Metrics
+    tracing: object
     records: Records | None
     server: ServerCapabilities
     bodies: BodyTimer
