@@ -144,9 +144,12 @@ export const en = {
   leftBehind: "not ended in time, and left behind: {names}",
 
   // What an answer came to
-  "account.tokens": "question {prompt}, answer {completion} tokens",
+  "account.tokens": {
+    one: "question {prompt}, answer {completion} token",
+    other: "question {prompt}, answer {completion} tokens",
+  },
   "account.about": "about {value}",
-  "account.came": "{tokens} tokens came",
+  "account.came": { one: "{tokens} token came", other: "{tokens} tokens came" },
   "account.savedAtMost": "at most {tokens} more were saved",
   "account.savedLikely": "probably about {tokens}",
 

@@ -131,9 +131,9 @@ export const zhCN = {
   stoppedCalls: "一并停止：{names}",
   leftBehind: "未能及时结束，已被搁置：{names}",
 
-  "account.tokens": "问题 {prompt}、回答 {completion} 个 token",
+  "account.tokens": { other: "问题 {prompt}、回答 {completion} 个 token" },
   "account.about": "约 {value}",
-  "account.came": "已收到 {tokens} 个 token",
+  "account.came": { other: "已收到 {tokens} 个 token" },
   "account.savedAtMost": "最多节省了 {tokens} 个",
   "account.savedLikely": "很可能约 {tokens} 个",
 
