@@ -19,7 +19,8 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from queue import Full
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, current_app, has_app_context
 from flask_cors import CORS
@@ -49,6 +50,7 @@ from .server.arrivals import BodyTimer
 from .server.capabilities import ServerCapabilities
 from .server.disconnect import DisconnectWatcher
 from .server.event_loop import CoroutineRunner
+from .server.native_threads import NativeThread
 from .server.resolver import ThreadedResolver
 from .server.shutdown import Shutdown
 from .service import AnswerService
@@ -56,13 +58,17 @@ from .upstreams.chat_completions import ChatCompletions
 from .upstreams.models import ModelList
 from .upstreams.routes import Routes
 from .values import as_on_active
-from .web import ai_sdk, native, openai
+from .web import ai_sdk, conversations, native, openai
 from .web.state import Choose, Owner, Prepare, State, current_state
+
+if TYPE_CHECKING:  # it takes SQLAlchemy, which few need
+    from .records.conversations import Conversations
+    from .records.database import Database
 
 logger = logs.logger
 
 #: What a page of another origin may read, beside what Fetch (3.3.3) lists as safe.
-_EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
+_EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry", "ETag"]
 
 _P = TypeVar("_P", bound=Callable[..., Any])
 _C = TypeVar("_C", bound=Choose)
@@ -148,6 +154,8 @@ class ChatProxy:
         blueprints = [native.blueprint(self._url_prefix), ai_sdk.blueprint(self._url_prefix)]
         if settings.openai_prefix:
             blueprints.append(openai.blueprint(settings.openai_prefix))
+        if settings.conversations:
+            blueprints.append(conversations.blueprint(self._url_prefix))
         app.extensions["chatproxy"] = _assemble(app, settings, routes, self)
         # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
         origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
@@ -329,6 +337,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         preparers=extension.preparers,
         runs=extension.functions,
         choosers=extension.choosers,
+        conversations=_find_conversations(settings, scope, extension.owner),
     )
     if settings.peers != "local":  # whose control socket closes by itself
         weakref.finalize(state, _leave, peers).atexit = False
@@ -424,6 +433,36 @@ def _own_context() -> contextvars.Context:
 
 def _tell_unfinished(app: Flask, part: str, why: str) -> None:
     signals.request_unfinished.send(app, part=part, why=why)
+
+
+def _find_conversations(
+    settings: Settings, scope: str, owner: Owner | None
+) -> Conversations | None:
+    if not settings.conversations:
+        return None
+    if not settings.records:
+        raise ConfigError("CHATPROXY_CONVERSATIONS needs a database: CHATPROXY_RECORDS.")
+    if owner is None:
+        raise ConfigError(
+            "CHATPROXY_CONVERSATIONS needs owners: CHATPROXY_TOKENS, or ChatProxy(owner=...)."
+        )
+    # Not above: it takes SQLAlchemy.
+    from .records.conversations import Bounds, Conversations  # noqa: PLC0415
+    from .records.database import Database  # noqa: PLC0415
+
+    thread = NativeThread("conversations", places=100)
+    bounds = Bounds(settings.conversations_per_owner, settings.conversation_bytes_per_owner)
+    database = Database(settings.records)
+    found = Conversations(database, thread.run, scope, bounds)
+    weakref.finalize(found, _close_database, thread, database).atexit = False
+    return found
+
+
+def _close_database(thread: NativeThread, database: Database) -> None:
+    """Let the connection go of an application that is garbage."""
+    with suppress(RuntimeError, Full):  # no more threads can be had at present
+        thread.submit(database.close)
+    thread.close(0.0)
 
 
 def _find_peers(settings: Settings, control_socket: ControlSocket, scope: str) -> Peers:

@@ -1,4 +1,5 @@
-"""The command line: ``chatproxy serve``, ``demo``, ``simulate``, ``sessions``, ``cancel``, ``new``.
+"""The command line: ``chatproxy serve``, ``demo``, ``simulate``, ``sessions``, ``cancel``,
+``conversations``, ``new``.
 
 The server's master forks workers that patch with gevent. So nothing here imports ``requests``, and
 the worker, not the master, imports the application. gunicorn and h11 are imported only by the
@@ -10,6 +11,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .conversations import conversations
 from .new import new
 from .servers import demo, serve, simulate
 from .sessions import cancel, sessions
@@ -27,5 +29,5 @@ def main() -> None:
     """
 
 
-for _command in (serve, demo, simulate, sessions, cancel, new):
+for _command in (serve, demo, simulate, sessions, cancel, conversations, new):
     main.add_command(_command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app
 
@@ -25,6 +25,9 @@ from ..upstreams.base import Caller
 from ..upstreams.models import ModelList
 from ..upstreams.routes import Routes
 
+if TYPE_CHECKING:  # it takes SQLAlchemy, which few need
+    from ..records.conversations import Conversations
+
 Owner = Callable[[], "str | None"]
 #: An application's preparer: it gets the payload, and the context.
 Prepare = Callable[[Payload, dict[str, Any]], "Payload | None"]
@@ -37,6 +40,7 @@ class State:
 
     :ivar scope: what the application is called among those that share what it shares.
     :ivar runs: the names of the application's runs.
+    :ivar conversations: those that are kept for their owners; None if none are.
     :ivar attend: sees that other workers can ask this one, and that signals reach it.
     """
 
@@ -57,6 +61,7 @@ class State:
     preparers: list[Prepare]
     choosers: list[Choose]
     runs: Collection[str]
+    conversations: Conversations | None
 
     def establish_owner(self) -> str:
         """Who makes the present request; "" if there are no owners.
