@@ -62,7 +62,8 @@ types: .venv/dev .venv/client
 quick-tests: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 
-tests: .venv/dev .venv/client .venv/clients .venv/ai-sdk .venv/browser .venv/nginx .venv/cc .venv/ip
+tests: .venv/dev .venv/client .venv/clients .venv/ai-sdk .venv/browser .venv/nginx .venv/postgresql \
+  .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tests-of-page: .venv/client
@@ -190,6 +191,12 @@ clean:
 	PATH="$$PATH:/usr/sbin" command -v nginx \
 	  || { apt-get update && apt-get install --yes --no-install-recommends nginx-light; } \
 	  || echo "Install nginx (Debian's package nginx-light) to run the tests behind it."
+	touch $@
+
+.venv/postgresql: .venv/bin/pip
+	ls /usr/lib/postgresql/*/bin/postgres || command -v postgres \
+	  || { apt-get update && apt-get install --yes --no-install-recommends postgresql; } \
+	  || echo "Install PostgreSQL (Debian's package postgresql) to run the tests of records with it."
 	touch $@
 
 .venv/cc: .venv/bin/pip

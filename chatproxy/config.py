@@ -35,7 +35,12 @@ def _option(
     :param shown: its default as one would write it, if that is not what Python shows.
     :param may_be_empty: whether an empty string is a value; otherwise it counts as not set.
     """
-    secret = name in ("DEEPSEEK_API_KEY", "CHATPROXY_TOKENS", "CHATPROXY_PEERS")
+    secret = name in (
+        "DEEPSEEK_API_KEY",
+        "CHATPROXY_TOKENS",
+        "CHATPROXY_PEERS",
+        "CHATPROXY_RECORDS",
+    )
     metadata = {
         "name": name,
         "read": read,
@@ -192,6 +197,18 @@ class Settings:
         values.as_without_peers,
         "refuse",
         "new streams while Redis is unreachable: refuse, or run",
+    )
+    records: str = _option(
+        "CHATPROXY_RECORDS",
+        values.as_records,
+        "",
+        "a database in which each answer has a row: the URL of a SQLite file or a PostgreSQL",
+    )
+    records_buffer: int = _option(
+        "CHATPROXY_RECORDS_BUFFER",
+        values.as_count,
+        10_000,
+        "answers of a worker that wait while that database is away",
     )
     cors_origins: tuple[str, ...] = _option(
         "CHATPROXY_CORS_ORIGINS",

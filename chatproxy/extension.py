@@ -61,9 +61,10 @@ from .values import as_on_active
 from .web import ai_sdk, conversations, native, openai
 from .web.state import Choose, Owner, Prepare, State, current_state
 
-if TYPE_CHECKING:  # it takes SQLAlchemy, which few need
+if TYPE_CHECKING:
     from .records.conversations import Conversations
     from .records.database import Database
+    from .records.writer import Records
 
 logger = logs.logger
 
@@ -299,6 +300,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     metrics = Metrics(app, None if alone else lambda: run_dir.path / "metrics", scope)
     control_socket = ControlSocket(run_dir, scope)
     peers = _find_peers(settings, control_socket, scope)
+    kept = _find_conversations(settings, scope, extension.owner)
     registry = Registry(settings, app, peers)
     resolver = ThreadedResolver()
     upstream = ChatCompletions(settings, resolver)
@@ -318,7 +320,8 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     unknown = {"state": PeerState.UNKNOWN}
     peers.serve(_weakly(dispatcher.dispatch, unknown), _weakly(registry.lose, None))
     control_socket.serve(dispatcher.dispatch)
-    presence = _Presence(registry, peers, control_socket, settings.grace)
+    records = _open_records(app, settings, scope)
+    presence = _Presence(registry, peers, control_socket, records, settings.grace)
     state = State(
         app=app,
         settings=settings,
@@ -329,6 +332,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         routes=routes,
         models=ModelList(upstream, settings.model, routes),
         metrics=metrics,
+        records=records,
         server=ServerCapabilities(settings),
         bodies=BodyTimer(settings.body_timeout, partial(_tell_unfinished, app)),
         watcher=DisconnectWatcher(settings.reader_timeout),
@@ -337,7 +341,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         preparers=extension.preparers,
         runs=extension.functions,
         choosers=extension.choosers,
-        conversations=_find_conversations(settings, scope, extension.owner),
+        conversations=kept,
     )
     if settings.peers != "local":  # whose control socket closes by itself
         weakref.finalize(state, _leave, peers).atexit = False
@@ -348,7 +352,12 @@ class _Presence:
     """This worker among the others, and for the signals of its process."""
 
     def __init__(
-        self, registry: Registry, peers: Peers, control_socket: ControlSocket, grace: float
+        self,
+        registry: Registry,
+        peers: Peers,
+        control_socket: ControlSocket,
+        records: Records | None,
+        grace: float,
     ) -> None:
         self._peers = peers
         self._control_socket = control_socket
@@ -356,7 +365,7 @@ class _Presence:
             registry.drain,
             others=control_socket.others,
             is_another_ready=partial(control_socket.is_anyone, PeerState.READY),
-            close=(registry.close, control_socket.close),
+            close=(registry.close, control_socket.close, *([records.close] if records else [])),
             grace=grace,
         )
         self._shutdown.listen()
@@ -435,6 +444,38 @@ def _tell_unfinished(app: Flask, part: str, why: str) -> None:
     signals.request_unfinished.send(app, part=part, why=why)
 
 
+def _open_records(app: Flask, settings: Settings, scope: str) -> Records | None:
+    """The records of an application that has some, ready to hear of its answers."""
+    if not settings.records:
+        return None
+    _require_records()
+    # Not above: it takes 0.3 s and 30 MB.
+    from .records.database import Database  # noqa: PLC0415
+    from .records.writer import Records  # noqa: PLC0415
+
+    records = Records(
+        Database(settings.records),
+        scope,
+        NativeThread("records"),
+        settings.records_buffer,
+        partial(_tell_of_records, app),
+    )
+    records.open()
+    signals.stream_closed.connect(records.hear, sender=app)
+    return records
+
+
+def _require_records() -> None:
+    if find_spec("sqlalchemy") is None or find_spec("alembic") is None:
+        raise ConfigError(
+            "CHATPROXY_RECORDS needs SQLAlchemy and Alembic: pip install 'chatproxy[records]'."
+        )
+
+
+def _tell_of_records(app: Flask, result: str, count: int) -> None:
+    signals.answers_recorded.send(app, result=result, count=count)
+
+
 def _find_conversations(
     settings: Settings, scope: str, owner: Owner | None
 ) -> Conversations | None:
@@ -442,11 +483,11 @@ def _find_conversations(
         return None
     if not settings.records:
         raise ConfigError("CHATPROXY_CONVERSATIONS needs a database: CHATPROXY_RECORDS.")
+    _require_records()
     if owner is None:
         raise ConfigError(
             "CHATPROXY_CONVERSATIONS needs owners: CHATPROXY_TOKENS, or ChatProxy(owner=...)."
         )
-    # Not above: it takes SQLAlchemy.
     from .records.conversations import Bounds, Conversations  # noqa: PLC0415
     from .records.database import Database  # noqa: PLC0415
 

@@ -23,6 +23,7 @@ The others serve this package's own ``logs`` and ``metrics``. Those of a stream 
   close of the upstream; None if nothing was stopped).
 * ``peer_asked``: ``operation`` ("take" or "ask"), ``result`` ("ok" or "unavailable").
 * ``cancel_forgotten``: an early cancel made room for others before its time.
+* ``answers_recorded``: ``result`` ("written" or "lost") and ``count``, of rows in the records.
 * ``request_unfinished``: a request was not waited for any longer: ``part`` ("head" or "body", what
   was missing, or "answer", which was not taken), ``why`` ("timeout", or "room" if it made room for
   others). The sender is None if that was not in an application.
@@ -74,3 +75,4 @@ cancel_answered = _Inner("cancel-answered")
 peer_asked = _Inner("peer-asked")
 cancel_forgotten = _Inner("cancel-forgotten")
 request_unfinished = _Inner("request-unfinished")
+answers_recorded = _Inner("answers-recorded")

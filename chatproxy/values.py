@@ -127,6 +127,21 @@ def as_peers(value: Any) -> str:
     return peers
 
 
+#: With a file: what is only in memory would be no record, and each connection's own.
+_RECORDS = re.compile(r"sqlite:///(?!:memory:)[!-~]+|postgresql(?:\+psycopg)?://[!-~]+")
+
+
+def as_records(value: Any) -> str:
+    """The URL of a SQLite file or a PostgreSQL."""
+    url = as_header_text(value)
+    if not _RECORDS.fullmatch(url):
+        raise ValueError(
+            "must be a URL such as sqlite:////var/lib/chatproxy/records.db or "
+            "postgresql://user:password@host/database"
+        )
+    return url
+
+
 def as_without_peers(value: Any) -> str:
     """``refuse`` or ``run``."""
     if str(value).strip() not in ("refuse", "run"):

@@ -23,6 +23,7 @@ from chatproxy.upstreams.chat_completions import ChatCompletions
 from .support.instant import HELLO, Instant
 from .support.phases import Phases
 from .support.played import FAR, KEY, Connect, DeepSeek, Resolver
+from .support.postgresql import POSTGRES, PostgreSQL
 
 # The same examples in every run, however slow the machine is.
 hypothesis.settings.register_profile(
@@ -107,6 +108,27 @@ def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory)
     for blob in issued.cert_chain_pems:
         blob.write_to_path(folder / "cert.pem", append=True)
     return folder
+
+
+# ---- databases for records ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A real PostgreSQL; a test that kills it starts it again."""
+    if not POSTGRES:
+        pytest.skip("PostgreSQL is not installed")
+    with PostgreSQL() as postgresql:
+        yield postgresql
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/records.db"
+    url: str = request.getfixturevalue("postgresql").new_database()
+    return url
 
 
 # ---- an application without a network -----------------------------------------------------------

@@ -164,6 +164,16 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         },
         ["remote", "redis://", "redis.example:6379", "http://redis.example", "redis://a b", 6379],
     ),
+    "CHATPROXY_RECORDS": (
+        "records",
+        {
+            " sqlite:////var/lib/records.db ": "sqlite:////var/lib/records.db",
+            "postgresql://a:secret@db.example/records": "postgresql://a:secret@db.example/records",
+            "postgresql+psycopg://db/records": "postgresql+psycopg://db/records",
+        },
+        ["sqlite://", "sqlite:///", "sqlite:///:memory:", "mysql://a@b/c", "postgresql://", "x", 1],
+    ),
+    "CHATPROXY_RECORDS_BUFFER": ("records_buffer", {"5": 5}, []),
     "CHATPROXY_RUN_DIR": (
         "run_dir",
         {"/run/chatproxy ": "/run/chatproxy"},
@@ -366,9 +376,12 @@ def test_the_key_is_not_in_the_repr() -> None:
     assert "api.deepseek.com" in repr(settings)
 
 
-def test_tokens_and_the_password_of_redis_are_not_in_the_repr() -> None:
-    peers = "redis://:geheim@127.0.0.1"
-    settings = load(CHATPROXY_TOKENS="ann:geheim-geheim-geheim", CHATPROXY_PEERS=peers)
+def test_tokens_and_passwords_of_services_are_not_in_the_repr() -> None:
+    settings = load(
+        CHATPROXY_TOKENS="ann:geheim-geheim-geheim",
+        CHATPROXY_PEERS="redis://:geheim@127.0.0.1",
+        CHATPROXY_RECORDS="postgresql://a:geheim@127.0.0.1/records",
+    )
     assert settings.tokens
     assert "geheim" not in repr(settings)
 
@@ -379,6 +392,7 @@ def test_tokens_and_the_password_of_redis_are_not_in_the_repr() -> None:
         ("CHATPROXY_TOKENS", "ann:geheim"),
         ("CHATPROXY_TOKENS", "ann:geheim-geheim-geheim,bob:geheim-geheim-geheim"),
         ("CHATPROXY_PEERS", "redsi://:geheim@127.0.0.1"),
+        ("CHATPROXY_RECORDS", "mysql://a:geheim@127.0.0.1/records"),
     ],
 )
 def test_a_wrong_secret_is_not_repeated_in_the_error(name: str, raw: str) -> None:

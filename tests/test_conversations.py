@@ -16,27 +16,12 @@ from chatproxy.cli import main
 from chatproxy.records import conversations as module
 from chatproxy.records.database import Database
 
-from .support.postgresql import POSTGRES, PostgreSQL
+from .support.postgresql import PostgreSQL
 from .support.servers import new_id
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
 PATH = "/api/chat/conversations"
 NEW = {"If-None-Match": "*"}
-
-
-@pytest.fixture(scope="module")
-def postgresql():
-    if POSTGRES is None:
-        pytest.skip("PostgreSQL is not installed")
-    with PostgreSQL() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/records.db"
-    return request.getfixturevalue("postgresql").new_database()
 
 
 @pytest.fixture
@@ -93,8 +78,8 @@ class User:
 
 
 @pytest.fixture
-def app(url):
-    return make_app(url)
+def app(database_url):
+    return make_app(database_url)
 
 
 @pytest.fixture
@@ -130,9 +115,9 @@ def test_an_owner_s_conversations_are_nobody_else_s(ann, bob):
     assert ann.listed(after=revision)["conversations"] == []
 
 
-def test_another_application_has_none_of_them(url, ann):
+def test_another_application_has_none_of_them(database_url, ann):
     ann.kept()
-    other = User(make_app(url))
+    other = User(make_app(database_url))
     assert other.get()[0] == 404
     assert other.listed()["conversations"] == []
 
@@ -401,8 +386,8 @@ def test_the_operator_writes_out_and_erases_what_is_kept_of_an_owner(sqlite):
     assert wrong.output.startswith("Error: ")
 
 
-def test_the_migrations_make_the_tables_that_are_used(url):
-    database = Database(url)
+def test_the_migrations_make_the_tables_that_are_used(database_url):
+    database = Database(database_url)
     with contextlib.closing(database):
         database.prepare()
         with database.reading() as connection:

@@ -21,7 +21,7 @@ PACKAGE = Path(chatproxy.__file__).parent
 FLOORS = [
     {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config", "values"},
     {"answers"},
-    {"upstreams", "server", "cluster", "protocols", "observability"},
+    {"upstreams", "server", "cluster", "protocols", "observability", "records"},
     {"service", "runs"},
     {"web", "tools"},
     {"extension", "metrics"},
@@ -43,6 +43,8 @@ RESERVED = {
     "flask": "web observability extension app testing",
     "prometheus_client": "observability",
     "redis": "cluster.redis",
+    "sqlalchemy": "records",
+    "alembic": "records",
 }
 
 

@@ -115,6 +115,7 @@ def test_everything_is_there_from_the_start_and_is_zero() -> None:
         "chatproxy_peer_requests_total",
         "chatproxy_early_cancels_forgotten_total",
         "chatproxy_requests_unfinished_total",
+        "chatproxy_records_total",
     }
     assert {number for (name, _), number in found.items() if name != "chatproxy_info"} == {0}
     assert value(found, "info", version=chatproxy.__version__) == 1

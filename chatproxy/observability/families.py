@@ -139,6 +139,13 @@ UNFINISHED = Family(
     ("part", "why"),
     (*itertools.product(("head", "body"), ("timeout", "room")), ("answer", "room")),
 )
+RECORDED = Family(
+    "chatproxy_records_total",
+    "counter",
+    "Answers that were written to the records, or are lost to them.",
+    ("result",),
+    (("written",), ("lost",)),
+)
 
 FAMILIES = (
     SESSIONS_LIVE,
@@ -152,6 +159,7 @@ FAMILIES = (
     PEER_REQUESTS,
     FORGOTTEN,
     UNFINISHED,
+    RECORDED,
 )
 
 

@@ -37,6 +37,7 @@ from .families import (
     LAYOUT,
     PEER_REQUESTS,
     RECEIVED,
+    RECORDED,
     SESSIONS,
     SESSIONS_LIVE,
     SIZE,
@@ -102,6 +103,7 @@ class Metrics:
             (signals.peer_asked, self._peer_asked),
             (signals.cancel_forgotten, self._cancel_forgotten),
             (signals.request_unfinished, self._request_unfinished),
+            (signals.answers_recorded, self._answers_recorded),
         ):
             signal.connect(receiver, sender=app)
         signals.request_unfinished.connect(self._request_unfinished, sender=None)
@@ -153,6 +155,10 @@ class Metrics:
     @_harmless
     def _request_unfinished(self, part: str, why: str, **_: Any) -> Iterator[Addition]:
         yield UNFINISHED, (part, why), 1
+
+    @_harmless
+    def _answers_recorded(self, result: str, count: int, **_: Any) -> Iterator[Addition]:
+        yield RECORDED, (result,), count
 
 
 def _folder(name: str, directory: Directory) -> Path | None:

@@ -12,7 +12,8 @@ Rules:
 * At most ``places`` calls wait their turn; one more is refused. (Threads that ask at the same
   moment may exceed it, by one each.)
 * The thread begins with the first call, in each process anew: a fork has no threads.
-* After ``close`` no call is taken. Those that were taken still run.
+* After ``close`` no call is taken. Those that were taken still run, then the thread ends. It ends
+  also when this is garbage.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import logging
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
@@ -103,6 +105,7 @@ class NativeThread:
             if self._process != os.getpid():
                 self._jobs = _native_queue()
                 monkey.get_original("_thread", "start_new_thread")(_work, (self._jobs,))
+                weakref.finalize(self, self._jobs.put, None).atexit = False
                 self._process = os.getpid()
             if self._jobs.qsize() >= self._places:
                 raise queue.Full

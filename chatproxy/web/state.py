@@ -25,8 +25,9 @@ from ..upstreams.base import Caller
 from ..upstreams.models import ModelList
 from ..upstreams.routes import Routes
 
-if TYPE_CHECKING:  # it takes SQLAlchemy, which few need
+if TYPE_CHECKING:
     from ..records.conversations import Conversations
+    from ..records.writer import Records
 
 Owner = Callable[[], "str | None"]
 #: An application's preparer: it gets the payload, and the context.
@@ -39,6 +40,7 @@ class State:
     """The parts of one application in this process.
 
     :ivar scope: what the application is called among those that share what it shares.
+    :ivar records: None if there are none.
     :ivar runs: the names of the application's runs.
     :ivar conversations: those that are kept for their owners; None if none are.
     :ivar attend: sees that other workers can ask this one, and that signals reach it.
@@ -53,6 +55,7 @@ class State:
     routes: Routes
     models: ModelList
     metrics: Metrics
+    records: Records | None
     server: ServerCapabilities
     bodies: BodyTimer
     watcher: DisconnectWatcher

@@ -1,0 +1,415 @@
+"""Records: each answer is a row, once, whatever becomes of the database, and of a worker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from flask import Flask
+
+from chatproxy import ChatProxy, signals
+from chatproxy.answers.usage import Saved, UsageSource
+from chatproxy.errors import ConfigError
+from chatproxy.records import writer
+from chatproxy.records.database import Database, DatabaseError
+from chatproxy.records.schema import VERSION_TABLE, metadata
+from chatproxy.records.writer import Records
+from chatproxy.server.native_threads import NativeThread
+
+from .support.another import several
+from .support.instant import HELLO
+from .support.postgresql import query
+from .support.records import Direct, ended
+from .support.servers import clean_environment
+from .support.waiting import PATIENCE, at_once, wait_for
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "EVERY", 0.01)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    database.prepare()
+    yield database
+    database.close()
+
+
+class Settled(dict[str, int]):
+    """What a writer tells of its rows, as sums."""
+
+    def __call__(self, result: str, count: int) -> None:
+        self[result] = self.get(result, 0) + count
+
+
+class Faulty:
+    """A database that is away for some time, or that loses what it says of its commits."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.away = False
+        self.unconfirmed = 0
+        self.batches: list[int] = []
+
+    def prepare(self) -> None:
+        self._check()
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        self._check()
+        self.batches.append(len(rows))
+        self.rows.update({row["key"]: row for row in rows})
+        if self.unconfirmed:
+            self.unconfirmed -= 1
+            raise DatabaseError("the connection was lost")
+
+    def _check(self) -> None:
+        if self.away:
+            raise DatabaseError("it is away")
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def ids(self) -> list[str]:
+        return [row["session_id"] for row in self.rows.values()]
+
+
+def records_in(database: Any, most: int = 10_000, settled: Settled | None = None) -> Records:
+    return Records(database, "app", Direct(), most, Settled() if settled is None else settled)
+
+
+# ---- a row ---------------------------------------------------------------------------------------
+
+
+def test_a_row_tells_all_that_an_answer_came_to(database_url: str) -> None:
+    records = records_in(Database(database_url))
+    session = ended(
+        "s1", stopped=True, source=UsageSource.ESTIMATED, saved=Saved(7800, (160, 20, 900))
+    )
+    before = datetime.now(timezone.utc)
+    records.add(session)
+    records.close()
+    names = (
+        "application, owner, session_id, model, upstream, first_event_ms, duration_ms, phase,"
+        "outcome, reason, refusal, events, usage_source, usage_spread, prompt_tokens,"
+        "completion_tokens, cached_tokens, reasoning_tokens, cost_nano, currency, saved_at_most,"
+        "saved_likely, saved_likely_from, saved_likely_to, receipt"
+    )
+    (row,) = query(database_url, f"SELECT {names} FROM chatproxy_answers")
+    *plain, receipt = row
+    assert plain == [
+        *("app", "ann", "s1", "deepseek-flash", "DeepSeek", 0, 1500, "streaming"),
+        *("stopped", "user", None, 1, "estimated", 0.2, 10, 20, 0, 0, 13_500, "USD"),
+        *(7800, 160, 20, 900),
+    ]
+    found = json.loads(receipt) if isinstance(receipt, str) else receipt
+    assert found == {"upstreamClosed": True, "billingStops": "unknown"}
+    ((start, end),) = query(database_url, "SELECT started_at, ended_at FROM chatproxy_answers")
+    start, end = (
+        datetime.fromisoformat(str(each)).replace(tzinfo=timezone.utc) for each in (start, end)
+    )
+    assert end - start == timedelta(seconds=1.5)
+    assert timedelta(0) <= end - before < timedelta(seconds=PATIENCE)
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800", "x" * 100_000, "é" * 300, "'); DROP TABLE x;--"])
+def test_no_text_makes_a_row_that_a_database_refuses(text: str, database_url: str) -> None:
+    settled = Settled()
+    records = records_in(Database(database_url), settled=settled)
+    records.add(ended(text, model=text, owner=text, tokens=(10**40, 1), cost=str(10**30)))
+    records.close()
+    assert settled == {"written": 1}
+    ((length,),) = query(database_url, "SELECT length(model) FROM chatproxy_answers")
+    assert 0 < length <= 200
+
+
+def test_making_a_row_and_leaving_it_takes_no_longer_than_an_answer_can_bear() -> None:
+    """About 10 microseconds; measured by the fastest of many, which load doesn't touch."""
+    records, session = records_in(Faulty()), ended()
+    records.add(session)  # starts the thread
+    took = []
+    for _ in range(300):
+        begun = time.perf_counter()
+        records.hear(None, session=session)
+        took.append(time.perf_counter() - begun)
+    assert min(took) < 100e-6
+    records.close()
+
+
+# ---- the tables ----------------------------------------------------------------------------------
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
+    with database.reading() as connection:
+        options = {"version_table": VERSION_TABLE, "include_object": _is_ours}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+
+
+def _is_ours(_object: object, name: str | None, *_: object) -> bool:
+    return str(name).startswith("chatproxy_")
+
+
+PREPARE = """
+import sys
+from chatproxy.records.database import Database
+database = Database(sys.argv[1])
+print(flush=True)
+input()
+database.prepare()
+print("done")
+"""
+
+
+def test_workers_that_begin_together_make_the_tables_once(database_url: str) -> None:
+    with several(4, PREPARE, database_url) as workers:
+        for worker in workers:
+            worker.tell()
+        assert [worker.read() for worker in workers] == ["done"] * 4
+    assert len(query(database_url, f"SELECT * FROM {VERSION_TABLE}")) == 1
+
+
+def test_tables_of_a_newer_version_are_refused_and_left_alone(
+    database: Database, database_url: str
+) -> None:
+    with database.writing() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    with pytest.raises(ConfigError, match="was made by a newer chatproxy: use that version"):
+        Database(database_url).prepare()
+    assert query(database_url, f"SELECT * FROM {VERSION_TABLE}") == [("9999",)]
+
+
+def test_tables_of_an_application_beside_ours_stay_as_they_are(database_url: str) -> None:
+    database = Database(database_url)
+    with database.writing() as connection:
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('theirs')")
+    database.prepare()
+    database.close()
+    assert query(database_url, "SELECT * FROM alembic_version") == [("theirs",)]
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def test_many_threads_that_end_answers_at_once_leave_a_row_for_each(database_url: str) -> None:
+    settled = Settled()
+    records = records_in(Database(database_url), settled=settled)
+
+    def end_some(of: int) -> None:
+        for number in range(300):
+            records.add(ended(f"s-{of}-{number}"))
+
+    at_once(*(lambda of=of: end_some(of) for of in range(4)))  # type: ignore[misc]  # a default
+    records.close(PATIENCE)
+    assert settled == {"written": 1200}
+    ids = query(database_url, "SELECT session_id FROM chatproxy_answers")
+    assert len(set(ids)) == len(ids) == 1200
+
+
+def test_a_row_whose_commit_was_not_confirmed_is_sent_again_and_is_there_once(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, failures = database.add, [DatabaseError("the connection was lost")]
+
+    def add_and_fail(rows: Any) -> None:
+        add(rows)
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(database, "add", add_and_fail)
+    settled = Settled()
+    records = records_in(database, settled=settled)
+    for number in range(3):
+        records.add(ended(f"s{number}"))
+    records.close(PATIENCE)
+    assert (settled, failures) == ({"written": 3}, [])
+    assert query(database_url, "SELECT count(*) FROM chatproxy_answers") == [(3,)]
+
+
+def test_rows_are_written_in_batches() -> None:
+    database = Faulty()
+    records = records_in(database)
+    for number in range(writer.BATCH + 50):
+        records.add(ended(f"s{number}"))
+    records.close(PATIENCE)
+    assert len(database.ids) == writer.BATCH + 50
+    assert max(database.batches) <= writer.BATCH
+    assert len(database.batches) < 50
+
+
+def test_what_waits_for_a_database_that_is_away_is_written_when_it_is_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LONGEST_PAUSE", 0.02)
+    caplog.set_level(logging.INFO)
+    database, settled = Faulty(), Settled()
+    database.away = True
+    records = records_in(database, settled=settled)
+    records.open()
+    assert "Answers can't be recorded yet, and wait: it is away" in caplog.text
+    for number in range(20):
+        records.add(ended(f"s{number}"))
+    wait_for(lambda: "20 answers wait to be recorded: it is away" in caplog.text)
+    database.away = False
+    wait_for(lambda: settled == {"written": 20})
+    assert database.ids == [f"s{number}" for number in range(20)]
+    wait_for(lambda: "Answers are recorded again." in caplog.text)
+
+
+def test_beyond_the_bound_the_newest_are_lost_and_their_number_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    database, settled = Faulty(), Settled()
+    database.away = True
+    records = records_in(database, most=5, settled=settled)
+    for number in range(12):
+        records.add(ended(f"s{number}"))
+    wait_for(lambda: settled == {"lost": 7})
+    assert "7 answers were not recorded, and are lost to the records." in caplog.text
+    database.away = False
+    records.close(PATIENCE)
+    assert database.ids == [f"s{number}" for number in range(5)]
+    assert settled == {"lost": 7, "written": 5}
+
+
+def test_the_end_of_a_process_waits_for_the_rows_and_not_for_ever(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "EVERY", PATIENCE)
+    database, settled = Faulty(), Settled()
+    records = records_in(database, settled=settled)
+    records.add(ended("s1"))
+    begun = time.monotonic()
+    records.close(PATIENCE)
+    assert database.ids == ["s1"]
+    database.away = True
+    records.add(ended("s2"))
+    records.close(0.05)
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert settled == {"written": 1, "lost": 1}
+
+
+def test_a_row_that_no_thread_could_be_had_for_is_written_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    database = Faulty()
+    records = records_in(database)
+    with monkeypatch.context() as patched:
+        patched.setattr("_thread.start_new_thread", fail)
+        records.add(ended("s1"))
+    records.close()
+    assert database.ids == ["s1"]
+
+
+def test_one_row_that_the_database_cannot_hold_costs_no_other(
+    database: Database, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settled = Settled()
+    records = records_in(database, settled=settled)
+    for number in range(9):
+        records.add(ended(f"s{number}"))
+        if number == 4:
+            records._rows[-1]["events"] = 1 << 70
+    records.close(PATIENCE)
+    assert settled == {"written": 8, "lost": 1}
+    assert query(database_url, "SELECT count(*) FROM chatproxy_answers") == [(8,)]
+    assert "The database can't hold the record of an answer" in caplog.text
+
+
+def test_what_an_owner_has_spent_is_summed_by_currency(database_url: str) -> None:
+    thread = NativeThread("test")
+    records = Records(Database(database_url), "app", thread, 100, Settled())
+    for owner, cost, currency in (
+        ("ann", "0.5", "USD"),
+        ("ann", "0.000000001", "USD"),
+        ("ann", "3", "CNY"),
+        ("ann", None, "USD"),
+        ("bob", "7", "USD"),
+    ):
+        records.add(ended(owner=owner, cost=cost, currency=currency))
+    wait_for(lambda: records.spent("bob", LONG_AGO)[0] == 30)  # the last one
+    assert records.spent("ann", LONG_AGO) == (120, {"USD": 500_000_001, "CNY": 3_000_000_000})
+    assert records.spent("ann", datetime.now(timezone.utc) + timedelta(days=1)) == (0, {})
+    records.close()
+
+
+# ---- secrets -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ann:se%3Acret@127.0.0.1:1/db",
+        "postgresql://ann:se%3Acret@127.0.0.1:notaport/db",
+        "sqlite:////nowhere/se:cret.db",
+    ],
+)
+def test_the_password_is_in_no_error(url: str) -> None:
+    with pytest.raises((ConfigError, DatabaseError)) as error:
+        Database(url).prepare()
+    assert "se:cret" not in str(error.value)
+    assert "se%3Acret" not in str(error.value)
+    assert error.value.__suppress_context__
+
+
+# ---- an application ------------------------------------------------------------------------------
+
+
+def test_an_answer_of_an_application_is_recorded_and_counted(
+    app: Flask, upstream: object, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/records.db"
+    app.config["CHATPROXY_RECORDS"] = url
+    chat = ChatProxy(app)
+    told: list[Any] = []
+    listen = lambda _app, **sent: told.append(sent)  # noqa: E731 - one line of a test
+    signals.answers_recorded.connect(listen, sender=app)
+    with chat.start(HELLO, session_id="s1", owner="ann") as answer:
+        list(answer)
+    wait_for(lambda: told == [{"result": "written", "count": 1}])
+    rows = query(url, "SELECT session_id, owner, outcome, application FROM chatproxy_answers")
+    assert [row[:3] for row in rows] == [("s1", "ann", "finished")]
+    assert rows[0][3] == app.extensions["chatproxy"].scope
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("postgresql://ann:secret@127.0.0.1:port/db", "CHATPROXY_RECORDS can't be read as a URL"),
+        ("mysql://ann:secret@127.0.0.1/db", "CHATPROXY_RECORDS must be a URL such as"),
+        ("sqlite://", "CHATPROXY_RECORDS must be a URL such as"),
+        ("sqlite:///:memory:", "CHATPROXY_RECORDS must be a URL such as"),
+    ],
+)
+def test_a_url_that_cannot_be_one_stops_the_start(app: Flask, url: str, sentence: str) -> None:
+    app.config["CHATPROXY_RECORDS"] = url
+    with pytest.raises(ConfigError, match=sentence) as error:
+        ChatProxy(app)
+    assert "secret" not in str(error.value)
+
+
+def test_without_records_nothing_of_them_is_imported() -> None:
+    code = "import chatproxy.app, sys; chatproxy.app.create_app(); print(*sys.modules)"
+    environment = clean_environment(DEEPSEEK_BASE_URL="http://127.0.0.1:1")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert not {"sqlalchemy", "alembic", "chatproxy.records"} & set(done.stdout.split())
