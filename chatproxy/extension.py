@@ -58,7 +58,7 @@ from .upstreams.chat_completions import ChatCompletions
 from .upstreams.models import ModelList
 from .upstreams.routes import Routes
 from .values import as_on_active
-from .web import ai_sdk, conversations, native, openai
+from .web import ai_sdk, native, openai
 from .web.state import Choose, Owner, Prepare, State, current_state
 
 if TYPE_CHECKING:
@@ -155,9 +155,12 @@ class ChatProxy:
         blueprints = [native.blueprint(self._url_prefix), ai_sdk.blueprint(self._url_prefix)]
         if settings.openai_prefix:
             blueprints.append(openai.blueprint(settings.openai_prefix))
-        if settings.conversations:
-            blueprints.append(conversations.blueprint(self._url_prefix))
         app.extensions["chatproxy"] = _assemble(app, settings, routes, self)
+        if settings.conversations:
+            # Not above: it takes SQLAlchemy, which then is there.
+            from .web import conversations  # noqa: PLC0415
+
+            blueprints.append(conversations.blueprint(self._url_prefix))
         # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
         origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
         for blueprint in blueprints:

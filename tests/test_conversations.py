@@ -1,6 +1,5 @@
 """Conversations that are kept on the server: whose they are, their revisions, bounds, bad input."""
 
-import contextlib
 import json
 import logging
 import threading
@@ -9,12 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from click.testing import CliRunner
 from flask import Flask
-from sqlalchemy import inspect
 
 from chatproxy import ChatProxy, ConfigError, create_app
 from chatproxy.cli import main
 from chatproxy.records import conversations as module
-from chatproxy.records.database import Database
 
 from .support.postgresql import PostgreSQL
 from .support.servers import new_id
@@ -384,17 +381,6 @@ def test_the_operator_writes_out_and_erases_what_is_kept_of_an_owner(sqlite):
     wrong = CliRunner().invoke(main, [*command[:-1], "sqlite:////nowhere/records.db"])
     assert wrong.exit_code == 1
     assert wrong.output.startswith("Error: ")
-
-
-def test_the_migrations_make_the_tables_that_are_used(database_url):
-    database = Database(database_url)
-    with contextlib.closing(database):
-        database.prepare()
-        with database.reading() as connection:
-            found = inspect(connection)
-            for table in (module.conversations, module.totals):
-                columns = {each["name"] for each in found.get_columns(table.name)}
-                assert columns == set(table.columns.keys())
 
 
 def test_a_login_of_an_application_s_own_will_do(sqlite, app):

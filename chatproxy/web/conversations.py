@@ -13,7 +13,6 @@ any JSON, which comes back as it was sent. There are no such routes unless
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from typing import Annotated, Any
@@ -65,7 +64,7 @@ def list_of() -> Response:
     after = _number(request.args.get("after", "0"))
     heads, more = conversations.heads(owner, after)
     return jsonify(
-        owner=key_of(state, owner),
+        owner=state.key_of(owner),
         conversations=[_as_json(head) for head in heads],
         revision=heads[-1].revision if heads else after,
         more=more,
@@ -98,12 +97,6 @@ def delete(id: str) -> Response:
     _, conversations, owner = _established()
     revision = conversations.delete(owner, check_session_id(id), _seen(may_be_new=False))
     return _tagged(jsonify(id=id, revision=revision), revision)
-
-
-def key_of(state: State, owner: str) -> str:
-    """What stands for an owner in the browsers that keep copies: it tells nobody who that is."""
-    name = json.dumps(["chatproxy conversations", state.scope, owner])
-    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def _established() -> tuple[State, Conversations, str]:

@@ -20,7 +20,6 @@ from werkzeug.security import safe_join
 
 from ..config import Settings
 from ..errors import Refusal
-from .conversations import key_of
 from .state import current_state
 
 _STATIC = Path(__file__).parent.with_name("static")
@@ -130,7 +129,7 @@ def _key_of_the_owner() -> str | None:
     """What stands for whoever makes the present request; None if that is not known yet."""
     state = current_state()
     try:
-        return key_of(state, state.establish_owner())
+        return state.key_of(state.establish_owner())
     except (Refusal, HTTPException):
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,6 +79,11 @@ class State:
         if not owner:
             raise Unauthorized("You must be logged in to make this request.")
         return str(owner)
+
+    def key_of(self, owner: str) -> str:
+        """What stands for an owner in the browsers that keep copies; it tells nobody who it is."""
+        name = json.dumps(["conversations", self.scope, owner])
+        return hashlib.sha256(name.encode()).hexdigest()[:32]
 
     def prepare(self, payload: Payload) -> Question:
         """The question for the upstream, after the application has had its say.
