@@ -17,8 +17,9 @@
 
 import { openDB } from "idb";
 
+import { joinOutside } from "../sync/join.js";
 import { createJournal, readJournal } from "./journal.js";
-import { addMessage, mergeOutside, unite } from "./merge.js";
+import { addMessage, unite } from "./merge.js";
 import { statusOf } from "./record.js";
 import { newestFirst } from "./shelf.js";
 import { inOrder, rooted } from "./tree.js";
@@ -218,7 +219,7 @@ async function keepOne(tx, { messages, shut, needed, ...outside }) {
   const chats = tx.objectStore("chats");
   const store = tx.objectStore("messages");
   const there = await chats.get(outside.id);
-  const best = there ? mergeOutside(there, { ...outside }) : outside;
+  const best = there ? joinOutside(there, { ...outside }) : outside;
   const both = await Promise.all(
     messages.map(async (own) => {
       const record = await store.get([outside.id, own.id]);

@@ -8,6 +8,7 @@
  */
 
 import { soundAttachments } from "../lib/attachments.js";
+import { SAID } from "../sync/join.js";
 import { soundSettings } from "./chat-settings.js";
 import { asTree, inOrder } from "./tree.js";
 
@@ -21,6 +22,8 @@ import { asTree, inOrder } from "./tree.js";
 const ID = /^[A-Za-z0-9._:-]{1,128}$/;
 const STATES = new Set(["running", "finished", "stopped", "failed", "cut_off"]);
 const STOPS = new Set(["stopped", "unconfirmed", "nothing-to-stop", "refused"]);
+/** @type {Set<string>} */
+const NAMES = new Set(SAID);
 const MADE = new Set(["continued", "edited"]);
 /** Nobody has more forks in a conversation. */
 const MOST_CHOSEN = 10_000;
@@ -37,12 +40,18 @@ const isSwitch = (value) => typeof value === "boolean";
 /** @param {Set<unknown>} words */
 const isOneOf = (words) => (/** @type {unknown} */ value) => words.has(value);
 
+/** @param {any} value */
+function isTimes(value) {
+  return Object.entries(value ?? {}).every(([name, at]) => NAMES.has(name) && isNumber(at));
+}
+
 /** @type {Record<string, (value: unknown) => boolean>} */
 const OF_A_CONVERSATION = {
-  named: isSwitch,
+  named: isOneOf(new Set([true])),
   pinned: isSwitch,
   deletedAt: isNumber,
   shelvedAt: isNumber,
+  saidAt: isTimes,
 };
 
 /** @type {Record<string, (value: unknown) => boolean>} */
