@@ -6,6 +6,7 @@ PUT <prefix>/conversations/<id>       write it; ``If-Match`` has the revision th
                                       ``If-None-Match: *`` says that it is new
 DELETE <prefix>/conversations/<id>    delete it; ``If-Match`` as above
 
+With ``X-Owner-Key``, the key that ``owner`` is in a list, a request of anybody else's is refused.
 All is JSON. A revision is the ``ETag``, too. What is in a conversation is the client's business:
 any JSON, which comes back as it was sent. There are no such routes unless
 ``CHATPROXY_CONVERSATIONS`` is set. ``records.conversations`` has the rules.
@@ -103,6 +104,10 @@ def _established() -> tuple[State, Conversations, str]:
     """What belongs to the present request, and who makes it."""
     state = current_state()
     owner = state.establish_owner()
+    # A page may still show what is another's, whose login the browser has replaced by this one.
+    if request.headers.get("X-Owner-Key", key := state.key_of(owner)) != key:
+        sentence = "The X-Owner-Key is another owner's than the one who makes this request."
+        raise InvalidRequest(sentence, status=409, code="another_owner")
     assert state.conversations is not None  # otherwise there are no such routes
     return state, state.conversations, owner
 

@@ -37,6 +37,8 @@ export const zhCN = {
   notLasting: "此浏览器不允许页面保存数据。对话仅在此标签页打开期间保留。",
   "trouble.full": "存储空间已满。关闭此标签页后，现在输入的内容将丢失。",
   "trouble.failed": "浏览器未能保存最近的更改，正在重试。",
+  "unsent.full": "服务器上存放您对话的空间已满。新内容仅保存在此浏览器中，其他设备上看不到。",
+  "unsent.large": "有一个对话过大，服务器无法保存。它仅保存在此浏览器中，其他设备上看不到。",
   saveAllNow: "将所有对话保存为文件",
   storageAndFiles: "存储与文件",
   roomUsed: "已使用 {used}，共 {bound}。",

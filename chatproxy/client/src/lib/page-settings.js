@@ -14,6 +14,8 @@ import { resumeFor } from "./llm-api.jsx";
  *   prefix completion)
  * @property {number} maxBodyBytes the largest question that the server takes, with all before it
  * @property {import("./llm-api.jsx").Resume} resume how an answer is read on
+ * @property {{owner: string | null} | null} [conversations] whether they are kept on the server, and
+ *   the key of whoever asks; left out if the server could not be asked
  * @property {unknown} [simulate] how a simulation is to behave, for trying things out
  */
 
@@ -34,11 +36,12 @@ const DEFAULTS = {
 
 /**
  * Never fails: without the server's word, the defaults are used.
+ * @param {Record<string, string>} [headers] say who asks, if that is known
  * @returns {Promise<PageSettings>}
  */
-export async function loadPageSettings() {
+export async function loadPageSettings(headers = {}) {
   try {
-    const response = await fetch("/page.json", { signal: AbortSignal.timeout(PATIENCE_MS) });
+    const response = await fetch("/page.json", { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
     const { onDisconnect, retain, heartbeat, ...told } = await response.json();
     const times = { retainSeconds: retain, heartbeatSeconds: heartbeat };
     const settings = { ...DEFAULTS, ...told, resume: resumeFor(onDisconnect, times) };
