@@ -6,10 +6,10 @@ import { browserStorage } from "./lib/browser-storage.js";
 import { stayAboveKeyboard } from "./lib/keyboard.js";
 import { loadPageSettings } from "./lib/page-settings.js";
 import { ChatPage } from "./pages/ChatPage.jsx";
-import { headersFor, loadAccess } from "./state/access.js";
+import { loadAccess } from "./state/access.js";
 import { conversationIn } from "./state/address.js";
 import { openLibrary } from "./state/library.js";
-import { keepOwner, keptOwner, ownerOf, storageOf } from "./sync/owner.js";
+import { findOwner, keepOwner, keptOwner, storageOf } from "./sync/owner.js";
 import "./styles/index.css";
 
 const root = createRoot(/** @type {HTMLElement} */ (document.getElementById("root")));
@@ -20,11 +20,11 @@ const tabStorage = browserStorage("sessionStorage");
 const shown = conversationIn(location);
 const guess = keptOwner(tabStorage);
 const [settings, guessed] = await Promise.all([
-  loadPageSettings(headersFor(loadAccess(tabStorage).token)),
+  loadPageSettings(),
   openLibrary(storageOf(storage, guess), shown, guess),
   startLanguage(storage),
 ]);
-const owner = ownerOf(settings.conversations, guess);
+const owner = await findOwner(settings.conversations, loadAccess(tabStorage).token, guess);
 keepOwner(tabStorage, owner);
 const own = storageOf(storage, owner);
 const library = owner === guess ? guessed : await openLibrary(own, shown, owner);

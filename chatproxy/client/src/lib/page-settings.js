@@ -36,12 +36,11 @@ const DEFAULTS = {
 
 /**
  * Never fails: without the server's word, the defaults are used.
- * @param {Record<string, string>} [headers] say who asks, if that is known
  * @returns {Promise<PageSettings>}
  */
-export async function loadPageSettings(headers = {}) {
+export async function loadPageSettings() {
   try {
-    const response = await fetch("/page.json", { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
+    const response = await fetch("/page.json", { signal: AbortSignal.timeout(PATIENCE_MS) });
     const { onDisconnect, retain, heartbeat, ...told } = await response.json();
     const times = { retainSeconds: retain, heartbeatSeconds: heartbeat };
     const settings = { ...DEFAULTS, ...told, resume: resumeFor(onDisconnect, times) };

@@ -7,9 +7,13 @@
  * The tab remembers the key for as long as the token, for a server that can't be asked.
  */
 
+import { headersFor } from "../state/access.js";
+
 const KEY = "chatproxy.owner";
 /** What is the browser's, or the tab's, and not an owner's. */
 const SHARED = new Set([KEY, "chatproxy.token", "chatproxy.theme", "chatproxy.language"]);
+/** Milliseconds that the server may take to say whose they are. */
+const PATIENCE_MS = 5000;
 /** What the server gives; it becomes the name of a database. */
 const SOUND = /^[0-9a-f]{16,64}$/;
 /** The text that was begun before anybody had said who they are. */
@@ -44,16 +48,34 @@ export function keepOwner(tabStorage, owner) {
 }
 
 /**
- * @param {PageSettings["conversations"]} told
+ * Whose conversations are to be shown.
+ * @param {PageSettings["conversations"]} told what the server says to whoever has no token
+ * @param {string} token
  * @param {string} kept what the tab remembers
- * @returns {string} the owner; empty: nobody
+ * @returns {Promise<string>} the owner; empty: nobody
  */
-export function ownerOf(told, kept) {
-  if (told === undefined) {
+export async function findOwner(told, token, kept) {
+  const found = told && token ? await askOwner(token) : told;
+  if (found === undefined) {
     return kept; // the server was not there to say
   }
-  const owner = told?.owner ?? "";
+  const owner = found?.owner ?? "";
   return SOUND.test(owner) ? owner : "";
+}
+
+/**
+ * @param {string} token
+ * @returns {Promise<PageSettings["conversations"]>}
+ */
+async function askOwner(token) {
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  try {
+    // Without the query it would be what was loaded in advance, for somebody without a token.
+    const response = await fetch("/page.json?owner", { headers: headersFor(token), signal });
+    return (await response.json()).conversations;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -1,9 +1,7 @@
 import { useEffect, useRef } from "react";
 
 import { browserStorage } from "../lib/browser-storage.js";
-import { loadPageSettings } from "../lib/page-settings.js";
-import { headersFor } from "../state/access.js";
-import { keepOwner, ownerOf, takeDraft } from "./owner.js";
+import { findOwner, keepOwner, takeDraft } from "./owner.js";
 
 /**
  * Have the page begin again if it is to show another owner's conversations: when a token is entered
@@ -25,8 +23,7 @@ export function useOwner({ owner }, { token, refused }, kept) {
       beginAgain("");
     }
     if (token) {
-      void loadPageSettings(headersFor(token)).then(({ conversations }) => {
-        const next = ownerOf(conversations, owner);
+      void findOwner({ owner: null }, token, owner).then((next) => {
         if (next && next !== owner && before.current === token) {
           beginAgain(next);
         }
