@@ -268,6 +268,15 @@ def test_without_a_login_there_is_nothing(sqlite, method):
     assert stranger.ask("GET")[0] == 401
 
 
+def test_a_copy_of_another_owner_s_does_not_get_into_the_account(sqlite):
+    ann = User(make_app(sqlite))
+    key = ann.listed()["owner"]
+    assert ann.ask("PUT", "/c1", {**NEW, "X-Owner-Key": key}, json=BODY)[0] == 200
+    status, told = ann.ask("PUT", "/c2", {**NEW, "X-Owner-Key": "b" * 32}, json=BODY)
+    assert (status, told["code"]) == (409, "another_owner")
+    assert ann.ask("GET", "/c2")[0] == 404
+
+
 def test_no_answer_is_kept_by_a_cache(sqlite):
     client = make_app(sqlite).test_client()
     for path in (PATH, "/page.json"):

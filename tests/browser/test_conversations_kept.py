@@ -151,6 +151,33 @@ def test_another_owner_in_the_same_browser_sees_and_sends_nothing_of_it(new_devi
     appears(page, "A secret of Ann's")
 
 
+SEED = """() => new Promise((resolve) => {
+    indexedDB.open("chatproxy").onsuccess = ({target: {result: db}}) => {
+        const tx = db.transaction(["chats", "messages"], "readwrite");
+        tx.objectStore("chats").put({id: "old", title: "Old", updatedAt: 1, chosen: []});
+        const prompt = {role: "user", id: "u", parentId: null, at: 1, text: "From before"};
+        tx.objectStore("messages").put({chatId: "old", ...prompt});
+        tx.oncomplete = () => resolve(db.close());
+    };
+})"""
+
+
+def test_chats_from_before_become_an_owner_s_if_they_take_them(new_device):
+    one, two = new_device(None), new_device(BOB)
+    one.page.evaluate(SEED)
+    enter(one, BOB)
+    one.wait_for_text("This browser has 1 chat from before you said who you are.")
+    assert "Old" not in titles(one)
+    one.page.get_by_role("button", name="Add to mine").click()
+    one.page.get_by_role("link", name="Old").click()
+    one.wait_for_text("From before")
+    appears(two, "Old")
+    with one.page.expect_navigation():
+        one.page.get_by_role("button", name="Forget token").click()
+    one.page.get_by_label("Access token").wait_for()
+    assert titles(one) == []
+
+
 def test_an_answer_runs_on_both_and_a_stop_on_one_is_seen_on_the_other(new_device, deepseek):
     one, two = new_device(simulate=LONG), new_device()
     one.ask("Tell me all")

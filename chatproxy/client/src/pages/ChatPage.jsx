@@ -9,8 +9,8 @@ import { Composer } from "../components/Composer.jsx";
 import { ConversationView } from "../components/ConversationView.jsx";
 import { DropTarget } from "../components/DropTarget.jsx";
 import { Elsewhere } from "../components/Elsewhere.jsx";
+import { KeptOnServer } from "../components/KeptOnServer.jsx";
 import { Notice } from "../components/Notice.jsx";
-import { SyncTrouble } from "../components/SyncTrouble.jsx";
 import { TokenForm } from "../components/TokenForm.jsx";
 import { TopBar } from "../components/TopBar.jsx";
 import {
@@ -110,7 +110,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
         </header>
         <main className="main">
           <ConversationView chat={chat} tools={tools} onEdit={edit} onSuggestion={suggest} />
-          <SyncTrouble left={unsent} chat={chat} />
+          <KeptOnServer left={unsent} chat={chat} storage={storage} />
           {elsewhere.running && <Elsewhere onStop={elsewhere.stop} />}
           {access.asked && (
             <TokenForm
