@@ -254,7 +254,7 @@ class Settings:
     conversation_bytes: int = _option(
         "CHATPROXY_CONVERSATION_BYTES",
         values.as_count,
-        4 << 20,
+        2 << 20,
         "the largest chat that is kept there, in bytes",
     )
     conversations_per_owner: int = _option(

@@ -14,6 +14,7 @@ any JSON, which comes back as it was sent. There are no such routes unless
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from typing import Annotated, Any
@@ -33,6 +34,8 @@ FORM = streaming.Form(lambda refusal: refusal.as_json(), {})
 #: The largest number that every client reads as it was written (RFC 8259, section 6).
 _LARGEST = (1 << 53) - 1
 _LONGEST_TITLE = 1000
+#: Bytes that are looked at before others have a turn.
+_A_STEP = 512 << 10
 _REVISION = re.compile(r'(?:W/)?"([0-9]{1,16})"')
 
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
@@ -138,8 +141,7 @@ def _read_draft(id: str, body: bytes) -> Draft:
     :raises InvalidRequest: if it can't be.
     """
     try:
-        body.decode()  # msgspec does not look at the characters of what it leaves undecoded
-        streaming.give_way()
+        _check_characters(body)
         written, show = surrogates.decoded(_WRITTEN.decode, body)
         title = json.loads(show(written.title))
     except (RecursionError, ValueError):  # of json's and msgspec's, and for what is not UTF-8
@@ -150,6 +152,18 @@ def _read_draft(id: str, body: bytes) -> Draft:
             f"{_LONGEST_TITLE} characters, 'updatedAt' in milliseconds, 'pinned', and 'content'."
         )
     return Draft(id, json.dumps(title), written.pinned, written.updated_at, show(written.content))
+
+
+def _check_characters(body: bytes) -> None:
+    """See that this is UTF-8, at which msgspec does not look in what it leaves undecoded.
+
+    :raises UnicodeDecodeError: if it is not.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for at in range(0, len(body), _A_STEP):
+        decoder.decode(body[at : at + _A_STEP])
+        streaming.give_way()
+    decoder.decode(b"", final=True)
 
 
 def _as_json(head: Head) -> dict[str, Any]:

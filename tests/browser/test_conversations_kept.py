@@ -118,10 +118,12 @@ def test_what_is_written_without_the_server_is_sent_when_it_is_back(new_device):
     # Both are versions of what follows the first answer.
     for page in (one, two):
         wait_for(
-            lambda page=page: look(one)
-            or look(two)
-            or page.page.wait_for_timeout(200)
-            or page.page.get_by_role("group", name="Version 2 of 2").count()
+            lambda page=page: (
+                look(one)
+                or look(two)
+                or page.page.wait_for_timeout(200)
+                or page.page.get_by_role("group", name="Version 2 of 2").count()
+            )
         )
     one.page.get_by_role("button", name="Previous version").click()
     assert "Only one" in one.text()
