@@ -77,6 +77,8 @@ floors: .venv/floors
 	  tests/test_proxies.py tests/test_upstream.py \
 	  tests/test_cancellations.py::test_stop_hands_back_a_receipt_after_the_close \
 	  tests/test_peers_redis.py::test_it_runs_under_gevent
+	$(FLOORS)/bin/python -m pytest -p no:cacheprovider -m "not slow" \
+	  tests/test_native_threads.py tests/test_records.py tests/test_report.py
 
 # Clients that are too large for every run of the tests.
 open-webui: .venv/dev .venv/browser .venv/open-webui

@@ -115,7 +115,7 @@ def proxy(kind, start_proxy, deepseek):
 
 
 #: The fixtures that start processes, or let a test start them.
-PROCESSES = {"logs", "start", "server", "own_server"}
+PROCESSES = {"logs", "start", "server", "own_server", "postgresql"}
 
 
 #: The files that take longest, in this order. They begin first: one of them alone at the end would
@@ -123,7 +123,14 @@ PROCESSES = {"logs", "start", "server", "own_server"}
 LONGEST = (
     *("test_faults_redis", "test_peers_redis", "test_faults", "test_package", "test_resume"),
     *("test_cancellations", "test_gunicorn_worker", "test_scopes", "test_peers"),
-    *("test_storm", "test_benchmarks", "test_rotation", "test_retention", "test_readers"),
+    *(
+        "test_records_storm",
+        "test_storm",
+        "test_benchmarks",
+        "test_rotation",
+        "test_retention",
+        "test_readers",
+    ),
     *("test_upstreams_served", "test_runs", "test_hostile_upstream", "test_speed"),
     *("test_misbehaviour", "test_client_package", "test_deployment", "test_servers", "test_nginx"),
     *("test_run_dir_lost", "test_simulated", "test_testing", "test_examples"),

@@ -9,7 +9,7 @@ import os
 import pytest
 from responses import RequestsMock
 
-from chatproxy.upstreams import models as models_module
+from chatproxy.upstreams import documents
 from chatproxy.upstreams.models import ModelList
 
 from .support.played import FAR, KEY, Connect, DeepSeek, Peer
@@ -103,7 +103,7 @@ def test_the_older_list_stays_while_the_upstream_fails(
 def test_one_that_does_not_come_in_time_is_given_up(
     played: DeepSeek, listed: ModelList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models_module, "_SECONDS", 1.0)
+    monkeypatch.setattr(documents, "SECONDS", 1.0)
     asked = Background(listed.get)
     peer = played.accept()
     peer.request()

@@ -12,26 +12,30 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from flask import Flask
 
 from chatproxy import ChatProxy, signals
+from chatproxy.answers.calls import Calls
 from chatproxy.answers.usage import Saved, UsageSource
 from chatproxy.errors import ConfigError
+from chatproxy.records import database as database_module
 from chatproxy.records import writer
 from chatproxy.records.database import Database, DatabaseError
 from chatproxy.records.schema import VERSION_TABLE, metadata
 from chatproxy.records.writer import Records
 from chatproxy.server.native_threads import NativeThread
 
-from .support.another import several
+from .support.another import Another
 from .support.instant import HELLO
-from .support.postgresql import query
+from .support.postgresql import PostgreSQL, query
 from .support.records import Direct, ended
 from .support.servers import clean_environment
-from .support.waiting import PATIENCE, at_once, wait_for
+from .support.valkey import Forwarder
+from .support.waiting import PATIENCE, Background, at_once, wait_for
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
@@ -126,6 +130,21 @@ def test_a_row_tells_all_that_an_answer_came_to(database_url: str) -> None:
     assert timedelta(0) <= end - before < timedelta(seconds=PATIENCE)
 
 
+def test_the_row_of_a_run_has_its_calls_and_what_was_left_behind(database_url: str) -> None:
+    session, call = ended("run"), ended("call", stopped=True)
+    session.calls = Calls()
+    session.calls.begin("deepseek", call)
+    session.calls.leave_behind("research")
+    session.calls.settle()
+    records = records_in(Database(database_url))
+    records.add(session)
+    records.close()
+    ((receipt,),) = query(database_url, "SELECT receipt FROM chatproxy_answers")
+    found = json.loads(receipt) if isinstance(receipt, str) else receipt
+    assert found["leftBehind"] == ["research"]
+    assert [(each["name"], each["phase"]) for each in found["calls"]] == [("deepseek", "streaming")]
+
+
 @pytest.mark.parametrize("text", ["\0", "\ud800", "x" * 100_000, "é" * 300, "'); DROP TABLE x;--"])
 def test_no_text_makes_a_row_that_a_database_refuses(text: str, database_url: str) -> None:
     settled = Settled()
@@ -165,22 +184,37 @@ def _is_ours(_object: object, name: str | None, *_: object) -> bool:
 
 
 PREPARE = """
-import sys
+import os, sys
 from chatproxy.records.database import Database
-database = Database(sys.argv[1])
-print(flush=True)
-input()
-database.prepare()
-print("done")
+begin, at_once = os.pipe()
+workers = []
+for _ in range(6):
+    workers.append(os.fork())
+    if not workers[-1]:
+        os.close(at_once)
+        os.read(begin, 1)  # until the parent closes its end
+        Database(sys.argv[1]).prepare()
+        os._exit(0)
+os.close(at_once)
+print([os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in workers])
 """
 
 
 def test_workers_that_begin_together_make_the_tables_once(database_url: str) -> None:
-    with several(4, PREPARE, database_url) as workers:
-        for worker in workers:
-            worker.tell()
-        assert [worker.read() for worker in workers] == ["done"] * 4
+    assert Another(PREPARE, database_url).rest() == f"{[0] * 6}\n"
     assert len(query(database_url, f"SELECT * FROM {VERSION_TABLE}")) == 1
+
+
+def test_no_worker_changes_the_tables_while_another_one_does(postgresql: PostgreSQL) -> None:
+    url = postgresql.new_database()
+    with psycopg.connect(url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [database_module._LOCK])
+        waiting = Background(Database(url).prepare)
+        asks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        wait_for(lambda: query(url, asks) == [(1,)])
+        assert query(url, "SELECT to_regclass('chatproxy_answers')") == [(None,)]
+    waiting.result()
+    assert query(url, "SELECT count(*) FROM chatproxy_answers") == [(0,)]
 
 
 def test_tables_of_a_newer_version_are_refused_and_left_alone(
@@ -351,6 +385,40 @@ def test_what_an_owner_has_spent_is_summed_by_currency(database_url: str) -> Non
     records.close()
 
 
+def test_a_network_that_is_cut_holds_up_neither_answers_nor_the_end_of_a_process(
+    postgresql: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, settled = postgresql.new_database(), Settled()
+    with Forwarder(postgresql.port) as network:
+        behind = url.replace(f":{postgresql.port}/", f":{network.port}/")
+        thread = NativeThread("test")
+        records = Records(Database(behind), "app", thread, 100, settled)
+        records.add(ended("before"))
+        wait_for(lambda: settled == {"written": 1})
+        network.cut()
+        begun = time.monotonic()
+        for number in range(50):
+            records.add(ended(f"s{number}"))
+        records.close(0.2)
+        assert time.monotonic() - begun < PATIENCE / 2
+        assert "50 answers were not recorded" in caplog.text
+        network.restore()
+        # They were under way: what could not be confirmed in time may still be there, but once.
+        wait_for(lambda: len(query(url, "SELECT * FROM chatproxy_answers")) == 51)
+
+
+def test_preparing_the_tables_leaves_no_connection_that_a_fork_would_share(
+    postgresql: PostgreSQL,
+) -> None:
+    url = postgresql.new_database()
+    database = Database(url)
+    database.prepare()
+    database.prepare()
+    # The server needs a moment to notice that a client has gone.
+    ours = "datname = current_database() AND pid <> pg_backend_pid()"
+    wait_for(lambda: query(url, f"SELECT count(*) FROM pg_stat_activity WHERE {ours}") == [(0,)])
+
+
 # ---- secrets -------------------------------------------------------------------------------------
 
 
@@ -368,6 +436,12 @@ def test_the_password_is_in_no_error(url: str) -> None:
     assert "se:cret" not in str(error.value)
     assert "se%3Acret" not in str(error.value)
     assert error.value.__suppress_context__
+
+
+def test_a_password_that_a_driver_quotes_is_masked() -> None:
+    database = Database("postgresql://ann:se%3Acret@127.0.0.1/db")
+    with pytest.raises(DatabaseError, match=r"^no \*\*\* here$"), database._explained():
+        raise OSError("no se:cret\n here")
 
 
 # ---- an application ------------------------------------------------------------------------------

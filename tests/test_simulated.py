@@ -799,6 +799,7 @@ def test_an_entry_has_these_fields_and_no_key(running: Running) -> None:
     assert before[0] <= entry.pop("received_at") <= after[0]
     assert before[1] <= entry.pop("received_mono") <= entry.pop("last_token_mono") <= after[1]
     assert entry.pop("number") > 0
+    assert float(entry.pop("billed")) > 0
     assert entry == {
         "tag": "full",
         "method": "POST",
@@ -807,6 +808,8 @@ def test_an_entry_has_these_fields_and_no_key(running: Running) -> None:
         "authorization": True,
         "accept_encoding": "identity",
         "status": 200,
+        "prompt_tokens": 7,
+        "cached_tokens": 0,
         "tokens": 2,
         "finished": True,
         "peer_gone_at": None,

@@ -1,5 +1,4 @@
-"""The command line: ``chatproxy serve``, ``demo``, ``simulate``, ``sessions``, ``cancel``,
-``conversations``, ``new``.
+"""The command line: ``chatproxy serve``, ``demo``, ``sessions``, ``report`` and the others.
 
 The server's master forks workers that patch with gevent. So nothing here imports ``requests``, and
 the worker, not the master, imports the application. gunicorn and h11 are imported only by the
@@ -13,6 +12,8 @@ import click
 from .. import __version__
 from .conversations import conversations
 from .new import new
+from .reconcile import reconcile
+from .report import report
 from .servers import demo, serve, simulate
 from .sessions import cancel, sessions
 
@@ -29,5 +30,5 @@ def main() -> None:
     """
 
 
-for _command in (serve, demo, simulate, sessions, cancel, conversations, new):
+for _command in (serve, demo, simulate, sessions, cancel, report, reconcile, conversations, new):
     main.add_command(_command)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
 from importlib.util import find_spec
 
 import click
@@ -145,7 +146,17 @@ Ctrl-C ends both.
 @click.option("--port", default=8001, show_default=True, help="0 takes a free one.")
 @click.option("--certfile", type=click.Path(exists=True), help="A certificate (PEM), for TLS.")
 @click.option("--keyfile", type=click.Path(exists=True), help="The key of that certificate (PEM).")
-def simulate(host: str, port: int, certfile: str | None, keyfile: str | None) -> None:
+@click.option(
+    "--balance",
+    default="1000000",
+    show_default=True,
+    metavar="DOLLARS",
+    callback=lambda _context, _option, text: _amount(text),
+    help="What each key begins with.",
+)
+def simulate(
+    host: str, port: int, certfile: str | None, keyfile: str | None, balance: Decimal
+) -> None:
     """Run a simulated DeepSeek, for demos and tests.
 
     It speaks DeepSeek's wire format and needs no key. Each request chooses what it does, in a field
@@ -157,16 +168,27 @@ def simulate(host: str, port: int, certfile: str | None, keyfile: str | None) ->
       {"never": "headers"}      no answer at all
       {"status": 503}           an error
 
-    GET /ledger tells, for every request, how many tokens were generated, and when and how its peer
-    went away.
+    GET /ledger tells, for every request, how many tokens were generated, what was billed, and when
+    and how its peer went away. Tokens are billed at DeepSeek's prices, until a peer is seen to go.
+    GET /user/balance tells what a key has left, with nine decimals; DeepSeek has two.
     """
     _require("h11", "simulate")
     from ..simulated import serve as serve_simulation
 
     try:
-        serve_simulation(host, port, certfile=certfile, keyfile=keyfile)
+        serve_simulation(host, port, certfile=certfile, keyfile=keyfile, balance=balance)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not 0 <= amount <= 10**9:  # false for NaN
+        raise click.BadParameter("an amount of dollars, from 0 to 1000000000")
+    return amount
 
 
 def _require(package: str, extra: str) -> None:

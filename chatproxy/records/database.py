@@ -17,8 +17,9 @@ Rules:
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,8 @@ _POSTGRESQL: Mapping[str, Any] = {
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # it is SQLAlchemy that begins a transaction
     connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA journal_mode=WAL")
+    with suppress(sqlite3.OperationalError):  # another one does it at this moment; it is the file's
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:

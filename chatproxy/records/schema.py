@@ -113,6 +113,8 @@ balances = Table(
     Column("account", String(64), nullable=False),
     Column("currency", String(3), nullable=False),
     Column("balance_nano", BigInteger, nullable=False),
+    # Whether a span begins with it, which later ones are compared with.
+    Column("is_start", Boolean, nullable=False),
     Index("chatproxy_balances_by_account", "account", "at"),
 )
 

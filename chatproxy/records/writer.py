@@ -45,7 +45,7 @@ BATCH = 500
 EVERY = 0.5
 LONGEST_PAUSE = 30.0
 #: Seconds that the end of a process waits for the rows that are left.
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 4.0
 _PAUSE_AT_THE_END = 0.2
 
 _T = TypeVar("_T")

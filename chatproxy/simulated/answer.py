@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from . import wire
+from .billing import PRICES, Account
 from .body import Body
 from .exchange import Exchange, Headers
 from .order import Order
@@ -29,8 +30,11 @@ _GARBAGE_SEED = 20_260_724
 _GARBAGE_PART = 65_536
 
 
-async def answer(exchange: Exchange, order: Order, attempt: int) -> None:
-    """Answer ``order``, which is request number ``attempt`` (from 1) with its tag."""
+async def answer(exchange: Exchange, order: Order, attempt: int, account: Account) -> None:
+    """Answer ``order``, which is request number ``attempt`` (from 1) with its tag.
+
+    It is billed to ``account``.
+    """
     scenario = order.scenario
     await asyncio.sleep(scenario.headers_delay)
     if attempt <= scenario.disconnect_times:
@@ -44,9 +48,9 @@ async def answer(exchange: Exchange, order: Order, attempt: int) -> None:
     elif scenario.never == "headers":
         await _for_ever()
     elif order.stream:
-        await _Stream(exchange, order).perform()
+        await _Stream(exchange, order, account).perform()
     else:
-        await _whole(exchange, order)
+        await _whole(exchange, order, account)
 
 
 async def _refuse(exchange: Exchange, status: int, retry_after: float | None) -> None:
@@ -61,18 +65,27 @@ async def _answer_otherwise(exchange: Exchange, kind: str) -> None:
         await exchange.reply(200, wire.error_body(503))
 
 
-async def _whole(exchange: Exchange, order: Order) -> None:
+async def _whole(exchange: Exchange, order: Order, account: Account) -> None:
     """An answer that is not streamed: the same text, without its pace or its endings."""
     first_token_delay = order.scenario.first_token_delay
     await asyncio.sleep(math.inf if order.scenario.never else first_token_delay)
     script = order.script
+    _begin_to_bill(exchange, order, account)
     exchange.entry.made(script.tokens)
     reasoning = script.reasoning.text if order.thinking else None
-    counts = wire.usage(order.prompt_tokens, script.reasoning.count, script.content.count)
+    counts = _usage(order, script.content.count)
     body = wire.completion(
         order.model, script.content.text, reasoning, script.finish_reason, counts
     )
     await exchange.reply(200, body)
+
+
+def _begin_to_bill(exchange: Exchange, order: Order, account: Account) -> None:
+    exchange.entry.begin(order.prompt_tokens, order.cached_tokens, account, PRICES[order.model])
+
+
+def _usage(order: Order, said: int) -> wire.Json:
+    return wire.usage(order.prompt_tokens, order.cached_tokens, order.script.reasoning.count, said)
 
 
 async def _for_ever() -> None:
@@ -82,8 +95,9 @@ async def _for_ever() -> None:
 class _Stream:
     """A streamed answer."""
 
-    def __init__(self, exchange: Exchange, order: Order) -> None:
+    def __init__(self, exchange: Exchange, order: Order, account: Account) -> None:
         self._exchange = exchange
+        self._account = account
         self._order = order
         self._scenario = order.scenario
         self._body = Body(exchange, order.scenario)
@@ -94,6 +108,7 @@ class _Stream:
         gzip = [("Content-Encoding", "gzip")] if self._scenario.gzip else []
         self._exchange.head(200, [*_STREAM_HEADERS, *gzip])
         await self._queue()
+        _begin_to_bill(self._exchange, self._order, self._account)
         if self._scenario.garbage:
             await self._garbage()
             return
@@ -183,8 +198,7 @@ class _Stream:
     def _last(self) -> bytes:
         script = self._order.script
         said = script.tokens - script.reasoning.count
-        counts = wire.usage(self._order.prompt_tokens, script.reasoning.count, said)
-        return self._chunks.last(script.finish_reason, counts)
+        return self._chunks.last(script.finish_reason, _usage(self._order, said))
 
     async def _garbage(self) -> None:
         source = random.Random(_GARBAGE_SEED)  # noqa: S311 - the same bytes each time

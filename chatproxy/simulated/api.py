@@ -5,14 +5,14 @@ method   path                                        answer
 =======  ==========================================  =========================================
 POST     ``/chat/completions``                       what the request's scenario says
 GET      ``/models``                                 the models
-GET      ``/user/balance``                           some play money
+GET      ``/user/balance``                           what the key has left, see :mod:`.billing`
 GET      ``/ledger``, ``/ledger?tag=x``              the ledger, see :mod:`.ledger`
 DELETE   ``/ledger``                                 the ledger forgets
 =======  ==========================================  =========================================
 
-The first two are also under ``/v1`` and ``/beta``. A request without a key is accepted, since there
-is nothing to pay. The key ``invalid`` is refused with 401 and the key ``broke`` with 402, as
-DeepSeek does it.
+The first two are also under ``/v1`` and ``/beta``. A request without a key is accepted, and billed
+to one account. The key ``invalid`` is refused with 401, and the key ``broke`` with 402, as is any
+other that has no balance left, as DeepSeek does it.
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ async def _completions(exchange: Exchange, ledger: Ledger, direct: Direct) -> No
     tag = exchange.entry.tag = tag_of(payload)
     model = payload.get("model")
     exchange.entry.model = model[:100] if isinstance(model, str) else None
-    if await _key_refused(exchange):
+    if await _key_refused(exchange) or await _is_broke(exchange, ledger):
         return
     order = order_of(payload)
-    await answer(exchange, order, 1 if tag is None else ledger.attempt(tag))
+    attempt = 1 if tag is None else ledger.attempt(tag)
+    await answer(exchange, order, attempt, ledger.accounts.of(_key(exchange)))
 
 
 async def _models(exchange: Exchange, ledger: Ledger, direct: Direct) -> None:
@@ -68,9 +69,10 @@ async def _models(exchange: Exchange, ledger: Ledger, direct: Direct) -> None:
 
 
 async def _balance(exchange: Exchange, ledger: Ledger, direct: Direct) -> None:
-    broke = _key(exchange) == "broke"
-    if broke or not await _key_refused(exchange):
-        await exchange.reply(200, wire.balance_body(available=not broke))
+    if not await _key_refused(exchange):
+        account = ledger.accounts.of(_key(exchange))
+        body = wire.balance_body(account.balance, available=account.is_available)
+        await exchange.reply(200, body)
 
 
 async def _show_ledger(exchange: Exchange, ledger: Ledger, direct: Direct) -> None:
@@ -88,11 +90,17 @@ def _key(exchange: Exchange) -> str:
 
 
 async def _key_refused(exchange: Exchange) -> bool:
-    status = {"invalid": 401, "broke": 402}.get(_key(exchange))
-    if status is None:
-        return False
-    await exchange.reply(status, wire.error_body(status))
-    return True
+    is_wrong = _key(exchange) == "invalid"
+    if is_wrong:
+        await exchange.reply(401, wire.error_body(401))
+    return is_wrong
+
+
+async def _is_broke(exchange: Exchange, ledger: Ledger) -> bool:
+    is_broke = not ledger.accounts.of(_key(exchange)).is_available
+    if is_broke:
+        await exchange.reply(402, wire.error_body(402))
+    return is_broke
 
 
 _ROUTES: dict[str, dict[str, _Route]] = {

@@ -8,6 +8,7 @@ Rules it keeps:
   its scenario asked. What happens on the connection after that is not the request's affair.
 - A connection counts from ``accept()`` on, before TLS and before its first byte. One that turns
   out to come for the ledger is taken back, so that looking does not change what is seen.
+- A request is billed once, at its end, for what was generated until then.
 - No key is ever stored, only whether there was one.
 
 Times come in two forms: ``…_at`` is seconds since the epoch, ``…_mono`` is
@@ -16,10 +17,13 @@ Times come in two forms: ``…_at`` is seconds since the epoch, ``…_mono`` is
 
 from __future__ import annotations
 
+import operator
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
+
+from .billing import Account, Accounts, Price, dollars
 
 CAPACITY = 20_000
 
@@ -38,13 +42,23 @@ class Entry:
     tag: str | None = None
     model: str | None = None
     status: int | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
     tokens: int = 0
+    billed_nano: int = 0
     last_token_mono: float | None = None
     finished: bool = False
     peer_gone_at: float | None = None
     peer_gone_mono: float | None = None
     peer_gone_how: str | None = None
     open: bool = True
+    account: Account | None = None
+    price: Price | None = None
+
+    def begin(self, prompt_tokens: int, cached_tokens: int, account: Account, price: Price) -> None:
+        """It is this request's turn: from here on it is billed."""
+        self.prompt_tokens, self.cached_tokens = prompt_tokens, cached_tokens
+        self.account, self.price = account, price.at(self.received_at)
 
     def made(self, tokens: int) -> None:
         """So many tokens more have been generated."""
@@ -54,16 +68,26 @@ class Entry:
     def finish(self) -> None:
         """The answer is written: a stream up to its ``[DONE]``, anything else to its end."""
         self.finished = self.open
-        self.open = False
+        self.end()
 
     def end(self) -> None:
         """The simulation itself ended the answer before it was whole."""
+        if self.open and self.account is not None and self.price is not None:
+            missed = self.prompt_tokens - self.cached_tokens
+            amounts = (self.cached_tokens, missed, self.tokens)
+            self.billed_nano = sum(map(operator.mul, amounts, self.price))
+            self.account.charge(self.billed_nano)
         self.open = False
+
+    @property
+    def billed(self) -> str:
+        """What was billed, in dollars; nothing before the end."""
+        return dollars(self.billed_nano)
 
     def peer_went(self, how: str) -> None:
         """The peer went away, ``"closed"`` (FIN) or ``"reset"`` (RST); too late once ended."""
         if self.open:
-            self.open = False
+            self.end()
             self.peer_gone_at, self.peer_gone_mono = time.time(), time.monotonic()
             self.peer_gone_how = how
 
@@ -83,7 +107,10 @@ _SHOWN = (
     "authorization",
     "accept_encoding",
     "status",
+    "prompt_tokens",
+    "cached_tokens",
     "tokens",
+    "billed",
     "last_token_mono",
     "finished",
     "peer_gone_at",
@@ -120,9 +147,12 @@ class Ledger:
     """Every request (the newest :data:`CAPACITY`) and the counts of connections.
 
     It belongs to the event loop that serves the requests and has no locks.
+
+    :param accounts: to which the requests are billed; they stay as they are when it forgets.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, accounts: Accounts | None = None) -> None:
+        self.accounts = accounts or Accounts()
         self.accepted = 0
         self.open = 0
         self.erasures = 0

@@ -27,6 +27,7 @@ class Order:
     stream: bool
     thinking: bool
     prompt_tokens: int
+    cached_tokens: int
     scenario: Scenario
     script: Script
 
@@ -66,7 +67,8 @@ def order_of(payload: Json) -> Order:
         max_tokens=_max_tokens(payload),
         calls_tools=stream and _may_call_tools(payload),
     )
-    return Order(model, stream, thinking, prompt_tokens, scenario, said)
+    cached = min(scenario.cached_tokens, prompt_tokens)
+    return Order(model, stream, thinking, prompt_tokens, cached, scenario, said)
 
 
 def _scenario(payload: Json) -> Scenario:

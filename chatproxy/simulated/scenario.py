@@ -41,6 +41,8 @@ class Scenario:
     tool_calls: list[dict[str, Any]] | None = None
     """The tools that are called, each a ``name`` and ``arguments``, an object: in answer to a
     question that offers tools and has no result of one yet. ``text`` is for the next question."""
+    cached_tokens: int = 0
+    """So many tokens of the question, or all of them, come from the cache."""
     reasoning_tokens: int | None = None
     """Tokens of thinking; None is the built-in thought, or nothing with ``text`` or ``tokens``."""
     headers_delay: float = 0.0
@@ -177,6 +179,7 @@ _RULES: dict[str, tuple[_Check, str]] = {
     "text": (_long_text, "a text of 1 to 100000 characters"),
     "tokens": _TOKENS,
     "tool_calls": (_tool_calls, "a list of objects with a name and arguments"),
+    "cached_tokens": _TOKENS,
     "reasoning_tokens": _TOKENS,
     "headers_delay": _SECONDS,
     "first_token_delay": _SECONDS,

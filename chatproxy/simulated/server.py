@@ -12,8 +12,10 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterable
+from decimal import Decimal
 
 from .api import Direct
+from .billing import BALANCE, Accounts
 from .connection import Connection
 from .ledger import Ledger, Line
 
@@ -26,7 +28,7 @@ class SimulatedDeepSeek:
 
     ``port`` 0 is one that the system gives. With ``certfile`` and ``keyfile`` (PEM) it speaks TLS.
     ``direct`` is called with the payload of each question, in the event loop. What it returns is
-    answered in its place.
+    answered in its place. ``balance`` is how many dollars each key begins with.
     """
 
     def __init__(
@@ -37,8 +39,9 @@ class SimulatedDeepSeek:
         certfile: str | None = None,
         keyfile: str | None = None,
         direct: Direct = lambda payload: payload,
+        balance: Decimal = BALANCE,
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger = Ledger(Accounts(balance))
         self._direct = direct
         self._address = (host, port)
         self._tls = _tls(certfile, keyfile) if certfile else None
@@ -120,14 +123,23 @@ def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
         task.cancel()
 
 
-def serve(host: str, port: int, *, certfile: str | None = None, keyfile: str | None = None) -> None:
+def serve(
+    host: str,
+    port: int,
+    *,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+    balance: Decimal = BALANCE,
+) -> None:
     """Run a simulated DeepSeek until SIGINT or SIGTERM; for the main thread of a process.
 
     Prints one line when it can be connected to, ``simulated DeepSeek on http://127.0.0.1:PORT``.
     Raises :class:`OSError` if the address cannot be had or the certificate cannot be read.
     """
     _allow_many_files()
-    asyncio.run(_serve(SimulatedDeepSeek(host, port, certfile=certfile, keyfile=keyfile)))
+    asyncio.run(
+        _serve(SimulatedDeepSeek(host, port, certfile=certfile, keyfile=keyfile, balance=balance))
+    )
 
 
 async def _serve(server: SimulatedDeepSeek) -> None:

@@ -74,17 +74,17 @@ def error_event(status: int) -> bytes:
     return b"data: " + error_body(status) + b"\n\n"
 
 
-def usage(prompt: int, reasoning: int, content: int) -> Json:
-    """The ``usage`` of an answer, from its counts of tokens; nothing came from the cache."""
+def usage(prompt: int, cached: int, reasoning: int, content: int) -> Json:
+    """The ``usage`` of an answer, from its counts of tokens; ``cached`` are some of ``prompt``."""
     completion = reasoning + content
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": reasoning},
-        "prompt_cache_hit_tokens": 0,
-        "prompt_cache_miss_tokens": prompt,
+        "prompt_cache_hit_tokens": cached,
+        "prompt_cache_miss_tokens": prompt - cached,
     }
 
 
@@ -182,13 +182,12 @@ def models_body() -> bytes:
     return compact({"object": "list", "data": rows})
 
 
-def balance_body(*, available: bool) -> bytes:
-    """The body of ``GET /user/balance``: some play money, or none."""
-    granted, topped_up, total = ("10.00", "100.00", "110.00") if available else ("0.00",) * 3
+def balance_body(balance: str, *, available: bool) -> bytes:
+    """The body of ``GET /user/balance``, of so many dollars; DeepSeek's have two decimals."""
     info = {
         "currency": "USD",
-        "total_balance": total,
-        "granted_balance": granted,
-        "topped_up_balance": topped_up,
+        "total_balance": balance,
+        "granted_balance": "0.00",
+        "topped_up_balance": balance,
     }
     return compact({"is_available": available, "balance_infos": [info]})

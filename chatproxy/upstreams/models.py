@@ -5,8 +5,8 @@ same pool as the questions, at most once a minute. Rules:
 
 * One thread asks at a time. While there is an older list, the others have that; while there is
   none, they wait for the first.
-* A list that can't be had, takes longer than ``_SECONDS`` or is larger than ``_MOST_BYTES`` leaves
-  the older one in force. If there has never been one, the configured model is all.
+* A list that can't be had, takes too long or is too large (``documents``) leaves the older one in
+  force. If there has never been one, the configured model is all.
 * A model of the file is listed as ours, whatever DeepSeek says of it. If the file refuses all
   others, nobody is asked.
 * Each model is kept as the JSON text that came.
@@ -21,19 +21,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from ..answers.coroutines import A_TURN
 from ..errors import Aborted, UpstreamError
 from .attempt import TRANSPORT_ERRORS
 from .chat_completions import ChatCompletions
-from .endpoint import Endpoint
+from .documents import SECONDS, document
 from .routes import Routes
-from .transport.exchange import Exchange, current_exchange
 
 #: For how long a list is in force, and for how long none is asked for if it could not be had.
 _FRESH_SECONDS = 60.0
-#: How long all of the request may take.
-_SECONDS = 5.0
-_MOST_BYTES = 2 << 20
 
 #: The JSON of each model, by its id.
 Models = dict[str, bytes]
@@ -83,13 +78,13 @@ class ModelList:
         if asks:
             self._ask()
         elif asking is not None and not self._models:
-            asking.wait(_SECONDS)
+            asking.wait(SECONDS)
         return {**(self._models or self._configured), **self._ours}
 
     def _ask(self) -> None:
         found: Models = {}
         try:
-            found = _models_in(_document(self._upstreams.configured, "/models"))
+            found = _models_in(document(self._upstreams.configured, "/models"))
         except (*TRANSPORT_ERRORS, Aborted, UpstreamError, msgspec.DecodeError):
             pass  # the older list stays
         finally:
@@ -104,44 +99,6 @@ class ModelList:
 def _entry(model: str, owner: str = "chatproxy") -> bytes:
     entry = {"id": model, "object": "model", "created": 0, "owned_by": owner}
     return json.dumps(entry).encode("ascii")
-
-
-def _document(endpoint: Endpoint, path: str) -> bytes:
-    """The body of a document of the upstream.
-
-    :raises UpstreamError: if it has another status than 200, or is too large.
-    :raises Aborted: if it takes too long.
-    """
-    exchange = Exchange()
-    timer = threading.Timer(_SECONDS, exchange.abort)
-    timer.daemon = True
-    timer.start()
-    token = current_exchange.set(exchange)
-    exchange.begin()
-    response = None
-    try:
-        response = endpoint.send(endpoint.prepare_get(path))
-        if response.status_code != 200:
-            raise UpstreamError(f"DeepSeek answered with status {response.status_code}.")
-        return _body_of(exchange) if exchange.response is not None else response.content
-    finally:
-        current_exchange.reset(token)
-        timer.cancel()
-        exchange.close()  # before the pool has the connection, which may be another's at once
-        if response is not None:
-            response.raw.close()
-
-
-def _body_of(exchange: Exchange) -> bytes:
-    body, said = exchange.response, bytearray()
-    assert body is not None
-    while not body.complete:
-        said += body.receive()
-        exchange.check()
-        if len(said) > _MOST_BYTES:
-            raise UpstreamError("DeepSeek's list of models is too large.")
-        time.sleep(A_TURN)
-    return bytes(said)
 
 
 def _models_in(document: bytes) -> Models:

@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.Column("account", sa.String(64), nullable=False),
         sa.Column("currency", sa.String(3), nullable=False),
         sa.Column("balance_nano", sa.BigInteger, nullable=False),
+        sa.Column("is_start", sa.Boolean, nullable=False),
     )
     op.create_index("chatproxy_balances_by_account", "chatproxy_balances", ["account", "at"])
 
