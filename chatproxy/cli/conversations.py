@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ConfigError, DatabaseUnavailable
+from ..errors import DatabaseUnavailable
+from .report import RECORDS, as_url, database_at
 
-if TYPE_CHECKING:  # it takes SQLAlchemy
-    from ..records.conversations import Conversation, Conversations
+if TYPE_CHECKING:
+    from ..records.conversations import Conversation
 
 
 @click.command()
@@ -24,12 +25,7 @@ if TYPE_CHECKING:  # it takes SQLAlchemy
     show_default=True,
     help="The application's name: CHATPROXY_NAME, or what it was given.",
 )
-@click.option(
-    "--records",
-    envvar="CHATPROXY_RECORDS",
-    required=True,
-    help="The database, by default that of CHATPROXY_RECORDS.",
-)
+@RECORDS
 def conversations(owner: str, delete: bool, application: str, records: str) -> None:
     """Write out all chats that are kept of an owner, as a file that the page imports.
 
@@ -37,24 +33,17 @@ def conversations(owner: str, delete: bool, application: str, records: str) -> N
     deleted. A page that is still open writes what changes there again: take the owner's access
     away first. What is in the owner's browsers stays there.
     """
-    try:
-        kept = _opened(records, application)
-        if delete:
-            click.echo(f"Erased {kept.erase(owner)} conversations.")
-        else:
-            _write_out(kept.export(owner))
-    except DatabaseUnavailable as away:
-        raise click.ClickException(away.reason) from None
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
+    with database_at(as_url(records)) as database:
+        from ..records.conversations import Bounds, Conversations
 
-
-def _opened(records: str, application: str) -> Conversations:
-    # Not above: they take SQLAlchemy, which need not be installed.
-    from ..records.conversations import Bounds, Conversations
-    from ..records.database import Database
-
-    return Conversations(Database(records), lambda call: call(), application, Bounds(0, 0))
+        kept = Conversations(database, lambda call: call(), application, Bounds(0, 0))
+        try:
+            if delete:
+                click.echo(f"Erased {kept.erase(owner)} conversations.")
+            else:
+                _write_out(kept.export(owner))
+        except DatabaseUnavailable as away:
+            raise click.ClickException(away.reason) from None
 
 
 def _write_out(kept: Iterable[Conversation]) -> None:
