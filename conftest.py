@@ -119,21 +119,25 @@ PROCESSES = {"logs", "start", "server", "own_server", "postgresql"}
 
 
 #: The files that take longest, in this order. They begin first: one of them alone at the end would
-#: keep only a part of the machine busy.
+#: keep only a part of the machine busy. Those that mostly wait take turns with those in a browser,
+#: which mostly compute.
 LONGEST = (
-    *("test_faults_redis", "test_peers_redis", "test_faults", "test_package", "test_resume"),
-    *("test_cancellations", "test_gunicorn_worker", "test_scopes", "test_peers"),
+    *("test_faults_redis", "test_resume", "test_peers_redis", "test_connections", "test_faults"),
+    *("test_page_limits", "test_package", "test_front_ends", "test_cancellations", "test_keeping"),
+    *("test_gunicorn_worker", "test_firefox", "test_scopes", "test_chat", "test_peers"),
     *(
+        "test_asking",
         "test_records_storm",
         "test_storm",
         "test_benchmarks",
         "test_rotation",
-        "test_retention",
-        "test_readers",
+        "test_stop",
     ),
-    *("test_upstreams_served", "test_runs", "test_hostile_upstream", "test_speed"),
-    *("test_misbehaviour", "test_client_package", "test_deployment", "test_servers", "test_nginx"),
-    *("test_run_dir_lost", "test_simulated", "test_testing", "test_examples"),
+    *("test_retention", "test_readers", "test_tokens", "test_upstreams_served", "test_runs"),
+    *("test_languages", "test_hostile_upstream", "test_rendering", "test_speed"),
+    *("test_misbehaviour", "test_use_chat", "test_client_package", "test_deployment"),
+    *("test_servers", "test_nginx", "test_run_dir_lost", "test_simulated", "test_testing"),
+    "test_examples",
 )
 
 

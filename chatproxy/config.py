@@ -86,6 +86,19 @@ class Settings:
         0.0,
         "seconds that a question waits for an upstream with as many calls as it may have",
     )
+    prices: str = _option(
+        "CHATPROXY_PRICES",
+        values.as_absolute_path,
+        "",
+        "a TOML file of what tokens cost; DeepSeek's own prices are known",
+    )
+    tokenizer: str = _option(
+        "CHATPROXY_TOKENIZER",
+        values.as_tokenizer,
+        "deepseek",
+        "what counts the tokens of stopped answers: deepseek, if it is installed, "
+        "module:function, or none",
+    )
     idle_timeout: float = _option(
         "CHATPROXY_IDLE_TIMEOUT",
         values.as_seconds,
@@ -152,6 +165,18 @@ class Settings:
         values.as_count,
         20,
         "live sessions of one owner, if known",
+    )
+    budgets: tuple[dict[str, Any], ...] = _option(
+        "CHATPROXY_BUDGET",
+        values.as_budgets,
+        (),
+        "what each owner may spend, comma-separated: 100000 tokens/day, 5 USD/month",
+    )
+    budget_max_tokens: int = _option(
+        "CHATPROXY_BUDGET_MAX_TOKENS",
+        values.as_count,
+        8192,
+        "the longest answer under a budget, in tokens, if its client does not say",
     )
     name: str = _option(
         "CHATPROXY_NAME", scopes.check_name, "", "the application's name, if several share a server"

@@ -17,6 +17,7 @@
         ├── BodyTooLarge       413  the request's body is over the limit
         ├── HostNotAllowed     421  the server does not answer to the request's host
         ├── TooManySessions    429  the owner's or the worker's limit is reached
+        ├── BudgetSpent        429  too little is left of the owner's budget
         ├── ShuttingDown       503  the server drains
         ├── PeersUnavailable   503  the other workers could not be asked
         ├── DatabaseUnavailable  503  the database did not answer
@@ -209,6 +210,12 @@ class TooManySessions(Refusal):
     status, code = 429, "too_many_sessions"
 
 
+class BudgetSpent(Refusal):
+    """Too little is left of what this owner may spend. Another try helps when it is free again."""
+
+    status, code, should_retry = 429, "budget_spent", False
+
+
 class ShuttingDown(Refusal):
     """The server drains and begins no new answer."""
 
@@ -245,5 +252,7 @@ class UpstreamError(Refusal):
     transient = False
     #: Whether another upstream may answer: not if the question itself is at fault.
     elsewhere = True
+    #: Whether the upstream has refused the request with a status, and so bills nothing for it.
+    refused = False
     #: Seconds to wait before it, if DeepSeek has said so.
     pause: float | None = None

@@ -17,20 +17,27 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
 from queue import Full
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Flask, current_app, has_app_context
+from flask import Blueprint, Flask, current_app, has_app_context
 from flask_cors import CORS
 
 from . import scopes, signals
+from .accounting.accountant import Accountant
+from .accounting.budgets import Budget, Budgets, Left, Spent
+from .accounting.prices import Prices
+from .accounting.tokenizers import find_counter
 from .answers.coroutines import Coroutine
 from .answers.question import Question
 from .answers.receipt import Receipt
 from .answers.session import SessionKey, StreamSession
 from .answers.transcript import Transcript
+from .budgeted import Budgeted
+from .budgeted import Choose as ChooseBudget
 from .cluster.local.control_socket import ControlSocket
 from .cluster.local.peers import LocalPeers
 from .cluster.local.run_dir import RunDir
@@ -38,7 +45,7 @@ from .cluster.peers import Peers, PeerState
 from .cluster.registry import Registry
 from .cluster.rpc import RpcDispatcher
 from .config import Settings, unknown_names
-from .errors import ConfigError, PeersUnavailable
+from .errors import ChatProxyError, ConfigError, PeersUnavailable
 from .observability import logs
 from .observability.metrics import Metrics
 from .protocols.headers import check_session_id
@@ -58,7 +65,7 @@ from .upstreams.chat_completions import ChatCompletions
 from .upstreams.models import ModelList
 from .upstreams.routes import Routes
 from .values import as_on_active
-from .web import ai_sdk, native, openai
+from .web import ai_sdk, native, openai, page
 from .web.state import Choose, Owner, Prepare, State, current_state
 
 if TYPE_CHECKING:
@@ -71,8 +78,12 @@ logger = logs.logger
 #: What a page of another origin may read, beside what Fetch (3.3.3) lists as safe.
 _EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry", "ETag"]
 
+#: Where the routes are if it is not said, and where the page expects them.
+_PREFIX = "/api/chat"
+
 _P = TypeVar("_P", bound=Callable[..., Any])
 _C = TypeVar("_C", bound=Choose)
+_B = TypeVar("_B", bound=ChooseBudget)
 _F = TypeVar("_F", bound=Function)
 _RUN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _A = TypeVar("_A")
@@ -103,7 +114,7 @@ class ChatProxy:
         app: Flask | None = None,
         *,
         owner: Owner | None = None,
-        url_prefix: str = "/api/chat",
+        url_prefix: str = _PREFIX,
         name: str | None = None,
         upstream: Choose | None = None,
         on_active: str | None = None,
@@ -123,6 +134,7 @@ class ChatProxy:
         self._url_prefix = url_prefix.rstrip("/")
         self.preparers: list[Prepare] = []
         self.choosers: list[Choose] = [] if upstream is None else [upstream]
+        self.budgeters: list[ChooseBudget] = []
         self.functions: dict[str, Function] = {}
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
@@ -192,6 +204,17 @@ class ChatProxy:
         self.choosers.append(function)
         return function
 
+    def budget(self, function: _B) -> _B:
+        """Decorator: have ``function(owner)`` say what an owner may spend.
+
+        It returns a ``chatproxy.Budget``, or several, all of which hold; an empty list for none; or
+        None, which leaves it to the next function, then to ``CHATPROXY_BUDGET``. It is called for
+        each question, in the request or in the code of a run. The owner is "" if owners are not
+        known: then the budget is that of the whole application.
+        """
+        self.budgeters.append(function)
+        return function
+
     def run(self, name: str) -> Callable[[_F], _F]:
         """Decorator: have ``function(run, payload)`` make the answers of the run of this name.
 
@@ -216,6 +239,16 @@ class ChatProxy:
 
         return register
 
+    def page(self) -> Blueprint:
+        """The chat page at ``/``, for ``app.register_blueprint(chat.page())``; it offers the runs.
+
+        :raises ConfigError: if the routes are not below ``/api/chat``, which the page asks.
+        :raises RuntimeError: if it is not clear for which application.
+        """
+        if self._url_prefix != _PREFIX:
+            raise ConfigError(f"The chat page needs ChatProxy(url_prefix={_PREFIX!r}).")
+        return page.blueprint(self._state().settings)
+
     def start(
         self,
         payload: Mapping[str, Any],
@@ -226,13 +259,13 @@ class ChatProxy:
     ) -> Answer:
         """Have an answer made, without a request: in a view, a script, a task.
 
-        It can be stopped from the web by its id. It stops if the ``Answer`` is closed: close it, or
-        use it in a ``with``, unless it is read to its end. Within a run it ends with the run.
+        It can be stopped from the web by its id. It stops if the ``Answer`` is closed before its
+        end, or if nobody has it any more. Within a run it ends with the run.
 
         :param payload: a chat completion in DeepSeek's form. ``prepare`` sees it.
         :param session_id: the client's id; without one it can't be stopped from elsewhere.
         :param owner: whose it is, as text; "" if owners are not known. None is refused.
-        :param on_disconnect: seconds that the answer goes on after ``close``.
+        :param on_disconnect: seconds that the answer goes on after that.
         :raises Refusal: if it can't begin.
         :raises RuntimeError: if it is not clear for which application.
         """
@@ -249,7 +282,7 @@ class ChatProxy:
         except BaseException:
             reader.close()
             raise
-        return Answer(reader, state.service.cancel_session)
+        return Answer(reader, state.service.cancel_session, state.service.drop)
 
     def cancel(self, session_id: str, owner: str = "") -> Receipt | None:
         """Stop an answer, whichever worker has it; None if nothing live has this id.
@@ -262,6 +295,13 @@ class ChatProxy:
     def sessions(self, owner: str) -> list[dict[str, Any]]:
         """The owner's answers that run or are retained, as the route lists them."""
         return self._state().service.list_of(_key_of(owner).owner)
+
+    def budget_left(self, owner: str = "") -> list[Left]:
+        """What is left of an owner's budgets, each with ``budget``, ``left`` and ``until``.
+
+        :raises PeersUnavailable: if what the workers share can't be reached.
+        """
+        return self._state().budgets.left(_key_of(owner).owner)
 
     def stop_all(self, owner: str) -> list[Receipt]:
         """Stop all of an owner's answers, on all workers; for a logout.
@@ -307,23 +347,35 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     registry = Registry(settings, app, peers)
     resolver = ThreadedResolver()
     upstream = ChatCompletions(settings, resolver)
+    prices = Prices(settings.prices)
+    accountant = Accountant(prices, find_counter(settings.tokenizer))
     runner = CoroutineRunner()
 
     def spawn(coroutine: Coroutine[None]) -> None:
         _own_context().run(runner.spawn, coroutine)
 
+    records = _open_records(app, settings, scope)
+    budgets = Budgets(peers, prices, _spent_by(records), settings.budget_max_tokens)
+    of_settings = [Budget(**each) for each in settings.budgets]
+    caller = Budgeted(upstream, budgets, of_settings, extension.budgeters)
     resources = Resources(
-        upstream, routes, spawn, resolver, settings.log_bytes, settings.model, app.app_context
+        upstream=caller,
+        routes=routes,
+        spawn=spawn,
+        resolver=resolver,
+        log_bytes=settings.log_bytes,
+        model=settings.model,
+        accountant=accountant,
+        within=app.app_context,
     )
     runs = Runs(extension.functions, resources, settings.run_grace)
     service = AnswerService(
-        settings, app, registry, runs, spawn=spawn, tell=partial(_tell, app, runner)
+        settings, app, registry, runs, accountant, spawn=spawn, tell=partial(_tell, app, runner)
     )
     dispatcher = RpcDispatcher(registry, service.remote_readers, scope)
     unknown = {"state": PeerState.UNKNOWN}
     peers.serve(_weakly(dispatcher.dispatch, unknown), _weakly(registry.lose, None))
     control_socket.serve(dispatcher.dispatch)
-    records = _open_records(app, settings, scope)
     presence = _Presence(registry, peers, control_socket, records, settings.grace)
     state = State(
         app=app,
@@ -332,6 +384,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         registry=registry,
         service=service,
         upstream=upstream,
+        budgets=caller,
         routes=routes,
         models=ModelList(upstream, settings.model, routes),
         metrics=metrics,
@@ -385,6 +438,7 @@ def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
     """Tell the application how an answer ended."""
     runner.retire()
     transcript, question = session.transcript or Transcript(), session.question
+    account = session.account
     try:
         with app.app_context():
             signals.stream_ended.send(
@@ -396,7 +450,9 @@ def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
                 phase=session.phase.value,
                 events=session.events,
                 upstream=session.upstream or None,
-                usage=transcript.usage,
+                usage=dict(account.usage.tokens) or None,
+                usage_source=account.usage.source.value,
+                account=account.as_json(),
                 text=transcript.text,
                 reasoning_text=transcript.reasoning_text,
                 payload=_payload_of(question),
@@ -409,7 +465,8 @@ def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
 def _payload_of(question: Question | None) -> dict[str, Any]:
     """What was asked; nothing if it has a number that Python can't decode."""
     with suppress(ValueError, RecursionError):
-        return dict(json.loads(question.body)) if question is not None else {}
+        if question is not None:
+            return dict(json.loads(question.body_for("", question.stream_options)))
     return {}
 
 
@@ -473,6 +530,21 @@ def _require_records() -> None:
         raise ConfigError(
             "CHATPROXY_RECORDS needs SQLAlchemy and Alembic: pip install 'chatproxy[records]'."
         )
+
+
+def _spent_by(records: Records | None) -> Spent | None:
+    """What asks the records for what an owner has spent, if there are any."""
+    if records is None:
+        return None
+
+    def spent(owner: str, since: datetime) -> tuple[int, dict[str, int]]:
+        try:
+            return records.spent(owner, since)
+        except ChatProxyError:
+            sentence = "What was spent before cannot be read; try again."
+            raise PeersUnavailable(sentence, retry_after=1) from None
+
+    return spent
 
 
 def _tell_of_records(app: Flask, result: str, count: int) -> None:

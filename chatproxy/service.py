@@ -8,7 +8,9 @@ It ends in ``_end``, in one order:
 
 1. The outcome is decided. From here on a Stop comes too late.
 2. A finished answer tells its readers so.
-3. The call is closed: the connection to the upstream is gone, or back in its pool.
+3. The call is closed: the connection to the upstream is gone, or back in its pool. What the answer
+   came to is settled, and with that its budgets; of a finished one with the provider's count, that
+   is done before 2.
 4. A stopped or failed answer tells its readers.
 5. The session leaves the registry. Its id stays taken for a while, unless it never began.
 6. Logs and metrics hear of it, and whoever waits for a receipt goes on.
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,6 +32,7 @@ from functools import partial
 from typing import Any
 
 from . import signals, sse
+from .accounting.accountant import Accountant
 from .answers import receipt as receipts
 from .answers.coroutines import Coroutine
 from .answers.producer import Call, produce
@@ -37,7 +41,7 @@ from .answers.readers import LogReader, Reader, follow
 from .answers.receipt import Receipt
 from .answers.session import Outcome, Reason, SessionKey, StreamSession
 from .answers.shares import SlotPool
-from .answers.transcript import Transcript
+from .answers.usage import NO_ACCOUNT
 from .answers.watchdog import Watchdog
 from .cluster.chats import Chats
 from .cluster.peers import PeerState
@@ -81,6 +85,7 @@ class AnswerService:
         sender: object,
         registry: Registry,
         upstream: Caller,
+        accountant: Accountant,
         *,
         spawn: Callable[[Coroutine[None]], None],
         tell: Callable[[StreamSession], None],
@@ -90,6 +95,7 @@ class AnswerService:
         self._coordinator = registry.coordinator
         self._chats = Chats(settings, registry)
         self._upstream = upstream
+        self._accountant = accountant
         self._spawn = spawn
         self._tell = tell
         #: The readers here of other workers.
@@ -102,12 +108,14 @@ class AnswerService:
         #: Each reader has a connection, of which there are as many as for answers.
         readers = max(settings.max_sessions, _FEWEST_READERS)
         self.reader_slots = SlotPool(readers, readers // 2)
+        #: Readers that nobody has any more.
+        self._dropped: deque[LogReader] = deque()
         self._watchdog = Watchdog(
             settings.idle_timeout,
             settings.deadline,
             registry.live,
-            [registry.sweep, self.remote_readers.sweep],
-            lambda: registry.idle and not self.remote_readers,
+            [registry.sweep, self.remote_readers.sweep, self._close_dropped],
+            lambda: registry.idle and not self.remote_readers and not self._dropped,
         )
 
     def begin(
@@ -116,11 +124,14 @@ class AnswerService:
         question: Question,
         reconnect_seconds: float,
         chat: SessionKey | None = None,
+        *,
+        tells_account: bool = False,
     ) -> LogReader:
         """Claim the id and have the answer made; return a reader of it.
 
         :param reconnect_seconds: see ``StreamSession``.
         :param chat: see ``StreamSession``.
+        :param tells_account: whether an event says what it came to, if it finishes.
         :raises Refusal: if the id can't be had.
         """
         session = self._chats.claim(key, reconnect_seconds, chat)
@@ -128,11 +139,11 @@ class AnswerService:
             self._watchdog.start()
             reader = follow(session, 0, self._sender)
             call = self._chats.in_turn(session, self._upstream.call(question, session))
-            if signals.stream_ended.receivers:
-                session.question, session.transcript = question, Transcript()
+            self._accountant.open(session, question)
+            session.tells_account = tells_account
             self._spawn(produce(session, call, partial(self._end, session, call)))
         except BaseException as error:
-            session.transcript = None  # the application has not heard of this answer
+            session.question = None  # the application has not heard of this answer
             refusal = copy.copy(error) if isinstance(error, Refusal) else _not_begun()
             self._end(session, None, Outcome.FAILED, refusal)
             raise
@@ -179,6 +190,14 @@ class AnswerService:
         if state not in (PeerState.READING, PeerState.OVER):
             raise _not_found()
         return reader
+
+    def drop(self, reader: LogReader) -> None:
+        """Have a reader closed within a second. May be called amid anything: takes no lock."""
+        self._dropped.append(reader)
+
+    def _close_dropped(self) -> None:
+        while self._dropped:
+            self._dropped.popleft().close()
 
     def cancel(
         self,
@@ -238,8 +257,9 @@ class AnswerService:
         """End an answer; see the top for the order."""
         outcome = session.end(outcome)
         steps: tuple[Callable[[], object], ...] = (
-            partial(_finish, session, outcome),
+            partial(self._finish, session, outcome),
             partial(self._close, session, call),
+            partial(self._settle, session),
             partial(_write_ending, session, outcome, refusal),
             partial(self._registry.discard, session),
             partial(signals.stream_closed.send, self._sender, session=session),
@@ -249,6 +269,22 @@ class AnswerService:
             partial(self._registry.drain.told, session),
         )
         _take_all(iter(steps))
+
+    def _finish(self, session: StreamSession, outcome: Outcome) -> None:
+        if outcome is Outcome.FINISHED:
+            endings = [sse.DONE]
+            if session.usage is not None or session.calls is not None:
+                self._settle(session)
+                endings[:0] = [native.account(session)] if session.tells_account else []
+            session.log.end(endings)
+
+    def _settle(self, session: StreamSession) -> None:
+        try:
+            if session.account is NO_ACCOUNT:
+                session.account = self._accountant.settle(session)
+        finally:
+            if session.reservation is not None:
+                session.reservation.settle(session)
 
     def _close(self, session: StreamSession, call: Call | None) -> None:
         try:
@@ -261,8 +297,10 @@ class AnswerService:
                 session.closed_at = time.monotonic()
 
     def _tell_application(self, session: StreamSession) -> None:
-        if session.transcript is not None:
-            self._tell(session)
+        try:
+            if session.question is not None and signals.stream_ended.receivers:
+                self._tell(session)
+        finally:
             session.question = session.transcript = None  # the session may be retained for long
 
 
@@ -274,11 +312,6 @@ def _take_all(steps: Iterator[Callable[[], object]]) -> None:
     except BaseException:
         _take_all(steps)  # those that are left
         raise
-
-
-def _finish(session: StreamSession, outcome: Outcome) -> None:
-    if outcome is Outcome.FINISHED:
-        session.log.end([sse.DONE])
 
 
 def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | None) -> None:

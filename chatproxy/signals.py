@@ -5,10 +5,12 @@ For applications, with the Flask application as the sender:
 * ``stream_started``: ``session_id`` (None if the client gave none), ``owner``.
 * ``stream_ended``: ``session_id``, ``owner``, ``outcome`` ("finished", "stopped" or "failed"),
   ``reason`` (why it was stopped, else None), ``phase``, ``events``, ``upstream`` (the name of the
-  one that was asked last; None if none was), ``usage`` (the upstream's, a dict; None if the answer
-  did not come to its end), ``text`` and ``reasoning_text`` (what had been received), ``payload``
-  (what was asked, as it was sent) and ``context`` (what ``prepare`` has put there). Sent inside an
-  application context, after the upstream has been closed.
+  one that was asked last; None if none was), ``usage`` (a dict with DeepSeek's names; None if it is
+  not known), ``usage_source`` ("provider", "counted", "estimated" or "none"), ``account`` (both,
+  with ``cost`` and what a Stop saved, as the receipt has them), ``text`` and ``reasoning_text``
+  (what had been received, of each up to four million characters), ``payload`` (what was asked, as
+  it was sent) and ``context`` (what ``prepare`` has put there). Sent inside an application context,
+  after the upstream has been closed.
 
 The others serve this package's own ``logs`` and ``metrics``. Those of a stream carry the
 ``session`` itself. Beside them:

@@ -180,6 +180,17 @@ def _token(entry: Any) -> tuple[str, str]:
     return owner, token
 
 
+_TOKENIZER = re.compile(r"deepseek|none|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def as_tokenizer(value: Any) -> str:
+    """The name of a tokenizer."""
+    name = str(value).strip()
+    if not _TOKENIZER.fullmatch(name):
+        raise ValueError("must be 'deepseek', 'none' or a function, as module:function")
+    return name
+
+
 def as_tokens(value: Any) -> tuple[tuple[str, str], ...]:
     """Pairs of an owner and a token."""
     listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
@@ -216,6 +227,27 @@ def as_hosts(value: Any) -> tuple[str, ...]:
             ".example.com, 10.0.0.0/8 or *"
         )
     return hosts
+
+
+_BUDGET = re.compile(
+    r"(?:(?P<tokens>[1-9][0-9]{0,14}) tokens|(?P<amount>[0-9]{1,6}(?:\.[0-9]{1,6})?) "
+    r"(?P<currency>[A-Z]{3}))/(?P<per>day|month)"
+)
+
+
+def as_budgets(value: Any) -> tuple[dict[str, Any], ...]:
+    """Budgets: what ``accounting.budgets.Budget`` takes."""
+    listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    found = [_BUDGET.fullmatch(str(budget).strip()) for budget in listed if str(budget).strip()]
+    budgets = []
+    for each in found:
+        if each is None or not float(each["tokens"] or each["amount"]):
+            raise ValueError(
+                "must be comma-separated budgets such as '100000 tokens/day' or '5.50 USD/month'"
+            )
+        fields = {name: text for name, text in each.groupdict().items() if text is not None}
+        budgets.append(fields | ({"tokens": int(each["tokens"])} if each["tokens"] else {}))
+    return tuple(budgets)
 
 
 def as_models(value: Any) -> tuple[str, ...]:

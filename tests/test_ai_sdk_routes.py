@@ -181,34 +181,23 @@ def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any, case:
 
 
 @pytest.mark.parametrize("own", [{}, {"X-Session-Id": "session_2"}], ids=["a chat", "an own id"])
-def test_a_new_question_replaces_the_live_one_if_that_is_set(
-    make_site: Any, own: dict[str, str]
+@pytest.mark.parametrize("on_active", ["replace", "enqueue"])
+def test_a_new_question_replaces_the_live_one_or_waits_for_it_if_that_is_set(
+    make_site: Any, on_active: str, own: dict[str, str]
 ) -> None:
-    site = make_site(on_active="replace")
+    site = make_site(on_active=on_active)
     answer, site.upstream.answer = site.upstream.answer, begin_only
     live = site.ask()
     wait_for(lambda: site.upstream.accepted == 1)
     site.upstream.answer = answer
-    assert UiMessage(site.ask(headers=own).data).text == "Hello"
-    replaced = UiMessage(live.data)
-    assert replaced.metadata["chatproxy"]["stopped"]["reason"] == "replaced"
-
-
-@pytest.mark.parametrize("own", [{}, {"X-Session-Id": "session_2"}], ids=["a chat", "an own id"])
-def test_a_new_question_waits_for_the_live_one_if_that_is_set(
-    make_site: Any, own: dict[str, str]
-) -> None:
-    site = make_site(on_active="enqueue")
-    answer, site.upstream.answer = site.upstream.answer, begin_only
-    live = site.ask()
-    wait_for(lambda: site.upstream.accepted == 1)
-    site.upstream.answer = answer
-    waiting = site.ask(headers=own)
-    assert next(iter(waiting.response)) == b": queued\n"
-    assert site.upstream.accepted == 1
-    assert site.client.post("/api/chat/chat_1/stop").json["success"] is True
-    assert UiMessage(b"".join(waiting.response)).text == "Hello"
-    live.close()
+    asked = site.ask(headers=own)
+    if on_active == "enqueue":
+        assert next(iter(asked.response)) == b": queued\n"
+        assert site.upstream.accepted == 1
+        assert site.client.post("/api/chat/chat_1/stop").json["success"] is True
+    assert UiMessage(b"".join(asked.response)).text == "Hello"
+    reason = UiMessage(live.data).metadata["chatproxy"]["stopped"]["reason"]
+    assert reason == {"replace": "replaced", "enqueue": "user"}[on_active]
 
 
 @pytest.mark.parametrize(

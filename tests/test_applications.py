@@ -95,7 +95,8 @@ def test_the_endpoints_have_the_names_that_the_page_gives(make_app: MakeApp) -> 
     ChatProxy(app)
     ours = {each.endpoint for each in app.url_map.iter_rules() if each.endpoint != "static"}
     assert ours == {
-        *(f"chatproxy.{each}" for each in ("stream", "run", "stream_again", "sessions", "cancel")),
+        *(f"chatproxy.{each}" for each in ("stream", "run", "stream_again", "sessions", "budget")),
+        "chatproxy.cancel",
         *(f"chatproxy_ai_sdk.{name}" for name in ("ask", "resume", "stop")),
         *(f"chatproxy_openai.{name}" for name in ("complete", "models", "model")),
     }

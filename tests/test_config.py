@@ -18,6 +18,12 @@ WITH_KEY = {"DEEPSEEK_API_KEY": KEY}
 #: that are refused.
 CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "DEEPSEEK_API_KEY": ("api_key", {"sk-1": "sk-1", " sk-1\n": "sk-1"}, ["sk-ä", "sk\n-1"]),
+    "CHATPROXY_PRICES": ("prices", {"/etc/prices.toml": "/etc/prices.toml"}, ["prices.toml"]),
+    "CHATPROXY_TOKENIZER": (
+        "tokenizer",
+        {"deepseek": "deepseek", "none": "none", "my.tokens:count": "my.tokens:count"},
+        ["gpt", "a b:c", ":count"],
+    ),
     "DEEPSEEK_BASE_URL": (
         "base_url",
         {
@@ -105,6 +111,19 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         {"/etc/chatproxy/upstreams.toml": "/etc/chatproxy/upstreams.toml"},
         ["upstreams.toml", "/a\nb"],
     ),
+    "CHATPROXY_BUDGET": (
+        "budgets",
+        {
+            "100000 tokens/day": ({"tokens": 100_000, "per": "day"},),
+            " 1 tokens/month,5 USD/day ,": (
+                {"tokens": 1, "per": "month"},
+                {"amount": "5", "currency": "USD", "per": "day"},
+            ),
+            "0.5 EUR/month": ({"amount": "0.5", "currency": "EUR", "per": "month"},),
+        },
+        ["5", "5 tokens", "0 tokens/day", "5 USD/hour", "0.0 USD/day", "5 usd/day", "-5 USD/day"],
+    ),
+    "CHATPROXY_BUDGET_MAX_TOKENS": ("budget_max_tokens", {"500": 500}, []),
     "CHATPROXY_ON_ACTIVE": (
         "on_active",
         {"reject": "reject", " replace ": "replace", "enqueue": "enqueue"},

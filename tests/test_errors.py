@@ -20,6 +20,7 @@ REFUSALS = [
     (errors.BodyTooLarge, 413, "body_too_large"),
     (errors.HostNotAllowed, 421, "host_not_allowed"),
     (errors.TooManySessions, 429, "too_many_sessions"),
+    (errors.BudgetSpent, 429, "budget_spent"),
     (errors.ShuttingDown, 503, "shutting_down"),
     (errors.PeersUnavailable, 503, "peers_unavailable"),
     (errors.DatabaseUnavailable, 503, "database_unavailable"),

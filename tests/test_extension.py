@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from flask import Flask, Response, abort, current_app, request
@@ -37,8 +38,11 @@ ANSWER = [
     chunk(reasoning_content="Hm."),
     chunk(content="Hel"),
     chunk(content="lo"),
-    b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode(),
+    b"data: "
+    + json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}).encode(),
 ]
+#: What only those get who have asked for it.
+COUNT = b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode()
 WHOLE = [*ANSWER, b"data: [DONE]"]
 
 
@@ -48,7 +52,7 @@ class DeepSeek(scripted.Scripted):
     def __init__(self) -> None:
         super().__init__(self._answer)
         self.status = 200
-        self.blocks = WHOLE
+        self.blocks = [*ANSWER, COUNT, b"data: [DONE]"]
         self.falls_silent = False
         #: One empty piece for each silent connection that the other side has closed.
         self.left: queue.Queue[bytes] = queue.Queue()
@@ -64,7 +68,10 @@ class DeepSeek(scripted.Scripted):
 
     @property
     def received(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for body in self.asked]
+        """What was asked, without what is asked of every upstream."""
+        asked = [json.loads(body) for body in self.asked]
+        assert all(each.pop("stream_options") == {"include_usage": True} for each in asked)
+        return asked
 
     def fall_silent_after(self, blocks: list[bytes]) -> None:
         self.blocks, self.falls_silent = blocks, True
@@ -515,6 +522,8 @@ def test_a_finished_answer_is_told_with_all_that_it_said(site: Site) -> None:
             "events": 4,
             "upstream": "DeepSeek",
             "usage": USAGE,
+            "usage_source": "provider",
+            "account": {"usage": USAGE, "usageSource": "provider", "cost": ANY},
             "text": "Hello",
             "reasoning_text": "Hm.",
             "payload": {**CHAT, "model": "deepseek-flash", "stream": True},
@@ -527,7 +536,9 @@ def test_a_stopped_answer_is_told_with_what_had_come(site: Site, silent: DeepSee
         site.stop()
         told = ended.get(timeout=PATIENCE)
     assert (told["outcome"], told["reason"]) == ("stopped", "user")
-    assert (told["text"], told["reasoning_text"], told["usage"]) == ("Hello", "Hm.", None)
+    assert (told["text"], told["reasoning_text"]) == ("Hello", "Hm.")
+    assert told["usage_source"] == "estimated"
+    assert told["usage"]["completion_tokens"] == 2
     assert told["events"] == 3
 
 

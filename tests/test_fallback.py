@@ -38,6 +38,7 @@ from .support.waiting import PATIENCE, Background, wait_for
 pytestmark = pytest.mark.usefixtures("_plain_environment")
 
 BODY = b'{"model":"ours","n":1e0,"messages":[],"stream":true}'
+SENT = BODY[:-1] + b',"stream_options":{"include_usage":true}}'
 CHUNK = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}]}
 EVENT = b"data: %b\n\n" % json.dumps(CHUNK).encode()
 LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -241,13 +242,13 @@ def test_each_is_asked_with_its_own_key_and_with_its_own_name_for_the_model(
     first = services[0].accept()
     head, body = first.request()
     assert f"Authorization: Bearer {KEYS[0]}\r\n" in head
-    assert body == BODY
+    assert body == SENT
     first.socket.close()
     second = services[1].accept()
     head, body = second.request()
     assert f"Authorization: Bearer {KEYS[1]}\r\n" in head
     assert KEYS[0] not in head
-    assert body == BODY.replace(b'"ours"', rb'"the \"other\""')
+    assert body == SENT.replace(b'"ours"', rb'"the \"other\""')
     asking.stop()
 
 
@@ -450,8 +451,9 @@ def test_without_another_the_question_is_refused_at_once_and_may_be_sent_again(
     assert third.join() is Outcome.FINISHED
 
 
-def test_a_question_may_wait_for_its_turn(
-    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["is had", "is stopped"])
+def test_a_question_may_wait_for_its_turn_until_it_is_stopped(
+    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream, is_stopped: bool
 ) -> None:
     caller = connect(queue=PATIENCE)
     first = Asking(caller, one_at_a_time)
@@ -459,24 +461,15 @@ def test_a_question_may_wait_for_its_turn(
     second = Asking(caller, one_at_a_time)
     assert second.reader.read(PATIENCE) == b": queued\n"
     assert services[0].is_left_alone()
+    if is_stopped:
+        second.stop()
+        assert second.session.phase is Phase.CONNECTING
     first.stop()
-    answer(services[0].accept())
-    assert second.join() is Outcome.FINISHED
-    assert caller.limits._places == {}
-
-
-def test_a_stop_ends_the_wait_for_a_turn(
-    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream
-) -> None:
-    caller = connect(queue=PATIENCE)
-    first = Asking(caller, one_at_a_time)
-    mid_stream(services[0].accept(), first)
-    second = Asking(caller, one_at_a_time)
-    second.reader.read(PATIENCE)
-    second.stop()
-    assert second.session.phase is Phase.CONNECTING
-    first.stop()
-    assert services[0].is_left_alone()
+    if is_stopped:
+        assert services[0].is_left_alone()
+    else:
+        answer(services[0].accept())
+        assert second.join() is Outcome.FINISHED
     assert caller.limits._places == {}
 
 

@@ -21,8 +21,8 @@ PACKAGE = Path(chatproxy.__file__).parent
 FLOORS = [
     {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config", "values"},
     {"answers"},
-    {"upstreams", "server", "cluster", "protocols", "observability", "records"},
-    {"service", "runs"},
+    {"accounting", "upstreams", "server", "cluster", "protocols", "observability", "records"},
+    {"service", "budgeted", "runs"},
     {"web", "tools"},
     {"extension", "metrics"},
     {"app", "testing"},
@@ -205,6 +205,7 @@ def test_the_settings_for_gunicorn_leave_ssl_alone() -> None:
 def test_the_public_names_are_these() -> None:
     assert chatproxy.__all__ == [
         "Answer",
+        "Budget",
         "ChatProxy",
         "ChatProxyError",
         "ConfigError",

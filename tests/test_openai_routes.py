@@ -145,15 +145,18 @@ def test_the_question_goes_on_as_it_came(app: Flask, upstream: Upstream) -> None
     }
     upstream.blocks = [chunk({}, index=1, finish_reason="stop"), *ANSWER, sse.DONE]
     ask(app, **fields).close()
-    assert upstream.received == fields
+    assert upstream.received == {**fields, "stream_options": {"include_usage": True}}
 
 
-@pytest.mark.parametrize("options", [{"include_usage": True}, {"include_usage": False}])
-def test_the_usage_of_a_stream_is_asked_for_as_the_client_wants(
-    app: Flask, upstream: Upstream, options: dict[str, bool]
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_usage_of_a_stream_is_always_asked_for_and_told_to_who_wants_it(
+    app: Flask, upstream: Upstream, wanted: bool
 ) -> None:
-    ask(app, stream=True, stream_options=options).close()
-    assert upstream.received["stream_options"] == options
+    count = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}'
+    upstream.blocks = [*ANSWER, count, sse.DONE]
+    said = ask(app, stream=True, stream_options={"x": 1, "include_usage": wanted}).data
+    assert upstream.received["stream_options"] == {"x": 1, "include_usage": True}
+    assert (count in said) is wanted
 
 
 def test_a_stopped_stream_ends_with_a_whole_chunk(app: Flask, upstream: Upstream) -> None:

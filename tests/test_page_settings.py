@@ -1,8 +1,9 @@
 """``/page.json``: what the chat page is told of the server."""
 
 import pytest
+from flask import Flask
 
-from chatproxy import create_app
+from chatproxy import ChatProxy, ConfigError, create_app
 
 LOCAL = {"DEEPSEEK_BASE_URL": "http://127.0.0.1:1"}
 
@@ -21,6 +22,23 @@ def test_the_page_is_told_what_it_would_otherwise_have_to_guess():
     assert (page["retain"], page["heartbeat"], page["maxBodyBytes"]) == (7, 3, 2048)
     assert (page["model"], page["models"][0]) == ("m", "m")
     assert (page["visionModels"], page["defaults"]) == ([], {})
+
+
+def test_an_application_has_the_page_if_it_wants_and_offers_its_runs_there():
+    app = Flask(__name__)
+    app.config.from_mapping(LOCAL)
+    chat = ChatProxy(app, name="with-a-page")
+    app.register_blueprint(chat.page())
+    chat.run("research")(lambda run, payload: "Hello")
+    client = app.test_client()
+    assert client.get("/page.json").json["runs"] == ["research"]
+    with client.get("/") as index:
+        assert b"<title>" in index.data
+
+
+def test_the_page_asks_the_routes_where_they_are_by_default():
+    with pytest.raises(ConfigError, match="/api/chat"):
+        ChatProxy(url_prefix="/elsewhere").page()
 
 
 def test_models_that_take_images_can_be_chosen_too():

@@ -35,7 +35,7 @@ from chatproxy.upstreams.transport.exchange import Exchange
 
 from .support.pieces import call_for_pieces, whole
 from .support.played import DeepSeek, Peer, certificate
-from .support.scripted import Scripted, chunk, response
+from .support.scripted import Answer, Scripted, chunk, response
 from .support.sessions import new_session
 from .support.waiting import PATIENCE, wait_for
 
@@ -52,11 +52,20 @@ def pool_for(url: str) -> Iterator[ChatCompletions]:
         yield upstream
 
 
+def user_of(body: bytes) -> bytes:
+    """Who has asked; the rest is what every upstream is asked for."""
+    return body.partition(b",")[0]
+
+
+def to_user(answer: Answer) -> Answer:
+    return lambda connection, body: answer(connection, user_of(body))
+
+
 def ask(upstream: ChatCompletions, user: bytes, session: StreamSession | None = None) -> bytes:
     """All that this user is told, be it an answer or why there is none."""
     session = session or new_session()
     told: list[bytes] = []
-    call = call_for_pieces(upstream, session, lambda piece: told.append(piece) is None, user)
+    call = call_for_pieces(upstream, session, lambda piece: told.append(piece) is None, user + b"}")
     try:
         run(whole(call))
     except UpstreamError as error:
@@ -157,7 +166,7 @@ class Following:
 @given(st.lists(SCRIPTS, min_size=2, max_size=6))
 def test_no_answer_contains_a_byte_of_anothers(scripts: list[Script]) -> None:
     following = Following(scripts)
-    with Scripted(following) as scripted, pool_for(scripted.url) as upstream:
+    with Scripted(to_user(following)) as scripted, pool_for(scripted.url) as upstream:
         for user in (b"user 1", b"user 2", b"user 3"):
             told = ask_for(0.01, upstream, user)
             assert set(re.findall(rb"user \d", told)) <= {user}
@@ -179,7 +188,7 @@ def test_an_answer_that_follows_interim_ones_late_is_given_to_who_asked(
             time.sleep(0.003)
         connection.sendall(response(b"<%b>" % user))
 
-    with Scripted(answer) as scripted, pool_for(scripted.url) as upstream:
+    with Scripted(to_user(answer)) as scripted, pool_for(scripted.url) as upstream:
         for user in (b"user 1", b"user 2", b"user 3"):
             assert ask(upstream, user) == b"<%b>" % user
 
@@ -211,7 +220,7 @@ class Played:
         """Whether the next call is answered on one of these connections, else on a new one."""
         asking = self.asking(b"user 2")
         peer = expected[0] if expected else self.accept()
-        assert peer.request()[1] == b"user 2"
+        assert user_of(peer.request()[1]) == b"user 2"
         peer.send(response(b"<user 2>"))
         return asking.result(PATIENCE) == b"<user 2>"
 
@@ -327,10 +336,10 @@ def test_what_the_upstream_has_written_is_noticed_though_it_is_held_back() -> No
         connection.sendall(response(b"<%b>" % user))
 
     answered: list[socket.socket] = []
-    with Scripted(answer_once) as scripted, pool_for(scripted.url) as upstream:
+    with Scripted(to_user(answer_once)) as scripted, pool_for(scripted.url) as upstream:
         for _ in range(3):  # only then acknowledgements are delayed
             ask(upstream, b"user 0")
-        scripted.answer = answer
+        scripted.answer = to_user(answer)
         for user in (b"user 1", b"user 2"):
             assert ask(upstream, user) == b"<%b>" % user
             wait_for(functools.partial(len, answered))

@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 from chatproxy.answers.receipt import Receipt, received, to_send
 from chatproxy.answers.session import Phase
 from chatproxy.answers.upstream import BillingStops
+from chatproxy.answers.usage import Account, Saved, UsageSource, counted
 from chatproxy.errors import PeersUnavailable
 
-RECEIPT = Receipt("session_1", Phase.STREAMING, True, 12.3, 42, "azure-eu", BillingStops.YES)
+ACCOUNT = Account(counted(5, 160, UsageSource.ESTIMATED, 0.2), None, Saved(7840))
+RECEIPT = Receipt(
+    "session_1", Phase.STREAMING, True, 12.3, 42, "azure-eu", BillingStops.YES, ACCOUNT
+)
 
 #: The fields that every version sends.
 OLDER = ("tookMs", "sessionId", "phase", "upstreamClosed", "stopMs", "events")
@@ -26,7 +30,7 @@ def over_the_wire(fields: dict[str, Any]) -> dict[str, Any]:
     return arrived
 
 
-def test_a_client_gets_seven_fields() -> None:
+def test_a_client_gets_all_of_it() -> None:
     assert over_the_wire(RECEIPT.as_json()) == {
         "sessionId": "session_1",
         "phase": "streaming",
@@ -35,6 +39,11 @@ def test_a_client_gets_seven_fields() -> None:
         "events": 42,
         "upstream": "azure-eu",
         "billingStops": "yes",
+        "usage": {"prompt_tokens": 5, "completion_tokens": 160, "total_tokens": 165},
+        "usageSource": "estimated",
+        "usageSpread": 0.2,
+        "cost": None,
+        "savedAtMost": 7840,
     }
 
 

@@ -199,7 +199,7 @@ def test_an_owners_sessions_are_listed_from_every_worker(servers):
 
 def test_sessions_whose_readers_drop_and_resume_at_random_lose_no_byte(servers, deepseek):
     dice = random.Random(5)
-    plan = [(new_id(), dice.random() < 0.3, dice.random()) for _ in range(80)]
+    plan = [(new_id(), dice.random() < 0.3, dice.random()) for _ in range(40)]
 
     def live(planned):
         session_id, stops, seed = planned

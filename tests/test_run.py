@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +18,19 @@ import pytest
 from flask import Flask, current_app
 from flask.globals import app_ctx
 from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 import chatproxy
 from chatproxy import Answer, ChatProxy, Refusal, Run, Stopped, current_run
 from chatproxy.answers.abort import AbortHandle
 from chatproxy.answers.session import StreamSession
 from chatproxy.errors import UpstreamError
+from chatproxy.protocols import native
 from chatproxy.runs.appender import Appender
 from chatproxy.runs.tasks import Tasks
+from chatproxy.runs.waits import Waits
 from chatproxy.sse import MAX_EVENT_BYTES
+from chatproxy.web.state import State
 
 from .support.instant import HELLO, Instant, say
 from .support.servers import events
@@ -93,9 +99,9 @@ def test_events_of_its_own_reach_each_client_in_its_protocol(chat: ChatProxy, ap
         headers = {"X-Session-Id": f"s{path.count('/')}-{len(fields)}"}
         return client.post(path, json={**HELLO, **fields}, headers=headers).get_data(as_text=True)
 
-    native = events(post("/api/chat/runs/tell").encode())
-    assert native[0] == {"id": "1", "event": "source", "by": "run", "data": '{"url":"/a"}'}
-    assert [each.get("event") for each in native] == [
+    plain = events(post("/api/chat/runs/tell").encode())
+    assert plain[0] == {"id": "1", "event": "source", "by": "run", "data": '{"url":"/a"}'}
+    assert [each.get("event") for each in plain] == [
         *("source", "tool-call", "tool-result", "tool-result"),
         *(None, None, None),
     ]
@@ -132,10 +138,96 @@ def test_events_of_its_own_reach_each_client_in_its_protocol(chat: ChatProxy, ap
     assert told[-1]["type"] == "finish"
 
 
+@pytest.mark.parametrize("path", ["/api/chat/stream", "/v1/chat/completions", "/api/chat"])
+def test_a_client_that_asks_for_it_is_told_of_each_call_in_its_protocol(
+    chat: ChatProxy, app: Flask, upstream: Instant, path: str
+) -> None:
+    """Whoever does not ask has nothing of it before the first word, and gets a status instead."""
+
+    @chat.run("plan")
+    def plan(run: Run, payload: dict[str, Any]) -> Iterator[Any]:
+        run.ask(payload, show=False, name="plan").read()
+        with pytest.raises(ConnectionError):
+            run.http.get("http://127.0.0.1:9")
+        yield "Hello"
+
+    def post(**headers: str) -> str:
+        parts = [{"type": "text", "text": "Hello"}]
+        asked = {**HELLO, "model": "run:plan", "stream": True}
+        if path == "/api/chat":
+            asked = {"id": "c", "messages": [{"role": "user", "parts": parts}], "model": "run:plan"}
+        said = app.test_client().post(path, json=asked, headers=headers)
+        return said.get_data(as_text=True)
+
+    told = events(post(**{"X-Session-Id": "s", "X-Calls": "1"}).encode())
+    found = [
+        (name, data["id"], data["name"], data.get("outcome"))
+        for name, data in map(own_event, told)
+        if name.startswith("call-")
+    ]
+    assert found == [
+        ("call-begin", 1, "plan", None),
+        ("call-end", 1, "plan", "finished"),
+        ("call-begin", 2, "GET 127.0.0.1", None),
+        ("call-end", 2, "GET 127.0.0.1", "failed"),
+    ]
+    assert "call-" not in post(**{"X-Session-Id": "t"})
+
+
+def own_event(event: dict[str, str]) -> tuple[str, Any]:
+    """The name and the data of an event of a run's own, in any protocol; "" if it is none."""
+    data = json.loads(event["data"]) if event["data"] != "[DONE]" else {}
+    if "by" in event:
+        return event["event"], data
+    if str(data.get("type", "")).startswith("data-"):
+        return data["type"].removeprefix("data-"), data["data"]
+    told = data.get("chatproxy", {})
+    return told.get("event", ""), told.get("data")
+
+
+def test_a_call_that_is_told_of_waits_for_a_client_that_lags(
+    app: Flask, answer: Chat, upstream: Instant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = State.prepare
+    tells = {"tells_calls": True}
+    monkeypatch.setattr(State, "prepare", lambda *given: prepare(*given)._replace(**tells))
+
+    def ask(run: Run, payload: dict[str, Any]) -> None:
+        while True:
+            run.ask(payload, show=False, name="x" * 100).read()
+
+    got = answer(ask)
+    (session,) = app.extensions["chatproxy"].registry.live()
+    wait_for(lambda: session.log.full)
+    asked = len(upstream.asked)
+    time.sleep(MOMENT)
+    assert got.cancel() is not None
+    assert len(upstream.asked) <= asked + 1
+
+
+def test_a_stop_names_the_calls_that_it_has_ended(answer: Chat, upstream: Instant) -> None:
+    def ask(run: Run, payload: dict[str, Any]) -> None:
+        run.ask(payload, show=False, name="plan").read()
+        upstream.says = lambda _: None
+        run.ask(payload, show=False, name="search")
+        run.sleep(PATIENCE)
+
+    got = answer(ask)
+    wait_for(lambda: len(upstream.asked) == 2)
+    receipt = got.cancel()
+    assert receipt is not None
+    outcomes = [(each["id"], each["name"], each["outcome"]) for each in receipt.calls or ()]
+    assert outcomes == [(1, "plan", "finished"), (2, "search", "stopped")]
+    ending = native.stopped(got._session)[0]
+    said = native.ending_of(ending)
+    assert said is not None
+    assert [each["name"] for each in said["calls"]] == ["search"]
+    assert said["leftBehind"] == []
+
+
 def test_an_upstream_can_not_forge_an_event_of_a_run(answer: Chat, upstream: Instant) -> None:
     """What it sends has no other lines than ``data`` and ``event``."""
     from chatproxy import sse
-    from chatproxy.protocols import native
 
     (block,) = sse.Decoder().feed(native.emitted("source", {}) + b"\n\n")
     assert native.emitted_in(native.emitted("source", {})) == ("source", b"{}")
@@ -467,6 +559,58 @@ def test_the_session_of_a_run_keeps_its_adapter(answer: Chat) -> None:
     assert answer(mount).read() == "kept"
 
 
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"])
+def test_a_request_that_is_tried_again_is_one_call_and_a_stop_ends_the_next_try(
+    answer: Chat, first: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+        def ask(run: Run, _payload: dict[str, Any]) -> None:
+            run.http.headers["Connection"] = "close"
+            run.http.get_adapter(url).max_retries = Retry(3, status_forcelist=[503])
+            run.http.get(url)
+
+        got = answer(ask)
+        one, _ = server.accept()
+        with one:
+            one.recv(9999)
+            one.sendall(first)
+        other, _ = server.accept()
+        with other:
+            other.recv(9999)
+            receipt = got.cancel()
+            other.settimeout(PATIENCE)
+            assert other.recv(1) == b""
+    assert receipt is not None
+    assert (receipt.upstream_closed, receipt.left_behind) == (True, ())
+    assert [each["outcome"] for each in receipt.calls or ()] == ["stopped"]
+
+
+@pytest.mark.parametrize("body", [b"", b"Hello"])
+def test_a_request_of_a_run_has_ended_when_its_response_has_been_read(
+    answer: Chat, body: bytes
+) -> None:
+    listed: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+        def ask(run: Run, _payload: dict[str, Any]) -> str:
+            text = run.http.get(url).text
+            calls, _ = run._calls.listed()
+            listed.extend((each["outcome"], each["closed"]) for each in calls)
+            assert run._calls.live() == []
+            return text or "nothing"
+
+        got = answer(ask)
+        one, _ = server.accept()
+        with one:
+            one.recv(9999)
+            one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            assert got.read() == (body.decode() or "nothing")
+    assert listed == [("finished", True)]
+
+
 def test_a_stop_is_raised_where_a_generator_yields(answer: Chat) -> None:
     reached, seen = threading.Event(), []
 
@@ -611,7 +755,7 @@ def test_a_task_that_has_not_begun_at_the_stop_does_not_begin(
         held.append(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    task = Tasks(handle, nullcontext).spawn(lambda: begun.append(None), "late")
+    task = Tasks(handle, Waits(), nullcontext).spawn(lambda: begun.append(None), "late")
     handle.abort()
     held[0].run()
     assert isinstance(task.exception(), Stopped)
@@ -686,6 +830,23 @@ def test_an_application_stops_and_lists_answers(chat: ChatProxy, upstream: Insta
     assert [each.wait() for each in answers] == ["stopped"] * 3
     assert other.outcome is None
     assert other.cancel() is not None
+
+
+def test_an_answer_that_nobody_has_any_more_ends_as_if_its_client_had_left(
+    app: Flask, upstream: Instant
+) -> None:
+    app.config["CHATPROXY_DEADLINE"] = 5  # the watchdog looks twice a second
+    chat = ChatProxy(app)
+    upstream.says = lambda _: None
+    kept, dropped = (chat.start(HELLO, session_id=each, owner="ada") for each in ("kept", "lost"))
+    loop: list[Any] = [dropped]
+    loop.append(loop)
+    del dropped, loop
+    gc.collect()
+    wait_for(lambda: upstream.closed)
+    (ended,) = [each for each in chat.sessions("ada") if each["sessionId"] == "lost"]
+    assert ended["reason"] == "disconnect"
+    assert kept.outcome is None
 
 
 def test_an_owner_is_text_as_on_the_routes(chat: ChatProxy, upstream: Instant) -> None:

@@ -29,7 +29,7 @@ def sent(text: bytes) -> dict[str, Any]:
     payload, _ = ui_messages.payload_of(chat_request.parse(text))
     chat_request.check(payload)
     decoded: dict[str, Any] = json.loads(chat_request.complete(payload, "m"))
-    return decoded
+    return {**decoded, "stream_options": json.loads(chat_request.stream_options_of(payload))}
 
 
 def converted(*messages: dict[str, Any]) -> Any:

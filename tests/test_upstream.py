@@ -50,6 +50,7 @@ from .support.played import (
     EVENT,
     FAR,
     KEY,
+    SENT,
     Calling,
     Connect,
     DeepSeek,
@@ -292,7 +293,7 @@ def test_a_later_try_may_succeed(connect: Connect, mocked: RequestsMock) -> None
     pieces: list[bytes] = []
     assert run(whole(new_call(connect(), take=lambda piece: pieces.append(piece) is None)))
     assert b"".join(pieces) == EVENT + DONE
-    assert [call.request.body for call in mocked.calls] == [BODY] * 3
+    assert [call.request.body for call in mocked.calls] == [SENT] * 3
 
 
 def pauses_after(connect: Connect, mocked: RequestsMock, retry_after: str | None) -> list[float]:
@@ -359,7 +360,7 @@ def test_the_request_is_what_deepseek_expects(connect: Connect, deepseek: DeepSe
     calling.stop()
     fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:-2])
     assert head.startswith("POST /v1/chat/completions HTTP/1.1\r\n")
-    assert body == BODY
+    assert body == SENT
     assert f"\r\nAuthorization: Bearer {KEY}\r\n" in head
     assert fields["content-type"] == "application/json"
     assert fields["accept"] == "text/event-stream"
@@ -853,7 +854,7 @@ def test_the_proxy_of_the_environment_is_used(
     peer = deepseek.accept()
     head, body = peer.request()
     assert head.startswith(f"POST {FAR}/chat/completions HTTP/1.1\r\n")
-    assert body == BODY
+    assert body == SENT
     calling.stop()
     assert peer.sees_the_end()
 

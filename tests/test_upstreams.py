@@ -143,10 +143,12 @@ class Site:
 
     def asked(self) -> list[tuple[str, dict[str, str], dict[str, Any]]]:
         """The URL, the headers and the body of each request."""
-        return [
-            (call.request.url or "", dict(call.request.headers), json.loads(call.request.body))
-            for call in self.mock.calls
-        ]
+        found = []
+        for call in self.mock.calls:
+            body = json.loads(call.request.body)
+            assert body.pop("stream_options") == {"include_usage": True}
+            found.append((call.request.url or "", dict(call.request.headers), body))
+        return found
 
 
 @pytest.fixture

@@ -1,23 +1,26 @@
 """Calls: what an answer of several calls has begun, and what became of each; for its receipt.
 
 A call is a question to an upstream or an HTTP request. Those that live are all known; of those that
-have ended the latest are, as what each was. Safe to use from any thread.
+have ended the latest are, as what each was. Whoever wants to be told of them as they happen gives a
+listener. Safe to use from any thread.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .usage import NO_ACCOUNT, Account, sum_of
+
 if TYPE_CHECKING:
-    from .session import Phase
+    from .session import Outcome, Phase
 
 #: How many calls that have ended are remembered, and how many calls a receipt lists.
 MOST_LISTED = 100
-
-
 _LONGEST_NAME = 100
 
 
@@ -31,36 +34,64 @@ class State(Protocol):
     phase: Phase
     events: int
     upstream: str
+    account: Account
     started_at: float
     closed_at: float | None
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None before."""
+
 
 class Calls:
-    """The calls of one answer."""
+    """The calls of one answer.
 
-    def __init__(self) -> None:
+    :param on_begin: called before a call begins, with its id and its name. It may wait, and what it
+        raises keeps the call from beginning.
+    :param on_end: called when it has ended, with what ``listed`` has of it. It must not block.
+    """
+
+    def __init__(
+        self,
+        on_begin: Callable[[dict[str, Any]], None] | None = None,
+        on_end: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self._on_begin = on_begin
+        self._on_end = on_end
         self._lock = threading.Lock()
-        self._live: dict[State, str] = {}
+        self._numbers = itertools.count(1)
+        #: The id and the name of each.
+        self._live: dict[State, tuple[int, str]] = {}
         self._ended: deque[dict[str, Any]] = deque(maxlen=MOST_LISTED)
         self._left_behind: list[str] = []
-        #: How many calls there have been.
+        #: How many calls there have been, and what those that have ended came to.
         self.count = 0
+        self.account = NO_ACCOUNT
 
     def begin(self, name: str, call: State) -> None:
         """Note that a call begins."""
+        number, name = next(self._numbers), name[:_LONGEST_NAME]
+        if self._on_begin is not None:
+            self._on_begin({"id": number, "name": name})
         with self._lock:
             self.count += 1
-            self._live[call] = name[:_LONGEST_NAME]
+            self._live[call] = number, name
 
     def end(self, call: State) -> None:
         """Note that a call has ended; once is enough. What it has had is not kept."""
         with self._lock:
-            name = self._live.pop(call, None)
-            if name is not None:
-                self._ended.append(_as_json(name, call))
+            known = self._live.pop(call, None)
+            if known is None:
+                return
+            self.account = sum_of((self.account, call.account))
+            ended = _as_json(*known, call)
+            self._ended.append(ended)
+        if self._on_end is not None:
+            self._on_end(ended)
 
     def settle(self) -> None:
         """Keep nothing of the calls but what each was: the answer is over."""
+        self._on_begin = self._on_end = None
         for call in self.live():
             self.end(call)
 
@@ -78,21 +109,25 @@ class Calls:
     def listed(self) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
         """For a receipt: the latest calls, and the names of what was left behind.
 
-        Each call has ``name``, ``phase``, ``events``, ``upstream`` (None for a request of the
-        application's own), ``closed`` and ``ms``.
+        Each call has ``id``, ``name``, ``phase``, ``outcome`` (None before its end), ``events``,
+        ``upstream`` (None for a request of the application's own), ``closed`` and ``ms``; and what
+        it came to, if that is known.
         """
         with self._lock:
-            live = [_as_json(name, call) for call, name in self._live.items()]
+            live = [_as_json(*known, call) for call, known in self._live.items()]
             return (*self._ended, *live)[-MOST_LISTED:], tuple(self._left_behind)
 
 
-def _as_json(name: str, call: State) -> dict[str, Any]:
+def _as_json(number: int, name: str, call: State) -> dict[str, Any]:
     end = time.monotonic() if call.closed_at is None else call.closed_at
     return {
+        "id": number,
         "name": name,
         "phase": call.phase,
+        "outcome": call.outcome,
         "events": call.events,
         "upstream": call.upstream or None,
         "closed": call.closed_at is not None,
         "ms": round((end - call.started_at) * 1000),
+        **({} if call.account is NO_ACCOUNT else call.account.as_json()),
     }

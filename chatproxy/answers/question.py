@@ -19,11 +19,13 @@ RUN = "run:"
 class Question(NamedTuple):
     """One question.
 
-    ``body`` is the JSON of a chat completion, ``choices`` how many choices its answer has,
-    ``model`` what its client calls the model. It is put to ``upstreams``, one after the other until
-    one answers; to the one of the settings if there are none. ``run`` is the name of the run that
+    ``body`` is the JSON of a chat completion without its ``stream_options``, which are apart, as
+    the client has sent them: b"" if it has sent none. ``choices`` is how many choices its answer
+    has, ``max_tokens`` the most tokens of all of them, None if the client does not say; ``model``
+    is what the client calls the model. It is put to ``upstreams``, one after the other until one
+    answers; to the one of the settings if there are none. ``run`` is the name of the run that
     answers it, "" if an upstream does. ``context`` is what the application wants to know of it
-    later.
+    later. ``tells_calls`` is whether the client wants to be told of the run's calls.
     """
 
     body: bytes
@@ -32,10 +34,20 @@ class Question(NamedTuple):
     upstreams: tuple[Upstream, ...] = ()
     run: str = ""
     context: dict[str, Any] | None = None
+    stream_options: bytes = b""
+    max_tokens: int | None = None
+    tells_calls: bool = False
 
-    def body_for(self, model: str) -> bytes:
-        """The body with another name for the model; as it is if that is ``""``."""
-        if not model:
-            return self.body
-        named = b'{"model":%b' % json.dumps(model).encode("ascii")
-        return _MODEL.sub(lambda _: named, self.body, count=1)
+    def body_for(self, model: str, stream_options: bytes) -> bytes:
+        """The body that is sent.
+
+        :param model: another name for the model; the client's if it is ``""``.
+        :param stream_options: as JSON; none if it is empty.
+        """
+        body = self.body
+        if model:
+            named = b'{"model":%b' % json.dumps(model).encode("ascii")
+            body = _MODEL.sub(lambda _: named, body, count=1)
+        if stream_options:
+            body = b'%b,"stream_options":%b}' % (body[:-1], stream_options)
+        return body

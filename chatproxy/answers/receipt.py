@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import PeersUnavailable
+from . import usage
 from .session import Phase, StreamSession
 from .upstream import BillingStops
+from .usage import NO_ACCOUNT, Account
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Receipt:
     ``phase`` is the phase of the answer at the Stop. ``stop_ms`` are the milliseconds from the
     arrival of the Stop to the close of the connection to the upstream, of the last one if the
     answer is a run. ``events`` is the number of the upstream's events until then. ``upstream`` is
-    its name, "" if none was asked yet. ``calls`` are those of a run, and ``left_behind`` the names
+    its name, "" if none was asked yet. ``account`` is what the answer came to by then (``usage``).
+    ``calls`` are those of a run, and ``left_behind`` the names
     of its code that had not ended (``Calls.listed``).
     """
 
@@ -30,6 +33,7 @@ class Receipt:
     events: int
     upstream: str = ""
     billing_stops: BillingStops = BillingStops.UNKNOWN
+    account: Account = NO_ACCOUNT
     calls: tuple[dict[str, Any], ...] | None = None
     left_behind: tuple[str, ...] = ()
 
@@ -43,6 +47,7 @@ class Receipt:
             "events": self.events,
             "upstream": self.upstream or None,
             "billingStops": self.billing_stops,
+            **self.account.as_json(),
         }
         if self.calls is not None:
             fields |= {"calls": self.calls, "leftBehind": self.left_behind}
@@ -64,6 +69,7 @@ def of(session: StreamSession, arrived: float) -> Receipt:
         events=session.events,
         upstream=session.upstream,
         billing_stops=session.billing_stops,
+        account=session.account,
         calls=calls,
         left_behind=left_behind,
     )
@@ -97,10 +103,11 @@ def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:
             # An older version does not send these.
             upstream=str(fields.get("upstream") or ""),
             billing_stops=BillingStops(fields.get("billingStops", BillingStops.UNKNOWN)),
+            account=usage.received(fields),
             calls=None if (calls := fields.get("calls")) is None else tuple(map(dict, calls)),
             left_behind=tuple(map(str, fields.get("leftBehind", ()))),
         )
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         raise PeersUnavailable("Another worker's answer could not be understood.") from None
 
 

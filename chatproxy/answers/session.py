@@ -29,12 +29,13 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import Refusal, UpstreamError
 from .calls import Calls
 from .log import AnswerLog
 from .question import Question
+from .reservation import Reservation
 from .transcript import Transcript
 from .upstream import CONFIGURED, BillingStops
 from .usage import NO_ACCOUNT
@@ -77,6 +78,7 @@ class Reason(str, Enum):
     IDLE = "idle"
     LOST = "lost"
     REPLACED = "replaced"
+    BUDGET = "budget"
 
 
 _NEXT = {
@@ -126,18 +128,29 @@ class StreamSession:
         self.reason: Reason | None = None
         #: Why there is no answer, or no whole one.
         self.refusal: Refusal | None = None
-        #: What was asked and what the answer says, if somebody wants to know.
+        #: What was asked, and about how many tokens that has; what the answer says.
         self.question: Question | None = None
+        self.question_size = 0.0
         self.transcript: Transcript | None = None
         #: The calls of an answer of several calls; None for one of a single call.
         self.calls: Calls | None = None
         #: The name of the upstream that was asked last, and whether it bills nothing after a close.
         self.upstream = ""
         self.billing_stops = BillingStops.UNKNOWN
-        #: What its client calls the model; "" before it is known.
-        self.model = ""
+        #: What its client calls the model, and what the upstream does; "" before that is known.
+        self.model = self.upstream_model = ""
+        #: The upstream's own count of tokens, the latest; None before.
+        self.usage: dict[str, Any] | None = None
         #: What it came to; nothing is known before its end.
         self.account = NO_ACCOUNT
+        #: Whether its readers are told that, with an event before the end.
+        self.tells_account = False
+        #: What it may take of its owner's budgets; None if there are none.
+        self.reservation: Reservation | None = None
+        #: More events than that are stopped (``Reason.BUDGET``); None for any number.
+        self.most_events: int | None = None
+        #: Whether the upstream has ended it at the most tokens that it may have (``length``).
+        self.cut_short = False
         #: The upstream's events so far, without its ``[DONE]``.
         self.events = 0
         #: Their size in bytes.
@@ -200,11 +213,14 @@ class StreamSession:
         self.whole = whole  # before anybody can read the events, and leave
         if events:
             self._begin_to_stream(now)
+            size = sum(map(len, events))
             self.events += len(events)
-            self.bytes += sum(map(len, events))
+            self.bytes += size
             self.log.append(events)
             if self.transcript is not None:
-                self.transcript.add(events)
+                self.transcript.add(events, size)
+            if self.most_events is not None and self.events > self.most_events:
+                self.cancel(Reason.BUDGET)
 
     def tell(self, events: list[bytes]) -> None:
         """Add events of our own, which are not counted; as ``take`` otherwise."""

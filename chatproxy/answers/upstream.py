@@ -50,6 +50,20 @@ class BillingStops(str, Enum):
     UNKNOWN = "unknown"
 
 
+class UsageStats(str, Enum):
+    """When a service tells how many tokens an answer has taken, if it is asked to.
+
+    The values are those of ``Upstream(usage=...)`` and of the file of upstreams.
+    """
+
+    #: With the last event, as most do.
+    FINAL = "final"
+    #: With every event, as vLLM and SGLang can.
+    CONTINUOUS = "continuous"
+    #: It can't be asked: it would refuse ``stream_options``.
+    NONE = "none"
+
+
 @dataclass(frozen=True, eq=False)
 class Upstream:
     """A service that answers chat completions.
@@ -66,6 +80,8 @@ class Upstream:
     :param limit: the most calls at once, of one worker, with this key and model.
     :param billing_stops: whether closing the connection stops the bill. Left out, it is what is
         known of the host.
+    :param usage: when it tells how many tokens an answer has taken: "final" (with the last event),
+        "continuous" (with each one, as vLLM and SGLang can) or "none" (if it refuses to be asked).
     :raises ValueError: if one of these can't be used; the text names it, and has no value.
     """
 
@@ -79,6 +95,7 @@ class Upstream:
     model: str = ""
     limit: int | None = None
     billing_stops: bool | None = None
+    usage: str = UsageStats.FINAL.value
 
     def __post_init__(self) -> None:
         """Check all of it, and keep copies of what the caller could change."""
@@ -96,6 +113,8 @@ class Upstream:
         is_count = type(self.limit) is int and self.limit > 0
         _require(self.limit is None or is_count, "limit must be a whole number greater than 0")
         _require(self.billing_stops in (True, False, None), "billing_stops must be true or false")
+        is_known = self.usage in [stats.value for stats in UsageStats]
+        _require(is_known, "usage must be 'final', 'continuous' or 'none'")
 
     @property
     def host(self) -> str:

@@ -175,6 +175,17 @@ class Account:
 NO_ACCOUNT = Account()
 
 
+def sum_of(accounts: Iterable[Account]) -> Account:
+    """What several calls came to; their cost is known if each one's is, all in one currency."""
+    known = [each for each in accounts if each.usage.source is not UsageSource.NONE]
+    costs = [each.cost for each in known if each.cost is not None]
+    cost = None
+    if costs and len(costs) == len(known) and len({each.currency for each in costs}) == 1:
+        cost = Cost(sum((each.amount for each in costs), Decimal(0)), costs[0].currency)
+    saved = [each.saved.at_most for each in known if each.saved and each.saved.at_most is not None]
+    return Account(total(each.usage for each in known), cost, Saved(sum(saved)) if saved else None)
+
+
 def received(fields: Mapping[str, Any]) -> Account:
     """The account that another worker has sent, as ``as_json`` has it.
 

@@ -13,6 +13,7 @@ be told finely enough for that: DeepSeek tells it in cents.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..accounting.prices import Rates
+    from ..answers.usage import Cost
 
 #: How many events of an answer are read.
 _EVENTS = 50
@@ -43,6 +45,9 @@ _PROMPT = (
 )
 
 
+AskBalance = Callable[[], "list[Cost]"]
+
+
 @dataclass(frozen=True)
 class _Stopped:
     """An answer that was stopped: how many events came in how many seconds, and its session."""
@@ -55,9 +60,18 @@ class _Stopped:
         return self.session.account.usage.completion_tokens or self.session.events
 
 
-def prove(settings: Settings, model: str, count: int, max_tokens: int, *, asks: bool) -> None:
+def prove(
+    settings: Settings,
+    ask_balance: AskBalance,
+    model: str,
+    count: int,
+    max_tokens: int,
+    *,
+    asks: bool,
+) -> None:
     """Show it, and say what was seen.
 
+    :param ask_balance: asks for the balance, in each of its currencies.
     :param asks: whether to ask before any money is spent.
     :raises ChatProxyError: if an answer or a balance can't be had.
     :raises click.ClickException: if the balance shows that the bill goes on.
@@ -69,7 +83,7 @@ def prove(settings: Settings, model: str, count: int, max_tokens: int, *, asks: 
     if found is None:
         raise ConfigError(f"The price of {model!r} is not known; CHATPROXY_PRICES can tell it.")
     rates, currency = found
-    before = _balance(settings, currency)
+    before = _balance(ask_balance, currency)
     whole = count * _output(rates, max_tokens)
     at_once = count * _output(rates, _EVENTS)
     click.echo(
@@ -83,7 +97,7 @@ def prove(settings: Settings, model: str, count: int, max_tokens: int, *, asks: 
         click.confirm("Spend that?", abort=True)
     stopped = _ask_and_stop(model, count, max_tokens)
     _wait_for_the_end(stopped, max_tokens)
-    fall = before - _resting_balance(settings, currency)
+    fall = before - _resting_balance(ask_balance, currency)
     came = sum((rates.amount(each.session.account.usage) for each in stopped), Decimal(0))
     click.echo(
         f"The balance fell by {fall:f} {currency}. What came costs about {came:f}; "
@@ -96,10 +110,8 @@ def _output(rates: Rates, tokens: int) -> Decimal:
     return rates.output * tokens / 1_000_000
 
 
-def _balance(settings: Settings, currency: str) -> Decimal:
-    from .reconcile import balance_now
-
-    amounts = [each.amount for each in balance_now(settings) if each.currency == currency]
+def _balance(ask_balance: AskBalance, currency: str) -> Decimal:
+    amounts = [each.amount for each in ask_balance() if each.currency == currency]
     if not amounts:
         raise click.ClickException(f"The key has no balance in {currency}.")
     return amounts[0]
@@ -127,7 +139,7 @@ def _ask_and_stop(model: str, count: int, max_tokens: int) -> list[_Stopped]:
         with app.app_context():
             question = state.prepare(payload)
         reader = state.service.begin(SessionKey("", ""), question, 0.0)
-        with closing(Answer(reader, state.service.cancel_session)) as answer:
+        with closing(Answer(reader, state.service.cancel_session, state.service.drop)) as answer:
             for _ in answer:
                 if answer.events >= _EVENTS:
                     break
@@ -151,11 +163,11 @@ def _wait_for_the_end(stopped: list[_Stopped], max_tokens: int) -> None:
     time.sleep(seconds)
 
 
-def _resting_balance(settings: Settings, currency: str) -> Decimal:
-    balance = _balance(settings, currency)
+def _resting_balance(ask_balance: AskBalance, currency: str) -> Decimal:
+    balance = _balance(ask_balance, currency)
     for _ in range(_MOST_LOOKS):
         time.sleep(_LOOK_SECONDS)
-        latest, balance = balance, _balance(settings, currency)
+        latest, balance = balance, _balance(ask_balance, currency)
         if latest == balance:
             return balance
     raise click.ClickException("The balance falls all the time: something else uses the key.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -76,7 +77,8 @@ def reconcile(
         if proves:
             from .prove import prove
 
-            prove(settings, model or settings.model, answers, max_tokens, asks=not yes)
+            balance = partial(balance_now, settings)
+            prove(settings, balance, model or settings.model, answers, max_tokens, asks=not yes)
             return
         with database_at(as_url(records)) as database:
             from ..records.balances import account_of

@@ -1,11 +1,13 @@
 """Peers: the interface to an application's other workers; ``local`` and ``redis`` implement it.
 
-All that workers have to agree upon is built from two things:
+All that workers have to agree upon is built from three things:
 
 * *Leases.* A key is held by one worker at most, until that worker frees it or ends. A session's id
   is such a key, whether its answer runs, has ended a while ago, or was stopped before its start; so
   is a slot within an owner's limit. Only its holder knows what a key stands for.
 * *Requests* to the holder of a key, and its replies.
+* *Accounts*: numbers that any worker draws from and settles with (``Accounts``). They belong to no
+  worker, and are there until a time that is named when they begin.
 
 A worker that dies holds nothing any more: at once on one host, after its lease on several.
 
@@ -19,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Protocol
+
+from ..answers.reservation import Accounts
 
 LeaseKey = tuple[str, ...]
 Message = dict[str, Any]
@@ -50,7 +54,7 @@ class PeerState(str, Enum):
     LISTED = "listed"  #: its sessions are in the reply
 
 
-class Peers(Protocol):
+class Peers(Accounts, Protocol):
     """The workers of one application. ``local`` and ``redis`` are two ways to find them."""
 
     @property

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..answers.session import SessionKey, StreamSession
+from ..answers.usage import NO_ACCOUNT
 from .early_stops import EarlyStops
 from .peers import PeerState
 from .retention import EndedAnswers
@@ -173,4 +174,5 @@ def _as_json(session: StreamSession) -> dict[str, Any]:
         "events": session.events,
         "upstream": session.upstream or None,
         "ageSeconds": round(session.age(), 1),
+        **({} if session.account is NO_ACCOUNT else session.account.as_json()),
     }

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..answers.session import Outcome, Phase, Reason
+from ..answers.usage import UsageSource
 
 Labels = tuple[str, ...]
 
@@ -113,6 +114,31 @@ RECEIVED = Family(
     "Bytes of events received from DeepSeek; counted when the answer ends.",
     unit="bytes",
 )
+TOKENS = Family(
+    "chatproxy_tokens_total",
+    "counter",
+    "Tokens of answers that ended: input or output, who says so, and how the answer ended.",
+    ("direction", "source", "outcome"),
+    tuple(
+        itertools.product(
+            ("input", "output"),
+            (source.value for source in UsageSource if source is not UsageSource.NONE),
+            (outcome.value for outcome in Outcome),
+        )
+    ),
+)
+SAVED = Family(
+    "chatproxy_saved_tokens_total",
+    "counter",
+    "Tokens that Stops have saved at most: what the questions allowed, less what came.",
+)
+COST = Family(
+    "chatproxy_cost_total",
+    "counter",
+    "What answers have cost, as far as that is known, by currency.",
+    ("currency",),
+    (("CNY",), ("EUR",), ("USD",)),
+)
 UPSTREAM_ERRORS = Family(
     "chatproxy_upstream_errors_total",
     "counter",
@@ -155,6 +181,9 @@ FAMILIES = (
     FIRST_EVENT,
     EVENTS,
     RECEIVED,
+    TOKENS,
+    SAVED,
+    COST,
     UPSTREAM_ERRORS,
     PEER_REQUESTS,
     FORGOTTEN,

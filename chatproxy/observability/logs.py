@@ -17,6 +17,7 @@ from .. import signals
 from ..answers.receipt import Receipt
 from ..answers.session import StreamSession
 from ..answers.upstream import CONFIGURED
+from ..answers.usage import UsageSource
 from ..errors import UpstreamError
 
 logger = logging.getLogger("chatproxy")
@@ -118,7 +119,14 @@ def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
 
 
 def _more_of(session: StreamSession) -> str:
-    """What only some answers have: an upstream other than DeepSeek, or several calls."""
+    """What only some have: another upstream than DeepSeek, several calls, tokens, a cost."""
+    more = ""
     if session.calls is not None:
-        return f" calls={session.calls.count}"
-    return f" upstream={session.upstream}" if _upstream_of(session) != CONFIGURED else ""
+        more = f" calls={session.calls.count}"
+    elif _upstream_of(session) != CONFIGURED:
+        more = f" upstream={session.upstream}"
+    usage, cost = session.account.usage, session.account.cost
+    if usage.source is not UsageSource.NONE:
+        tokens = f"{usage.prompt_tokens}+{usage.completion_tokens}"
+        more += f" tokens={tokens} usage={usage.source.value}"
+    return more if cost is None else f"{more} cost={cost.amount:f} {cost.currency}"

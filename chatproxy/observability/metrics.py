@@ -26,9 +26,11 @@ from flask import Flask, Response, current_app, request
 
 from .. import __version__, signals
 from ..answers.session import StreamSession
+from ..answers.usage import Account
 from ..errors import ConfigError
 from .families import (
     CANCELS,
+    COST,
     EVENTS,
     FAMILIES,
     FIRST_EVENT,
@@ -38,10 +40,12 @@ from .families import (
     PEER_REQUESTS,
     RECEIVED,
     RECORDED,
+    SAVED,
     SESSIONS,
     SESSIONS_LIVE,
     SIZE,
     STOP,
+    TOKENS,
     UNFINISHED,
     UPSTREAM_ERRORS,
     Family,
@@ -69,6 +73,17 @@ def _amounts(additions: Iterator[Addition]) -> dict[int, float]:
         if family.type == "histogram":
             amounts[found[bisect_left(family.bounds, amount)]] = 1
     return amounts
+
+
+def _account_of(account: Account, outcome: str) -> Iterator[Addition]:
+    usage, source = account.usage, account.usage.source.value
+    if usage.tokens:
+        yield TOKENS, ("input", source, outcome), usage.prompt_tokens
+        yield TOKENS, ("output", source, outcome), usage.completion_tokens
+    if account.cost is not None:
+        yield COST, (account.cost.currency,), float(account.cost.amount)
+    if account.saved is not None and account.saved.at_most is not None:
+        yield SAVED, (), account.saved.at_most
 
 
 def _harmless(
@@ -133,6 +148,7 @@ class Metrics:
         yield RECEIVED, (), session.bytes
         if session.first_event_at is not None:
             yield FIRST_EVENT, (), session.first_event_at - session.started_at
+        yield from _account_of(session.account, outcome)
         if session.refusal is not None:
             yield UPSTREAM_ERRORS, (session.refusal.code,), 1
 

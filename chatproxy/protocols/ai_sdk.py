@@ -329,6 +329,8 @@ class AiSdkEncoder:
     def _stop(self, stopped: dict[str, Any]) -> list[bytes]:
         parts = [] if self._begun else self._begin()
         parts += self._break_off("The answer was stopped.")
+        if not self._usage and stopped.get("usage"):
+            self._usage = _json(stopped["usage"])
         usage = b"," + self._usage_field() if self._usage else b""
         metadata = b'{"chatproxy":{"stopped":%b}%b}' % (_json(stopped), usage)
         return [

@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -154,10 +155,12 @@ def _decoded(payload: Payload) -> tuple[dict[str, Any], dict[str, bytes]]:
 def complete(payload: Payload, model: str) -> bytes:
     """The body of the request to DeepSeek: streamed, and with a model.
 
+    It lacks the ``stream_options``, which depend on whom is asked (``stream_options_of``).
+
     :raises InvalidRequest: if the payload is nested too deeply.
     :raises TypeError, ValueError: if it can't be written as JSON, because of what a preparer did.
     """
-    return _joined({"model": model, **payload, "stream": True})
+    return _joined({"model": model, **_without_options(payload), "stream": True})
 
 
 def complete_for_run(payload: Payload) -> bytes:
@@ -166,6 +169,16 @@ def complete_for_run(payload: Payload) -> bytes:
     :raises InvalidRequest, TypeError, ValueError: see ``complete``.
     """
     return _joined({k: v for k, v in payload.items() if k not in ("model", "stream")})
+
+
+def _without_options(payload: Payload) -> Payload:
+    return {name: value for name, value in payload.items() if name != "stream_options"}
+
+
+def stream_options_of(payload: Payload) -> bytes:
+    """The ``stream_options`` as JSON; b"" if there are none."""
+    options = payload.get("stream_options")
+    return b"" if options is None else _text_of(options)
 
 
 def _joined(fields: Payload) -> bytes:
@@ -186,6 +199,18 @@ def choices_of(payload: Payload) -> int:
     except msgspec.DecodeError:
         return 1
     return count
+
+
+def max_tokens_of(payload: Payload) -> int | None:
+    """The most tokens that all choices of the answer may have; None if the client does not say.
+
+    OpenAI's API has ``max_completion_tokens`` as well.
+    """
+    for name in ("max_completion_tokens", "max_tokens"):
+        with suppress(msgspec.DecodeError):
+            most: int = _COUNT.decode(_text_of(payload.get(name)))
+            return most * choices_of(payload)
+    return None
 
 
 def model_of(payload: Payload) -> str:

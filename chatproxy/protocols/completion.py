@@ -124,6 +124,7 @@ class CompletionEncoder:
     def _stopped(self, stopped: dict[str, Any]) -> bytes:
         self._room.begin_event()
         self._fields.propose("id", json_of(stopped["sessionId"] or ""))
+        self._fields.propose("usage", json_of(stopped.get("usage")))
         self._fields.replace({"chatproxy": json_of({"stopped": stopped})})
         for index in {*self._expected, *self._choices}:
             if self._choice(index).propose("finish_reason", b'"cancelled"'):

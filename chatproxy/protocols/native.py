@@ -4,6 +4,7 @@ The upstream's events pass through byte for byte. Beside them (docs/architecture
 
 * ``event: stopped`` says that the answer was stopped, why and in which phase; ``[DONE]`` follows.
 * ``event: error`` says why there is no whole answer.
+* ``event: account`` says what a finished answer came to, if its client has asked for it.
 * Events of a run's own have the name that it gives them. A line ``by: run`` tells them from the
   upstream's, of which no line but ``data`` and ``event`` is passed on. Clients skip it.
 
@@ -17,7 +18,7 @@ import re
 from typing import Any
 
 from .. import sse
-from ..answers.session import StreamSession
+from ..answers.session import Outcome, StreamSession
 from ..errors import Refusal
 
 
@@ -36,19 +37,38 @@ class NativeEncoder:
         return b"".join(event + b"\n\n" for event in failed(refusal))
 
 
+#: The name of the event that tells what a finished answer came to.
+ACCOUNT = "account"
+
 #: It has no state, so one serves all.
 ENCODER = NativeEncoder()
 
+#: How many of a run's calls its ``stopped`` names, so that it is never long: the latest.
+_MOST_NAMED = 20
+
 
 def stopped(session: StreamSession) -> list[bytes]:
-    """The events with which a stopped answer ends."""
-    ending = {
+    """The events with which a stopped answer ends.
+
+    Of a run they have the calls that the Stop has ended, as its receipt has them.
+    """
+    ending: dict[str, Any] = {
         "sessionId": session.id or None,
         "reason": session.reason,
         "phase": session.phase,
         "events": session.events,
+        **session.account.as_json(),
     }
+    if session.calls is not None:
+        calls, left_behind = session.calls.listed()
+        ended = [call for call in calls if call["outcome"] == Outcome.STOPPED]
+        ending |= {"calls": ended[-_MOST_NAMED:], "leftBehind": left_behind[:_MOST_NAMED]}
     return [sse.event("stopped", ending), sse.DONE]
+
+
+def account(session: StreamSession) -> bytes:
+    """The event that tells what a finished answer came to."""
+    return emitted(ACCOUNT, session.account.as_json())
 
 
 def failed(refusal: Refusal) -> list[bytes]:

@@ -138,7 +138,7 @@ class ChunkEncoder:
     def _last_chunk(self, stopped: dict[str, Any]) -> dict[str, Any]:
         chunks = map(chunk_of, reversed(self._latest.split(b"\n\n")))
         latest = next((each for each in chunks if isinstance(each, dict) and "choices" in each), {})
-        usage = latest.get("usage")
+        usage = latest.get("usage") or stopped.get("usage")
         unfinished = [index for index in self._choices if index not in self._finished]
         session_id = stopped["sessionId"] or ""
         return {

@@ -1,7 +1,12 @@
-"""Answer: an answer that was begun in Python, to be read and stopped there."""
+"""Answer: an answer that was begun in Python, to be read and stopped there.
+
+One that nobody has any more can't be closed then and there: it may be garbage amid anything, with
+any lock held. It is handed to ``drop``, which takes none.
+"""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,17 +18,27 @@ from .parts import Parts
 
 
 class Answer(Parts):
-    """One answer. It stops if it is closed before its end, as if a client had left.
+    """One answer. It stops if it is closed or dropped before its end, as if a client had left.
 
     To iterate over it raises ``Refusal`` if there is no answer or it breaks off. It ends without a
     word if the answer is stopped: see ``outcome`` and ``reason``.
     """
 
     def __init__(
-        self, reader: LogReader, cancel: Callable[[StreamSession], Receipt | None]
+        self,
+        reader: LogReader,
+        cancel: Callable[[StreamSession], Receipt | None],
+        drop: Callable[[LogReader], None],
     ) -> None:
         super().__init__(reader, reader.session)
         self._cancel = cancel
+        self._finalizer = weakref.finalize(self, drop, reader)
+        self._finalizer.atexit = False
+
+    def close(self) -> None:
+        """Read no more."""
+        self._finalizer.detach()
+        super().close()
 
     @property
     def session_id(self) -> str | None:
@@ -60,3 +75,9 @@ class Answer(Parts):
             self.read()
         self._session.closed.wait()
         return self.outcome or ""
+
+    def _read(self) -> bytes | None:
+        data = super()._read()
+        if data is None:
+            self.close()
+        return data

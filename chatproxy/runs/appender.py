@@ -29,13 +29,17 @@ class Appender:
 
         :param step: appends to the session or its log; it must not block.
         """
+        self.leave(step)
+        self._session.log.wait_for_room()
+
+    def leave(self, step: Callable[[], None]) -> None:
+        """Have a step taken likewise, without waiting for room."""
         with self._lock:
             self._left.append(step)
             is_mine = not (self._is_at_it or self._closed)
             self._is_at_it = self._is_at_it or is_mine
         if is_mine:
             self._append_all()
-        self._session.log.wait_for_room()
 
     def close(self) -> None:
         """Append nothing more from now on, whoever tries."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..answers.readers import LogReader
 from ..answers.session import Reason, StreamSession
+from ..errors import UpstreamError
 from .parts import Part, Parts
 
 if TYPE_CHECKING:
@@ -40,4 +41,6 @@ class Ask(Parts):
             self._run.output.pulse()
         if data is None and self._session.reason is Reason.IDLE:
             raise self._session.timed_out()
+        if data is None and self._session.reason is Reason.BUDGET and not self._session.cut_short:
+            raise UpstreamError(f"{self._session.upstream} sends more than it was told to.")
         return data

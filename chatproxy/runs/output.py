@@ -20,11 +20,19 @@ class Output:
 
     :param model: what its own chunks call the model.
     :param check: sees that the run is still wanted.
+    :param is_over: whether it is not.
     """
 
-    def __init__(self, session: StreamSession, model: str, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        session: StreamSession,
+        model: str,
+        check: Callable[[], None],
+        is_over: Callable[[], bool],
+    ) -> None:
         self._session = session
         self._check = check
+        self._is_over = is_over
         self._appender = Appender(session)
         created = int(time.time())
         self._chunk = partial(
@@ -39,6 +47,12 @@ class Output:
         if len(block) > sse.MAX_EVENT_BYTES:
             raise ValueError(f"An event must not be larger than {sse.MAX_EVENT_BYTES} bytes.")
         self._append(partial(self._session.tell, [block]))
+
+    def tell_end(self, call: dict[str, Any]) -> None:
+        """Tell that a call has ended, unless the run is over. Never waits: its beginning has."""
+        if not self._is_over():
+            block = native.emitted("call-end", call)
+            self._appender.leave(partial(self._session.tell, [block]))
 
     def show(self, item: Part | str) -> None:
         """See ``Run.show``."""
@@ -62,7 +76,7 @@ class Output:
                 self._unfinished = False
             elif part.text or part.reasoning:
                 self._unfinished = True
-        self._take(*(part.block for part in parts))
+        self._take(*(part.block for part in parts if not part.is_count))
 
     def pulse(self) -> None:
         """Pass an upstream's keep-alive on."""

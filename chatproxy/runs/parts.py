@@ -62,6 +62,11 @@ class Part:
             with suppress(LookupError, TypeError, AttributeError, StopIteration):
                 self._look(self.data)
 
+    @property
+    def is_count(self) -> bool:
+        """Whether it is nothing but the count of the tokens of its call."""
+        return self.usage is not None and self.data["choices"] == []
+
     def _look(self, chunk: Any) -> None:
         if isinstance(usage := chunk.get("usage"), dict):
             self.usage = usage

@@ -28,10 +28,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from ..accounting.accountant import Accountant
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
 from ..answers.coroutines import Coroutine
@@ -41,7 +42,7 @@ from ..answers.question import RUN, Question
 from ..answers.session import Outcome, Phase, StreamSession
 from ..answers.upstream import Upstream, listed
 from ..errors import InvalidRequest, Refusal, Stopped
-from ..protocols import chat_request
+from ..protocols import chat_request, native
 from ..upstreams.base import Caller
 from ..upstreams.http_session import HttpSession
 from ..upstreams.routes import Routes
@@ -50,9 +51,17 @@ from .ask import Ask
 from .output import Output
 from .parts import Part
 from .tasks import Tasks
+from .waits import Waits
 
 #: The names of events that mean something else.
-_RESERVED = frozenset({"error", "message", "stopped", "tool-call", "tool-result"})
+_RESERVED = frozenset(
+    {
+        *(native.ACCOUNT, "error", "message", "stopped"),
+        *("call-begin", "call-end", "tool-call", "tool-result"),
+    }
+)
+#: Its own questions have their counts of tokens, whatever its client has asked for.
+_WITH_USAGE = b'{"include_usage":true}'
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
 #: Seconds that code loses which has been stopped, and goes on: in a loop it would hold up others.
 _PAUSE = 0.001
@@ -89,7 +98,9 @@ class Resources:
     :ivar resolver: finds hosts for their own requests.
     :ivar log_bytes: what the log of a question holds for the function, in bytes.
     :ivar model: the model of a question that names none.
+    :ivar accountant: settles each question to an upstream.
     :ivar within: makes the context in which the application's code runs, one for each thread.
+    :ivar waits: who waits for which future.
     """
 
     upstream: Caller
@@ -98,7 +109,9 @@ class Resources:
     resolver: Resolver
     log_bytes: int
     model: str
+    accountant: Accountant
     within: Callable[[], AbstractContextManager[object]]
+    waits: Waits = field(default_factory=Waits)
 
 
 class Run:
@@ -114,13 +127,14 @@ class Run:
         self._session = session
         self._upstreams = question.upstreams
         self._resources = resources
-        self._calls = session.calls = Calls()
         self._handle = AbortHandle(Stopped)
         #: What the client gets.
-        self.output = Output(session, RUN + self.name, self.check)
+        self.output = Output(session, RUN + self.name, self.check, lambda: self.stopped)
+        listeners = (partial(self.output.tell, "call-begin"), self.output.tell_end)
+        self._calls = session.calls = Calls(*listeners if question.tells_calls else ())
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
-        self._tasks = Tasks(self._handle, resources.within)
+        self._tasks = Tasks(self._handle, resources.waits, resources.within)
 
     @property
     def session_id(self) -> str | None:
@@ -178,14 +192,22 @@ class Run:
             raise ValueError(refusal.message) from None
         model = chat_request.model_of(fields) or resources.model
         upstreams = listed(upstream) or self._upstreams or resources.routes.upstreams_of(model)
-        question = Question(body, chat_request.choices_of(fields), model, upstreams)
+        question = Question(
+            body,
+            chat_request.choices_of(fields),
+            model,
+            upstreams,
+            stream_options=chat_request.stream_options_of(fields) or _WITH_USAGE,
+            max_tokens=chat_request.max_tokens_of(fields),
+        )
         session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
         call = resources.upstream.call(question, session)
-        ask = Ask(self, session, show=show)
-        self._handle.attach(session.stop_by_user)
-        self._calls.begin(name or model, session)
         end = partial(self._end_question, session, call)
         try:
+            ask = Ask(self, session, show=show)
+            self._handle.attach(session.stop_by_user)
+            self._calls.begin(name or model, session)
+            resources.accountant.open(session, question)
             resources.spawn(produce(session, call, end))
         except BaseException:
             end(Outcome.FAILED, None)
@@ -201,10 +223,19 @@ class Run:
             call.close()
         finally:
             session.closed_at = time.monotonic()
+            self._settle(session)
             self._handle.detach(session.stop_by_user)
             self._calls.end(session)
             session.closed.set()
             session.log.end()
+
+    def _settle(self, session: StreamSession) -> None:
+        try:
+            session.account = self._resources.accountant.settle(session)
+        finally:
+            session.question = session.transcript = None
+            if session.reservation is not None:
+                session.reservation.settle(session)
 
     @property
     def http(self) -> HttpSession:

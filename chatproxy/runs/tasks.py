@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from ..answers.abort import AbortHandle
+from .waits import Waits
 
 _T = TypeVar("_T")
 
@@ -65,13 +66,18 @@ class Tasks:
     """The tasks of one run. Safe to use from any thread.
 
     :param handle: ends the waits for them.
+    :param waits: those of the application.
     :param within: makes the context in which each runs.
     """
 
     def __init__(
-        self, handle: AbortHandle, within: Callable[[], AbstractContextManager[object]]
+        self,
+        handle: AbortHandle,
+        waits: Waits,
+        within: Callable[[], AbstractContextManager[object]],
     ) -> None:
         self._handle = handle
+        self._waits = waits
         self._within = within
         self._look_at = _FEW
         self._lock = threading.Lock()
@@ -106,10 +112,7 @@ class Tasks:
 
     def is_done(self, future: Future[Any], timeout: float | None = None) -> bool:
         """Wait for a future; whether it is done after so many seconds at the most."""
-        over = threading.Event()
-        future.add_done_callback(lambda _: over.set())
-        with self._handle.waiting(over.set):
-            return over.wait(timeout)
+        return self._waits.is_done(future, self._handle, timeout)
 
     def join(self) -> None:
         """Wait for all tasks, and for those that they spawn.

@@ -166,6 +166,7 @@ class Attempt:
         if said and not message:
             error.reason += f": {self._excerpt_of(said)!r}"
         error.transient = response.status_code in _RETRIED_STATUSES
+        error.refused = response.status_code < 500 or error.transient
         error.pause = pause
         return error
 

@@ -24,7 +24,7 @@ from .. import signals, sse
 from ..answers.coroutines import Coroutine, Readable
 from ..answers.question import Question
 from ..answers.session import Phase, StreamSession
-from ..answers.upstream import CONFIGURED, Upstream
+from ..answers.upstream import CONFIGURED, Upstream, UsageStats
 from ..config import Settings
 from ..errors import Aborted, UpstreamError
 from .attempt import TRANSPORT_ERRORS, Attempt
@@ -32,6 +32,7 @@ from .chunks import ChunkReader
 from .connections import Connections
 from .endpoint import Endpoint
 from .limits import CallLimits
+from .stream_options import asks_for
 from .transport.dialer import Resolver
 from .transport.exchange import Exchange
 from .transport.response import Response
@@ -68,8 +69,7 @@ class ChatCompletions:
             error = UpstreamError("This server has no key for DeepSeek.", code="upstream_auth")
             error.reason = "DEEPSEEK_API_KEY is not set"
             raise error
-        new_chunks = functools.partial(ChunkReader, question.choices)
-        return ChatCompletionCall(self, question, new_chunks, session)
+        return ChatCompletionCall(self, question, _chunks_for, session)
 
     def endpoint(self, upstream: Upstream) -> Endpoint:
         """The endpoint of an upstream; the same one as long as somebody keeps the upstream."""
@@ -99,7 +99,7 @@ class ChatCompletionCall:
         self,
         upstreams: ChatCompletions,
         question: Question,
-        new_chunks: Callable[[], ChunkReader],
+        new_chunks: Callable[[Question, Endpoint], ChunkReader],
         session: StreamSession,
     ) -> None:
         self._upstreams = upstreams
@@ -110,7 +110,7 @@ class ChatCompletionCall:
         self._flag = session.flag
         self._exchange = Exchange(on_sent=lambda: session.enter(Phase.WAITING))
         self._new_chunks = new_chunks
-        self._chunks = new_chunks()
+        self._chunks = new_chunks(question, self._tries.endpoint)
         self._attempt = Attempt(self._tries.endpoint, self._exchange)
         #: What this attempt counts for within the limit of its upstream; None for nothing.
         self._place: Hashable = None
@@ -146,6 +146,7 @@ class ChatCompletionCall:
             if self._question is None or not self._goes_on_after(error):
                 raise
         else:
+            self._session.cut_short = self._chunks.cut_short
             return ended
         self.open()
         return False
@@ -183,7 +184,8 @@ class ChatCompletionCall:
         assert question is not None
         self._session.upstream = endpoint.name
         self._session.billing_stops = endpoint.billing_stops
-        self._chunks = self._new_chunks()
+        self._session.upstream_model = endpoint.model_for(question.model)
+        self._chunks = self._new_chunks(question, endpoint)
         self._attempt = Attempt(endpoint, self._exchange)
         self._take_place(endpoint, question.model)
         self._tries.begin()
@@ -208,8 +210,12 @@ class ChatCompletionCall:
 
     def _goes_on_after(self, error: UpstreamError) -> bool:
         """Turn to the next upstream after a failure before the first event, if there is any."""
-        failed = self._tries.endpoint
+        failed, reservation = self._tries.endpoint, self._session.reservation
+        if reservation is not None and (error.refused or self._session.phase is Phase.CONNECTING):
+            reservation.refuse()
         if not self._tries.go_on(error):
+            return False
+        if reservation is not None and not reservation.may_send_again():
             return False
         self.close()
         self._session.enter(Phase.CONNECTING)
@@ -254,13 +260,16 @@ class ChatCompletionCall:
             session.log.pulse()  # once for all of them: each wakes every reader
         if events:
             self._question = None
+        session.usage = chunks.usage
         session.take(events, whole=chunks.seems_whole)
         return not (chunks.over or session.log.full)
 
     def _take_end(self) -> None:
         """Take the end of the body."""
         session, chunks = self._session, self._chunks
-        session.take(chunks.end(), whole=chunks.seems_whole)
+        events = chunks.end()
+        session.usage = chunks.usage
+        session.take(events, whole=chunks.seems_whole)
         if chunks.over or chunks.whole:
             return
         if chunks.strays and not session.events:
@@ -289,6 +298,14 @@ class ChatCompletionCall:
         self._exchange.check()
         goes_on = not piece or self._take(piece)
         return goes_on and not body.complete
+
+
+def _chunks_for(question: Question, endpoint: Endpoint) -> ChunkReader:
+    """What reads an answer to this question from there."""
+    options, asked = question.stream_options, endpoint.usage
+    hides_usage = asked is not UsageStats.NONE and not asks_for(options, "include_usage")
+    hides_more = asked is UsageStats.CONTINUOUS and not asks_for(options, "continuous_usage_stats")
+    return ChunkReader(question.choices, hides_usage=hides_usage, takes_usage_out=hides_more)
 
 
 def _full(endpoint: Endpoint, most: int) -> UpstreamError:

@@ -6,6 +6,8 @@ The format is that of DeepSeek's chat completions with ``stream: true``
 * An answer is whole with a ``finish_reason`` for each choice, or with ``[DONE]``.
 * An event that reports an error fails the answer, whole or not, and is no event of the answer.
 * Comments and events that say nothing are no events of the answer either.
+* A count of tokens is noted. Who has not asked for it does not get the event that has nothing else,
+  nor the counts of an upstream that was asked for one with each event.
 * The last event may lack its line ends. If it has a ``finish_reason``, it counts if the body ends
   well, or if nothing more comes.
 """
@@ -14,6 +16,8 @@ from __future__ import annotations
 
 import re
 from typing import Any
+
+import msgspec
 
 from .. import sse
 from ..answers.transcript import chunk_of, finished_in
@@ -25,21 +29,34 @@ _OBJECT = b"data: {"
 #: which escapes its quotes. (``rfind`` takes a third of the time of ``in`` here.)
 _ERROR = b'"error"'
 _UNFINISHED = b'"finish_reason":null'
+_USAGE = b'"usage"'
+_NO_USAGE = b'"usage":null'
 #: How an event ends that may end an answer.
 _LAST = (b"}", b"]")
-_FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"(length")?')
 
 
 class ChunkReader:
     """Reads the chunks of one answer.
 
     :param choices: how many choices the answer has.
+    :param hides_usage: whether the client gets no event that has nothing but a count of tokens.
+    :param takes_usage_out: whether it gets no such count in any other event either.
     """
 
-    def __init__(self, choices: int = 1) -> None:
+    def __init__(
+        self, choices: int = 1, *, hides_usage: bool = False, takes_usage_out: bool = False
+    ) -> None:
         self._choices = choices
+        self._hides_usage = hides_usage
+        self._takes_usage_out = takes_usage_out
+        #: The latest count of tokens, as the upstream has it; None before.
+        self.usage: dict[str, Any] | None = None
         self._finished: set[int] = set()
         self._decoder = sse.Decoder()
+        #: Whether a choice has ended at the most tokens that it may have.
+        self.cut_short = False
         #: Whether ``[DONE]`` has come.
         self.done = False
         #: The error that an event reports, as JSON has it; None before.
@@ -90,7 +107,10 @@ class ChunkReader:
                     break
             if block.rfind(_UNFINISHED) < 0 or self._choices > 1:
                 self._look_for_a_finish(block)
-            events.append(block)
+            if block.rfind(_NO_USAGE) < 0 and block.rfind(_USAGE) >= 0:
+                events += self._take_usage(block)
+            else:
+                events.append(block)
         if not (decoder.is_between_events or self.over) and piece.rstrip().endswith(_LAST):
             self._look_at(decoder.pending)
         return events
@@ -100,9 +120,20 @@ class ChunkReader:
         return [] if self.over else self.read(b"\n\n")
 
     def _look_for_a_finish(self, block: bytes) -> None:
-        if _FINISH_REASON.search(block):
+        if (found := _FINISH_REASON.search(block)) is not None:
+            self.cut_short = self.cut_short or found[1] is not None
             self._finished |= finished_in(chunk_of(block))
             self.seems_whole = self.whole
+
+    def _take_usage(self, block: bytes) -> list[bytes]:
+        """Note a count of tokens; return the event for the client, if it gets it."""
+        chunk = chunk_of(block)
+        if not isinstance(chunk, dict) or not isinstance(chunk.get("usage"), dict):
+            return [block]
+        self.usage = chunk["usage"]
+        if chunk.get("choices") == []:
+            return [] if self._hides_usage else [block]
+        return [_without_usage(block)] if self._takes_usage_out else [block]
 
     def _look_at(self, pending: bytes) -> None:
         """See what the present event says, if all that it lacks are its line ends."""
@@ -120,3 +151,10 @@ def _error_of(block: bytes) -> Any:
     if error is None and sse.is_error(block):
         return sse.data_of(block).decode("utf-8", "replace") if chunk is None else chunk
     return error
+
+
+def _without_usage(block: bytes) -> bytes:
+    """An event without its count of tokens. Everything else in it stays as it came."""
+    fields = _FIELDS.decode(sse.data_of(block))
+    del fields["usage"]
+    return b"data: " + msgspec.json.encode(fields)

@@ -14,8 +14,8 @@ from urllib3.connection import port_by_scheme
 from urllib3.util import parse_url
 
 from ..answers.question import Question
-from ..answers.upstream import BillingStops, Upstream
-from . import known
+from ..answers.upstream import BillingStops, Upstream, UsageStats
+from . import known, stream_options
 from .connections import Connections
 
 #: How much of the beginning of a key may be read by anybody.
@@ -34,6 +34,8 @@ class Endpoint:
         self.billing_stops = known.billing_stops(upstream.host)
         if upstream.billing_stops is not None:
             self.billing_stops = BillingStops.YES if upstream.billing_stops else BillingStops.NO
+        #: When it tells how many tokens an answer has taken.
+        self.usage = UsageStats(upstream.usage)
         self._connections = connections
         self._base_url = upstream.base_url
         self._host = upstream.host
@@ -59,7 +61,12 @@ class Endpoint:
 
     def body_of(self, question: Question) -> bytes:
         """What is sent to ask this question here."""
-        return question.body_for(self._model)
+        options = stream_options.to_send(question.stream_options, self.usage)
+        return question.body_for(self._model, options)
+
+    def model_for(self, model: str) -> str:
+        """What is called so by clients, as this upstream calls it."""
+        return self._model or model
 
     def limit_for(self, model: str) -> tuple[Hashable, int] | None:
         """What calls for this model count for, and how many of them may run at once.

@@ -8,8 +8,9 @@ end it:
 * Each request, and each that it is redirected to, is an ``Exchange``, which is attached to the
   handle before anything of it begins: resolving, connecting (``dialer``), the handshakes with
   proxies and of TLS, the request, its response.
-* The exchange lets go of its connection when that is closed or goes back to the pool, and the
-  handle of the exchange.
+* The exchange lets go of its connection when that is closed or goes back to the pool. It is a
+  request with all its tries, so it lets go of the handle when there is a response and its
+  connection is let go of, or none of the tries has brought one.
 * After an abort whatever fails raises the handle's error; so does a body that seems to have ended.
 
 A session and its connections serve one run: no other gets its cookies, or what came too late.
@@ -34,7 +35,8 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
-from ..answers.session import Phase
+from ..answers.session import Outcome, Phase
+from ..answers.usage import NO_ACCOUNT
 from .connections import tls_context
 from .transport.dialer import Dialer, Resolver
 from .transport.exchange import Exchange, Step, current_exchange
@@ -80,10 +82,20 @@ class _Request(Exchange):
         self.phase = Phase.CONNECTING
         self.events = 0
         self.upstream = ""
+        self.account = NO_ACCOUNT
         self.started_at = time.monotonic()
         self.closed_at: float | None = None
         handle.attach(self.abort)
         calls.begin(name, self)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None before."""
+        if self.closed_at is None:
+            return None
+        if self.aborted:
+            return Outcome.STOPPED
+        return Outcome.FINISHED if self.phase is Phase.STREAMING else Outcome.FAILED
 
     def _has_been_sent(self) -> None:
         self.phase = Phase.WAITING
@@ -92,6 +104,22 @@ class _Request(Exchange):
         """Shut the connection down. The other side sees the end of it now, whoever holds it."""
         super().abort()
         self.closed_at = self.closed_at or time.monotonic()
+
+    def answered(self) -> None:
+        """Note that the response is there. Whatever lets go of its connection ends the request."""
+        self.phase = Phase.STREAMING
+        if self._shut is None:  # as it has no body
+            self.end()
+
+    def let_go(self) -> None:
+        """Let go of the connection. Before the response there may be another try, on another."""
+        self.close()
+        if self.phase is Phase.STREAMING:
+            self.end()
+
+    def check(self) -> None:
+        """See that what has failed was not ended by the handle, whose error nobody tries again."""
+        self._handle.check()
 
     def end(self) -> None:
         """Let go of the connection, and of the handle. May be called twice."""
@@ -123,6 +151,8 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         exchange = current_exchange.get()
+        assert isinstance(exchange, _Request)
+        exchange.check()
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
         begun = time.monotonic()
         try:
@@ -154,6 +184,10 @@ class _Connection(HTTPConnection):
         request, self._exchange = self._exchange, None
         try:
             return super().getresponse()
+        except Exception:
+            if request is not None:
+                request.check()
+            raise
         finally:
             self._exchange = request
 
@@ -161,7 +195,7 @@ class _Connection(HTTPConnection):
         """Let go of the request; close the connection if that was aborted."""
         request, self._exchange = self._exchange, None
         if request is not None:
-            request.end()
+            request.let_go()
             if request.aborted:
                 self.close()
 
@@ -169,7 +203,7 @@ class _Connection(HTTPConnection):
         """Close the connection."""
         request, self._exchange = self._exchange, None
         if request is not None:
-            request.end()
+            request.let_go()
         super().close()
 
 
@@ -243,7 +277,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
             raise
         finally:
             current_exchange.reset(token)
-        exchange.phase = Phase.STREAMING
+        exchange.answered()
         return response
 
     def build_response(self, req: requests.PreparedRequest, resp: typing.Any) -> requests.Response:

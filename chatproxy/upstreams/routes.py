@@ -40,7 +40,7 @@ else:
 _FIELDS = frozenset(
     {
         *("api_key", "api_key_env", "api_key_header", "base_url", "billing_stops", "headers"),
-        *("limit", "model", "query"),
+        *("limit", "model", "query", "usage"),
     }
 )
 

@@ -25,6 +25,7 @@ def blueprint(url_prefix: str) -> Blueprint:
     routes.post("/runs/<name>")(run)
     routes.get("/stream/<path:session_id>")(stream_again)
     routes.get("/sessions")(sessions)
+    routes.get("/budget")(budget)
     routes.post("/cancel/<path:session_id>")(cancel)
     return routes
 
@@ -51,7 +52,14 @@ def _stream(model: str | None = None) -> Response:
     if model is not None:
         payload["model"] = model
     return streaming.begin(
-        state, key, payload, seconds, encoder=native.ENCODER, form=FORM, chat=chat
+        state,
+        key,
+        payload,
+        seconds,
+        encoder=native.ENCODER,
+        form=FORM,
+        chat=chat,
+        tells_account=request.headers.get("X-Account") == "1",
     )
 
 
@@ -72,6 +80,13 @@ def sessions() -> tuple[Response, int]:
         message = "Sessions are listed only if their owners are known."
         return jsonify(error=message, code="owners_unknown"), 403
     return jsonify(sessions=state.service.list_of(owner)), 200
+
+
+def budget() -> Response:
+    """What is left of the owner's budgets, and when all of each is free again."""
+    state = current_state()
+    left = state.budgets.left(state.establish_owner())
+    return jsonify(budgets=[each.as_json() for each in left])
 
 
 def cancel(session_id: str) -> tuple[Response, int, dict[str, str]]:

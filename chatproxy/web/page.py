@@ -113,6 +113,7 @@ def what_it_offers(settings: Settings) -> Response:
         onDisconnect=settings.on_disconnect,
         models=list(dict.fromkeys([settings.model, *MODELS, *settings.vision_models])),
         visionModels=settings.vision_models,
+        runs=list(current_state().runs),
         defaults=dict(settings.page_defaults),
         maxBodyBytes=settings.max_body_bytes,
         retain=settings.retain,

@@ -13,6 +13,7 @@ from flask import Flask, current_app
 
 from ..answers.question import RUN, Question
 from ..answers.upstream import Upstream, listed
+from ..budgeted import Budgeted
 from ..cluster.registry import Registry
 from ..config import Settings
 from ..errors import Refusal, Unauthorized
@@ -54,6 +55,7 @@ class State:
     registry: Registry
     service: AnswerService
     upstream: Caller
+    budgets: Budgeted
     routes: Routes
     models: ModelList
     metrics: Metrics
@@ -103,11 +105,19 @@ class State:
         chosen = self._chosen_for(fields)
         if run:
             body = chat_request.complete_for_run(payload)
-            return Question(body, upstreams=chosen, run=run, context=context)
+            return Question(body, model=RUN + run, upstreams=chosen, run=run, context=context)
         body = chat_request.complete(payload, self.settings.model)
         model = model or self.settings.model
         upstreams = chosen or self.routes.upstreams_of(model)
-        return Question(body, chat_request.choices_of(payload), model, upstreams, context=context)
+        return Question(
+            body,
+            chat_request.choices_of(payload),
+            model,
+            upstreams,
+            context=context,
+            stream_options=chat_request.stream_options_of(payload),
+            max_tokens=chat_request.max_tokens_of(payload),
+        )
 
     def _chosen_for(self, fields: dict[str, Any]) -> tuple[Upstream, ...]:
         """The upstreams that the application chooses; none if it leaves that to the routes."""

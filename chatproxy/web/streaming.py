@@ -182,18 +182,22 @@ def begin(
     encoder: Encoder,
     form: Form,
     chat: SessionKey | None = None,
+    tells_account: bool = False,
 ) -> Response:
     """Have an answer made, and respond with it.
 
     :param seconds: see ``StreamSession.reconnect_seconds``.
     :param chat: see ``StreamSession``.
+    :param tells_account: see ``AnswerService.begin``.
     :raises Refusal: if it can't begin.
     """
     give_way()
     question = state.prepare(payload)
+    if question.run and request.headers.get("X-Calls") == "1":
+        question = question._replace(tells_calls=True)
     free_thread = state.server.take_thread()
     try:
-        reader = state.service.begin(key, question, seconds, chat)
+        reader = state.service.begin(key, question, seconds, chat, tells_account=tells_account)
     except BaseException:
         free_thread()
         raise

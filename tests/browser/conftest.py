@@ -38,7 +38,8 @@ LIBRARY = """async () => {
 
 @pytest.fixture(scope="package")
 def server(logs, deepseek):
-    with Proxy("gunicorn", deepseek.url, logs("page"), CHATPROXY_NOTICE="A simulation.") as proxy:
+    settings = {"CHATPROXY_NOTICE": "A simulation.", "TEST_RUNS": 1}
+    with Proxy("gunicorn", deepseek.url, logs("page"), **settings) as proxy:
         yield proxy
 
 
@@ -123,6 +124,9 @@ class Page:
         self.send_button.click()
         wait_for(lambda: len(self.header_ids()) == asked + 1)
 
+    def choose(self, model):
+        self.page.locator(".picker select").select_option(model)
+
     def text(self):
         return self.page.get_by_role("main").inner_text()
 
@@ -182,8 +186,19 @@ def assert_stopped(page, server, deepseek, *, asked=1, overtaken=False):
 AXE = ROOT / "chatproxy" / "client" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-def violations(page, *rules):
-    """What axe finds in a page as it is now, by all rules or by these: which rule, and where."""
+def violations(page):
+    """What axe finds in a page as it is now, in either scheme: which rule, and where.
+
+    The schemes differ by their colours alone.
+    """
+    found = _violations(page)
+    page.emulate_media(color_scheme="dark")
+    found += _violations(page, "color-contrast")
+    page.emulate_media(color_scheme="light")
+    return found
+
+
+def _violations(page, *rules):
     if not page.evaluate("'axe' in globalThis"):
         page.evaluate(AXE.read_text())
     options = {"runOnly": list(rules)} if rules else {}

@@ -128,6 +128,23 @@ def test_files_go_with_a_question_and_are_shown_in_it(page):
     sent.get_by_text("Grüße").wait_for()
 
 
+def test_what_is_attached_to_a_draft_outlives_a_reload_until_it_is_sent(page):
+    attach(page, ("a.txt", "text/plain", b"Hello"), ("b.txt", "text/plain", b"gone"))
+    attached = page.page.get_by_role("list", name="Attached files")
+    attached.get_by_text("b.txt").wait_for()
+    wait_for(lambda: attached.get_by_text("reading").count() == 0)
+    page.page.get_by_role("button", name="Remove file: b.txt").click()
+    page.page.reload()
+    attached.get_by_text("a.txt").wait_for()
+    assert attached.get_by_role("listitem").count() == 1
+    page.ask()
+    page.wait_until_idle()
+    assert "[file name]: a.txt" in payloads(page)[-1]["messages"][-1]["content"]
+    page.page.reload()
+    page.wait_until_idle()
+    assert page.page.get_by_role("button", name="Remove file").count() == 0
+
+
 def test_what_cannot_be_attached_says_why_and_is_not_sent(page):
     attach(
         page,
@@ -226,6 +243,6 @@ def test_thinking_is_open_while_it_goes_on_then_folded_unless_it_was_touched(new
     page.page.get_by_text("Thought for").first.wait_for()
     assert opened.count() == 0
     page.page.get_by_text("Thought for").click()
-    opened.locator(".thinking-text").wait_for()
+    opened.locator(".disclosed").wait_for()
     page.wait_until_idle()
-    assert opened.locator(".thinking-text").is_visible()
+    assert opened.locator(".disclosed").is_visible()

@@ -193,6 +193,19 @@ def test_a_prompt_can_be_edited_and_sent_again(page):
     assert prompts(page) == ["A second try"]
 
 
+def test_each_chat_keeps_the_model_that_was_chosen_in_it(page):
+    shown = page.page.locator(".picker select")
+    for model in ("deepseek-v4-pro", "deepseek-flash"):
+        page.page.get_by_role("button", name="New chat").click()
+        page.choose(model)
+        page.ask(f"Of {model}")
+        page.wait_until_idle()
+    page.page.get_by_role("link", name="Of deepseek-v4-pro").click()
+    assert shown.input_value() == "deepseek-v4-pro"
+    page.page.get_by_role("button", name="New chat").click()
+    assert shown.input_value() == "deepseek-flash"  # as was chosen last
+
+
 def test_model_and_thinking_mode_are_sent_as_chosen(page):
     page.page.get_by_role("combobox", name="Model").select_option("deepseek-v4-pro")
     page.page.get_by_role("switch", name="Thinking").click()

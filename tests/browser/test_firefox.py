@@ -11,7 +11,6 @@ FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 test_a_whole_conversation = test_chat.test_a_whole_conversation
 test_stop_in_mid_text = test_stop.test_stop_in_mid_text
 test_stop_in_the_first_50_ms = test_stop.test_stop_in_the_first_50_ms
-test_stop_while_it_thinks = test_stop.test_stop_while_it_thinks
 test_escape_stops = test_stop.test_escape_stops
 test_a_cancel_from_elsewhere_ends_the_answer_here = (
     test_stop.test_a_cancel_from_elsewhere_ends_the_answer_here

@@ -39,6 +39,14 @@ def finish(page, text):
     page.wait_until_idle()
 
 
+def rename(page, chats, name, new_name):
+    chats.get_by_role("link", name=name).hover()
+    button(page, f"More for chat: {name}").click()
+    button(page, "Rename").click()
+    page.page.keyboard.type(new_name)
+    page.page.keyboard.press("Enter")
+
+
 def test_a_changed_prompt_and_another_answer_are_versions(new_page):
     page = new_page({"rate": 0, "text": "Yes."})
     finish(page, "First")
@@ -185,11 +193,7 @@ def test_a_chat_is_named_pinned_and_saved_and_taken_in_elsewhere(new_page, list_
     page = new_page({"rate": 0, "text": "Yes."})
     finish(page, "One")
     chats = list_of(page)
-    chats.get_by_role("link", name="One").hover()
-    button(page, "More for chat: One").click()
-    button(page, "Rename").click()
-    page.page.keyboard.type("My chat")
-    page.page.keyboard.press("Enter")
+    rename(page, chats, "One", "My chat")
     chats.get_by_role("link", name="My chat").wait_for()
     button(page, "Pin").click()
     chats.get_by_role("link", name="Pinned My chat").wait_for()
@@ -286,11 +290,7 @@ def test_what_one_tab_does_another_shows(new_page, list_of):
     finish(page, "Two")
     wait_for(lambda: shown(tab) == ["One", "Yes.", "Two", "Yes."])
     chats = list_of(page)
-    chats.get_by_role("link", name="One").hover()
-    button(page, "More for chat: One").click()
-    button(page, "Rename").click()
-    page.page.keyboard.type("My chat")
-    page.page.keyboard.press("Enter")
+    rename(page, chats, "One", "My chat")
     list_of(tab).get_by_role("link", name="My chat").wait_for()
     button(page, "Delete chat: My chat").click()
     tab.wait_for_text("This chat is deleted.")
@@ -299,9 +299,8 @@ def test_what_one_tab_does_another_shows(new_page, list_of):
     chats.get_by_role("link", name="My chat").wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_violation_in_what_keeps(new_page, list_of, scheme):
-    page = new_page({"rate": 0, "text": "Yes."}, color_scheme=scheme)
+def test_axe_finds_no_violation_in_what_keeps(new_page, list_of):
+    page = new_page({"rate": 0, "text": "Yes."})
     for name in ("One", "Two"):
         button(page, "New chat").click()
         finish(page, name)

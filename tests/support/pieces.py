@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from chatproxy.answers.coroutines import Coroutine
 from chatproxy.answers.question import Question
@@ -40,7 +39,7 @@ def call_for_pieces(
     take: Callable[[bytes], bool],
     body: bytes = b"{}",
 ) -> ChatCompletionCall:
-    call = ChatCompletionCall(upstream, Question(body), partial(Pieces, take), session)
+    call = ChatCompletionCall(upstream, Question(body), lambda *_: Pieces(take), session)
     session.on_cancel(call.abort)
     return call
 

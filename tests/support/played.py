@@ -24,6 +24,8 @@ from .waiting import PATIENCE, wait_for
 KEY = "sk-0123456789abcdef"
 FAR = "http://deepseek.example"
 BODY = b'{"messages": [{"role": "user", "content": "Hello"}], "stream": true}'
+#: As it is sent.
+SENT = BODY[:-1] + b',"stream_options":{"include_usage":true}}'
 EVENT = b'data: {"n": 1}\n\n'
 DONE = b"data: [DONE]\n\n"
 #: Makes an upstream of a base URL and settings; it is closed after the test.

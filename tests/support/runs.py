@@ -81,6 +81,19 @@ def lock(run, _payload):
     run.spawn(kept.acquire).result()
 
 
+def research(run, payload):
+    """For a tool, after a call, beside another; for nothing unless its upstream never ends."""
+    plan = {**payload, "model": "deepseek-flash", "simulate": {"rate": 0, "tokens": 3}}
+    run.ask(plan, show=False, name="plan").read()
+    run.emit("source", {"url": "https://example.com/a", "title": "A page about *Oslo*"})
+    run.tell_tool_call("c1", "weather", {"city": "Oslo", "days": 3})
+    answer = run.ask({**payload, "model": "deepseek-flash"}, name="answer")
+    if payload.get("simulate", {}).get("never"):
+        run.sleep(3600)
+    run.tell_tool_result("c1", {"sky": "clear", "degrees": [3, 5, 4]})
+    yield from answer
+
+
 #: How each is listed by a receipt: how many calls, and what is left behind.
 FUNCTIONS = {
     "ask": (ask, 1, []),
@@ -94,6 +107,7 @@ FUNCTIONS = {
     "deaf": (deaf, 0, ["deaf"]),
     "stubborn": (stubborn, 0, ["stubborn"]),
     "lock": (lock, 0, ["acquire", "lock"]),
+    "research": (research, 2, []),
 }
 
 

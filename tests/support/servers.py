@@ -28,6 +28,8 @@ GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0"]
 if "control_socket_disable" in make_settings():  # since gunicorn 25.1
     GUNICORN.append("--no-control-socket")
 OURS = [*GUNICORN, "-k", "gevent", "-c", "python:chatproxy.gunicorn_config"]
+#: Those that are neither gunicorn nor of gevent or Flask.
+OTHERS = ("a2wsgi", "cheroot", "hypercorn", "uvicorn", "waitress")
 COMMANDS = {
     "gunicorn": OURS,
     "gunicorn-cold": OURS,
@@ -39,13 +41,13 @@ COMMANDS = {
     "gunicorn-plain": [*GUNICORN, "-k", "gevent", "-c", os.devnull],
     "gunicorn-sync": [*GUNICORN, "-k", "sync", "-c", os.devnull],
     "gunicorn-preload": [*GUNICORN, "-k", "gevent", "--preload", "-c", os.devnull],
-    **{
-        name: [sys.executable, "-m", "tests.support.serving", name]
-        for name in ("a2wsgi", "cheroot", "hypercorn", "uvicorn", "waitress")
-    },
+    **{name: [sys.executable, "-m", "tests.support.serving", name] for name in OTHERS},
 }
 #: Which fork server begins them (:mod:`tests.support.fork_server`); the others begin from nothing.
-PREPARED = {"gunicorn": "gevent", "gunicorn-threads": "threads", "werkzeug": "threads"}
+PREPARED = {
+    "gunicorn": "gevent",
+    **dict.fromkeys(("gunicorn-threads", "werkzeug", *OTHERS), "threads"),
+}
 
 
 def new_id():

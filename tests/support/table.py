@@ -7,7 +7,10 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from chatproxy.accounting.accountant import Accountant
+from chatproxy.accounting.prices import Prices
 from chatproxy.answers.coroutines import Coroutine, run
+from chatproxy.answers.reservation import AccountKey, Draw
 from chatproxy.cluster.peers import LeaseKey, Message, Peers
 from chatproxy.cluster.registry import Registry
 from chatproxy.cluster.rpc import RpcDispatcher
@@ -27,6 +30,7 @@ class Table:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.holders: dict[LeaseKey, str] = {}
+        self.drawn: dict[AccountKey, int] = {}
         self.members: dict[str, TablePeers] = {}
         self.away = False
         self.mute: set[str] = set()
@@ -43,6 +47,7 @@ def service_of(registry: Registry, upstream: Any = None, **settings: Any) -> Ans
         registry.sender,
         registry,
         upstream,
+        Accountant(Prices(), None),
         spawn=spawn,
         tell=lambda _session: None,
     )
@@ -104,6 +109,31 @@ class TablePeers:
         if self.table.away or holder in self.table.mute:
             raise PeersUnavailable("No answer.")
         return self.table.members[holder].answer(question)
+
+    def draw(
+        self,
+        account: AccountKey,
+        *,
+        least: int,
+        wanted: int,
+        most: int,
+        until: float,
+        initial: int | None = None,
+    ) -> Draw | None:
+        if self.table.away:
+            raise PeersUnavailable("The table is away.")
+        with self.table.lock:
+            drawn = self.table.drawn.get(account, initial)
+            if drawn is None:
+                return None
+            left = max(0, most - drawn)
+            amount = min(wanted, left) if left >= least else 0
+            self.table.drawn[account] = drawn + amount
+            return Draw(amount, left - amount)
+
+    def settle(self, account: AccountKey, draw: Draw, used: int) -> None:
+        with self.table.lock:
+            self.table.drawn[account] += used - draw.amount
 
     def close(self) -> None:
         with self.table.lock:

@@ -1,4 +1,4 @@
-import { StrictMode } from "react";
+import { startTransition, StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
 import { startLanguage } from "./i18n/current.js";
@@ -29,13 +29,16 @@ keepOwner(tabStorage, owner);
 const own = storageOf(storage, owner);
 const library = owner === guess ? guessed : await openLibrary(own, shown, owner);
 
-root.render(
-  <StrictMode>
-    <ChatPage
-      settings={settings}
-      library={library}
-      storage={own}
-      tabStorage={storageOf(tabStorage, owner)}
-    />
-  </StrictMode>,
+// In slices of some milliseconds, between which a slow phone may scroll and draw.
+startTransition(() =>
+  root.render(
+    <StrictMode>
+      <ChatPage
+        settings={settings}
+        library={library}
+        storage={own}
+        tabStorage={storageOf(tabStorage, owner)}
+      />
+    </StrictMode>,
+  ),
 );

@@ -213,6 +213,44 @@ describe("a growing document", () => {
   });
 });
 
+describe("what has no end yet", () => {
+  const known = NO_REFERENCES;
+  /** @param {any[]} spans @returns {any[]} */
+  const shown = (spans) =>
+    spans
+      .filter((span) => span !== "")
+      .map((span) => (span.children ? { ...span, children: shown(span.children) } : span));
+  const strong = (/** @type {any[]} */ ...children) => ({ kind: "tag", tag: "strong", children });
+  const em = (/** @type {any[]} */ ...children) => ({ kind: "tag", tag: "em", children });
+  const del = (/** @type {any[]} */ ...children) => ({ kind: "tag", tag: "del", children });
+  const code = (/** @type {string} */ text) => ({ kind: "code", text });
+
+  it.each([
+    ["a **bo", ["a ", strong("bo")]],
+    ["a **bold*", ["a ", strong("bold")]],
+    ["a **bold**", ["a ", strong("bold")]],
+    ["a *b **c", ["a ", em("b ", strong("c"))]],
+    ["**a *b* c", [strong("a ", em("b"), " c")]],
+    ["_a **b_ c", [em("a **b"), " c"]],
+    ["***both", [em(strong("both"))]],
+    ["~~gone _and", [del("gone ", em("and"))]],
+    ["**注意：", [strong("注意：")]],
+    ["a **", ["a "]],
+    ["2 * 3 and snake_case", ["2 * 3 and snake_case"]],
+    ["run `npm i", ["run ", code("npm i")]],
+    ["run `npm` or `", ["run ", code("npm"), " or "]],
+    ["**run `a * b", [strong("run ", code("a * b"))]],
+    ["``a ` b", [code("a ` b")]],
+    ["\\`no `yes", ["`no ", code("yes")]],
+  ])("is shown as what it is going to be: %s", (text, spans) => {
+    expect(shown(parseSpans(text, known, true))).toEqual(spans);
+  });
+
+  it.each(["a **bo", "run `npm i", "~~x"])("is text, if the text has ended: %s", (text) => {
+    expect(parseSpans(text, known, false).join("")).toBe(text);
+  });
+});
+
 describe("hostile text", () => {
   const pieces = [
     ">",

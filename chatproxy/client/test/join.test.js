@@ -92,6 +92,7 @@ function copyOf(roll) {
     { pinned: Boolean(roll(2)) },
     { deletedAt: roll(3) },
     { settings: { temperature: roll(2) } },
+    { model: `m${roll(2)}` },
     { chosen: [`a${roll(4)}`] },
   ];
   for (const word of words) {

@@ -1,5 +1,6 @@
 import "fake-indexeddb/auto";
 import { IDBFactory, IDBObjectStore } from "fake-indexeddb";
+import { openDB } from "idb";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { createJournal, readJournal } from "../src/state/journal.js";
@@ -55,6 +56,39 @@ describe("the library", () => {
       status: "answering",
       lastEvent: 7,
     });
+  });
+
+  it("keeps the files of drafts, as long as their chat, and takes in nothing that is none", async () => {
+    /** @type {import("../src/lib/attachments.js").Attachment} */
+    const file = { id: "f", kind: "text", name: "a.txt", content: "Hi", size: 2 };
+    const { draftFiles: mine } = await openLibrary(null);
+    await mine.keep("c", "", [file]);
+    await mine.keep("c", "u", [file, /** @type {any} */ ({ id: "damaged" })]);
+    await mine.keep("", "", []);
+    const again = await openLibrary(null);
+    const { read, keep } = again.draftFiles;
+    const all = () => Promise.all([read("c", ""), read("c", "u"), read("", ""), read("c", "x")]);
+    expect(await all()).toEqual([[file], [file], [], null]);
+    await keep("", "", null);
+    await again.purge(["c"]);
+    expect(await all()).toEqual([null, null, null, null]);
+  });
+
+  it("takes over what an earlier version of the page has kept", async () => {
+    const db = await openDB("chatproxy", 1, {
+      upgrade(db) {
+        db.createObjectStore("chats", { keyPath: "id" });
+        const messages = db.createObjectStore("messages", { keyPath: ["chatId", "id"] });
+        messages.createIndex("pending", "pending");
+      },
+    });
+    const { messages, ...chat } = chatOf("old");
+    await db.put("chats", chat);
+    db.close();
+    const library = await openLibrary(null);
+    expect(ids(library)).toEqual(["old"]);
+    await library.draftFiles.keep("old", "", []);
+    expect(await library.draftFiles.read("old", "")).toEqual([]);
   });
 
   it("never overwrites what another tab knows more of, and hands that on", async () => {

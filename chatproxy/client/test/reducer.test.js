@@ -5,6 +5,7 @@ import * as answers from "../src/state/answer.js";
 import {
   asPayloadMessages,
   currentConversation,
+  currentModel,
   currentSettings,
   initialState,
   runningAnswer,
@@ -84,7 +85,7 @@ function received(progress, now = 2000, answerId = "a1") {
     ...WHICH,
     answerId,
     now,
-    progress: { text: "", reasoning: "", lastEvent: 0, status: null, ...progress },
+    progress: { text: "", reasoning: "", told: [], lastEvent: 0, status: null, ...progress },
   };
 }
 
@@ -113,6 +114,26 @@ function answerOf(state) {
 
 /** @param {import("../src/state/model.js").ChatState} state */
 const shown = (state) => pathOf(currentConversation(state)).map(({ id }) => id);
+
+describe("the model of a chat", () => {
+  const OFFERED = ["small", "large", "run:research"];
+  const answered = (/** @type {string} */ model, chat = "c1") =>
+    /** @type {Action} */ ({ .../** @type {any} */ (sent(1000, `${chat}-a`, chat)), model });
+  const open = (/** @type {string | null} */ id) => /** @type {Action} */ ({ type: "chatOpened", id });
+  /** @type {Action} */
+  const chooses = { type: "modelChosen", model: "large", now: 3000 };
+
+  it.each(/** @type {[string, Action[], string][]} */ ([
+    ["the usual one, before anything", [], "small"],
+    ["the one that has answered last", [answered("run:research")], "run:research"],
+    ["the one that was chosen there", [answered("run:research"), chooses], "large"],
+    ["its own in each chat", [answered("run:research"), chooses, answered("small", "c2"), open("c1")], "large"],
+    ["and in the other", [answered("large"), answered("run:research", "c2")], "run:research"],
+    ["the usual one, if it is offered no more", [answered("gone")], "small"],
+  ]))("is %s", (_, actions, model) => {
+    expect(currentModel(after(...actions), "small", OFFERED)).toBe(model);
+  });
+});
 
 describe("an answer", () => {
   it("runs from the moment of sending", () => {
@@ -231,7 +252,7 @@ describe("a Stop", () => {
   });
 
   it("from elsewhere is shown with its reason", () => {
-    const reasons = ["user", "deadline", "idle", "shutdown", "disconnect", "lost", "replaced"];
+    const reasons = ["user", "deadline", "idle", "shutdown", "disconnect", "lost", "replaced", "budget"];
     const sentences = reasons.map((reason) =>
       closingSentence(answerOf(after(...begun, ended({ outcome: "stopped", reason })))),
     );

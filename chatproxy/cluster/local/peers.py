@@ -19,8 +19,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from ...answers.reservation import AccountKey, Draw
 from ...errors import PeersUnavailable
 from ..peers import LeaseKey, Message, PeerState
+from .accounts import LocalAccounts
 from .control_socket import SETTLING_SECONDS, ControlSocket
 from .messages import WorkerEnded
 from .run_dir import unusable
@@ -45,6 +47,7 @@ class LocalPeers:
         self._held: set[LeaseKey] = set()
         self._on_lost: Callable[[LeaseKey], None] = _ignore
         control_socket.on_return = self._link_again
+        self._accounts = LocalAccounts(self._directory, scope)
 
     @property
     def name(self) -> str:
@@ -120,9 +123,33 @@ class LocalPeers:
         except WorkerEnded:
             return {"state": PeerState.UNKNOWN}
 
+    def draw(
+        self,
+        account: AccountKey,
+        *,
+        least: int,
+        wanted: int,
+        most: int,
+        until: float,
+        initial: int | None = None,
+    ) -> Draw | None:
+        """Draw from an account; see ``Accounts``."""
+        return self._accounts.draw(
+            account, least=least, wanted=wanted, most=most, until=until, initial=initial
+        )
+
+    def settle(self, account: AccountKey, draw: Draw, used: int) -> None:
+        """Settle a draw; see ``Accounts``."""
+        self._accounts.settle(account, draw, used)
+
     def close(self) -> None:
         """Remove the socket, and all links to it."""
         self._control_socket.close()
+
+    def _directory(self) -> str:
+        """The run directory, which is there."""
+        self._control_socket.open()
+        return self._control_socket.directory
 
     def _path(self, key: LeaseKey) -> str:
         text = json.dumps([self._scope, *key]).encode()

@@ -69,6 +69,7 @@ class LeaseKeeper:
     :param worker: its name.
     :param lease: seconds after which the leases of a worker that died are free.
     :param on_lost: called with a key that was held here and that another worker holds by now.
+    :param on_look: called each time that Redis has been looked at, and is there.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class LeaseKeeper:
         worker: str,
         lease: float,
         on_lost: Callable[[LeaseKey], None],
+        *,
+        on_look: Callable[[], None],
     ) -> None:
         self._redis = redis
         self._store = store
@@ -85,6 +88,7 @@ class LeaseKeeper:
         self._period = lease / 6
         self._tick = _tick(lease)
         self._on_lost = on_lost
+        self._on_look = on_look
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._closed = False
@@ -234,6 +238,7 @@ class LeaseKeeper:
         if not epoch.holders_first:
             self._take_provisional()
         self._free_stale()
+        self._on_look()
 
     def _renew(self) -> None:
         with self._lock:

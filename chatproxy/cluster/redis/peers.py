@@ -14,8 +14,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 
+from ...answers.reservation import AccountKey, Draw
 from ...errors import ConfigError
 from ..peers import LeaseKey, Message
+from .accounts import RedisAccounts
 from .client import RedisClient
 from .keeper import LeaseKeeper, settling_seconds, shutting_down
 from .leases import LeaseStore, worker_of
@@ -46,6 +48,7 @@ class RedisPeers:
         self._lease = lease
         settling = settling_seconds(lease, self._redis.slowest)
         self._store = LeaseStore(self._redis, self._prefix, lease, settling)
+        self._accounts = RedisAccounts(self._redis, self._prefix)
         self._handler: Callable[[Message], Message] | None = None
         self._on_lost: Callable[[LeaseKey], None] | None = None
         self._lock = threading.Lock()
@@ -105,6 +108,26 @@ class RedisPeers:
         _, mailbox = self._start()
         return mailbox.ask(holder, request, seconds)
 
+    def draw(
+        self,
+        account: AccountKey,
+        *,
+        least: int,
+        wanted: int,
+        most: int,
+        until: float,
+        initial: int | None = None,
+    ) -> Draw | None:
+        """Draw from an account; see ``Accounts``."""
+        self._start()
+        return self._accounts.draw(
+            account, least=least, wanted=wanted, most=most, until=until, initial=initial
+        )
+
+    def settle(self, account: AccountKey, draw: Draw, used: int) -> None:
+        """Settle a draw; see ``Accounts``."""
+        self._accounts.settle(account, draw, used)
+
     def close(self) -> None:
         """Free all keys, and answer no more; see ``Peers``. Takes about two seconds at most."""
         with self._lock:
@@ -113,6 +136,7 @@ class RedisPeers:
         if was_closed or keeper is None or mailbox is None:
             return
         keeper.close()
+        self._accounts.settle_late()
         self._store.unregister(self.name)
         mailbox.close()
         self._redis.close()
@@ -126,7 +150,14 @@ class RedisPeers:
                 mailbox = Mailbox(
                     self._redis, self.name, self._mailbox_of, self._reply, self._store.time
                 )
-                keeper = LeaseKeeper(self._redis, self._store, self.name, self._lease, self._lose)
+                keeper = LeaseKeeper(
+                    self._redis,
+                    self._store,
+                    self.name,
+                    self._lease,
+                    self._lose,
+                    on_look=self._accounts.settle_late,
+                )
                 mailbox.open()
                 try:
                     keeper.open()

@@ -7,6 +7,7 @@
  *   left.
  */
 
+import type { Account } from "./account.js";
 import type { AnswerEnd, AnswerOutcome, AnswerStatus } from "./answer.js";
 import { createView } from "./attention.js";
 import { failure, type AnswerError } from "./errors.js";
@@ -30,6 +31,8 @@ export interface AnswerState {
   status: AnswerStatus;
   text: string;
   reasoning: string;
+  /** What it came to, at its end; after a Stop of one's own see the receipt in `stopState`. */
+  account?: Account | undefined;
   /** Why it failed or was cut off. */
   error?: AnswerError | undefined;
   /** How it ended; none after a Stop of one's own. */
@@ -73,8 +76,7 @@ export function createAnswerStore(options: AnswerOptions) {
 
   /** Reads an answer to its end, whichever way it is to be had. */
   async function follow(sessionId: string, read: (how: ReadingOptions) => Promise<AnswerEnd>) {
-    const mine = new AbortController();
-    closing = mine;
+    const mine = (closing = new AbortController());
     kept().set(sessionId);
     now = { ...IDLE, sessionId, state: "running" };
     change({});
@@ -92,6 +94,7 @@ export function createAnswerStore(options: AnswerOptions) {
       onText: (text) => ifLive(() => ({ text: now.text + text })),
       onReasoning: (text) => ifLive(() => ({ reasoning: now.reasoning + text })),
       onStatus: (status) => ifLive(() => ({ status })),
+      onAccount: (account) => ifLive(() => ({ account })),
     }).catch((error) => failure({ code: "not_asked", message: String(error) }));
     const { outcome } = end;
     if (outcome !== "aborted") {

@@ -1,6 +1,8 @@
 /** What an answer is to whoever reads it: what it does, what comes of it, and how it ends. */
 
+import type { Account } from "./account.js";
 import type { AnswerError } from "./errors.js";
+import type { StoppedCalls } from "./run-calls.js";
 
 /**
  * What an answer is doing.
@@ -30,17 +32,20 @@ export type AnswerStatus =
  */
 export type AnswerOutcome = "finished" | "stopped" | "failed" | "cut_off" | "aborted";
 
-export interface AnswerEnd {
+export interface AnswerEnd extends StoppedCalls {
   outcome: AnswerOutcome;
   /**
    * Why it was stopped: `user`, `disconnect`, `shutdown`, `deadline`, `idle`, `lost` (another
-   * worker took the answer over) or `replaced` (by a newer question); none if the server gives none.
+   * worker took the answer over), `replaced` (by a newer question) or `budget` (too little was left
+   * of it); none if the server gives none.
    */
   reason?: string;
   /** DeepSeek's: `stop`, `length`, `content_filter`, … */
   finishReason?: string;
   /** DeepSeek's count of tokens. */
   usage?: Record<string, unknown>;
+  /** What it came to, if the server has said so: see `onAccount`. */
+  account?: Account;
   error?: AnswerError;
   /** How many of DeepSeek's events came. */
   events: number;
@@ -63,8 +68,10 @@ export interface StreamListeners {
    */
   onEvent?: ((chunk: Chunk, number: number) => void) | undefined;
   /**
-   * Each event that a run sends by itself (`run.emit`, and `tool-call` and `tool-result` of its tools):
-   * its name, its data, parsed, and its number.
+   * Each event that a run sends by itself (`run.emit`; `tool-call` and `tool-result` of its tools;
+   * with `calls`, `call-begin` and `call-end`): its name, its data, parsed, and its number.
    */
   onRunEvent?: ((name: string, data: Chunk, number: number) => void) | undefined;
+  /** What the answer came to, at its end. The server is asked for it only if this is given. */
+  onAccount?: ((account: Account) => void) | undefined;
 }

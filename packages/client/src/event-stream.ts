@@ -9,8 +9,9 @@
 
 import { createParser } from "eventsource-parser";
 
-import type { AnswerEnd, AnswerOutcome, AnswerStatus, Chunk, StreamListeners } from "./answer.js";
-import { EVENTS_GONE, failure, type AnswerError } from "./errors.js";
+import type { AnswerEnd, AnswerStatus, Chunk, StreamListeners } from "./answer.js";
+import { createEnding } from "./answer-end.js";
+import { EVENTS_GONE } from "./errors.js";
 import { EventNumbers } from "./event-numbers.js";
 import { asText, parse, type Unchecked } from "./json.js";
 import { followStatus, type StatusOptions } from "./status.js";
@@ -24,10 +25,8 @@ export function listen(options: ListenOptions, told?: AnswerStatus) {
   const { signal, after = 0 } = options;
   const status = followStatus(options, told);
   const numbers = new EventNumbers(after);
+  const ending = createEnding(options, after);
   let end: AnswerEnd | null = null;
-  let details: Pick<AnswerEnd, "finishReason" | "usage"> = {};
-  let stopped: { reason?: string } | null = null;
-  let events = after;
   let complete = false;
   let heard = false;
   let parser = createParser({});
@@ -37,11 +36,12 @@ export function listen(options: ListenOptions, told?: AnswerStatus) {
       if (end || signal?.aborted) {
         return;
       }
-      const place = numbers.placeOf(id);
+      // It is this reader's alone, and none of the answer's.
+      const place = event === "account" && id === undefined ? "next" : numbers.placeOf(id);
       if (place === "next") {
         hear(event, data);
       } else if (place === "after a gap") {
-        end = cutOff(EVENTS_GONE);
+        end = ending.cutOff(EVENTS_GONE);
       }
     },
     onComment(comment: string) {
@@ -55,12 +55,13 @@ export function listen(options: ListenOptions, told?: AnswerStatus) {
     const said = parse(data);
     if (data.trim() === "[DONE]") {
       complete = true;
-      end = over(stopped ? "stopped" : "finished");
+      end = ending.over(ending.isStopped() ? "stopped" : "finished");
     } else if (event === "stopped") {
-      const reason = asText(said?.reason);
-      stopped = reason ? { reason } : {};
+      ending.stop(said);
+    } else if (event === "account") {
+      ending.settle(said);
     } else if (event === "error") {
-      fail(said?.error);
+      end = ending.fail(said?.error);
     } else if (isOfRun(event, said)) {
       options.onRunEvent?.(event, said, numbers.last);
     } else {
@@ -68,24 +69,15 @@ export function listen(options: ListenOptions, told?: AnswerStatus) {
     }
   }
 
-  function over(outcome: AnswerOutcome): AnswerEnd {
-    return { outcome, ...stopped, ...details, events };
-  }
-
-  function fail(error: Unchecked) {
-    const message = asText(error?.message) || "The answer failed.";
-    end = failure({ message, code: asText(error?.code) || "upstream_failed" }, events);
-  }
-
   function take(chunk: Chunk) {
     if (chunk?.error && !chunk.choices) {
-      fail(chunk.error);
+      end = ending.fail(chunk.error);
       return;
     }
-    events += 1;
+    ending.count();
     options.onEvent?.(chunk, numbers.last);
     const { text, reasoning, ...more } = contentOf(chunk);
-    details = { ...details, ...more };
+    ending.learn(more);
     status.event(text, reasoning);
     if (reasoning) {
       options.onReasoning?.(reasoning);
@@ -95,13 +87,9 @@ export function listen(options: ListenOptions, told?: AnswerStatus) {
     }
   }
 
-  function cutOff(error: AnswerError): AnswerEnd {
-    return { ...over("cut_off"), error };
-  }
-
   return {
     status,
-    cutOff,
+    cutOff: ending.cutOff,
     /** A new connection: what the last one left unfinished is forgotten. */
     connected() {
       heard = true;
@@ -119,9 +107,9 @@ export function listen(options: ListenOptions, told?: AnswerStatus) {
     last: () => numbers.last,
     /** Whether the answer can be read on from there. */
     numbered: () => numbers.allThere,
-    aborted: () => over("aborted"),
+    aborted: () => ending.over("aborted"),
     /** The end, if all but its `[DONE]` has come; else null. */
-    stopped: () => (stopped ? over("stopped") : null),
+    stopped: () => (ending.isStopped() ? ending.over("stopped") : null),
   };
 }
 

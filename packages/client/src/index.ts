@@ -8,6 +8,7 @@
  * - A Stop that is not confirmed never looks confirmed, and has a free connection; see the README.
  */
 
+export { accountIn, type Account, type Usage, type UsageSource } from "./account.js";
 export type {
   AnswerEnd,
   AnswerOutcome,
@@ -26,6 +27,7 @@ export {
   type Resume,
   type ResumeOptions,
 } from "./resume.js";
+export type { RunCall, StoppedCalls } from "./run-calls.js";
 export type { ServerOptions } from "./server.js";
 export { createSessionId } from "./session-id.js";
 export { stopChat, type Receipt, type StopOptions, type StopState } from "./stop.js";

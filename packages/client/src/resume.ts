@@ -80,6 +80,11 @@ export interface ReadingOptions extends ConnectionOptions, ListenOptions {
   view?: View | undefined;
 }
 
+/** The header that asks for the account of an answer at its end, if somebody listens for it. */
+export function wantsAccount({ onAccount }: ReadingOptions): Record<string, string> {
+  return onAccount ? { "X-Account": "1" } : {};
+}
+
 export interface ResumeOptions extends ReadingOptions {
   /** The number of the last event that is not wanted again; all of it is wanted if left out. */
   after?: number | undefined;
@@ -206,6 +211,7 @@ async function askAgain(options: ReadingOptions, after: number): Promise<Respons
     ...options.headers,
     Accept: "text/event-stream",
     ...(after > 0 && { "Last-Event-ID": String(after) }),
+    ...wantsAccount(options),
   };
   try {
     const address = addressOf(options, `/stream/${encodeURIComponent(sessionId)}`);

@@ -7,7 +7,9 @@
  *   too, but then there is nothing left that could give a receipt.
  */
 
+import type { Account } from "./account.js";
 import { asText, type Unchecked } from "./json.js";
+import type { StoppedCalls } from "./run-calls.js";
 import { addressOf, fetchOf, isTemporary, type ServerOptions } from "./server.js";
 import { sleep, within } from "./sleep.js";
 
@@ -18,8 +20,8 @@ const TRY_MS = 5000;
 /** Milliseconds without an answer after which a Stop counts as unconfirmed, and the reading ends. */
 const CONFIRM_MS = 1000;
 
-/** The server's word that the connection to DeepSeek is closed. */
-export interface Receipt {
+/** The server's word that the connection to DeepSeek is closed, and what the answer came to. */
+export interface Receipt extends Partial<Account>, StoppedCalls {
   sessionId: string;
   /** Where the answer was. */
   phase: "connecting" | "waiting" | "streaming";

@@ -14,7 +14,7 @@ import {
 } from "./errors.js";
 import { listen, type Listening } from "./event-stream.js";
 import { takeConnection } from "./locks.js";
-import { createReader, readOn, type Reader, type ReadingOptions } from "./resume.js";
+import { createReader, readOn, wantsAccount, type Reader, type ReadingOptions } from "./resume.js";
 import { addressOf, fetchOf } from "./server.js";
 
 /** A question that fails within so many milliseconds has hardly got anywhere. */
@@ -25,6 +25,8 @@ const UNSENT_SECONDS = 4;
 export interface StreamOptions extends ReadingOptions {
   /** In the form of DeepSeek's chat completions. */
   payload: Record<string, unknown>;
+  /** Whether `onRunEvent` is told of each call of a run, too. */
+  calls?: boolean | undefined;
 }
 
 /**
@@ -83,6 +85,8 @@ async function send(
         Accept: "text/event-stream",
         "Content-Type": "application/json",
         "X-Session-Id": sessionId,
+        ...(options.calls && { "X-Calls": "1" }),
+        ...wantsAccount(options),
       },
       body,
       cache: "no-store",

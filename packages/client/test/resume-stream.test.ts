@@ -137,6 +137,15 @@ describe("streamChat, where the connection breaks", () => {
     expect(asked[1]?.headers.get("Authorization")).toBe("Bearer t");
   });
 
+  it("reads on after an account, which has no number", async () => {
+    const said = JSON.stringify({ usage: null, usageSource: "none", cost: null });
+    const first = () => stream(`${EVENTS.slice(0, 4).join("")}event: account\ndata: ${said}\n\n`);
+    const onAccount = () => undefined;
+    const { end } = await listen(streamChat, server(first, rest), { onAccount });
+    expect(end.outcome).toBe("finished");
+    expect(asked[1]?.headers.get("X-Account")).toBe("1");
+  });
+
   it("passes over events that it has had", async () => {
     const first = () => stream(EVENTS.slice(0, 4).join(""));
     const all = () => stream(EVENTS.join(""));

@@ -135,6 +135,54 @@ describe("streamChat", () => {
     expect(end).toEqual({ outcome: "stopped", reason, events: 1 });
   });
 
+  const ACCOUNT = {
+    usage: { prompt_tokens: 12, completion_tokens: 160, total_tokens: 172 },
+    usageSource: "estimated",
+    usageSpread: 0.2,
+    cost: { amount: 0.0002, currency: "USD" },
+    savedAtMost: 7800,
+    savedLikely: { tokens: 500, from: 300, to: 900 },
+  };
+
+  it.each([
+    ["stopped", { reason: "user", ...ACCOUNT }, ACCOUNT],
+    ["account", ACCOUNT, ACCOUNT],
+    ["account", { usage: null, usageSource: "none", cost: null }, { usage: null, usageSource: "none", cost: null }],
+    ["account", { ...ACCOUNT, usageSource: "guessed" }, undefined],
+    [
+      "account",
+      { usageSource: "counted", usage: { prompt_tokens: "7" }, cost: { amount: 1, currency: "$" }, savedAtMost: -1 },
+      { usage: null, usageSource: "counted", cost: null },
+    ],
+  ])("tells what the answer came to, as far as it can be trusted: %s %j", async (event, said, account) => {
+    const told: unknown[] = [];
+    // Between numbered events, and without a number of its own.
+    const text = `${chunk(1, { content: "Half" })}event: ${event}\ndata: ${JSON.stringify(said)}\n\nid: 2\ndata: [DONE]\n\n`;
+    server = await stream(text);
+    const { end } = await listen({ onAccount: (one) => void told.push(one) });
+    expect(told).toEqual(account ? [account] : []);
+    expect(end.account).toEqual(account);
+    expect(server.asked[0]?.headers["x-account"]).toBe("1");
+  });
+
+  it("asks for what it came to, and for the calls of a run, only if somebody listens", async () => {
+    server = await stream(ANSWER);
+    await listen();
+    await listen({ calls: true });
+    const headers = server.asked.map((one) => one.headers);
+    expect(headers.map((one) => [one["x-account"], one["x-calls"]])).toEqual([
+      [undefined, undefined],
+      [undefined, "1"],
+    ]);
+  });
+
+  it("says which calls of a run were stopped", async () => {
+    const calls = [{ id: 2, name: "search", outcome: "stopped" }];
+    const said = { reason: "deadline", calls, leftBehind: ["research"] };
+    server = await stream(`event: stopped\ndata: ${JSON.stringify(said)}\n\ndata: [DONE]\n\n`);
+    expect((await listen()).end).toEqual({ outcome: "stopped", events: 0, ...said });
+  });
+
   it("counts as stopped even where the connection ends right after the word", async () => {
     server = await stream('event: stopped\ndata: {"reason":"shutdown"}\n\n');
     expect((await listen()).end).toEqual({ outcome: "stopped", reason: "shutdown", events: 0 });

@@ -1,6 +1,8 @@
 import { use } from "react";
 
 import { useLanguage } from "../i18n/current.js";
+import { accountLine } from "../lib/account-sentences.js";
+import { shownModel } from "../lib/models.js";
 import { canGoOn } from "../state/answer.js";
 import { ThreadContext } from "../state/use-thread.js";
 import { CopyButton } from "./CopyButton.jsx";
@@ -15,7 +17,9 @@ import { Versions } from "./Versions.jsx";
  * @param {(answerId: string) => void} props.onRegenerate
  */
 export function AnswerActions({ answer, last, onRegenerate }) {
-  const { date, say } = useLanguage();
+  const language = useLanguage();
+  const { date, say } = language;
+  const account = accountLine(language, answer.account);
   const { busy, onChange } = use(ThreadContext);
   return (
     <div className="actions">
@@ -31,8 +35,9 @@ export function AnswerActions({ answer, last, onRegenerate }) {
         />
       )}
       {last && canGoOn(answer) && <GoOn answerId={answer.id} />}
-      {answer.model && <span className="small-print">{answer.model}</span>}
+      {answer.model && <span className="small-print">{shownModel(answer.model)}</span>}
       <span className="small-print">{date(answer.startedAt)}</span>
+      {account && <span className="small-print">{account}</span>}
       {answer.made && <span className="small-print">{say(`made.${answer.made}`)}</span>}
     </div>
   );

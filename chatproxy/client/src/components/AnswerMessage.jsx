@@ -8,6 +8,7 @@ import { AnswerActions } from "./AnswerActions.jsx";
 import { AnswerEditor } from "./AnswerEditor.jsx";
 import { AnswerNote } from "./AnswerNote.jsx";
 import { RunningStatus } from "./RunningStatus.jsx";
+import { RunSteps } from "./RunSteps.jsx";
 import { Thinking } from "./Thinking.jsx";
 
 /**
@@ -33,6 +34,7 @@ function Message({ answer, last, onRegenerate }) {
       aria-busy={running}
     >
       <h2 className="visually-hidden">{say("assistant")}</h2>
+      {answer.steps && <RunSteps answer={answer} steps={answer.steps} />}
       {answer.reasoning && <Thinking answer={answer} />}
       {changed ? (
         <AnswerEditor />

@@ -1,6 +1,8 @@
 import { useLanguage } from "../i18n/current.js";
-import { serversOwnWords, stopLine } from "../lib/sentences.js";
+import { savedLine } from "../lib/account-sentences.js";
+import { leftBehindLine, serversOwnWords, stopLine, stoppedLine } from "../lib/sentences.js";
 import { closingSentence } from "../state/answer.js";
+import { stoppedNames } from "../state/steps.js";
 
 /**
  * How an answer ended, if it did not simply finish, and what is known about its Stop.
@@ -11,6 +13,11 @@ export function AnswerNote({ answer }) {
   const sentence = closingSentence(language, answer);
   const smallPrint = stopLine(language, answer);
   const detail = serversOwnWords(language, answer.error);
+  const more = [
+    stoppedLine(language, stoppedNames(answer)),
+    leftBehindLine(language, answer.receipt?.leftBehind),
+    answer.state === "stopped" ? savedLine(language, answer.account) : "",
+  ].filter(Boolean);
   if (!sentence) {
     return null;
   }
@@ -27,6 +34,11 @@ export function AnswerNote({ answer }) {
           {smallPrint}
         </p>
       )}
+      {more.map((line) => (
+        <p key={line} className="small-print">
+          {line}
+        </p>
+      ))}
     </div>
   );
 }

@@ -1,5 +1,5 @@
 import { useLanguage } from "../i18n/current.js";
-import { isUnreached } from "../state/answer.js";
+import { isUnreached, shownStatus } from "../state/answer.js";
 import { useNow } from "../state/use-now.js";
 
 const STALLED_AFTER_MS = 10_000;
@@ -25,18 +25,21 @@ export function RunningStatus({ answer }) {
 }
 
 /** @param {{answer: Answer}} props */
-function StatusText({ answer: { status, lastEvent, startedAt, statusSince } }) {
+function StatusText({ answer }) {
+  const { startedAt, statusSince } = answer;
   const { duration, say } = useLanguage();
   const now = useNow();
   const since = (/** @type {number} */ then) => ({ time: duration(now - then) });
-  switch (status) {
+  const shown = shownStatus(answer);
+  switch (shown) {
     case "queued":
     case "upstream_queued":
-      return say(`status.${status}`, since(startedAt));
+    case "working":
+      return say(`status.${shown}`, since(startedAt));
     case "stalled":
       return say("status.stalled", since(statusSince - STALLED_AFTER_MS));
     case "reconnecting":
-      return isUnreached({ status, lastEvent })
+      return isUnreached(answer)
         ? say("status.unreached", since(startedAt))
         : say("status.reconnecting", since(statusSince));
     default:

@@ -1,49 +1,26 @@
-import { useState } from "react";
-
 import { useLanguage } from "../i18n/current.js";
 import { PlainText } from "../markdown/PlainText.jsx";
 import { useNow } from "../state/use-now.js";
-import { Icon } from "./Icon.jsx";
+import { Disclosure } from "./Disclosure.jsx";
 
 /** @typedef {import("../state/model.js").Answer} Answer */
 
 /**
  * The thinking before an answer: open while it goes on, then folded, unless the reader has chosen.
- * Its text is drawn only while it is unfolded.
  * @param {{answer: Answer}} props
  */
 export function Thinking({ answer }) {
   const language = useLanguage();
-  const [chosen, setChosen] = useState(/** @type {boolean | null} */ (null));
   const over = answer.thinkingMs !== undefined || answer.state !== "running";
-  const open = chosen ?? !over;
-
-  /** @param {import("react").ToggleEvent<HTMLDetailsElement>} event */
-  function handleToggle({ currentTarget }) {
-    // The page itself has set what is as it should be.
-    if (currentTarget.open !== open) {
-      setChosen(currentTarget.open);
-    }
-  }
-
+  const summary = over ? (
+    thoughtFor(language, answer)
+  ) : (
+    <ThinkingFor since={answer.thinkingSince ?? answer.startedAt} />
+  );
   return (
-    <details className="thinking" open={open} onToggle={handleToggle}>
-      <summary>
-        <Icon name="down" />
-        {over ? (
-          <span>{thoughtFor(language, answer)}</span>
-        ) : (
-          <span>
-            <ThinkingFor since={answer.thinkingSince ?? answer.startedAt} />
-          </span>
-        )}
-      </summary>
-      {open && (
-        <div className="thinking-text">
-          <PlainText text={answer.reasoning} final={over} />
-        </div>
-      )}
-    </details>
+    <Disclosure className="thinking" unfolded={!over} summary={summary}>
+      {() => <PlainText text={answer.reasoning} final={over} />}
+    </Disclosure>
   );
 }
 

@@ -3,12 +3,13 @@ import { memo } from "react";
 import { useLanguage } from "../i18n/current.js";
 import { Icon } from "./Icon.jsx";
 import { IconButton } from "./IconButton.jsx";
+import { ModelPicker } from "./ModelPicker.jsx";
 
 /**
  * Which model answers, and whether it thinks first; the ways to the settings and to the help, and
  * one to be rid of the access token.
  * @param {object} props
- * @param {string[]} props.models
+ * @param {import("../lib/page-settings.js").PageSettings} props.settings
  * @param {import("../state/use-choice.js").Choice} props.choice
  * @param {(change: Partial<import("../state/use-choice.js").Choice>) => void} props.onChoose
  * @param {boolean} props.listOpen
@@ -17,7 +18,7 @@ import { IconButton } from "./IconButton.jsx";
  * @param {(panel: "settings" | "help") => void} props.onPanel
  * @param {import("react").Ref<HTMLButtonElement>} props.ref the button that opens the list
  */
-function Bar({ models, choice, onChoose, listOpen, onOpenList, onForget, onPanel, ref }) {
+function Bar({ settings, choice, onChoose, listOpen, onOpenList, onForget, onPanel, ref }) {
   const { say } = useLanguage();
   return (
     <div className="topbar">
@@ -29,22 +30,12 @@ function Bar({ models, choice, onChoose, listOpen, onOpenList, onForget, onPanel
         aria-expanded={listOpen}
         onClick={onOpenList}
       />
-      {models.length > 0 && (
-        <label className="picker">
-          <span className="visually-hidden">{say("model")}</span>
-          <select
-            value={choice.model}
-            onChange={(event) => onChoose({ model: event.target.value })}
-          >
-            {models.map((model) => (
-              <option key={model} value={model}>
-                {model}
-              </option>
-            ))}
-          </select>
-          <Icon name="down" />
-        </label>
-      )}
+      <ModelPicker
+        models={settings.models}
+        runs={settings.runs}
+        model={choice.model}
+        onModel={(model) => onChoose({ model })}
+      />
       <label className="switch">
         <input
           type="checkbox"

@@ -75,6 +75,7 @@ export const en = {
 
   // Above the conversation
   model: "Model",
+  runs: "Runs",
   thinking: "Thinking",
   forgetToken: "Forget token",
 
@@ -135,6 +136,30 @@ export const en = {
   thoughtBriefly: "Thought for under {time}",
   thoughtFor: "Thought for {time}",
 
+  // What a run does on its way to an answer
+  stepsNow: "Working: {names}",
+  steps: { one: "{count} step", other: "{count} steps" },
+  "step.call": "Call",
+  "step.tool": "Tool",
+  "step.event": "Event",
+  "stepState.running": "running",
+  "stepState.finished": "done",
+  "stepState.failed": "failed",
+  "stepState.stopped": "stopped",
+  "stepState.unknown": "end not known",
+  stepInput: "Called with",
+  stepOutput: "Result",
+  stepSays: "What it says",
+  stoppedCalls: "stopped with it: {names}",
+  leftBehind: "not ended in time, and left behind: {names}",
+
+  // What an answer came to
+  "account.tokens": "question {prompt}, answer {completion} tokens",
+  "account.about": "about {value}",
+  "account.came": "{tokens} tokens came",
+  "account.savedAtMost": "at most {tokens} more were saved",
+  "account.savedLikely": "probably about {tokens}",
+
   // What a running answer is doing
   "status.queued": "Not sent yet: waiting for a free connection, {time}",
   "status.upstream_queued": "Queued at DeepSeek, {time}",
@@ -142,9 +167,11 @@ export const en = {
   "status.reconnecting": "Reconnecting: the connection was lost {time} ago",
   "status.unreached": "No connection to the server: trying again, {time}",
   "status.waiting": "Waiting for DeepSeek, {time}",
+  "status.working": "Working, {time}",
 
   // The same for those who listen to the page
   "heard.waiting": "Sent. Waiting for DeepSeek.",
+  "heard.working": "Sent. Working.",
   "heard.queued": "Not sent yet. Waiting for a free connection.",
   "heard.upstream_queued": "Queued at DeepSeek.",
   "heard.thinking": "Thinking.",
@@ -165,6 +192,7 @@ export const en = {
   "stopped.idle": "DeepSeek sent nothing for a long time, so the answer was stopped.",
   "stopped.lost": "Another worker of the server took this answer over, so it was stopped.",
   "stopped.replaced": "A newer question took this one's place, so the answer was stopped.",
+  "stopped.budget": "The budget is used up, so the answer was stopped.",
   "stopped.reload": "The page was closed or reloaded here, so the answer was stopped.",
 
   // Why there is no answer, or not all of it, by the server's code

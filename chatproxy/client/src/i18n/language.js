@@ -24,11 +24,11 @@ const LAST_DATE = 8.64e15;
  * @param {Record<SentenceName, Sentence>} sentences
  */
 export function createLanguage(tag, sentences) {
-  const plurals = new Intl.PluralRules(tag);
-  const numbers = new Intl.NumberFormat(tag);
-  const dates = new Intl.DateTimeFormat(tag, WHOLE_DATE);
-  const lists = new Intl.ListFormat(tag, { type: "conjunction" });
-  const spans = new Intl.ListFormat(tag, { type: "unit", style: "narrow" });
+  const plurals = once(() => new Intl.PluralRules(tag));
+  const numbers = once(() => new Intl.NumberFormat(tag));
+  const dates = once(() => new Intl.DateTimeFormat(tag, WHOLE_DATE));
+  const lists = once(() => new Intl.ListFormat(tag, { type: "conjunction" }));
+  const spans = once(() => new Intl.ListFormat(tag, { type: "unit", style: "narrow" }));
 
   /**
    * @param {string} name
@@ -48,10 +48,10 @@ export function createLanguage(tag, sentences) {
     const text =
       typeof sentence === "string"
         ? sentence
-        : (sentence[plurals.select(Number(values.count))] ?? sentence.other);
+        : (sentence[plurals().select(Number(values.count))] ?? sentence.other);
     return text.replace(VALUE, (_, key) => {
       const value = values[key] ?? "";
-      return typeof value === "number" ? numbers.format(value) : value;
+      return typeof value === "number" ? numbers().format(value) : value;
     });
   }
 
@@ -75,7 +75,39 @@ export function createLanguage(tag, sentences) {
     const seconds = Math.max(0, Math.round(ms / 1000));
     const minutes = quantity(Math.floor(seconds / 60), "minute");
     const rest = quantity(seconds % 60, "second");
-    return seconds < 60 ? rest : spans.format([minutes, rest]);
+    return seconds < 60 ? rest : spans().format([minutes, rest]);
+  }
+
+  /**
+   * @param {number} ms how long something took
+   * @returns {string} such as `812 ms`, `1.2 sec` or `2 min 5 sec`
+   */
+  function span(ms) {
+    if (ms < 1000) {
+      return quantity(Math.round(ms), "millisecond");
+    }
+    return ms < 60_000 ? quantity(ms / 1000, "second") : duration(ms);
+  }
+
+  /**
+   * @param {number} value
+   * @param {number} [digits] how many of them matter; all if left out
+   * @returns {string}
+   */
+  function number(value, digits) {
+    return digits === undefined
+      ? numbers().format(value)
+      : new Intl.NumberFormat(tag, { maximumSignificantDigits: digits }).format(value);
+  }
+
+  /**
+   * @param {number} amount
+   * @param {string} currency three letters
+   * @returns {string} such as `$0.00021`: of less than a whole one, two digits that matter
+   */
+  function money(amount, currency) {
+    const digits = amount > 0 && amount < 1 && { maximumSignificantDigits: 2 };
+    return new Intl.NumberFormat(tag, { style: "currency", currency, ...digits }).format(amount);
   }
 
   /**
@@ -95,10 +127,26 @@ export function createLanguage(tag, sentences) {
     say,
     quantity,
     duration,
+    span,
+    number,
+    money,
     size,
     /** @param {number} ms since 1970; nothing is written of one that is not known */
-    date: (ms) => (ms > 0 && ms <= LAST_DATE ? dates.format(ms) : ""),
+    date: (ms) => (ms > 0 && ms <= LAST_DATE ? dates().format(ms) : ""),
     /** @param {string[]} items */
-    list: (items) => lists.format(items),
+    list: (items) => lists().format(items),
   };
+}
+
+/**
+ * What is made when it is first needed. A phone takes 30 ms for all that `Intl` has to load for a
+ * language, and the page begins without any of it.
+ * @template T
+ * @param {() => T} make
+ * @returns {() => T}
+ */
+function once(make) {
+  /** @type {T | undefined} */
+  let made;
+  return () => (made ??= make());
 }

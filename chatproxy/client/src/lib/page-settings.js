@@ -1,4 +1,5 @@
 import { resumeFor } from "./llm-api.jsx";
+import { asModel } from "./models.js";
 
 /**
  * What the server tells the page: a line to show at the top, the models to choose from, what a chat
@@ -7,6 +8,7 @@ import { resumeFor } from "./llm-api.jsx";
  * @property {string} notice empty where there is nothing to say
  * @property {string} model the default; empty: the server's
  * @property {string[]} models
+ * @property {string[]} runs the application's, as models
  * @property {string[]} visionModels those that take images
  * @property {import("../state/chat-settings.js").ChatSettings} defaults what a chat begins with
  * @property {boolean} authorization whether every request needs an access token
@@ -26,6 +28,7 @@ const DEFAULTS = {
   notice: "",
   model: "",
   models: [],
+  runs: [],
   visionModels: [],
   defaults: {},
   authorization: false,
@@ -41,9 +44,10 @@ const DEFAULTS = {
 export async function loadPageSettings() {
   try {
     const response = await fetch("/page.json", { signal: AbortSignal.timeout(PATIENCE_MS) });
-    const { onDisconnect, retain, heartbeat, ...told } = await response.json();
+    const { onDisconnect, retain, heartbeat, runs, ...told } = await response.json();
     const times = { retainSeconds: retain, heartbeatSeconds: heartbeat };
-    const settings = { ...DEFAULTS, ...told, resume: resumeFor(onDisconnect, times) };
+    const resume = resumeFor(onDisconnect, times);
+    const settings = { ...DEFAULTS, ...told, runs: runs.map(asModel), resume };
     return settings.notice ? { ...settings, simulate: readSimulate(location) } : settings;
   } catch {
     return DEFAULTS;

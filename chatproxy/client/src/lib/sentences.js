@@ -99,6 +99,26 @@ export function stopLine(language, { stop = "stopped", stopRefusal, receipt = {}
 }
 
 /**
+ * What a Stop has ended in a run.
+ * @param {Language} language
+ * @param {string[]} names
+ * @returns {string} empty if nothing
+ */
+export function stoppedLine({ list, say }, names) {
+  return names.length > 0 ? say("stoppedCalls", { names: list(names) }) : "";
+}
+
+/**
+ * What of a run goes on though its answer has ended.
+ * @param {Language} language
+ * @param {string[]} [names]
+ * @returns {string} empty if nothing
+ */
+export function leftBehindLine({ list, say }, names = []) {
+  return names.length > 0 ? say("leftBehind", { names: list(names) }) : "";
+}
+
+/**
  * @param {Language} language
  * @param {import("./llm-api.jsx").StopState["state"]} stop
  * @param {NonNullable<import("../state/model.js").Answer["receipt"]>} receipt

@@ -6,6 +6,7 @@
  */
 
 import { parser } from "./parser.js";
+import { withEnds } from "./rules/unfinished.js";
 
 /**
  * @typedef {import("markdown-it").Token} Token
@@ -65,7 +66,8 @@ export function parseSpans(text, known, growing) {
   }
   const { definitions, footnotes, mayBeDefined } = known;
   const env = { references: definitions, footnotes, mayBeDefined, growing };
-  return nest(parser.parseInline(text, env)[0]?.children ?? [], growing);
+  const source = growing ? withEnds(text) : text;
+  return nest(parser.parseInline(source, env)[0]?.children ?? [], growing);
 }
 
 /**

@@ -11,6 +11,7 @@ import { limitDepth } from "./rules/depth.js";
 import { useDetails } from "./rules/details.js";
 import { useFootnotes } from "./rules/footnotes.js";
 import { useFormulas } from "./rules/formulas.js";
+import { useUnfinished } from "./rules/unfinished.js";
 
 export const parser = new MarkdownIt({ html: true, linkify: true, maxNesting: 30 });
 parser.use(cjkFriendly);
@@ -18,6 +19,7 @@ limitDepth(parser);
 useFormulas(parser);
 useDetails(parser);
 useFootnotes(parser);
+useUnfinished(parser);
 // An address is checked when it is drawn, and is not rewritten here.
 parser.validateLink = () => true;
 parser.normalizeLink = (address) => address;

@@ -52,7 +52,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
   const { state, stop } = chat;
   const notifications = usePlace(chat, storage);
   const elsewhere = useElsewhere(access.token, state.conversations);
-  const [choice, choose] = useChoice(storage, settings);
+  const [choice, choose] = useChoice(chat, storage, settings);
   const listButton = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const list = useDrawer(listButton);
   const tokenBox = useRef(/** @type {HTMLInputElement | null} */ (null));
@@ -62,7 +62,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
   const focusTokenBox = useCallback(() => tokenBox.current?.focus(), []);
   const { draft, suggest, edit, leaveEdit } = useDraft(chat, write);
   const how = useHow(choice, currentSettings(state), settings);
-  const files = useFiles(state, how);
+  const files = useFiles(state, how, library.draftFiles);
   const ways = useConversation(chat, how, files, access.asked ? focusTokenBox : null);
   const tools = useThread(chat, ways, how.prefix, goHome);
   const insert = useInsert(messageBox, draft);
@@ -99,7 +99,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
           <Notice text={settings.notice} />
           <TopBar
             ref={listButton}
-            models={settings.models}
+            settings={settings}
             choice={choice}
             onChoose={choose}
             listOpen={list.open}

@@ -12,6 +12,8 @@
  * that another tab may have read to its end what was cut off here: see `merge.js`.
  */
 
+import { accountIn } from "../lib/llm-api.jsx";
+import { isRun } from "../lib/models.js";
 import {
   failedSentence,
   isLoss,
@@ -19,6 +21,7 @@ import {
   stoppedSentence,
   unusualEndSentence,
 } from "../lib/sentences.js";
+import { stepsAfter, stepsAfterStop } from "./steps.js";
 
 /**
  * @typedef {import("./model.js").Answer} Answer
@@ -26,8 +29,9 @@ import {
  * @typedef {import("../lib/llm-api.jsx").AnswerStatus} AnswerStatus
  * @typedef {import("../i18n/language.js").Language} Language
  *
- * `lastEvent`: the number of the last event in it; 0 where there is none.
- * @typedef {{text: string, reasoning: string, lastEvent: number, status: AnswerStatus | null}} Progress
+ * `lastEvent`: the number of the last event in it; 0 where there is none. `told`: events of a run's own.
+ * @typedef {{text: string, reasoning: string, told: import("./steps.js").Told[], lastEvent: number,
+ *   status: AnswerStatus | null}} Progress
  */
 
 /**
@@ -89,6 +93,7 @@ export function received(answer, progress, now) {
     text: answer.text + progress.text,
     reasoning: answer.reasoning + progress.reasoning,
     lastEvent: Math.max(answer.lastEvent, progress.lastEvent),
+    ...(progress.told.length > 0 && { steps: stepsAfter(answer.steps, progress.told) }),
   };
   if (progress.status && progress.status !== answer.status) {
     next.status = progress.status;
@@ -129,8 +134,21 @@ export function stopKnown(answer, stop) {
   if (!("receipt" in stop) || !stop.receipt) {
     return known;
   }
-  const { stopMs, events, upstreamClosed } = stop.receipt;
-  return { ...known, receipt: { stopMs, events, upstreamClosed } };
+  const { stopMs, events, upstreamClosed, leftBehind, calls } = stop.receipt;
+  const receipt = { stopMs, events, upstreamClosed, ...(leftBehind?.length && { leftBehind }) };
+  return settled({ ...known, receipt }, calls, accountIn(stop.receipt));
+}
+
+/**
+ * With what the server says of an answer that has ended.
+ * @param {Answer} answer
+ * @param {import("../lib/llm-api.jsx").RunCall[] | undefined} calls of a run that was stopped
+ * @param {import("../lib/llm-api.jsx").Account | undefined} account
+ * @returns {Answer}
+ */
+function settled(answer, calls, account) {
+  const steps = stepsAfterStop(answer.steps, calls);
+  return { ...answer, ...(steps && { steps }), ...(account && { account }) };
 }
 
 /**
@@ -143,18 +161,31 @@ export function ended(answer, end, now) {
   if (answer.state !== "running") {
     return answer;
   }
-  const over = thoughtOver(answer, now);
-  const { finishReason, error, events } = end;
+  const { finishReason, error, events, leftBehind } = end;
+  const over = settled(thoughtOver(answer, now), end.calls, accountOf(end));
   switch (end.outcome) {
     case "finished":
       return { ...over, state: "finished", ...(finishReason && { finishReason }) };
     case "stopped":
-      return { ...over, state: "stopped", reason: end.reason ?? "", receipt: { events } };
+      return {
+        ...over,
+        state: "stopped",
+        reason: end.reason ?? "",
+        receipt: { events, ...(leftBehind?.length && { leftBehind }) },
+      };
     case "aborted":
       return { ...over, state: "stopped", reason: "" };
     default:
       return { ...over, state: end.outcome, ...(error && { error }) };
   }
+}
+
+/**
+ * What an answer came to: as the server says, or else as DeepSeek has said with its last chunk.
+ * @param {AnswerEnd} end
+ */
+function accountOf({ account, usage }) {
+  return account ?? (usage && accountIn({ usage, usageSource: "provider" }));
 }
 
 /**
@@ -219,6 +250,14 @@ export function isUnreached({ status, lastEvent }) {
 }
 
 /**
+ * What a running answer is said to do. A run works before its first word, whoever it waits for.
+ * @param {Pick<Answer, "status" | "model">} answer
+ */
+export function shownStatus({ status, model }) {
+  return status === "waiting" && isRun(model) ? "working" : status;
+}
+
+/**
  * What is announced to those who listen to the page.
  * @param {Language} language
  * @param {Answer} answer
@@ -228,7 +267,7 @@ export function announcementFor(language, answer) {
   const { say } = language;
   switch (answer.state) {
     case "running":
-      return say(isUnreached(answer) ? "heard.unreached" : `heard.${answer.status}`);
+      return say(isUnreached(answer) ? "heard.unreached" : `heard.${shownStatus(answer)}`);
     case "finished":
       return say("heard.finished");
     case "stopped":

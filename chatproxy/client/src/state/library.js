@@ -22,6 +22,7 @@ import { openDB } from "idb";
 
 import { isSame, joinOutside, SAID } from "../sync/join.js";
 import { createOutbox, isNews, makeOutbox, mark, OUTBOX } from "../sync/outbox.js";
+import { allOfChat, draftFilesIn } from "./draft-files.js";
 import { createJournal, readJournal } from "./journal.js";
 import { addMessage, unite } from "./merge.js";
 import { statusOf } from "./record.js";
@@ -48,6 +49,7 @@ import { inOrder, rooted } from "./tree.js";
  *   what another tab knows more of. Rejects if there is no room (`QuotaExceededError`), or at a fault
  * @property {(ids: string[]) => Promise<void>} purge
  * @property {() => Promise<Room>} room
+ * @property {import("./draft-files.js").DraftFiles} draftFiles
  * @property {(listeners: import("./tabs.js").TabListeners) => () => void} listen to other tabs; gives what ends it
  * @property {string} owner whose it is: their key; empty: nobody's
  * @property {import("../sync/outbox.js").Outbox | null} outbox null: nothing is sent anywhere
@@ -56,7 +58,7 @@ import { inOrder, rooted } from "./tree.js";
  */
 
 const NAME = "chatproxy";
-const VERSION = 1;
+const VERSION = 2;
 /** Milliseconds after which a browser that does not open its storage counts as one without. */
 const PATIENCE_MS = 10_000;
 /** The most that the page takes, whatever the browser would let it have. */
@@ -126,13 +128,16 @@ function nameOf(owner) {
 /** @param {string} owner */
 function openDatabase(owner) {
   return openDB(nameOf(owner), VERSION, {
-    upgrade(db) {
-      if (owner) {
-        makeOutbox(db);
+    upgrade(db, version) {
+      if (version < 1) {
+        db.createObjectStore("chats", { keyPath: "id" });
+        const messages = db.createObjectStore("messages", { keyPath: ["chatId", "id"] });
+        messages.createIndex("pending", "pending");
+        if (owner) {
+          makeOutbox(db);
+        }
       }
-      db.createObjectStore("chats", { keyPath: "id" });
-      const messages = db.createObjectStore("messages", { keyPath: ["chatId", "id"] });
-      messages.createIndex("pending", "pending");
+      db.createObjectStore("drafts", { keyPath: ["chatId", "messageId"] });
     },
     // A later version of this page wants it; this one keeps nothing any more until it is reloaded.
     blocking: (_current, _blocked, event) => /** @type {IDBDatabase} */ (event.target).close(),
@@ -149,6 +154,7 @@ function withoutStorage() {
     keep: () => Promise.reject(new Error("there is no storage")),
     purge: async () => undefined,
     room: async () => ({ used: 0, bound: 0 }),
+    draftFiles: { read: async () => null, keep: async () => undefined },
     listen: () => () => undefined,
     outbox: null,
     tell: () => undefined,
@@ -206,16 +212,18 @@ function createLibrary(db, owner) {
     lasting: true,
     keep,
     room: measure,
+    draftFiles: draftFilesIn(db),
     async read(ids) {
       const { store } = db.transaction("messages");
-      const records = await Promise.all(ids.map((id) => store.getAll(messagesOf(id))));
+      const records = await Promise.all(ids.map((id) => store.getAll(allOfChat(id))));
       return records.map((each) => rooted(inOrder(each.map(messageOf))));
     },
     async purge(ids) {
-      const tx = db.transaction(stores, "readwrite");
+      const tx = db.transaction([...stores, "drafts"], "readwrite");
       const work = ids.flatMap((id) => [
         tx.objectStore("chats").delete(id),
-        tx.objectStore("messages").delete(messagesOf(id)),
+        tx.objectStore("messages").delete(allOfChat(id)),
+        tx.objectStore("drafts").delete(allOfChat(id)),
         mark(tx, id, true),
       ]);
       await Promise.all([...work, tx.done]);
@@ -225,7 +233,7 @@ function createLibrary(db, owner) {
     },
     listen: tabs.listen,
     owner,
-    outbox: owner ? createOutbox(db, { messagesOf, recordOf, messageOf }) : null,
+    outbox: owner ? createOutbox(db, { messagesOf: allOfChat, recordOf, messageOf }) : null,
     tell: tabs.tellAll,
     onUnsent(hear) {
       senders.add(hear);
@@ -290,14 +298,6 @@ async function listOf(db, library, shownId, left) {
     const at = ids.indexOf(chat.id);
     return at < 0 ? { ...chat, messages: [], shut: true } : { ...chat, messages: read[at] ?? [] };
   });
-}
-
-/**
- * The keys of all messages of a conversation: arrays come after everything else.
- * @param {string} chatId
- */
-function messagesOf(chatId) {
-  return IDBKeyRange.bound([chatId], [chatId, []]);
 }
 
 /**

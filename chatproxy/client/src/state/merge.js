@@ -128,6 +128,7 @@ function withLonger(answer, other) {
     text: longer(answer.text, other.text),
     reasoning: longer(answer.reasoning, other.reasoning),
     lastEvent: Math.max(answer.lastEvent, other.lastEvent),
+    ...(other.steps && other.lastEvent > answer.lastEvent && { steps: other.steps }),
   };
 }
 
@@ -136,9 +137,10 @@ function withLonger(answer, other) {
  * @param {Answer} other the same answer
  * @returns {Answer} `answer` itself if the other knows no more about its Stop
  */
-function withStop(answer, { stop = "unconfirmed", receipt }) {
+function withStop(answer, { stop = "unconfirmed", receipt, account, steps }) {
   const more = answer.stop === "unconfirmed" && stop !== "unconfirmed";
-  return more ? { ...answer, stop, ...(receipt && { receipt }) } : answer;
+  const known = { ...(receipt && { receipt }), ...(account && { account }), ...(steps && { steps }) };
+  return more ? { ...answer, stop, ...known } : answer;
 }
 
 /**

@@ -37,7 +37,9 @@
  * @property {AnswerError} [error]
  * @property {StopState["state"]} [stop] what is known about the Stop that was pressed here
  * @property {string} [stopRefusal] what the server said when it refused that Stop
- * @property {{stopMs?: number, events?: number, upstreamClosed?: boolean}} [receipt]
+ * @property {{stopMs?: number, events?: number, upstreamClosed?: boolean, leftBehind?: string[]}} [receipt]
+ * @property {import("./steps.js").Step[]} [steps] what a run has done for it, as far as `lastEvent`
+ * @property {import("../lib/llm-api.jsx").Account} [account] what it came to
  *
  * @typedef {UserMessage | Answer} Message
  *
@@ -53,6 +55,7 @@
  * @property {number} updatedAt
  * @property {Message[]} messages all versions, the oldest first; see `tree.js`
  * @property {import("./chat-settings.js").ChatSettings} [settings] those that are not the defaults
+ * @property {string} [model] the one that was chosen in it, if any was
  * @property {string[]} chosen the ids of versions that are shown though they are not the newest
  * @property {boolean} [shut] whether its messages have not been read from the browser's storage yet
  * @property {boolean} [needed] whether they are to be read though it is not shown: an answer runs
@@ -184,6 +187,20 @@ export function currentSettings(state) {
   return state.currentId === null
     ? state.newSettings
     : (currentConversation(state)?.settings ?? NO_SETTINGS);
+}
+
+/**
+ * The model of the conversation in view: chosen there, or else the one that has answered last, or else
+ * the usual one.
+ * @param {ChatState} state
+ * @param {string} usual
+ * @param {string[]} offered
+ */
+export function currentModel(state, usual, offered) {
+  const conversation = currentConversation(state);
+  const answer = pathOf(conversation).findLast(({ role }) => role === "assistant");
+  const last = answer?.role === "assistant" ? answer.model : "";
+  return [conversation?.model, last].find((model) => model && offered.includes(model)) ?? usual;
 }
 
 /**

@@ -8,8 +8,10 @@
  */
 
 import { soundAttachments } from "../lib/attachments.js";
+import { accountIn } from "../lib/llm-api.jsx";
 import { SAID } from "../sync/join.js";
 import { soundSettings } from "./chat-settings.js";
+import { soundSteps } from "./steps.js";
 import { asTree, inOrder } from "./tree.js";
 
 /**
@@ -25,6 +27,8 @@ const STOPS = new Set(["stopped", "unconfirmed", "nothing-to-stop", "refused"]);
 /** @type {Set<string>} */
 const NAMES = new Set(SAID);
 const MADE = new Set(["continued", "edited"]);
+/** As many as a server lists. */
+const MOST_LEFT = 100;
 /** Nobody has more forks in a conversation. */
 const MOST_CHOSEN = 10_000;
 /** What an answer may be doing before anything has come. */
@@ -51,6 +55,7 @@ const OF_A_CONVERSATION = {
   pinned: isSwitch,
   deletedAt: isNumber,
   shelvedAt: isNumber,
+  model: isText,
   saidAt: isTimes,
 };
 
@@ -69,6 +74,14 @@ const OF_AN_ANSWER = {
   state: isOneOf(STATES),
   stop: isOneOf(STOPS),
   made: isOneOf(MADE),
+};
+
+/** @type {Record<string, (value: unknown) => boolean>} */
+const OF_A_RECEIPT = {
+  stopMs: isNumber,
+  events: isNumber,
+  upstreamClosed: isSwitch,
+  leftBehind: (value) => Array.isArray(value) && value.length <= MOST_LEFT && value.every(isText),
 };
 
 /**
@@ -151,7 +164,7 @@ function taken({ role, id, parentId, at, text, ...message }, mayRun) {
   const answer = {
     ...{ startedAt: 0, statusSince: 0, model: "", reasoning: "", state: "running" },
     ...pick(message, OF_AN_ANSWER),
-    ...{ role, id, parentId, text, ...endOf(message) },
+    ...{ role, id, parentId, text, ...endOf(message), ...runOf(message) },
   };
   const whole = /** @type {Answer} */ ({ lastEvent: 0, status: "waiting", ...answer });
   if (whole.state !== "running") {
@@ -167,14 +180,26 @@ function taken({ role, id, parentId, at, text, ...message }, mayRun) {
  * @param {any} message
  * @returns {Partial<Answer>}
  */
-function endOf({ error, receipt }) {
+function endOf({ error, receipt, ...message }) {
+  const account = accountIn(message.account);
   return {
+    ...(account && { account }),
     ...(isText(error?.code) &&
       isText(error.message) && { error: { code: error.code, message: error.message } }),
     ...(receipt && {
-      receipt: pick(receipt, { stopMs: isNumber, events: isNumber, upstreamClosed: isSwitch }),
+      receipt: pick(receipt, OF_A_RECEIPT),
     }),
   };
+}
+
+/**
+ * What a run has done for it.
+ * @param {any} message
+ * @returns {Partial<Answer>}
+ */
+function runOf({ steps }) {
+  const sound = soundSteps(steps);
+  return sound.length > 0 ? { steps: sound } : {};
 }
 
 /**

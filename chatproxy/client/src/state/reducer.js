@@ -32,13 +32,14 @@ import { messageIn, pathOf, withAdded, withShown } from "./tree.js";
  * @typedef {{type: "versionChosen", messageId: string, now: number}} VersionChosen
  * @typedef {{type: "chatOpened", id: string | null, messageId?: string}} ChatOpened
  * @typedef {{type: "chatRead", id: string, messages: Message[]}} ChatRead
+ * @typedef {{type: "modelChosen", model: string, now: number}} ModelChosen
  * @typedef {{type: "settingsChosen", settings: import("./chat-settings.js").ChatSettings,
  *   now: number}} SettingsChosen
  * @typedef {{type: "keptElsewhere", conversation: Conversation}} KeptElsewhere
  * @typedef {{type: "deletedElsewhere", id: string}} DeletedElsewhere
  *
  * @typedef {Sent | Received | Stopped | StopKnown | Ended} AnswerAction
- * @typedef {VersionMade | VersionChosen | SettingsChosen | ChatOpened | ChatRead} ChatAction
+ * @typedef {VersionMade | VersionChosen | ModelChosen | SettingsChosen | ChatOpened | ChatRead} ChatAction
  * @typedef {KeptElsewhere | DeletedElsewhere} TabAction
  * @typedef {import("./draft.js").DraftAction} DraftAction
  * @typedef {import("./shelf.js").ShelfAction} ShelfAction
@@ -82,6 +83,8 @@ function reduceChat(state, action) {
       return replace(editLeft(state), (conversation) => withAdded(conversation, action.version));
     case "versionChosen":
       return choose(state, action);
+    case "modelChosen":
+      return replace(state, (one) => withSaid(one, { model: action.model }, action.now));
     case "settingsChosen":
       return chooseSettings(state, action);
     case "chatOpened":

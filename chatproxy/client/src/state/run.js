@@ -47,7 +47,7 @@ const UNAUTHORIZED = 401;
  * @param {RunOptions} [options]
  */
 export function startRun(sessionId, payload, listeners, options) {
-  return run((how) => streamChat({ ...how, payload }), sessionId, listeners, options);
+  return run((how) => streamChat({ ...how, payload, calls: true }), sessionId, listeners, options);
 }
 
 /**
@@ -137,7 +137,8 @@ export async function pressStop(sessionId, { onStopState, onUnauthorized }, opti
   }
 }
 
-const NOTHING = { text: "", reasoning: "", lastEvent: 0, status: null };
+/** @type {Progress} */
+const NOTHING = { text: "", reasoning: "", told: [], lastEvent: 0, status: null };
 
 /** @param {(progress: Progress) => void} onProgress */
 function gather(onProgress) {
@@ -155,10 +156,15 @@ function gather(onProgress) {
   }
 
   /** @param {Partial<Progress>} more */
-  function add({ text = "", reasoning = "", ...newer }) {
+  function add({ text = "", reasoning = "", told = [], ...newer }) {
     if (open) {
-      const all = { text: progress.text + text, reasoning: progress.reasoning + reasoning };
-      progress = { ...progress, ...newer, ...all };
+      progress = {
+        ...progress,
+        ...newer,
+        text: progress.text + text,
+        reasoning: progress.reasoning + reasoning,
+        told: told.length > 0 ? [...progress.told, ...told] : progress.told,
+      };
       flusher.ask();
     }
   }
@@ -170,6 +176,9 @@ function gather(onProgress) {
     onStatus: (status) => add({ status }),
     // In the same breath as the text of that event, so that the two never part.
     onEvent: (_chunk, lastEvent) => add({ lastEvent }),
+    onRunEvent: (name, data, lastEvent) => add({ told: [{ name, data }], lastEvent }),
+    // It comes again with the end.
+    onAccount: () => undefined,
   };
 
   return {

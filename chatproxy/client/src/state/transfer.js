@@ -7,8 +7,11 @@
  * conversation that is here, only the messages that are missing are added.
  */
 
+import { accountLine, savedLine } from "../lib/account-sentences.js";
+import { leftBehindLine, stoppedLine } from "../lib/sentences.js";
 import { closingSentence } from "./answer.js";
 import { asConversation } from "./record.js";
+import { stateOf, stoppedNames } from "./steps.js";
 import { inOrder, pathOf, rooted } from "./tree.js";
 
 /**
@@ -55,11 +58,49 @@ export function asMarkdown(language, conversations) {
  */
 function messageAsMarkdown(language, message) {
   const isAnswer = message.role === "assistant";
-  const closing = isAnswer ? closingSentence(language, message) : "";
-  const files = isAnswer ? [] : (message.attachments ?? []).map(({ name }) => `- ${oneLine(name)}`);
+  const before = isAnswer
+    ? (message.steps ?? []).map((step) => stepAsMarkdown(language, message, step))
+    : (message.attachments ?? []).map(({ name }) => `- ${oneLine(name)}`);
+  const after = (isAnswer ? closingLines(language, message) : []).map((line) => `*${line}*`);
   const heading = `## ${language.say(HEADINGS[message.role])}`;
-  const parts = [heading, files.join("\n"), message.text, closing && `*${closing}*`];
+  const parts = [heading, before.join("\n"), message.text, ...after];
   return `${parts.filter(Boolean).join("\n\n")}\n`;
+}
+
+/**
+ * @param {Language} language
+ * @param {import("./model.js").Answer} answer
+ */
+function closingLines(language, answer) {
+  return [
+    closingSentence(language, answer),
+    stoppedLine(language, stoppedNames(answer).map(asCode)),
+    leftBehindLine(language, answer.receipt?.leftBehind?.map(asCode)),
+    answer.state === "stopped" ? savedLine(language, answer.account) : "",
+    accountLine(language, answer.account),
+  ].filter(Boolean);
+}
+
+/**
+ * @param {Language} language
+ * @param {import("./model.js").Answer} answer
+ * @param {import("./steps.js").Step} step
+ */
+function stepAsMarkdown({ say }, answer, step) {
+  const { kind, name, input, output } = step;
+  const state = kind === "event" ? "" : ` (${say(`stepState.${stateOf(step, answer)}`)})`;
+  const data = [input, output].filter((text) => text !== undefined).map(asCode);
+  return `- ${say(`step.${kind}`)} ${asCode(name)}${state}${data.length > 0 ? `: ${data.join(" → ")}` : ""}`;
+}
+
+/**
+ * A text of anybody's as a span of code, which nothing in it can end.
+ * @param {string} text
+ */
+function asCode(text) {
+  const longest = Math.max(0, ...(text.match(/`+/g) ?? []).map(({ length }) => length));
+  const fence = "`".repeat(longest + 1);
+  return `${fence} ${oneLine(text) || " "} ${fence}`;
 }
 
 /**

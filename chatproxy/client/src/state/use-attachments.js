@@ -3,6 +3,7 @@ import { useCallback, useMemo, useRef, useState } from "react";
 import { bytesOf } from "../lib/attachments.js";
 import { FileRefusal } from "../lib/file-refusal.js";
 import { createSessionId } from "../lib/llm-api.jsx";
+import { placeOf, useKeptFiles } from "./use-kept-files.js";
 import { useLatest } from "./use-latest.js";
 
 /**
@@ -12,21 +13,25 @@ import { useLatest } from "./use-latest.js";
  * @property {Attachment[]} attachments
  * @property {{id: string, name: string}[]} reading
  * @property {{id: string, name: string, sentence: FileRefusal["sentence"], bytes: number}[]} refused
+ *
+ * @typedef {Record<string, Pending>} Places by where they are attached: see `placeOf`
  */
 
 /** @type {Attachment[]} */
 const NONE = [];
 
 /**
- * The files that go with the next message, for each text that is being written. They last as long as
- * the page: the browser would ask for them again.
+ * The files that go with the next message, for each text that is being written.
  * @param {object} where
- * @param {string} where.place which text: the id of a message that is changed, or of a conversation
+ * @param {string} where.chatId
+ * @param {string} where.messageId the message that is changed; empty for the next one
  * @param {Attachment[]} [where.before] what the message has that is changed
  * @param {() => import("../lib/read-file.js").Limits} where.limits
+ * @param {import("./draft-files.js").DraftFiles} where.kept
  */
-export function useAttachments({ place, before = NONE, limits }) {
-  const [places, setPlaces] = useState(/** @type {Record<string, Pending>} */ ({}));
+export function useAttachments({ chatId, messageId, before = NONE, limits, kept }) {
+  const place = placeOf(chatId, messageId);
+  const [places, setPlaces] = useState(/** @type {Places} */ ({}));
   const readings = useRef(/** @type {Map<string, AbortController>} */ (new Map()));
   const latest = useLatest({ place, before, limits, places });
   const untouched = useMemo(() => ({ attachments: before, reading: [], refused: [] }), [before]);
@@ -45,6 +50,16 @@ export function useAttachments({ place, before = NONE, limits }) {
       }),
     [],
   );
+
+  const find = useCallback(
+    (/** @type {string} */ place, /** @type {Attachment[]} */ found) =>
+      change(place, [], ({ attachments }) => {
+        const newer = attachments.filter(({ id }) => !found.some((one) => one.id === id));
+        return { attachments: [...found, ...newer] };
+      }),
+    [change],
+  );
+  useKeptFiles(place, places, find, kept);
 
   const read = useCallback(
     async (/** @type {File} */ file) => {

@@ -1,30 +1,40 @@
-import { useCallback, useState } from "react";
+import { useCallback, useMemo, useState } from "react";
+
+import { currentModel } from "./model.js";
 
 const KEY = "chatproxy.choice";
 
 /** @typedef {{model: string, thinking: boolean}} Choice */
 
 /**
- * The choice of model and thinking mode, kept in the browser.
+ * The model of the chat in view, and the thinking mode. What is chosen for a chat is what further chats
+ * begin with; that is kept in the browser.
+ * @param {Pick<ReturnType<typeof import("./use-chat.js").useChat>, "state" | "dispatch">} chat
  * @param {Storage | null} storage
  * @param {import("../lib/page-settings.js").PageSettings} settings
  * @returns {[Choice, (change: Partial<Choice>) => void]}
  */
-export function useChoice(storage, { model, models }) {
-  const [choice, setChoice] = useState(() => {
+export function useChoice({ state, dispatch }, storage, settings) {
+  const offered = useMemo(() => [...settings.models, ...settings.runs], [settings]);
+  const [usual, setUsual] = useState(() => {
     const kept = read(storage);
     return {
-      model: models.includes(kept.model) ? kept.model : model,
+      model: offered.includes(kept.model) ? kept.model : settings.model,
       thinking: typeof kept.thinking === "boolean" ? kept.thinking : true,
     };
   });
+  const model = currentModel(state, usual.model, offered);
+  const choice = useMemo(() => ({ ...usual, model }), [usual, model]);
   const choose = useCallback(
     (/** @type {Partial<Choice>} */ change) => {
-      const next = { ...choice, ...change };
-      setChoice(next);
+      const next = { ...usual, ...change };
+      setUsual(next);
       keep(storage, next);
+      if (change.model !== undefined) {
+        dispatch({ type: "modelChosen", model: change.model, now: Date.now() });
+      }
     },
-    [choice, storage],
+    [usual, storage, dispatch],
   );
   return [choice, choose];
 }

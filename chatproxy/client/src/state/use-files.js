@@ -10,8 +10,9 @@ import { useAttachments } from "./use-attachments.js";
  * The files that go with what is being written in the conversation in view.
  * @param {import("./model.js").ChatState} state
  * @param {import("./payload.js").How} how
+ * @param {import("./draft-files.js").DraftFiles} kept
  */
-export function useFiles(state, how) {
+export function useFiles(state, how, kept) {
   const conversation = currentConversation(state);
   const edited = editedPrompt(state);
   const limits = useCallback(() => {
@@ -20,7 +21,9 @@ export function useFiles(state, how) {
   }, [conversation, how]);
 
   return useAttachments({
-    place: edited?.id ?? state.currentId ?? "",
+    chatId: state.currentId ?? "",
+    messageId: edited?.id ?? "",
+    kept,
     before: edited?.attachments,
     limits,
   });

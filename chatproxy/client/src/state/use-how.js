@@ -1,5 +1,7 @@
 import { useMemo } from "react";
 
+import { isRun } from "../lib/models.js";
+
 /**
  * How the chat in view asks: as was chosen for all chats, for this one, and by the server.
  * @param {import("./use-choice.js").Choice} choice
@@ -15,7 +17,7 @@ export function useHow(choice, own, page) {
       settings: { ...page.defaults, ...own },
       takesImages: page.visionModels.includes(choice.model),
       maxBytes: page.maxBodyBytes,
-      prefix: page.prefix,
+      prefix: page.prefix && !isRun(choice.model),
       simulate: page.simulate,
     }),
     [choice, own, page],

@@ -7,10 +7,10 @@
  * join is associative, commutative and idempotent.
  *
  * - No message is taken away, and none changes its parent: the join has the messages of both.
- * - What the user said of a conversation (its name, its pin, its deletion, its settings) is a value
- *   each, ranked by when it was said: a name outlives that another device pins the conversation.
+ * - What the user said of a conversation (its name, its pin, its settings, …) is a value each, ranked
+ *   by when it was said: a name outlives that another device pins the conversation.
  * - Of an answer, what has come of it is one value, ranked by how much that is; how it ended is
- *   another, ranked by how sure that is; what became of its Stop is a third.
+ *   another, ranked by how sure that is; what became of its Stop, and what it cost, are two more.
  */
 
 import { inOrder } from "../state/tree.js";
@@ -20,7 +20,7 @@ import { inOrder } from "../state/tree.js";
  * @typedef {import("../state/model.js").Message} Message
  * @typedef {import("../state/model.js").Answer} Answer
  * @typedef {Omit<Conversation, "messages">} Outside what a conversation is beside its messages
- * @typedef {"title" | "pinned" | "deletedAt" | "settings" | "chosen"} Said
+ * @typedef {"title" | "pinned" | "deletedAt" | "settings" | "model" | "chosen"} Said
  *
  * @typedef {object} Value
  * @property {number[]} rank
@@ -28,7 +28,7 @@ import { inOrder } from "../state/tree.js";
  */
 
 /** @type {Said[]} */
-export const SAID = ["title", "pinned", "deletedAt", "settings", "chosen"];
+export const SAID = ["title", "pinned", "deletedAt", "settings", "model", "chosen"];
 
 /**
  * Whether nobody can know more about how this answer ended.
@@ -133,7 +133,7 @@ export function isSame(one, other) {
  * @param {Outside} outside
  * @returns {Value[]}
  */
-function valuesOf({ title, named, pinned, deletedAt, settings, chosen, ...outside }) {
+function valuesOf({ title, named, pinned, deletedAt, settings, model, chosen, ...outside }) {
   const { updatedAt } = outside;
   const at = timesOf({ title, chosen, ...(named && { named }), ...outside });
   return [
@@ -141,6 +141,7 @@ function valuesOf({ title, named, pinned, deletedAt, settings, chosen, ...outsid
     { rank: [at.pinned], fields: { pinned } },
     { rank: [at.deletedAt], fields: { deletedAt } },
     { rank: [at.settings], fields: { settings } },
+    { rank: [at.model], fields: { model } },
     // A question shows the newest version of what it is asked about.
     { rank: [Math.max(at.chosen, updatedAt)], fields: { chosen } },
   ];
@@ -171,13 +172,15 @@ function laterOf(one, other) {
  * @returns {Value[]}
  */
 function partsOf(answer) {
-  const { text, reasoning, lastEvent, stop, receipt, stopRefusal, ...end } = answer;
+  const { text, reasoning, lastEvent, steps, account, stop, receipt, stopRefusal, ...end } = answer;
+  const come = { text, reasoning, lastEvent, steps };
   const sure = answer.state === "running" ? 0 : 1;
   const known = stop === "unconfirmed" ? 1 : 2;
   return [
-    { rank: [lastEvent, text.length, reasoning.length], fields: { text, reasoning, lastEvent } },
+    { rank: [lastEvent, text.length, reasoning.length], fields: come },
     { rank: [atRest(answer) ? 2 : sure], fields: end },
     { rank: [stop ? known : 0], fields: { stop, receipt, stopRefusal } },
+    { rank: [account ? 1 : 0], fields: { account } },
   ];
 }
 

@@ -36,7 +36,7 @@ import { isSame, join, joinOutside, withTimes } from "./join.js";
 
 /** The stores, beside those of the library. */
 export const OUTBOX = ["unsent", "synced"];
-const ALL = ["chats", "messages", ...OUTBOX];
+const ALL = ["chats", "messages", "drafts", ...OUTBOX];
 /** What stands for all conversations. */
 const EACH = "";
 
@@ -185,6 +185,7 @@ export function createOutbox(db, { messagesOf, recordOf, messageOf }) {
         !stays && tx.objectStore("unsent").delete(id),
         !stays && tx.objectStore("chats").delete(id),
         !stays && tx.objectStore("messages").delete(messagesOf(id)),
+        !stays && tx.objectStore("drafts").delete(messagesOf(id)),
         tx.done,
       ]);
       return !stays;

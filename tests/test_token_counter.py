@@ -1,0 +1,90 @@
+"""The process that counts tokens, and how long anybody waits for it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chatproxy.accounting import counter, deepseek, tokenizers
+from chatproxy.accounting.tokenizers import TokenCounter, find_counter
+from chatproxy.errors import ConfigError
+
+from .support.waiting import wait_for
+
+QUESTION = json.dumps({"messages": [{"role": "user", "content": "one two"}]}).encode()
+WORDS = """
+import os, time
+def count(model, text):
+    if "end" in text: os._exit(1)
+    if "wait" in text: time.sleep(0.5)
+    return None if model == "unknown" else len(text.split())
+"""
+
+Make = Callable[[], TokenCounter]
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenCounter:
+    """Counts words, in a process that has begun to."""
+    (tmp_path / "words.py").write_text(WORDS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = find_counter("words:count")
+    assert found is not None
+    wait_for(lambda: found.count("m", QUESTION, "a") is not None)
+    return found
+
+
+def test_a_question_and_what_was_said_are_counted(words: TokenCounter) -> None:
+    """Four tokens are around a question of one message."""
+    assert words.count("m", QUESTION, "a b c") == (2 + 4, 3)
+    assert words.count("unknown", QUESTION, "a") is None
+
+
+def test_a_count_that_takes_long_is_waited_for_only_a_moment(words: TokenCounter) -> None:
+    begun = time.monotonic()
+    assert words.count("m", QUESTION, "wait") is None
+    assert time.monotonic() - begun < 0.4
+    wait_for(lambda: words.count("m", QUESTION, "a") == (6, 1))
+
+
+def test_a_process_that_ends_is_started_anew(words: TokenCounter) -> None:
+    assert words.count("m", QUESTION, "end") is None
+    wait_for(lambda: words.count("m", QUESTION, "a") == (6, 1))
+
+
+def test_what_would_take_too_long_is_not_even_sent(words: TokenCounter) -> None:
+    assert words.count("m", QUESTION, "a " * 200_000) is None
+
+
+def test_all_that_a_model_reads_is_counted() -> None:
+    question = {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "see"}, {"type": "image_url"}]},
+            {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]},
+        ],
+        "tools": [{"type": "function"}],
+    }
+    assert [*counter.texts_of(question)] == [
+        "see",
+        '[{"function": {"name": "f"}}]',
+        '[{"type": "function"}]',
+    ]
+
+
+def test_deepseeks_tokenizer_counts_deepseeks_models_alone() -> None:
+    assert deepseek.count("deepseek-flash", "The quick brown fox") == 4
+    assert deepseek.count("deepseek-flash", "") == 0
+    assert deepseek.count("gpt-large", "The quick brown fox") is None
+
+
+def test_a_tokenizer_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"CHATPROXY_TOKENIZER: there is no module nothing\.here"):
+        find_counter("nothing.here:count")
+    assert find_counter("none") is None
+    monkeypatch.setattr(tokenizers, "find_spec", lambda _: None)
+    assert find_counter("deepseek") is None

@@ -1,0 +1,1 @@
+"""Upstreams that are real, and too large for every run of the tests."""
