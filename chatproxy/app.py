@@ -13,7 +13,7 @@ from .config import Settings
 from .errors import ConfigError, Refusal, ShuttingDown
 from .extension import ChatProxy
 from .hosts import HostGuard
-from .observability import logs, metrics
+from .observability import logs, metrics, telemetry
 from .server import exposure
 from .web import native, openai, page, streaming
 from .web.state import current_state
@@ -29,10 +29,12 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     :param config: settings that go before those of the environment.
     :raises ConfigError: if a setting is wrong or missing.
     """
-    logs.to_stderr()
     app = Flask("chatproxy", static_folder=None)
     app.config.from_mapping(config)
     settings = Settings.load(app.config, os.environ)
+    logs.to_stderr(settings.log_format)
+    if settings.telemetry:
+        telemetry.export_from(app)
     ChatProxy(app, owner=owner_by_token(settings.tokens) if settings.tokens else None)
     app.register_blueprint(page.blueprint(settings))
     app.add_url_rule("/healthz", view_func=healthz)

@@ -248,6 +248,30 @@ class Settings:
         "comma-separated host names of the standalone server; .example.com, 10.0.0.0/8, * for any",
         shown="loopback names, on a loopback address",
     )
+    log_format: str = _option(
+        "CHATPROXY_LOG_FORMAT",
+        values.as_log_format,
+        "text",
+        "the log of the standalone server: text, or json, an object a line",
+    )
+    telemetry: bool = _option(
+        "CHATPROXY_TELEMETRY",
+        values.as_switch,
+        False,
+        "1: spans and metrics by OpenTelemetry; the standalone server sends them by OTLP",
+    )
+    telemetry_content: bool = _option(
+        "CHATPROXY_TELEMETRY_CONTENT",
+        values.as_switch,
+        False,
+        "1: the spans have the messages and the answers, too",
+    )
+    propagate_trace: bool = _option(
+        "CHATPROXY_PROPAGATE_TRACE",
+        values.as_switch,
+        False,
+        "1: upstreams are told the trace (the header traceparent)",
+    )
     insecure: bool = _option(
         "CHATPROXY_INSECURE",
         values.as_switch,

@@ -46,7 +46,7 @@ from .cluster.registry import Registry
 from .cluster.rpc import RpcDispatcher
 from .config import Settings, unknown_names
 from .errors import ChatProxyError, ConfigError, PeersUnavailable
-from .observability import logs
+from .observability import logs, telemetry
 from .observability.metrics import Metrics
 from .protocols.headers import check_session_id
 from .runs.answer import Answer
@@ -341,12 +341,14 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     scope = scopes.claim(app, extension.name, settings.name or app.name)
     alone = scopes.is_alone(scope)  # with files of its own, which nobody would take over
     metrics = Metrics(app, None if alone else lambda: run_dir.path / "metrics", scope)
+    tracing = telemetry.observe(app, settings, metrics)
     control_socket = ControlSocket(run_dir, scope)
     peers = _find_peers(settings, control_socket, scope)
     kept = _find_conversations(settings, scope, extension.owner)
     registry = Registry(settings, app, peers)
     resolver = ThreadedResolver()
     upstream = ChatCompletions(settings, resolver)
+    metrics.watch(upstream)
     prices = Prices(settings.prices)
     accountant = Accountant(prices, find_counter(settings.tokenizer))
     runner = CoroutineRunner()
@@ -367,6 +369,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         model=settings.model,
         accountant=accountant,
         within=app.app_context,
+        sender=app,
     )
     runs = Runs(extension.functions, resources, settings.run_grace)
     service = AnswerService(
@@ -388,6 +391,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         routes=routes,
         models=ModelList(upstream, settings.model, routes),
         metrics=metrics,
+        tracing=tracing,
         records=records,
         server=ServerCapabilities(settings),
         bodies=BodyTimer(settings.body_timeout, partial(_tell_unfinished, app)),

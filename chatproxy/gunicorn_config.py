@@ -22,6 +22,7 @@ from . import scopes
 from .cluster.local import directories, run_dir
 from .config import Settings
 from .errors import ConfigError
+from .observability.json_logs import JsonFormatter
 from .server.gunicorn.rotation import Rotation
 
 try:
@@ -50,6 +51,11 @@ _WANTED_DESCRIPTORS = worker_connections + 2 * _settings.max_sessions + 100
 _descriptors = _raise_descriptor_limit(_WANTED_DESCRIPTORS)
 # No connection is accepted without a descriptor for it: half of them are for clients.
 worker_connections = min(worker_connections, max(1, _descriptors // 2))
+
+if _settings.log_format == "json":
+    from .server.gunicorn.logger import with_formatter
+
+    logger_class = with_formatter(JsonFormatter())
 
 _rotation = Rotation()
 # gunicorn waits a little longer than the running answers may take.

@@ -136,6 +136,7 @@ class AnswerService:
         """
         session = self._chats.claim(key, reconnect_seconds, chat)
         try:
+            signals.answer_begun.send(self._sender, session=session, question=question)
             self._watchdog.start()
             reader = follow(session, 0, self._sender)
             call = self._chats.in_turn(session, self._upstream.call(question, session))

@@ -15,6 +15,15 @@ For applications, with the Flask application as the sender:
 The others serve this package's own ``logs`` and ``metrics``. Those of a stream carry the
 ``session`` itself. Beside them:
 
+* ``answer_begun``: ``session``, ``question``. Sent in the context (PEP 567) of whoever asks. A
+  receiver may give the session a ``trace``. Its end is ``stream_closed``.
+* ``call_begun``: ``call``, which is a session or an HTTP request of a run, its ``name``, the
+  ``question`` (None for a request), and ``within``, the ``Trace`` of the run. As ``answer_begun``
+  otherwise. ``call_ended``: ``call``.
+* ``producer_begun``: ``session``. Sent in the context that its answer is made in, which is its own:
+  what a receiver sets there, all see that is done for this answer.
+* ``tool_begun``: ``within``, ``call_id``, ``name``, ``arguments``. ``tool_ended``: ``within``,
+  ``call_id``, ``output``, ``error`` (a sentence, or None). A tool that a Stop has ended has no end.
 * ``try_failed``: ``upstream``, its name, ``reason``, ``following``, the name of the one that is
   asked next, and ``pause``, the seconds until then. The sender is what makes the calls.
 * ``stream_replaced``: ``receipt``, and ``by``, the id of the answer in whose favour another of its
@@ -66,6 +75,12 @@ stream_started = _namespace.signal("stream-started")
 stream_ended = _namespace.signal("stream-ended")
 
 stream_opened = _Inner("stream-opened")
+answer_begun = _Inner("answer-begun")
+call_begun = _Inner("call-begun")
+call_ended = _Inner("call-ended")
+producer_begun = _Inner("producer-begun")
+tool_begun = _Inner("tool-begun")
+tool_ended = _Inner("tool-ended")
 try_failed = _Inner("try-failed")
 cancel_requested = _Inner("cancel-requested")
 stream_aborted = _Inner("stream-aborted")

@@ -159,6 +159,13 @@ def as_on_active(value: Any) -> str:
     return str(value).strip()
 
 
+def as_log_format(value: Any) -> str:
+    """``text`` or ``json``."""
+    if str(value).strip() not in ("text", "json"):
+        raise ValueError("must be 'text' or 'json'")
+    return str(value).strip()
+
+
 def as_absolute_path(value: Any) -> str:
     """The absolute path of a file or a directory."""
     path = as_text(value)

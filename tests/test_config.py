@@ -243,6 +243,14 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         {"1": True, "Yes": True, "true": True, "0": False, "no": False, "false": False},
         ["2", "maybe", []],
     ),
+    "CHATPROXY_LOG_FORMAT": (
+        "log_format",
+        {"text": "text", " json ": "json"},
+        ["JSON", "logfmt", []],
+    ),
+    "CHATPROXY_TELEMETRY": ("telemetry", {"1": True, "0": False}, ["otlp"]),
+    "CHATPROXY_TELEMETRY_CONTENT": ("telemetry_content", {"1": True}, ["all"]),
+    "CHATPROXY_PROPAGATE_TRACE": ("propagate_trace", {"1": True}, ["always"]),
 }
 WRONG_SECONDS = ["soon", "0", "-1", "nan", "inf", "1e400", 10**400, "1e10", []]
 WRONG_COUNTS = ["many", "0", "-1", "1.5", "1e3", 2.5, []]

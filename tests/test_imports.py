@@ -42,6 +42,7 @@ RESERVED = {
     "gunicorn": "server cli",
     "flask": "web observability extension app testing",
     "prometheus_client": "observability",
+    "opentelemetry": "observability",
     "redis": "cluster.redis",
     "sqlalchemy": "records",
     "alembic": "records",

@@ -25,7 +25,8 @@ import chatproxy
 from chatproxy import ConfigError, create_app, signals
 from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 from chatproxy.errors import UpstreamError
-from chatproxy.observability.families import FAMILIES, UPSTREAM_CODES
+from chatproxy.observability.counters_by_name import MOST_NAMES
+from chatproxy.observability.families import BY_UPSTREAM, FAMILIES, UPSTREAM_CODES
 from chatproxy.observability.metrics import Metrics, init_app
 
 from .support.another import Another
@@ -60,9 +61,10 @@ def close(app: Flask, session: StreamSession, outcome: Outcome = Outcome.FINISHE
     signals.stream_closed.send(app, session=session)
 
 
-def answer(app: Flask, events: int = 3) -> None:
+def answer(app: Flask, events: int = 3, upstream: str = "") -> None:
     """A whole answer, from its first signal to its last."""
     session = open_session(app)
+    session.upstream, session.asked_at = upstream, session.started_at + 0.2
     session.phase = Phase.STREAMING
     session.events, session.bytes = events, events * 100
     session.first_event_at = session.started_at + 0.3
@@ -240,6 +242,61 @@ def test_no_id_and_no_owner_gets_out() -> None:
     close(app, session, Outcome.FAILED)
     assert value(app, "upstream_errors_total", code="other") == 1
     assert "ada" not in scraped(app).lower()
+
+
+def of_upstreams(app: Flask, name: str = "chatproxy_upstream_calls_total") -> dict[str, float]:
+    """The numbers that are not 0, by the values of their labels, the upstream first."""
+    return {
+        " ".join(value for _, value in sorted(labels, reverse=True)): number
+        for (found, labels), number in numbers(scraped(app)).items()
+        if found == name and number
+    }
+
+
+def test_calls_are_counted_for_the_upstream_that_was_asked_last() -> None:
+    """Those of a run, too, and each try that was passed on for the one that failed."""
+    app, caller = new_app(), object()
+    app.extensions["chatproxy"].metrics.watch(caller)
+    assert of_upstreams(app) == {}
+    answer(app, upstream="first")
+    told = {"reason": "", "following": "second", "pause": 0.0}
+    signals.try_failed.send(caller, session=None, upstream="first", **told)
+    signals.try_failed.send(object(), session=None, upstream="of another", **told)
+    call = new_session()
+    call.upstream = "second"
+    call.end(Outcome.FAILED)
+    signals.call_ended.send(app, call=call)
+    signals.call_ended.send(app, call=object())  # a request of the run's own
+    close(app, open_session(app))  # it has asked nobody
+    assert of_upstreams(app) == {"first finished": 1, "first passed_on": 1, "second failed": 1}
+    seconds = of_upstreams(app, "chatproxy_upstream_first_event_seconds_sum")
+    assert seconds == {"first": pytest.approx(0.1)}
+
+
+def test_the_calls_of_an_upstream_are_summed_over_workers_that_agree_on_nothing(
+    tmp_path: Path,
+) -> None:
+    """Each worker has met them in an order of its own, and one has met none."""
+    workers = [new_app(directory=tmp_path) for _ in range(3)]
+    for worker, names in zip(workers, (("one", ".."), ("..", "zwei/2", "one")), strict=False):
+        for name in names:
+            answer(worker, upstream=name)
+    sums = {"one finished": 2, ".. finished": 2, "zwei/2 finished": 1}
+    assert [of_upstreams(worker) for worker in workers] == [sums] * 3
+    assert {each.name for each in tmp_path.iterdir()} == {"chatproxy-chat"}
+
+
+def test_upstreams_beyond_a_number_are_counted_together(tmp_path: Path) -> None:
+    one, two = (new_app(directory=tmp_path) for _ in range(2))
+    for number in range(MOST_NAMES):
+        answer((one, two)[number % 2], upstream=f"upstream-{number}")
+    for number in range(5):
+        answer(one, upstream=f"more-{number}")
+        answer(two, upstream="upstream-0")
+    found = of_upstreams(one)
+    assert len(found) == MOST_NAMES + 1
+    assert (found["other finished"], found["upstream-0 finished"]) == (5, 6)
+    assert found == of_upstreams(two)
 
 
 def test_each_code_of_an_upstream_error_has_its_series() -> None:
@@ -622,7 +679,7 @@ _GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 def known_labels() -> dict[str, set[str]]:
     """The labels of every name that can be asked for."""
     app = new_app()
-    answer(app)
+    answer(app, upstream="DeepSeek")
     found: dict[str, set[str]] = {}
     for name, labels in numbers(scraped(app)):
         found.setdefault(name, set()).update(dict(labels))
@@ -670,7 +727,8 @@ def test_every_expression_of_the_dashboard_asks_for_what_exists() -> None:
 
 def test_the_dashboard_shows_every_metric() -> None:
     text = " ".join(expressions())
-    assert [family.name for family in FAMILIES if family.name not in text] == []
+    every = (*FAMILIES, *BY_UPSTREAM)
+    assert [family.name for family in every if family.name not in text] == []
     assert "chatproxy_info" in text
 
 
@@ -702,7 +760,9 @@ def documented() -> dict[str, tuple[str, str, str]]:
 
 def test_the_document_lists_exactly_the_metrics_that_there_are() -> None:
     exposed = {
-        family.name: (family.type, family.unit, ", ".join(family.labels)) for family in FAMILIES
+        family.name: (family.type, family.unit, ", ".join((*more, *family.labels)))
+        for families, more in ((FAMILIES, ()), (BY_UPSTREAM, ("upstream",)))
+        for family in families
     }
     listed = documented()
     assert listed.pop("chatproxy_info") == ("info", "", "version")

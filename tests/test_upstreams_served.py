@@ -5,13 +5,15 @@ In front of whatever keeps a stream in its phase there is an upstream that refus
 
 import contextlib
 import json
+import re
 import threading
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import requests
 
-from .support import cluster
+from .support import cluster, servers
 from .support.phases import Phases
 from .support.servers import events, new_id
 from .support.waiting import wait_for
@@ -89,6 +91,21 @@ def test_a_stop_ends_the_second_upstream_behind_tls(
     assert (status, receipt["upstreamClosed"], receipt["upstream"]) == (200, True, "DeepSeek")
     assert not deepseek_tls.gone(session_id)["finished"]
     assert refusing[1].count(session_id) == 1
+
+
+def test_the_metrics_tell_which_upstream_failed_and_which_answered(start_behind, deepseek, kind):
+    proxy = start_behind(kind, deepseek.url)
+
+    def counted(upstream, outcome):
+        text = requests.get(f"{proxy.url}/metrics", timeout=10).text
+        name = f'chatproxy_upstream_calls_total{{outcome="{outcome}",upstream="{upstream}"}}'
+        found = re.search(rf"^{re.escape(name)} (.+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    cases = (("broken", "passed_on"), ("DeepSeek", "finished"))
+    before = [counted(*each) for each in cases]
+    assert servers.ask(proxy, simulate={"rate": 0, "tokens": 2}).ok
+    wait_for(lambda: [counted(*each) for each in cases] == [number + 1 for number in before])
 
 
 # --- several questions of a chat

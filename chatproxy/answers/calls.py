@@ -14,6 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .. import signals
+from .question import Question
+from .trace import Trace
 from .usage import NO_ACCOUNT, Account, sum_of
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ class State(Protocol):
 
     :ivar started_at: seconds of the monotonic clock; ``closed_at`` likewise, None while its
         connection is open.
+    :ivar trace: see ``signals.call_begun``.
     """
 
     phase: Phase
@@ -37,6 +41,7 @@ class State(Protocol):
     account: Account
     started_at: float
     closed_at: float | None
+    trace: Trace | None
 
     @property
     def outcome(self) -> Outcome | None:
@@ -46,6 +51,8 @@ class State(Protocol):
 class Calls:
     """The calls of one answer.
 
+    :param sender: the sender of the signals: the application.
+    :param trace: that of the answer.
     :param on_begin: called before a call begins, with its id and its name. It may wait, and what it
         raises keeps the call from beginning.
     :param on_end: called when it has ended, with what ``listed`` has of it. It must not block.
@@ -53,9 +60,13 @@ class Calls:
 
     def __init__(
         self,
+        sender: object = None,
+        trace: Trace | None = None,
         on_begin: Callable[[dict[str, Any]], None] | None = None,
         on_end: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
+        self._sender = sender
+        self._trace = trace
         self._on_begin = on_begin
         self._on_end = on_end
         self._lock = threading.Lock()
@@ -68,14 +79,20 @@ class Calls:
         self.count = 0
         self.account = NO_ACCOUNT
 
-    def begin(self, name: str, call: State) -> None:
-        """Note that a call begins."""
+    def begin(self, name: str, call: State, question: Question | None = None) -> None:
+        """Note that a call begins.
+
+        :param question: what is asked; None for an HTTP request.
+        """
         number, name = next(self._numbers), name[:_LONGEST_NAME]
         if self._on_begin is not None:
             self._on_begin({"id": number, "name": name})
         with self._lock:
             self.count += 1
             self._live[call] = number, name
+        signals.call_begun.send(
+            self._sender, call=call, name=name, question=question, within=self._trace
+        )
 
     def end(self, call: State) -> None:
         """Note that a call has ended; once is enough. What it has had is not kept."""
@@ -86,6 +103,7 @@ class Calls:
             self.account = sum_of((self.account, call.account))
             ended = _as_json(*known, call)
             self._ended.append(ended)
+        signals.call_ended.send(self._sender, call=call)
         if self._on_end is not None:
             self._on_end(ended)
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from .. import signals
 from ..errors import Aborted, Refusal, UpstreamError
 from .coroutines import Coroutine
 from .session import Outcome, StreamSession
@@ -69,6 +70,7 @@ def produce(session: StreamSession, call: Call, end: End) -> Coroutine[None]:
     outcome = Outcome.FAILED
     refusal: Refusal | None = None
     try:
+        signals.producer_begun.send(session=session)
         session.on_cancel(call.abort)
         call.open()
         ended = False

@@ -36,6 +36,7 @@ from .calls import Calls
 from .log import AnswerLog
 from .question import Question
 from .reservation import Reservation
+from .trace import Trace
 from .transcript import Transcript
 from .upstream import CONFIGURED, BillingStops
 from .usage import NO_ACCOUNT
@@ -132,10 +133,14 @@ class StreamSession:
         self.question: Question | None = None
         self.question_size = 0.0
         self.transcript: Transcript | None = None
+        #: What whoever traces keeps with it; None if nobody does.
+        self.trace: Trace | None = None
         #: The calls of an answer of several calls; None for one of a single call.
         self.calls: Calls | None = None
         #: The name of the upstream that was asked last, and whether it bills nothing after a close.
         self.upstream = ""
+        #: When it was asked; None before, or if that is not known.
+        self.asked_at: float | None = None
         self.billing_stops = BillingStops.UNKNOWN
         #: What its client calls the model, and what the upstream does; "" before that is known.
         self.model = self.upstream_model = ""
@@ -165,6 +170,8 @@ class StreamSession:
         self.started_at = self.last_event_at = time.monotonic()
         #: When the first event came; None before.
         self.first_event_at: float | None = None
+        #: When the flag was set; None before.
+        self.cancelled_at: float | None = None
         #: When the upstream had been closed; None before.
         self.closed_at: float | None = None
         self._lock = threading.Lock()
@@ -191,6 +198,7 @@ class StreamSession:
             if self.outcome or self.flag.is_set():
                 return False
             self.reason = reason
+            self.cancelled_at = time.monotonic()
             self.flag.set()
             hooks = list(self._abort_hooks)
         for abort in hooks:
@@ -219,6 +227,8 @@ class StreamSession:
             self.log.append(events)
             if self.transcript is not None:
                 self.transcript.add(events, size)
+            if self.trace is not None:
+                self.trace.take(events)
             if self.most_events is not None and self.events > self.most_events:
                 self.cancel(Reason.BUDGET)
 

@@ -1,14 +1,17 @@
 """What is measured: each metric with its name, type, unit, help text and labels.
 
 No label has a value from a client, so all series are known beforehand. Each of their numbers has
-its place in one row (``places``, ``SIZE``), which workers can share (``shared_counters``).
+its place in one row (``Row``), which workers can share (``shared_counters``). Those of an upstream
+have a row for each upstream, whose name is a label of theirs beside the others
+(``counters_by_name``).
 """
 
 from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..answers.session import Outcome, Phase, Reason
@@ -62,6 +65,10 @@ class Family:
     series: tuple[Labels, ...] = ((),)
     unit: str = ""
     bounds: tuple[float, ...] = ()
+
+
+#: What to add to one series; for a histogram, what to observe.
+Addition = tuple[Family, Labels, float]
 
 
 def _ways_to_end() -> Iterator[Labels]:
@@ -191,39 +198,76 @@ FAMILIES = (
     RECORDED,
 )
 
+UPSTREAM_CALLS = Family(
+    "chatproxy_upstream_calls_total",
+    "counter",
+    "Calls of an upstream, by outcome; passed_on is a try that failed, after which another came.",
+    ("outcome",),
+    (*((outcome.value,) for outcome in Outcome), ("passed_on",)),
+)
+UPSTREAM_FIRST_EVENT = Family(
+    "chatproxy_upstream_first_event_seconds",
+    "histogram",
+    "Time from the try that an upstream has answered to its first event.",
+    unit="seconds",
+    bounds=_FIRST_EVENT_BOUNDS,
+)
+
+#: Those of each upstream.
+BY_UPSTREAM = (UPSTREAM_CALLS, UPSTREAM_FIRST_EVENT)
+
 
 def _others(family: Family) -> Labels:
     """The series for values that nobody has foreseen; shown only if there are any."""
     return ("other",) * len(family.labels)
 
 
-def _places() -> Iterator[tuple[tuple[str, Labels], range]]:
-    start = 0
-    for family in FAMILIES:
-        # A histogram has its buckets, the infinite one, and the sum.
-        width = len(family.bounds) + 2 if family.type == "histogram" else 1
-        for labels in dict.fromkeys((*family.series, _others(family))):
-            yield (family.name, labels), range(start, start + width)
-            start += width
+def known(family: Family, labels: Labels) -> Labels:
+    """The series that these labels count for."""
+    return labels if labels in family.series else _others(family)
 
 
-#: Where in the row each series is.
-_PLACES = dict(_places())
-SIZE = max(places.stop for places in _PLACES.values())
-GAUGES = [_PLACES[family.name, ()].start for family in FAMILIES if family.type == "gauge"]
-#: Differs if the places do, as after an update of the package.
-LAYOUT = f"{zlib.crc32(repr(FAMILIES).encode()):08x}"
+class Row:
+    """Where the numbers of some metrics are in a row of numbers.
+
+    :ivar size: how many numbers there are.
+    :ivar gauges: the places of those that end with their worker.
+    :ivar layout: differs if the places do, as after an update of the package.
+    """
+
+    def __init__(self, families: tuple[Family, ...]) -> None:
+        self._places: dict[tuple[str, Labels], range] = {}
+        self.size = 0
+        for family in families:
+            # A histogram has its buckets, the infinite one, and the sum.
+            width = len(family.bounds) + 2 if family.type == "histogram" else 1
+            for labels in dict.fromkeys((*family.series, _others(family))):
+                self._places[family.name, labels] = range(self.size, self.size + width)
+                self.size += width
+        gauges = (family for family in families if family.type == "gauge")
+        self.gauges = [self._places[family.name, ()].start for family in gauges]
+        self.layout = f"{zlib.crc32(repr(families).encode()):08x}"
+
+    def amounts(self, additions: Iterable[Addition]) -> dict[int, float]:
+        """How much to add, and in which places."""
+        amounts: dict[int, float] = {}
+        for family, labels, amount in additions:
+            found = self._places[family.name, known(family, labels)]
+            amounts[found[-1]] = amount
+            if family.type == "histogram":
+                amounts[found[bisect_left(family.bounds, amount)]] = 1
+        return amounts
+
+    def series(
+        self, family: Family, numbers: Sequence[float]
+    ) -> Iterator[tuple[Labels, Sequence[float]]]:
+        """The series of a metric, each with its numbers out of the whole row."""
+        others = _others(family)
+        for labels in dict.fromkeys((*family.series, others)):
+            found = [numbers[place] for place in self._places[family.name, labels]]
+            if labels in family.series or any(found):
+                yield labels, found
 
 
-def places(family: Family, labels: Labels) -> range:
-    """Where the numbers of a series are; for a histogram its buckets', then its sum's."""
-    return _PLACES.get((family.name, labels)) or _PLACES[family.name, _others(family)]
-
-
-def series(family: Family, numbers: Sequence[float]) -> Iterator[tuple[Labels, Sequence[float]]]:
-    """The series of a metric, each with its numbers out of the whole row."""
-    others = _others(family)
-    for labels in dict.fromkeys((*family.series, others)):
-        found = [numbers[place] for place in _PLACES[family.name, labels]]
-        if labels in family.series or any(found):
-            yield labels, found
+ROW = Row(FAMILIES)
+UPSTREAM_ROW = Row(BY_UPSTREAM)

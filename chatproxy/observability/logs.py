@@ -19,17 +19,25 @@ from ..answers.session import StreamSession
 from ..answers.upstream import CONFIGURED
 from ..answers.usage import UsageSource
 from ..errors import UpstreamError
+from .json_logs import FIELDS, JsonFormatter
 
 logger = logging.getLogger("chatproxy")
 
 
-def to_stderr() -> None:
-    """Write the lines to stderr, unless the process has set up logging itself."""
+def to_stderr(log_format: str = "text") -> None:
+    """Write the lines to stderr, unless the process has set up logging itself.
+
+    :param log_format: "text", or "json" for all lines of the process as JSON (``json_logs``).
+    """
     if logger.hasHandlers():
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
+    if log_format == "json":
+        handler.setFormatter(JsonFormatter())
+        logging.getLogger().addHandler(handler)
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
     logger.setLevel(logging.INFO)
 
 
@@ -53,19 +61,28 @@ def _id_of(session: StreamSession) -> str:
     return session.id or "-"
 
 
+def _with_fields(session: StreamSession, **more: Any) -> dict[str, dict[str, Any]]:
+    """What a line about an answer has for ``json_logs``: its id, its trace, and more."""
+    fields = {"sessionId": session.id or None, **more}
+    if session.trace is not None:
+        fields["trace"] = session.trace.id
+    return {FIELDS: fields}
+
+
 @signals.cancel_requested.connect
 def _cancel_requested(_sender: object, session_id: str, **_: Any) -> None:
-    logger.info("[SSE] Cancel request received for %s", session_id)
+    fields = {FIELDS: {"sessionId": session_id}}
+    logger.info("[SSE] Cancel request received for %s", session_id, extra=fields)
 
 
 @signals.stream_aborted.connect
 def _stream_aborted(_sender: object, session: StreamSession, **_: Any) -> None:
-    logger.info("[SSE] %s aborted by client", _id_of(session))
+    logger.info("[SSE] %s aborted by client", _id_of(session), extra=_with_fields(session))
 
 
 @signals.client_disconnected.connect
 def _client_disconnected(_sender: object, session: StreamSession, **_: Any) -> None:
-    logger.info("[SSE] %s client disconnected", _id_of(session))
+    logger.info("[SSE] %s client disconnected", _id_of(session), extra=_with_fields(session))
 
 
 def _upstream_of(session: StreamSession) -> str:
@@ -84,7 +101,15 @@ def _try_failed(
 ) -> None:
     words = _within_a_line(reason)
     again = "again" if following == upstream else f"{following} next,"
-    logger.warning("%s failed %s, %s in %.1f s: %s", upstream, _id_of(session), again, pause, words)
+    logger.warning(
+        "%s failed %s, %s in %.1f s: %s",
+        upstream,
+        _id_of(session),
+        again,
+        pause,
+        words,
+        extra=_with_fields(session, upstream=upstream, following=following, pause=pause),
+    )
 
 
 @signals.stream_replaced.connect
@@ -97,6 +122,7 @@ def _stream_replaced(_sender: object, receipt: Receipt, by: str, **_: Any) -> No
         receipt.events,
         str(receipt.upstream_closed).lower(),
         receipt.stop_ms,
+        extra={FIELDS: {**receipt.as_json(), "replacedBy": by or None}},
     )
 
 
@@ -105,17 +131,47 @@ def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
     if (refusal := session.refusal) is not None:
         if isinstance(refusal, UpstreamError):
             reason = _within_a_line(refusal.reason or refusal.message)
-            logger.warning("%s failed %s: %s", _upstream_of(session), _id_of(session), reason)
-        logger.warning("[SSE] %s failed code=%s", _id_of(session), refusal.code)
+            logger.warning(
+                "%s failed %s: %s",
+                _upstream_of(session),
+                _id_of(session),
+                reason,
+                extra=_with_fields(session, upstream=_upstream_of(session)),
+            )
+        logger.warning(
+            "[SSE] %s failed code=%s",
+            _id_of(session),
+            refusal.code,
+            extra=_with_fields(session, code=refusal.code),
+        )
     logger.info(
-        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d%s",
+        "[SSE] %s ended outcome=%s phase=%s events=%d ms=%d%s%s",
         _id_of(session),
         session.outcome and session.outcome.value,
         session.phase.value,
         session.events,
         session.milliseconds(),
         _more_of(session),
+        "" if session.trace is None else f" trace={session.trace.id}",
+        extra=_with_fields(session, **_end_of(session)),
     )
+
+
+def _end_of(session: StreamSession) -> dict[str, Any]:
+    """How an answer ended, and what it came to."""
+    return {
+        "outcome": session.outcome and session.outcome.value,
+        "reason": session.reason and session.reason.value,
+        "phase": session.phase.value,
+        "events": session.events,
+        "bytes": session.bytes,
+        "ms": session.milliseconds(),
+        "upstream": session.upstream or None,
+        "model": session.model or None,
+        "code": session.refusal and session.refusal.code,
+        "calls": session.calls and session.calls.count,
+        **session.account.as_json(),
+    }
 
 
 def _more_of(session: StreamSession) -> str:

@@ -15,8 +15,8 @@ import functools
 import itertools
 import logging
 import os
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,30 +28,33 @@ from .. import __version__, signals
 from ..answers.session import StreamSession
 from ..answers.usage import Account
 from ..errors import ConfigError
+from .counters_by_name import CountersByName
 from .families import (
+    BY_UPSTREAM,
     CANCELS,
     COST,
     EVENTS,
     FAMILIES,
     FIRST_EVENT,
     FORGOTTEN,
-    GAUGES,
-    LAYOUT,
     PEER_REQUESTS,
     RECEIVED,
     RECORDED,
+    ROW,
     SAVED,
     SESSIONS,
     SESSIONS_LIVE,
-    SIZE,
     STOP,
     TOKENS,
     UNFINISHED,
+    UPSTREAM_CALLS,
     UPSTREAM_ERRORS,
+    UPSTREAM_FIRST_EVENT,
+    UPSTREAM_ROW,
+    Addition,
     Family,
     Labels,
-    places,
-    series,
+    Row,
 )
 from .shared_counters import Directory, SharedCounters
 
@@ -59,20 +62,6 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 logger = logging.getLogger("chatproxy")
-
-#: What to add to one series; for a histogram, what to observe.
-Addition = tuple[Family, Labels, float]
-
-
-def _amounts(additions: Iterator[Addition]) -> dict[int, float]:
-    """How much to add, and in which places of the row."""
-    amounts: dict[int, float] = {}
-    for family, labels, amount in additions:
-        found = places(family, labels)
-        amounts[found[-1]] = amount
-        if family.type == "histogram":
-            amounts[found[bisect_left(family.bounds, amount)]] = 1
-    return amounts
 
 
 def _account_of(account: Account, outcome: str) -> Iterator[Addition]:
@@ -109,11 +98,15 @@ class Metrics:
     """
 
     def __init__(self, app: Flask, directory: Directory = None, name: str = "") -> None:
-        folder = functools.partial(_folder, name or app.name, directory)
-        self._counters = SharedCounters(folder, LAYOUT, SIZE, GAUGES)
+        #: Told of all that is counted, too; None if nobody is.
+        self.also: Callable[[Iterable[Addition], dict[str, str]], None] | None = None
+        folder = partial(_folder, name or app.name, directory)
+        self._counters = SharedCounters(folder, ROW.layout, ROW.size, ROW.gauges)
+        self._by_upstream = CountersByName(folder, UPSTREAM_ROW)
         for signal, receiver in (
             (signals.stream_opened, self._stream_opened),
             (signals.stream_closed, self._stream_closed),
+            (signals.call_ended, self._call_ended),
             (signals.cancel_answered, self._cancel_answered),
             (signals.peer_asked, self._peer_asked),
             (signals.cancel_forgotten, self._cancel_forgotten),
@@ -125,14 +118,36 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now, summed over the workers."""
-        return _metrics(self._counters.total())
+        return _metrics(self._counters.total(), self._by_upstream.totals())
 
     def describe(self) -> Iterator[Metric]:
         """The same metrics without their numbers."""
-        return _metrics([0.0] * SIZE)
+        return _metrics([0.0] * ROW.size, {})
 
-    def _add(self, additions: Iterator[Addition]) -> None:
-        self._counters.add(_amounts(additions))
+    def watch(self, upstreams: object) -> None:
+        """Count the tries of what makes the calls, too."""
+        signals.try_failed.connect(self._try_failed, sender=upstreams)
+
+    def _add(self, additions: Iterable[Addition]) -> None:
+        additions = list(additions)
+        self._counters.add(ROW.amounts(additions))
+        if self.also is not None:
+            self.also(additions, {})
+
+    def _add_for(self, upstream: str, *additions: Addition) -> None:
+        counted_for = self._by_upstream.add(upstream, UPSTREAM_ROW.amounts(additions))
+        if self.also is not None:
+            self.also(additions, {"upstream": counted_for})
+
+    def _count_call(self, session: StreamSession) -> None:
+        """Count an answer, or a call of a run, for the upstream that was asked last."""
+        if not session.upstream or session.outcome is None:
+            return
+        additions: list[Addition] = [(UPSTREAM_CALLS, (session.outcome.value,), 1)]
+        if session.first_event_at is not None:
+            asked_at = session.asked_at or session.started_at
+            additions.append((UPSTREAM_FIRST_EVENT, (), session.first_event_at - asked_at))
+        self._add_for(session.upstream, *additions)
 
     @_harmless
     def _stream_opened(self, **_: Any) -> Iterator[Addition]:
@@ -151,6 +166,18 @@ class Metrics:
         yield from _account_of(session.account, outcome)
         if session.refusal is not None:
             yield UPSTREAM_ERRORS, (session.refusal.code,), 1
+        self._count_call(session)
+
+    @_harmless
+    def _call_ended(self, call: object, **_: Any) -> Iterator[Addition]:
+        if isinstance(call, StreamSession):
+            self._count_call(call)
+        yield from ()
+
+    @_harmless
+    def _try_failed(self, upstream: str, **_: Any) -> Iterator[Addition]:
+        self._add_for(upstream, (UPSTREAM_CALLS, ("passed_on",), 1))
+        yield from ()
 
     @_harmless
     def _cancel_answered(
@@ -184,22 +211,40 @@ def _folder(name: str, directory: Directory) -> Path | None:
     return Path(chosen, f"chatproxy-{quote(name, safe='%')}") if chosen else None
 
 
-def _metrics(numbers: Sequence[float]) -> Iterator[Metric]:
+#: Rows of numbers, each with the values of labels that all its series have.
+_Rows = Sequence[tuple[Labels, Sequence[float]]]
+
+
+def _metrics(
+    numbers: Sequence[float], by_upstream: Mapping[str, Sequence[float]]
+) -> Iterator[Metric]:
     import prometheus_client.core as prometheus  # noqa: PLC0415
 
     yield prometheus.InfoMetricFamily("chatproxy", "What runs here.", {"version": __version__})
     for family in FAMILIES:
-        yield _metric(family, numbers)
+        yield _metric(family, ROW, [((), numbers)])
+    rows = [((upstream,), numbers) for upstream, numbers in by_upstream.items()]
+    for family in BY_UPSTREAM:
+        yield _metric(family, UPSTREAM_ROW, rows, ("upstream",))
 
 
-def _metric(family: Family, numbers: Sequence[float]) -> Metric:
+def _metric(family: Family, row: Row, rows: _Rows, more: Labels = ()) -> Metric:
+    """A metric.
+
+    :param more: the labels whose values the rows have.
+    """
     import prometheus_client.core as prometheus  # noqa: PLC0415
 
-    name, text, labels, unit = family.name, family.help, family.labels, family.unit
+    name, text, labels, unit = family.name, family.help, (*more, *family.labels), family.unit
+    series = [
+        ((*first, *rest), found)
+        for first, numbers in rows
+        for rest, found in row.series(family, numbers)
+    ]
     if family.type == "histogram":
         histogram = prometheus.HistogramMetricFamily(name, text, labels=labels, unit=unit)
         bounds = [*map(str, family.bounds), "+Inf"]
-        for values, (*counts, total) in series(family, numbers):
+        for values, (*counts, total) in series:
             buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
             histogram.add_metric(values, buckets, total)
         return histogram
@@ -207,7 +252,7 @@ def _metric(family: Family, numbers: Sequence[float]) -> Metric:
         prometheus.CounterMetricFamily if family.type == "counter" else prometheus.GaugeMetricFamily
     )
     metric = kind(name, text, labels=labels, unit=unit)
-    for values, (number,) in series(family, numbers):
+    for values, (number,) in series:
         metric.add_metric(values, number)
     return metric
 

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from .. import signals
 from ..accounting.accountant import Accountant
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
@@ -100,6 +101,7 @@ class Resources:
     :ivar model: the model of a question that names none.
     :ivar accountant: settles each question to an upstream.
     :ivar within: makes the context in which the application's code runs, one for each thread.
+    :ivar sender: the sender of the signals: the application.
     :ivar waits: who waits for which future.
     """
 
@@ -111,6 +113,7 @@ class Resources:
     model: str
     accountant: Accountant
     within: Callable[[], AbstractContextManager[object]]
+    sender: object
     waits: Waits = field(default_factory=Waits)
 
 
@@ -131,7 +134,9 @@ class Run:
         #: What the client gets.
         self.output = Output(session, RUN + self.name, self.check, lambda: self.stopped)
         listeners = (partial(self.output.tell, "call-begin"), self.output.tell_end)
-        self._calls = session.calls = Calls(*listeners if question.tells_calls else ())
+        self._calls = session.calls = Calls(
+            resources.sender, session.trace, *listeners if question.tells_calls else ()
+        )
         self._lock = threading.Lock()
         self._http: HttpSession | None = None
         self._tasks = Tasks(self._handle, resources.waits, resources.within)
@@ -206,7 +211,7 @@ class Run:
         try:
             ask = Ask(self, session, show=show)
             self._handle.attach(session.stop_by_user)
-            self._calls.begin(name or model, session)
+            self._calls.begin(name or model, session, question)
             resources.accountant.open(session, question)
             resources.spawn(produce(session, call, end))
         except BaseException:
@@ -262,9 +267,15 @@ class Run:
     def tell_tool_call(self, call_id: str, name: str, arguments: Any) -> None:
         """Tell the client that a tool is called. See ``emit`` for errors."""
         self.output.tell("tool-call", {"toolCallId": call_id, "toolName": name, "input": arguments})
+        signals.tool_begun.send(
+            within=self._session.trace, call_id=call_id, name=name, arguments=arguments
+        )
 
     def tell_tool_result(self, call_id: str, output: Any = None, error: str | None = None) -> None:
         """Tell the client what came of it: an output, or an error. See ``emit`` for errors."""
+        signals.tool_ended.send(
+            within=self._session.trace, call_id=call_id, output=output, error=error
+        )
         result = {"output": output} if error is None else {"errorText": error}
         self.output.tell("tool-result", {"toolCallId": call_id, **result})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -60,16 +61,17 @@ class Attempt:
         self.body: Response | None = None
         self._content_type = ""
 
-    def send(self, content: bytes) -> None:
+    def send(self, content: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Send the request, and wait until an answer begins.
 
+        :param headers: see ``Endpoint.prepare``.
         :raises Aborted: if the exchange is aborted.
         :raises UpstreamError: if there is no answer.
         """
         token = current_exchange.set(self._exchange)
         self._exchange.begin()
         try:
-            response = self._endpoint.send(self._endpoint.prepare(content))
+            response = self._endpoint.send(self._endpoint.prepare(content, headers))
         except (*TRANSPORT_ERRORS, Aborted) as error:
             self._exchange.close()
             if self._exchange.aborted:

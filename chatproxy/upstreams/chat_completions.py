@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import functools
+import time
 import weakref
 from collections.abc import Callable, Hashable
 
@@ -189,7 +190,10 @@ class ChatCompletionCall:
         self._attempt = Attempt(endpoint, self._exchange)
         self._take_place(endpoint, question.model)
         self._tries.begin()
-        self._attempt.send(endpoint.body_of(question))
+        self._session.asked_at = time.monotonic()
+        trace = self._session.trace
+        headers = None if trace is None else trace.headers
+        self._attempt.send(endpoint.body_of(question), headers)
 
     def _take_place(self, endpoint: Endpoint, model: str) -> None:
         """Take a place within the limit, if there is one. The last upstream is waited for.

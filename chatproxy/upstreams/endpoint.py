@@ -5,7 +5,7 @@ No text of an upstream's leaves without its keys masked (``without_secrets``).
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from urllib.parse import urlencode, urlsplit
 
 import requests
@@ -77,12 +77,19 @@ class Endpoint:
         most = self._limit or known.limit(self._host, named)
         return None if most is None else ((self._base_url, self._secrets, named), most)
 
-    def prepare(self, body: bytes) -> requests.PreparedRequest:
-        """The request for one answer: a copy of a prepared one, as preparing takes longer."""
+    def prepare(
+        self, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> requests.PreparedRequest:
+        """The request for one answer: a copy of a prepared one, as preparing takes longer.
+
+        :param headers: those that this request alone has.
+        """
         request = requests.PreparedRequest()
         request.method, request.url = self._template.method, self._template.url
         request.headers = self._template.headers.copy()
         request.headers["Content-Length"] = str(len(body))
+        if headers:
+            request.headers.update(headers)
         request.body = body
         return request
 

@@ -36,6 +36,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
 from ..answers.session import Outcome, Phase
+from ..answers.trace import Trace
 from ..answers.usage import NO_ACCOUNT
 from .connections import tls_context
 from .transport.dialer import Dialer, Resolver
@@ -85,6 +86,10 @@ class _Request(Exchange):
         self.account = NO_ACCOUNT
         self.started_at = time.monotonic()
         self.closed_at: float | None = None
+        self.trace: Trace | None = None
+        #: The status of the response; None before. What has failed, if anything has.
+        self.status: int | None = None
+        self.failure = ""
         handle.attach(self.abort)
         calls.begin(name, self)
 
@@ -271,12 +276,14 @@ class _Adapter(requests.adapters.HTTPAdapter):
         token = current_exchange.set(exchange)
         try:
             response = super().send(request, *args, **kwargs)
-        except BaseException:
+        except BaseException as error:
+            exchange.failure = type(error).__name__
             exchange.end()
             self._handle.check()
             raise
         finally:
             current_exchange.reset(token)
+        exchange.status = response.status_code
         exchange.answered()
         return response
 

@@ -43,6 +43,7 @@ class State:
     """The parts of one application in this process.
 
     :ivar scope: what the application is called among those that share what it shares.
+    :ivar tracing: what traces the answers, kept here; None if nothing does.
     :ivar records: None if there are none.
     :ivar runs: the names of the application's runs.
     :ivar conversations: those that are kept for their owners; None if none are.
@@ -59,6 +60,7 @@ class State:
     routes: Routes
     models: ModelList
     metrics: Metrics
+    tracing: object
     records: Records | None
     server: ServerCapabilities
     bodies: BodyTimer

@@ -1,0 +1,158 @@
+"""What the GenAI conventions call the things that are known of an answer."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from chatproxy.answers.question import Question
+from chatproxy.answers.session import Outcome
+from chatproxy.answers.upstream import Upstream
+from chatproxy.answers.usage import Account, Cost, Usage, UsageSource, counted
+from chatproxy.observability import genai
+
+
+@pytest.mark.parametrize(
+    ("url", "provider", "port"),
+    [
+        ("https://api.deepseek.com", "deepseek", 443),
+        ("https://chat.openai.azure.com/openai", "azure.ai.openai", 443),
+        ("https://api.openai.com/v1", "openai", 443),
+        ("https://notopenai.com/v1", "my-vllm", 443),
+        ("http://127.0.0.1:8000/v1", "my-vllm", 8000),
+    ],
+)
+def test_a_provider_is_known_by_its_host_else_by_the_operators_name(
+    url: str, provider: str, port: int
+) -> None:
+    found = genai.of_server(Upstream(url, name="My-vLLM"))
+    assert (found["gen_ai.provider.name"], found["server.port"]) == (provider, port)
+
+
+def test_what_is_asked_for_is_told_if_it_is_of_its_type() -> None:
+    asked = {"max_tokens": 10, "temperature": 0, "top_p": "1", "seed": 1 << 70, "messages": []}
+    found = genai.of_question(Question(json.dumps(asked).encode(), 2, "m" * 1000))
+    assert {name: value for name, value in found.items() if name.startswith("gen_ai.request")} == {
+        "gen_ai.request.model": "m" * 100,
+        "gen_ai.request.stream": True,
+        "gen_ai.request.choice.count": 2,
+        "gen_ai.request.max_tokens": 10,
+        "gen_ai.request.temperature": 0.0,
+    }
+
+
+def test_a_body_that_is_no_json_is_a_question_all_the_same() -> None:
+    assert genai.of_question(Question(b"{"))["gen_ai.operation.name"] == "chat"
+
+
+PROVIDER = {
+    "prompt_tokens": 100,
+    "completion_tokens": 30,
+    "prompt_cache_hit_tokens": 64,
+    "completion_tokens_details": {"reasoning_tokens": 20},
+}
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        (Usage(), {}),
+        (Usage(UsageSource.PROVIDER, {"completion_tokens": 3}), {"output_tokens": 3}),
+        (counted(5, 0), {"input_tokens": 5, "output_tokens": 0}),
+        (
+            Usage(UsageSource.PROVIDER, PROVIDER),
+            {
+                "input_tokens": 100,
+                "output_tokens": 30,
+                "reasoning.output_tokens": 20,
+                "cache_read.input_tokens": 64,
+            },
+        ),
+    ],
+)
+def test_tokens_that_are_not_known_are_left_out(usage: Usage, counts: dict[str, int]) -> None:
+    found = genai.of_account(Account(usage))
+    told = {name: value for name, value in found.items() if name.startswith("gen_ai")}
+    assert told == {f"gen_ai.usage.{name}": count for name, count in counts.items()}
+    assert found["chatproxy.usage.source"] == usage.source.value
+
+
+def test_what_langfuse_adds_up_is_each_token_once() -> None:
+    found = genai.of_account(Account(Usage(UsageSource.PROVIDER, PROVIDER)))
+    details = json.loads(str(found["langfuse.observation.usage_details"]))
+    assert details == {
+        "input": 36,
+        "input_cached_tokens": 64,
+        "output": 10,
+        "output_reasoning_tokens": 20,
+    }
+
+
+@pytest.mark.parametrize(("currency", "told"), [("USD", {"total": 0.5}), ("CNY", None)])
+def test_only_dollars_are_told_as_dollars(currency: str, told: object) -> None:
+    found = genai.of_account(Account(counted(1, 1), Cost(Decimal("0.5"), currency)))
+    assert (found["chatproxy.cost.amount"], found["chatproxy.cost.currency"]) == (0.5, currency)
+    details = found.get("langfuse.observation.cost_details")
+    assert (details and json.loads(str(details))) == told
+
+
+@pytest.mark.parametrize(
+    ("reasons", "outcome", "expected"),
+    [
+        ({0: "stop"}, Outcome.FINISHED, ("stop",)),
+        ({}, Outcome.FINISHED, ()),
+        ({1: "length"}, Outcome.STOPPED, ("error", "length")),
+        ({}, Outcome.FAILED, ("error", "error")),
+    ],
+)
+def test_error_is_in_the_place_of_a_reason_that_never_came(
+    reasons: dict[int, str], outcome: Outcome, expected: tuple[str, ...]
+) -> None:
+    assert genai.finish_reasons(reasons, 2, outcome) == expected
+
+
+def parts_of(message: dict[str, Any]) -> list[dict[str, Any]]:
+    body = json.dumps({"messages": [message]}).encode()
+    parts: list[dict[str, Any]] = json.loads(genai.input_messages(body))[0]["parts"]
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("message", "parts"),
+    [
+        ({"role": "user", "content": "Hi"}, [{"type": "text", "content": "Hi"}]),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url"}, 1]},
+            [{"type": "text", "content": "Hi"}, {"type": "image_url"}, {"type": None}],
+        ),
+        (
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+            [{"type": "tool_call_response", "id": "c1", "response": "sunny"}],
+        ),
+        (
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}, 1],
+            },
+            [{"type": "tool_call", "id": "c1", "name": "f", "arguments": "{}"}],
+        ),
+        ({"role": "user", "content": 1, "tool_calls": 2}, []),
+    ],
+)
+def test_messages_are_told_in_their_parts(
+    message: dict[str, Any], parts: list[dict[str, Any]]
+) -> None:
+    assert parts_of(message) == parts
+
+
+def test_of_a_long_conversation_the_latest_is_told() -> None:
+    messages = [{"role": "user", "content": f"{number:03}" * 10_000} for number in range(10)]
+    found = genai.input_messages(json.dumps({"messages": messages}).encode())
+    assert len(found) < 200_000
+    assert [each["parts"][0]["content"][:3] for each in json.loads(found)] == [
+        *("006", "007", "008", "009")
+    ]

@@ -1,0 +1,381 @@
+"""What an answer came to, as clients and applications are told, whatever its end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import random
+import re
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from chatproxy import ChatProxy, Run, sse, stream_ended
+from chatproxy.answers.upstream import Upstream
+from chatproxy.observability.metrics import Metrics
+from chatproxy.testing.deepseek import DeepSeek
+
+from .support import scripted
+from .support.spoken import chunk, delta
+from .support.waiting import wait_for
+
+CHAT = {"messages": [{"role": "user", "content": "Hello"}], "model": "deepseek-flash"}
+USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
+#: What an answer of the price table's off-peak or peak hours costs.
+COSTS = ({"amount": 3.9e-06, "currency": "USD"}, {"amount": 7.8e-06, "currency": "USD"})
+WORDS = "def count(model, text):\n    return len(text.split())\n"
+
+
+class Service(scripted.Scripted):
+    """Sends the blocks; then it is done, or silent until the other side has closed."""
+
+    def __init__(self) -> None:
+        super().__init__(self._answer)
+        self.blocks: list[bytes] = []
+        self.is_silent = False
+
+    def _answer(self, connection: socket.socket, _body: bytes) -> None:
+        connection.sendall(scripted.unfinished(*(block + b"\n\n" for block in self.blocks)))
+        if self.is_silent:
+            connection.recv(1)
+        else:
+            connection.sendall(b"0\r\n\r\n")
+
+    @property
+    def options(self) -> Any:
+        """The ``stream_options`` of the latest question."""
+        return json.loads(self.asked[-1]).get("stream_options")
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with Service() as found:
+        yield found
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A tokenizer for which a word is a token."""
+    (tmp_path / "words.py").write_text(WORDS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "words:count"
+
+
+Make = Callable[..., tuple[Flask, ChatProxy]]
+
+
+@pytest.fixture
+def make(service: Service) -> Iterator[Make]:
+    apps: list[Flask] = []
+
+    def make(**config: Any) -> tuple[Flask, ChatProxy]:
+        app = Flask(__name__)
+        settings = {"DEEPSEEK_BASE_URL": service.url, "CHATPROXY_TOKENIZER": "none", **config}
+        app.config.update(settings)
+        apps.append(app)
+        return app, ChatProxy(app, name=f"usage-{len(apps)}")
+
+    yield make
+    for app in apps:
+        app.extensions["chatproxy"].registry.drain.run(0.0)
+
+
+def post(app: Flask, session_id: str = "one", *, body: Any = CHAT, **headers: str) -> TestResponse:
+    headers = {"X-Session-Id": session_id, **headers}
+    return app.test_client().post("/api/chat/stream", json=body, headers=headers)
+
+
+def stop(app: Flask, session_id: str = "one") -> dict[str, Any]:
+    response = app.test_client().post(f"/api/chat/cancel/{session_id}")
+    assert response.status_code == 200
+    return dict(response.get_json())
+
+
+def events_in(response: TestResponse) -> list[bytes]:
+    return sse.Decoder().feed(b"".join(response.iter_encoded()))
+
+
+def data_of(events: list[bytes], name: str) -> dict[str, Any]:
+    (event,) = (each for each in events if each.startswith(b"event: %b\n" % name.encode()))
+    return dict(json.loads(sse.data_of(event)))
+
+
+FINISH = chunk({}, finish_reason="stop")
+COUNT = b'data: {"choices":[],"usage":%b}' % json.dumps(USAGE).encode()
+WHOLE = [delta(content="Hel"), delta(content="lo"), FINISH, COUNT, sse.DONE]
+
+
+# --- the provider's count
+
+
+def test_a_finished_answer_has_the_providers_count_and_its_cost(
+    make: Make, service: Service
+) -> None:
+    service.blocks = WHOLE
+    app, _ = make()
+    events = events_in(post(app, **{"X-Account": "1"}))
+    told = data_of(events, "account")
+    assert (told["usage"], told["usageSource"]) == (USAGE, "provider")
+    assert told["cost"] in COSTS
+    assert events[-1] == sse.DONE
+    assert service.options == {"include_usage": True}
+
+
+@pytest.mark.parametrize("wants", [True, False])
+def test_who_has_not_asked_for_a_count_gets_none_nor_an_event_of_ours(
+    make: Make, service: Service, wants: bool
+) -> None:
+    service.blocks = WHOLE
+    app, _ = make()
+    events = events_in(post(app, body={**CHAT, "stream_options": {"include_usage": wants}}))
+    assert events == [block for block in WHOLE if wants or block != COUNT]
+
+
+def test_a_count_in_a_chunk_that_says_more_stays_where_it_is(make: Make, service: Service) -> None:
+    last = chunk({"content": "lo"}, finish_reason="stop", usage=USAGE)
+    service.blocks = [delta(content="Hel"), last, sse.DONE]
+    app, _ = make()
+    assert events_in(post(app)) == service.blocks
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": "1"}, {"x": 1}, {}, {"prompt_tokens": -1}])
+def test_a_count_of_nothing_is_none(make: Make, service: Service, usage: dict[str, Any]) -> None:
+    service.blocks = [
+        delta(content="Hello"),
+        chunk({}, finish_reason="stop", usage=usage),
+        sse.DONE,
+    ]
+    app, _ = make()
+    told: list[Any] = []
+    with stream_ended.connected_to(lambda _, **sent: told.append(sent["usage_source"])):
+        events_in(post(app))
+        wait_for(lambda: told)
+    assert told == ["estimated"]
+
+
+def continuous(service: Service) -> Upstream:
+    return Upstream(service.url, name="vllm", usage="continuous")
+
+
+def test_an_upstream_that_counts_as_it_goes_tells_of_a_stopped_answer_too(
+    make: Make, service: Service
+) -> None:
+    first = {"index": 0, "delta": {"content": "Hel"}, "finish_reason": None}
+    running = b'data: {"choices":[%b], "x":1e0,"usage":%b}'
+    service.blocks = [running % (json.dumps(first).encode(), json.dumps(USAGE).encode())]
+    service.is_silent = True
+    app, chat = make()
+    chat.upstream(lambda _: continuous(service))
+    with post(app) as response:
+        pieces = response.iter_encoded()
+        seen = next(pieces)
+        receipt = stop(app)
+    assert (receipt["usage"], receipt["usageSource"]) == (USAGE, "provider")
+    assert service.options == {"include_usage": True, "continuous_usage_stats": True}
+    assert b'"x":1e0' in seen
+    assert b"usage" not in seen
+
+
+def test_an_upstream_that_can_not_be_asked_is_not_asked(make: Make, service: Service) -> None:
+    service.blocks = WHOLE
+    app, chat = make()
+    chat.upstream(lambda _: Upstream(service.url, usage="none"))
+    assert events_in(post(app)) == WHOLE
+    assert service.options is None
+
+
+# --- no count
+
+
+def test_a_stopped_answer_is_counted_from_what_had_come(
+    make: Make, service: Service, words: str
+) -> None:
+    service.blocks = [
+        delta(reasoning_content="one "),
+        delta(content="two "),
+        delta(content="three "),
+    ]
+    service.is_silent = True
+    app, _ = make(CHATPROXY_TOKENIZER=words)
+    for number in range(100):
+        session_id = str(number)
+        with post(app, session_id, body={**CHAT, "max_tokens": 100}) as response:
+            pieces = response.iter_encoded()
+            seen = next(pieces)
+            while b"three" not in seen:
+                seen += next(pieces)
+            receipt = stop(app, session_id)
+            ending = data_of(sse.Decoder().feed(b"".join(pieces)), "stopped")
+        if receipt["usageSource"] == "counted":
+            break
+    assert receipt["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    assert receipt["savedAtMost"] == 97
+    assert receipt["cost"]["currency"] == "USD"
+    assert {name: ending[name] for name in ("usage", "usageSource", "cost", "savedAtMost")} == {
+        name: receipt[name] for name in ("usage", "usageSource", "cost", "savedAtMost")
+    }
+
+
+def test_without_a_tokenizer_it_is_estimated_and_never_more_than_was_allowed(
+    make: Make, service: Service
+) -> None:
+    service.blocks = [delta(content="word " * 100)]
+    service.is_silent = True
+    app, _ = make()
+    with post(app, body={**CHAT, "max_tokens": 20}) as response:
+        next(response.iter_encoded())
+        receipt = stop(app)
+    assert receipt["usageSource"] == "estimated"
+    assert receipt["usage"]["completion_tokens"] == 20
+    assert (receipt["usageSpread"], receipt["savedAtMost"]) == (0.5, 0)
+
+
+def test_an_answer_that_is_stopped_before_its_first_event_has_taken_its_question(
+    make: Make, service: Service
+) -> None:
+    service.is_silent = True
+    _app, chat = make()
+    answer = chat.start(CHAT)
+    wait_for(lambda: service.asked and answer.phase == "waiting")
+    receipt = answer.cancel()
+    assert receipt is not None
+    assert receipt.account.usage.prompt_tokens > 0
+    assert receipt.account.usage.completion_tokens == 0
+
+
+def test_what_an_upstream_refuses_has_taken_nothing(make: Make, service: Service) -> None:
+    service.answer = lambda connection, _: connection.sendall(
+        b"HTTP/1.1 402 No\r\nContent-Length: 2\r\n\r\n{}"
+    )
+    app, _ = make()
+    told: list[Any] = []
+    with stream_ended.connected_to(lambda _, **sent: told.append(sent["account"])):
+        post(app).close()
+        wait_for(lambda: told)
+    assert told == [{"usage": None, "usageSource": "none", "cost": None}]
+
+
+# --- where it shows
+
+
+def test_the_log_the_list_and_the_metrics_tell_it(
+    make: Make, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.blocks = WHOLE
+    app, chat = make()
+    with caplog.at_level("INFO", logger="chatproxy"):
+        events_in(post(app))
+        wait_for(lambda: " ended " in caplog.text)
+    line = r"one ended .* tokens=10\+4 usage=provider cost=0\.00000(39|78) USD"
+    assert re.search(line, caplog.text)
+    (listed,) = chat.sessions("")
+    assert (listed["usage"], listed["usageSource"]) == (USAGE, "provider")
+    text = str([*_samples(app.extensions["chatproxy"].metrics)])
+    assert "('chatproxy_tokens_total', ('output', 'provider', 'finished'), 4.0)" in text
+
+
+def _samples(metrics: Metrics) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    for metric in metrics.collect():
+        for sample in metric.samples:
+            yield sample.name, tuple(sample.labels.values()), sample.value
+
+
+def test_a_run_has_the_sum_of_its_calls_and_each_its_own(make: Make, service: Service) -> None:
+    service.blocks = WHOLE
+    app, chat = make()
+
+    @chat.run("twice")
+    def twice(run: Run, payload: dict[str, Any]) -> None:
+        for _ in range(2):
+            run.ask(payload, name="part").read()
+        service.is_silent, service.blocks = True, []
+        run.ask(payload, name="last").read()
+
+    with app.test_client() as client:
+        response = client.post(
+            "/api/chat/runs/twice", json=CHAT, headers={"X-Session-Id": "one"}, buffered=False
+        )
+        wait_for(lambda: len(service.asked) == 3)
+        wait_for(lambda: [each["phase"] for each in chat.sessions("")] == ["streaming"])
+        state = app.extensions["chatproxy"]
+        (session,) = state.registry.live()
+        wait_for(lambda: session.calls.live()[0].phase.value == "waiting")
+        receipt = stop(app)
+        response.close()
+    sources = [(each["name"], each.get("usageSource")) for each in receipt["calls"]]
+    assert sources == [("part", "provider"), ("part", "provider"), ("last", "estimated")]
+    last = receipt["calls"][-1]["usage"]["prompt_tokens"]
+    assert receipt["usageSource"] == "estimated"
+    assert receipt["usage"]["prompt_tokens"] == 2 * 10 + last
+    assert receipt["usage"]["completion_tokens"] == 2 * 4
+
+
+# --- against the simulated DeepSeek's own count
+
+#: What the simulation is told for each way to end.
+ENDS: dict[str, dict[str, Any]] = {
+    "finish": {},
+    "stop": {"tokens": 10_000, "rate": 2000},
+    "leave": {"tokens": 10_000, "rate": 2000},
+    "stop early": {"never": "tokens"},
+    "cut": {"end": "cut", "end_after": 20},
+}
+
+
+def test_many_answers_of_every_end_come_to_what_was_sent(words: str) -> None:
+    """Finished ones to what was generated; the others to what had come, which may be less."""
+    chance = random.Random(16)
+    ends = [chance.choice([*ENDS]) for _ in range(150)]
+    told: dict[str, dict[str, Any]] = {}
+
+    def receive(_sender: Flask, **sent: Any) -> None:
+        told[sent["session_id"]] = sent
+
+    with contextlib.closing(DeepSeek()) as deepseek, stream_ended.connected_to(receive):
+        app = Flask(__name__)
+        app.config.update(deepseek.settings, CHATPROXY_TOKENIZER=words)
+        chat = ChatProxy(app, name="usage-storm")
+        with ThreadPoolExecutor(10) as pool:
+            for done in [
+                pool.submit(end_so, chat, f"{number} {end}".replace(" ", "_"), end, number % 30)
+                for number, end in enumerate(ends)
+            ]:
+                done.result()
+        wait_for(lambda: len(told) == len(ends))
+        made = {each["tag"]: each["tokens"] for each in deepseek.requests}
+    sources = Counter((each["outcome"], each["usage_source"]) for each in told.values())
+    assert sources["finished", "provider"] == ends.count("finish")
+    assert sources["stopped", "counted"] > 0
+    assert sources["failed", "counted"] + sources["failed", "estimated"] == ends.count("cut")
+    for session_id, each in told.items():
+        tokens = each["usage"]["completion_tokens"]
+        if each["usage_source"] == "provider":
+            assert tokens == made[session_id]
+        elif each["usage_source"] == "counted":
+            assert tokens == len(each["text"].split()) <= made[session_id]
+            assert each["usage"]["prompt_tokens"] == 5
+
+
+def end_so(chat: ChatProxy, session_id: str, end: str, after: int) -> None:
+    """Ask, and end the answer in this way, after so many of its parts if it has any."""
+    simulate = {"tag": session_id, "tokens": 60, "rate": 0, **ENDS[end]}
+    payload = {**CHAT, "simulate": simulate, "thinking": {"type": "disabled"}}
+    with chat.start(payload, session_id=session_id) as answer:
+        if end == "stop early":
+            wait_for(lambda: answer.phase == "waiting")
+        elif end in ("stop", "leave"):
+            for _ in itertools.islice(answer, after + 2):
+                pass
+        if end.startswith("stop"):
+            answer.cancel()
+        elif end != "leave":
+            answer.wait()
