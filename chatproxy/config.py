@@ -294,6 +294,30 @@ class Settings:
         "what a chat on the page begins with, as JSON: system, temperature, max_tokens, "
         "reasoning_effort",
     )
+    conversations: bool = _option(
+        "CHATPROXY_CONVERSATIONS",
+        values.as_switch,
+        False,
+        "1: the chats of owners are kept in the database of the records, for their other devices",
+    )
+    conversation_bytes: int = _option(
+        "CHATPROXY_CONVERSATION_BYTES",
+        values.as_count,
+        2 << 20,
+        "the largest chat that is kept there, in bytes",
+    )
+    conversations_per_owner: int = _option(
+        "CHATPROXY_CONVERSATIONS_PER_OWNER",
+        values.as_count,
+        2000,
+        "chats of one owner that are kept there",
+    )
+    conversation_bytes_per_owner: int = _option(
+        "CHATPROXY_CONVERSATION_BYTES_PER_OWNER",
+        values.as_count,
+        256 << 20,
+        "bytes of one owner's chats that are kept there",
+    )
     openai_prefix: str = _option(
         "CHATPROXY_OPENAI_PREFIX",
         values.as_prefix,

@@ -7,16 +7,21 @@
         ├── InvalidRequest     400  what the client sent cannot be used
         ├── Unauthorized       401  the owner could not be established
         ├── SessionNotFound    404  nothing that can be read has this id
+        ├── ConversationNotFound  404  the owner has no conversation of this id
         ├── BodyTimeout        408  the request's body did not come in time
         ├── SessionActive      409  the id belongs to a live or retained session
         ├── SessionCancelled   409  the Stop for this id came first
         ├── EventsGone         410  the events that are asked for are no longer held
+        ├── ConversationChanged  412  the conversation has another revision
+        │   └── ConversationDeleted  410  it was deleted
         ├── BodyTooLarge       413  the request's body is over the limit
         ├── HostNotAllowed     421  the server does not answer to the request's host
         ├── TooManySessions    429  the owner's or the worker's limit is reached
         ├── BudgetSpent        429  too little is left of the owner's budget
         ├── ShuttingDown       503  the server drains
         ├── PeersUnavailable   503  the other workers could not be asked
+        ├── DatabaseUnavailable  503  the database did not answer
+        ├── ConversationsFull  507  no more of the owner's conversations are kept
         └── UpstreamError      4xx, 5xx  DeepSeek refused, failed, or could not be reached
 
 A ``Refusal`` knows its HTTP status, its ``code`` and its headers, so one place in ``web`` turns any
@@ -26,6 +31,8 @@ of them into a response.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 #: The statuses of failures that may pass by themselves (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4;
 #: RFC 8470, 5.2).
@@ -87,7 +94,7 @@ class Refusal(ChatProxyError):
         self.retry_after = retry_after
         self.should_retry = self.should_retry if should_retry is None else should_retry
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, Any]:
         """The JSON of this refusal, except in OpenAI's protocol, which has its own."""
         return {"error": self.message, "code": self.code}
 
@@ -156,8 +163,37 @@ class EventsGone(Refusal):
     status, code = 410, "events_gone"
 
 
+class ConversationNotFound(Refusal):
+    """The owner has no conversation of this id."""
+
+    status, code = 404, "not_found"
+
+
+class ConversationChanged(Refusal):
+    """The conversation has another revision than the client has seen.
+
+    :param revision: the one that it has; 0 if there is no such conversation.
+    """
+
+    status, code = 412, "conversation_changed"
+
+    def __init__(self, message: str, revision: int = 0) -> None:
+        super().__init__(message)
+        self.revision = revision
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON of this refusal."""
+        return {**super().as_json(), "revision": self.revision}
+
+
+class ConversationDeleted(ConversationChanged):
+    """The conversation was deleted, at this revision."""
+
+    status, code = 410, "conversation_deleted"
+
+
 class BodyTooLarge(Refusal):
-    """The body of the request is over ``CHATPROXY_MAX_BODY_BYTES``."""
+    """The body of the request is over its limit, such as ``CHATPROXY_MAX_BODY_BYTES``."""
 
     status, code = 413, "body_too_large"
 
@@ -190,6 +226,18 @@ class PeersUnavailable(Refusal):
     """The other workers, or what they share, could not be asked in time."""
 
     status, code = 503, "peers_unavailable"
+
+
+class DatabaseUnavailable(Refusal):
+    """The database did not answer, or not as it should."""
+
+    status, code = 503, "database_unavailable"
+
+
+class ConversationsFull(Refusal):
+    """The owner has as many conversations as are kept, or as many bytes of them."""
+
+    status, code, should_retry = 507, "conversations_full", False
 
 
 class UpstreamError(Refusal):

@@ -20,6 +20,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
+from queue import Full
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Blueprint, Flask, current_app, has_app_context
@@ -68,12 +69,14 @@ from .web import ai_sdk, native, openai, page
 from .web.state import Choose, Owner, Prepare, State, current_state
 
 if TYPE_CHECKING:
+    from .records.conversations import Conversations
+    from .records.database import Database
     from .records.writer import Records
 
 logger = logs.logger
 
 #: What a page of another origin may read, beside what Fetch (3.3.3) lists as safe.
-_EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry"]
+_EXPOSED_HEADERS = ["X-Session-Id", "Retry-After", "X-Should-Retry", "ETag"]
 
 #: Where the routes are if it is not said, and where the page expects them.
 _PREFIX = "/api/chat"
@@ -165,6 +168,11 @@ class ChatProxy:
         if settings.openai_prefix:
             blueprints.append(openai.blueprint(settings.openai_prefix))
         app.extensions["chatproxy"] = _assemble(app, settings, routes, self)
+        if settings.conversations:
+            # Not above: it takes SQLAlchemy, which then is there.
+            from .web import conversations  # noqa: PLC0415
+
+            blueprints.append(conversations.blueprint(self._url_prefix))
         # As patterns: flask-cors takes some strings for patterns by itself, and unanchored.
         origins = [re.compile(re.escape(each) + r"\Z") for each in settings.cors_origins]
         for blueprint in blueprints:
@@ -336,6 +344,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     tracing = telemetry.observe(app, settings, metrics)
     control_socket = ControlSocket(run_dir, scope)
     peers = _find_peers(settings, control_socket, scope)
+    kept = _find_conversations(settings, scope, extension.owner)
     registry = Registry(settings, app, peers)
     resolver = ThreadedResolver()
     upstream = ChatCompletions(settings, resolver)
@@ -392,6 +401,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         preparers=extension.preparers,
         runs=extension.functions,
         choosers=extension.choosers,
+        conversations=kept,
     )
     if settings.peers != "local":  # whose control socket closes by itself
         weakref.finalize(state, _leave, peers).atexit = False
@@ -502,10 +512,7 @@ def _open_records(app: Flask, settings: Settings, scope: str) -> Records | None:
     """The records of an application that has some, ready to hear of its answers."""
     if not settings.records:
         return None
-    if find_spec("sqlalchemy") is None or find_spec("alembic") is None:
-        raise ConfigError(
-            "CHATPROXY_RECORDS needs SQLAlchemy and Alembic: pip install 'chatproxy[records]'."
-        )
+    _require_records()
     # Not above: it takes 0.3 s and 30 MB.
     from .records.database import Database  # noqa: PLC0415
     from .records.writer import Records  # noqa: PLC0415
@@ -520,6 +527,13 @@ def _open_records(app: Flask, settings: Settings, scope: str) -> Records | None:
     records.open()
     signals.stream_closed.connect(records.hear, sender=app)
     return records
+
+
+def _require_records() -> None:
+    if find_spec("sqlalchemy") is None or find_spec("alembic") is None:
+        raise ConfigError(
+            "CHATPROXY_RECORDS needs SQLAlchemy and Alembic: pip install 'chatproxy[records]'."
+        )
 
 
 def _spent_by(records: Records | None) -> Spent | None:
@@ -539,6 +553,36 @@ def _spent_by(records: Records | None) -> Spent | None:
 
 def _tell_of_records(app: Flask, result: str, count: int) -> None:
     signals.answers_recorded.send(app, result=result, count=count)
+
+
+def _find_conversations(
+    settings: Settings, scope: str, owner: Owner | None
+) -> Conversations | None:
+    if not settings.conversations:
+        return None
+    if not settings.records:
+        raise ConfigError("CHATPROXY_CONVERSATIONS needs a database: CHATPROXY_RECORDS.")
+    _require_records()
+    if owner is None:
+        raise ConfigError(
+            "CHATPROXY_CONVERSATIONS needs owners: CHATPROXY_TOKENS, or ChatProxy(owner=...)."
+        )
+    from .records.conversations import Bounds, Conversations  # noqa: PLC0415
+    from .records.database import Database  # noqa: PLC0415
+
+    thread = NativeThread("conversations", places=100)
+    bounds = Bounds(settings.conversations_per_owner, settings.conversation_bytes_per_owner)
+    database = Database(settings.records)
+    found = Conversations(database, thread.run, scope, bounds)
+    weakref.finalize(found, _close_database, thread, database).atexit = False
+    return found
+
+
+def _close_database(thread: NativeThread, database: Database) -> None:
+    """Let the connection go of an application that is garbage."""
+    with suppress(RuntimeError, Full):  # no more threads can be had at present
+        thread.submit(database.close)
+    thread.close(0.0)
 
 
 def _find_peers(settings: Settings, control_socket: ControlSocket, scope: str) -> Peers:

@@ -15,12 +15,16 @@ REFUSALS = [
     (errors.SessionCancelled, 409, "session_cancelled"),
     (errors.SessionNotFound, 404, "not_found"),
     (errors.EventsGone, 410, "events_gone"),
+    (errors.ConversationNotFound, 404, "not_found"),
+    (errors.ConversationChanged, 412, "conversation_changed"),
     (errors.BodyTooLarge, 413, "body_too_large"),
     (errors.HostNotAllowed, 421, "host_not_allowed"),
     (errors.TooManySessions, 429, "too_many_sessions"),
     (errors.BudgetSpent, 429, "budget_spent"),
     (errors.ShuttingDown, 503, "shutting_down"),
     (errors.PeersUnavailable, 503, "peers_unavailable"),
+    (errors.DatabaseUnavailable, 503, "database_unavailable"),
+    (errors.ConversationsFull, 507, "conversations_full"),
     (errors.UpstreamError, 502, "upstream_failed"),
 ]
 
@@ -54,6 +58,7 @@ PASSING = [
     errors.TooManySessions,
     errors.ShuttingDown,
     errors.PeersUnavailable,
+    errors.DatabaseUnavailable,
 ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .conversations import conversations
 from .new import new
 from .reconcile import reconcile
 from .report import report
@@ -29,5 +30,5 @@ def main() -> None:
     """
 
 
-for _command in (serve, demo, simulate, sessions, cancel, report, reconcile, new):
+for _command in (serve, demo, simulate, sessions, cancel, report, reconcile, conversations, new):
     main.add_command(_command)

@@ -3,7 +3,8 @@
 They may share a database with an application's own: their names begin with ``chatproxy_``, and so
 does that of the table in which Alembic keeps the version.
 
-No column holds a word of a question or an answer. Times are in UTC. Money is exact: whole
+No column holds a word of a question or an answer, except those of the conversations, which nobody
+keeps unless ``CHATPROXY_CONVERSATIONS`` is set. Times are in UTC. Money is exact: whole
 nano-units of its currency, so 1_000_000_000 is one dollar.
 """
 
@@ -23,9 +24,11 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
+    Text,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -113,4 +116,33 @@ balances = Table(
     # Whether a span begins with it, which later ones are compared with.
     Column("is_start", Boolean, nullable=False),
     Index("chatproxy_balances_by_account", "account", "at"),
+)
+
+conversations = Table(
+    "chatproxy_conversations",
+    metadata,
+    Column("application", String(200), primary_key=True),
+    Column("owner", Text, primary_key=True),
+    Column("id", String(128), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    # A JSON text in ASCII, so that it can have any character.
+    Column("title", Text, nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    # Milliseconds since 1970, by the client's clock.
+    Column("updated_at", BigInteger, nullable=False),
+    # Bytes of the content.
+    Column("size", BigInteger, nullable=False),
+    # Null if the conversation was deleted.
+    Column("content", LargeBinary),
+    Index("chatproxy_conversations_by_revision", "application", "owner", "revision"),
+)
+
+conversation_totals = Table(
+    "chatproxy_conversation_totals",
+    metadata,
+    Column("application", String(200), primary_key=True),
+    Column("owner", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
 )

@@ -15,9 +15,11 @@ from functools import partial
 from pathlib import Path
 
 from flask import Blueprint, Response, jsonify, request, send_from_directory
+from werkzeug.exceptions import HTTPException
 from werkzeug.security import safe_join
 
 from ..config import Settings
+from ..errors import Refusal
 from .state import current_state
 
 _STATIC = Path(__file__).parent.with_name("static")
@@ -103,6 +105,7 @@ def what_it_offers(settings: Settings) -> Response:
 
     ``prefix``: whether an answer can go on where it ended. DeepSeek has chat prefix completion
     below ``/beta`` only (https://api-docs.deepseek.com/guides/chat_prefix_completion).
+    ``conversations``: if they are kept on the server, the key of the owner who asks.
     """
     response = jsonify(
         notice=settings.notice,
@@ -117,9 +120,19 @@ def what_it_offers(settings: Settings) -> Response:
         heartbeat=settings.heartbeat,
         authorization=bool(settings.tokens),
         prefix=settings.base_url.endswith("/beta"),
+        conversations={"owner": _key_of_the_owner()} if settings.conversations else None,
     )
-    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Cache-Control"] = "no-store" if settings.conversations else "no-cache"
     return response
+
+
+def _key_of_the_owner() -> str | None:
+    """What stands for whoever makes the present request; None if that is not known yet."""
+    state = current_state()
+    try:
+        return state.key_of(state.establish_owner())
+    except (Refusal, HTTPException):
+        return None
 
 
 def _is_asset(name: str) -> bool:

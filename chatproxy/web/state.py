@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +29,7 @@ from ..upstreams.models import ModelList
 from ..upstreams.routes import Routes
 
 if TYPE_CHECKING:
+    from ..records.conversations import Conversations
     from ..records.writer import Records
 
 Owner = Callable[[], "str | None"]
@@ -43,6 +46,7 @@ class State:
     :ivar tracing: what traces the answers, kept here; None if nothing does.
     :ivar records: None if there are none.
     :ivar runs: the names of the application's runs.
+    :ivar conversations: those that are kept for their owners; None if none are.
     :ivar attend: sees that other workers can ask this one, and that signals reach it.
     """
 
@@ -66,6 +70,7 @@ class State:
     preparers: list[Prepare]
     choosers: list[Choose]
     runs: Collection[str]
+    conversations: Conversations | None
 
     def establish_owner(self) -> str:
         """Who makes the present request; "" if there are no owners.
@@ -78,6 +83,11 @@ class State:
         if not owner:
             raise Unauthorized("You must be logged in to make this request.")
         return str(owner)
+
+    def key_of(self, owner: str) -> str:
+        """What stands for an owner in the browsers that keep copies; it tells nobody who it is."""
+        name = json.dumps(["conversations", self.scope, owner])
+        return hashlib.sha256(name.encode()).hexdigest()[:32]
 
     def prepare(self, payload: Payload) -> Question:
         """The question for the upstream, after the application has had its say.

@@ -95,8 +95,11 @@ def _forget(error: BaseException | None) -> None:
 
 
 def _refuse_large_body(form: Form, _error: RequestEntityTooLarge) -> Response:
-    limit = current_state().settings.max_body_bytes
-    return form.refuse(BodyTooLarge(f"The body is larger than {limit} bytes."))
+    return form.refuse(_too_large(current_state().settings.max_body_bytes))
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {limit} bytes.")
 
 
 def refuse_http(form: Form, error: HTTPException) -> Response:
@@ -142,23 +145,26 @@ def require_json() -> None:
         raise InvalidRequest(sentence, status=415, code="not_json")
 
 
-def read_body(state: State) -> bytes:
+def read_body(state: State, limit: int | None = None) -> bytes:
     """The body of the present request.
 
+    :param limit: how many bytes it may have; ``CHATPROXY_MAX_BODY_BYTES`` if left out.
     :raises Refusal, HTTPException: if it is too large, too slow, or can't be read.
     """
-    limit = state.settings.max_body_bytes
+    limit = limit or state.settings.max_body_bytes
     # One byte more: Werkzeug cuts a body without Content-Length off at the limit, and is silent.
     request.max_content_length = limit + 1
     try:
         with state.bodies.limit(client_socket(request.environ)):
             body = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise _too_large(limit) from None
     except (HTTPException, Refusal):
         raise
     except Exception:  # each server has one of its own for a body that is not HTTP
         raise InvalidRequest("The body could not be read.") from None
     if len(body) > limit:
-        raise RequestEntityTooLarge
+        raise _too_large(limit)
     return body
 
 

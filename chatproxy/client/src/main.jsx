@@ -6,8 +6,10 @@ import { browserStorage } from "./lib/browser-storage.js";
 import { stayAboveKeyboard } from "./lib/keyboard.js";
 import { loadPageSettings } from "./lib/page-settings.js";
 import { ChatPage } from "./pages/ChatPage.jsx";
+import { loadAccess } from "./state/access.js";
 import { conversationIn } from "./state/address.js";
 import { openLibrary } from "./state/library.js";
+import { findOwner, keepOwner, keptOwner, storageOf } from "./sync/owner.js";
 import "./styles/index.css";
 
 const root = createRoot(/** @type {HTMLElement} */ (document.getElementById("root")));
@@ -15,17 +17,28 @@ stayAboveKeyboard();
 
 const storage = browserStorage("localStorage");
 const tabStorage = browserStorage("sessionStorage");
-const [settings, library] = await Promise.all([
+const shown = conversationIn(location);
+const guess = keptOwner(tabStorage);
+const [settings, guessed] = await Promise.all([
   loadPageSettings(),
-  openLibrary(storage, conversationIn(location)),
+  openLibrary(storageOf(storage, guess), shown, guess),
   startLanguage(storage),
 ]);
+const owner = await findOwner(settings.conversations, loadAccess(tabStorage).token, guess);
+keepOwner(tabStorage, owner);
+const own = storageOf(storage, owner);
+const library = owner === guess ? guessed : await openLibrary(own, shown, owner);
 
 // In slices of some milliseconds, between which a slow phone may scroll and draw.
 startTransition(() =>
   root.render(
     <StrictMode>
-      <ChatPage settings={settings} library={library} storage={storage} tabStorage={tabStorage} />
+      <ChatPage
+        settings={settings}
+        library={library}
+        storage={own}
+        tabStorage={storageOf(tabStorage, owner)}
+      />
     </StrictMode>,
   ),
 );

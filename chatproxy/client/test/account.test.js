@@ -36,6 +36,11 @@ describe("what an answer came to", () => {
     ],
     [but({ cost: { amount: 12.5, currency: "CNY" } }), "question 12, answer 1,163 tokens, CN¥12.50", "问题 12、回答 1,163 个 token，¥12.50"],
     [but({ cost: { amount: 0, currency: "USD" } }), "question 12, answer 1,163 tokens, $0.00", "问题 12、回答 1,163 个 token，US$0.00"],
+    [
+      but({ usage: { prompt_tokens: 4, completion_tokens: 1 }, cost: null }),
+      "question 4, answer 1 token",
+      "问题 4、回答 1 个 token",
+    ],
     [but({ usageSource: "none", usage: null }), "", ""],
     [undefined, "", ""],
   ]))("is said under it: %j", (account, english, chinese) => {

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 
 import { sent } from "../src/state/answer.js";
-import { addMessage, adopt, atRest, mergeOutside, unite } from "../src/state/merge.js";
+import { addMessage, adopt, unite } from "../src/state/merge.js";
 import { pathOf, withAdded } from "../src/state/tree.js";
+import { atRest } from "../src/sync/join.js";
 
 /**
  * @typedef {import("../src/state/model.js").Answer} Answer
@@ -84,29 +85,6 @@ describe("what is kept, if two tabs have an answer", () => {
     const ids = unite(old, recent).messages.map(({ id }) => id);
     expect(ids).toEqual(["u", "a1000", "a2000"]);
     expect(unite(recent, old).messages.map(({ id }) => id)).toEqual(ids);
-  });
-});
-
-describe("title, pin and deletion", () => {
-  const mine = chat({});
-
-  it("are the later ones, and one's own if there are none", () => {
-    const named = { ...mine, title: "Mine", named: true, shelvedAt: 5 };
-    const pinned = { ...mine, pinned: true, shelvedAt: 7 };
-    expect(mergeOutside(mine, named)).toMatchObject({ title: "Mine", named: true });
-    expect(mergeOutside(named, pinned)).toMatchObject({ title: "Hello", pinned: true });
-    expect(mergeOutside(pinned, named)).toBe(pinned);
-    const set = { ...mine, settings: { temperature: 1 }, shelvedAt: 8 };
-    expect(mergeOutside(pinned, set)).toMatchObject({ settings: { temperature: 1 } });
-    expect(mergeOutside(set, pinned)).toBe(set);
-    expect(mergeOutside(mine, { ...mine })).toBe(mine);
-  });
-
-  it("outlive that the conversation goes on in another tab", () => {
-    const named = { ...mine, title: "Mine", named: true, deletedAt: 5, shelvedAt: 5 };
-    const later = { ...mine, title: "Something", updatedAt: 9999 };
-    expect(mergeOutside(named, later)).toMatchObject({ title: "Mine", deletedAt: 5, updatedAt: 9999 });
-    expect(mergeOutside(later, named)).toMatchObject({ title: "Mine", deletedAt: 5, updatedAt: 9999 });
   });
 });
 

@@ -44,6 +44,16 @@ export const en = {
   notLasting: "This browser lets the page keep nothing. Chats last as long as this tab.",
   "trouble.full": "There is no room for more. What you write now is lost when this tab is closed.",
   "trouble.failed": "The browser could not keep the last changes. It is tried again.",
+  "unsent.full":
+    "The server has no room for more of your chats. What is new is in this browser only, and not on your other devices.",
+  "unsent.large":
+    "A chat is too large for the server. It is in this browser only, and not on your other devices.",
+  earlierChats: {
+    one: "This browser has {count} chat from before you said who you are.",
+    other: "This browser has {count} chats from before you said who you are.",
+  },
+  takeEarlier: "Add to mine",
+  leaveEarlier: "Leave",
   saveAllNow: "Save all chats to a file",
   storageAndFiles: "Storage and files",
   roomUsed: "{used} of {bound} used.",
@@ -144,9 +154,12 @@ export const en = {
   leftBehind: "not ended in time, and left behind: {names}",
 
   // What an answer came to
-  "account.tokens": "question {prompt}, answer {completion} tokens",
+  "account.tokens": {
+    one: "question {prompt}, answer {completion} token",
+    other: "question {prompt}, answer {completion} tokens",
+  },
   "account.about": "about {value}",
-  "account.came": "{tokens} tokens came",
+  "account.came": { one: "{tokens} token came", other: "{tokens} tokens came" },
   "account.savedAtMost": "at most {tokens} more were saved",
   "account.savedLikely": "probably about {tokens}",
 

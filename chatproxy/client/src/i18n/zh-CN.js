@@ -37,6 +37,11 @@ export const zhCN = {
   notLasting: "此浏览器不允许页面保存数据。对话仅在此标签页打开期间保留。",
   "trouble.full": "存储空间已满。关闭此标签页后，现在输入的内容将丢失。",
   "trouble.failed": "浏览器未能保存最近的更改，正在重试。",
+  "unsent.full": "服务器上存放您对话的空间已满。新内容仅保存在此浏览器中，其他设备上看不到。",
+  "unsent.large": "有一个对话过大，服务器无法保存。它仅保存在此浏览器中，其他设备上看不到。",
+  earlierChats: { other: "此浏览器中有 {count} 个在您登录之前的对话。" },
+  takeEarlier: "添加到我的对话",
+  leaveEarlier: "不添加",
   saveAllNow: "将所有对话保存为文件",
   storageAndFiles: "存储与文件",
   roomUsed: "已使用 {used}，共 {bound}。",
@@ -131,9 +136,9 @@ export const zhCN = {
   stoppedCalls: "一并停止：{names}",
   leftBehind: "未能及时结束，已被搁置：{names}",
 
-  "account.tokens": "问题 {prompt}、回答 {completion} 个 token",
+  "account.tokens": { other: "问题 {prompt}、回答 {completion} 个 token" },
   "account.about": "约 {value}",
-  "account.came": "已收到 {tokens} 个 token",
+  "account.came": { other: "已收到 {tokens} 个 token" },
   "account.savedAtMost": "最多节省了 {tokens} 个",
   "account.savedLikely": "很可能约 {tokens} 个",
 

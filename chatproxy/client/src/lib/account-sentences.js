@@ -21,7 +21,7 @@ export function accountLine(language, account) {
   }
   const { prompt_tokens: prompt, completion_tokens: completion } = tokens;
   const about = aboutIn(language, account);
-  const counts = { prompt: about(prompt), completion: about(completion) };
+  const counts = { prompt: about(prompt), completion: about(completion), count: completion };
   return joined(language, [language.say("account.tokens", counts), costIn(language, account)]);
 }
 
@@ -36,9 +36,10 @@ export function savedLine(language, account) {
   if (!account || !tokens) {
     return "";
   }
+  const { completion_tokens: count } = tokens;
   const { say, number } = language;
   const { savedAtMost, savedLikely } = account;
-  const came = say("account.came", { tokens: aboutIn(language, account)(tokens.completion_tokens) });
+  const came = say("account.came", { tokens: aboutIn(language, account)(count), count });
   const most = savedAtMost === undefined ? "" : say("account.savedAtMost", { tokens: number(savedAtMost) });
   const likely = savedLikely
     ? say("account.savedLikely", { tokens: number(savedLikely.tokens, DIGITS_OF_AN_ESTIMATE) })

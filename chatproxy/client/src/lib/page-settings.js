@@ -16,6 +16,8 @@ import { asModel } from "./models.js";
  *   prefix completion)
  * @property {number} maxBodyBytes the largest question that the server takes, with all before it
  * @property {import("./llm-api.jsx").Resume} resume how an answer is read on
+ * @property {{owner: string | null} | null} [conversations] whether they are kept on the server, and
+ *   the key of whoever asks; left out if the server could not be asked
  * @property {unknown} [simulate] how a simulation is to behave, for trying things out
  */
 

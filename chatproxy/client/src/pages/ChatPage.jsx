@@ -9,6 +9,7 @@ import { Composer } from "../components/Composer.jsx";
 import { ConversationView } from "../components/ConversationView.jsx";
 import { DropTarget } from "../components/DropTarget.jsx";
 import { Elsewhere } from "../components/Elsewhere.jsx";
+import { KeptOnServer } from "../components/KeptOnServer.jsx";
 import { Notice } from "../components/Notice.jsx";
 import { TokenForm } from "../components/TokenForm.jsx";
 import { TopBar } from "../components/TopBar.jsx";
@@ -35,6 +36,7 @@ import { usePanel } from "../state/use-panel.js";
 import { usePlace } from "../state/use-place.js";
 import { useShortcuts } from "../state/use-shortcuts.js";
 import { useThread } from "../state/use-thread.js";
+import { useSync } from "../sync/use-sync.js";
 
 /**
  * @param {object} props
@@ -46,6 +48,7 @@ import { useThread } from "../state/use-thread.js";
 export function ChatPage({ settings, library, storage, tabStorage }) {
   const access = useAccess(tabStorage, settings.authorization);
   const chat = useChat({ library, storage, tabStorage }, access, settings.resume);
+  const unsent = useSync(library, access, Boolean(settings.conversations));
   const { state, stop } = chat;
   const notifications = usePlace(chat, storage);
   const elsewhere = useElsewhere(access.token, state.conversations);
@@ -107,6 +110,7 @@ export function ChatPage({ settings, library, storage, tabStorage }) {
         </header>
         <main className="main">
           <ConversationView chat={chat} tools={tools} onEdit={edit} onSuggestion={suggest} />
+          <KeptOnServer left={unsent} chat={chat} storage={storage} />
           {elsewhere.running && <Elsewhere onStop={elsewhere.stop} />}
           {access.asked && (
             <TokenForm

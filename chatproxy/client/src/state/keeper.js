@@ -50,6 +50,15 @@ export function createKeeper({ library, loaded, onFound, onTrouble }) {
     messages.forEach((message) => had.add(message));
   }
 
+  /**
+   * The library has lost this; it is kept again as a whole if it changes.
+   * @param {string} id
+   */
+  function forget(id) {
+    const lost = wanted.find((conversation) => conversation.id === id);
+    lost?.messages.forEach((message) => had.delete(message));
+  }
+
   /** The conversations that have changed, with their messages that have. */
   function changes() {
     return wanted
@@ -114,5 +123,5 @@ export function createKeeper({ library, loaded, onFound, onTrouble }) {
     void save();
   }
 
-  return { keep, save, leave, mark, markMessages };
+  return { keep, save, leave, mark, markMessages, forget };
 }

@@ -4,12 +4,15 @@
  *
  * - What is kept is merged with what is there, within one transaction: no tab overwrites another's
  *   more with its less. `merge.js` has the rules.
- * - A tab tells the others what it has kept (a BroadcastChannel), so that they show it.
+ * - A tab tells the others what it has kept (`tabs.js`), so that they show it.
  * - What an earlier page has left in the journal is taken in first, once.
  * - Nothing is ever removed to make room. A write for which there is no room fails, and says so.
  * - A browser that gives no IndexedDB to the page (some do not in private windows) gets a library
  *   that is not `lasting`: each write fails, so that all is in the memory of the tab, and in the
  *   journal over a reload.
+ *
+ * If conversations are kept on the server, each owner has a library of their own, with what is to be
+ * sent there (`sync/outbox.js`): who uses the same browser after them sees nothing of it.
  *
  * The store `messages` has an index, `pending`, of those that run, or whose Stop is not confirmed:
  * whoever opens the page goes on with them.
@@ -17,11 +20,14 @@
 
 import { openDB } from "idb";
 
+import { isSame, joinOutside, SAID } from "../sync/join.js";
+import { createOutbox, isNews, makeOutbox, mark, OUTBOX } from "../sync/outbox.js";
 import { allOfChat, draftFilesIn } from "./draft-files.js";
 import { createJournal, readJournal } from "./journal.js";
-import { addMessage, mergeOutside, unite } from "./merge.js";
+import { addMessage, unite } from "./merge.js";
 import { statusOf } from "./record.js";
 import { newestFirst } from "./shelf.js";
+import { createTabs } from "./tabs.js";
 import { inOrder, rooted } from "./tree.js";
 
 /**
@@ -44,11 +50,11 @@ import { inOrder, rooted } from "./tree.js";
  * @property {(ids: string[]) => Promise<void>} purge
  * @property {() => Promise<Room>} room
  * @property {import("./draft-files.js").DraftFiles} draftFiles
- * @property {(listeners: TabListeners) => () => void} listen to other tabs; gives what ends it
- *
- * @typedef {object} TabListeners
- * @property {(conversation: Conversation) => void} onKept
- * @property {(id: string) => void} onDeleted
+ * @property {(listeners: import("./tabs.js").TabListeners) => () => void} listen to other tabs; gives what ends it
+ * @property {string} owner whose it is: their key; empty: nobody's
+ * @property {import("../sync/outbox.js").Outbox | null} outbox null: nothing is sent anywhere
+ * @property {(news: import("./tabs.js").News) => void} tell all tabs, and this one
+ * @property {(hear: () => void) => () => void} onUnsent have it called when there is something to send
  */
 
 const NAME = "chatproxy";
@@ -64,14 +70,15 @@ const MEASURE_MS = 30_000;
  * @param {Storage | null} storage which has the journal
  * @param {string | null} [shownId] the conversation that is shown first, null if there is none; the
  *   newest if left out
+ * @param {string} [owner] the key of the owner, if they are kept on the server
  * @returns {Promise<Library>}
  */
-export async function openLibrary(storage, shownId) {
+export async function openLibrary(storage, shownId, owner = "") {
   const { conversations: unkept, keys } = readJournal(storage);
   const journal = createJournal(storage, keys);
   try {
-    const db = await inTime(openDatabase());
-    const library = createLibrary(db);
+    const db = await inTime(openDatabase(owner));
+    const library = createLibrary(db, owner);
     const taken = await library.keep(unkept).then(
       () => true,
       () => false,
@@ -83,7 +90,7 @@ export async function openLibrary(storage, shownId) {
     const conversations = await listOf(db, library, shownId, left);
     return { ...library, journal, conversations, unkept: left };
   } catch {
-    return { ...withoutStorage(), journal, conversations: [], unkept };
+    return { ...withoutStorage(), owner, journal, conversations: [], unkept };
   }
 }
 
@@ -113,13 +120,22 @@ function inTime(promise) {
   });
 }
 
-function openDatabase() {
-  return openDB(NAME, VERSION, {
+/** @param {string} owner */
+function nameOf(owner) {
+  return owner ? `${NAME}.${owner}` : NAME;
+}
+
+/** @param {string} owner */
+function openDatabase(owner) {
+  return openDB(nameOf(owner), VERSION, {
     upgrade(db, version) {
       if (version < 1) {
         db.createObjectStore("chats", { keyPath: "id" });
         const messages = db.createObjectStore("messages", { keyPath: ["chatId", "id"] });
         messages.createIndex("pending", "pending");
+        if (owner) {
+          makeOutbox(db);
+        }
       }
       db.createObjectStore("drafts", { keyPath: ["chatId", "messageId"] });
     },
@@ -128,7 +144,9 @@ function openDatabase() {
   });
 }
 
-/** @returns {Omit<Library, "journal" | "conversations" | "unkept">} */
+/** @typedef {Omit<Library, "journal" | "conversations" | "unkept">} Opened */
+
+/** @returns {Omit<Opened, "owner">} */
 function withoutStorage() {
   return {
     lasting: false,
@@ -138,15 +156,22 @@ function withoutStorage() {
     room: async () => ({ used: 0, bound: 0 }),
     draftFiles: { read: async () => null, keep: async () => undefined },
     listen: () => () => undefined,
+    outbox: null,
+    tell: () => undefined,
+    onUnsent: () => () => undefined,
   };
 }
 
 /**
  * @param {import("idb").IDBPDatabase} db
- * @returns {Omit<Library, "journal" | "conversations" | "unkept">}
+ * @param {string} owner
+ * @returns {Opened}
  */
-function createLibrary(db) {
-  const channel = new BroadcastChannel(NAME);
+function createLibrary(db, owner) {
+  const tabs = createTabs(nameOf(owner));
+  const stores = ["chats", "messages", ...(owner ? OUTBOX : [])];
+  /** @type {Set<() => void>} */
+  const senders = new Set();
   let room = { used: 0, bound: MOST_BYTES };
   let measuredAt = -Infinity;
 
@@ -166,12 +191,15 @@ function createLibrary(db) {
     if (full && full.used >= full.bound) {
       throw new DOMException("no room", "QuotaExceededError");
     }
-    const tx = db.transaction(["chats", "messages"], "readwrite");
+    const tx = db.transaction(stores, "readwrite");
     const work = conversations.map((one) => keepOne(tx, one));
     const [kept] = await Promise.all([Promise.all(work), tx.done]);
+    if (kept.some(({ news }) => news)) {
+      senders.forEach((hear) => hear());
+    }
     for (const { written } of kept) {
       if (written) {
-        channel.postMessage({ kept: written });
+        tabs.tellOthers({ kept: written });
       }
     }
     if (Date.now() > measuredAt + MEASURE_MS) {
@@ -191,27 +219,25 @@ function createLibrary(db) {
       return records.map((each) => rooted(inOrder(each.map(messageOf))));
     },
     async purge(ids) {
-      const tx = db.transaction(["chats", "messages", "drafts"], "readwrite");
+      const tx = db.transaction([...stores, "drafts"], "readwrite");
       const work = ids.flatMap((id) => [
         tx.objectStore("chats").delete(id),
         tx.objectStore("messages").delete(allOfChat(id)),
         tx.objectStore("drafts").delete(allOfChat(id)),
+        mark(tx, id, true),
       ]);
       await Promise.all([...work, tx.done]);
-      ids.forEach((id) => channel.postMessage({ gone: id }));
+      senders.forEach((hear) => hear());
+      ids.forEach((id) => tabs.tellOthers({ gone: id }));
       void measure();
     },
-    listen({ onKept, onDeleted }) {
-      /** @param {MessageEvent} event */
-      function hear({ data: { kept, gone } }) {
-        if (kept) {
-          onKept(kept);
-        } else {
-          onDeleted(gone);
-        }
-      }
-      channel.addEventListener("message", hear);
-      return () => channel.removeEventListener("message", hear);
+    listen: tabs.listen,
+    owner,
+    outbox: owner ? createOutbox(db, { messagesOf: allOfChat, recordOf, messageOf }) : null,
+    tell: tabs.tellAll,
+    onUnsent(hear) {
+      senders.add(hear);
+      return () => senders.delete(hear);
     },
   };
 }
@@ -219,14 +245,14 @@ function createLibrary(db) {
 /**
  * @param {import("idb").IDBPTransaction<unknown, string[], "readwrite">} tx
  * @param {Conversation} conversation with those messages that are to be kept
- * @returns {Promise<{written: Conversation | null, found: Conversation | null}>} what has been
- *   written, and what was there and is more than this tab knows
+ * @returns {Promise<{written: Conversation | null, found: Conversation | null, news: boolean}>} what
+ *   has been written, what was there and is more than this tab knows, and whether to send something
  */
 async function keepOne(tx, { messages, shut, needed, ...outside }) {
   const chats = tx.objectStore("chats");
   const store = tx.objectStore("messages");
   const there = await chats.get(outside.id);
-  const best = there ? mergeOutside(there, { ...outside }) : outside;
+  const best = there ? joinOutside(there, { ...outside }) : outside;
   const both = await Promise.all(
     messages.map(async (own) => {
       const record = await store.get([outside.id, own.id]);
@@ -237,13 +263,20 @@ async function keepOne(tx, { messages, shut, needed, ...outside }) {
   const written = both.filter(({ kept, best }) => best !== kept).map(({ best }) => best);
   const found = both.filter(({ own, best }) => best !== own).map(({ best }) => best);
   const changed = best !== there;
+  const news = isNews({
+    said: SAID.some((name) => !isSame(best[name], there?.[name])),
+    messages: written,
+    known: new Set(both.flatMap(({ kept }) => kept?.id ?? [])),
+  });
   await Promise.all([
+    news && mark(tx, outside.id),
     changed && chats.put(best),
     ...written.map((message) => store.put(recordOf(outside.id, message))),
   ]);
   return {
     written: changed || written.length > 0 ? { ...best, messages: written } : null,
     found: found.length > 0 ? { ...best, messages: found } : null,
+    news,
   };
 }
 

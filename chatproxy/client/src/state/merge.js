@@ -4,7 +4,7 @@
  *
  * - No message is ever taken away: what one of both has, the other gets. A prompt never changes.
  * - Which versions are shown (`chosen`) is up to whoever has asked last, or else to each tab.
- * - Of title, pin and deletion the later word counts (`shelvedAt`).
+ * - Of title, pin and deletion the later word counts; `sync/join.js` has the rules.
  * - An answer that has *come to rest* (the server said how it ended, or the user stopped it) is
  *   always worth more than one that runs, or that somebody could not read to its end.
  * - Of two that have not, the one with more events is worth more.
@@ -14,6 +14,7 @@
  *   further than the other: one that has come to rest has the longer text of both.
  */
 
+import { atRest, isSame, joinOutside, SAID } from "../sync/join.js";
 import { bornAt, inOrder } from "./tree.js";
 
 /**
@@ -23,16 +24,6 @@ import { bornAt, inOrder } from "./tree.js";
  */
 
 /**
- * Whether nobody can know more about how this answer ended.
- * @param {Answer} answer
- */
-export function atRest({ state, reason }) {
-  return (
-    state === "finished" || state === "failed" || (state === "stopped" && reason !== "reload")
-  );
-}
-
-/**
  * What to show, now that another version is known.
  * @param {Conversation | undefined} mine
  * @param {Conversation} theirs it need not have all messages
@@ -40,7 +31,7 @@ export function atRest({ state, reason }) {
  */
 export function adopt(mine, theirs) {
   if (!mine || mine.shut) {
-    const outside = mine ? mergeOutside(mine, theirs) : theirs;
+    const outside = mine ? joinOutside(mine, theirs) : theirs;
     const needed = mine?.needed || theirs.messages.some(runs);
     return { ...outside, messages: [], shut: true, needed };
   }
@@ -50,11 +41,11 @@ export function adopt(mine, theirs) {
   const messages = mine.messages.map((message) => adoptMessage(message, others.get(message.id)));
   const changed = messages.some((message, at) => message !== mine.messages[at]);
   const chosen = askedAt(news) > askedAt(mine.messages) ? theirs.chosen : mine.chosen;
-  const outside = { ...mergeOutside(mine, theirs), chosen };
+  const outside = { ...joinOutside(mine, theirs), chosen };
   if (news.length > 0) {
     return { ...outside, messages: inOrder([...messages, ...news]) };
   }
-  const moved = outside.title !== mine.title || outside.shelvedAt !== mine.shelvedAt;
+  const moved = SAID.some((name) => !isSame(outside[name], mine[name]));
   return changed || moved ? { ...outside, messages: changed ? messages : mine.messages } : mine;
 }
 
@@ -98,29 +89,7 @@ export function unite(own, kept) {
     const old = there.get(message.id);
     there.set(message.id, old ? addMessage(message, old) : message);
   }
-  return { ...mergeOutside(kept, own), messages: inOrder([...there.values()]) };
-}
-
-/**
- * What a conversation is beside its messages, which are merged each by itself.
- * @template {Omit<Conversation, "messages">} T
- * @param {T} mine
- * @param {Omit<Conversation, "messages">} theirs
- * @returns {T} `mine` itself if theirs is not later
- */
-export function mergeOutside(mine, theirs) {
-  const shelved = (theirs.shelvedAt ?? 0) > (mine.shelvedAt ?? 0);
-  const later = theirs.updatedAt > mine.updatedAt;
-  if (!shelved && !later) {
-    return mine;
-  }
-  const updatedAt = Math.max(mine.updatedAt, theirs.updatedAt);
-  const { messages, shut, needed, ...outside } = /** @type {Conversation} */ (theirs);
-  if (shelved) {
-    return { ...mine, ...outside, updatedAt };
-  }
-  const { title, chosen } = outside;
-  return { ...mine, title: mine.named ? mine.title : title, chosen, updatedAt };
+  return { ...joinOutside(kept, own), messages: inOrder([...there.values()]) };
 }
 
 /**

@@ -50,6 +50,8 @@
  * @property {boolean} [pinned]
  * @property {number} [deletedAt] since when it waits to be deleted for good; 0: it does not
  * @property {number} [shelvedAt] when the user last named, pinned, deleted or restored it
+ * @property {Partial<Record<import("../sync/join.js").Said, number>>} [saidAt] when each of that was
+ *   said last
  * @property {number} updatedAt
  * @property {Message[]} messages all versions, the oldest first; see `tree.js`
  * @property {import("./chat-settings.js").ChatSettings} [settings] those that are not the defaults

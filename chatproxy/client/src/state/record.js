@@ -9,6 +9,7 @@
 
 import { soundAttachments } from "../lib/attachments.js";
 import { accountIn } from "../lib/llm-api.jsx";
+import { SAID } from "../sync/join.js";
 import { soundSettings } from "./chat-settings.js";
 import { soundSteps } from "./steps.js";
 import { asTree, inOrder } from "./tree.js";
@@ -23,6 +24,8 @@ import { asTree, inOrder } from "./tree.js";
 const ID = /^[A-Za-z0-9._:-]{1,128}$/;
 const STATES = new Set(["running", "finished", "stopped", "failed", "cut_off"]);
 const STOPS = new Set(["stopped", "unconfirmed", "nothing-to-stop", "refused"]);
+/** @type {Set<string>} */
+const NAMES = new Set(SAID);
 const MADE = new Set(["continued", "edited"]);
 /** As many as a server lists. */
 const MOST_LEFT = 100;
@@ -41,13 +44,19 @@ const isSwitch = (value) => typeof value === "boolean";
 /** @param {Set<unknown>} words */
 const isOneOf = (words) => (/** @type {unknown} */ value) => words.has(value);
 
+/** @param {any} value */
+function isTimes(value) {
+  return Object.entries(value ?? {}).every(([name, at]) => NAMES.has(name) && isNumber(at));
+}
+
 /** @type {Record<string, (value: unknown) => boolean>} */
 const OF_A_CONVERSATION = {
-  named: isSwitch,
+  named: isOneOf(new Set([true])),
   pinned: isSwitch,
   deletedAt: isNumber,
   shelvedAt: isNumber,
   model: isText,
+  saidAt: isTimes,
 };
 
 /** @type {Record<string, (value: unknown) => boolean>} */

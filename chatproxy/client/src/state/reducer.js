@@ -4,6 +4,7 @@
  */
 
 import { currentLanguage } from "../i18n/current.js";
+import { withSaid } from "../sync/join.js";
 import { announcementFor, ended, received, sent, stopKnown, stopped } from "./answer.js";
 import { drafted, editBegun, editDrafted, editLeft } from "./draft.js";
 import { adopt } from "./merge.js";
@@ -83,7 +84,7 @@ function reduceChat(state, action) {
     case "versionChosen":
       return choose(state, action);
     case "modelChosen":
-      return replace(state, (one) => ({ ...one, model: action.model, shelvedAt: action.now }));
+      return replace(state, (one) => withSaid(one, { model: action.model }, action.now));
     case "settingsChosen":
       return chooseSettings(state, action);
     case "chatOpened":
@@ -115,8 +116,7 @@ function begin(state, { conversationId, answerId, now, model, prompt, parentId, 
   const grown = withAdded(before, ...(prompt ? [prompt] : []), answer);
   const title = before.named ? "" : titleOf(wordsOf(pathOf(grown)[0]));
   const conversation = {
-    ...grown,
-    ...(before.deletedAt && { deletedAt: 0, shelvedAt: now }),
+    ...(before.deletedAt ? withSaid(grown, { deletedAt: 0 }, now) : grown),
     title: title || before.title,
     updatedAt: now,
   };
@@ -189,10 +189,9 @@ function replace(state, to) {
  * @returns {ChatState}
  */
 function choose(state, { messageId, now }) {
-  const chosen = replace(state, (conversation) => ({
-    ...withShown(conversation, messageId),
-    shelvedAt: now,
-  }));
+  const chosen = replace(state, (conversation) =>
+    withSaid(conversation, { chosen: withShown(conversation, messageId).chosen }, now),
+  );
   return { ...chosen, target: { messageId } };
 }
 
@@ -263,7 +262,7 @@ function showTarget(state) {
 function chooseSettings(state, { settings, now }) {
   return state.currentId === null
     ? { ...state, newSettings: settings }
-    : replace(state, (conversation) => ({ ...conversation, settings, shelvedAt: now }));
+    : replace(state, (conversation) => withSaid(conversation, { settings }, now));
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 
 import { currentLanguage } from "../i18n/current.js";
+import { withSaid } from "../sync/join.js";
 import { DELETED_FOR_GOOD_AFTER_MS } from "./model.js";
 import { withMissing } from "./transfer.js";
 
@@ -92,7 +93,7 @@ export function overdue(conversations, now) {
  */
 function shelve(state, { id, now }, change) {
   const conversations = state.conversations.map((one) =>
-    one.id === id ? { ...one, ...change, shelvedAt: now } : one,
+    one.id === id ? withSaid(one, change, now) : one,
   );
   return { ...state, conversations };
 }
@@ -140,7 +141,7 @@ function withImported(state, { conversations, now }) {
     const theirs = imported.get(mine.id);
     imported.delete(mine.id);
     const whole = theirs ? withMissing(mine, theirs) : mine;
-    return theirs && mine.deletedAt ? { ...whole, deletedAt: 0, shelvedAt: now } : whole;
+    return theirs && mine.deletedAt ? withSaid(whole, { deletedAt: 0 }, now) : whole;
   });
   return [...imported.values(), ...here];
 }

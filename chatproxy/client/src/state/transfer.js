@@ -151,7 +151,7 @@ function parsed(text) {
  * @param {number} now
  * @returns {Conversation}
  */
-function atRestNow({ deletedAt, ...conversation }, now) {
+function atRestNow({ deletedAt, saidAt, ...conversation }, now) {
   return {
     ...conversation,
     updatedAt: Math.min(conversation.updatedAt, now),

@@ -3,10 +3,10 @@
 import { useCallback, useEffect, useMemo, useReducer, useState } from "react";
 
 import { createSessionId } from "../lib/llm-api.jsx";
+import { atRest } from "../sync/join.js";
 import { conversationIn } from "./address.js";
 import { loadDrafts } from "./draft.js";
 import { allOf } from "./library.js";
-import { atRest } from "./merge.js";
 import { initialState, runningAnswers } from "./model.js";
 import { payloadOf } from "./payload.js";
 import { reducer } from "./reducer.js";

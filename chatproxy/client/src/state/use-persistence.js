@@ -13,7 +13,7 @@ import { useLatest } from "./use-latest.js";
  * what other tabs keep there.
  * @param {Library} library
  * @param {Conversation[]} conversations
- * @param {import("./library.js").TabListeners} listeners
+ * @param {import("./tabs.js").TabListeners} listeners
  */
 export function usePersistence(library, conversations, listeners) {
   const latest = useLatest(listeners);
@@ -48,7 +48,10 @@ export function usePersistence(library, conversations, listeners) {
           keeper.current?.mark(conversation);
           latest.current.onKept(conversation);
         },
-        onDeleted: (id) => latest.current.onDeleted(id),
+        onDeleted(id) {
+          keeper.current?.forget(id);
+          latest.current.onDeleted(id);
+        },
       }),
     [library, latest],
   );

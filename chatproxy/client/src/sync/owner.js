@@ -1,0 +1,121 @@
+/**
+ * Whose conversations this tab shows, if they are kept on the server. Each owner has a library of
+ * their own in the browser, and a part of its storages, named by a key that the server gives
+ * (`page.json`): who uses the same browser after them finds nothing of it in the page. What is in the
+ * browser from before stays where it is, and is nobody's.
+ *
+ * The tab remembers the key for as long as the token, for a server that can't be asked.
+ */
+
+import { headersFor } from "../state/access.js";
+
+const KEY = "chatproxy.owner";
+/** What is the browser's, or the tab's, and not an owner's. */
+const SHARED = new Set([KEY, "chatproxy.token", "chatproxy.theme", "chatproxy.language"]);
+/** Milliseconds that the server may take to say whose they are. */
+const PATIENCE_MS = 5000;
+/** What the server gives; it becomes the name of a database. */
+const SOUND = /^[0-9a-f]{16,64}$/;
+/** The text that was begun before anybody had said who they are. */
+const NEW_DRAFT = "chatproxy.draft.";
+
+/** @typedef {import("../lib/page-settings.js").PageSettings} PageSettings */
+
+/**
+ * @param {Storage | null} tabStorage
+ * @returns {string} empty: nobody
+ */
+export function keptOwner(tabStorage) {
+  const kept = tabStorage?.getItem(KEY) ?? "";
+  return SOUND.test(kept) ? kept : "";
+}
+
+/**
+ * Remember whose the conversations are that the tab shows from its next load on.
+ * @param {Storage | null} tabStorage
+ * @param {string} owner
+ */
+export function keepOwner(tabStorage, owner) {
+  try {
+    if (owner) {
+      tabStorage?.setItem(KEY, owner);
+    } else {
+      tabStorage?.removeItem(KEY);
+    }
+  } catch {
+    // A full storage: the server says it again.
+  }
+}
+
+/**
+ * Whose conversations are to be shown.
+ * @param {PageSettings["conversations"]} told what the server says to whoever has no token
+ * @param {string} token
+ * @param {string} kept what the tab remembers
+ * @returns {Promise<string>} the owner; empty: nobody
+ */
+export async function findOwner(told, token, kept) {
+  const found = told && token ? await askOwner(token) : told;
+  if (found === undefined) {
+    return kept; // the server was not there to say
+  }
+  const owner = found?.owner ?? "";
+  return SOUND.test(owner) ? owner : "";
+}
+
+/**
+ * @param {string} token
+ * @returns {Promise<PageSettings["conversations"]>}
+ */
+async function askOwner(token) {
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  try {
+    // Without the query it would be what was loaded in advance, for somebody without a token.
+    const response = await fetch("/page.json?owner", { headers: headersFor(token), signal });
+    return (await response.json()).conversations;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * An owner's part of a storage.
+ * @param {Storage | null} storage
+ * @param {string} owner
+ * @returns {Storage | null}
+ */
+export function storageOf(storage, owner) {
+  if (!storage || !owner) {
+    return storage;
+  }
+  const prefix = `chatproxy.of.${owner}.`;
+  const nameOf = (/** @type {string} */ key) => (SHARED.has(key) ? key : prefix + key);
+  const keys = () =>
+    Array.from({ length: storage.length }, (_, at) => storage.key(at) ?? "")
+      .filter((key) => key.startsWith(prefix) || SHARED.has(key))
+      .map((key) => (SHARED.has(key) ? key : key.slice(prefix.length)));
+  return {
+    get length() {
+      return keys().length;
+    },
+    key: (at) => keys()[at] ?? null,
+    getItem: (key) => storage.getItem(nameOf(key)),
+    setItem: (key, value) => storage.setItem(nameOf(key), value),
+    removeItem: (key) => storage.removeItem(nameOf(key)),
+    clear: () => keys().forEach((key) => storage.removeItem(nameOf(key))),
+  };
+}
+
+/**
+ * What was begun before anybody had said who they are, is theirs who do.
+ * @param {Storage | null} storage
+ * @param {string} owner
+ */
+export function takeDraft(storage, owner) {
+  const draft = owner ? storage?.getItem(NEW_DRAFT) : null;
+  const own = storageOf(storage, owner);
+  if (draft && own?.getItem(NEW_DRAFT) === null) {
+    own.setItem(NEW_DRAFT, draft);
+    storage?.removeItem(NEW_DRAFT);
+  }
+}

@@ -1,0 +1,201 @@
+/**
+ * One round of synchronization: what other devices have written comes in, and what was written here
+ * goes out. Pure, but for what it is given: the server, and the outbox.
+ *
+ * - In first, so that what goes out has been joined with what is there.
+ * - A write says which revision it has seen. If another device was first, its copy is joined, and the
+ *   write is tried again with both.
+ * - A round that fails halfway has lost nothing: the next one goes on where it ended.
+ */
+
+/**
+ * @typedef {import("../state/model.js").Conversation} Conversation
+ * @typedef {import("./outbox.js").Outbox} Outbox
+ * @typedef {ReturnType<typeof import("./server.js").createServer>} Server
+ *
+ * By the stamp of the mark: why, and until when it is not tried again, as it may be large.
+ * @typedef {Map<string, {outcome: "full" | "large", until: number}>} Refused
+ *
+ * @typedef {object} Sides
+ * @property {Server} server
+ * @property {Outbox} outbox
+ * @property {Refused} refused what the server did not keep, from round to round
+ * @property {(conversation: Conversation) => void} onTaken what has changed here
+ * @property {(id: string) => void} onGone what is deleted here for good
+ */
+
+/** How many conversations are fetched at once. */
+const AT_ONCE = 3;
+/** Milliseconds after which the server is asked again to keep what it has refused. */
+const AGAIN_MS = 300_000;
+/** How often a write is tried while others write the same conversation. */
+const TRIES = 5;
+
+/**
+ * Why the server does not have all: it keeps no more, or not so large a conversation.
+ * @typedef {"full" | "large" | null} Left
+ */
+
+/**
+ * @param {Sides} sides
+ * @returns {Promise<Left>} rejects (`Unavailable`) if the server can't be reached
+ */
+export async function synchronize(sides) {
+  await takeIn(sides);
+  return sendOut(sides);
+}
+
+/** @param {Sides} sides */
+async function takeIn(sides) {
+  const { server, outbox } = sides;
+  /** @type {Map<string, import("./server.js").Head>} */
+  const heads = new Map();
+  let seen = await outbox.seen();
+  for (let more = true; more; ) {
+    const page = await server.list(seen);
+    page.conversations.forEach((head) => heads.set(head.id, head));
+    ({ revision: seen, more } = page);
+  }
+  if (heads.size === 0) {
+    return;
+  }
+  const newest = [...heads.values()].sort((a, b) => (b.updatedAt ?? 0) - (a.updatedAt ?? 0));
+  for (let from = 0; from < newest.length; from += AT_ONCE) {
+    await Promise.all(newest.slice(from, from + AT_ONCE).map((head) => takeInOne(sides, head)));
+  }
+  await outbox.see(seen);
+}
+
+/**
+ * @param {Sides} sides
+ * @param {import("./server.js").Head} head
+ */
+async function takeInOne(sides, { id, revision, deleted }) {
+  if ((await sides.outbox.revisionOf(id)) >= revision) {
+    return; // what was sent from here
+  }
+  if (deleted) {
+    await bury(sides, id, revision);
+  } else {
+    await fetchOne(sides, id);
+  }
+}
+
+/**
+ * @param {Sides} sides
+ * @param {string} id
+ * @param {number} revision
+ */
+async function bury({ outbox, onGone }, id, revision) {
+  if (await outbox.bury(id, revision)) {
+    onGone(id);
+  }
+}
+
+/**
+ * Join the server's copy with the one that is here.
+ * @param {Sides} sides
+ * @param {string} id
+ * @returns {Promise<Conversation | null>} the server's, if it has any
+ */
+async function fetchOne(sides, id) {
+  const found = await sides.server.get(id);
+  if (found && "deletedAt" in found) {
+    await bury(sides, id, found.deletedAt);
+    return null;
+  }
+  if (!found?.conversation) {
+    await sides.outbox.sent({ id, stamp: "" }, found?.revision ?? 0);
+    return null;
+  }
+  const changed = await sides.outbox.takeIn(found.conversation, found.revision);
+  if (changed) {
+    sides.onTaken(changed);
+  }
+  return found.conversation;
+}
+
+/**
+ * @param {Sides} sides
+ * @returns {Promise<Left>}
+ */
+async function sendOut(sides) {
+  /** @type {Set<string>} */
+  const outcomes = new Set();
+  for (const { id, stamp } of await sides.outbox.unsent()) {
+    const before = sides.refused.get(stamp);
+    const asked = before && before.until > Date.now();
+    const outcome = asked ? before.outcome : await sendOne(sides, id);
+    if (!asked && (outcome === "full" || outcome === "large")) {
+      sides.refused.set(stamp, { outcome, until: Date.now() + AGAIN_MS });
+    }
+    outcomes.add(outcome);
+  }
+  return outcomes.has("full") ? "full" : outcomes.has("large") ? "large" : null;
+}
+
+/**
+ * @param {Sides} sides
+ * @param {string} id
+ * @returns {Promise<import("./server.js").Told["outcome"]>}
+ */
+async function sendOne(sides, id) {
+  for (let tries = 0; tries < TRIES; tries += 1) {
+    const next = await sides.outbox.next(id);
+    const told = next && (await tell(sides, next));
+    if (!told) {
+      return "kept";
+    }
+    const { outcome, revision } = told;
+    if (outcome === "kept" || outcome === "deleted") {
+      await sides.outbox.sent(next.mark, revision);
+    }
+    if (outcome !== "changed") {
+      return outcome;
+    }
+  }
+  return "changed"; // the next round tries again
+}
+
+/**
+ * @param {Sides} sides
+ * @param {import("./outbox.js").Next} next
+ * @returns {Promise<import("./server.js").Told>}
+ */
+async function tell(sides, { mark, revision, conversation }) {
+  if (mark.purged) {
+    return removeOne(sides, mark.id, revision);
+  }
+  if (!conversation) {
+    return { outcome: "kept", revision }; // it is damaged, and nobody can have it
+  }
+  const told = await sides.server.put(conversation, revision);
+  if (told.outcome === "changed") {
+    await fetchOne(sides, mark.id);
+  }
+  return told;
+}
+
+/**
+ * Delete it for good, unless it has become another meanwhile: a device has taken it out of those that
+ * are deleted. Then it comes back.
+ * @param {Sides} sides
+ * @param {string} id
+ * @param {number} seen
+ * @returns {Promise<import("./server.js").Told>}
+ */
+async function removeOne(sides, id, seen) {
+  if (!seen) {
+    return { outcome: "deleted", revision: 0 }; // the server has never had it
+  }
+  const told = await sides.server.remove(id, seen);
+  if (told.outcome !== "changed") {
+    return told;
+  }
+  const found = await sides.server.get(id);
+  if (found && "conversation" in found && found.conversation?.deletedAt) {
+    return sides.server.remove(id, found.revision);
+  }
+  await fetchOne(sides, id);
+  return told;
+}

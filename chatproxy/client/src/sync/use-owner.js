@@ -1,0 +1,44 @@
+import { useEffect, useRef } from "react";
+
+import { browserStorage } from "../lib/browser-storage.js";
+import { findOwner, keepOwner, takeDraft } from "./owner.js";
+
+/**
+ * Have the page begin again if it is to show another owner's conversations: when a token is entered
+ * that is somebody else's, and when it is forgotten. So nothing of the one is left for the other.
+ * @param {import("../state/library.js").Library} library
+ * @param {ReturnType<typeof import("../state/use-access.js").useAccess>} access
+ * @param {boolean} kept whether conversations are kept on the server
+ */
+export function useOwner({ owner }, { token, refused }, kept) {
+  const before = useRef(token);
+
+  useEffect(() => {
+    const old = before.current;
+    before.current = token;
+    if (!kept || token === old) {
+      return;
+    }
+    if (!token && !refused && owner) {
+      beginAgain("");
+    }
+    if (token) {
+      void findOwner({ owner: null }, token, owner).then((next) => {
+        if (next && next !== owner && before.current === token) {
+          beginAgain(next);
+        }
+      });
+    }
+  }, [kept, owner, token, refused]);
+}
+
+/** @param {string} owner */
+function beginAgain(owner) {
+  const storages = /** @type {const} */ (["localStorage", "sessionStorage"]).map(browserStorage);
+  keepOwner(browserStorage("sessionStorage"), owner);
+  // After the page has kept its drafts, as it does when it is left.
+  addEventListener("pagehide", () => storages.forEach((storage) => takeDraft(storage, owner)));
+  // The address may be that of a conversation of the other one's.
+  history.replaceState(null, "", location.pathname + location.search);
+  location.reload();
+}

@@ -1,0 +1,207 @@
+"""Conversations that are kept on the server: two devices, two owners, a database that is away."""
+
+import contextlib
+
+import pytest
+
+from ..support.servers import Proxy
+from ..support.waiting import wait_for
+from .conftest import Page
+
+ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
+LONG = {"rate": 20, "tokens": 5000}
+KEPT = "/api/chat/conversations"
+
+
+@pytest.fixture(scope="module")
+def server(logs, deepseek, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    settings = {
+        "CHATPROXY_NOTICE": "A simulation.",
+        "CHATPROXY_TOKENS": f"ann:{ANN},bob:{BOB}",
+        "CHATPROXY_RECORDS": f"sqlite:///{folder}/records.db",
+        "CHATPROXY_CONVERSATIONS": "1",
+    }
+    with Proxy("gunicorn", deepseek.url, logs("conversations"), **settings) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def new_device(browser, server):
+    """Opens the page on another device; at the end no console message is left."""
+    messages = []
+    with contextlib.ExitStack() as stack:
+
+        def new_device(token=ANN, simulate=None):
+            options = {"base_url": server.url, "reduced_motion": "reduce"}
+            context = stack.enter_context(browser.new_context(**options))
+            page = Page(context.new_page(), messages, simulate or {"rate": 0, "text": "Yes."}, "/")
+            page.expected_messages = ("status of 4", "status of 503", "Failed to load resource")
+            if token:
+                enter(page, token)
+            return page
+
+        yield new_device
+    assert messages == []
+
+
+def enter(page, token):
+    """The page begins again as its owner's."""
+    with page.page.expect_navigation():
+        page.page.get_by_label("Access token").fill(token)
+        page.page.get_by_role("button", name="Continue").click()
+    page.page.get_by_role("button", name="Forget token").wait_for()
+
+
+def titles(page):
+    return page.page.get_by_role("navigation", name="Chats").get_by_role("link").all_inner_texts()
+
+
+def look(page):
+    """The page comes into sight."""
+    page.page.evaluate("dispatchEvent(new Event('focus'))")
+
+
+def finish(page, text):
+    page.ask(text)
+    page.page.locator("article[data-state=finished]").last.wait_for()
+    page.wait_until_idle()
+
+
+def sent(page, method="PUT"):
+    """How many conversations the page has sent."""
+    page.page.wait_for_timeout(1)
+    return sum(each.method == method and KEPT in each.url for each in page.requests)
+
+
+def shown(page):
+    return page.page.locator(".bubble, .answer-text").all_inner_texts()
+
+
+def appears(page, text):
+    def there():
+        look(page)
+        page.page.wait_for_timeout(100)
+        return text in page.page.locator("body").inner_text()
+
+    wait_for(there)
+
+
+def test_a_chat_is_on_the_other_device_and_goes_on_there(new_device):
+    one, two = new_device(), new_device()
+    finish(one, "A question")
+    appears(two, "A question")
+    two.page.get_by_role("link", name="A question").click()
+    wait_for(lambda: [text.strip() for text in shown(two)] == ["A question", "Yes."])
+    finish(two, "Another one")
+    appears(one, "Another one")
+    # Renamed, deleted and restored: each is seen on the other one.
+    one.page.get_by_role("link", name="A question").hover()
+    one.page.get_by_role("button", name="Delete chat: A question").click()
+    wait_for(lambda: look(two) or two.page.wait_for_timeout(100) or titles(two) == [])
+    one.page.get_by_role("button", name="Undo").click()
+    wait_for(lambda: look(two) or two.page.wait_for_timeout(100) or titles(two) == ["A question"])
+
+
+def test_what_is_written_without_the_server_is_sent_when_it_is_back(new_device):
+    one, two = new_device(BOB), new_device(BOB)
+    finish(one, "Both have this")
+    appears(two, "Both have this")
+    two.page.get_by_role("link", name="Both have this").click()
+    wait_for(lambda: len(shown(two)) == 2)
+    for page in (one, two):
+        page.page.route(f"**{KEPT}**", lambda route: route.abort())
+    finish(one, "Only one")
+    finish(two, "Only two")
+    for page in (one, two):
+        page.page.unroute(f"**{KEPT}**")
+    # Both are versions of what follows the first answer.
+    for page in (one, two):
+        wait_for(
+            lambda page=page: (
+                look(one)
+                or look(two)
+                or page.page.wait_for_timeout(200)
+                or page.page.get_by_role("group", name="Version 2 of 2").count()
+            )
+        )
+    one.page.get_by_role("button", name="Previous version").click()
+    assert "Only one" in one.text()
+
+
+def test_another_owner_in_the_same_browser_sees_and_sends_nothing_of_it(new_device):
+    page = new_device()
+    page.box.fill("A draft of Ann's")
+    page.page.get_by_role("button", name="New chat").click()
+    finish(page, "A secret of Ann's")
+    wait_for(lambda: sent(page))
+    with page.page.expect_navigation():
+        page.page.get_by_role("button", name="Forget token").click()
+    page.page.get_by_label("Access token").wait_for()
+    assert "secret" not in page.text()
+    assert titles(page) == []
+    del page.requests[:]
+    page.box.fill("Begun before the login")
+    enter(page, BOB)
+    wait_for(lambda: sent(page, "GET") >= 1)
+    assert not [title for title in titles(page) if "Ann" in title]
+    assert page.box.input_value() == "Begun before the login"
+    assert not [each for each in page.requests if "secret" in (each.post_data or "")]
+    with page.page.expect_navigation():
+        page.page.get_by_role("button", name="Forget token").click()
+    enter(page, ANN)
+    appears(page, "A secret of Ann's")
+
+
+SEED = """() => new Promise((resolve) => {
+    indexedDB.open("chatproxy").onsuccess = ({target: {result: db}}) => {
+        const tx = db.transaction(["chats", "messages"], "readwrite");
+        tx.objectStore("chats").put({id: "old", title: "Old", updatedAt: 1, chosen: []});
+        const prompt = {role: "user", id: "u", parentId: null, at: 1, text: "From before"};
+        tx.objectStore("messages").put({chatId: "old", ...prompt});
+        tx.oncomplete = () => resolve(db.close());
+    };
+})"""
+
+
+def test_chats_from_before_become_an_owner_s_if_they_take_them(new_device):
+    one, two = new_device(None), new_device(BOB)
+    one.page.evaluate(SEED)
+    enter(one, BOB)
+    one.wait_for_text("This browser has 1 chat from before you said who you are.")
+    assert "Old" not in titles(one)
+    one.page.get_by_role("button", name="Add to mine").click()
+    one.page.get_by_role("link", name="Old").click()
+    one.wait_for_text("From before")
+    appears(two, "Old")
+    with one.page.expect_navigation():
+        one.page.get_by_role("button", name="Forget token").click()
+    one.page.get_by_label("Access token").wait_for()
+    assert titles(one) == []
+
+
+def test_an_answer_runs_on_both_and_a_stop_on_one_is_seen_on_the_other(new_device, deepseek):
+    one, two = new_device(simulate=LONG), new_device()
+    one.ask("Tell me all")
+    one.wait_for_text("amber")
+    appears(two, "Tell me all")
+    two.page.get_by_role("link", name="Tell me all").click()
+    two.wait_for_text("amber")
+    two.stop_button.click()
+    two.stopped_note.wait_for()
+    one.stopped_note.wait_for()
+    deepseek.gone(one.tag)
+
+
+def test_a_server_that_keeps_no_more_is_told(new_device, server):
+    page = new_device()
+    refusal = {"status": 507, "json": {"error": "No more.", "code": "conversations_full"}}
+    page.page.route(
+        f"**{KEPT}/*",
+        lambda route: (
+            route.fulfill(**refusal) if route.request.method == "PUT" else route.continue_()
+        ),
+    )
+    finish(page, "One too many")
+    page.page.get_by_role("alert").get_by_text("The server has no room").wait_for()
+    page.page.get_by_role("button", name="Save all chats to a file").wait_for()
