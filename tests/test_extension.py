@@ -18,7 +18,7 @@ import pytest
 from flask import Flask, Response, abort, current_app, request
 from werkzeug.test import TestResponse
 
-from chatproxy import ChatProxy, ConfigError, Refusal, stream_ended, stream_started
+from chatproxy import ChatProxy, ConfigError, Refusal, sse, stream_ended, stream_started
 from chatproxy.config import describe
 
 from .support import scripted
@@ -41,6 +41,8 @@ ANSWER = [
     b"data: "
     + json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}).encode(),
 ]
+#: What a receipt says of an estimate.
+ACCOUNT = ("usage", "usageSource", "usageSpread", "cost")
 #: What only those get who have asked for it.
 COUNT = b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode()
 WHOLE = [*ANSWER, b"data: [DONE]"]
@@ -315,10 +317,18 @@ def test_a_stop_closes_the_connection_and_gives_a_receipt(site: Site, silent: De
         "events": 3,
         "upstream": "DeepSeek",
         "billingStops": "unknown",
+        **dict.fromkeys(ACCOUNT, ANY),
     }
-    stopped = b'"sessionId":"session_1","reason":"user","phase":"streaming","events":3'
-    end = [*ANSWER[:3], b"event: stopped\ndata: {%b}" % stopped, b"data: [DONE]"]
-    assert stream.get_data() == wire(end)
+    *events, ending, done = sse.Decoder().feed(stream.get_data())
+    stopped = json.loads(sse.data_of(ending))
+    assert [*events, done] == [*ANSWER[:3], b"data: [DONE]"]
+    assert stopped == {
+        "sessionId": "session_1",
+        "reason": "user",
+        "phase": "streaming",
+        "events": 3,
+        **{name: body[name] for name in ACCOUNT},
+    }
 
 
 @pytest.mark.parametrize("session_id", ["session_9", "a/b", "a%00b", "x" * 129, "%20"])

@@ -8,7 +8,7 @@ import re
 from .support.servers import ROOT
 
 #: Those that serve; ``testing`` is for the tests of applications.
-EXTRAS = {"server", "redis", "metrics", "records", "simulate", "telemetry"}
+EXTRAS = {"server", "redis", "metrics", "records", "simulate", "telemetry", "tokenizer"}
 
 
 def setup() -> configparser.ConfigParser:

@@ -283,4 +283,13 @@ def test_phases_outcomes_and_reasons_have_the_words_of_the_contract() -> None:
     assert [phase.value for phase in Phase] == ["connecting", "waiting", "streaming"]
     assert {outcome.value for outcome in Outcome} == {"finished", "stopped", "failed"}
     reasons = {reason.value for reason in Reason}
-    assert reasons == {"user", "disconnect", "shutdown", "deadline", "idle", "lost", "replaced"}
+    assert reasons == {
+        "user",
+        "disconnect",
+        "shutdown",
+        "deadline",
+        "idle",
+        "lost",
+        "replaced",
+        "budget",
+    }

@@ -1,4 +1,4 @@
-"""What an answer says: text, reasoning and usage out of DeepSeek's events."""
+"""What an answer says: text, reasoning and tool calls out of DeepSeek's events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def delta(**fields: Any) -> bytes:
 
 def transcript_of(*blocks: bytes) -> Transcript:
     transcript = Transcript()
-    transcript.add(blocks)
+    transcript.add(blocks, sum(map(len, blocks)))
     return transcript
 
 
@@ -42,23 +42,28 @@ def test_the_text_and_the_reasoning_are_joined_each_on_its_own() -> None:
 
 def test_what_comes_later_is_added() -> None:
     transcript = transcript_of(delta(content="a"))
-    transcript.add([delta(content="b")])
+    transcript.add([delta(content="b")], 1)
     assert transcript.text == "ab"
 
 
-def test_the_usage_is_kept_also_where_the_chunk_has_no_choices() -> None:
-    assert transcript_of(chunk(choices=[], usage=USAGE)).usage == USAGE
-    assert transcript_of(chunk(usage=USAGE)).usage == USAGE
+def test_all_that_the_model_wrote_is_said_also_what_it_calls_tools_with() -> None:
+    calls = [{"index": 0, "function": {"name": "search", "arguments": "{}"}}, {"index": 1}]
+    said = transcript_of(
+        delta(reasoning_content="Hm. "), delta(content="Yes ", tool_calls=calls)
+    ).said
+    assert said == "Hm. Yes search{}"
 
 
-def test_a_null_usage_neither_counts_nor_hides_the_real_one() -> None:
-    assert transcript_of(chunk(choices=[], usage=None)).usage is None
-    assert transcript_of(chunk(choices=[], usage=USAGE), chunk(usage=None)).usage == USAGE
+def test_no_more_than_the_limit_is_kept_and_what_is_pending_is_bounded() -> None:
+    transcript = Transcript(limit=1000)
+    for _ in range(3000):
+        transcript.add([delta(content="a" * 100)], 64 * 1024)
+    assert len(transcript.text) == 1000
 
 
 def test_an_answer_of_which_nothing_came_is_empty() -> None:
     transcript = transcript_of()
-    assert (transcript.text, transcript.reasoning_text, transcript.usage) == ("", "", None)
+    assert (transcript.text, transcript.reasoning_text) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,7 @@ def test_an_answer_of_which_nothing_came_is_empty() -> None:
 )
 def test_what_looks_otherwise_is_passed_over(garbage: bytes) -> None:
     transcript = transcript_of(delta(content="a"), garbage, delta(content="b"))
-    assert (transcript.text, transcript.reasoning_text, transcript.usage) == ("ab", "", None)
+    assert (transcript.text, transcript.reasoning_text) == ("ab", "")
 
 
 @given(st.binary(max_size=60))
