@@ -2,17 +2,17 @@
 
 import { useCallback, useRef } from "react";
 
-import { Announcer } from "../components/Announcer.jsx";
-import { ChatList } from "../components/ChatList.jsx";
-import { ChatPanel } from "../components/ChatPanel.jsx";
-import { Composer } from "../components/Composer.jsx";
-import { ConversationView } from "../components/ConversationView.jsx";
-import { DropTarget } from "../components/DropTarget.jsx";
-import { Elsewhere } from "../components/Elsewhere.jsx";
-import { KeptOnServer } from "../components/KeptOnServer.jsx";
-import { Notice } from "../components/Notice.jsx";
-import { TokenForm } from "../components/TokenForm.jsx";
-import { TopBar } from "../components/TopBar.jsx";
+import { Elsewhere } from "../components/bars/Elsewhere.jsx";
+import { TokenForm } from "../components/bars/TokenForm.jsx";
+import { TopBar } from "../components/bars/TopBar.jsx";
+import { Composer } from "../components/composer/Composer.jsx";
+import { DropTarget } from "../components/composer/DropTarget.jsx";
+import { ChatPanel } from "../components/dialogs/ChatPanel.jsx";
+import { ChatList } from "../components/list/ChatList.jsx";
+import { KeptOnServer } from "../components/list/KeptOnServer.jsx";
+import { ConversationView } from "../components/messages/ConversationView.jsx";
+import { Announcer } from "../components/parts/Announcer.jsx";
+import { Notice } from "../components/parts/Notice.jsx";
 import {
   currentConversation,
   currentSettings,
