@@ -10,8 +10,8 @@ import { ModelPicker } from "./ModelPicker.jsx";
  * one to be rid of the access token.
  * @param {object} props
  * @param {import("../../lib/page-settings.js").PageSettings} props.settings
- * @param {import("../../state/use-choice.js").Choice} props.choice
- * @param {(change: Partial<import("../../state/use-choice.js").Choice>) => void} props.onChoose
+ * @param {import("../../state/asking/use-choice.js").Choice} props.choice
+ * @param {(change: Partial<import("../../state/asking/use-choice.js").Choice>) => void} props.onChoose
  * @param {boolean} props.listOpen
  * @param {() => void} props.onOpenList
  * @param {() => void} [props.onForget] where there is a token to forget

@@ -2,8 +2,8 @@ import { useLayoutEffect, useRef } from "react";
 
 import { useLanguage } from "../../i18n/current.js";
 import { isTouched } from "../../lib/touch.js";
-import { useActivationGuard } from "../../state/use-activation-guard.js";
-import { composes } from "../../state/use-escape.js";
+import { useActivationGuard } from "../../state/hooks/use-activation-guard.js";
+import { composes } from "../../state/hooks/use-escape.js";
 import { Icon } from "../parts/Icon.jsx";
 import { IconButton } from "../parts/IconButton.jsx";
 import { AttachButton } from "./AttachButton.jsx";
@@ -20,7 +20,7 @@ import { PendingFiles } from "./PendingFiles.jsx";
  * @param {() => void} props.onSend
  * @param {() => void} props.onStop
  * @param {() => void} props.onLeaveEdit
- * @param {ReturnType<typeof import("../../state/use-attachments.js").useAttachments>} props.files
+ * @param {ReturnType<typeof import("../../state/writing/use-attachments.js").useAttachments>} props.files
  * @param {number} props.maxBytes what a question may take
  * @param {{sentence: import("../../i18n/language.js").SentenceName, size: number} | null} props.problem
  *   why it can't be sent as it is

@@ -1,5 +1,5 @@
 import { useLanguage } from "../../i18n/current.js";
-import { useFileDrop } from "../../state/use-file-drop.js";
+import { useFileDrop } from "../../state/writing/use-file-drop.js";
 
 /**
  * Says, while files are above the page, that they can be dropped.

@@ -4,7 +4,7 @@ import { IconButton } from "../parts/IconButton.jsx";
 
 /**
  * The files that go with the next message, those that are being read, and why others can't go.
- * @param {{files: ReturnType<typeof import("../../state/use-attachments.js").useAttachments>}} props
+ * @param {{files: ReturnType<typeof import("../../state/writing/use-attachments.js").useAttachments>}} props
  */
 export function PendingFiles({ files: { attachments, reading, refused, remove } }) {
   const { say, size } = useLanguage();

@@ -7,11 +7,11 @@ import {
   MOST_TOKENS,
   readSetting,
   withSetting,
-} from "../../state/chat-settings.js";
+} from "../../state/chats/chat-settings.js";
 
 /**
- * @typedef {import("../../state/chat-settings.js").ChatSettings} ChatSettings
- * @typedef {import("../../state/chat-settings.js").SettingName} SettingName
+ * @typedef {import("../../state/chats/chat-settings.js").ChatSettings} ChatSettings
+ * @typedef {import("../../state/chats/chat-settings.js").SettingName} SettingName
  */
 
 /**

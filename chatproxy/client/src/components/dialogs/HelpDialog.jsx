@@ -2,7 +2,7 @@ import { useState } from "react";
 
 import { useLanguage } from "../../i18n/current.js";
 import { LOCAL_SHORTCUTS, SHORTCUTS } from "../../lib/shortcuts.js";
-import { bareHelp, setBareHelp } from "../../state/use-shortcuts.js";
+import { bareHelp, setBareHelp } from "../../state/hooks/use-shortcuts.js";
 import { Dialog } from "../parts/Dialog.jsx";
 
 const ALL = [...LOCAL_SHORTCUTS, ...SHORTCUTS];

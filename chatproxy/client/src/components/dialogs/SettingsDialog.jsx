@@ -7,10 +7,10 @@ import { PagePreferences } from "./PagePreferences.jsx";
  * What this chat asks with, and how the page looks and speaks. A change holds at once, so that none
  * is lost however the dialog is closed.
  * @param {object} props
- * @param {import("../../state/chat-settings.js").ChatSettings} props.settings those of the chat
- * @param {import("../../state/chat-settings.js").ChatSettings} props.defaults the server's
+ * @param {import("../../state/chats/chat-settings.js").ChatSettings} props.settings those of the chat
+ * @param {import("../../state/chats/chat-settings.js").ChatSettings} props.defaults the server's
  * @param {boolean} props.thinking whether the chat thinks first
- * @param {(settings: import("../../state/chat-settings.js").ChatSettings) => void} props.onSettings
+ * @param {(settings: import("../../state/chats/chat-settings.js").ChatSettings) => void} props.onSettings
  * @param {Storage | null} props.storage
  * @param {() => void} props.onClose
  */

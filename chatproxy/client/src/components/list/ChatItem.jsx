@@ -1,8 +1,8 @@
 import { memo, useEffect, useRef, useState } from "react";
 
 import { useLanguage } from "../../i18n/current.js";
-import { composes } from "../../state/use-escape.js";
-import { useLatest } from "../../state/use-latest.js";
+import { composes } from "../../state/hooks/use-escape.js";
+import { useLatest } from "../../state/hooks/use-latest.js";
 import { Icon } from "../parts/Icon.jsx";
 import { IconButton } from "../parts/IconButton.jsx";
 import { TextButton } from "../parts/TextButton.jsx";
@@ -17,9 +17,9 @@ import { ChatLink } from "./ChatLink.jsx";
  * @param {boolean} props.pinned
  * @param {boolean} props.running
  * @param {boolean} props.current
- * @param {import("../../state/use-shelf.js").ShelfTools} props.chat
+ * @param {import("../../state/view/use-shelf.js").ShelfTools} props.chat
  * @param {(id: string) => void} props.onOpen
- * @param {(id: string, format: import("../../state/use-transfer.js").FileFormat) => void} props.onSave
+ * @param {(id: string, format: import("../../state/view/use-transfer.js").FileFormat) => void} props.onSave
  */
 function Item({ id, title, pinned, running, current, chat, onOpen, onSave }) {
   const { say } = useLanguage();

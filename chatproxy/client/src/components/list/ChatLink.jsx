@@ -1,4 +1,4 @@
-import { addressOf } from "../../state/address.js";
+import { addressOf } from "../../state/view/address.js";
 
 /**
  * A link to a chat, and to a message in it, that can be opened in another tab like any other.

@@ -1,10 +1,10 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 
 import { useLanguage } from "../../i18n/current.js";
-import { runningAnswers } from "../../state/model.js";
-import { shelves } from "../../state/shelf.js";
-import { useSearch } from "../../state/use-search.js";
-import { useTransfer } from "../../state/use-transfer.js";
+import { runningAnswers } from "../../state/chats/model.js";
+import { shelves } from "../../state/chats/shelf.js";
+import { useSearch } from "../../state/view/use-search.js";
+import { useTransfer } from "../../state/view/use-transfer.js";
 import { Icon } from "../parts/Icon.jsx";
 import { IconButton } from "../parts/IconButton.jsx";
 import { TextButton } from "../parts/TextButton.jsx";
@@ -20,9 +20,9 @@ const A_PAGE = 100;
  * All conversations: searched, named, pinned, deleted, taken out and in. On small screens it lies
  * over the page, and is opened by a button.
  * @param {object} props
- * @param {ReturnType<typeof import("../../state/use-chat.js").useChat>} props.chat
- * @param {ReturnType<typeof import("../../state/use-notifications.js").useNotifications>} props.notifications
- * @param {Pick<ReturnType<typeof import("../../state/use-drawer.js").useDrawer>,
+ * @param {ReturnType<typeof import("../../state/asking/use-chat.js").useChat>} props.chat
+ * @param {ReturnType<typeof import("../../state/view/use-notifications.js").useNotifications>} props.notifications
+ * @param {Pick<ReturnType<typeof import("../../state/hooks/use-drawer.js").useDrawer>,
  *   "open" | "hide" | "searchBox">} props.drawer
  * @param {() => void} props.onNew
  */
@@ -102,7 +102,7 @@ export function ChatList({ chat, notifications, drawer, onNew }) {
 
 /**
  * @param {object} props
- * @param {ReturnType<typeof import("../../state/use-chat.js").useChat>} props.chat
+ * @param {ReturnType<typeof import("../../state/asking/use-chat.js").useChat>} props.chat
  * @param {(id: string) => void} props.onOpen
  * @param {ReturnType<typeof useTransfer>["save"]} props.onSave
  */

@@ -5,7 +5,7 @@ import { TextButton } from "../parts/TextButton.jsx";
 
 /**
  * @param {import("../../i18n/language.js").Language} language
- * @param {import("../../state/use-transfer.js").ImportReport} report
+ * @param {import("../../state/view/use-transfer.js").ImportReport} report
  * @returns {string}
  */
 function reported({ say, list }, report) {
@@ -25,9 +25,9 @@ function reported({ say, list }, report) {
 /**
  * Where the conversations are, how much room they have, and the way to files and back.
  * @param {object} props
- * @param {ReturnType<typeof import("../../state/use-chat.js").useChat>} props.chat
- * @param {ReturnType<typeof import("../../state/use-transfer.js").useTransfer>} props.transfer
- * @param {ReturnType<typeof import("../../state/use-notifications.js").useNotifications>} props.notifications
+ * @param {ReturnType<typeof import("../../state/asking/use-chat.js").useChat>} props.chat
+ * @param {ReturnType<typeof import("../../state/view/use-transfer.js").useTransfer>} props.transfer
+ * @param {ReturnType<typeof import("../../state/view/use-notifications.js").useNotifications>} props.notifications
  */
 export function ChatListFoot({ chat, transfer, notifications }) {
   const { say } = useLanguage();
@@ -67,10 +67,10 @@ export function ChatListFoot({ chat, transfer, notifications }) {
   );
 }
 
-/** @param {{library: import("../../state/library.js").Library}} props */
+/** @param {{library: import("../../state/kept/library.js").Library}} props */
 function Room({ library }) {
   const { say, size } = useLanguage();
-  const [room, setRoom] = useState(/** @type {import("../../state/library.js").Room | null} */ (null));
+  const [room, setRoom] = useState(/** @type {import("../../state/kept/library.js").Room | null} */ (null));
   const [lasts, setLasts] = useState(/** @type {boolean | undefined} */ (undefined));
 
   useEffect(() => {
@@ -93,12 +93,12 @@ function Room({ library }) {
   );
 }
 
-/** @param {{onFile: (file: File) => Promise<import("../../state/use-transfer.js").ImportReport>}} props */
+/** @param {{onFile: (file: File) => Promise<import("../../state/view/use-transfer.js").ImportReport>}} props */
 function Import({ onFile }) {
   const language = useLanguage();
   const { say } = language;
   const [report, setReport] = useState(
-    /** @type {import("../../state/use-transfer.js").ImportReport | null} */ (null),
+    /** @type {import("../../state/view/use-transfer.js").ImportReport | null} */ (null),
   );
   const box = useRef(/** @type {HTMLInputElement | null} */ (null));
   return (

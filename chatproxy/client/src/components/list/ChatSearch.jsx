@@ -30,7 +30,7 @@ export function SearchBox({ ref, query, onQuery }) {
 
 /**
  * @param {object} props
- * @param {import("../../state/use-search.js").Found} props.found
+ * @param {import("../../state/view/use-search.js").Found} props.found
  * @param {(id: string, messageId?: string) => void} props.onOpen
  */
 export function SearchHits({ found: { hits, over }, onOpen }) {

@@ -4,8 +4,8 @@ import { TextButton } from "../parts/TextButton.jsx";
 /**
  * The conversations that are deleted, each of which can still be had back.
  * @param {object} props
- * @param {import("../../state/model.js").Conversation[]} props.deleted
- * @param {ReturnType<typeof import("../../state/use-chat.js").useChat>} props.chat
+ * @param {import("../../state/chats/model.js").Conversation[]} props.deleted
+ * @param {ReturnType<typeof import("../../state/asking/use-chat.js").useChat>} props.chat
  */
 export function DeletedChats({ deleted, chat }) {
   const { say } = useLanguage();

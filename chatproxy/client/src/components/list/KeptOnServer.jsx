@@ -1,5 +1,5 @@
 import { useLanguage } from "../../i18n/current.js";
-import { useTransfer } from "../../state/use-transfer.js";
+import { useTransfer } from "../../state/view/use-transfer.js";
 import { useEarlier } from "../../sync/use-earlier.js";
 import { TextButton } from "../parts/TextButton.jsx";
 
@@ -8,7 +8,7 @@ import { TextButton } from "../parts/TextButton.jsx";
  * here, and that this browser has some from before.
  * @param {object} props
  * @param {import("../../sync/synchronize.js").Left} props.left
- * @param {ReturnType<typeof import("../../state/use-chat.js").useChat>} props.chat
+ * @param {ReturnType<typeof import("../../state/asking/use-chat.js").useChat>} props.chat
  * @param {Storage | null} props.storage
  */
 export function KeptOnServer({ left, chat, storage }) {

@@ -3,8 +3,8 @@ import { use } from "react";
 import { useLanguage } from "../../i18n/current.js";
 import { accountLine } from "../../lib/account-sentences.js";
 import { shownModel } from "../../lib/models.js";
-import { canGoOn } from "../../state/answer.js";
-import { ThreadContext } from "../../state/use-thread.js";
+import { canGoOn } from "../../state/chats/answer.js";
+import { ThreadContext } from "../../state/view/use-thread.js";
 import { CopyButton } from "../parts/CopyButton.jsx";
 import { Icon } from "../parts/Icon.jsx";
 import { IconButton } from "../parts/IconButton.jsx";
@@ -12,7 +12,7 @@ import { Versions } from "./Versions.jsx";
 
 /**
  * @param {object} props
- * @param {import("../../state/model.js").Answer} props.answer
+ * @param {import("../../state/chats/model.js").Answer} props.answer
  * @param {boolean} props.last
  * @param {(answerId: string) => void} props.onRegenerate
  */
@@ -45,7 +45,7 @@ export function AnswerActions({ answer, last, onRegenerate }) {
 
 /**
  * @param {object} props
- * @param {import("../../state/model.js").Answer} props.answer
+ * @param {import("../../state/chats/model.js").Answer} props.answer
  * @param {(answerId: string) => void} props.onRegenerate
  */
 function AskAgain({ answer, onRegenerate }) {

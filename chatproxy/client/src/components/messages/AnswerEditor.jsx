@@ -1,8 +1,8 @@
 import { use, useEffect, useRef } from "react";
 
 import { useLanguage } from "../../i18n/current.js";
-import { composes } from "../../state/use-escape.js";
-import { ChangeContext, ThreadContext } from "../../state/use-thread.js";
+import { composes } from "../../state/hooks/use-escape.js";
+import { ChangeContext, ThreadContext } from "../../state/view/use-thread.js";
 
 /** The text of an answer, to be changed in its place. What is written there is kept as a draft. */
 export function AnswerEditor() {

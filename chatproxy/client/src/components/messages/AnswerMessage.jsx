@@ -2,8 +2,8 @@ import { memo, use } from "react";
 
 import { useLanguage } from "../../i18n/current.js";
 import { Markdown } from "../../markdown/Markdown.jsx";
-import { useArrival } from "../../state/use-arrival.js";
-import { ThreadContext } from "../../state/use-thread.js";
+import { useArrival } from "../../state/view/use-arrival.js";
+import { ThreadContext } from "../../state/view/use-thread.js";
 import { AnswerActions } from "./AnswerActions.jsx";
 import { AnswerEditor } from "./AnswerEditor.jsx";
 import { AnswerNote } from "./AnswerNote.jsx";
@@ -14,7 +14,7 @@ import { Thinking } from "./Thinking.jsx";
 /**
  * One answer: its thinking, its text, and what is to be said about it.
  * @param {object} props
- * @param {import("../../state/model.js").Answer} props.answer
+ * @param {import("../../state/chats/model.js").Answer} props.answer
  * @param {boolean} props.last
  * @param {(answerId: string) => void} props.onRegenerate
  */

@@ -1,12 +1,12 @@
 import { useLanguage } from "../../i18n/current.js";
 import { savedLine } from "../../lib/account-sentences.js";
 import { leftBehindLine, serversOwnWords, stopLine, stoppedLine } from "../../lib/sentences.js";
-import { closingSentence } from "../../state/answer.js";
-import { stoppedNames } from "../../state/steps.js";
+import { closingSentence } from "../../state/chats/answer.js";
+import { stoppedNames } from "../../state/chats/steps.js";
 
 /**
  * How an answer ended, if it did not simply finish, and what is known about its Stop.
- * @param {{answer: import("../../state/model.js").Answer}} props
+ * @param {{answer: import("../../state/chats/model.js").Answer}} props
  */
 export function AnswerNote({ answer }) {
   const language = useLanguage();

@@ -1,7 +1,7 @@
 import { useLanguage } from "../../i18n/current.js";
-import { currentConversation, editedMessage, textOfEdit } from "../../state/model.js";
-import { pathOf } from "../../state/tree.js";
-import { ChangeContext, ThreadContext } from "../../state/use-thread.js";
+import { currentConversation, editedMessage, textOfEdit } from "../../state/chats/model.js";
+import { pathOf } from "../../state/chats/tree.js";
+import { ChangeContext, ThreadContext } from "../../state/view/use-thread.js";
 import { TextButton } from "../parts/TextButton.jsx";
 import { EmptyChat } from "./EmptyChat.jsx";
 import { StorageTrouble } from "./StorageTrouble.jsx";
@@ -10,8 +10,8 @@ import { Thread } from "./Thread.jsx";
 /**
  * The conversation that the page's address leads to.
  * @param {object} props
- * @param {ReturnType<typeof import("../../state/use-chat.js").useChat>} props.chat
- * @param {import("../../state/use-thread.js").ThreadTools} props.tools
+ * @param {ReturnType<typeof import("../../state/asking/use-chat.js").useChat>} props.chat
+ * @param {import("../../state/view/use-thread.js").ThreadTools} props.tools
  * @param {(messageId: string) => void} props.onEdit
  * @param {(text: string) => void} props.onSuggestion
  */

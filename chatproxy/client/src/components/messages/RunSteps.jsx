@@ -1,11 +1,11 @@
 import { useLanguage } from "../../i18n/current.js";
-import { stateOf } from "../../state/steps.js";
+import { stateOf } from "../../state/chats/steps.js";
 import { Disclosure } from "../parts/Disclosure.jsx";
 import { Icon } from "../parts/Icon.jsx";
 
 /**
- * @typedef {import("../../state/steps.js").Step} Step
- * @typedef {import("../../state/steps.js").StepState} StepState
+ * @typedef {import("../../state/chats/steps.js").Step} Step
+ * @typedef {import("../../state/chats/steps.js").StepState} StepState
  */
 
 /** @type {Record<StepState, string>} */
@@ -14,7 +14,7 @@ const ICONS = { running: "more", finished: "done", failed: "close", stopped: "st
 /**
  * What a run does on its way to its answer: open until the answer itself begins, then folded, unless
  * the reader has chosen.
- * @param {{answer: import("../../state/model.js").Answer, steps: Step[]}} props
+ * @param {{answer: import("../../state/chats/model.js").Answer, steps: Step[]}} props
  */
 export function RunSteps({ answer, steps }) {
   const { list, say } = useLanguage();

@@ -1,10 +1,10 @@
 import { useLanguage } from "../../i18n/current.js";
-import { isUnreached, shownStatus } from "../../state/answer.js";
-import { useNow } from "../../state/use-now.js";
+import { isUnreached, shownStatus } from "../../state/chats/answer.js";
+import { useNow } from "../../state/hooks/use-now.js";
 
 const STALLED_AFTER_MS = 10_000;
 
-/** @typedef {import("../../state/model.js").Answer} Answer */
+/** @typedef {import("../../state/chats/model.js").Answer} Answer */
 
 /**
  * What a running answer is doing, where its text does not show it.

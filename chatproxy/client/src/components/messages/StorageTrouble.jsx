@@ -1,11 +1,11 @@
 import { useLanguage } from "../../i18n/current.js";
-import { useTransfer } from "../../state/use-transfer.js";
+import { useTransfer } from "../../state/view/use-transfer.js";
 import { TextButton } from "../parts/TextButton.jsx";
 
 /**
  * That the browser does not keep what is written here, and the way to a file. It is beside the
  * conversation, because the list may be out of sight.
- * @param {{chat: ReturnType<typeof import("../../state/use-chat.js").useChat>}} props
+ * @param {{chat: ReturnType<typeof import("../../state/asking/use-chat.js").useChat>}} props
  */
 export function StorageTrouble({ chat }) {
   const { say } = useLanguage();

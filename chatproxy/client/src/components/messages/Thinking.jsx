@@ -1,9 +1,9 @@
 import { useLanguage } from "../../i18n/current.js";
 import { PlainText } from "../../markdown/PlainText.jsx";
-import { useNow } from "../../state/use-now.js";
+import { useNow } from "../../state/hooks/use-now.js";
 import { Disclosure } from "../parts/Disclosure.jsx";
 
-/** @typedef {import("../../state/model.js").Answer} Answer */
+/** @typedef {import("../../state/chats/model.js").Answer} Answer */
 
 /**
  * The thinking before an answer: open while it goes on, then folded, unless the reader has chosen.

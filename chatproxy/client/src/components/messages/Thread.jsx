@@ -1,8 +1,8 @@
 import { useEffect } from "react";
 
 import { useLanguage } from "../../i18n/current.js";
-import { useDrawnFrom } from "../../state/use-drawn-from.js";
-import { useStickToEnd } from "../../state/use-stick-to-end.js";
+import { useDrawnFrom } from "../../state/hooks/use-drawn-from.js";
+import { useStickToEnd } from "../../state/hooks/use-stick-to-end.js";
 import { Icon } from "../parts/Icon.jsx";
 import { AnswerMessage } from "./AnswerMessage.jsx";
 import { SelectionKeeper } from "./SelectionKeeper.jsx";
@@ -12,7 +12,7 @@ import { UserMessage } from "./UserMessage.jsx";
 /**
  * The messages of one conversation.
  * @param {object} props
- * @param {import("../../state/model.js").Message[]} props.messages
+ * @param {import("../../state/chats/model.js").Message[]} props.messages
  * @param {string | null} props.editingId
  * @param {(messageId: string) => void} props.onEdit
  * @param {(answerId: string) => void} props.onRegenerate

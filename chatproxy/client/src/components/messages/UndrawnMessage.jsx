@@ -5,7 +5,7 @@ import { useLanguage } from "../../i18n/current.js";
 /**
  * A message in a chat that has just been opened, for which there was no time yet: its text as it was
  * written, which can be found and read out already.
- * @param {{message: import("../../state/model.js").Message}} props
+ * @param {{message: import("../../state/chats/model.js").Message}} props
  */
 function Undrawn({ message }) {
   const { say } = useLanguage();

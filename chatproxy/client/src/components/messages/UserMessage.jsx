@@ -2,7 +2,7 @@ import { memo } from "react";
 
 import { useLanguage } from "../../i18n/current.js";
 import { PlainText } from "../../markdown/PlainText.jsx";
-import { useArrival } from "../../state/use-arrival.js";
+import { useArrival } from "../../state/view/use-arrival.js";
 import { CopyButton } from "../parts/CopyButton.jsx";
 import { IconButton } from "../parts/IconButton.jsx";
 import { MessageFiles } from "./MessageFiles.jsx";
@@ -10,7 +10,7 @@ import { Versions } from "./Versions.jsx";
 
 /**
  * @param {object} props
- * @param {import("../../state/model.js").UserMessage} props.message
+ * @param {import("../../state/chats/model.js").UserMessage} props.message
  * @param {boolean} props.editing
  * @param {boolean} props.canEdit
  * @param {(messageId: string) => void} props.onEdit

@@ -1,7 +1,7 @@
 import { use, useEffect, useRef } from "react";
 
 import { useLanguage } from "../../i18n/current.js";
-import { ThreadContext } from "../../state/use-thread.js";
+import { ThreadContext } from "../../state/view/use-thread.js";
 import { IconButton } from "../parts/IconButton.jsx";
 
 /**
