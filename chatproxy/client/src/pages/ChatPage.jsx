@@ -3,13 +3,13 @@
 import { useCallback, useRef } from "react";
 
 import { Elsewhere } from "../components/bars/Elsewhere.jsx";
+import { KeptOnServer } from "../components/bars/KeptOnServer.jsx";
 import { TokenForm } from "../components/bars/TokenForm.jsx";
 import { TopBar } from "../components/bars/TopBar.jsx";
 import { Composer } from "../components/composer/Composer.jsx";
 import { DropTarget } from "../components/composer/DropTarget.jsx";
 import { ChatPanel } from "../components/dialogs/ChatPanel.jsx";
 import { ChatList } from "../components/list/ChatList.jsx";
-import { KeptOnServer } from "../components/list/KeptOnServer.jsx";
 import { ConversationView } from "../components/messages/ConversationView.jsx";
 import { Announcer } from "../components/parts/Announcer.jsx";
 import { Notice } from "../components/parts/Notice.jsx";
