@@ -61,8 +61,9 @@ types: .venv/dev .venv/client
 	$(NPM) $(PACKAGE) run --silent types
 	$(NPM) $(CLIENT) run --silent types
 
+# All tests in a browser, and of the measurements, are slow: to import them would be in vain.
 quick-tests: .venv/dev
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" --ignore tests/browser tests
 
 tests: .venv/dev .venv/client .venv/clients .venv/ai-sdk .venv/browser .venv/nginx .venv/postgresql \
   .venv/cc .venv/ip

@@ -279,6 +279,20 @@ def test_an_account_in_redis_is_forgotten_when_its_time_is_over(valkey: Valkey) 
     worker.close()
 
 
+def test_what_was_drawn_before_redis_was_emptied_does_not_come_back_after_it(
+    valkey: Valkey,
+) -> None:
+    worker = Worker(RedisPeers(valkey.url, "emptied", 20.0)).peers
+    before = draw_from(worker, wanted=90)
+    with valkey.client() as client:
+        client.delete(*client.keys("chatproxy:emptied:account:*"))
+    worker.settle(("ada", "0"), before, 1)  # nobody has begun it anew
+    assert draw_from(worker, wanted=10).left == 90
+    worker.settle(("ada", "0"), before, 20)
+    assert draw_from(worker, wanted=0, least=0).left == 70
+    worker.close()
+
+
 def test_what_cannot_be_settled_while_redis_is_away_is_settled_when_it_is_back(
     valkey: Valkey,
 ) -> None:

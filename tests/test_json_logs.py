@@ -74,7 +74,7 @@ def test_the_closing_line_has_what_an_answer_came_to(written: io.StringIO) -> No
 
 
 def test_nothing_from_outside_ends_a_line_or_becomes_a_field(written: io.StringIO) -> None:
-    forged = 'x\n{"message": "[SSE] forged"}\r\u2028\u0085"} , "level": "\ud800\x1b'
+    forged = 'x\n{"message": "[SSE] forged"}\r\u2028\u0085"} , "level": "\x1b'
     session = new_session("session_1")
     session.refusal = UpstreamError(forged)
     session.end(Outcome.FAILED)
@@ -93,6 +93,11 @@ def test_a_traceback_is_in_its_line(written: io.StringIO) -> None:
     (line,) = lines(written)
     assert line["message"] == "An answer failed"
     assert line["traceback"].startswith("Traceback (most recent call last)")
+
+
+def test_half_a_surrogate_pair_is_escaped_as_all_that_is_no_ascii() -> None:
+    record = logging.LogRecord("a", logging.INFO, "", 0, "\ud800 \u2028", (), None)
+    assert r'"\ud800 \u2028"' in JsonFormatter().format(record)
 
 
 @pytest.mark.parametrize(

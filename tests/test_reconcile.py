@@ -207,7 +207,7 @@ def test_a_balance_that_cannot_be_had_is_one_sentence(
 # ---- with an application's own answers -----------------------------------------------------------
 
 
-def test_the_records_of_an_application_are_what_was_billed(
+def test_records_report_and_metrics_of_an_application_are_what_was_billed(
     upstream: DeepSeek, url: str, tmp_path: Path
 ) -> None:
     run(upstream.url, url, "--start")
@@ -232,7 +232,13 @@ def test_the_records_of_an_application_are_what_was_billed(
     assert [each["owner"] for each in rows] == ["ann", "bob"]
     assert sum(Decimal(each["cost USD"]) for each in rows) == billed
     assert [each["completion_tokens"] for each in rows] == ["100", "50"]
-    spent = app.extensions["chatproxy"].records.spent("bob", NOW - timedelta(days=9999))
+    state = app.extensions["chatproxy"]
+    samples = [sample for family in state.metrics.collect() for sample in family.samples]
+    outputs = {"direction": "output", "source": "provider", "outcome": "finished"}
+    assert [each.value for each in samples if each.labels == outputs] == [150]
+    costs = [each.value for each in samples if each.name == "chatproxy_cost_total"]
+    assert sum(costs) == pytest.approx(float(billed))
+    spent = state.records.spent("bob", NOW - timedelta(days=9999))
     assert spent == (50 + int(rows[1]["prompt_tokens"]), {"USD": int(billed / 3 * 10**9)})
 
 

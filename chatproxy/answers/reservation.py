@@ -45,7 +45,7 @@ class Accounts(Protocol):
         until: float,
         initial: int | None = None,
     ) -> Draw | None:
-        """Draw ``wanted`` from an account, or what is left of ``most``, if that is ``least``.
+        """Draw ``wanted`` from an account; or what is left of ``most``, if ``least`` or more is.
 
         :param most: all that may be drawn from it, together with what was drawn before.
         :param until: when the account may be forgotten, in seconds since 1970.

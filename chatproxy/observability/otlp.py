@@ -19,6 +19,7 @@ import atexit
 import logging
 import os
 import threading
+import uuid
 
 from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -106,9 +107,14 @@ def _batches() -> BatchSpanProcessor:
 
 
 def _resource() -> Resource:
-    """What this process is; the SDK gives it an id. The environment goes before."""
+    """What this process is. What the environment says of it goes before."""
     given = Resource.create()
-    own = {"service.version": __version__, "service.name": "chatproxy"}
-    if not str(given.attributes["service.name"]).startswith("unknown_service"):
-        del own["service.name"]
-    return Resource(own).merge(given) if "service.name" not in own else given.merge(Resource(own))
+    own = {
+        "service.name": "chatproxy",
+        "service.version": __version__,
+        "service.instance.id": str(uuid.uuid4()),  # older SDKs give none
+    }
+    known = set(given.attributes)
+    if str(given.attributes["service.name"]).startswith("unknown_service"):
+        known.remove("service.name")
+    return given.merge(Resource({name: own[name] for name in own.keys() - known}))

@@ -42,6 +42,10 @@ class Llama(Server):
         command = [ENVIRONMENT / "bin" / "python", script, ENVIRONMENT / "model.gguf", batch]
         super().__init__([str(each) for each in command], log_path, Cores.all_for_all().others)
 
+    def launched(self) -> int:
+        """How many questions it has begun to compute."""
+        return self.log().count("launch_slot_")
+
     def ended(self) -> list[int]:
         """How many tokens each answer had when it ended, those of its prompt included."""
         return [int(each) for each in re.findall(r"stop processing: n_tokens = (\d+)", self.log())]
@@ -68,7 +72,7 @@ class Served:
         """Ask for three tokens more, and wait for them; how far it got with what it did before."""
         answer = ask(self.proxy, **question(tokens=3))
         assert answer.text.endswith("data: [DONE]\n\n")
-        wait_for(lambda: not self.llama.computes())
+        wait_for(lambda: not self.llama.computes(), 100)
         return self.llama.ended()[-2]
 
 
@@ -113,6 +117,8 @@ def test_an_answer_comes_whole(served: Served) -> None:
     *_, last = data_events(answer.content)
     assert '"completion_tokens":20' in last["data"]
     assert answer.text.endswith("data: [DONE]\n\n")
+    session_id = answer.headers["X-Session-Id"]
+    assert re.search(r"tokens=\d+\+20 usage=provider", served.proxy.closing_line(session_id))
 
 
 def test_an_answer_comes_whole_in_openai_s_protocol(served: Served) -> None:
@@ -144,8 +150,10 @@ def test_a_stop_while_it_reads_the_prompt_lets_it_read_the_present_batch(
     serve: Callable[[int], Served], batch: int, most: int
 ) -> None:
     served = serve(batch)
+    before = served.llama.launched()
     session_id, _ = served.begin(prompt=LARGE)
-    wait_for(served.llama.computes)
+    wait_for(lambda: served.llama.launched() > before)
+    assert served.llama.computes()
     status, receipt = served.proxy.cancel(session_id)
     assert (status, receipt["phase"], receipt["upstreamClosed"]) == (200, "waiting", True)
     assert served.tokens_before_the_next() <= most < LARGE
