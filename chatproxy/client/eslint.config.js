@@ -25,6 +25,53 @@ const LITERAL_TEXT = [
   "TemplateElement[value.raw=/\\p{Lu}\\p{Ll}+(: | \\p{Ll}|… )/u]",
 ].map((selector) => ({ selector, message: "Words that people read belong into src/i18n/." }));
 
+/**
+ * The rooms of a folder, and which of its other rooms each may import; types may come from anywhere.
+ * @type {Record<string, Record<string, string[]>>}
+ */
+const ROOMS = {
+  "src/state": {
+    chats: [],
+    hooks: [],
+    kept: ["chats", "hooks"],
+    writing: ["chats", "hooks", "kept"],
+    view: ["chats", "hooks"],
+    asking: ["chats", "hooks", "kept", "view"],
+  },
+  "src/components": {
+    parts: [],
+    messages: ["parts"],
+    list: ["parts"],
+    composer: ["parts"],
+    dialogs: ["parts"],
+    bars: ["parts"],
+  },
+};
+
+/** What is known of chats is pure. */
+const NO_REACT = { name: "react", message: "src/state/chats/ knows no React." };
+
+const roomRules = Object.entries(ROOMS).flatMap(([folder, rooms]) =>
+  Object.entries(rooms).map(([room, others]) => ({
+    files: [`${folder}/${room}/**`],
+    rules: {
+      /** @type {import("eslint").Linter.RuleEntry} */
+      "no-restricted-imports": [
+        "error",
+        {
+          paths: room === "chats" ? [NO_REACT] : [],
+          patterns: [
+            {
+              regex: `^\\.\\./(?!(?:\\.\\.|${others.join("|") || "none"})/)`,
+              message: `${folder}/${room}/ may import ${others.join(", ") || "no other room"}.`,
+            },
+          ],
+        },
+      ],
+    },
+  })),
+);
+
 export default defineConfig([
   { linterOptions: { reportUnusedDisableDirectives: "error" } },
   js.configs.recommended,
@@ -67,5 +114,6 @@ export default defineConfig([
       "no-restricted-syntax": ["error", ...LITERAL_TEXT],
     },
   },
+  ...roomRules,
   { files: ["src/i18n/**"], rules: { "no-restricted-syntax": "off" } },
 ]);

@@ -6,11 +6,11 @@ import { browserStorage } from "./lib/browser-storage.js";
 import { stayAboveKeyboard } from "./lib/keyboard.js";
 import { loadPageSettings } from "./lib/page-settings.js";
 import { ChatPage } from "./pages/ChatPage.jsx";
-import { loadAccess } from "./state/access.js";
-import { conversationIn } from "./state/address.js";
-import { openLibrary } from "./state/library.js";
-import { findOwner, keepOwner, keptOwner, storageOf } from "./sync/owner.js";
+import { loadAccess } from "./state/asking/access.js";
+import { openLibrary } from "./state/kept/library.js";
+import { conversationIn } from "./state/view/address.js";
 import "./styles/index.css";
+import { findOwner, keepOwner, keptOwner, storageOf } from "./sync/owner.js";
 
 const root = createRoot(/** @type {HTMLElement} */ (document.getElementById("root")));
 stayAboveKeyboard();

@@ -7,7 +7,7 @@ import {
   loadAccess,
   NO_ACCESS,
   refused,
-} from "../src/state/access.js";
+} from "../src/state/asking/access.js";
 
 const TOKEN = "ann-0123456789abcdef";
 

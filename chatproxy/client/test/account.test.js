@@ -4,8 +4,8 @@ import { en } from "../src/i18n/en.js";
 import { createLanguage } from "../src/i18n/language.js";
 import { zhCN } from "../src/i18n/zh-CN.js";
 import { accountLine, savedLine } from "../src/lib/account-sentences.js";
-import { ended, sent, stopKnown, stopped } from "../src/state/answer.js";
-import { asConversation } from "../src/state/record.js";
+import { ended, sent, stopKnown, stopped } from "../src/state/chats/answer.js";
+import { asConversation } from "../src/state/chats/record.js";
 import { chatOf, lastOf } from "./chats.js";
 
 /** @typedef {import("../src/lib/llm-api.jsx").Account} Account */

@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 
 import { bytesOf, contentOf, soundAttachments } from "../src/lib/attachments.js";
 import { decode, readFile } from "../src/lib/read-file.js";
-import { sent } from "../src/state/answer.js";
-import { payloadOf, problemOf } from "../src/state/payload.js";
+import { sent } from "../src/state/chats/answer.js";
+import { payloadOf, problemOf } from "../src/state/chats/payload.js";
 
 /** @typedef {import("../src/lib/attachments.js").Attachment} Attachment */
 
@@ -81,18 +81,18 @@ describe("files from elsewhere", () => {
 });
 
 describe("a question", () => {
-  /** @type {import("../src/state/payload.js").How} */
+  /** @type {import("../src/state/chats/payload.js").How} */
   const how = {
     ...{ model: "m", thinking: true, settings: {}, defaults: {} },
     ...{ takesImages: false, maxBytes: 400, prefix: false },
   };
-  /** @type {import("../src/state/model.js").Message} */
+  /** @type {import("../src/state/chats/model.js").Message} */
   const prompt = { role: "user", id: "u1", parentId: null, at: 1, text: "Hello" };
 
   it("gives DeepSeek the answer that it is to go on with, and its thinking if it is to think", () => {
     const answer = sent("a1", "m", 1, { parentId: "u1", text: "Half", reasoning: "Hm" });
     const prefix = { role: "assistant", content: "Half", prefix: true };
-    /** @param {import("../src/state/payload.js").How} way */
+    /** @param {import("../src/state/chats/payload.js").How} way */
     const last = (way) => payloadOf([prompt, answer], way).messages.at(-1);
     expect(last(how)).toEqual({ ...prefix, reasoning_content: "Hm" });
     expect(last({ ...how, thinking: false })).toEqual(prefix);

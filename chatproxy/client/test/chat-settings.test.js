@@ -6,11 +6,11 @@ import {
   soundSettings,
   systemMessages,
   withSetting,
-} from "../src/state/chat-settings.js";
+} from "../src/state/chats/chat-settings.js";
 
 describe("a setting that was typed", () => {
   it.each(
-    /** @type {[import("../src/state/chat-settings.js").SettingName, string, unknown][]} */ ([
+    /** @type {[import("../src/state/chats/chat-settings.js").SettingName, string, unknown][]} */ ([
       ["temperature", " 0,7 ", 0.7],
       ["temperature", "0", 0],
       ["temperature", "2", 2],

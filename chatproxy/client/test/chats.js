@@ -1,8 +1,8 @@
-import { sent } from "../src/state/answer.js";
+import { sent } from "../src/state/chats/answer.js";
 
 /**
- * @typedef {import("../src/state/model.js").Answer} Answer
- * @typedef {import("../src/state/model.js").Conversation} Conversation
+ * @typedef {import("../src/state/chats/model.js").Answer} Answer
+ * @typedef {import("../src/state/chats/model.js").Conversation} Conversation
  */
 
 /**
@@ -14,7 +14,7 @@ import { sent } from "../src/state/answer.js";
  */
 export function chatOf(id, answer, more) {
   const whole = { text: "Hi", state: /** @type {const} */ ("finished"), parentId: `${id}-u`, ...answer };
-  /** @type {import("../src/state/model.js").UserMessage} */
+  /** @type {import("../src/state/chats/model.js").UserMessage} */
   const prompt = { role: "user", id: `${id}-u`, parentId: null, at: 1, text: "Hello" };
   const messages = [prompt, sent(`${id}-a`, "deepseek-flash", 1, whole)];
   return { id, title: "Hello", updatedAt: 1, messages, chosen: [], ...more };

@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
 
-import { keepDrafts, loadDrafts } from "../src/state/draft.js";
-import { editedMessage, initialState, textInBox, textOfEdit } from "../src/state/model.js";
-import { reducer } from "../src/state/reducer.js";
+import { keepDrafts, loadDrafts } from "../src/state/chats/draft.js";
+import { editedMessage, initialState, textInBox, textOfEdit } from "../src/state/chats/model.js";
+import { reducer } from "../src/state/chats/reducer.js";
 import { chatOf } from "./chats.js";
 import { storageOf } from "./storage.js";
 
-/** @typedef {import("../src/state/reducer.js").Action} Action */
+/** @typedef {import("../src/state/chats/reducer.js").Action} Action */
 
 /** @param {Action[]} actions */
 const after = (...actions) =>

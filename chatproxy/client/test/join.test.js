@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
 
-import { sent } from "../src/state/answer.js";
-import { rooted } from "../src/state/tree.js";
+import { sent } from "../src/state/chats/answer.js";
+import { rooted } from "../src/state/chats/tree.js";
 import { atRest, isSame, join, joinOutside, withSaid, withTimes } from "../src/sync/join.js";
 import { chatOf } from "./chats.js";
 
 /**
- * @typedef {import("../src/state/model.js").Answer} Answer
- * @typedef {import("../src/state/model.js").Conversation} Conversation
+ * @typedef {import("../src/state/chats/model.js").Answer} Answer
+ * @typedef {import("../src/state/chats/model.js").Conversation} Conversation
  */
 
 describe("title, pin and deletion", () => {
@@ -71,7 +71,7 @@ function answerOf(id, parentId, roll) {
  */
 function copyOf(roll) {
   const { messages: [prompt], ...outside } = chatOf("c");
-  /** @type {import("../src/state/model.js").Message[]} */
+  /** @type {import("../src/state/chats/model.js").Message[]} */
   const messages = prompt ? [prompt] : [];
   for (let n = 0; n < 4; n += 1) {
     const parentId = n % 2 ? `a${n - 1}` : prompt?.id ?? null;

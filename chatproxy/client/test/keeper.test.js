@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { createKeeper } from "../src/state/keeper.js";
+import { createKeeper } from "../src/state/kept/keeper.js";
 import { chatOf, lastOf } from "./chats.js";
 
-/** @typedef {import("../src/state/model.js").Conversation} Conversation */
+/** @typedef {import("../src/state/chats/model.js").Conversation} Conversation */
 
 beforeEach(() => {
   vi.useFakeTimers();

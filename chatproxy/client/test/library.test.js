@@ -3,12 +3,12 @@ import { IDBFactory, IDBObjectStore } from "fake-indexeddb";
 import { openDB } from "idb";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { createJournal, readJournal } from "../src/state/journal.js";
-import { allOf, openLibrary } from "../src/state/library.js";
+import { createJournal, readJournal } from "../src/state/kept/journal.js";
+import { allOf, openLibrary } from "../src/state/kept/library.js";
 import { chatOf, lastOf } from "./chats.js";
 import { storageOf } from "./storage.js";
 
-/** @typedef {import("../src/state/library.js").Library} Library */
+/** @typedef {import("../src/state/kept/library.js").Library} Library */
 
 beforeEach(() => {
   globalThis.indexedDB = new IDBFactory();

@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
 
-import { sent } from "../src/state/answer.js";
-import { addMessage, adopt, unite } from "../src/state/merge.js";
-import { pathOf, withAdded } from "../src/state/tree.js";
+import { sent } from "../src/state/chats/answer.js";
+import { addMessage, adopt, unite } from "../src/state/chats/merge.js";
+import { pathOf, withAdded } from "../src/state/chats/tree.js";
 import { atRest } from "../src/sync/join.js";
 
 /**
- * @typedef {import("../src/state/model.js").Answer} Answer
- * @typedef {import("../src/state/model.js").Conversation} Conversation
+ * @typedef {import("../src/state/chats/model.js").Answer} Answer
+ * @typedef {import("../src/state/chats/model.js").Conversation} Conversation
  */
 
 /**
@@ -17,7 +17,7 @@ import { atRest } from "../src/sync/join.js";
  */
 function chat(answer, askedAt = 1000) {
   const whole = sent(`a${askedAt}`, "deepseek-flash", askedAt, { parentId: "u", ...answer });
-  /** @type {import("../src/state/model.js").UserMessage} */
+  /** @type {import("../src/state/chats/model.js").UserMessage} */
   const prompt = { role: "user", id: "u", parentId: null, at: 1000, text: "Hello" };
   const updatedAt = askedAt + whole.lastEvent;
   return { id: "c", title: "Hello", updatedAt, messages: [prompt, whole], chosen: [] };

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { currentLanguage } from "../src/i18n/current.js";
-import * as answers from "../src/state/answer.js";
+import * as answers from "../src/state/chats/answer.js";
 import {
   asPayloadMessages,
   currentConversation,
@@ -10,14 +10,14 @@ import {
   initialState,
   runningAnswer,
   titleOf,
-} from "../src/state/model.js";
-import { reducer } from "../src/state/reducer.js";
-import { overdue, shelves } from "../src/state/shelf.js";
-import { pathOf } from "../src/state/tree.js";
+} from "../src/state/chats/model.js";
+import { reducer } from "../src/state/chats/reducer.js";
+import { overdue, shelves } from "../src/state/chats/shelf.js";
+import { pathOf } from "../src/state/chats/tree.js";
 
 /**
- * @typedef {import("../src/state/reducer.js").Action} Action
- * @typedef {import("../src/state/model.js").Answer} Answer
+ * @typedef {import("../src/state/chats/reducer.js").Action} Action
+ * @typedef {import("../src/state/chats/model.js").Answer} Answer
  * @typedef {import("../src/lib/llm-api.jsx").AnswerEnd} AnswerEnd
  * @typedef {import("../src/lib/llm-api.jsx").Receipt} Receipt
  */
@@ -75,7 +75,7 @@ function askedAgain(answerId, more) {
 }
 
 /**
- * @param {Partial<import("../src/state/answer.js").Progress>} progress
+ * @param {Partial<import("../src/state/chats/answer.js").Progress>} progress
  * @param {number} now
  * @returns {Action}
  */
@@ -107,12 +107,12 @@ const receipted = {
   stop: { state: "stopped", receipt: RECEIPT },
 };
 
-/** @param {import("../src/state/model.js").ChatState} state */
+/** @param {import("../src/state/chats/model.js").ChatState} state */
 function answerOf(state) {
   return /** @type {Answer} */ (pathOf(currentConversation(state)).at(-1));
 }
 
-/** @param {import("../src/state/model.js").ChatState} state */
+/** @param {import("../src/state/chats/model.js").ChatState} state */
 const shown = (state) => pathOf(currentConversation(state)).map(({ id }) => id);
 
 describe("the model of a chat", () => {
@@ -319,7 +319,7 @@ describe("an answer that is read on", () => {
 describe("another tab", () => {
   const mine = after(sent(), received({ text: "Half", lastEvent: 4 }));
   const theirs = after(sent(), received({ text: "Whole", lastEvent: 9 }), ended({}));
-  const conversation = /** @type {import("../src/state/model.js").Conversation} */ (
+  const conversation = /** @type {import("../src/state/chats/model.js").Conversation} */ (
     theirs.conversations[0]
   );
 
@@ -378,7 +378,7 @@ describe("a failure", () => {
     expect(closingSentence(answerOf(state))).toMatch(/broke off/);
   });
 
-  /** @param {import("../src/state/model.js").ChatState} state */
+  /** @param {import("../src/state/chats/model.js").ChatState} state */
   const announced = (state) => answers.announcementFor(currentLanguage(), answerOf(state));
 
   it("of a connection that there never was is not said to be a lost one", () => {

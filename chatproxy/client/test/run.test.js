@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { startRun } from "../src/state/run.js";
 import { chunk, EVENT_STREAM, json, serve } from "../../../packages/client/test/server.ts";
+import { startRun } from "../src/state/asking/run.js";
 
 const RECEIPT = { success: true, sessionId: "s1", phase: "streaming", upstreamClosed: true, stopMs: 1, events: 1 };
 

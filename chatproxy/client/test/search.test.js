@@ -1,12 +1,12 @@
 import { describe, expect, it, vi } from "vitest";
 
 import { findFolded, folded } from "../src/lib/folded-text.js";
-import { search } from "../src/state/search.js";
+import { search } from "../src/state/chats/search.js";
 import { chatOf } from "./chats.js";
 
 /**
- * @typedef {import("../src/state/model.js").Conversation} Conversation
- * @typedef {import("../src/state/search.js").Hit} Hit
+ * @typedef {import("../src/state/chats/model.js").Conversation} Conversation
+ * @typedef {import("../src/state/chats/search.js").Hit} Hit
  */
 
 /**

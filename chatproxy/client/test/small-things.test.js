@@ -7,7 +7,7 @@ import { shorten } from "../src/lib/graphemes.js";
 import { readSimulate } from "../src/lib/page-settings.js";
 import { failedSentence, serversOwnWords, stopLine } from "../src/lib/sentences.js";
 import { safeLink } from "../src/markdown/safe-link.js";
-import { addressOf, conversationIn } from "../src/state/address.js";
+import { addressOf, conversationIn } from "../src/state/view/address.js";
 
 const ENGLISH = createLanguage("en", en);
 const CHINESE = createLanguage("zh-CN", zhCN);

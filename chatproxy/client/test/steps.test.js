@@ -3,14 +3,14 @@ import { describe, expect, it } from "vitest";
 import { en } from "../src/i18n/en.js";
 import { createLanguage } from "../src/i18n/language.js";
 import { zhCN } from "../src/i18n/zh-CN.js";
-import { ended, received, sent, stopKnown, stopped } from "../src/state/answer.js";
-import { asConversation } from "../src/state/record.js";
-import { soundSteps, stateOf, stepsAfter, stoppedNames } from "../src/state/steps.js";
-import { asMarkdown } from "../src/state/transfer.js";
+import { ended, received, sent, stopKnown, stopped } from "../src/state/chats/answer.js";
+import { asConversation } from "../src/state/chats/record.js";
+import { soundSteps, stateOf, stepsAfter, stoppedNames } from "../src/state/chats/steps.js";
+import { asMarkdown } from "../src/state/chats/transfer.js";
 import { chatOf, lastOf } from "./chats.js";
 
 const LANGUAGES = [createLanguage("en", en), createLanguage("zh-CN", zhCN)];
-/** @type {import("../src/state/steps.js").Told[]} */
+/** @type {import("../src/state/chats/steps.js").Told[]} */
 const BEGUN = [
   { name: "call-begin", data: { id: 1, name: "plan" } },
   { name: "call-end", data: { id: 1, name: "plan", outcome: "finished", ms: 812 } },

@@ -2,16 +2,16 @@ import "fake-indexeddb/auto";
 import { IDBFactory } from "fake-indexeddb";
 import { beforeEach, describe, expect, it } from "vitest";
 
-import { openLibrary } from "../src/state/library.js";
-import { adopt } from "../src/state/merge.js";
-import { withAdded } from "../src/state/tree.js";
+import { adopt } from "../src/state/chats/merge.js";
+import { withAdded } from "../src/state/chats/tree.js";
+import { openLibrary } from "../src/state/kept/library.js";
 import { isSame, withSaid, withTimes } from "../src/sync/join.js";
 import { Unavailable } from "../src/sync/server.js";
 import { synchronize } from "../src/sync/synchronize.js";
 import { chatOf } from "./chats.js";
 
 /**
- * @typedef {import("../src/state/model.js").Conversation} Conversation
+ * @typedef {import("../src/state/chats/model.js").Conversation} Conversation
  * @typedef {import("../src/sync/synchronize.js").Sides["server"]} Server
  */
 

@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
 
 import { currentLanguage } from "../src/i18n/current.js";
-import { initialState } from "../src/state/model.js";
-import { reducer } from "../src/state/reducer.js";
-import { asJson, asMarkdown, fileName, fromJson, withMissing } from "../src/state/transfer.js";
-import { withAdded, withShown } from "../src/state/tree.js";
-import { sent } from "../src/state/answer.js";
+import { sent } from "../src/state/chats/answer.js";
+import { initialState } from "../src/state/chats/model.js";
+import { reducer } from "../src/state/chats/reducer.js";
+import { asJson, asMarkdown, fileName, fromJson, withMissing } from "../src/state/chats/transfer.js";
+import { withAdded, withShown } from "../src/state/chats/tree.js";
 import { chatOf, lastOf } from "./chats.js";
 
-/** @typedef {import("../src/state/model.js").Conversation} Conversation */
+/** @typedef {import("../src/state/chats/model.js").Conversation} Conversation */
 
 const NOW = 1000;
 const FORKED = withShown(

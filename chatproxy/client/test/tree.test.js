@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
 
-import { sent } from "../src/state/answer.js";
-import { inOrder, pathOf, pathTo, rooted, versionsIn, withAdded, withShown } from "../src/state/tree.js";
+import { sent } from "../src/state/chats/answer.js";
+import { inOrder, pathOf, pathTo, rooted, versionsIn, withAdded, withShown } from "../src/state/chats/tree.js";
 
 /**
- * @typedef {import("../src/state/model.js").Conversation} Conversation
- * @typedef {import("../src/state/model.js").Message} Message
+ * @typedef {import("../src/state/chats/model.js").Conversation} Conversation
+ * @typedef {import("../src/state/chats/model.js").Message} Message
  */
 
 /**
@@ -18,7 +18,7 @@ const prompt = (id, parentId, at = 0) => ({ role: "user", id, parentId, at, text
 /**
  * @param {string} id
  * @param {string} parentId
- * @param {Partial<import("../src/state/model.js").Answer>} [more]
+ * @param {Partial<import("../src/state/chats/model.js").Answer>} [more]
  * @returns {Message}
  */
 const answer = (id, parentId, more) =>

@@ -10,7 +10,7 @@ import { asModel } from "./models.js";
  * @property {string[]} models
  * @property {string[]} runs the application's, as models
  * @property {string[]} visionModels those that take images
- * @property {import("../state/chat-settings.js").ChatSettings} defaults what a chat begins with
+ * @property {import("../state/chats/chat-settings.js").ChatSettings} defaults what a chat begins with
  * @property {boolean} authorization whether every request needs an access token
  * @property {boolean} prefix whether the model can go on with the text of an answer (DeepSeek's chat
  *   prefix completion)

@@ -86,7 +86,7 @@ export function unusualEndSentence({ has, say }, finishReason = "stop") {
 /**
  * The small print after a Stop: what is known about it, by its state in the package (`StopState`).
  * @param {Language} language
- * @param {Pick<import("../state/model.js").Answer, "stop" | "stopRefusal" | "receipt">} answer
+ * @param {Pick<import("../state/chats/model.js").Answer, "stop" | "stopRefusal" | "receipt">} answer
  * @returns {string}
  */
 export function stopLine(language, { stop = "stopped", stopRefusal, receipt = {} }) {
@@ -121,7 +121,7 @@ export function leftBehindLine({ list, say }, names = []) {
 /**
  * @param {Language} language
  * @param {import("./llm-api.jsx").StopState["state"]} stop
- * @param {NonNullable<import("../state/model.js").Answer["receipt"]>} receipt
+ * @param {NonNullable<import("../state/chats/model.js").Answer["receipt"]>} receipt
  */
 function stopSentence({ has, quantity, say }, stop, { stopMs, upstreamClosed = true }) {
   const name = `stop.${stop}`;

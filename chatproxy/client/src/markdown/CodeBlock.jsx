@@ -1,6 +1,6 @@
 import { memo, useState } from "react";
 
-import { CopyButton } from "../components/CopyButton.jsx";
+import { CopyButton } from "../components/parts/CopyButton.jsx";
 import { useLanguage } from "../i18n/current.js";
 import { Diagram } from "./Diagram.jsx";
 import { growCode, LONGEST_PART, NO_CODE, partsOf } from "./growing-code.js";

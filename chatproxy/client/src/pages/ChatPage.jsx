@@ -2,46 +2,46 @@
 
 import { useCallback, useRef } from "react";
 
-import { Announcer } from "../components/Announcer.jsx";
-import { ChatList } from "../components/ChatList.jsx";
-import { ChatPanel } from "../components/ChatPanel.jsx";
-import { Composer } from "../components/Composer.jsx";
-import { ConversationView } from "../components/ConversationView.jsx";
-import { DropTarget } from "../components/DropTarget.jsx";
-import { Elsewhere } from "../components/Elsewhere.jsx";
-import { KeptOnServer } from "../components/KeptOnServer.jsx";
-import { Notice } from "../components/Notice.jsx";
-import { TokenForm } from "../components/TokenForm.jsx";
-import { TopBar } from "../components/TopBar.jsx";
+import { Elsewhere } from "../components/bars/Elsewhere.jsx";
+import { KeptOnServer } from "../components/bars/KeptOnServer.jsx";
+import { TokenForm } from "../components/bars/TokenForm.jsx";
+import { TopBar } from "../components/bars/TopBar.jsx";
+import { Composer } from "../components/composer/Composer.jsx";
+import { DropTarget } from "../components/composer/DropTarget.jsx";
+import { ChatPanel } from "../components/dialogs/ChatPanel.jsx";
+import { ChatList } from "../components/list/ChatList.jsx";
+import { ConversationView } from "../components/messages/ConversationView.jsx";
+import { Announcer } from "../components/parts/Announcer.jsx";
+import { Notice } from "../components/parts/Notice.jsx";
+import { useAccess } from "../state/asking/use-access.js";
+import { useChat } from "../state/asking/use-chat.js";
+import { useChoice } from "../state/asking/use-choice.js";
+import { useConversation } from "../state/asking/use-conversation.js";
+import { useElsewhere } from "../state/asking/use-elsewhere.js";
+import { useHow } from "../state/asking/use-how.js";
 import {
   currentConversation,
   currentSettings,
   editedPrompt,
   runningAnswer,
   textInBox,
-} from "../state/model.js";
-import { useAccess } from "../state/use-access.js";
-import { useChat } from "../state/use-chat.js";
-import { useChoice } from "../state/use-choice.js";
-import { useConversation } from "../state/use-conversation.js";
-import { useDraft } from "../state/use-draft.js";
-import { useDrawer } from "../state/use-drawer.js";
-import { useElsewhere } from "../state/use-elsewhere.js";
-import { useEscape } from "../state/use-escape.js";
-import { useFiles } from "../state/use-files.js";
-import { useHow } from "../state/use-how.js";
-import { useInsert } from "../state/use-insert.js";
-import { useMessageBox } from "../state/use-message-box.js";
-import { usePanel } from "../state/use-panel.js";
-import { usePlace } from "../state/use-place.js";
-import { useShortcuts } from "../state/use-shortcuts.js";
-import { useThread } from "../state/use-thread.js";
+} from "../state/chats/model.js";
+import { useDrawer } from "../state/hooks/use-drawer.js";
+import { useEscape } from "../state/hooks/use-escape.js";
+import { usePanel } from "../state/hooks/use-panel.js";
+import { useShortcuts } from "../state/hooks/use-shortcuts.js";
+import { usePlace } from "../state/view/use-place.js";
+import { useThread } from "../state/view/use-thread.js";
+import { useDraft } from "../state/writing/use-draft.js";
+import { useFiles } from "../state/writing/use-files.js";
+import { useInsert } from "../state/writing/use-insert.js";
+import { useMessageBox } from "../state/writing/use-message-box.js";
 import { useSync } from "../sync/use-sync.js";
 
 /**
  * @param {object} props
  * @param {import("../lib/page-settings.js").PageSettings} props.settings
- * @param {import("../state/library.js").Library} props.library
+ * @param {import("../state/kept/library.js").Library} props.library
  * @param {Storage | null} props.storage what lasts
  * @param {Storage | null} props.tabStorage what goes with the tab
  */

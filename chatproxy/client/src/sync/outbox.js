@@ -9,12 +9,12 @@
  */
 
 import { createSessionId } from "../lib/llm-api.jsx";
-import { asConversation } from "../state/record.js";
+import { asConversation } from "../state/chats/record.js";
 import { isSame, join, joinOutside, withTimes } from "./join.js";
 
 /**
- * @typedef {import("../state/model.js").Conversation} Conversation
- * @typedef {import("../state/model.js").Message} Message
+ * @typedef {import("../state/chats/model.js").Conversation} Conversation
+ * @typedef {import("../state/chats/model.js").Message} Message
  *
  * @typedef {object} Mark
  * @property {string} id

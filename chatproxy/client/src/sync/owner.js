@@ -7,7 +7,7 @@
  * The tab remembers the key for as long as the token, for a server that can't be asked.
  */
 
-import { headersFor } from "../state/access.js";
+import { headersFor } from "../state/asking/access.js";
 
 const KEY = "chatproxy.owner";
 /** What is the browser's, or the tab's, and not an owner's. */

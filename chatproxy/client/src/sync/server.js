@@ -1,9 +1,9 @@
 /** What is asked of the server about the conversations that it keeps. */
 
-import { asConversation } from "../state/record.js";
+import { asConversation } from "../state/chats/record.js";
 
 /**
- * @typedef {import("../state/model.js").Conversation} Conversation
+ * @typedef {import("../state/chats/model.js").Conversation} Conversation
  *
  * @typedef {{id: string, revision: number, updatedAt?: number, deleted?: true}} Head
  * @typedef {{conversations: Head[], revision: number, more: boolean}} HeadPage

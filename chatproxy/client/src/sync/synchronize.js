@@ -9,7 +9,7 @@
  */
 
 /**
- * @typedef {import("../state/model.js").Conversation} Conversation
+ * @typedef {import("../state/chats/model.js").Conversation} Conversation
  * @typedef {import("./outbox.js").Outbox} Outbox
  * @typedef {ReturnType<typeof import("./server.js").createServer>} Server
  *

@@ -1,9 +1,9 @@
 import { useCallback, useEffect, useState } from "react";
 
 import { browserStorage } from "../lib/browser-storage.js";
-import { openLibrary } from "../state/library.js";
+import { openLibrary } from "../state/kept/library.js";
 
-/** @typedef {import("../state/library.js").Library} Library */
+/** @typedef {import("../state/kept/library.js").Library} Library */
 
 const KEY = "chatproxy.earlier";
 /** How many conversations are read at once. */

@@ -6,8 +6,8 @@ import { findOwner, keepOwner, takeDraft } from "./owner.js";
 /**
  * Have the page begin again if it is to show another owner's conversations: when a token is entered
  * that is somebody else's, and when it is forgotten. So nothing of the one is left for the other.
- * @param {import("../state/library.js").Library} library
- * @param {ReturnType<typeof import("../state/use-access.js").useAccess>} access
+ * @param {import("../state/kept/library.js").Library} library
+ * @param {ReturnType<typeof import("../state/asking/use-access.js").useAccess>} access
  * @param {boolean} kept whether conversations are kept on the server
  */
 export function useOwner({ owner }, { token, refused }, kept) {

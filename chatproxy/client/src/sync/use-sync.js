@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 
-import { headersFor } from "../state/access.js";
-import { useLatest } from "../state/use-latest.js";
+import { headersFor } from "../state/asking/access.js";
+import { useLatest } from "../state/hooks/use-latest.js";
 import { createServer, Unavailable } from "./server.js";
 import { synchronize } from "./synchronize.js";
 import { useOwner } from "./use-owner.js";
@@ -17,8 +17,8 @@ const LOOK_MS = 15_000;
  * Keep the server's copies of the conversations and this browser's the same: at the start, when the
  * page comes into sight, now and then while it is, and after each change. Without the server all goes
  * on in the browser, and is sent later.
- * @param {import("../state/library.js").Library} library
- * @param {ReturnType<typeof import("../state/use-access.js").useAccess>} access
+ * @param {import("../state/kept/library.js").Library} library
+ * @param {ReturnType<typeof import("../state/asking/use-access.js").useAccess>} access
  * @param {boolean} kept whether conversations are kept on the server
  * @returns {Left}
  */
