@@ -28,9 +28,9 @@ _OBJECT = b"data: {"
 def chunk_of(block: bytes) -> Any:
     """What an event says in JSON; None if it is no JSON."""
     if block.startswith(_OBJECT):
-        with suppress(msgspec.DecodeError, RecursionError):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return msgspec.json.decode(block[6:])
-    try:  # of several lines, or with half a surrogate pair
+    try:  # of several lines, or with what is no character
         return json.loads(sse.data_of(block).decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None

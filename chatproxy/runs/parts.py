@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
-import msgspec
-
 from .. import sse
 from ..answers.readers import LogReader
 from ..answers.session import StreamSession
@@ -53,7 +51,7 @@ class Part:
         self.is_shown = False
         emitted = None if block.startswith(_CHUNK) else native.emitted_in(block)
         self.name = "" if emitted is None else emitted[0]
-        self.data = _decoded(block)
+        self.data = chunk_of(block)
         self.text = self.reasoning = ""
         self.tool_calls: list[dict[str, Any]] = []
         self.finish_reason: str | None = None
@@ -80,13 +78,6 @@ class Part:
             self.reasoning = text
         if calls := delta.get("tool_calls"):
             self.tool_calls = [each for each in calls if isinstance(each, dict)]
-
-
-def _decoded(block: bytes) -> Any:
-    if block.startswith(_CHUNK):
-        with suppress(msgspec.DecodeError, RecursionError):
-            return msgspec.json.decode(block[6:])
-    return chunk_of(block)  # of several lines, or with half a surrogate pair
 
 
 class Parts:

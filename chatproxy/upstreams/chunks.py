@@ -155,6 +155,9 @@ def _error_of(block: bytes) -> Any:
 
 def _without_usage(block: bytes) -> bytes:
     """An event without its count of tokens. Everything else in it stays as it came."""
-    fields = _FIELDS.decode(sse.data_of(block))
+    try:
+        fields = _FIELDS.decode(sse.data_of(block))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return block  # it has a name that is no text
     del fields["usage"]
     return b"data: " + msgspec.json.encode(fields)
