@@ -114,6 +114,7 @@ bench: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.protocols
 	$(BIN)/python -m benchmarks.runs
+	$(BIN)/python -m benchmarks.accounts
 	$(BIN)/python -m benchmarks.storm --minutes 1
 	$(BIN)/python -m benchmarks.page
 

@@ -18,9 +18,9 @@ from .verdicts import Judge
 #: Seconds by which things may go later than they are due, on a busy machine.
 _LATE = 10.0
 _AT_ONCE = 16
-#: The file in which a worker counts and the epoll instance of its waits are opened when it has
-#: something for them.
-_OPENED_LATER = 2
+#: The files in which a worker counts (one for each upstream, one for all), the epoll instance of
+#: its waits, and the two pipes to the process that counts tokens are opened when they are needed.
+_OPENED_LATER = 5
 
 
 class Quiet:

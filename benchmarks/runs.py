@@ -13,9 +13,11 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -25,6 +27,7 @@ from .load import LoadError, new_id
 from .processes import Cores, Group, Upstream, gunicorn, reserved_port
 
 _LIMIT = 600  # seconds for the whole
+_SHARES = {"p50": 0.5, "p99": 0.99}
 #: What is asked for, by its model.
 _PLAIN, _ONCE, _TEN = "deepseek-flash", "run:once", "run:ten"
 
@@ -52,16 +55,21 @@ Rounds = dict[str, list[float]]
 
 
 class Bench:
-    """The processes, and what is asked of them."""
+    """The processes, and what is asked of them.
 
-    def __init__(self, cores: Cores, folder: Path, stack: ExitStack) -> None:
+    :param folder: for their logs.
+    :param settings: of the server.
+    """
+
+    def __init__(self, cores: Cores, folder: Path, stack: ExitStack, **settings: object) -> None:
+        folder.mkdir(exist_ok=True)
         upstream = stack.enter_context(Upstream(folder / "upstream.log", cores))
         port = stack.enter_context(reserved_port())
         options = ("-c", "python:chatproxy.gunicorn_config", "--bind", f"127.0.0.1:{port}")
         argv = gunicorn("benchmarks.runs_app:app", *options)
         log, url = folder / "worker.log", upstream.url
         self._server = stack.enter_context(
-            Group(argv, log, cores.proxy, port, DEEPSEEK_BASE_URL=url)
+            Group(argv, log, cores.proxy, port, DEEPSEEK_BASE_URL=url, **settings)
         )
         self._http = stack.enter_context(requests.Session())
 
@@ -123,6 +131,34 @@ def _row(what: str, found: Rounds) -> tuple[str, Figure, Figure, Figure]:
     return what, *map(Figure.median, (found[_PLAIN], found[_ONCE], times))
 
 
+def show(
+    where: dict[str, Any],
+    costs: list[Sequence[object]],
+    receipts: dict[str, dict[str, Figure]],
+    path: Path | None,
+) -> None:
+    """Print the two tables, and write them as JSON if there is a path for that.
+
+    :param costs: the head of the first table, then its rows, each with its figures.
+    """
+    lines = report.table([[*map(str, each)] for each in costs])
+    of_stops = [[kind, *map(str, each.values())] for kind, each in receipts.items()]
+    lines += ["", *report.table([["Stop to receipt, ms", *_SHARES], *of_stops])]
+    print("\n".join([*report.machine_lines(where), "", *lines]))
+    if path:
+        rows = {str(what): [asdict(figure) for figure in each] for what, *each in costs[1:]}
+        told = {
+            kind: {name: asdict(figure) for name, figure in each.items()}
+            for kind, each in receipts.items()
+        }
+        command.write_json(path, {"machine": where, "rows": rows, "stops": told})
+
+
+def percentiles(rounds: list[list[float]]) -> dict[str, Figure]:
+    """Of the Stops of several rounds, in milliseconds."""
+    return {name: Figure.percentile(share, rounds) for name, share in _SHARES.items()}
+
+
 def main() -> int:
     """Run the measurement; the exit status is 0 if all of it was made."""
     options = command.parser_of_measurements("runs", __doc__).parse_args()
@@ -134,23 +170,10 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runs-")))
         starts, events, stops = _measure(Bench(cores, folder, stack), plan)
     costs = [_row("CPU of a start, µs", starts), _row("CPU of an event, µs", events)]
-    shares = {"p50": 0.5, "p99": 0.99}
-    receipts = {
-        kind: {name: Figure.percentile(share, stops[model]) for name, share in shares.items()}
-        for kind, model in (("one answer", _PLAIN), ("a run of ten calls", _TEN))
-    }
+    kinds = (("one answer", _PLAIN), ("a run of ten calls", _TEN))
+    receipts = {kind: percentiles(stops[model]) for kind, model in kinds}
     head = ["", "plain", "a run that asks once", "times"]
-    lines = report.table([head, *([what, *map(str, each)] for what, *each in costs)])
-    of_stops = [[kind, *map(str, each.values())] for kind, each in receipts.items()]
-    lines += ["", *report.table([["Stop to receipt, ms", *shares], *of_stops])]
-    print("\n".join([*report.machine_lines(where), "", *lines]))
-    if options.json:
-        rows = {what: [asdict(figure) for figure in each] for what, *each in costs}
-        told = {
-            kind: {name: asdict(figure) for name, figure in each.items()}
-            for kind, each in receipts.items()
-        }
-        command.write_json(options.json, {"machine": where, "rows": rows, "stops": told})
+    show(where, [head, *costs], receipts, options.json)
     return 0
 
 

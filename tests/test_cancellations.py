@@ -1,6 +1,7 @@
 """A Stop ends the connection to DeepSeek at once, in every phase, and says so."""
 
 import contextlib
+import json
 import re
 import socket
 import threading
@@ -37,7 +38,10 @@ def test_stop_hands_back_a_receipt_after_the_close(stream):
         "events": receipt["events"],
         "upstream": "DeepSeek",
         "billingStops": "unknown",
+        **account_in(receipt),
     }
+    was_sent = stream.phase != "connecting"
+    assert (receipt["usageSource"] in ("counted", "estimated")) == was_sent
     assert 0 <= receipt["stopMs"] < 1000
     assert (receipt["events"] > 0) == (stream.phase == "streaming")
 
@@ -50,7 +54,7 @@ def test_stop_hands_back_a_receipt_after_the_close(stream):
 
     assert re.fullmatch(
         rf"\[SSE\] {stream.id} ended outcome=stopped phase={stream.phase} "
-        rf"events={receipt['events']} ms=\d+",
+        rf"events={receipt['events']} ms=\d+( tokens=\d+\+\d+ usage=\w+ cost=[\d.]+ USD)?",
         stream.proxy.closing_line(stream.id),
     )
     assert stream.proxy.lines(stream.id)[:-1] == [
@@ -65,7 +69,14 @@ def test_stop_hands_back_a_receipt_after_the_close(stream):
     assert last["event"] == "stopped"
     assert done["data"] == "[DONE]"
     assert f'"sessionId":"{stream.id}","reason":"user","phase":"{stream.phase}"' in last["data"]
-    assert f'"events":{receipt["events"]}}}' in last["data"]
+    assert f'"events":{receipt["events"]},' in last["data"]
+    assert account_in(json.loads(last["data"])) == account_in(receipt)
+
+
+def account_in(told):
+    """What an answer came to, in a receipt or an ending."""
+    names = ("usage", "usageSource", "usageSpread", "cost")
+    return {name: told[name] for name in names if name in told}
 
 
 def test_a_client_that_leaves_ends_the_upstream(stream):

@@ -49,7 +49,8 @@ LINES = re.compile(
     r"(?:[0-9-]+ [0-9:,]+ (?:INFO|WARNING) )?\[SSE\] (?:"
     rf"Cancel request received for {_ID}|"
     rf"{_ID} (?:aborted by client|client disconnected|failed code=\w+|"
-    r"ended outcome=\w+ phase=\w+ events=\d+ ms=\d+( calls=\d+)?))"
+    r"ended outcome=\w+ phase=\w+ events=\d+ ms=\d+( calls=\d+)?"
+    r"( tokens=\d+\+\d+ usage=\w+)?( cost=[\d.]+ [A-Z]{3})?))"
 )
 
 # The same requests each time. The server is shared by all of them.

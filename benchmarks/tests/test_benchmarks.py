@@ -23,6 +23,7 @@ from tests.support.servers import ROOT
         ("reading", ["by who asked", "again, another worker", "over Valkey", "a stream in Redis"]),
         ("protocols", ["native", "OpenAI's, streamed", "OpenAI's, whole", "the AI SDK's"]),
         ("runs", ["CPU of a start", "a run that asks once", "a run of ten calls", "p99"]),
+        ("accounts", ["CPU of a start", "all of it off", "all of it on", "p99"]),
         ("attacks", ["at rest", "4 senders of 1 MiB of floats", "all of these", "Stop p99"]),
         ("peers", ["idle", "beside 20 streams", "same worker", "another, same host", "Valkey"]),
     ],

@@ -11,6 +11,7 @@ not know the model. It is named as ``module:function``.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import sys
@@ -75,4 +76,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(BrokenPipeError):  # who has asked is gone
+        main()

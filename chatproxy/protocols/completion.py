@@ -37,6 +37,7 @@ MOST_BYTES = 16 << 20
 #: The most fields of all its objects. A tool call has five.
 MOST_FIELDS = 2048
 
+_NO_TOKENS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 _TOOL_CALLS = ("tool_calls", "function_call")
 _INDEX = msgspec.json.Decoder(int)
 
@@ -124,7 +125,9 @@ class CompletionEncoder:
     def _stopped(self, stopped: dict[str, Any]) -> bytes:
         self._room.begin_event()
         self._fields.propose("id", json_of(stopped["sessionId"] or ""))
-        self._fields.propose("usage", json_of(stopped.get("usage")))
+        # Some clients fail at a completion without one. Nothing was sent while it connected.
+        nothing = _NO_TOKENS if stopped["phase"] == "connecting" else None
+        self._fields.propose("usage", json_of(stopped.get("usage") or nothing))
         self._fields.replace({"chatproxy": json_of({"stopped": stopped})})
         for index in {*self._expected, *self._choices}:
             if self._choice(index).propose("finish_reason", b'"cancelled"'):
