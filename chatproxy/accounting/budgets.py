@@ -515,7 +515,7 @@ class Grant:
     :ivar completion: the most tokens of its answer, of all choices together.
     :ivar wanted: what was asked for.
 
-    :param rate_asked: what a token takes of a budget, by when and of which upstream it was asked for.
+    :param rate_asked: what a token takes of a budget, by when and where it was asked.
     :param announce: notes that a settlement is about to be made; returns what ends that.
     """
 
