@@ -21,6 +21,11 @@ def test_what_is_escaped_counts_as_what_it_stands_for() -> None:
     assert size_of_json(b"\\u4f60" * 100) == pytest.approx(60)
 
 
+def test_a_backslash_before_a_u_escapes_nothing_if_it_is_escaped_itself() -> None:
+    assert size_of_json(b"\\\\u" * 100) == pytest.approx(60)
+    assert size_of_json(b"\\\\\\u4f60" * 100) == pytest.approx(90)
+
+
 def test_nothing_is_learned_from_too_few() -> None:
     estimates = Estimates()
     for _ in range(4):

@@ -185,6 +185,26 @@ def test_an_upstream_that_counts_as_it_goes_tells_of_a_stopped_answer_too(
     assert b"usage" not in seen
 
 
+@pytest.mark.parametrize("options", [None, {}])
+def test_options_that_ask_for_nothing_are_none(make: Make, service: Service, options: Any) -> None:
+    service.blocks = WHOLE
+    app, _ = make()
+    events_in(post(app, body={**CHAT, "stream_options": options}))
+    assert service.options == {"include_usage": True}
+
+
+def test_an_image_counts_as_one_whatever_its_size(make: Make, service: Service) -> None:
+    service.is_silent = True
+    _app, chat = make()
+    url = "data:image/png;base64," + "A" * 100_000
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    answer = chat.start({**CHAT, "messages": [{"role": "user", "content": content}]})
+    wait_for(lambda: service.asked and answer.phase == "waiting")
+    receipt = answer.cancel()
+    assert receipt is not None
+    assert 1000 < receipt.account.usage.prompt_tokens < 1100
+
+
 def test_an_upstream_that_can_not_be_asked_is_not_asked(make: Make, service: Service) -> None:
     service.blocks = WHOLE
     app, chat = make()

@@ -38,6 +38,7 @@ def size_of(text: str) -> float:
 
 def size_of_json(text: bytes) -> float:
     """The same for a text as JSON, which may have all that is not ASCII escaped."""
+    text = text.replace(b"\\\\", b"/")  # a backslash, and no escape of what follows it
     characters = len(text) if text.isascii() else len(text.decode("utf-8", "replace"))
     escaped = text.count(b"\\u")
     return _size(characters, len(text)) + (_WIDE - 6 * _NARROW) * escaped
@@ -87,19 +88,23 @@ class Estimates:
         self._models: OrderedDict[str, _Model] = OrderedDict()
 
     def learn(
-        self, model: str, prompt: tuple[float, int], completion: tuple[float, int] | None
+        self,
+        model: str,
+        prompt: tuple[float, int] | None,
+        completion: tuple[float, int] | None,
     ) -> None:
         """Learn from a finished answer.
 
-        :param prompt: the size of the question, and its tokens.
-        :param completion: the size of the answer, and its tokens; None to learn nothing of that.
+        :param prompt: the size of the question, and its tokens; None to learn nothing of that.
+        :param completion: the same of the answer.
         """
         with self._lock:
             known = self._models.setdefault(model, _Model())
             self._models.move_to_end(model)
             if len(self._models) > _MOST_MODELS:
                 self._models.popitem(last=False)
-            known.prompts.learn(*prompt)
+            if prompt is not None:
+                known.prompts.learn(*prompt)
             if completion is not None:
                 known.completions.learn(*completion)
 
