@@ -24,6 +24,7 @@ from chatproxy.observability.metrics import Metrics
 from chatproxy.testing.deepseek import DeepSeek
 
 from .support import scripted
+from .support.servers import Proxy, new_id
 from .support.spoken import chunk, delta
 from .support.waiting import wait_for
 
@@ -399,3 +400,37 @@ def end_so(chat: ChatProxy, session_id: str, end: str, after: int) -> None:
             answer.cancel()
         elif end != "leave":
             answer.wait()
+
+
+# --- on a real server
+
+
+@pytest.mark.slow
+def test_a_worker_has_a_process_for_counts_while_answers_last(
+    start_proxy: Any, deepseek: Any
+) -> None:
+    """And none that is left behind."""
+    proxy: Proxy = start_proxy("gunicorn", deepseek.url, CHATPROXY_GRACE=0.5)
+    client = proxy.start(new_id(), simulate={"rate": 50, "tokens": 10_000})
+    client.read_until(b"delta")
+    counters = wait_for(lambda: children_of(proxy.process.pid))
+
+    def counted() -> dict[str, Any] | None:
+        session_id = new_id()
+        proxy.start(session_id, simulate={"rate": 50, "tokens": 10_000}).read_until(b"delta")
+        receipt: dict[str, Any] = proxy.cancel(session_id)[1]
+        return receipt if receipt["usageSource"] == "counted" else None
+
+    assert wait_for(counted)["usage"]["prompt_tokens"] > 0
+    proxy.stop()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in counters))
+
+
+def children_of(master: int) -> list[int]:
+    """The processes that count, of the workers of a server."""
+    workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    found = []
+    for worker in workers:
+        for path in Path(f"/proc/{worker}/task").glob("*/children"):
+            found += [int(pid) for pid in path.read_text().split()]
+    return [pid for pid in found if "counter" in Path(f"/proc/{pid}/cmdline").read_text()]

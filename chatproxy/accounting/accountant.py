@@ -20,6 +20,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import signals
@@ -45,6 +46,8 @@ _MOST_FIELDS = 20
 _MOST_TOKENS = 10**9
 #: Seconds after which another finished answer of a model is looked at, however much is known.
 _LEARN_SECONDS = 10.0
+#: An answer that has run for so long makes it worth while to start a process that counts.
+_LASTING_SECONDS = 1.0
 
 
 class Accountant:
@@ -70,8 +73,14 @@ class Accountant:
         is_small = len(question.body) <= _LARGEST_KEPT or signals.stream_ended.receivers
         session.question = question if is_small else question._replace(body=b"")
         session.transcript = Transcript(MOST_CHARACTERS)
-        if self._counter is not None:
-            self._counter.start()
+
+    def prepare(self, live: Callable[[], Iterable[StreamSession]]) -> None:
+        """See that tokens can be counted soon, if an answer lasts: it may be stopped."""
+        counter = self._counter
+        if counter is None or counter.is_started:
+            return
+        if any(session.age() >= _LASTING_SECONDS for session in live()):
+            counter.start()
 
     def settle(self, session: StreamSession) -> Account:
         """What a session came to: a run to the sum of its calls."""

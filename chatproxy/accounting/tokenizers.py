@@ -2,8 +2,8 @@
 
 Rules:
 
-* One process a worker, started when the first answer begins. One that ends is started anew, after a
-  pause that grows. It ends with the worker: its input does.
+* One process a worker, started when an answer lasts, or is stopped. One that ends is started anew,
+  after a pause that grows. It ends with the worker: its input does.
 * One thread (a greenlet under gevent) speaks with it, one request at a time. Whoever asks waits
   for the reply ``PATIENCE`` seconds at the most. If it does not come, the tokens are not counted.
   Whoever waits has closed the connection to the upstream before.
@@ -84,6 +84,11 @@ class TokenCounter:
         self._lock = threading.Lock()
         self._speaker: _Speaker | None = None
 
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a process, or will be soon."""
+        return self._speaker is not None and self._speaker.pid == os.getpid()
+
     def start(self) -> None:
         """See that the process will be there when it is needed. Never blocks."""
         self._of_this_process()
@@ -100,15 +105,12 @@ class TokenCounter:
         return speaker.ask(json.dumps(fields).encode("ascii") + b"\n")
 
     def _of_this_process(self) -> _Speaker:
-        speaker = self._speaker
-        if speaker is None or speaker.pid != os.getpid():
-            with self._lock:
-                speaker = self._speaker
-                if speaker is None or speaker.pid != os.getpid():
-                    speaker = _Speaker(self._tokenizer)
-                    weakref.finalize(self, speaker.end).atexit = False
-                    self._speaker = speaker
-        return speaker
+        with self._lock:
+            if not self.is_started:
+                self._speaker = _Speaker(self._tokenizer)
+                weakref.finalize(self, self._speaker.end).atexit = False
+            assert self._speaker is not None
+            return self._speaker
 
 
 class _Speaker:
