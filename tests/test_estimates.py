@@ -49,6 +49,8 @@ def test_nineteen_of_twenty_answers_lie_within_the_spread() -> None:
         true, (estimate, spread) = tokens_of(400), estimates.completion("m", 400)
         within += abs(estimate - true) <= spread * estimate
     assert within > 900
+    assert estimates.completion("m", 4000)[1] == pytest.approx(0.22, abs=0.04)
+    assert estimates.completion("m", 10)[1] > 0.3
     assert estimates.prompt("m", 10) == 20
 
 

@@ -377,6 +377,9 @@ def test_many_answers_of_every_end_come_to_what_was_sent(words: str) -> None:
     assert sources["finished", "provider"] == ends.count("finish")
     assert sources["stopped", "counted"] > 0
     assert sources["failed", "counted"] + sources["failed", "estimated"] == ends.count("cut")
+    known = [each for each in told.values() if each["account"].get("usageSpread", 1) < 0.5]
+    within = [each for each in known if is_within(each)]
+    assert len(within) >= 0.9 * len(known)
     for session_id, each in told.items():
         tokens = each["usage"]["completion_tokens"]
         if each["usage_source"] == "provider":
@@ -384,6 +387,12 @@ def test_many_answers_of_every_end_come_to_what_was_sent(words: str) -> None:
         elif each["usage_source"] == "counted":
             assert tokens == len(each["text"].split()) <= made[session_id]
             assert each["usage"]["prompt_tokens"] == 5
+
+
+def is_within(told: dict[str, Any]) -> bool:
+    """Whether an estimate is as near to what came as it says. Each event but the first is a token."""
+    tokens, came = told["usage"]["completion_tokens"], max(0, told["events"] - 1)
+    return abs(tokens - came) <= max(1.0, told["account"]["usageSpread"] * tokens)
 
 
 def end_so(chat: ChatProxy, session_id: str, end: str, after: int) -> None:

@@ -22,8 +22,10 @@ _WIDE = 0.6
 UNKNOWN_SPREAD = 0.5
 #: So many answers must have finished before anything is learned from them.
 _FEWEST = 5
-#: The least spread: a short answer can always be off by a token.
+#: The least spread, and that of one token: the words of a short text may all be long or short,
+#: those of a text that is four times as long are half as far from the usual.
 _LEAST_SPREAD = 0.02
+_SHORT_SPREAD = 1.5
 #: How many answers of a model are remembered.
 _REMEMBERED = 500
 _MOST_MODELS = 100
@@ -69,8 +71,9 @@ class _Ratio:
         if not self.is_known:
             return round(size), UNKNOWN_SPREAD
         middle = statistics.fmean(self._logarithms)
-        spread = 2 * statistics.stdev(self._logarithms, middle)
-        return round(size * math.exp(middle)), max(_LEAST_SPREAD, math.expm1(spread))
+        tokens = round(size * math.exp(middle))
+        spread = math.expm1(2 * statistics.stdev(self._logarithms, middle))
+        return tokens, max(_LEAST_SPREAD, spread, _SHORT_SPREAD / math.sqrt(max(1, tokens)))
 
 
 class _Model:
