@@ -390,7 +390,7 @@ def test_many_answers_of_every_end_come_to_what_was_sent(words: str) -> None:
 
 
 def is_within(told: dict[str, Any]) -> bool:
-    """Whether an estimate is as near to what came as it says. Each event but the first is a token."""
+    """Whether an estimate is as near to what came as it says; an event but the first is a token."""
     tokens, came = told["usage"]["completion_tokens"], max(0, told["events"] - 1)
     return abs(tokens - came) <= max(1.0, told["account"]["usageSpread"] * tokens)
 
