@@ -109,7 +109,7 @@ class NativeThread:
                 self._process = os.getpid()
             if self._jobs.qsize() >= self._places:
                 raise queue.Full
-            self._jobs.put((call, _from_native(tell)))  # which a call that is refused has no need of
+            self._jobs.put((call, _from_native(tell)))  # last, as it leaves a watcher in the loop
 
     def _log_failure(self, result: _Result) -> None:
         if (error := result[1]) is not None:
