@@ -130,13 +130,14 @@ def prove(
     if control < 2 * step:
         raise click.ClickException("The whole answers were too short to show in the balance.")
     came = _cost(rates, stopped)
-    latest = _resting_balance(ask_balance, currency, before - came - control + step)
+    least = _output(rates, sum(each.session.events - 1 for each in stopped))  # one has no text
+    latest = _resting_balance(ask_balance, currency, before - least - control + step)
     fall = before - latest - control
     click.echo(
         f"Without the whole answers ({control:f}), the balance fell by {fall:f} {currency}. "
         f"What came costs about {came:f}; all of it would have cost {whole:f}."
     )
-    _judge(fall, came, whole, step)
+    _judge(fall, least, whole, step)
 
 
 def _controls(one: Decimal, step: Decimal) -> int:
