@@ -31,8 +31,6 @@ from ..config import Settings
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from flask import Flask
-
     from ..accounting.prices import Rates
     from ..answers.usage import Cost
 
@@ -175,7 +173,7 @@ def _balance(ask_balance: AskBalance, currency: str) -> Decimal:
     return amounts[0]
 
 
-def _application() -> tuple[Flask, Any]:
+def _application() -> tuple[Any, Any]:
     """An application that has nothing but what the questions need, and its state."""
     from ..app import create_app
 
@@ -193,7 +191,7 @@ def _payload(model: str, max_tokens: int) -> dict[str, Any]:
     }
 
 
-def _ask(app: Flask, state: Any, payload: dict[str, Any], most: int | None) -> _Asked:
+def _ask(app: Any, state: Any, payload: dict[str, Any], most: int | None) -> _Asked:
     """Ask a question, and stop the answer after so many events; None: never."""
     from ..runs.answer import Answer
 

@@ -9,7 +9,7 @@ confirmed. If that does not come, it is sent again; the database knows it by its
 there twice.
 
 A database that is away delays this: the pauses grow up to ``LONGEST_PAUSE`` seconds, and up to
-``most`` rows wait. A row takes some 2 KB; one with a long receipt counts as several. If there are
+``most`` rows wait. A row takes 1 to 2 KB; one with a long receipt counts as several. If there are
 as many, the newest are lost, not the oldest: some of the oldest may be in the database already,
 with only their confirmation missing, so nobody could say how many were lost; and so what is missing
 is one span of time, not several. How many were lost is logged and counted.
@@ -44,7 +44,7 @@ logger = logging.getLogger("chatproxy")
 #: How many rows are written at once.
 BATCH = 500
 #: Bytes of a receipt that count as a row.
-_ROW_BYTES = 2000
+_ROW_BYTES = 1000
 #: How many wait at once for what an owner has spent.
 _MOST_ASK = 100
 #: Seconds that a row waits for others.
@@ -241,8 +241,9 @@ class Records:
             is_full = self._size >= BATCH
         if unfit:
             logger.error("The database can't hold the record of an answer: %s", unfit[0])
-        with suppress(Exception):
-            self._settled("written", len(batch) - len(unfit))
+        if written := len(batch) - len(unfit):
+            with suppress(Exception):
+                self._settled("written", written)
         return 0.0 if is_full or is_ending else EVERY
 
     def _tell_of_the_lost(self) -> None:
