@@ -41,6 +41,9 @@ from .transcript import Transcript
 from .upstream import CONFIGURED, BillingStops
 from .usage import NO_ACCOUNT
 
+#: The id of the chat of all questions of an owner that name none. No client can name it.
+UNNAMED_CHAT = "*"
+
 
 class SessionKey(NamedTuple):
     """What a session is found by: the same id of two owners is two sessions.
@@ -204,10 +207,6 @@ class StreamSession:
         for abort in hooks:
             abort()
         return True
-
-    def stop_by_user(self) -> None:
-        """``cancel`` as a user's Stop does; to be an abort_fn."""
-        self.cancel(Reason.USER)
 
     def take(self, events: list[bytes], *, whole: bool = False) -> None:
         """Add events to the answer. For its call alone; never blocks.
