@@ -51,9 +51,10 @@ class Budgeted:
         if not chosen:
             return self._caller.call(question, session)
         bounds = Bounds(question.body, question.choices)
-        grant = self._budgets.reserve(
-            chosen, session.owner, question, bounds.prompt, bounds.completion
-        )
+        with session.unconnected():
+            grant = self._budgets.reserve(
+                chosen, session.owner, question, bounds.prompt, bounds.completion
+            )
         session.reservation, session.most_events = grant, grant.most_events
         question = question._replace(body=bounds.limited(grant.completion))
         try:

@@ -10,6 +10,7 @@ import contextvars
 import inspect
 import json
 import os
+import queue
 import re
 import threading
 import time
@@ -28,7 +29,7 @@ from flask_cors import CORS
 
 from . import scopes, signals
 from .accounting.accountant import Accountant
-from .accounting.budgets import Budget, Budgets, Left, Spent
+from .accounting.budgets import Budget, Budgets, Left, Spent, spent_unknown
 from .accounting.prices import Prices
 from .accounting.tokenizers import find_counter
 from .answers.coroutines import Coroutine
@@ -544,9 +545,8 @@ def _spent_by(records: Records | None) -> Spent | None:
     def spent(owner: str, since: datetime) -> tuple[int, dict[str, int]]:
         try:
             return records.spent(owner, since)
-        except ChatProxyError:
-            sentence = "What was spent before cannot be read; try again."
-            raise PeersUnavailable(sentence, retry_after=1) from None
+        except (ChatProxyError, queue.Full, RuntimeError):  # see NativeThread.run
+            raise spent_unknown() from None
 
     return spent
 

@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -237,23 +237,24 @@ class Run:
     ) -> None:
         session.refusal = refusal
         session.end(outcome)
-        try:
+        reservation = session.reservation
+        with ExitStack() as steps:  # the last one first; each is taken, whatever becomes of others
+            if reservation is not None:
+                reservation.end()
+                steps.callback(reservation.settle, session)
+            steps.callback(session.log.end)
+            steps.callback(session.closed.set)
+            steps.callback(self._calls.end, session)
+            steps.callback(self._handle.detach, stop)
+            steps.callback(self._settle, session)
             call.close()
-        finally:
-            session.closed_at = time.monotonic()
-            self._settle(session)
-            self._handle.detach(stop)
-            self._calls.end(session)
-            session.closed.set()
-            session.log.end()
 
     def _settle(self, session: StreamSession) -> None:
+        session.closed_at = session.closed_at or time.monotonic()
         try:
             session.account = self._resources.accountant.settle(session)
         finally:
             session.question = session.transcript = None
-            if session.reservation is not None:
-                session.reservation.settle(session)
 
     @property
     def http(self) -> HttpSession:
