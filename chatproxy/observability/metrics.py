@@ -93,7 +93,7 @@ class Metrics:
 
     def __init__(self, app: Flask, directory: Directory = None, name: str = "") -> None:
         #: Told of all that is counted, too; None if nobody is.
-        self.also: Callable[[Iterable[Addition], dict[str, str]], None] | None = None
+        self.mirror: Callable[[Iterable[Addition], dict[str, str]], None] | None = None
         folder = partial(_folder, name or app.name, directory)
         self._counters = SharedCounters(folder, ROW.layout, ROW.size, ROW.gauges)
         self._by_upstream = CountersByName(folder, UPSTREAM_ROW)
@@ -125,13 +125,13 @@ class Metrics:
     def _add(self, additions: Iterable[Addition]) -> None:
         additions = list(additions)
         self._counters.add(ROW.amounts(additions))
-        if self.also is not None:
-            self.also(additions, {})
+        if self.mirror is not None:
+            self.mirror(additions, {})
 
     def _add_for(self, upstream: str, *additions: Addition) -> None:
         counted_for = self._by_upstream.add(upstream, UPSTREAM_ROW.amounts(additions))
-        if self.also is not None:
-            self.also(additions, {"upstream": counted_for})
+        if self.mirror is not None:
+            self.mirror(additions, {"upstream": counted_for})
 
     def _count_call(self, session: StreamSession) -> None:
         """Count an answer, or a call of a run, for the upstream that was asked last."""
