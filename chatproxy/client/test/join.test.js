@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 
 import { sent } from "../src/state/chats/answer.js";
+import { atRest, isSame, join, joinOutside, withSaid, withTimes } from "../src/state/chats/join.js";
 import { rooted } from "../src/state/chats/tree.js";
-import { atRest, isSame, join, joinOutside, withSaid, withTimes } from "../src/sync/join.js";
 import { chatOf } from "./chats.js";
 
 /**

@@ -2,10 +2,10 @@ import "fake-indexeddb/auto";
 import { IDBFactory } from "fake-indexeddb";
 import { beforeEach, describe, expect, it } from "vitest";
 
+import { isSame, withSaid, withTimes } from "../src/state/chats/join.js";
 import { adopt } from "../src/state/chats/merge.js";
 import { withAdded } from "../src/state/chats/tree.js";
 import { openLibrary } from "../src/state/kept/library.js";
-import { isSame, withSaid, withTimes } from "../src/sync/join.js";
 import { Unavailable } from "../src/sync/server.js";
 import { synchronize } from "../src/sync/synchronize.js";
 import { chatOf } from "./chats.js";

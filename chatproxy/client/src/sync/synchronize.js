@@ -10,7 +10,7 @@
 
 /**
  * @typedef {import("../state/chats/model.js").Conversation} Conversation
- * @typedef {import("./outbox.js").Outbox} Outbox
+ * @typedef {import("../state/kept/outbox.js").Outbox} Outbox
  * @typedef {ReturnType<typeof import("./server.js").createServer>} Server
  *
  * By the stamp of the mark: why, and until when it is not tried again, as it may be large.
@@ -159,7 +159,7 @@ async function sendOne(sides, id) {
 
 /**
  * @param {Sides} sides
- * @param {import("./outbox.js").Next} next
+ * @param {import("../state/kept/outbox.js").Next} next
  * @returns {Promise<import("./server.js").Told>}
  */
 async function tell(sides, { mark, revision, conversation }) {

@@ -9,8 +9,8 @@
 
 import { soundAttachments } from "../../lib/attachments.js";
 import { accountIn } from "../../lib/llm-api.jsx";
-import { SAID } from "../../sync/join.js";
 import { soundSettings } from "./chat-settings.js";
+import { SAID } from "./join.js";
 import { soundSteps } from "./steps.js";
 import { asTree, inOrder } from "./tree.js";
 

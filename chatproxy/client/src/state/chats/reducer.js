@@ -4,9 +4,9 @@
  */
 
 import { currentLanguage } from "../../i18n/current.js";
-import { withSaid } from "../../sync/join.js";
 import { announcementFor, ended, received, sent, stopKnown, stopped } from "./answer.js";
 import { drafted, editBegun, editDrafted, editLeft } from "./draft.js";
+import { withSaid } from "./join.js";
 import { adopt } from "./merge.js";
 import { currentConversation, runningAnswers, titleOf, wordsOf } from "./model.js";
 import { newestFirst, reduceShelf } from "./shelf.js";

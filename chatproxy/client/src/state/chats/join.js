@@ -13,12 +13,12 @@
  *   another, ranked by how sure that is; what became of its Stop, and what it cost, are two more.
  */
 
-import { inOrder } from "../state/chats/tree.js";
+import { inOrder } from "./tree.js";
 
 /**
- * @typedef {import("../state/chats/model.js").Conversation} Conversation
- * @typedef {import("../state/chats/model.js").Message} Message
- * @typedef {import("../state/chats/model.js").Answer} Answer
+ * @typedef {import("./model.js").Conversation} Conversation
+ * @typedef {import("./model.js").Message} Message
+ * @typedef {import("./model.js").Answer} Answer
  * @typedef {Omit<Conversation, "messages">} Outside what a conversation is beside its messages
  * @typedef {"title" | "pinned" | "deletedAt" | "settings" | "model" | "chosen"} Said
  *
