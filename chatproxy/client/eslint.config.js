@@ -26,8 +26,8 @@ const LITERAL_TEXT = [
 ].map((selector) => ({ selector, message: "Words that people read belong into src/i18n/." }));
 
 /**
- * The folders of a folder, and which of the others each may import, beside what is above all of them,
- * but for `src/sync/`, which stands on them; types may come from anywhere.
+ * The folders of a folder, and which of the others each may import, beside what is above all of them;
+ * `src/state/` nothing of `src/sync/`, which imports it. Types may come from anywhere.
  * @type {Record<string, Record<string, string[]>>}
  */
 const FOLDERS = {
