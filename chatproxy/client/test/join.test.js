@@ -28,6 +28,13 @@ describe("title, pin and deletion", () => {
     expect(joinOutside(mine, { ...mine })).toBe(mine);
   });
 
+  it("can be changed after a device with a fast clock has said something", () => {
+    const fast = withSaid(mine, { pinned: true }, 9000);
+    const changed = withSaid(fast, { pinned: false }, 8000);
+    expect(join(fast, changed)).toMatchObject({ pinned: false });
+    expect(join(changed, fast)).toMatchObject({ pinned: false });
+  });
+
   it("outlive that the conversation goes on in another tab", () => {
     // As an earlier version of the page has it: one time for all of them.
     const named = { ...mine, title: "Mine", named: true, deletedAt: 5, shelvedAt: 5 };

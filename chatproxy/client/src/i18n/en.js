@@ -48,6 +48,8 @@ export const en = {
     "The server has no room for more of your chats. What is new is in this browser only, and not on your other devices.",
   "unsent.large":
     "A chat is too large for the server. It is in this browser only, and not on your other devices.",
+  "unsent.refused":
+    "The server could not take a chat. It is in this browser only, and not on your other devices. It is tried again.",
   earlierChats: {
     one: "This browser has {count} chat from before you said who you are.",
     other: "This browser has {count} chats from before you said who you are.",

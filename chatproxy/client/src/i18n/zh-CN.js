@@ -39,6 +39,7 @@ export const zhCN = {
   "trouble.failed": "浏览器未能保存最近的更改，正在重试。",
   "unsent.full": "服务器上存放您对话的空间已满。新内容仅保存在此浏览器中，其他设备上看不到。",
   "unsent.large": "有一个对话过大，服务器无法保存。它仅保存在此浏览器中，其他设备上看不到。",
+  "unsent.refused": "服务器未能接收一个对话。它仅保存在此浏览器中，其他设备上看不到。稍后会重试。",
   earlierChats: { other: "此浏览器中有 {count} 个在您登录之前的对话。" },
   takeEarlier: "添加到我的对话",
   leaveEarlier: "不添加",
