@@ -370,7 +370,7 @@ def test_a_slow_statement_is_given_up(postgresql, monkeypatch):
     assert kept.heads("ann", 0) == ([], False)
     monkeypatch.setattr(module, "PATIENCE", 0.5)
     with pytest.raises(DatabaseUnavailable) as raised:
-        kept._ask("ann", lambda connection: connection.execute(text("SELECT pg_sleep(60)")))
+        kept._ask("ann", lambda connection: connection.execute(text("SELECT pg_sleep(20)")))
     assert "statement timeout" in raised.value.reason
 
 

@@ -54,6 +54,10 @@ export const en = {
     one: "This browser has {count} chat from before you said who you are.",
     other: "This browser has {count} chats from before you said who you are.",
   },
+  earlierFailed: {
+    one: "There was no room to add {count} chat from before you said who you are. It stays where it was.",
+    other: "There was no room to add {count} chats from before you said who you are. They stay where they were.",
+  },
   takeEarlier: "Add to mine",
   leaveEarlier: "Leave",
   saveAllNow: "Save all chats to a file",

@@ -41,6 +41,7 @@ export const zhCN = {
   "unsent.large": "有一个对话过大，服务器无法保存。它仅保存在此浏览器中，其他设备上看不到。",
   "unsent.refused": "服务器未能接收一个对话。它仅保存在此浏览器中，其他设备上看不到。稍后会重试。",
   earlierChats: { other: "此浏览器中有 {count} 个在您登录之前的对话。" },
+  earlierFailed: { other: "空间不足，未能添加 {count} 个在您登录之前的对话。它们仍保留在原处。" },
   takeEarlier: "添加到我的对话",
   leaveEarlier: "不添加",
   saveAllNow: "将所有对话保存为文件",

@@ -99,6 +99,8 @@ function reduceChat(state, action) {
       return editDrafted(state, action.text);
     case "editLeft":
       return editLeft(state);
+    case "draftsTaken":
+      return { ...state, drafts: { ...action.drafts, ...state.drafts } };
     default:
       return reduceShelf(state, action);
   }
