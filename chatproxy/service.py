@@ -114,7 +114,12 @@ class AnswerService:
             settings.idle_timeout,
             settings.deadline,
             registry.live,
-            [registry.sweep, self.remote_readers.sweep, self._close_dropped],
+            [
+                registry.sweep,
+                self.remote_readers.sweep,
+                self._close_dropped,
+                partial(accountant.prepare, registry.live),
+            ],
             lambda: registry.idle and not self.remote_readers and not self._dropped,
         )
 

@@ -8,7 +8,7 @@ For applications, with the Flask application as the sender:
   one that was asked last; None if none was), ``usage`` (a dict with DeepSeek's names; None if it is
   not known), ``usage_source`` ("provider", "counted", "estimated" or "none"), ``account`` (both,
   with ``cost`` and what a Stop saved, as the receipt has them), ``text`` and ``reasoning_text``
-  (what had been received, of each up to four million characters), ``payload`` (what was asked, as
+  (what had been received, up to four million characters in all), ``payload`` (what was asked, as
   it was sent) and ``context`` (what ``prepare`` has put there). Sent inside an application context,
   after the upstream has been closed.
 

@@ -21,6 +21,11 @@ def test_what_is_escaped_counts_as_what_it_stands_for() -> None:
     assert size_of_json(b"\\u4f60" * 100) == pytest.approx(60)
 
 
+def test_a_backslash_before_a_u_escapes_nothing_if_it_is_escaped_itself() -> None:
+    assert size_of_json(b"\\\\u" * 100) == pytest.approx(60)
+    assert size_of_json(b"\\\\\\u4f60" * 100) == pytest.approx(90)
+
+
 def test_nothing_is_learned_from_too_few() -> None:
     estimates = Estimates()
     for _ in range(4):
@@ -44,6 +49,8 @@ def test_nineteen_of_twenty_answers_lie_within_the_spread() -> None:
         true, (estimate, spread) = tokens_of(400), estimates.completion("m", 400)
         within += abs(estimate - true) <= spread * estimate
     assert within > 900
+    assert estimates.completion("m", 4000)[1] == pytest.approx(0.22, abs=0.04)
+    assert estimates.completion("m", 10)[1] > 0.3
     assert estimates.prompt("m", 10) == 20
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ import os, time
 def count(model, text):
     if "end" in text: os._exit(1)
     if "wait" in text: time.sleep(0.5)
+    if "hang" in text: time.sleep(1000)
     return None if model == "unknown" else len(text.split())
 """
 
@@ -64,16 +66,39 @@ def test_what_would_take_too_long_is_not_even_sent(words: TokenCounter) -> None:
 def test_all_that_a_model_reads_is_counted() -> None:
     question = {
         "messages": [
-            {"role": "user", "content": [{"type": "text", "text": "see"}, {"type": "image_url"}]},
-            {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]},
+            {"role": "user", "content": [{"type": "text", "text": "see"}], "name": "Ann"},
+            {"role": "assistant", "content": None, "reasoning_content": "Hm.", "tool_calls": [1]},
         ],
-        "tools": [{"type": "function"}],
+        "tools": [2],
+        "functions": [3],
+        "response_format": {"a": 4},
+        "user": "not read",
     }
-    assert [*counter.texts_of(question)] == [
-        "see",
-        '[{"function": {"name": "f"}}]',
-        '[{"type": "function"}]',
-    ]
+    read = ["see", "Ann", "Hm.", "[1]", "[2]", "[3]", '{"a": 4}']
+    assert [*counter.texts_of(question)] == read
+
+
+def test_an_image_is_not_counted(words: TokenCounter) -> None:
+    parts = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    question = json.dumps({"messages": [{"role": "user", "content": parts}]}).encode()
+    assert words.count("m", question, "a") is None
+
+
+def test_a_process_that_is_stuck_is_killed(
+    words: TokenCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizers, "_LONGEST_SECONDS", 0.1)
+    assert words.count("m", QUESTION, "hang") is None
+    wait_for(lambda: words.count("m", QUESTION, "a") == (6, 1))
+
+
+def test_a_fork_has_a_process_of_its_own(words: TokenCounter) -> None:
+    child = os.fork()
+    if not child:
+        found = any(words.count("m", QUESTION, "a") == (6, 1) for _ in range(200))
+        os._exit(0 if found else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert words.count("m", QUESTION, "a") == (6, 1)
 
 
 def test_deepseeks_tokenizer_counts_deepseeks_models_alone() -> None:
@@ -83,8 +108,12 @@ def test_deepseeks_tokenizer_counts_deepseeks_models_alone() -> None:
 
 
 def test_a_tokenizer_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"CHATPROXY_TOKENIZER: there is no module nothing\.here"):
-        find_counter("nothing.here:count")
+    with pytest.raises(
+        ConfigError, match=r"CHATPROXY_TOKENIZER: there is no function nothing\.here:x"
+    ):
+        find_counter("nothing.here:x")
+    with pytest.raises(ConfigError, match="there is no function json:nope"):
+        find_counter("json:nope")
     assert find_counter("none") is None
     monkeypatch.setattr(tokenizers, "find_spec", lambda _: None)
     assert find_counter("deepseek") is None

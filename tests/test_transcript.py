@@ -54,6 +54,12 @@ def test_all_that_the_model_wrote_is_said_also_what_it_calls_tools_with() -> Non
     assert said == "Hm. Yes search{}"
 
 
+def test_what_a_service_has_a_name_of_its_own_for_is_said_too() -> None:
+    """And one choice that says nothing hides no other."""
+    choices = [{"delta": None}, {"delta": {"reasoning": "Hm. ", "refusal": "No."}}]
+    assert transcript_of(chunk(choices=choices)).said == "Hm. No."
+
+
 def test_no_more_than_the_limit_is_kept_and_what_is_pending_is_bounded() -> None:
     transcript = Transcript(limit=1000)
     for _ in range(3000):

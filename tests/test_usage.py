@@ -24,6 +24,7 @@ from chatproxy.observability.metrics import Metrics
 from chatproxy.testing.deepseek import DeepSeek
 
 from .support import scripted
+from .support.servers import Proxy, new_id
 from .support.spoken import chunk, delta
 from .support.waiting import wait_for
 
@@ -183,6 +184,26 @@ def test_an_upstream_that_counts_as_it_goes_tells_of_a_stopped_answer_too(
     assert service.options == {"include_usage": True, "continuous_usage_stats": True}
     assert b'"x":1e0' in seen
     assert b"usage" not in seen
+
+
+@pytest.mark.parametrize("options", [None, {}])
+def test_options_that_ask_for_nothing_are_none(make: Make, service: Service, options: Any) -> None:
+    service.blocks = WHOLE
+    app, _ = make()
+    events_in(post(app, body={**CHAT, "stream_options": options}))
+    assert service.options == {"include_usage": True}
+
+
+def test_an_image_counts_as_one_whatever_its_size(make: Make, service: Service) -> None:
+    service.is_silent = True
+    _app, chat = make()
+    url = "data:image/png;base64," + "A" * 100_000
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    answer = chat.start({**CHAT, "messages": [{"role": "user", "content": content}]})
+    wait_for(lambda: service.asked and answer.phase == "waiting")
+    receipt = answer.cancel()
+    assert receipt is not None
+    assert 1000 < receipt.account.usage.prompt_tokens < 1100
 
 
 def test_an_upstream_that_can_not_be_asked_is_not_asked(make: Make, service: Service) -> None:
@@ -356,6 +377,9 @@ def test_many_answers_of_every_end_come_to_what_was_sent(words: str) -> None:
     assert sources["finished", "provider"] == ends.count("finish")
     assert sources["stopped", "counted"] > 0
     assert sources["failed", "counted"] + sources["failed", "estimated"] == ends.count("cut")
+    known = [each for each in told.values() if each["account"].get("usageSpread", 1) < 0.5]
+    within = [each for each in known if is_within(each)]
+    assert len(within) >= 0.9 * len(known)
     for session_id, each in told.items():
         tokens = each["usage"]["completion_tokens"]
         if each["usage_source"] == "provider":
@@ -363,6 +387,12 @@ def test_many_answers_of_every_end_come_to_what_was_sent(words: str) -> None:
         elif each["usage_source"] == "counted":
             assert tokens == len(each["text"].split()) <= made[session_id]
             assert each["usage"]["prompt_tokens"] == 5
+
+
+def is_within(told: dict[str, Any]) -> bool:
+    """Whether an estimate is as near to what came as it says; an event but the first is a token."""
+    tokens, came = told["usage"]["completion_tokens"], max(0, told["events"] - 1)
+    return abs(tokens - came) <= max(1.0, told["account"]["usageSpread"] * tokens)
 
 
 def end_so(chat: ChatProxy, session_id: str, end: str, after: int) -> None:
@@ -379,3 +409,37 @@ def end_so(chat: ChatProxy, session_id: str, end: str, after: int) -> None:
             answer.cancel()
         elif end != "leave":
             answer.wait()
+
+
+# --- on a real server
+
+
+@pytest.mark.slow
+def test_a_worker_has_a_process_for_counts_while_answers_last(
+    start_proxy: Any, deepseek: Any
+) -> None:
+    """And none that is left behind."""
+    proxy: Proxy = start_proxy("gunicorn", deepseek.url, CHATPROXY_GRACE=0.5)
+    client = proxy.start(new_id(), simulate={"rate": 50, "tokens": 10_000})
+    client.read_until(b"delta")
+    counters = wait_for(lambda: children_of(proxy.process.pid))
+
+    def counted() -> dict[str, Any] | None:
+        session_id = new_id()
+        proxy.start(session_id, simulate={"rate": 50, "tokens": 10_000}).read_until(b"delta")
+        receipt: dict[str, Any] = proxy.cancel(session_id)[1]
+        return receipt if receipt["usageSource"] == "counted" else None
+
+    assert wait_for(counted)["usage"]["prompt_tokens"] > 0
+    proxy.stop()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in counters))
+
+
+def children_of(master: int) -> list[int]:
+    """The processes that count, of the workers of a server."""
+    workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    found = []
+    for worker in workers:
+        for path in Path(f"/proc/{worker}/task").glob("*/children"):
+            found += [int(pid) for pid in path.read_text().split()]
+    return [pid for pid in found if "counter" in Path(f"/proc/{pid}/cmdline").read_text()]

@@ -18,7 +18,9 @@ What finished answers were like is learned here (``estimates``), from the provid
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import signals
@@ -34,10 +36,18 @@ from .tokenizers import TokenCounter
 MOST_CHARACTERS = 4 << 20
 #: The largest body of a question that is kept for its count, in bytes.
 _LARGEST_KEPT = 128 * 1024
+#: An image in a question, and about how many tokens that has.
+_INLINE = b'"data:'
+_IMAGE = re.compile(rb'"data:[^"]{100,}"')
+_TOKENS_OF_IMAGE = 1000
 #: The most fields of a provider's usage that are kept.
 _MOST_FIELDS = 20
+#: A provider that tells more tokens tells nothing.
+_MOST_TOKENS = 10**9
 #: Seconds after which another finished answer of a model is looked at, however much is known.
 _LEARN_SECONDS = 10.0
+#: An answer that has run for so long makes it worth while to start a process that counts.
+_LASTING_SECONDS = 1.0
 
 
 class Accountant:
@@ -55,12 +65,22 @@ class Accountant:
     def open(self, session: StreamSession, question: Question) -> None:
         """Keep what is needed to settle a session; it gets its question and a transcript."""
         session.model = question.model
-        session.question_size = size_of_json(question.body)
+        body, images = (
+            _IMAGE.subn(b'""', question.body) if _INLINE in question.body else (question.body, 0)
+        )
+        session.question_size = size_of_json(body) + images * _TOKENS_OF_IMAGE
+        session.has_images = images > 0
         is_small = len(question.body) <= _LARGEST_KEPT or signals.stream_ended.receivers
         session.question = question if is_small else question._replace(body=b"")
         session.transcript = Transcript(MOST_CHARACTERS)
-        if self._counter is not None:
-            self._counter.start()
+
+    def prepare(self, live: Callable[[], Iterable[StreamSession]]) -> None:
+        """See that tokens can be counted soon, if an answer lasts: it may be stopped."""
+        counter = self._counter
+        if counter is None or counter.is_started:
+            return
+        if any(session.age() >= _LASTING_SECONDS for session in live()):
+            counter.start()
 
     def settle(self, session: StreamSession) -> Account:
         """What a session came to: a run to the sum of its calls."""
@@ -96,7 +116,9 @@ class Accountant:
         prompt = self._estimates.prompt(session.model, session.question_size)
         completion, spread = self._estimates.completion(session.model, size_of(said))
         if said:
-            completion = max(1, min(completion, question.max_tokens or completion))
+            # Not every service keeps to it, and an event is a token at least.
+            most = max(question.max_tokens or completion, session.events)
+            completion = max(1, min(completion, most))
         return counted(prompt, completion, UsageSource.ESTIMATED, round(spread, 3))
 
     def _learn(self, session: StreamSession, question: Question, usage: Usage) -> None:
@@ -107,9 +129,9 @@ class Accountant:
             said = session.transcript.said if session.transcript else ""
             if said:
                 completion = size_of(said), usage.completion_tokens
-        prompt = session.question_size, usage.prompt_tokens
+        prompt = None if session.has_images else (session.question_size, usage.prompt_tokens)
         self._estimates.learn(model, prompt, completion)
-        if question.choices == 1:
+        if question.choices == 1 and not session.cut_short:
             self._estimates.learn_length(model, usage.completion_tokens)
 
     def _saved_by(self, session: StreamSession, question: Question, usage: Usage) -> Saved | None:
@@ -143,4 +165,4 @@ def _sound(usage: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 53
+    return type(value) is int and 0 <= value <= _MOST_TOKENS

@@ -37,22 +37,29 @@ def load(name: str) -> Tokenizer:
 
 
 def texts_of(question: dict[str, Any]) -> Iterator[str]:
-    """What a model reads of a question: the texts of its messages, the tools and their calls."""
+    """What a model reads of a question: all that its messages say, and what the answer may be.
+
+    :raises ValueError: if it has more than text, such as an image.
+    """
     for message in question["messages"]:
-        content = message.get("content")
-        if isinstance(content, str):
-            yield content
-        for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict) and isinstance(text := part.get("text"), str):
-                yield text
-        if calls := message.get("tool_calls"):
-            yield json.dumps(calls, ensure_ascii=False)
-    if tools := question.get("tools"):
-        yield json.dumps(tools, ensure_ascii=False)
+        for name, value in message.items():
+            if name == "content" and isinstance(value, list):
+                yield from map(_text_of_part, value)
+            elif name != "role" and value:
+                yield value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    for name in ("tools", "functions", "response_format"):
+        if value := question.get(name):
+            yield json.dumps(value, ensure_ascii=False)
+
+
+def _text_of_part(part: Any) -> str:
+    if not isinstance(part, dict) or not isinstance(text := part.get("text"), str):
+        raise ValueError(part)  # noqa: TRY004 - it is sound, and can't be counted
+    return text
 
 
 def count(tokenizer: Tokenizer, request: dict[str, Any]) -> tuple[int, int] | None:
-    """The tokens of a question and of what was said."""
+    """The tokens of a question and of what was said; None if they can't be counted."""
     model, said = request["model"], request["said"]
     completion = tokenizer(model, said)
     if completion is None:

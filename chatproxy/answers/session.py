@@ -132,6 +132,7 @@ class StreamSession:
         #: What was asked, and about how many tokens that has; what the answer says.
         self.question: Question | None = None
         self.question_size = 0.0
+        self.has_images = False
         self.transcript: Transcript | None = None
         #: What whoever traces keeps with it; None if nobody does.
         self.trace: Trace | None = None

@@ -11,7 +11,7 @@ somebody wants to know, or when there are many of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +21,10 @@ from .. import sse
 
 #: As many bytes of events are kept before they are taken apart, which takes half a millisecond.
 _MOST_PENDING = 64 * 1024
+#: What is no word of the model's, in a piece or a tool call.
+_SAYS_NOTHING = frozenset({"id", "index", "role", "type"})
+#: How deep a tool call is, and no deeper: calls, call, function, argument.
+_DEEPEST = 4
 #: How nearly every event begins.
 _OBJECT = b"data: {"
 
@@ -48,11 +52,11 @@ def finished_in(chunk: Any) -> set[int]:
 class Transcript:
     """Collects the events of one answer.
 
-    :param limit: the most characters to keep, of each kind; None to keep all. What comes beyond
-        that is left out.
+    :param limit: the most characters to keep; None to keep all. What comes beyond that is left
+        out.
     """
 
-    __slots__ = ("_kept", "_limit", "_pending", "_reasoning", "_size", "_text", "_tool_calls")
+    __slots__ = ("_kept", "_limit", "_others", "_pending", "_reasoning", "_size", "_text")
 
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit
@@ -61,7 +65,7 @@ class Transcript:
         self._size = 0
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._tool_calls: list[str] = []
+        self._others: list[str] = []
 
     @property
     def text(self) -> str:
@@ -77,12 +81,12 @@ class Transcript:
 
     @property
     def said(self) -> str:
-        """All that the model has written so far: reasoning, answer, and what it calls tools with.
+        """All that the model has written so far: also what it calls tools with, and refusals.
 
         Its order is not that in which it came.
         """
         self._take_all()
-        return "".join([*self._reasoning, *self._text, *self._tool_calls])
+        return "".join([*self._reasoning, *self._text, *self._others])
 
     def add(self, blocks: Iterable[bytes], size: int) -> None:
         """Take in further events, which have so many bytes."""
@@ -94,19 +98,35 @@ class Transcript:
     def _take_all(self) -> None:
         pending, self._pending, self._size = self._pending, [], 0
         for block in pending:
-            with suppress(LookupError, TypeError, AttributeError):
-                for choice in chunk_of(block)["choices"]:
-                    self._take(choice["delta"])
+            chunk = chunk_of(block)
+            choices = chunk.get("choices") if isinstance(chunk, dict) else None
+            for choice in choices if isinstance(choices, list) else ():
+                if isinstance(choice, dict):
+                    self._take(choice.get("delta"))
 
     def _take(self, delta: Any) -> None:
-        self._keep(self._reasoning, delta.get("reasoning_content"))
-        self._keep(self._text, delta.get("content"))
-        for call in delta.get("tool_calls") or ():
-            function = call["function"]
-            self._keep(self._tool_calls, function.get("name"))
-            self._keep(self._tool_calls, function.get("arguments"))
+        """Take what a piece says. Each service has names of its own for some of it."""
+        for name, value in delta.items() if isinstance(delta, dict) else ():
+            if name == "content":
+                self._keep(self._text, value)
+            elif name == "reasoning_content":
+                self._keep(self._reasoning, value)
+            elif name not in _SAYS_NOTHING:
+                for text in _texts_in(value):
+                    self._keep(self._others, text)
 
     def _keep(self, texts: list[str], text: Any) -> None:
         if isinstance(text, str) and text and (self._limit is None or self._kept < self._limit):
             texts.append(text)
             self._kept += len(text)
+
+
+def _texts_in(value: Any, depth: int = 0) -> Iterator[str]:
+    """The texts in what is no text, such as tool calls."""
+    if isinstance(value, str):
+        yield value
+    elif depth < _DEEPEST and isinstance(value, (dict, list)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, each in pairs:
+            if name not in _SAYS_NOTHING:
+                yield from _texts_in(each, depth + 1)

@@ -177,8 +177,8 @@ def _without_options(payload: Payload) -> Payload:
 
 def stream_options_of(payload: Payload) -> bytes:
     """The ``stream_options`` as JSON; b"" if there are none."""
-    options = payload.get("stream_options")
-    return b"" if options is None else _text_of(options)
+    options = _text_of(payload.get("stream_options"))
+    return b"" if options == b"null" else options
 
 
 def _joined(fields: Payload) -> bytes:
