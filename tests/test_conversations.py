@@ -8,14 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from click.testing import CliRunner
 from flask import Flask
+from sqlalchemy import text
 
 from chatproxy import ChatProxy, ConfigError, create_app
 from chatproxy.cli import main
+from chatproxy.errors import DatabaseUnavailable
 from chatproxy.records import asking
 from chatproxy.records import conversations as module
+from chatproxy.records.database import Database
 
 from .support.postgresql import PostgreSQL
 from .support.servers import new_id
+from .support.waiting import wait_for
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
 PATH = "/api/chat/conversations"
@@ -361,6 +365,49 @@ def test_requests_that_wait_are_bounded_for_each_owner_and_in_time(sqlite, monke
     assert [status for status, _ in told] == [503] * len(told)
     monkeypatch.setattr(asking, "PATIENCE", 5.0)
     assert bob.get()[0] == 404
+
+
+def test_a_slow_statement_is_given_up(postgresql, monkeypatch):
+    kept = make_app(postgresql.new_database()).extensions["chatproxy"].conversations
+    assert kept.heads("ann", 0) == ([], False)
+    monkeypatch.setattr(module, "LONGEST_STATEMENT", 0.5)
+    with pytest.raises(DatabaseUnavailable) as raised:
+        kept._ask("ann", lambda connection: connection.execute(text("SELECT pg_sleep(20)")))
+    assert "statement timeout" in raised.value.reason
+
+
+@pytest.mark.parametrize("has_one", [True, False])
+def test_erasing_waits_for_what_is_being_written(postgresql, has_one):
+    url = postgresql.new_database()
+    databases = [Database(url) for _ in range(2)]
+    writer, eraser = (
+        module.Conversations(database, lambda call: call(), "app", module.Bounds(9, 999))
+        for database in databases
+    )
+    assert eraser.erase("ann") == 0
+    if has_one:
+        writer.put("ann", module.Draft("a", '"A"', False, 1, b"1"), 0)
+    locks = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with ThreadPoolExecutor(1) as pool:
+
+        def write(connection):
+            writer._written("ann", "b", 0, module.Draft("b", '"B"', False, 1, b"2"), connection)
+            erased = pool.submit(eraser.erase, "ann")
+            wait_for(lambda: connection.scalar(locks) == 1 or erased.done())
+            return erased
+
+        erased = writer._ask("ann", write, writes=True).result()
+    assert (erased, writer.heads("ann", 0)) == (1 + has_one, ([], False))
+    for database in databases:
+        database.close()
+
+
+def test_an_export_leaves_out_what_is_deleted_meanwhile(app, ann):
+    ann.kept("a")
+    seen = ann.kept("b")
+    exported = app.extensions["chatproxy"].conversations.export("ann")
+    ann.delete("b", seen)
+    assert [each.head.id for each in exported] == ["a"]
 
 
 def test_nothing_of_a_conversation_is_logged(ann, caplog):

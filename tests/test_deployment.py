@@ -124,10 +124,13 @@ def test_the_service_has_time_to_drain_and_descriptors_for_all(service):
 
 
 def test_nginx_draws_the_line_at_the_default_limit():
-    text, limit = SITE.read_text(), Settings().max_body_bytes
-    assert limit == 1 << 20
+    text, settings = SITE.read_text(), Settings()
+    assert settings.max_body_bytes == 1 << 20
     assert "client_max_body_size 1m;" in text
-    assert f"The body is larger than {limit} bytes." in text
+    assert settings.conversation_bytes == 2 << 20
+    assert "client_max_body_size 3m;" in text
+    for limit in (settings.max_body_bytes, settings.conversation_bytes):
+        assert f"The body is larger than {limit} bytes." in text
 
 
 @pytest.fixture(scope="module")

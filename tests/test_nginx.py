@@ -251,6 +251,15 @@ def test_a_body_over_the_limit_is_refused_in_the_same_words(nginx, proxy, post_b
     assert "too large body" in nginx.log()
 
 
+def test_a_conversation_may_be_larger(nginx, ask):
+    for size, allowed in ((2 << 20, True), (4 << 20, False)):
+        answer = ask("PUT", f"{nginx.url}/api/chat/conversations/c1", data=b"x" * size)
+        # Nothing is kept here: that it is a 404 is the word of the server behind.
+        assert (answer.status_code == 413) is not allowed
+        assert allowed or answer.json()["code"] == "body_too_large"
+    assert "temporary file" not in nginx.log()
+
+
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(nginx, connect_h2):
     client = connect_h2(nginx)
     length = ("content-length", str(LIMIT + 1))

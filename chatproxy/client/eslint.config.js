@@ -26,10 +26,11 @@ const LITERAL_TEXT = [
 ].map((selector) => ({ selector, message: "Words that people read belong into src/i18n/." }));
 
 /**
- * The rooms of a folder, and which of its other rooms each may import; types may come from anywhere.
+ * The folders of a folder, and which of the others each may import, beside what is above all of them;
+ * `src/state/` nothing of `src/sync/`, which imports it. Types may come from anywhere.
  * @type {Record<string, Record<string, string[]>>}
  */
-const ROOMS = {
+const FOLDERS = {
   "src/state": {
     chats: [],
     hooks: [],
@@ -51,20 +52,24 @@ const ROOMS = {
 /** What is known of chats is pure. */
 const NO_REACT = { name: "react", message: "src/state/chats/ knows no React." };
 
-const roomRules = Object.entries(ROOMS).flatMap(([folder, rooms]) =>
-  Object.entries(rooms).map(([room, others]) => ({
-    files: [`${folder}/${room}/**`],
+/** The server's copies are kept beside the state of the page, which goes on without them. */
+const NO_SYNC = { regex: "^\\.\\./\\.\\./sync/", message: "src/state/ knows nothing of src/sync/." };
+
+const folderRules = Object.entries(FOLDERS).flatMap(([outer, folders]) =>
+  Object.entries(folders).map(([folder, others]) => ({
+    files: [`${outer}/${folder}/**`],
     rules: {
       /** @type {import("eslint").Linter.RuleEntry} */
       "no-restricted-imports": [
         "error",
         {
-          paths: room === "chats" ? [NO_REACT] : [],
+          paths: folder === "chats" ? [NO_REACT] : [],
           patterns: [
             {
               regex: `^\\.\\./(?!(?:\\.\\.|${others.join("|") || "none"})/)`,
-              message: `${folder}/${room}/ may import ${others.join(", ") || "no other room"}.`,
+              message: `${outer}/${folder}/ may import ${others.join(", ") || "no other folder"}.`,
             },
+            ...(outer === "src/state" ? [NO_SYNC] : []),
           ],
         },
       ],
@@ -114,6 +119,6 @@ export default defineConfig([
       "no-restricted-syntax": ["error", ...LITERAL_TEXT],
     },
   },
-  ...roomRules,
+  ...folderRules,
   { files: ["src/i18n/**"], rules: { "no-restricted-syntax": "off" } },
 ]);

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table, case, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import (
@@ -47,6 +47,9 @@ DELETIONS = 10_000
 
 #: How many requests wait for the database at once, and how many of one owner's.
 AT_ONCE, AT_ONCE_OF_ONE = 100, 8
+#: Seconds after which a statement is given up, in PostgreSQL: it holds up all others. In SQLite
+#: none takes long.
+LONGEST_STATEMENT = 5.0
 
 _T = TypeVar("_T")
 
@@ -148,7 +151,7 @@ class Conversations:
         :raises ConversationChanged: if it has another one than was seen.
         :raises ConversationsFull: if it would be too much.
         """
-        return self._write(owner, draft.id, seen, draft)
+        return self._write(owner, partial(self._written, owner, draft.id, seen, draft))
 
     def delete(self, owner: str, id: str, seen: int) -> int:
         """Delete a conversation, if it is as it was seen.
@@ -157,29 +160,55 @@ class Conversations:
         :raises ConversationNotFound: if there was none.
         :raises ConversationChanged: if it has another revision than was seen.
         """
-        return self._write(owner, id, seen, None)
+        return self._write(owner, partial(self._written, owner, id, seen, None))
 
     def export(self, owner: str) -> Iterator[Conversation]:
-        """All conversations of an owner, one after the other."""
+        """All conversations of an owner, one after the other, but for those deleted meanwhile."""
         ids = self._ask(owner, partial(self._ids, owner))
-        return (self.get(owner, id) for id in ids)
+        found = map(partial(self._get_if_there, owner), ids)
+        return (conversation for conversation in found if conversation is not None)
 
     def erase(self, owner: str) -> int:
         """Delete all that is known of an owner, also of what they deleted.
 
         :returns: how many conversations there were.
         """
-        return self._ask(owner, partial(self._erase, owner), writes=True)
+        return self._write(owner, partial(self._erase, owner), may_last=True)
 
-    def _ask(self, owner: str, call: Callable[[Connection], _T], *, writes: bool = False) -> _T:
+    def _get_if_there(self, owner: str, id: str) -> Conversation | None:
+        try:
+            return self.get(owner, id)
+        except (ConversationNotFound, ConversationDeleted):
+            return None
+
+    def _write(
+        self, owner: str, write: Callable[[Connection], _T], *, may_last: bool = False
+    ) -> _T:
+        try:
+            return self._ask(owner, write, writes=True, may_last=may_last)
+        except _FirstAtOnce:
+            return self._ask(owner, write, writes=True, may_last=may_last)
+
+    def _ask(
+        self,
+        owner: str,
+        call: Callable[[Connection], _T],
+        *,
+        writes: bool = False,
+        may_last: bool = False,
+    ) -> _T:
         def use(database: Database) -> _T:
             with (database.writing if writes else database.reading)() as connection:
+                if database.dialect == "postgresql" and not may_last:
+                    milliseconds = str(int(LONGEST_STATEMENT * 1000))
+                    bound = func.set_config("statement_timeout", milliseconds, True)
+                    connection.execute(select(bound))
                 return call(connection)
 
         try:
             return self._asking.ask(owner, use)
         except TooManySessions:
-            sentence = "Too many of your requests wait for the database; try again."
+            sentence = "Too many requests wait for the database; try again."
             raise Refusal(sentence, status=429, code="too_many_requests", retry_after=1) from None
         except DatabaseError as error:  # which says nothing of what was to be written
             raise _unavailable(str(error)) from None
@@ -210,17 +239,11 @@ class Conversations:
         return list(connection.scalars(wanted.order_by(conversations.c.id)))
 
     def _erase(self, owner: str, connection: Connection) -> int:
+        self._locked(owner, connection)
         number = len(self._ids(owner, connection))
         connection.execute(delete(conversations).where(*self._of(owner)))
         connection.execute(delete(totals).where(*self._total_of(owner)))
         return number
-
-    def _write(self, owner: str, id: str, seen: int, draft: Draft | None) -> int:
-        write = partial(self._written, owner, id, seen, draft)
-        try:
-            return self._ask(owner, write, writes=True)
-        except _FirstAtOnce:
-            return self._ask(owner, write, writes=True)
 
     def _written(
         self, owner: str, id: str, seen: int, draft: Draft | None, connection: Connection

@@ -85,7 +85,11 @@ class State:
         return str(owner)
 
     def key_of(self, owner: str) -> str:
-        """What stands for an owner in the browsers that keep copies; it tells nobody who it is."""
+        """What stands for an owner in the browsers that keep copies.
+
+        A digest without a secret: it does not show the owner's name, but whoever guesses the name,
+        and knows that of the application, can compute it. It opens nothing.
+        """
         name = json.dumps(["conversations", self.scope, owner])
         return hashlib.sha256(name.encode()).hexdigest()[:32]
 

@@ -153,6 +153,19 @@ def test_another_owner_in_the_same_browser_sees_and_sends_nothing_of_it(new_devi
     appears(page, "A secret of Ann's")
 
 
+def test_a_login_that_has_changed_meanwhile_shows_the_page_of_the_other_owner(new_device):
+    page = new_device()
+    finish(page, "Another secret of Ann's")
+    refusal = {"status": 409, "json": {"error": "Another owner.", "code": "another_owner"}}
+    page.page.route(f"**{KEPT}*", lambda route: route.fulfill(**refusal))
+    told = {"conversations": {"owner": "b" * 32}}
+    page.page.route("**/page.json?owner", lambda route: route.fulfill(json=told))
+    with page.page.expect_navigation():
+        look(page)
+    page.box.wait_for()
+    assert "secret" not in page.text()
+
+
 SEED = """() => new Promise((resolve) => {
     indexedDB.open("chatproxy").onsuccess = ({target: {result: db}}) => {
         const tx = db.transaction(["chats", "messages"], "readwrite");
@@ -167,12 +180,15 @@ SEED = """() => new Promise((resolve) => {
 def test_chats_from_before_become_an_owner_s_if_they_take_them(new_device):
     one, two = new_device(None), new_device(BOB)
     one.page.evaluate(SEED)
+    one.page.evaluate("""localStorage["chatproxy.draft.old"] = '{"text": "Begun"}'""")
     enter(one, BOB)
     one.wait_for_text("This browser has 1 chat from before you said who you are.")
     assert "Old" not in titles(one)
     one.page.get_by_role("button", name="Add to mine").click()
     one.page.get_by_role("link", name="Old").click()
     one.wait_for_text("From before")
+    assert one.box.input_value() == "Begun"
+    one.box.fill("")
     appears(two, "Old")
     with one.page.expect_navigation():
         one.page.get_by_role("button", name="Forget token").click()

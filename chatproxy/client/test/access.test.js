@@ -25,7 +25,7 @@ describe("access", () => {
     expect(entered(` ${TOKEN}\n`)).toEqual({ token: TOKEN, refused: false });
   });
 
-  it("asks again, without a word, where nothing was typed", () => {
+  it("asks again, without a word, if nothing was typed", () => {
     expect(entered("  ")).toEqual(NO_ACCESS);
   });
 

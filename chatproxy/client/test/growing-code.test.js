@@ -108,7 +108,7 @@ describe("growing code", () => {
     expect(most).toBeLessThan(4000);
   });
 
-  it("is bounded where a part has no end", async () => {
+  it("is bounded if a part has no end", async () => {
     const highlight = await highlighterFor("python");
     const text = `"""\n${"never ending\n".repeat(5000)}`;
     const parts = partsOf(growCode(NO_CODE, text, highlight));

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 
 import { sent } from "../src/state/chats/answer.js";
+import { atRest, isSame, join, joinOutside, withSaid, withTimes } from "../src/state/chats/join.js";
 import { rooted } from "../src/state/chats/tree.js";
-import { atRest, isSame, join, joinOutside, withSaid, withTimes } from "../src/sync/join.js";
 import { chatOf } from "./chats.js";
 
 /**
@@ -26,6 +26,13 @@ describe("title, pin and deletion", () => {
     const set = withSaid(mine, { settings: { temperature: 1 } }, 6);
     expect(joinOutside(pinned, set)).toMatchObject({ pinned: true, settings: { temperature: 1 } });
     expect(joinOutside(mine, { ...mine })).toBe(mine);
+  });
+
+  it("can be changed after a device with a fast clock has said something", () => {
+    const fast = withSaid(mine, { pinned: true }, 9000);
+    const changed = withSaid(fast, { pinned: false }, 8000);
+    expect(join(fast, changed)).toMatchObject({ pinned: false });
+    expect(join(changed, fast)).toMatchObject({ pinned: false });
   });
 
   it("outlive that the conversation goes on in another tab", () => {

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { createJournal, readJournal } from "../src/state/kept/journal.js";
 import { allOf, openLibrary } from "../src/state/kept/library.js";
+import { move } from "../src/sync/use-earlier.js";
 import { chatOf, lastOf } from "./chats.js";
 import { storageOf } from "./storage.js";
 
@@ -20,6 +21,29 @@ afterEach(() => {
 
 /** @param {Library} library */
 const ids = (library) => allOf(library).map(({ id }) => id);
+
+describe("chats of somebody who had not said who they are", () => {
+  const file = { id: "f", kind: /** @type {const} */ ("text"), name: "a.txt", content: "A", size: 1 };
+
+  it("are an owner's with the files of what is being written, and are left if there is no room", async () => {
+    const [to, earlier] = [await openLibrary(null, null, "a".repeat(32)), await openLibrary(null)];
+    const chats = Array.from({ length: 25 }, (_, n) => chatOf(`c${n}`));
+    await earlier.keep(chats);
+    await earlier.draftFiles.keep("c3", "", [file]);
+    await earlier.draftFiles.keep("c3", "c3-u", [file]);
+    const from = await openLibrary(null, null);
+    const left = vi.fn();
+    const full = { ...to, keep: () => Promise.reject(new DOMException("full", "QuotaExceededError")) };
+    await expect(move(from, full, left)).rejects.toThrow("full");
+    expect((await openLibrary(null, null)).conversations).toHaveLength(25);
+    await move(from, to, left);
+    expect(left.mock.calls.map(([, number]) => number)).toEqual([5, 0]);
+    expect((await openLibrary(null, null)).conversations).toEqual([]);
+    expect((await openLibrary(null, null, "a".repeat(32))).conversations).toHaveLength(25);
+    expect(await to.draftFiles.read("c3", "")).toEqual([file]);
+    expect(await to.draftFiles.read("c3", "c3-u")).toEqual([file]);
+  });
+});
 
 describe("the library", () => {
   it("gives back what it was given, the newest first, and more than sixty of it", async () => {

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 
 import { sent } from "../src/state/chats/answer.js";
+import { atRest } from "../src/state/chats/join.js";
 import { addMessage, adopt, unite } from "../src/state/chats/merge.js";
 import { pathOf, withAdded } from "../src/state/chats/tree.js";
-import { atRest } from "../src/sync/join.js";
 
 /**
  * @typedef {import("../src/state/chats/model.js").Answer} Answer

@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from "vitest";
 
 import { keysWith } from "../src/lib/browser-storage.js";
-import { findOwner, keepOwner, keptOwner, storageOf, takeDraft } from "../src/sync/owner.js";
+import { findOwner, keepOwner, keptOwner, ownerNow, storageOf, takeDraft } from "../src/sync/owner.js";
 import { storageOf as emptyStorage } from "./storage.js";
 
 const [ANN, BOB] = ["a".repeat(32), "b".repeat(32)];
@@ -47,6 +47,7 @@ describe("whose conversations are shown", () => {
     expect(await findOwner(undefined, "token", ANN)).toBe(ANN);
     vi.stubGlobal("fetch", async () => Response.json({ conversations: { owner: BOB } }));
     expect(await findOwner({ owner: null }, "token", ANN)).toBe(BOB);
+    expect(await ownerNow("", ANN)).toBe(BOB); // by a cookie that has changed
     vi.stubGlobal("fetch", () => Promise.reject(new TypeError("away")));
     expect(await findOwner({ owner: null }, "token", ANN)).toBe(ANN);
     vi.unstubAllGlobals();

@@ -301,7 +301,7 @@ describe("an answer that is read on", () => {
     },
   );
 
-  it("was stopped by the page that went away, where nobody read it", () => {
+  it("was stopped by the page that went away, if nobody read it", () => {
     const left = { outcome: /** @type {const} */ ("stopped"), reason: "disconnect", events: 3 };
     const error = { code: "not_found", message: "raw" };
     const gone = { outcome: /** @type {const} */ ("cut_off"), error, events: 3 };

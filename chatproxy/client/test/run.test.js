@@ -113,7 +113,7 @@ describe("a run", () => {
     expect(server.asked.filter(({ url }) => url.includes("/cancel/"))).toHaveLength(1);
   });
 
-  it("is calm where nothing was left to stop", async () => {
+  it("is calm if nothing was left to stop", async () => {
     cancel = json(404, { success: false, message: "Session not found" });
     const { run, heard } = begin();
     await hasText(heard);
@@ -155,7 +155,7 @@ describe("a run", () => {
     expect(heard.at(-1)).toBe("failed");
   });
 
-  it("closes the stream after a second where the Stop gets no reply", async () => {
+  it("closes the stream after a second if the Stop gets no reply", async () => {
     cancel = () => undefined;
     const { run, heard } = begin();
     await hasText(heard);
@@ -167,7 +167,7 @@ describe("a run", () => {
     expect(heard.slice(-2)).toEqual(["stopped", "unconfirmed"]);
   });
 
-  it("closes the stream at once where there is no network", async () => {
+  it("closes the stream at once if there is no network", async () => {
     cancel = () => undefined;
     vi.stubGlobal("navigator", { onLine: false });
     const { run, heard } = begin();
@@ -178,7 +178,7 @@ describe("a run", () => {
     expect(performance.now() - begun).toBeLessThan(900);
   });
 
-  it("sends the question once, and reads on where the connection broke", async () => {
+  it("sends the question once, and reads on if the connection broke", async () => {
     const { run, heard } = begin();
     await hasText(heard);
     stream?.destroy();
@@ -191,7 +191,7 @@ describe("a run", () => {
     expect(reads.map(({ method }) => method)).toEqual(["POST", "GET"]);
   });
 
-  it("is over at once, without a word to the server, where it is left", async () => {
+  it("is over at once, without a word to the server, if it is left", async () => {
     const { run, heard } = begin();
     await hasText(heard);
     run.leave();

@@ -1,12 +1,12 @@
 import "fake-indexeddb/auto";
 import { IDBFactory } from "fake-indexeddb";
-import { beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
+import { isSame, withSaid, withTimes } from "../src/state/chats/join.js";
 import { adopt } from "../src/state/chats/merge.js";
 import { withAdded } from "../src/state/chats/tree.js";
 import { openLibrary } from "../src/state/kept/library.js";
-import { isSame, withSaid, withTimes } from "../src/sync/join.js";
-import { Unavailable } from "../src/sync/server.js";
+import { createServer, Unavailable } from "../src/sync/server.js";
 import { synchronize } from "../src/sync/synchronize.js";
 import { chatOf } from "./chats.js";
 
@@ -25,10 +25,10 @@ function createFakeServer({ most = 100, longest = 1e6 } = {}) {
   const kept = new Map();
   let last = 1000;
   let puts = 0;
-  const state = { away: false };
-  const check = () => {
-    if (state.away) {
-      throw new Unavailable(503);
+  const state = { away: false, refused: new Map() };
+  const check = (/** @type {string} */ id = "") => {
+    if (state.away || state.refused.has(id)) {
+      throw new Unavailable(state.refused.get(id) ?? 503);
     }
   };
   /** @type {Server} */
@@ -41,7 +41,7 @@ function createFakeServer({ most = 100, longest = 1e6 } = {}) {
       return { conversations: page, revision: page.at(-1)?.revision ?? after, more: heads.length > 2 };
     },
     async get(id) {
-      check();
+      check(id);
       const found = kept.get(id);
       if (!found) {
         return null;
@@ -50,7 +50,7 @@ function createFakeServer({ most = 100, longest = 1e6 } = {}) {
       return text ? { revision, conversation: JSON.parse(text) } : { deletedAt: revision };
     },
     async put(conversation, seen) {
-      check();
+      check(conversation.id);
       puts += 1;
       const text = JSON.stringify(conversation);
       const revision = kept.get(conversation.id)?.revision ?? 0;
@@ -123,6 +123,28 @@ async function createDevice(server, name) {
     },
   };
 }
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+});
+
+describe("what the server says of one conversation", () => {
+  const put = () => createServer({}).put(chatOf("x"), 0);
+
+  it("is known by the status if a proxy says it with a page of its own", async () => {
+    for (const [status, outcome] of /** @type {const} */ ([[413, "large"], [507, "full"]])) {
+      vi.stubGlobal("fetch", async () => new Response("<html>", { status }));
+      expect((await put()).outcome).toBe(outcome);
+    }
+  });
+
+  it("is told apart from that there is no connection, if it takes too long", async () => {
+    vi.stubGlobal("fetch", () => Promise.reject(new DOMException("late", "TimeoutError")));
+    await expect(put()).rejects.toMatchObject({ status: 408 });
+    vi.stubGlobal("fetch", () => Promise.reject(new TypeError("away")));
+    await expect(put()).rejects.toMatchObject({ status: 0 });
+  });
+});
 
 const NAMES = ["a".repeat(32), "b".repeat(32), "c".repeat(32)];
 
@@ -265,6 +287,40 @@ describe("conversations of several devices", () => {
     await one.keep(chatOf("z"));
     expect(await one.round()).toBe("full");
     expect(await one.all()).toHaveLength(3);
+  });
+
+  it.each([400, 403, 408, 500])("hold up no other one if the server says %d to one", async (status) => {
+    const fake = createFakeServer();
+    const [one, two] = await createTwo(fake);
+    await one.keep(chatOf("a"));
+    await one.keep(chatOf("b"));
+    fake.state.refused.set("a", status);
+    expect(await one.round()).toBe("refused");
+    expect([[...fake.kept.keys()], await one.unsent()]).toEqual([["b"], ["a"]]);
+    fake.state.refused.clear();
+    await one.keep(asked(chatOf("a"), "more"));
+    expect(await one.round()).toBe(null);
+    // What can't be read is not forgotten, and what was written meanwhile goes out.
+    fake.state.refused.set("a", status);
+    await two.keep(chatOf("c"));
+    await two.round();
+    expect([(await two.all()).length, fake.kept.size]).toEqual([2, 3]);
+    fake.state.refused.clear();
+    vi.useFakeTimers({ now: Date.now() + 1e6, toFake: ["Date"] });
+    await two.round();
+    vi.useRealTimers();
+    expect(await two.all()).toHaveLength(3);
+  });
+
+  it("that end a round come last in the next one", async () => {
+    const fake = createFakeServer();
+    const [one] = await createTwo(fake);
+    await one.keep(chatOf("a"));
+    await one.keep(chatOf("b"));
+    fake.state.refused.set("a", 0);
+    await expect(one.round()).rejects.toThrow(Unavailable);
+    await expect(one.round()).rejects.toThrow(Unavailable);
+    expect([...fake.kept.keys()]).toEqual(["b"]);
   });
 
   it("that the operator has erased stay here, and are written again only if they change", async () => {

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { currentLanguage } from "../src/i18n/current.js";
 import { sent } from "../src/state/chats/answer.js";
 import { initialState } from "../src/state/chats/model.js";
+import { asConversation } from "../src/state/chats/record.js";
 import { reducer } from "../src/state/chats/reducer.js";
 import { asJson, asMarkdown, fileName, fromJson, withMissing } from "../src/state/chats/transfer.js";
 import { withAdded, withShown } from "../src/state/chats/tree.js";
@@ -93,6 +94,12 @@ describe("a file from anybody", () => {
     expect(imported[0].messages[0].html).toBeUndefined();
     expect(imported[0].chosen).toEqual([]);
     expect(/** @type {any} */ ({}).polluted).toBeUndefined();
+  });
+
+  it("has whole times, which a server takes and to which one can be added", () => {
+    const odd = [1.5, 1e20].map((at) => asConversation({ ...chatOf("d"), updatedAt: at, shelvedAt: at }));
+    const times = odd.map((chat) => [chat?.updatedAt, chat?.shelvedAt]);
+    expect(times).toEqual([[2, undefined], [Number.MAX_SAFE_INTEGER, undefined]]);
   });
 
   it("makes the page ask for nothing, and is not from the future", () => {

@@ -48,9 +48,15 @@ export const en = {
     "The server has no room for more of your chats. What is new is in this browser only, and not on your other devices.",
   "unsent.large":
     "A chat is too large for the server. It is in this browser only, and not on your other devices.",
+  "unsent.refused":
+    "The server could not take a chat. It is in this browser only, and not on your other devices. It is tried again.",
   earlierChats: {
     one: "This browser has {count} chat from before you said who you are.",
     other: "This browser has {count} chats from before you said who you are.",
+  },
+  earlierFailed: {
+    one: "There was no room to add {count} chat from before you said who you are. It stays where it was.",
+    other: "There was no room to add {count} chats from before you said who you are. They stay where they were.",
   },
   takeEarlier: "Add to mine",
   leaveEarlier: "Leave",

@@ -1,6 +1,6 @@
 /**
  * @param {"localStorage" | "sessionStorage"} kind what lasts, or what goes with the tab
- * @returns {Storage | null} null where the browser forbids it, as some do in private windows
+ * @returns {Storage | null} null if the browser forbids it, as some do in private windows
  */
 export function browserStorage(kind) {
   try {

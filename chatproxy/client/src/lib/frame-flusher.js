@@ -1,6 +1,6 @@
 /**
- * Calls `flush` at most once per frame, however often it is asked to. Where the page cannot keep
- * up, frames are left out until it can. In a hidden tab, where there are no frames, a timer does it.
+ * Calls `flush` at most once per frame, however often it is asked to. If the page cannot keep
+ * up, frames are left out until it can. In a hidden tab, which has no frames, a timer does it.
  */
 
 const HIDDEN_MS = 250;

@@ -2,7 +2,7 @@
 const LEAST = 100;
 
 /**
- * Keeps the page above a keyboard on the screen. Where the browser knows `interactive-widget`, the
+ * Keeps the page above a keyboard on the screen. If the browser knows `interactive-widget`, the
  * page gets smaller by itself. Safari lays the keyboard over it, moves it up, and tells the visual
  * viewport only. `--covered` is how much of the page that is.
  */

@@ -5,7 +5,7 @@ import { asModel } from "./models.js";
  * What the server tells the page: a line to show at the top, the models to choose from, what a chat
  * begins with, whether it wants an access token, how much it takes, and what becomes of an answer.
  * @typedef {object} PageSettings
- * @property {string} notice empty where there is nothing to say
+ * @property {string} notice empty if there is nothing to say
  * @property {string} model the default; empty: the server's
  * @property {string[]} models
  * @property {string[]} runs the application's, as models

@@ -36,7 +36,7 @@ export function failedSentence({ has, say }, { code, message } = { code: "", mes
 }
 
 /**
- * What the server said itself, where that adds to the page's sentence in another language.
+ * What the server said itself, if that adds to the page's sentence in another language.
  * @param {Language} language
  * @param {AnswerError} [error]
  * @returns {string}
@@ -76,7 +76,7 @@ export function lostSentence({ say }, characters) {
 /**
  * @param {Language} language
  * @param {string} [finishReason]
- * @returns {string} empty where the answer ended as it should
+ * @returns {string} empty if the answer ended as it should
  */
 export function unusualEndSentence({ has, say }, finishReason = "stop") {
   const name = `ended.${finishReason}`;

@@ -55,7 +55,23 @@ export function keepOwner(tabStorage, owner) {
  * @returns {Promise<string>} the owner; empty: nobody
  */
 export async function findOwner(told, token, kept) {
-  const found = told && token ? await askOwner(token) : told;
+  return told && token ? ownerNow(token, kept) : ownerIn(told, kept);
+}
+
+/**
+ * Whose they are by now: the login may have changed since the page was loaded.
+ * @param {string} token
+ * @param {string} kept
+ */
+export async function ownerNow(token, kept) {
+  return ownerIn(await askOwner(token), kept);
+}
+
+/**
+ * @param {PageSettings["conversations"]} found
+ * @param {string} kept
+ */
+function ownerIn(found, kept) {
   if (found === undefined) {
     return kept; // the server was not there to say
   }

@@ -18,14 +18,17 @@ import { asConversation } from "../state/chats/record.js";
 
 const ADDRESS = "/api/chat/conversations";
 const LONGEST_TITLE = 1000;
-/** Milliseconds for an answer. */
-const PATIENCE_MS = 30_000;
-/** @type {Record<number, "changed" | "large" | "full">} */
-const REFUSED = { 412: "changed", 413: "large", 507: "full" };
+/** Milliseconds for a list, and for a conversation: it may be large, and the network slow. */
+const PATIENCE_MS = { list: 30_000, one: 120_000 };
+/**
+ * Refusals that say all by their status: they may come from a proxy, which has a page to say it with.
+ * @type {Record<number, "large" | "full">}
+ */
+const REFUSED = { 413: "large", 507: "full" };
 
 /** The server does not answer as it should, for now. */
 export class Unavailable extends Error {
-  /** @param {number} status 0: there is no connection */
+  /** @param {number} status 0: there is no connection; 408: it takes too long */
   constructor(status) {
     super("the conversations can't be reached");
     this.status = status;
@@ -42,16 +45,20 @@ export function createServer(headers) {
    */
   async function ask(path, options = {}, expected = []) {
     const all = { ...headers, ...options.headers };
-    const signal = AbortSignal.timeout(PATIENCE_MS);
+    const signal = AbortSignal.timeout(path.startsWith("/") ? PATIENCE_MS.one : PATIENCE_MS.list);
     try {
       const response = await fetch(ADDRESS + path, { ...options, headers: all, signal });
       const { ok, status } = response;
+      if (REFUSED[status]) {
+        return { status, told: {} };
+      }
       if (ok || expected.includes(status)) {
         return { status, told: await response.json() };
       }
       throw new Unavailable(status);
     } catch (error) {
-      throw error instanceof Unavailable ? error : new Unavailable(0);
+      const isLate = error instanceof DOMException && error.name === "TimeoutError";
+      throw error instanceof Unavailable ? error : new Unavailable(isLate ? 408 : 0);
     }
   }
 
@@ -95,10 +102,10 @@ export function createServer(headers) {
           headers: { "Content-Type": "application/json", ...condition },
           body: JSON.stringify(body),
         },
-        [412, 413, 507],
+        [412],
       );
-      const outcome = REFUSED[status];
-      return { outcome: outcome ?? "kept", revision: told.revision };
+      const outcome = REFUSED[status] ?? (status === 412 ? "changed" : "kept");
+      return { outcome, revision: told.revision ?? 0 };
     },
 
     /**

@@ -6,20 +6,28 @@
  * - A write says which revision it has seen. If another device was first, its copy is joined, and the
  *   write is tried again with both.
  * - A round that fails halfway has lost nothing: the next one goes on where it ended.
+ * - What fails with one conversation alone keeps no other from being taken in or sent. It is tried
+ *   again later. Of what ends a round, nobody knows that: so it comes last in the next one.
  */
+
+import { Unavailable } from "./server.js";
 
 /**
  * @typedef {import("../state/chats/model.js").Conversation} Conversation
- * @typedef {import("./outbox.js").Outbox} Outbox
+ * @typedef {import("../state/kept/outbox.js").Outbox} Outbox
  * @typedef {ReturnType<typeof import("./server.js").createServer>} Server
  *
- * By the stamp of the mark: why, and until when it is not tried again, as it may be large.
- * @typedef {Map<string, {outcome: "full" | "large", until: number}>} Refused
+ * By the stamp of the mark, or by the id and the revision of what was to be taken in: why, and until
+ * when it is not tried again, as it may be large.
+ * @typedef {Map<string, {outcome: "full" | "large" | "refused", until: number}>} Refused
+ *
+ * `refused`: the server does not take it or give it, or not in time.
+ * @typedef {import("./server.js").Told["outcome"] | "refused"} Outcome
  *
  * @typedef {object} Sides
  * @property {Server} server
  * @property {Outbox} outbox
- * @property {Refused} refused what the server did not keep, from round to round
+ * @property {Refused} refused what has failed, from round to round
  * @property {(conversation: Conversation) => void} onTaken what has changed here
  * @property {(id: string) => void} onGone what is deleted here for good
  */
@@ -30,10 +38,12 @@ const AT_ONCE = 3;
 const AGAIN_MS = 300_000;
 /** How often a write is tried while others write the same conversation. */
 const TRIES = 5;
+/** What is said of the whole server, or of who asks, and not of one conversation. */
+const OF_ALL = new Set([0, 401, 409, 429, 502, 503, 504]);
 
 /**
- * Why the server does not have all: it keeps no more, or not so large a conversation.
- * @typedef {"full" | "large" | null} Left
+ * Why the server does not have all: it keeps no more, or not so large a conversation, or not this one.
+ * @typedef {"full" | "large" | "refused" | null} Left
  */
 
 /**
@@ -60,25 +70,55 @@ async function takeIn(sides) {
     return;
   }
   const newest = [...heads.values()].sort((a, b) => (b.updatedAt ?? 0) - (a.updatedAt ?? 0));
+  const outcomes = new Set();
   for (let from = 0; from < newest.length; from += AT_ONCE) {
-    await Promise.all(newest.slice(from, from + AT_ONCE).map((head) => takeInOne(sides, head)));
+    const some = newest.slice(from, from + AT_ONCE).map(async (head) => {
+      const key = `${head.id} ${head.revision}`;
+      outcomes.add(await attempt(sides, key, () => takeInOne(sides, head)));
+    });
+    await Promise.all(some);
   }
-  await outbox.see(seen);
+  if (!outcomes.has("refused")) {
+    await outbox.see(seen);
+  }
+}
+
+/**
+ * Do something with one conversation, unless it has failed a short while ago.
+ * @param {Sides} sides
+ * @param {string} key of `refused`
+ * @param {() => Promise<Outcome>} work
+ * @returns {Promise<Outcome>}
+ */
+async function attempt({ refused }, key, work) {
+  const before = refused.get(key);
+  if (before && before.until > Date.now()) {
+    return before.outcome;
+  }
+  const outcome = await work().catch((error) => {
+    refused.set(key, { outcome: "refused", until: 0 });
+    if (error instanceof Unavailable && !OF_ALL.has(error.status)) {
+      return /** @type {const} */ ("refused");
+    }
+    throw error;
+  });
+  if (outcome === "full" || outcome === "large" || outcome === "refused") {
+    refused.set(key, { outcome, until: Date.now() + AGAIN_MS });
+  }
+  return outcome;
 }
 
 /**
  * @param {Sides} sides
  * @param {import("./server.js").Head} head
+ * @returns {Promise<Outcome>}
  */
 async function takeInOne(sides, { id, revision, deleted }) {
   if ((await sides.outbox.revisionOf(id)) >= revision) {
-    return; // what was sent from here
+    return "kept"; // what was sent from here
   }
-  if (deleted) {
-    await bury(sides, id, revision);
-  } else {
-    await fetchOne(sides, id);
-  }
+  await (deleted ? bury(sides, id, revision) : fetchOne(sides, id));
+  return deleted ? "deleted" : "kept";
 }
 
 /**
@@ -120,18 +160,14 @@ async function fetchOne(sides, id) {
  * @returns {Promise<Left>}
  */
 async function sendOut(sides) {
-  /** @type {Set<string>} */
+  const hasFailed = (/** @type {{stamp: string}} */ { stamp }) => Number(sides.refused.has(stamp));
+  const unsent = (await sides.outbox.unsent()).toSorted((a, b) => hasFailed(a) - hasFailed(b));
+  /** @type {Set<Outcome>} */
   const outcomes = new Set();
-  for (const { id, stamp } of await sides.outbox.unsent()) {
-    const before = sides.refused.get(stamp);
-    const asked = before && before.until > Date.now();
-    const outcome = asked ? before.outcome : await sendOne(sides, id);
-    if (!asked && (outcome === "full" || outcome === "large")) {
-      sides.refused.set(stamp, { outcome, until: Date.now() + AGAIN_MS });
-    }
-    outcomes.add(outcome);
+  for (const { id, stamp } of unsent) {
+    outcomes.add(await attempt(sides, stamp, () => sendOne(sides, id)));
   }
-  return outcomes.has("full") ? "full" : outcomes.has("large") ? "large" : null;
+  return /** @type {const} */ (["full", "large", "refused"]).find((one) => outcomes.has(one)) ?? null;
 }
 
 /**
@@ -159,7 +195,7 @@ async function sendOne(sides, id) {
 
 /**
  * @param {Sides} sides
- * @param {import("./outbox.js").Next} next
+ * @param {import("../state/kept/outbox.js").Next} next
  * @returns {Promise<import("./server.js").Told>}
  */
 async function tell(sides, { mark, revision, conversation }) {

@@ -1,7 +1,7 @@
 import { useEffect, useRef } from "react";
 
 import { browserStorage } from "../lib/browser-storage.js";
-import { findOwner, keepOwner, takeDraft } from "./owner.js";
+import { keepOwner, ownerNow, takeDraft } from "./owner.js";
 
 /**
  * Have the page begin again if it is to show another owner's conversations: when a token is entered
@@ -23,13 +23,25 @@ export function useOwner({ owner }, { token, refused }, kept) {
       beginAgain("");
     }
     if (token) {
-      void findOwner({ owner: null }, token, owner).then((next) => {
+      void ownerNow(token, owner).then((next) => {
         if (next && next !== owner && before.current === token) {
           beginAgain(next);
         }
       });
     }
   }, [kept, owner, token, refused]);
+}
+
+/**
+ * The server has refused this owner's conversations to who asks: somebody else has logged in.
+ * @param {string} token
+ * @param {string} owner
+ */
+export async function beginAgainIfAnother(token, owner) {
+  const next = await ownerNow(token, owner);
+  if (next !== owner) {
+    beginAgain(next);
+  }
 }
 
 /** @param {string} owner */

@@ -4,7 +4,7 @@ import { headersFor } from "../state/asking/access.js";
 import { useLatest } from "../state/hooks/use-latest.js";
 import { createServer, Unavailable } from "./server.js";
 import { synchronize } from "./synchronize.js";
-import { useOwner } from "./use-owner.js";
+import { beginAgainIfAnother, useOwner } from "./use-owner.js";
 
 /** @typedef {import("./synchronize.js").Left} Left */
 
@@ -52,6 +52,9 @@ export function useSync(library, access, kept) {
     } catch (error) {
       if (error instanceof Unavailable && error.status === 401) {
         refuse(token);
+      }
+      if (error instanceof Unavailable && error.status === 409) {
+        await beginAgainIfAnother(token, owner);
       }
     }
   }, [owner, outbox, tell, latest]);

@@ -1,3 +1,5 @@
+import { useCallback } from "react";
+
 import { useLanguage } from "../../i18n/current.js";
 import { useTransfer } from "../../state/view/use-transfer.js";
 import { useEarlier } from "../../sync/use-earlier.js";
@@ -14,7 +16,13 @@ import { TextButton } from "../parts/TextButton.jsx";
 export function KeptOnServer({ left, chat, storage }) {
   const { say } = useLanguage();
   const { save } = useTransfer(chat);
-  const earlier = useEarlier(chat.library, storage);
+  const { dispatch } = chat;
+  const onDrafts = useCallback(
+    (/** @type {Record<string, import("../../state/chats/model.js").Draft>} */ drafts) =>
+      dispatch({ type: "draftsTaken", drafts }),
+    [dispatch],
+  );
+  const earlier = useEarlier(chat.library, storage, onDrafts);
   return (
     <>
       {left && (
@@ -24,8 +32,8 @@ export function KeptOnServer({ left, chat, storage }) {
         </p>
       )}
       {earlier.count > 0 && (
-        <p className="elsewhere">
-          <span>{say("earlierChats", { count: earlier.count })}</span>
+        <p className="elsewhere" role={earlier.failed ? "alert" : undefined}>
+          <span>{say(earlier.failed ? "earlierFailed" : "earlierChats", { count: earlier.count })}</span>
           <TextButton name={say("takeEarlier")} onAct={earlier.take} />
           <TextButton name={say("leaveEarlier")} onAct={earlier.leave} />
         </p>

@@ -14,7 +14,7 @@ import { ModelPicker } from "./ModelPicker.jsx";
  * @param {(change: Partial<import("../../state/asking/use-choice.js").Choice>) => void} props.onChoose
  * @param {boolean} props.listOpen
  * @param {() => void} props.onOpenList
- * @param {() => void} [props.onForget] where there is a token to forget
+ * @param {() => void} [props.onForget] if there is a token to forget
  * @param {(panel: "settings" | "help") => void} props.onPanel
  * @param {import("react").Ref<HTMLButtonElement>} props.ref the button that opens the list
  */

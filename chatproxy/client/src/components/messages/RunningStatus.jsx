@@ -7,7 +7,7 @@ const STALLED_AFTER_MS = 10_000;
 /** @typedef {import("../../state/chats/model.js").Answer} Answer */
 
 /**
- * What a running answer is doing, where its text does not show it.
+ * What a running answer is doing, if its text does not show it.
  * @param {{answer: Answer}} props
  */
 export function RunningStatus({ answer }) {

@@ -41,7 +41,7 @@ export function withEnds(text) {
  * @returns {{at: number, marker: string} | null}
  */
 function openCode(text) {
-  /** @type {Map<number, number[]>} where there are so many in a row, the last first */
+  /** @type {Map<number, number[]>} when there are so many in a row, the last first */
   const places = new Map();
   for (const { 0: marker, index } of [...text.matchAll(BACKTICKS)].reverse()) {
     const same = places.get(marker.length) ?? [];

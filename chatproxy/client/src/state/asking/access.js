@@ -9,7 +9,7 @@ const SENDABLE = /^[!-~]+$/;
 
 /**
  * @typedef {object} Access
- * @property {string} token empty where there is none
+ * @property {string} token empty if there is none
  * @property {boolean} refused whether the last one was not accepted
  */
 

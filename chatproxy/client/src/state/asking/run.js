@@ -62,7 +62,7 @@ export function takeUpRun({ id, lastEvent, status, startedAt }, listeners, optio
 }
 
 /**
- * The question may still be on its way, where another tab has just sent it.
+ * The question may still be on its way, if another tab has just sent it.
  * @param {import("../../lib/llm-api.jsx").ResumeOptions} how
  * @param {number} startedAt
  */

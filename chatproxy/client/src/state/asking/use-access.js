@@ -3,7 +3,7 @@ import { useCallback, useEffect, useMemo, useState } from "react";
 import { entered, keepAccess, loadAccess, NO_ACCESS, refused } from "./access.js";
 
 /**
- * The access token, where the server wants one.
+ * The access token, if the server wants one.
  * @param {Storage | null} storage that of the tab
  * @param {boolean} required
  */

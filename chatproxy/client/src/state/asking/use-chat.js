@@ -3,8 +3,8 @@
 import { useCallback, useEffect, useMemo, useReducer, useState } from "react";
 
 import { createSessionId } from "../../lib/llm-api.jsx";
-import { atRest } from "../../sync/join.js";
 import { loadDrafts } from "../chats/draft.js";
+import { atRest } from "../chats/join.js";
 import { initialState, runningAnswers } from "../chats/model.js";
 import { payloadOf } from "../chats/payload.js";
 import { reducer } from "../chats/reducer.js";

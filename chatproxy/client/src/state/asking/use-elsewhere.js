@@ -11,7 +11,7 @@ const AGAIN_MS = 5000;
 /**
  * Whether the user has an answer running that this browser knows nothing of. Looked at when the
  * page opens, and whenever it comes into sight again.
- * @param {string} token empty where owners are not known, and nobody can tell
+ * @param {string} token empty if owners are not known, and nobody can tell
  * @param {Conversation[]} conversations
  */
 export function useElsewhere(token, conversations) {

@@ -79,7 +79,7 @@ export function useRuns(dispatch, access, resume) {
     [enter],
   );
 
-  /** Does nothing where this tab has the answer already, or has had it. */
+  /** Does nothing if this tab has the answer already, or has had it. */
   const takeUp = useCallback(
     (/** @type {string} */ conversationId, /** @type {Answer} */ answer) => {
       if (!runs.current.has(answer.id)) {

@@ -29,7 +29,7 @@ import { stepsAfter, stepsAfterStop } from "./steps.js";
  * @typedef {import("../../lib/llm-api.jsx").AnswerStatus} AnswerStatus
  * @typedef {import("../../i18n/language.js").Language} Language
  *
- * `lastEvent`: the number of the last event in it; 0 where there is none. `told`: events of a run's own.
+ * `lastEvent`: the number of the last event in it; 0 if there is none. `told`: events of a run's own.
  * @typedef {{text: string, reasoning: string, told: import("./steps.js").Told[], lastEvent: number,
  *   status: AnswerStatus | null}} Progress
  */
@@ -207,7 +207,7 @@ export function endOfTakenUp(end, stops, status) {
 }
 
 /**
- * What the page says under an answer that has ended; empty where there is nothing to say.
+ * What the page says under an answer that has ended; empty if there is nothing to say.
  * @param {Language} language
  * @param {Answer} answer
  * @returns {string}

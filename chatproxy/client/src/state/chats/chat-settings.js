@@ -2,7 +2,7 @@
  * What a chat asks its answers with: DeepSeek's own names and values. A chat keeps only what it has
  * otherwise than the server's defaults; what neither has is left to DeepSeek. Pure.
  *
- * @typedef {object} ChatSettings null where the default is not wanted, and nothing in its place
+ * @typedef {object} ChatSettings null if the default is not wanted, and nothing in its place
  * @property {string | null} [system] what stands before the conversation
  * @property {number | null} [temperature]
  * @property {number | null} [max_tokens]

@@ -18,7 +18,8 @@ import { messageIn } from "./tree.js";
  * @typedef {{type: "editBegun", messageId: string}} EditBegun
  * @typedef {{type: "editDrafted", text: string}} EditDrafted
  * @typedef {{type: "editLeft"}} EditLeft
- * @typedef {Drafted | EditBegun | EditDrafted | EditLeft} DraftAction
+ * @typedef {{type: "draftsTaken", drafts: Record<string, Draft>}} DraftsTaken
+ * @typedef {Drafted | EditBegun | EditDrafted | EditLeft | DraftsTaken} DraftAction
  */
 
 const PREFIX = "chatproxy.draft.";

@@ -4,7 +4,7 @@
  *
  * - No message is ever taken away: what one of both has, the other gets. A prompt never changes.
  * - Which versions are shown (`chosen`) is up to whoever has asked last, or else to each tab.
- * - Of title, pin and deletion the later word counts; `sync/join.js` has the rules.
+ * - Of title, pin and deletion the later word counts; `join.js` has the rules.
  * - An answer that has *come to rest* (the server said how it ended, or the user stopped it) is
  *   always worth more than one that runs, or that somebody could not read to its end.
  * - Of two that have not, the one with more events is worth more.
@@ -14,7 +14,7 @@
  *   further than the other: one that has come to rest has the longer text of both.
  */
 
-import { atRest, isSame, joinOutside, SAID } from "../../sync/join.js";
+import { atRest, isSame, joinOutside, SAID } from "./join.js";
 import { bornAt, inOrder } from "./tree.js";
 
 /**

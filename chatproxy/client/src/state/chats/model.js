@@ -50,7 +50,7 @@
  * @property {boolean} [pinned]
  * @property {number} [deletedAt] since when it waits to be deleted for good; 0: it does not
  * @property {number} [shelvedAt] when the user last named, pinned, deleted or restored it
- * @property {Partial<Record<import("../../sync/join.js").Said, number>>} [saidAt] when each of that was
+ * @property {Partial<Record<import("./join.js").Said, number>>} [saidAt] when each of that was
  *   said last
  * @property {number} updatedAt
  * @property {Message[]} messages all versions, the oldest first; see `tree.js`

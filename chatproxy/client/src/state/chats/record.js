@@ -9,8 +9,8 @@
 
 import { soundAttachments } from "../../lib/attachments.js";
 import { accountIn } from "../../lib/llm-api.jsx";
-import { SAID } from "../../sync/join.js";
 import { soundSettings } from "./chat-settings.js";
+import { SAID } from "./join.js";
 import { soundSteps } from "./steps.js";
 import { asTree, inOrder } from "./tree.js";
 
@@ -39,6 +39,8 @@ const UNBEGUN = new Set(["queued", "upstream_queued"]);
 const isText = (value) => typeof value === "string";
 /** @param {unknown} value @returns {value is number} */
 const isNumber = (value) => Number.isFinite(value) && /** @type {number} */ (value) >= 0;
+/** A time to which one can be added. @param {unknown} value @returns {value is number} */
+const isTime = (value) => Number.isSafeInteger(value) && /** @type {number} */ (value) >= 0;
 /** @param {unknown} value @returns {value is boolean} */
 const isSwitch = (value) => typeof value === "boolean";
 /** @param {Set<unknown>} words */
@@ -46,7 +48,7 @@ const isOneOf = (words) => (/** @type {unknown} */ value) => words.has(value);
 
 /** @param {any} value */
 function isTimes(value) {
-  return Object.entries(value ?? {}).every(([name, at]) => NAMES.has(name) && isNumber(at));
+  return Object.entries(value ?? {}).every(([name, at]) => NAMES.has(name) && isTime(at));
 }
 
 /** @type {Record<string, (value: unknown) => boolean>} */
@@ -54,7 +56,7 @@ const OF_A_CONVERSATION = {
   named: isOneOf(new Set([true])),
   pinned: isSwitch,
   deletedAt: isNumber,
-  shelvedAt: isNumber,
+  shelvedAt: isTime,
   model: isText,
   saidAt: isTimes,
 };
@@ -104,7 +106,7 @@ export function asConversation(value) {
     ...pick(value, OF_A_CONVERSATION),
     id,
     title: title.slice(0, 1000),
-    updatedAt,
+    updatedAt: Math.min(Math.round(updatedAt), Number.MAX_SAFE_INTEGER), // as the server takes it
     messages: inOrder(tree.map((message, at) => taken(message, at === tree.length - 1 || !isList))),
     ...(settings && { settings: soundSettings(settings) }),
     chosen: Array.isArray(chosen) ? chosen.filter(isId).slice(0, MOST_CHOSEN) : [],

@@ -4,9 +4,9 @@
  */
 
 import { currentLanguage } from "../../i18n/current.js";
-import { withSaid } from "../../sync/join.js";
 import { announcementFor, ended, received, sent, stopKnown, stopped } from "./answer.js";
 import { drafted, editBegun, editDrafted, editLeft } from "./draft.js";
+import { withSaid } from "./join.js";
 import { adopt } from "./merge.js";
 import { currentConversation, runningAnswers, titleOf, wordsOf } from "./model.js";
 import { newestFirst, reduceShelf } from "./shelf.js";
@@ -99,6 +99,8 @@ function reduceChat(state, action) {
       return editDrafted(state, action.text);
     case "editLeft":
       return editLeft(state);
+    case "draftsTaken":
+      return { ...state, drafts: { ...action.drafts, ...state.drafts } };
     default:
       return reduceShelf(state, action);
   }

@@ -5,7 +5,7 @@
  */
 
 import { currentLanguage } from "../../i18n/current.js";
-import { withSaid } from "../../sync/join.js";
+import { withSaid } from "./join.js";
 import { DELETED_FOR_GOOD_AFTER_MS } from "./model.js";
 import { withMissing } from "./transfer.js";
 

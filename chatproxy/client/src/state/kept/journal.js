@@ -18,7 +18,7 @@ const PREFIX = "chatproxy.chat.";
 
 /**
  * What the tabs have left; what is damaged stays where it is.
- * @param {Storage | null} storage null where the browser forbids it
+ * @param {Storage | null} storage null if the browser forbids it
  * @returns {{conversations: Conversation[], keys: string[]}} each conversation once
  */
 export function readJournal(storage) {

@@ -12,7 +12,7 @@
  *   journal over a reload.
  *
  * If conversations are kept on the server, each owner has a library of their own, with what is to be
- * sent there (`sync/outbox.js`): who uses the same browser after them sees nothing of it.
+ * sent there (`outbox.js`): who uses the same browser after them sees nothing of it.
  *
  * The store `messages` has an index, `pending`, of those that run, or whose Stop is not confirmed:
  * whoever opens the page goes on with them.
@@ -20,14 +20,14 @@
 
 import { openDB } from "idb";
 
-import { isSame, joinOutside, SAID } from "../../sync/join.js";
-import { createOutbox, isNews, makeOutbox, mark, OUTBOX } from "../../sync/outbox.js";
+import { isSame, joinOutside, SAID } from "../chats/join.js";
 import { addMessage, unite } from "../chats/merge.js";
 import { statusOf } from "../chats/record.js";
 import { newestFirst } from "../chats/shelf.js";
 import { inOrder, rooted } from "../chats/tree.js";
 import { allOfChat, draftFilesIn } from "./draft-files.js";
 import { createJournal, readJournal } from "./journal.js";
+import { createOutbox, isNews, makeOutbox, mark, OUTBOX } from "./outbox.js";
 import { createTabs } from "./tabs.js";
 
 /**
@@ -52,7 +52,7 @@ import { createTabs } from "./tabs.js";
  * @property {import("./draft-files.js").DraftFiles} draftFiles
  * @property {(listeners: import("./tabs.js").TabListeners) => () => void} listen to other tabs; gives what ends it
  * @property {string} owner whose it is: their key; empty: nobody's
- * @property {import("../../sync/outbox.js").Outbox | null} outbox null: nothing is sent anywhere
+ * @property {import("./outbox.js").Outbox | null} outbox null: nothing is sent anywhere
  * @property {(news: import("./tabs.js").News) => void} tell all tabs, and this one
  * @property {(hear: () => void) => () => void} onUnsent have it called when there is something to send
  */

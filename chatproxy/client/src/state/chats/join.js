@@ -13,12 +13,12 @@
  *   another, ranked by how sure that is; what became of its Stop, and what it cost, are two more.
  */
 
-import { inOrder } from "../state/chats/tree.js";
+import { inOrder } from "./tree.js";
 
 /**
- * @typedef {import("../state/chats/model.js").Conversation} Conversation
- * @typedef {import("../state/chats/model.js").Message} Message
- * @typedef {import("../state/chats/model.js").Answer} Answer
+ * @typedef {import("./model.js").Conversation} Conversation
+ * @typedef {import("./model.js").Message} Message
+ * @typedef {import("./model.js").Answer} Answer
  * @typedef {Omit<Conversation, "messages">} Outside what a conversation is beside its messages
  * @typedef {"title" | "pinned" | "deletedAt" | "settings" | "model" | "chosen"} Said
  *
@@ -41,7 +41,8 @@ export function atRest({ state, reason }) {
 }
 
 /**
- * A conversation of which the user says something now.
+ * A conversation of which the user says something now: that is later than all that was said of it, also
+ * if that was on a device whose clock is ahead.
  * @template {Outside} T
  * @param {T} conversation
  * @param {Partial<Outside>} change
@@ -49,9 +50,11 @@ export function atRest({ state, reason }) {
  * @returns {T}
  */
 export function withSaid(conversation, change, now) {
-  const said = SAID.filter((name) => Object.hasOwn(change, name)).map((name) => [name, now]);
-  const saidAt = { ...timesOf(conversation), ...Object.fromEntries(said) };
-  return { ...conversation, ...change, shelvedAt: now, saidAt };
+  const before = timesOf(conversation);
+  const at = Math.max(now, 1 + Math.max(...Object.values(before)));
+  const said = SAID.filter((name) => Object.hasOwn(change, name)).map((name) => [name, at]);
+  const saidAt = { ...before, ...Object.fromEntries(said) };
+  return { ...conversation, ...change, shelvedAt: at, saidAt };
 }
 
 /**

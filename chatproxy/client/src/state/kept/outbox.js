@@ -8,13 +8,13 @@
  * runs makes none; how it ends does.
  */
 
-import { createSessionId } from "../lib/llm-api.jsx";
-import { asConversation } from "../state/chats/record.js";
-import { isSame, join, joinOutside, withTimes } from "./join.js";
+import { createSessionId } from "../../lib/llm-api.jsx";
+import { asConversation } from "../chats/record.js";
+import { isSame, join, joinOutside, withTimes } from "../chats/join.js";
 
 /**
- * @typedef {import("../state/chats/model.js").Conversation} Conversation
- * @typedef {import("../state/chats/model.js").Message} Message
+ * @typedef {import("../chats/model.js").Conversation} Conversation
+ * @typedef {import("../chats/model.js").Message} Message
  *
  * @typedef {object} Mark
  * @property {string} id
