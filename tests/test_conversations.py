@@ -11,6 +11,7 @@ from flask import Flask
 
 from chatproxy import ChatProxy, ConfigError, create_app
 from chatproxy.cli import main
+from chatproxy.records import asking
 from chatproxy.records import conversations as module
 
 from .support.postgresql import PostgreSQL
@@ -315,7 +316,8 @@ def test_the_start_is_refused_without_what_it_needs(sqlite, settings, sentence):
         make_app(sqlite, **settings)
 
 
-def test_a_database_that_is_away_is_a_503_and_is_found_again(postgresql, caplog):
+def test_a_database_that_is_away_is_a_503_and_is_found_again(postgresql, caplog, monkeypatch):
+    monkeypatch.setattr(asking, "PAUSE", 0.0)
     ann = User(make_app(postgresql.new_database()))
     seen = ann.kept()
     postgresql.kill()
@@ -349,15 +351,15 @@ def test_requests_that_wait_are_bounded_for_each_owner_and_in_time(sqlite, monke
         assert entered.wait(10)
         waiting = [pool.submit(ann.get) for _ in range(module.AT_ONCE_OF_ONE)]
         try:
-            while kept._slots._taken.size_of("ann") < module.AT_ONCE_OF_ONE:
+            while kept._asking._slots_here()._taken.size_of("ann") < module.AT_ONCE_OF_ONE:
                 assert not any(each.done() for each in waiting)
             assert ann.get()[1]["code"] == "too_many_requests"
-            monkeypatch.setattr(module, "PATIENCE", 0.0)
+            monkeypatch.setattr(asking, "PATIENCE", 0.0)
         finally:
             go_on.set()
         told = [each.result() for each in waiting]
     assert [status for status, _ in told] == [503] * len(told)
-    monkeypatch.setattr(module, "PATIENCE", 5.0)
+    monkeypatch.setattr(asking, "PATIENCE", 5.0)
     assert bob.get()[0] == 404
 
 

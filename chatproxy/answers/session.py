@@ -42,6 +42,9 @@ from .transcript import Transcript
 from .upstream import CONFIGURED, BillingStops
 from .usage import NO_ACCOUNT
 
+#: The id of the chat of all questions of an owner that name none. No client can name it.
+UNNAMED_CHAT = "*"
+
 
 class SessionKey(NamedTuple):
     """What a session is found by: the same id of two owners is two sessions.
@@ -229,10 +232,6 @@ class StreamSession:
         if self._is_unconnected:
             self.closed_at = time.monotonic()
             self.closed.set()
-
-    def stop_by_user(self) -> None:
-        """``cancel`` as a user's Stop does; to be an abort_fn."""
-        self.cancel(Reason.USER)
 
     def take(self, events: list[bytes], *, whole: bool = False) -> None:
         """Add events to the answer. For its call alone; never blocks.

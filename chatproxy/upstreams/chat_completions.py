@@ -230,6 +230,7 @@ class ChatCompletionCall:
             self._upstreams,
             session=self._session,
             upstream=failed.name,
+            code=error.code,
             reason=error.reason or error.message,
             following=self._tries.endpoint.name,
             pause=self._tries.pause,

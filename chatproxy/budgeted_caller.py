@@ -1,4 +1,4 @@
-"""Budgeted: a ``Caller`` that asks another one only what the owner's budgets allow.
+"""BudgetedCaller: a ``Caller`` that asks another one only what the owner's budgets allow.
 
 It stands before the upstreams, so that it sees each question to one: of an answer of a single call,
 and each of a run. It draws what the question can take, has the answer be no longer than that, and
@@ -21,7 +21,7 @@ from .upstreams.base import Caller
 Choose = Callable[[str], "Budget | Sequence[Budget] | None"]
 
 
-class Budgeted:
+class BudgetedCaller:
     """A ``Caller`` that keeps to budgets, if there are any.
 
     :param caller: is asked what they allow.
