@@ -450,15 +450,14 @@ def test_a_question_of_a_run_ends_whatever_becomes_of_its_close_and_account(
     upstream: Instant, chat: ChatProxy
 ) -> None:
     question, reservation = new_session(), Mock()
+    broken = Mock(close=Mock(side_effect=OSError("broken")))
     question.reservation = reservation
     reservation.settle.side_effect = lambda _: question.log.ended or reservation.early()
 
     @chat.run("one")
     def one(run: Run, payload: dict[str, Any]) -> None:
         with pytest.raises(OSError, match="broken"):
-            run._end_question(
-                question, Mock(close=Mock(side_effect=OSError("broken"))), Outcome.FAILED, None
-            )
+            run._end_question(question, broken, question.stop_by_user, Outcome.FAILED, None)
 
     assert ask(chat, model="run:one").outcome == "finished"
     assert question.closed.is_set()
