@@ -456,6 +456,7 @@ def test_a_question_of_a_run_ends_whatever_becomes_of_its_close_and_account(
 
     @chat.run("one")
     def one(run: Run, payload: dict[str, Any]) -> None:
+        broken = Mock(close=Mock(side_effect=OSError("broken")))
         with pytest.raises(OSError, match="broken"):
             run._end_question(question, broken, Mock(), Outcome.FAILED, None)
 
