@@ -17,18 +17,16 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
-from queue import Full
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Blueprint, Flask, current_app, has_app_context
 from flask_cors import CORS
 
-from . import scopes, signals
+from . import record_keeping, scopes, signals
 from .accounting.accountant import Accountant
-from .accounting.budgets import Budget, Budgets, Left, Spent
+from .accounting.budgets import Budget, Budgets, Left
 from .accounting.prices import Prices
 from .accounting.tokenizers import find_counter
 from .answers.coroutines import Coroutine
@@ -36,8 +34,8 @@ from .answers.question import Question
 from .answers.receipt import Receipt
 from .answers.session import SessionKey, StreamSession
 from .answers.transcript import Transcript
-from .budgeted import Budgeted
-from .budgeted import Choose as ChooseBudget
+from .budgeted_caller import BudgetedCaller
+from .budgeted_caller import Choose as ChooseBudget
 from .cluster.local.control_socket import ControlSocket
 from .cluster.local.peers import LocalPeers
 from .cluster.local.run_dir import RunDir
@@ -45,7 +43,7 @@ from .cluster.peers import Peers, PeerState
 from .cluster.registry import Registry
 from .cluster.rpc import RpcDispatcher
 from .config import Settings, unknown_names
-from .errors import ChatProxyError, ConfigError, PeersUnavailable
+from .errors import ConfigError, PeersUnavailable
 from .observability import logs, telemetry
 from .observability.metrics import Metrics
 from .protocols.headers import check_session_id
@@ -57,7 +55,6 @@ from .server.arrivals import BodyTimer
 from .server.capabilities import ServerCapabilities
 from .server.disconnect import DisconnectWatcher
 from .server.event_loop import CoroutineRunner
-from .server.native_threads import NativeThread
 from .server.resolver import ThreadedResolver
 from .server.shutdown import Shutdown
 from .service import AnswerService
@@ -69,8 +66,6 @@ from .web import ai_sdk, native, openai, page
 from .web.state import Choose, Owner, Prepare, State, current_state
 
 if TYPE_CHECKING:
-    from .records.conversations import Conversations
-    from .records.database import Database
     from .records.writer import Records
 
 logger = logs.logger
@@ -344,7 +339,9 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     tracing = telemetry.observe(app, settings, metrics)
     control_socket = ControlSocket(run_dir, scope)
     peers = _find_peers(settings, control_socket, scope)
-    kept = _find_conversations(settings, scope, extension.owner)
+    kept = record_keeping.open_conversations(
+        settings, scope, has_owners=extension.owner is not None
+    )
     registry = Registry(settings, app, peers)
     resolver = ThreadedResolver()
     upstream = ChatCompletions(settings, resolver)
@@ -356,10 +353,10 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
     def spawn(coroutine: Coroutine[None]) -> None:
         _own_context().run(runner.spawn, coroutine)
 
-    records = _open_records(app, settings, scope)
-    budgets = Budgets(peers, prices, _spent_by(records), settings.budget_max_tokens)
+    records = record_keeping.open_records(app, settings, scope)
+    budgets = Budgets(peers, prices, record_keeping.spent_by(records), settings.budget_max_tokens)
     of_settings = [Budget(**each) for each in settings.budgets]
-    caller = Budgeted(upstream, budgets, of_settings, extension.budgeters)
+    caller = BudgetedCaller(upstream, budgets, of_settings, extension.budgeters)
     resources = Resources(
         upstream=caller,
         routes=routes,
@@ -506,83 +503,6 @@ def _own_context() -> contextvars.Context:
 
 def _tell_unfinished(app: Flask, part: str, why: str) -> None:
     signals.request_unfinished.send(app, part=part, why=why)
-
-
-def _open_records(app: Flask, settings: Settings, scope: str) -> Records | None:
-    """The records of an application that has some, ready to hear of its answers."""
-    if not settings.records:
-        return None
-    _require_records()
-    # Not above: it takes 0.3 s and 30 MB.
-    from .records.database import Database  # noqa: PLC0415
-    from .records.writer import Records  # noqa: PLC0415
-
-    records = Records(
-        Database(settings.records),
-        scope,
-        NativeThread("records"),
-        settings.records_buffer,
-        partial(_tell_of_records, app),
-    )
-    records.open()
-    signals.stream_closed.connect(records.hear, sender=app)
-    return records
-
-
-def _require_records() -> None:
-    if find_spec("sqlalchemy") is None or find_spec("alembic") is None:
-        raise ConfigError(
-            "CHATPROXY_RECORDS needs SQLAlchemy and Alembic: pip install 'chatproxy[records]'."
-        )
-
-
-def _spent_by(records: Records | None) -> Spent | None:
-    """What asks the records for what an owner has spent, if there are any."""
-    if records is None:
-        return None
-
-    def spent(owner: str, since: datetime) -> tuple[int, dict[str, int]]:
-        try:
-            return records.spent(owner, since)
-        except ChatProxyError:
-            sentence = "What was spent before cannot be read; try again."
-            raise PeersUnavailable(sentence, retry_after=1) from None
-
-    return spent
-
-
-def _tell_of_records(app: Flask, result: str, count: int) -> None:
-    signals.answers_recorded.send(app, result=result, count=count)
-
-
-def _find_conversations(
-    settings: Settings, scope: str, owner: Owner | None
-) -> Conversations | None:
-    if not settings.conversations:
-        return None
-    if not settings.records:
-        raise ConfigError("CHATPROXY_CONVERSATIONS needs a database: CHATPROXY_RECORDS.")
-    _require_records()
-    if owner is None:
-        raise ConfigError(
-            "CHATPROXY_CONVERSATIONS needs owners: CHATPROXY_TOKENS, or ChatProxy(owner=...)."
-        )
-    from .records.conversations import Bounds, Conversations  # noqa: PLC0415
-    from .records.database import Database  # noqa: PLC0415
-
-    thread = NativeThread("conversations", places=100)
-    bounds = Bounds(settings.conversations_per_owner, settings.conversation_bytes_per_owner)
-    database = Database(settings.records)
-    found = Conversations(database, thread.run, scope, bounds)
-    weakref.finalize(found, _close_database, thread, database).atexit = False
-    return found
-
-
-def _close_database(thread: NativeThread, database: Database) -> None:
-    """Let the connection go of an application that is garbage."""
-    with suppress(RuntimeError, Full):  # no more threads can be had at present
-        thread.submit(database.close)
-    thread.close(0.0)
 
 
 def _find_peers(settings: Settings, control_socket: ControlSocket, scope: str) -> Peers:

@@ -9,13 +9,14 @@ It ends in ``_end``, in one order:
 1. The outcome is decided. From here on a Stop comes too late.
 2. A finished answer tells its readers so.
 3. The call is closed: the connection to the upstream is gone, or back in its pool. What the answer
-   came to is settled, and with that its budgets; of a finished one with the provider's count, that
-   is done before 2.
+   came to is settled; of a finished one with the provider's count, that is done before 2.
 4. A stopped or failed answer tells its readers.
 5. The session leaves the registry. Its id stays taken for a while, unless it never began.
 6. Logs and metrics hear of it, and whoever waits for a receipt goes on.
-7. Its slot is free, and so is the id of an answer that never began.
-8. The application hears of it; a worker that shuts down waits for that.
+7. Its budgets are settled, which may take a while. Nobody has waited for that but the owner's next
+   question.
+8. Its slot is free, and so is the id of an answer that never began.
+9. The application hears of it; a worker that shuts down waits for that.
 
 Each step is taken, whatever becomes of those before it.
 """
@@ -263,6 +264,7 @@ class AnswerService:
         """End an answer; see the top for the order."""
         outcome = session.end(outcome)
         steps: tuple[Callable[[], object], ...] = (
+            partial(_announce_settlement, session),
             partial(self._finish, session, outcome),
             partial(self._close, session, call),
             partial(self._settle, session),
@@ -270,6 +272,7 @@ class AnswerService:
             partial(self._registry.discard, session),
             partial(signals.stream_closed.send, self._sender, session=session),
             session.closed.set,
+            partial(_settle_reservation, session),
             partial(self._registry.release, session),
             partial(self._tell_application, session),
             partial(self._registry.drain.told, session),
@@ -285,12 +288,8 @@ class AnswerService:
             session.log.end(endings)
 
     def _settle(self, session: StreamSession) -> None:
-        try:
-            if session.account is NO_ACCOUNT:
-                session.account = self._accountant.settle(session)
-        finally:
-            if session.reservation is not None:
-                session.reservation.settle(session)
+        if session.account is NO_ACCOUNT:
+            session.account = self._accountant.settle(session)
 
     def _close(self, session: StreamSession, call: Call | None) -> None:
         try:
@@ -318,6 +317,16 @@ def _take_all(steps: Iterator[Callable[[], object]]) -> None:
     except BaseException:
         _take_all(steps)  # those that are left
         raise
+
+
+def _announce_settlement(session: StreamSession) -> None:
+    if session.reservation is not None:
+        session.reservation.end()
+
+
+def _settle_reservation(session: StreamSession) -> None:
+    if session.reservation is not None:
+        session.reservation.settle(session)
 
 
 def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | None) -> None:

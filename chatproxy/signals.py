@@ -24,8 +24,9 @@ The others serve this package's own ``logs`` and ``metrics``. Those of a stream 
   what a receiver sets there, all see that is done for this answer.
 * ``tool_begun``: ``within``, ``call_id``, ``name``, ``arguments``. ``tool_ended``: ``within``,
   ``call_id``, ``output``, ``error`` (a sentence, or None). A tool that a Stop has ended has no end.
-* ``try_failed``: ``upstream``, its name, ``reason``, ``following``, the name of the one that is
-  asked next, and ``pause``, the seconds until then. The sender is what makes the calls.
+* ``try_failed``: ``upstream``, its name, ``code`` and ``reason`` (a sentence, which may quote what
+  it has sent), ``following``, the name of the one that is asked next, and ``pause``, the seconds
+  until then. The sender is what makes the calls.
 * ``stream_replaced``: ``receipt``, and ``by``, the id of the answer in whose favour another of its
   chat was stopped. The sender is the application.
 * ``cancel_requested``: ``session_id``.

@@ -254,6 +254,8 @@ def as_budgets(value: Any) -> tuple[dict[str, Any], ...]:
             )
         fields = {name: text for name, text in each.groupdict().items() if text is not None}
         budgets.append(fields | ({"tokens": int(each["tokens"])} if each["tokens"] else {}))
+    if len({(each.get("currency"), each["per"]) for each in budgets}) < len(budgets):
+        raise ValueError("must not have two budgets of one unit for the same period")
     return tuple(budgets)
 
 

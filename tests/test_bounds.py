@@ -81,11 +81,14 @@ def test_an_answer_is_as_long_as_its_client_says(
     assert bounds(choices=3, **fields).completion == (wanted and 3 * wanted)
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 1.5, "300", True, []])
-def test_a_length_that_is_no_number_is_refused(wrong: Any) -> None:
-    """The service might take it for none."""
-    with pytest.raises(InvalidRequest, match="'max_tokens' must be a whole number"):
-        bounds(max_tokens=wrong)
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n"])
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, 2.0, "300", True, []])
+def test_a_length_that_is_no_number_is_refused_and_a_number_of_choices(
+    name: str, wrong: Any
+) -> None:
+    """The service might take it for none, or for the number that it looks like."""
+    with pytest.raises(InvalidRequest, match=f"'{name}' must be a whole number"):
+        bounds(**{name: wrong})
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,12 @@ def test_a_length_that_is_no_number_is_refused(wrong: Any) -> None:
         ({"max_tokens": 101}, {"max_tokens": 100}),
         ({"max_tokens": 100}, {"max_tokens": 100}),
         ({"max_tokens": 20}, {"max_tokens": 20}),
-        ({"max_completion_tokens": 101}, {"max_completion_tokens": 100}),
+        ({"max_completion_tokens": 101}, {"max_tokens": 100, "max_completion_tokens": 100}),
+        ({"max_completion_tokens": 20}, {"max_tokens": 20, "max_completion_tokens": 20}),
+        (
+            {"max_tokens": 500, "max_completion_tokens": 20},
+            {"max_tokens": 20, "max_completion_tokens": 20},
+        ),
         (
             {"max_tokens": 500, "max_completion_tokens": 200},
             {"max_tokens": 100, "max_completion_tokens": 100},

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -22,6 +25,7 @@ from chatproxy.errors import BudgetSpent, PeersUnavailable, Refusal
 
 from .support.sessions import new_session
 from .support.table import Table, TablePeers
+from .support.waiting import PATIENCE, Background
 
 #: An hour before the end of a day, a month and a year.
 NOW = dt.datetime(2026, 12, 31, 23, tzinfo=dt.timezone.utc)
@@ -37,14 +41,18 @@ class Rates:
 
 
 class Prices:
-    """USD for a million tokens, the output ten times as dear; those of Mars in another currency."""
+    """USD for a million tokens, the output ten times as dear; those of Mars in another currency.
+
+    At this time they are half of what they are at the dearest, and before noon a fifth.
+    """
 
     def rates(self, upstream: str, models: Any, at: dt.datetime, *, dearest: bool = False) -> Any:
-        assert dearest
         known = {"deepseek-flash": "0.5", "dear": "1", "free": "0"}
         if models[0] not in known:
             return None
         price = Decimal(known[models[0]])
+        if not dearest:
+            price /= 5 if at.hour < 12 else 2
         return Rates(price, 10 * price), "MAR" if upstream == "mars" else "USD"
 
 
@@ -170,7 +178,7 @@ def test_several_budgets_hold_and_the_tightest_says_how_long() -> None:
     assert grant.completion == (1_000_000 - 50_000) // 5000
     assert (left(budgets), left(budgets, MONTH)) == (700, 0)
     grant.settle(ended(provider(90, 10)))
-    assert (left(budgets), left(budgets, MONTH)) == (900, 1_000_000 - 45_000 - 50_000)
+    assert (left(budgets), left(budgets, MONTH)) == (900, 1_000_000 - 22_500 - 25_000)
 
 
 @pytest.mark.parametrize("order", [(DAY, MONTH), (MONTH, DAY)])
@@ -296,6 +304,7 @@ STOPPED = Outcome.STOPPED
     [
         (ended(provider(90, 150)), 240),
         (ended(provider(5000, 9000)), 14_000),  # it does not keep to what it is told
+        (ended(Usage(UsageSource.PROVIDER, {"completion_tokens": 150})), 100 + 150),
         (ended(provider(90, 0), events=30, bytes=9000), 90 + 30),  # it does not know itself
         (ended(provider(90, 200), STOPPED, whole=True, reason=Reason.BUDGET), 290),
         (ended(provider(90, 1), STOPPED, events=50), 90 + 50),  # its first event has a count
@@ -303,8 +312,8 @@ STOPPED = Outcome.STOPPED
         (ended(counted(90, 40), STOPPED, events=50), 90 + 50),
         (ended(counted(90, 70), STOPPED, events=50), 90 + 70),
         (ended(counted(90, 70), Outcome.FAILED, events=50), 90 + 70),
-        (ended(estimated(40, 40, 0.5), STOPPED, events=50), 60 + 60),
-        (ended(estimated(90, 190, 0.5), STOPPED, events=50), 100 + 200),  # its bounds
+        (ended(estimated(40, 40, 0.5), STOPPED, events=50), 100 + 60),  # digits, for all we know
+        (ended(estimated(90, 190, 0.5), STOPPED, events=50), 100 + 200),
         (ended(counted(90, 0), STOPPED, Phase.WAITING), 90),
         (ended(None, STOPPED, Phase.WAITING), 100),
         (ended(None, Outcome.FAILED, Phase.WAITING), 100),
@@ -336,6 +345,72 @@ def test_what_an_answer_has_cost_is_charged_to_the_nano_unit_and_rounded_up() ->
     grant = reserve(budgets, MONTH, completion=50)
     grant.settle(session)
     assert left(budgets, MONTH) == 1_000_000 - 124
+
+
+def test_what_an_answer_was_stopped_at_is_charged_as_it_costs_when_and_where_it_was_asked() -> None:
+    """The dearest hours and upstreams are drawn for."""
+    upstreams = (
+        Upstream("https://one.example", name="one"),
+        Upstream("https://two.example", name="two", model="dear"),
+    )
+    budgets, question = new_budgets(), QUESTION._replace(upstreams=upstreams)
+    grant = reserve(budgets, MONTH, question=question, completion=50)
+    assert left(budgets, MONTH) == 1_000_000 - 100 * 1000 - 50 * 10_000
+    twelve_hours_ago = time.monotonic() - 12 * 3600
+    grant.settle(ended(counted(90, 50), STOPPED, upstream="one", asked_at=twelve_hours_ago))
+    assert left(budgets, MONTH) == 1_000_000 - 90 * 100 - 50 * 1000
+
+
+@pytest.mark.parametrize("cost", [None, Cost(Decimal(10**30), "USD")])
+def test_an_absurd_count_or_cost_is_charged_as_all_that_can_be_counted(cost: Cost | None) -> None:
+    table = Table()
+    budgets, session = new_budgets(table), ended(provider(1 << 53, (1 << 53) - 1))
+    session.account = Account(session.account.usage, cost)
+    reserve(budgets, DAY, MONTH, completion=50).settle(session)
+    assert set(table.drawn.values()) == {9 * 10**15}
+    assert left(budgets) == left(budgets, MONTH) == 0
+
+
+def test_of_budgets_of_one_unit_and_period_the_smallest_holds_and_is_charged_once() -> None:
+    budgets, given = new_budgets(), [Budget(5000), DAY, Budget(2000), Budget(900, per="month")]
+    reserve(budgets, *given)
+    assert [each.left for each in budgets.left(given, "ada")] == [700, 600]
+
+
+def test_the_next_question_of_an_owner_waits_for_what_is_about_to_be_given_back() -> None:
+    budgets = new_budgets()
+    grant = reserve(budgets, completion=900)
+    grant.end()
+    assert left(budgets, owner="bob") == 1000
+    waiting = Background(lambda: reserve(budgets).completion)
+    assert waiting.still_runs()
+    for _ in range(2):
+        grant.settle(ended(provider(100, 50)))
+    assert waiting.result() == 200
+    assert left(budgets) == 1000 - 150 - 300
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_of_questions_at_once_one_asks_the_records(is_known: bool) -> None:
+    asked, told = list[str](), threading.Event()
+
+    def spent(owner: str, since: dt.datetime) -> tuple[int, dict[str, int]]:
+        asked.append(owner)
+        told.wait(PATIENCE)
+        if not is_known:
+            raise PeersUnavailable("The records are away.")
+        return 600, {}
+
+    budgets = new_budgets(spent=spent)
+    waiting = [Background(lambda: left(budgets)) for _ in range(4)]
+    assert all(each.still_runs() for each in waiting)
+    told.set()
+    for each in waiting:
+        with nullcontext() if is_known else pytest.raises(PeersUnavailable):
+            assert each.result() == 400
+    assert asked == ["ada"]
+    is_known = True
+    assert left(budgets) == 400
 
 
 def test_a_request_that_may_be_billed_counts_beside_the_one_after_it() -> None:
@@ -410,7 +485,7 @@ def _answer(
     usage = {
         "provider": provider(prompt, completion),
         "counted": counted(prompt, completion // 2),
-        "estimated": estimated(max(1, int(prompt / 1.5) + 1), completion // 3, 0.5),
+        "estimated": estimated(max(1, prompt // 4), completion // 3, 0.5),
         "left": Usage(UsageSource.PROVIDER, {"prompt_tokens": prompt, "completion_tokens": 1}),
         "none": Usage(),
     }[how]

@@ -121,7 +121,16 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
             ),
             "0.5 EUR/month": ({"amount": "0.5", "currency": "EUR", "per": "month"},),
         },
-        ["5", "5 tokens", "0 tokens/day", "5 USD/hour", "0.0 USD/day", "5 usd/day", "-5 USD/day"],
+        [
+            "5",
+            "5 tokens",
+            "0 tokens/day",
+            "5 USD/hour",
+            "0.0 USD/day",
+            "5 usd/day",
+            "-5 USD/day",
+            "5 tokens/day,6 tokens/day",
+        ],
     ),
     "CHATPROXY_BUDGET_MAX_TOKENS": ("budget_max_tokens", {"500": 500}, []),
     "CHATPROXY_ON_ACTIVE": (

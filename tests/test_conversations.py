@@ -13,6 +13,7 @@ from sqlalchemy import text
 from chatproxy import ChatProxy, ConfigError, create_app
 from chatproxy.cli import main
 from chatproxy.errors import DatabaseUnavailable
+from chatproxy.records import asking
 from chatproxy.records import conversations as module
 from chatproxy.records.database import Database
 
@@ -319,7 +320,8 @@ def test_the_start_is_refused_without_what_it_needs(sqlite, settings, sentence):
         make_app(sqlite, **settings)
 
 
-def test_a_database_that_is_away_is_a_503_and_is_found_again(postgresql, caplog):
+def test_a_database_that_is_away_is_a_503_and_is_found_again(postgresql, caplog, monkeypatch):
+    monkeypatch.setattr(asking, "PAUSE", 0.0)
     ann = User(make_app(postgresql.new_database()))
     seen = ann.kept()
     postgresql.kill()
@@ -353,22 +355,22 @@ def test_requests_that_wait_are_bounded_for_each_owner_and_in_time(sqlite, monke
         assert entered.wait(10)
         waiting = [pool.submit(ann.get) for _ in range(module.AT_ONCE_OF_ONE)]
         try:
-            while kept._slots._taken.size_of("ann") < module.AT_ONCE_OF_ONE:
+            while kept._asking._slots_here()._taken.size_of("ann") < module.AT_ONCE_OF_ONE:
                 assert not any(each.done() for each in waiting)
             assert ann.get()[1]["code"] == "too_many_requests"
-            monkeypatch.setattr(module, "PATIENCE", 0.0)
+            monkeypatch.setattr(asking, "PATIENCE", 0.0)
         finally:
             go_on.set()
         told = [each.result() for each in waiting]
     assert [status for status, _ in told] == [503] * len(told)
-    monkeypatch.setattr(module, "PATIENCE", 5.0)
+    monkeypatch.setattr(asking, "PATIENCE", 5.0)
     assert bob.get()[0] == 404
 
 
 def test_a_slow_statement_is_given_up(postgresql, monkeypatch):
     kept = make_app(postgresql.new_database()).extensions["chatproxy"].conversations
     assert kept.heads("ann", 0) == ([], False)
-    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    monkeypatch.setattr(module, "STATEMENT_MS", 100)
     with pytest.raises(DatabaseUnavailable) as raised:
         kept._ask("ann", lambda connection: connection.execute(text("SELECT pg_sleep(20)")))
     assert "statement timeout" in raised.value.reason

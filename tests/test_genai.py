@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.question import Question
-from chatproxy.answers.session import Outcome
+from chatproxy.answers.session import UNNAMED_CHAT, Outcome, SessionKey, StreamSession
 from chatproxy.answers.upstream import Upstream
 from chatproxy.answers.usage import Account, Cost, Usage, UsageSource, counted
 from chatproxy.observability import genai
@@ -97,6 +98,44 @@ def test_only_dollars_are_told_as_dollars(currency: str, told: object) -> None:
     assert (found["chatproxy.cost.amount"], found["chatproxy.cost.currency"]) == (0.5, currency)
     details = found.get("langfuse.observation.cost_details")
     assert (details and json.loads(str(details))) == told
+
+
+@pytest.mark.parametrize(
+    ("chat", "found"),
+    [
+        (None, None),
+        (SessionKey("ada", "chat_7"), "chat_7"),
+        (SessionKey("ada", UNNAMED_CHAT), None),
+    ],
+)
+def test_only_a_chat_that_its_client_has_named_is_a_conversation(
+    chat: SessionKey | None, found: str | None
+) -> None:
+    session = StreamSession(SessionKey("ada", ""), AnswerLog(1), chat=chat)
+    of_session = genai.of_session(session)
+    assert [of_session.get(f"{name}.id") for name in ("gen_ai.conversation", "session")] == [
+        *(found, found)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"city": "北京", "at": None}, '{"city": "北京", "at": null}'),
+        ([Decimal("0.5")], '["0.5"]'),
+        ("\ud800", '"?"'),
+        ({("no", "name"): 1}, ""),
+        ("x" * genai.MOST_CONTENT, '"' + "x" * (genai.MOST_CONTENT - 1)),
+    ],
+)
+def test_what_a_tool_is_given_is_told_as_json(value: object, told: str) -> None:
+    assert genai.content(value) == told
+
+
+def test_of_a_long_answer_the_beginning_is_told() -> None:
+    half = genai.MOST_CONTENT // 2
+    found = json.loads(genai.output_messages("北" * genai.MOST_CONTENT, "京" * half, "length"))
+    assert [len(each["content"]) for each in found[0]["parts"]] == [half, half]
 
 
 @pytest.mark.parametrize(

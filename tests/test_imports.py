@@ -22,7 +22,7 @@ FLOORS = [
     {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config", "values"},
     {"answers"},
     {"accounting", "upstreams", "server", "cluster", "protocols", "observability", "records"},
-    {"service", "budgeted", "runs"},
+    {"service", "budgeted_caller", "record_keeping", "runs"},
     {"web", "tools"},
     {"extension", "metrics"},
     {"app", "testing"},

@@ -121,6 +121,37 @@ CLAIMS = [
     a_fork_has_a_thread_of_its_own,
 ]
 
+REFUSED = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, queue
+from tests.test_native_threads import held
+from chatproxy.server.native_threads import NativeThread
+loop = gevent.get_hub().loop
+thread = NativeThread("test", places=1)
+gate, waiting = held(thread)
+thread.submit(int)
+before = loop.activecnt
+def refused():
+    for ask in (thread.run, thread.submit) * 50:
+        try:
+            ask(int)
+        except (queue.Full, RuntimeError):
+            continue
+        raise AssertionError
+refused()
+thread.close(0)  # whose own watcher stays, as that of a call that was taken
+refused()
+print(loop.activecnt - before)
+gate.open()
+waiting.result()
+"""
+
+
+def test_a_call_that_is_refused_leaves_nothing_in_the_loop() -> None:
+    assert Another(REFUSED).rest() == "1\n"
+
+
 UNDER_GEVENT = """
 from gevent import monkey
 monkey.patch_all()

@@ -20,8 +20,10 @@ from click.testing import CliRunner, Result
 from flask import Flask
 
 from chatproxy import ChatProxy
+from chatproxy.answers.calls import MOST_LISTED, Calls
 from chatproxy.answers.usage import Cost, UsageSource
 from chatproxy.cli import main, prove
+from chatproxy.observability import telemetry
 from chatproxy.records.balances import account_of, reconcile
 from chatproxy.records.database import Database
 from chatproxy.records.rows import row_of
@@ -63,6 +65,7 @@ def test_a_fall_is_compared_with_the_answers_that_ended_meanwhile(database: Data
             row(1, cost="0.05", stopped=True, source=UsageSource.ESTIMATED),
             row(2, cost="0.000000001", source=UsageSource.COUNTED),
             row(2, cost=None),
+            row(2, cost=None, source=UsageSource.NONE),  # it was refused
             row(2, cost="3", currency="CNY"),
             row(5, cost="9"),
             elsewhere,
@@ -73,31 +76,41 @@ def test_a_fall_is_compared_with_the_answers_that_ended_meanwhile(database: Data
     assert (found.fall, found.recorded) == (Decimal("0.31"), Decimal("0.300000001"))
     assert found.difference == Decimal("0.009999999")
     counts = (found.answers, found.stopped, found.counted, found.estimated, found.unpriced)
-    assert counts == (5, 1, 1, 1, 2)
+    assert counts == (6, 1, 1, 1, 2)
     assert (found.since, found.until) == (NOW, NOW + timedelta(minutes=5))
 
 
-def test_a_run_counts_with_its_calls_of_deepseek(database: Database) -> None:
-    def call(upstream: str | None, amount: float | None, currency: str = "USD") -> dict[str, Any]:
-        cost = None if amount is None else {"amount": amount, "currency": currency}
-        return {"name": "ask", "upstream": upstream, "cost": cost}
+def run_of(*calls: tuple[str, str | None, UsageSource]) -> dict[str, Any]:
+    """The row of a run that has made calls: of which upstream, what they cost, who says so."""
+    session = ended(cost=None)
+    session.upstream, session.calls = "", Calls()
+    for upstream, cost, source in calls:
+        call = ended(cost=cost, source=source)
+        call.upstream = upstream
+        session.calls.begin("ask", call)
+        session.calls.end(call)
+    at = NOW + timedelta(minutes=1)
+    return {**row_of(session, "app"), "started_at": at, "ended_at": at}
 
-    def run_of(cost: str, *calls: dict[str, Any]) -> dict[str, Any]:
-        return {**row(1, cost=cost), "upstream": "", "receipt": {"calls": calls}}
 
+def test_a_run_counts_with_all_its_calls_of_deepseek_and_no_other(database: Database) -> None:
+    ours = ("DeepSeek", "0.001", UsageSource.PROVIDER)
+    unpriced, unsent = ("DeepSeek", None, UsageSource.COUNTED), ("DeepSeek", None, UsageSource.NONE)
+    elsewhere, http = ("azure", "0.5", UsageSource.PROVIDER), ("", None, UsageSource.NONE)
     reconcile(database, "a", NOW, dollars("10"))
-    elsewhere, http = call("azure", 0.5), call(None, None)
     database.add(
         [
             row(1, cost="0.1"),
-            run_of("0.02", call("DeepSeek", 0.005), http),  # whose other calls are not listed
-            run_of("0.503", call("DeepSeek", 0.003), elsewhere, call("DeepSeek", None)),
-            run_of("0.5", elsewhere),
-            {**row(1, cost=None), "upstream": ""},  # it was never asked
+            run_of(*[ours] * 20, *[elsewhere] * MOST_LISTED),
+            run_of(ours, elsewhere, unpriced),
+            run_of(ours, unsent, http),
+            run_of(elsewhere),
+            run_of(unsent),
+            run_of(),
         ]
     )
     (found,) = reconcile(database, "a", NOW + timedelta(minutes=5), dollars("9"))
-    assert (found.recorded, found.answers, found.unpriced) == (Decimal("0.123"), 4, 0)
+    assert (found.recorded, found.answers, found.unpriced) == (Decimal("0.122"), 4, 1)
 
 
 def test_a_span_goes_on_until_another_is_begun(database: Database) -> None:
@@ -252,15 +265,26 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_soon")
-def test_a_stop_is_proved_to_stop_the_bill(upstream: DeepSeek) -> None:
+def test_a_stop_is_proved_to_stop_the_bill_whatever_else_is_set(
+    upstream: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upstream.simulate(tokens=100_000, rate=1000)
-    options = ["--prove", "--yes", "--max-tokens", "2000", "--answers", "2"]
-    result = run(upstream.url, "", *options)
+    options = ["--prove", "--yes", "--max-tokens", "1000", "--answers", "2"]
+    others = {
+        "CHATPROXY_CONVERSATIONS": "1",
+        "CHATPROXY_BUDGET": "1 tokens/day",
+        "CHATPROXY_TOKENS": "ann:0123456789abcdef",
+        "CHATPROXY_TELEMETRY": "1",
+    }
+    monkeypatch.setattr(telemetry, "export_from", pytest.fail)
+    result = run(upstream.url, "", *options, **others)
     assert result.exit_code == 0, result.output
     assert result.output.splitlines()[-1] == "A Stop stops the bill."
     asked = [each for each in upstream.requests if each["path"] == "/chat/completions"]
-    assert [each["peer_gone_how"] for each in asked] == ["closed"] * 2
-    assert all(40 <= each["tokens"] < 1000 for each in asked)
+    *stopped, control = asked
+    assert [each["peer_gone_how"] for each in stopped] == ["closed"] * 2
+    assert all(40 <= each["tokens"] < 500 for each in stopped)
+    assert control["tokens"] == 1000
 
 
 def test_no_money_is_spent_before_it_is_said_and_agreed_to(upstream: DeepSeek) -> None:
@@ -279,6 +303,7 @@ def test_no_money_is_spent_before_it_is_said_and_agreed_to(upstream: DeepSeek) -
         ("0.0003", "0.0001", ""),
         ("0.08", "0.0001", "A Stop does not stop the bill there."),
         ("0.00", "0.1", "too large to tell the one from the other"),
+        ("-0.01", "0.0001", "fell by less than what came"),
     ],
 )
 def test_the_balance_decides(
@@ -291,6 +316,38 @@ def test_the_balance_decides(
     else:
         prove._judge(*amounts)
         assert capsys.readouterr().out == "A Stop stops the bill.\n"
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        (["10", "10", "10", "9.8", "9.75", "9.75"], "9.75"),  # told late, and bit by bit
+        (["10"] * 9, "does not show the whole answers: it is told too late"),
+        (["9", "8", "7", "6", "5", "4", "3", "2"], "falls all the time"),
+    ],
+)
+def test_a_balance_that_does_not_show_what_is_billed_yet_proves_nothing(
+    told: list[str], found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prove, "_MOST_LOOKS", 6)
+    balances = map(dollars, told)
+    rest = lambda: prove._resting_balance(lambda: next(balances), "USD", Decimal("9.8"))  # noqa: E731
+    if found == "9.75":
+        assert rest() == Decimal(found)
+    else:
+        with pytest.raises(click.ClickException, match=found):
+            rest()
+
+
+@pytest.mark.parametrize(("one", "number"), [("1", 1), ("0.0158", 2), ("0.002", 16), ("0.001", 0)])
+def test_the_control_is_as_many_answers_as_the_balance_shows(one: str, number: int) -> None:
+    step = Decimal("0.01")
+    if number:
+        assert prove._controls(Decimal(one), step) == number
+    else:
+        with pytest.raises(click.ClickException, match="too large to tell"):
+            prove._controls(Decimal(one), step)
 
 
 def test_a_model_without_a_price_proves_nothing(upstream: DeepSeek) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -22,8 +23,8 @@ from chatproxy import ChatProxy, signals
 from chatproxy.answers.calls import Calls
 from chatproxy.answers.usage import Saved, UsageSource
 from chatproxy.errors import ConfigError
+from chatproxy.records import asking, writer
 from chatproxy.records import database as database_module
-from chatproxy.records import writer
 from chatproxy.records.database import Database, DatabaseError
 from chatproxy.records.schema import VERSION_TABLE, metadata
 from chatproxy.records.writer import Records
@@ -321,6 +322,44 @@ def test_beyond_the_bound_the_newest_are_lost_and_their_number_is_told(
     assert settled == {"lost": 7, "written": 5}
 
 
+def test_what_waits_is_bounded_in_bytes_and_so_is_what_is_written_at_once() -> None:
+    """A run's receipt can have a hundred calls."""
+    session = ended("run")
+    session.calls = Calls()
+    for _ in range(60):
+        call = ended("call")
+        session.calls.begin("x" * 100, call)
+        session.calls.end(call)
+    database, settled = Faulty(), Settled()
+    database.away = True
+    records = records_in(database, most=1000, settled=settled)
+    for _ in range(1000):
+        records.add(session)
+    size = sum(len(row["receipt"]) for row in records._rows)
+    assert 900_000 < size < 1000 * 1000 + len(records._rows[0]["receipt"])
+    batch = sum(len(row["receipt"]) for row in writer._batch_of(records._rows))
+    assert batch < writer.BATCH * 1000
+    waiting = len(records._rows)
+    database.away = False
+    records.close(PATIENCE)
+    assert settled == {"written": waiting, "lost": 1000 - waiting}
+
+
+def test_what_is_left_is_lost_once_however_often_the_records_are_closed() -> None:
+    database, settled = Faulty(), Settled()
+    database.away = True
+    records = records_in(database, settled=settled)
+    records.add(ended("s1"))
+    for _ in range(2):
+        records.close(0.01)
+    wait_for(lambda: not records._writes)
+    assert settled == {"lost": 1}
+    records.add(ended("late"))
+    wait_for(lambda: settled == {"lost": 2})
+    records.close(0.01)
+    assert settled == {"lost": 2}
+
+
 def test_the_end_of_a_process_waits_for_the_rows_and_not_for_ever(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +422,103 @@ def test_what_an_owner_has_spent_is_summed_by_currency(database_url: str) -> Non
     assert records.spent("ann", LONG_AGO) == (120, {"USD": 500_000_001, "CNY": 3_000_000_000})
     assert records.spent("ann", datetime.now(timezone.utc) + timedelta(days=1)) == (0, {})
     records.close()
+
+
+@pytest.mark.parametrize("owner", ["x" * 250, "\ud800" * 3, "a\0b"])
+def test_what_an_owner_has_spent_is_found_whatever_their_name_and_is_no_one_elses(
+    owner: str, database_url: str
+) -> None:
+    records = records_in(Database(database_url))
+    records.add(ended(owner=owner))
+    records.close()
+    again = records_in(Database(database_url))
+    assert again.spent(owner, LONG_AGO)[0] == 30
+    assert again.spent(f"{owner}y", LONG_AGO)[0] == 0
+    again.close()
+
+
+def test_whoever_asks_a_database_that_fails_slowly_waits_for_one_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And so do those who ask soon after."""
+    tried: list[str] = []
+    go_on = threading.Event()
+
+    class Slow(Faulty):
+        def spent(self, _application: str, owner: str, _since: datetime) -> Any:
+            tried.append(owner)
+            assert go_on.wait(PATIENCE)
+            raise DatabaseError("it is away")
+
+    thread = NativeThread("test", places=4)
+    records = Records(Slow(), "app", thread, 100, Settled())  # type: ignore[arg-type]  # has enough
+    asked = [Background(lambda: records.spent("ann", LONG_AGO))]
+    wait_for(lambda: tried == ["ann"])
+    asked += [Background(lambda: records.spent("bob", LONG_AGO)) for _ in range(4)]
+    wait_for(lambda: thread._jobs.qsize() == 4)
+    with pytest.raises(DatabaseError, match="no more calls"):
+        records.spent("too many", LONG_AGO)
+    go_on.set()
+    for each in asked:
+        with pytest.raises(DatabaseError):
+            each.result()
+    with pytest.raises(DatabaseError, match="a moment ago"):
+        records.spent("eve", LONG_AGO)
+    assert tried == ["ann"]
+    records.close()
+    monkeypatch.setattr(asking, "PAUSE", 0.0)
+    with pytest.raises(DatabaseError, match="no more calls"):
+        records.spent("late", LONG_AGO)
+
+
+FORK = """
+import os, sys
+from datetime import datetime, timezone
+from chatproxy.records import writer
+from chatproxy.records.database import Database
+from chatproxy.records.writer import Records
+from chatproxy.server.native_threads import NativeThread
+from tests.support.records import ended
+from tests.support.waiting import wait_for
+since, written = datetime(2000, 1, 1, tzinfo=timezone.utc), []
+thread = NativeThread("test")
+records = Records(Database(sys.argv[1]), "app", thread, 100, lambda *told: written.append(told))
+records.add(ended("parent"))
+records.spent("ann", since)
+wait_for(lambda: written == [("written", 1)])
+thread.run(lambda: records._database._the_engine().connect().close())  # a connection, in the pool
+writer.EVERY = 1.0
+records.add(ended("waits"))  # and the parent's thread lives, that will write it
+child = os.fork()
+if not child:
+    written.clear()
+    records.add(ended("child", owner="bob"))
+    records.close(10)
+    print(written, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(records.spent("bob", since)[0])  # by a connection that the child has not ended
+records.close(10)
+print(sum(count for _, count in written))
+"""
+
+
+def test_a_fork_writes_its_own_answers_on_a_connection_of_its_own(database_url: str) -> None:
+    assert Another(FORK, database_url).rest() == "[('written', 1)]\n30\n2\n"
+    ids = query(database_url, "SELECT session_id FROM chatproxy_answers ORDER BY session_id")
+    assert ids == [("child",), ("parent",), ("waits",)]
+
+
+def test_a_fork_does_not_use_its_parents_connection(postgresql: PostgreSQL) -> None:
+    database = Database(postgresql.new_database())
+    pid = "SELECT pg_backend_pid()"
+    with database.reading() as connection:
+        ours = connection.exec_driver_sql(pid).scalar()
+    database._process -= 1  # as if it were the parent's
+    with database.reading() as connection:
+        assert connection.exec_driver_sql(pid).scalar() != ours
+    database._of_the_parent.dispose()  # type: ignore[union-attr]  # it is there
+    database.close()
 
 
 def test_a_network_that_is_cut_holds_up_neither_answers_nor_the_end_of_a_process(

@@ -125,6 +125,19 @@ def test_csv_has_exact_amounts_and_no_formula_of_a_client(url: str) -> None:
     assert rows[0]["cost USD"] == ""
 
 
+def test_sums_are_exact_and_have_no_bound(database_url: str) -> None:
+    """Also of rows that are larger than any that are made now."""
+    database = Database(database_url)
+    database.prepare()
+    huge = {**row(DAY), "prompt_tokens": 2**63 - 1, "cost_nano": 2**63 - 1}
+    database.add([{**huge, "key": str(number)} for number in range(3)])
+    spent = database.spent("app", "ann", datetime(2000, 1, 1, tzinfo=timezone.utc))
+    database.close()
+    (line,) = as_json(database_url)
+    assert line["prompt_tokens"] == 3 * (2**63 - 1)
+    assert spent == (line["prompt_tokens"] + 60, {"USD": 3 * (2**63 - 1)})
+
+
 def test_without_answers_there_is_an_empty_report(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/new.db"
     assert as_json(url) == []

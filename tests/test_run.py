@@ -23,7 +23,7 @@ from urllib3.util import Retry
 import chatproxy
 from chatproxy import Answer, ChatProxy, Refusal, Run, Stopped, current_run
 from chatproxy.answers.abort import AbortHandle
-from chatproxy.answers.session import StreamSession
+from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.errors import UpstreamError
 from chatproxy.protocols import native
 from chatproxy.runs.appender import Appender
@@ -33,6 +33,7 @@ from chatproxy.sse import MAX_EVENT_BYTES
 from chatproxy.web.state import State
 
 from .support.instant import HELLO, Instant, say
+from .support.scripted import Scripted
 from .support.servers import events
 from .support.sessions import new_session
 from .support.waiting import MOMENT, PATIENCE, Background, at_once, wait_for
@@ -585,6 +586,58 @@ def test_a_request_that_is_tried_again_is_one_call_and_a_stop_ends_the_next_try(
     assert receipt is not None
     assert (receipt.upstream_closed, receipt.left_behind) == (True, ())
     assert [each["outcome"] for each in receipt.calls or ()] == ["stopped"]
+
+
+@pytest.mark.parametrize("header", [b"", b"Retry-After: 3600\r\n"])
+def test_a_stop_ends_the_pause_before_another_try(answer: Chat, header: bytes) -> None:
+    """A backoff, or what the other side has asked for; it is no code that is left behind."""
+    paused = threading.Event()
+
+    class Pausing(Retry):
+        def get_backoff_time(self) -> float:
+            paused.set()
+            return 3600.0
+
+        def get_retry_after(self, response: Any) -> float | None:
+            paused.set()
+            return super().get_retry_after(response)
+
+    def respond(connection: Any, _body: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n%b\r\n" % header)
+
+    def ask(run: Run, _payload: dict[str, Any]) -> None:
+        run.http.get_adapter(site.url).max_retries = Pausing(3, status_forcelist=[503])
+        run.http.get(site.url)
+
+    with Scripted(respond) as site:
+        got = answer(ask)
+        assert paused.wait(PATIENCE)
+        receipt = got.cancel()
+    assert receipt is not None
+    assert receipt.left_behind == ()
+
+
+@pytest.mark.parametrize("reason", [*Reason, None])
+def test_what_ends_with_a_run_is_stopped_for_the_runs_own_reason(
+    chat: ChatProxy, upstream: Instant, reason: Reason | None
+) -> None:
+    """Its calls, and the answers that it has begun; if it is over, nobody reads them any more."""
+    upstream.says = lambda _: None
+    sessions: list[StreamSession] = []
+    upstream.on_open = sessions.append
+
+    def begin(run: Run, payload: dict[str, Any]) -> Any:
+        run.ask(payload), run.context.update(answer=chat.start(HELLO))
+        wait_for(lambda: len(sessions) == 2)
+        if reason is not None:
+            run._session.cancel(reason)
+            run.sleep(3600)
+
+    chat.run("r")(begin)
+    chat.start({**HELLO, "model": "run:r"}).wait()
+    for session in sessions:
+        assert session.closed.wait(PATIENCE)
+    assert {each.reason for each in sessions} == {reason or Reason.DISCONNECT}
 
 
 @pytest.mark.parametrize("body", [b"", b"Hello"])

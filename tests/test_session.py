@@ -172,6 +172,17 @@ def test_a_hook_may_ask_the_session_again() -> None:
     assert session.cancel(Reason.USER)
 
 
+def test_a_stop_finds_closed_what_is_not_connected() -> None:
+    drawing, begun, early = new_session(), new_session(), new_session()
+    early.cancel(Reason.USER)
+    with drawing.unconnected(), begun.unconnected(), early.unconnected():
+        assert (drawing.closed_at, drawing.closed.is_set()) == (None, False)
+        drawing.cancel(Reason.USER)
+    begun.cancel(Reason.USER)
+    found = [(each.closed_at is not None, each.closed.is_set()) for each in (drawing, early, begun)]
+    assert found == [(True, True), (True, True), (False, False)]
+
+
 def test_a_cancel_frees_the_producer_that_waits_for_a_slow_reader() -> None:
     session = new_session(log_bytes=1)
     log = session.log

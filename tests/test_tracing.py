@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import pytest
 from flask import Flask
-from opentelemetry import metrics, trace
+from opentelemetry import baggage, metrics, trace
+from opentelemetry import context as contexts
 from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -24,6 +27,7 @@ from chatproxy.answers.session import Reason, StreamSession
 from chatproxy.errors import UpstreamError
 from chatproxy.observability import genai
 from chatproxy.observability.call_trace import CallTrace
+from chatproxy.observability.tracing import Tracing
 
 from .support.instant import HELLO, Instant, say
 from .support.played import DeepSeek
@@ -264,23 +268,33 @@ def test_what_is_kept_of_an_ended_answer_is_small(
     assert ended.question is None
 
 
-def test_each_try_is_an_event_of_the_span(chat: ChatProxy, upstream: Instant, spans: Spans) -> None:
+@pytest.mark.parametrize("is_told", [False, True])
+def test_each_try_is_an_event_of_the_span_without_words_unless_they_are_asked_for(
+    app: Flask, upstream: Instant, spans: Spans, is_told: bool
+) -> None:
+    """The words of the provider may quote what it was asked; so may those of the last failure."""
+    app.config["CHATPROXY_TELEMETRY_CONTENT"] = str(int(is_told))
+    words = "It can't say: Hello."
+
     def fail(session: StreamSession) -> None:
-        told = {"reason": "It was busy.", "following": "second", "pause": 0.5}
+        told = {"code": "upstream_busy", "reason": words, "following": "second", "pause": 0.5}
         signals.try_failed.send(None, session=session, upstream="first", **told)
+        raise UpstreamError(words, code="upstream_rejected")
 
     upstream.on_open = fail
-    chat.start(HELLO).wait()
+    ChatProxy(app).start(HELLO).wait()
     (event,) = spans.one().events
     assert (event.name, dict(event.attributes or {})) == (
         "chatproxy.try_failed",
         {
             "chatproxy.upstream": "first",
-            "chatproxy.reason": "It was busy.",
+            "error.type": "upstream_busy",
             "chatproxy.following": "second",
             "chatproxy.pause": 0.5,
+            **({"chatproxy.reason": words} if is_told else {}),
         },
     )
+    assert spans.one().status.description == (words if is_told else "upstream_rejected")
 
 
 def test_a_conversation_is_what_the_client_calls_one(
@@ -398,7 +412,7 @@ def test_a_stop_ends_all_that_is_open_under_a_run_and_is_no_error(
     assert attributes_of(found["invoke_agent run-0"])["chatproxy.stop.reason"] == "user"
     last = [each for each in spans.get_finished_spans() if each.name.startswith("chat ")][-1]
     assert attributes_of(last)["chatproxy.outcome"] == "stopped"
-    assert "chatproxy.stop.reason" not in attributes_of(last)  # it was not that call's
+    assert attributes_of(last)["chatproxy.stop.reason"] == "user"
 
 
 def test_a_request_that_fails_says_of_what(answer: Chat, spans: Spans) -> None:
@@ -493,11 +507,14 @@ def test_what_is_said_is_told_only_if_that_is_asked_for(
 
 
 def head_of_the_request(played: DeepSeek, tmp_path: Any, **settings: str) -> str:
+    """Of one that has come with baggage."""
     app = Flask(f"app{len(settings)}")
     app.config.update(
         DEEPSEEK_BASE_URL=played.url, CHATPROXY_RUN_DIR=str(tmp_path / app.name), **settings
     )
+    token = contexts.attach(baggage.set_baggage("user", "ada"))
     answer = ChatProxy(app).start(HELLO)
+    contexts.detach(token)
     peer = played.accept()
     head, _body = peer.request()
     answer.cancel()
@@ -517,6 +534,56 @@ def test_an_upstream_hears_of_the_trace_only_if_that_is_asked_for(
     assert context is not None
     (line,) = set(told.split("\r\n")) - set(off.split("\r\n"))
     assert line.startswith(f"traceparent: 00-{context.trace_id:032x}-{context.span_id:016x}-")
+
+
+def test_no_text_from_outside_keeps_spans_from_being_sent(
+    app: Flask, upstream: Instant, spans: Spans
+) -> None:
+    """Half a surrogate pair, which UTF-8 can't have, loses all spans that are sent with it."""
+    app.config["CHATPROXY_TELEMETRY_CONTENT"] = "1"
+    half = "half \ud83d"
+    chunk = {"choices": [{"index": 0, "delta": {"content": half}, "finish_reason": half}]}
+    upstream.says = lambda _: [{"id": half, "model": half, **chunk}]
+    chat = ChatProxy(app)
+
+    @chat.run("r")
+    def ask(run: Run, payload: dict[str, Any]) -> None:
+        run.tell_tool_call(half, half, {half: half})
+        run.tell_tool_result(half, half)
+        with pytest.raises(OSError, match="refused"):
+            run.http.request(half, "http://127.0.0.1:1/")
+        run.ask({"messages": [{"role": "user", "content": half}]}).read()
+
+    chat.start({**HELLO, "model": "run:r"}, owner=half).wait()
+    assert len(spans.all()) == 4
+    sent = encode_spans(spans.get_finished_spans()).SerializeToString()
+    assert sent.count(b"half ?") > 10
+
+
+RECEIVERS = [name for name in vars(Tracing) if re.match("_.*_(begun|ended|closed|failed)$", name)]
+
+
+@pytest.mark.parametrize("failing", [["_take_question"], RECEIVERS])
+def test_what_fails_in_tracing_fails_no_answer(
+    app: Flask,
+    upstream: Instant,
+    spans: Spans,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: list[str],
+) -> None:
+    app.config["CHATPROXY_TELEMETRY_CONTENT"] = "1"
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    for name in failing:
+        monkeypatch.setattr(Tracing, name, fail)
+    chat = ChatProxy(app)
+    chat.run("r")(ask_with_tools)
+    upstream.says = wanting("Atlantis")
+    assert chat.start({**HELLO, "model": "run:r"}).read() == "Error: The tool failed."
+    if failing != RECEIVERS:
+        spans.all()  # they have ended all the same
 
 
 def test_the_closing_line_has_the_trace(

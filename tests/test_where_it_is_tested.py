@@ -59,6 +59,7 @@ ELSEWHERE = {
     "protocols.growing_json": "completion",
     "protocols.native": "extension adding_a_protocol",
     "protocols.surrogates": "chat_request ui_messages",
+    "record_keeping": "records conversations budgets",
     "records": "records",
     "records.migrations": "records",
     "records.migrations.versions": "records",

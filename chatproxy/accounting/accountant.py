@@ -25,7 +25,7 @@ from typing import Any
 
 from .. import signals
 from ..answers.question import Question
-from ..answers.session import Outcome, Phase, StreamSession
+from ..answers.session import Outcome, Phase, Reason, StreamSession
 from ..answers.transcript import Transcript
 from ..answers.usage import Account, Saved, Usage, UsageSource, counted
 from .estimates import Estimates, size_of, size_of_json
@@ -137,7 +137,11 @@ class Accountant:
     def _saved_by(self, session: StreamSession, question: Question, usage: Usage) -> Saved | None:
         if session.outcome is not Outcome.STOPPED or usage.source is UsageSource.NONE:
             return None
-        came, most = usage.completion_tokens, question.max_tokens
+        if session.reason is Reason.BUDGET:  # it has had all that it could
+            return None
+        granted = session.reservation
+        most = question.max_tokens if granted is None else granted.completion
+        came = usage.completion_tokens
         likely = self._estimates.rest(session.model, came) if question.choices == 1 else None
         at_most = None if most is None else max(0, most - came)
         return Saved(at_most, likely)

@@ -11,8 +11,11 @@ amounts are whole numbers: tokens, or nano-units of a currency.
   answers run at once, and on which workers.
 * *Settle.* However the answer ends, what it has taken is charged in place of what was drawn
   (``Grant.settle``). It does not matter whether the provider's count has come: what an answer has
-  taken until it was stopped or left is counted or estimated, and an estimate counts with its upper
-  end.
+  taken until it was stopped or left is counted or estimated. An estimate of the answer counts with
+  its upper end. One of the prompt has none (digits and symbols take far more tokens than words), so
+  the prompt's bound counts.
+* Nobody waits for a settlement, except the same owner's next question on this worker, and that for
+  ``_PATIENCE`` at the most.
 
 What a request counts for:
 
@@ -20,9 +23,10 @@ What a request counts for:
 nothing was sent, or it was refused  nothing
 with an error (4xx, 503)
 it finished, with its usage          the provider's numbers
-it was stopped, or broke off         its prompt, and what came: as counted or estimated, and no less
-                                     than a token an event; all that was granted if its service goes
-                                     on after a close (``billing_stops``)
+it was stopped, or broke off         its prompt, as counted, or its bound; and what came: as counted
+                                     or estimated, and no less than a token an event; all that was
+                                     granted if its service goes on after a close
+                                     (``billing_stops``)
 another request was sent after it    its prompt, beside what the last request takes
 ===================================  ===============================================================
 
@@ -40,13 +44,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from ..answers.question import Question
 from ..answers.reservation import AccountKey, Accounts, Draw
 from ..answers.session import Outcome, Phase, StreamSession
 from ..answers.upstream import CONFIGURED, BillingStops
-from ..answers.usage import Cost, Usage, UsageSource
+from ..answers.usage import Usage, UsageSource
 from ..errors import BudgetSpent, PeersUnavailable, Refusal
 
 logger = logging.getLogger("chatproxy")
@@ -57,6 +62,8 @@ _NANO = Decimal(10**9)
 _MILLION = Decimal(10**6)
 #: The largest budget, in its unit's smallest parts; a Redis counts exactly up to 2**53.
 _MOST = 9 * 10**15
+#: Seconds for which a question waits for settlements, or for what another one asks the records.
+_PATIENCE = 5.0
 #: Seconds for which an account is kept after its period: answers end that began in it.
 _KEPT_SECONDS = 2 * 86_400
 #: An upstream that sends so many events beyond what was granted does not keep to it. One event has
@@ -238,6 +245,10 @@ class Budgets:
         self._spent = spent
         self._max_tokens = max_tokens
         self._now = now
+        self._lock = threading.Lock()
+        #: The accounts that are about to begin, each with what is set when that is done.
+        self._beginning: dict[AccountKey, threading.Event] = {}
+        self._endings = _Endings()
 
     def reserve(
         self,
@@ -256,9 +267,18 @@ class Budgets:
         :raises Refusal: if a model has no price.
         :raises PeersUnavailable: if the accounts can't be reached.
         """
+        self._endings.wait(owner)
         wanted = completion or self._max_tokens * question.choices
-        shares = [self._share(budget, owner, question) for budget in budgets]
-        grant = Grant(self._accounts, shares, prompt, wanted, question.choices)
+        shares = [self._share(budget, owner, question) for budget in _tightest(budgets)]
+        grant = Grant(
+            self._accounts,
+            shares,
+            prompt=prompt,
+            wanted=wanted,
+            choices=question.choices,
+            rate_asked=partial(self._rate_asked, question._replace(body=b"")),
+            announce=partial(self._endings.add, owner),
+        )
         refused: list[tuple[_Share, Draw]] = []
         try:
             for share in shares:
@@ -283,29 +303,47 @@ class Budgets:
 
         :raises PeersUnavailable: if the accounts can't be reached.
         """
-        shares = [_Share(each, owner, self._period(each), _Rate()) for each in budgets]
+        self._endings.wait(owner)
+        shares = [_Share(each, owner, self._period(each), _Rate()) for each in _tightest(budgets)]
         return [
             Left(share.budget, share.budget.shown(self._take(share, 0, 0).left), share.period.until)
             for share in shares
         ]
 
     def _share(self, budget: Budget, owner: str, question: Question) -> _Share:
-        return _Share(budget, owner, self._period(budget), self._rate(budget, question))
+        rate = self._rate(budget, question, self._time(), dearest=True)
+        return _Share(budget, owner, self._period(budget), rate)
+
+    def _time(self, ago: float = 0.0) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._now() - ago, dt.timezone.utc)
 
     def _period(self, budget: Budget) -> _Period:
-        now = dt.datetime.fromtimestamp(self._now(), dt.timezone.utc)
-        return _Period.of(budget.per, now)
+        return _Period.of(budget.per, self._time())
 
-    def _rate(self, budget: Budget, question: Question) -> _Rate:
-        """The dearest that a token can be, at whichever of its upstreams."""
+    def _rate_asked(
+        self, question: Question, budget: Budget, asked_at: float | None, upstream: str
+    ) -> _Rate:
+        """What a token has taken of a question that was asked then, of the monotonic clock.
+
+        :param upstream: of which upstream it was asked; "" for several.
+        """
+        ago = 0.0 if asked_at is None else time.monotonic() - asked_at
+        asked = tuple(each for each in question.upstreams if upstream in ("", each.name))
+        question = question._replace(upstreams=asked or question.upstreams)
+        return self._rate(budget, question, self._time(ago), dearest=False)
+
+    def _rate(self, budget: Budget, question: Question, at: dt.datetime, *, dearest: bool) -> _Rate:
+        """What a token takes at the dearest of its upstreams.
+
+        :param dearest: whether that is in the dearest hours, whatever the time.
+        """
         if budget.unit == TOKENS:
             return _Rate()
-        now = dt.datetime.fromtimestamp(self._now(), dt.timezone.utc)
         asked = [(each.name, each.model) for each in question.upstreams] or [(CONFIGURED, "")]
         found = []
         for upstream, model in asked:
             models = (model or question.model, question.model)
-            price = self._prices.rates(upstream, models, now, dearest=True)
+            price = self._prices.rates(upstream, models, at, dearest=dearest)
             if price is None or price[1] != budget.unit:
                 raise Refusal(
                     f"This model has no price in {budget.unit}, which a budget of {budget} needs.",
@@ -332,15 +370,35 @@ class Budgets:
     def _take(self, share: _Share, least: int, wanted: int) -> Draw:
         draw = share.draw(self._accounts, least, wanted)
         if draw is None:
-            draw = share.draw(self._accounts, least, wanted, self._spent_before(share))
-            assert draw is not None
+            draw = self._begin(share, least, wanted)
+        return draw
+
+    def _begin(self, share: _Share, least: int, wanted: int) -> Draw:
+        """Draw from an account that is not there. One question begins it, others wait for that."""
+        with self._lock:
+            begun = self._beginning.get(share.account)
+            is_mine = begun is None
+            begun = self._beginning.setdefault(share.account, threading.Event())
+        if is_mine:
+            try:
+                draw = share.draw(self._accounts, least, wanted, self._spent_before(share))
+            finally:
+                del self._beginning[share.account]
+                begun.set()
+        else:
+            begun.wait(_PATIENCE)
+            draw = share.draw(self._accounts, least, wanted)
+        if draw is None:
+            raise spent_unknown()
         return draw
 
     def _spent_before(self, share: _Share) -> int:
         if self._spent is None:
             return 0
         tokens, money = self._spent(share.owner, share.period.since)
-        return tokens if share.budget.unit == TOKENS else money.get(share.budget.unit, 0)
+        return min(
+            _MOST, tokens if share.budget.unit == TOKENS else money.get(share.budget.unit, 0)
+        )
 
     def _refusal(self, share: _Share, draw: Draw, grant: Grant) -> BudgetSpent:
         budget, needed = share.budget, share.rate.of(grant.prompt, grant.choices)
@@ -354,6 +412,53 @@ class Budgets:
             f"The budget of {budget} {state}; it is free again at {_shown_time(until)}.",
             retry_after=max(1, math.ceil(until.timestamp() - self._now())),
         )
+
+
+def spent_unknown() -> PeersUnavailable:
+    """The refusal if an account can't begin."""
+    return PeersUnavailable("What was spent before cannot be read; try again.", retry_after=1)
+
+
+def _tightest(budgets: Iterable[Budget]) -> list[Budget]:
+    """The smallest budget of each unit and period, which share an account."""
+    found: dict[tuple[str, str], Budget] = {}
+    for each in budgets:
+        known = found.setdefault((each.unit, each.per), each)
+        if each.most < known.most:
+            found[each.unit, each.per] = each
+    return list(found.values())
+
+
+class _Endings:
+    """The settlements of this worker that are about to be made, by owner."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._live: dict[str, set[threading.Event]] = {}
+
+    def add(self, owner: str) -> Callable[[], None]:
+        """Note that there will be one; returns what is called when it was made."""
+        made = threading.Event()
+        with self._lock:
+            self._live.setdefault(owner, set()).add(made)
+
+        def end() -> None:
+            with self._lock:
+                live = self._live.get(owner, set())
+                live.discard(made)
+                if not live:
+                    self._live.pop(owner, None)
+            made.set()
+
+        return end
+
+    def wait(self, owner: str) -> None:
+        """Wait for those of an owner, so that what they give back is there."""
+        with self._lock:
+            live = list(self._live.get(owner, ()))
+        end = time.monotonic() + _PATIENCE
+        for made in live:
+            made.wait(max(0.0, end - time.monotonic()))
 
 
 def _lasts(refusal: BudgetSpent) -> float:
@@ -409,18 +514,27 @@ class Grant:
 
     :ivar completion: the most tokens of its answer, of all choices together.
     :ivar wanted: what was asked for.
+
+    :param rate_asked: what a token takes of a budget, by when and where it was asked.
+    :param announce: notes that a settlement is about to be made; returns what ends that.
     """
 
     def __init__(
         self,
         accounts: Accounts,
         shares: list[_Share],
+        *,
         prompt: int,
         wanted: int,
         choices: int,
+        rate_asked: Callable[[Budget, float | None, str], _Rate],
+        announce: Callable[[], Callable[[], None]],
     ) -> None:
         self._accounts = accounts
         self._shares = shares
+        self._rate_asked = rate_asked
+        self._announce = announce
+        self._tell_settled: Callable[[], None] = lambda: None
         self.prompt = prompt
         self.wanted = self.completion = wanted
         self.choices = choices
@@ -465,20 +579,36 @@ class Grant:
         """Settle without a charge."""
         self._settle(lambda _: 0)
 
+    def end(self) -> None:
+        """See ``Reservation``."""
+        self._tell_settled = self._announce()
+
     def settle(self, session: StreamSession) -> None:
         """See ``Reservation``."""
         try:
             prompt, completion = self._taken_by(session)
-            cost = session.account.cost if self._is_told(session) and not self._earlier else None
-            self._settle(lambda share: _charge(share, prompt, completion, cost))
+            usage = session.account.usage
+            is_whole = self._is_told(session) and usage.prompt_tokens and not self._earlier
+            cost = session.account.cost if is_whole else None
+
+            def charge(share: _Share) -> int:
+                if cost is not None and cost.currency == share.budget.unit:
+                    return int((cost.amount * _NANO).to_integral_value(ROUND_CEILING))
+                upstream = "" if self._earlier else session.upstream
+                rate = self._rate_asked(share.budget, session.asked_at, upstream)
+                return rate.of(prompt, completion)
+
+            self._settle(charge)
         except Exception:
             logger.exception("A budget could not be settled")
+        finally:
+            self._tell_settled()
 
     def _settle(self, charge: Callable[[_Share], int]) -> None:
         with self._lock:
             was_settled, self._settled = self._settled, True
         for share in () if was_settled else self._shares:
-            share.settle(self._accounts, charge(share))
+            share.settle(self._accounts, min(_MOST, charge(share)))
 
     def _is_told(self, session: StreamSession) -> bool:
         """Whether the provider has told what all of the answer has taken."""
@@ -495,12 +625,11 @@ class Grant:
         usage = session.account.usage
         if session.phase is Phase.CONNECTING or self._refused:
             return 0, 0
-        if self._is_told(session):
-            return usage.prompt_tokens, usage.completion_tokens
         prompt = usage.prompt_tokens
-        if usage.source is not UsageSource.PROVIDER:
-            prompt = min(self.prompt, _upper(usage, prompt))
-        prompt = prompt or self.prompt
+        if usage.source is UsageSource.ESTIMATED or not prompt:
+            prompt = self.prompt
+        if self._is_told(session):
+            return prompt, usage.completion_tokens
         if session.billing_stops is BillingStops.NO and session.outcome is Outcome.STOPPED:
             return prompt, self.completion
         came = session.events if session.events > self.most_events else 0
@@ -513,9 +642,3 @@ class Grant:
 def _upper(usage: Usage, tokens: int) -> int:
     """The upper end of an estimate; what is no estimate stays as it is."""
     return math.ceil(tokens * (1 + (usage.spread or 0)))
-
-
-def _charge(share: _Share, prompt: int, completion: int, cost: Cost | None) -> int:
-    if cost is not None and cost.currency == share.budget.unit:
-        return int((cost.amount * _NANO).to_integral_value(ROUND_CEILING))
-    return share.rate.of(prompt, completion)

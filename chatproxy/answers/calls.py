@@ -12,12 +12,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import signals
 from .question import Question
 from .trace import Trace
-from .usage import NO_ACCOUNT, Account, sum_of
+from .upstream import CONFIGURED
+from .usage import NO_ACCOUNT, Account, UsageSource, sum_of
 
 if TYPE_CHECKING:
     from .session import Outcome, Phase
@@ -78,6 +80,10 @@ class Calls:
         #: How many calls there have been, and what those that have ended came to.
         self.count = 0
         self.account = NO_ACCOUNT
+        #: What those of the configured upstream cost, which are one bill, by currency; and how many
+        #: of them have no cost, though something came.
+        self.costs: dict[str, Decimal] = {}
+        self.unpriced = 0
 
     def begin(self, name: str, call: State, question: Question | None = None) -> None:
         """Note that a call begins.
@@ -101,11 +107,19 @@ class Calls:
             if known is None:
                 return
             self.account = sum_of((self.account, call.account))
+            if call.upstream == CONFIGURED:
+                self._bill(call.account)
             ended = _as_json(*known, call)
             self._ended.append(ended)
         signals.call_ended.send(self._sender, call=call)
         if self._on_end is not None:
             self._on_end(ended)
+
+    def _bill(self, account: Account) -> None:
+        if (cost := account.cost) is not None:
+            self.costs[cost.currency] = self.costs.get(cost.currency, Decimal(0)) + cost.amount
+        elif account.usage.source is not UsageSource.NONE:
+            self.unpriced += 1
 
     def settle(self) -> None:
         """Keep nothing of the calls but what each was: the answer is over."""

@@ -63,7 +63,12 @@ class Accounts(Protocol):
 
 
 class Reservation(Protocol):
-    """What one question has been granted."""
+    """What one question has been granted.
+
+    :ivar completion: the most tokens of its answer, of all choices together.
+    """
+
+    completion: int
 
     def refuse(self) -> None:
         """Note that the latest request was not sent, or was refused: it is not billed."""
@@ -74,6 +79,9 @@ class Reservation(Protocol):
         The latest one may be billed, too, unless it was refused; then more is drawn for that, which
         may take a moment.
         """
+
+    def end(self) -> None:
+        """Note that the answer has ended, and is about to be settled, which may take a moment."""
 
     def settle(self, session: StreamSession) -> None:
         """Charge what the answer has come to (``StreamSession.account``); once. Never raises."""

@@ -27,7 +27,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -40,6 +41,9 @@ from .trace import Trace
 from .transcript import Transcript
 from .upstream import CONFIGURED, BillingStops
 from .usage import NO_ACCOUNT
+
+#: The id of the chat of all questions of an owner that name none. No client can name it.
+UNNAMED_CHAT = "*"
 
 
 class SessionKey(NamedTuple):
@@ -120,7 +124,8 @@ class StreamSession:
         self.left_at: float | None = None
         #: Set once this side wants the answer to end.
         self.flag = threading.Event()
-        #: Set once the upstream is closed and the session has left the registry.
+        #: Set once the upstream is closed and the session has left the registry; or by a Stop that
+        #: has no upstream to wait for (``unconnected``).
         self.closed = threading.Event()
         #: Set once the application has been told how it ended.
         self.told = threading.Event()
@@ -177,6 +182,7 @@ class StreamSession:
         self.closed_at: float | None = None
         self._lock = threading.Lock()
         self._abort_hooks: list[Callable[[], None]] = [log.release]
+        self._is_unconnected = False
 
     def enter(self, phase: Phase) -> None:
         """Go on to the next phase, for the call alone; the present one may be entered again.
@@ -201,14 +207,31 @@ class StreamSession:
             self.reason = reason
             self.cancelled_at = time.monotonic()
             self.flag.set()
+            self._close_unconnected()
             hooks = list(self._abort_hooks)
         for abort in hooks:
             abort()
         return True
 
-    def stop_by_user(self) -> None:
-        """``cancel`` as a user's Stop does; to be an abort_fn."""
-        self.cancel(Reason.USER)
+    @contextmanager
+    def unconnected(self) -> Iterator[None]:
+        """While nothing is open upstream, and something else is waited for, which may last.
+
+        A Stop then has no close to wait for. What follows must look at the flag before it connects.
+        """
+        with self._lock:
+            self._is_unconnected = True
+            if self.flag.is_set():
+                self._close_unconnected()
+        try:
+            yield
+        finally:
+            self._is_unconnected = False
+
+    def _close_unconnected(self) -> None:
+        if self._is_unconnected:
+            self.closed_at = time.monotonic()
+            self.closed.set()
 
     def take(self, events: list[bytes], *, whole: bool = False) -> None:
         """Add events to the answer. For its call alone; never blocks.

@@ -6,7 +6,7 @@ word for begins with ``chatproxy.``. Langfuse reads the rest
 (https://langfuse.com/integrations/native/opentelemetry).
 
 What is not known is left out, and never 0. Nothing that anybody has said is in here, but in
-``input_messages`` and ``output_messages``.
+``input_messages``, ``output_messages`` and ``content``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ..answers.question import Question
-from ..answers.session import Outcome, Reason, StreamSession
+from ..answers.session import UNNAMED_CHAT, Outcome, Reason, StreamSession
 from ..answers.upstream import Upstream
 from ..answers.usage import Account, Usage, UsageSource
 
@@ -52,7 +52,7 @@ _ERRORS = frozenset({Reason.IDLE, Reason.DEADLINE, Reason.LOST})
 
 #: The most characters of a name that a client or a model has chosen.
 _LONGEST_NAME = 100
-#: The most characters of messages that a span has, or of an answer.
+#: The most characters of an attribute that has what was said, if that is to be told.
 MOST_CONTENT = 128 * 1024
 
 
@@ -71,9 +71,26 @@ _FLOATS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 _INTEGERS = ("max_tokens", "seed")
 
 
+def encodable(text: str) -> str:
+    """A text as UTF-8 can have it. With half a surrogate pair no span of its batch is sent."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def named(text: str) -> str:
     """A name from outside, in its bounds."""
-    return text[:_LONGEST_NAME]
+    return encodable(text[:_LONGEST_NAME])
+
+
+def content(value: Any) -> str:
+    """What a tool is given or gives, as JSON; of what is long the beginning."""
+    try:
+        return encodable(_as_json(value)[:MOST_CONTENT])
+    except (TypeError, ValueError, RecursionError):  # its names are no text, or it is within itself
+        return ""
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def of_server(upstream: Upstream) -> Attributes:
@@ -126,22 +143,19 @@ def of_session(session: StreamSession) -> Attributes:
     if session.id:
         found["chatproxy.session.id"] = session.id
     if session.owner:
-        found["user.id"] = session.owner
-    if session.chat is not None and session.chat.id:
+        found["user.id"] = encodable(session.owner)
+    if session.chat is not None and session.chat.id not in ("", UNNAMED_CHAT):
         found["gen_ai.conversation.id"] = found["session.id"] = session.chat.id
     return found
 
 
-def of_end(session: StreamSession, reason: Reason | None) -> Attributes:
-    """How an answer, or a call of one, has ended, but for what was said.
-
-    :param reason: why it was stopped, if that may be told.
-    """
+def of_end(session: StreamSession) -> Attributes:
+    """How an answer, or a call of one, has ended, but for what was said."""
     found: Attributes = {"chatproxy.phase": session.phase.value, "chatproxy.events": session.events}
     if session.outcome is not None:
         found["chatproxy.outcome"] = session.outcome.value
-    if reason is not None:
-        found["chatproxy.stop.reason"] = reason.value
+    if session.reason is not None:
+        found["chatproxy.stop.reason"] = session.reason.value
     if session.cancelled_at is not None and session.closed_at is not None:
         found["chatproxy.stop.duration"] = max(0.0, session.closed_at - session.cancelled_at)
     if error := error_of(session):
@@ -155,7 +169,7 @@ def error_of(session: StreamSession) -> str:
     if stopped and session.reason not in _ERRORS:
         return ""
     if session.refusal is not None:
-        return session.refusal.code
+        return named(session.refusal.code)
     if stopped and session.reason is not None:
         return session.reason.value
     return "server_error" if session.outcome is Outcome.FAILED else ""
@@ -236,22 +250,21 @@ def input_messages(body: bytes) -> str:
     kept: list[str] = []
     left = MOST_CONTENT
     for message in reversed(messages):
-        text = json.dumps({"role": message.get("role"), "parts": list(_parts_of(message))})
+        text = _as_json({"role": message.get("role"), "parts": list(_parts_of(message))})
         left -= len(text)
         if left < 0:
             break
         kept.append(text)
-    return f"[{','.join(reversed(kept))}]"
+    return encodable(f"[{','.join(reversed(kept))}]")
 
 
 def output_messages(text: str, reasoning: str, finish_reason: str) -> str:
     """An answer, as JSON; of a long one the beginning."""
-    parts = [
-        {"type": kind, "content": content[:MOST_CONTENT]}
-        for kind, content in (("reasoning", reasoning), ("text", text))
-        if content
-    ]
-    return json.dumps([{"role": "assistant", "parts": parts, "finish_reason": finish_reason}])
+    reasoning = reasoning[:MOST_CONTENT]
+    said = (("reasoning", reasoning), ("text", text[: MOST_CONTENT - len(reasoning)]))
+    parts = [{"type": kind, "content": each} for kind, each in said if each]
+    answer = {"role": "assistant", "parts": parts, "finish_reason": finish_reason}
+    return encodable(_as_json([answer]))
 
 
 def _parts_of(message: Mapping[str, Any]) -> Iterable[dict[str, Any]]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -61,8 +60,6 @@ from .shared_counters import Directory, SharedCounters
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-logger = logging.getLogger("chatproxy")
-
 
 def _account_of(account: Account, outcome: str) -> Iterator[Addition]:
     usage, source = account.usage, account.usage.source.value
@@ -75,17 +72,14 @@ def _account_of(account: Account, outcome: str) -> Iterator[Addition]:
         yield SAVED, (), account.saved.at_most
 
 
-def _harmless(
+def _counts(
     receive: Callable[..., Iterator[Addition]],
 ) -> Callable[..., None]:
-    """A receiver that adds what ``receive`` yields, and never raises for the signal's sender."""
+    """A receiver that adds what ``receive`` yields."""
 
     @functools.wraps(receive)
     def receiver(self: Metrics, _sender: object, **sent: Any) -> None:
-        try:
-            self._add(receive(self, **sent))
-        except Exception:
-            logger.exception("A signal could not be counted")
+        self._add(receive(self, **sent))
 
     return receiver
 
@@ -99,7 +93,7 @@ class Metrics:
 
     def __init__(self, app: Flask, directory: Directory = None, name: str = "") -> None:
         #: Told of all that is counted, too; None if nobody is.
-        self.also: Callable[[Iterable[Addition], dict[str, str]], None] | None = None
+        self.mirror: Callable[[Iterable[Addition], dict[str, str]], None] | None = None
         folder = partial(_folder, name or app.name, directory)
         self._counters = SharedCounters(folder, ROW.layout, ROW.size, ROW.gauges)
         self._by_upstream = CountersByName(folder, UPSTREAM_ROW)
@@ -131,13 +125,13 @@ class Metrics:
     def _add(self, additions: Iterable[Addition]) -> None:
         additions = list(additions)
         self._counters.add(ROW.amounts(additions))
-        if self.also is not None:
-            self.also(additions, {})
+        if self.mirror is not None:
+            self.mirror(additions, {})
 
     def _add_for(self, upstream: str, *additions: Addition) -> None:
         counted_for = self._by_upstream.add(upstream, UPSTREAM_ROW.amounts(additions))
-        if self.also is not None:
-            self.also(additions, {"upstream": counted_for})
+        if self.mirror is not None:
+            self.mirror(additions, {"upstream": counted_for})
 
     def _count_call(self, session: StreamSession) -> None:
         """Count an answer, or a call of a run, for the upstream that was asked last."""
@@ -149,11 +143,11 @@ class Metrics:
             additions.append((UPSTREAM_FIRST_EVENT, (), session.first_event_at - asked_at))
         self._add_for(session.upstream, *additions)
 
-    @_harmless
+    @_counts
     def _stream_opened(self, **_: Any) -> Iterator[Addition]:
         yield SESSIONS_LIVE, (), 1
 
-    @_harmless
+    @_counts
     def _stream_closed(self, session: StreamSession, **_: Any) -> Iterator[Addition]:
         outcome = session.outcome.value if session.outcome else "other"
         reason = session.reason.value if session.reason else "none"
@@ -168,18 +162,18 @@ class Metrics:
             yield UPSTREAM_ERRORS, (session.refusal.code,), 1
         self._count_call(session)
 
-    @_harmless
+    @_counts
     def _call_ended(self, call: object, **_: Any) -> Iterator[Addition]:
         if isinstance(call, StreamSession):
             self._count_call(call)
         yield from ()
 
-    @_harmless
+    @_counts
     def _try_failed(self, upstream: str, **_: Any) -> Iterator[Addition]:
         self._add_for(upstream, (UPSTREAM_CALLS, ("passed_on",), 1))
         yield from ()
 
-    @_harmless
+    @_counts
     def _cancel_answered(
         self, result: str, by: str, seconds: float | None, **_: Any
     ) -> Iterator[Addition]:
@@ -187,19 +181,19 @@ class Metrics:
         if seconds is not None:
             yield STOP, (by,), seconds
 
-    @_harmless
+    @_counts
     def _peer_asked(self, operation: str, result: str, **_: Any) -> Iterator[Addition]:
         yield PEER_REQUESTS, (operation, result), 1
 
-    @_harmless
+    @_counts
     def _cancel_forgotten(self, **_: Any) -> Iterator[Addition]:
         yield FORGOTTEN, (), 1
 
-    @_harmless
+    @_counts
     def _request_unfinished(self, part: str, why: str, **_: Any) -> Iterator[Addition]:
         yield UNFINISHED, (part, why), 1
 
-    @_harmless
+    @_counts
     def _answers_recorded(self, result: str, count: int, **_: Any) -> Iterator[Addition]:
         yield RECORDED, (result,), count
 

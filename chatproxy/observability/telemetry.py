@@ -31,7 +31,7 @@ def observe(app: Flask, settings: Settings, metrics: Metrics) -> Tracing | None:
     from .instruments import Instruments  # noqa: PLC0415
     from .tracing import Tracing  # noqa: PLC0415
 
-    metrics.also = Instruments().add
+    metrics.mirror = Instruments().add
     return Tracing(app, settings)
 
 

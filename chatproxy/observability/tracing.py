@@ -10,8 +10,11 @@ upstream, each HTTP request and each tool under the run is a child. Rules:
   (silence, the deadline, the loss of its lease).
 * The span is the present one for all that is done for its answer, and nowhere else: the producer
   has a context of its own (PEP 567). So what other instrumentations make there are its children.
-* What is said is in no span, unless ``CHATPROXY_TELEMETRY_CONTENT`` is on.
+* What is said is in no span, unless ``CHATPROXY_TELEMETRY_CONTENT`` is on. Nor is the sentence of
+  what has failed, which may quote it: there is its code alone.
 * Spans are given to the application's own tracer provider, if it has one.
+* What fails here fails no answer: ``signals`` sees to that, and a span is kept as soon as it is
+  there, so that it is ended all the same.
 
 ``genai`` has the names of what is noted.
 """
@@ -22,8 +25,9 @@ from typing import Any
 
 from flask import Flask
 from opentelemetry import context as contexts
-from opentelemetry import metrics, propagate, trace
+from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .. import __version__, signals
 from ..answers.calls import State
@@ -41,6 +45,8 @@ _MOST_MODELS = 50
 #: The bounds that the conventions ask for, of seconds and of tokens.
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS = tuple(float(4**power) for power in range(14))
+#: What an upstream is told of: the trace, and nothing else of the request (its baggage, say).
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 
 class Tracing:
@@ -85,7 +91,8 @@ class Tracing:
         self, _: object, session: StreamSession, question: Question, **__: Any
     ) -> None:
         more, context = genai.of_session(session), contexts.get_current()
-        session.trace = self._begin_question(question, more, context)
+        session.trace = found = self._begin_question(question, more, context)
+        self._take_question(found, question)
 
     def _call_begun(
         self, _: object, call: State, name: str, question: Question | None, within: Any, **__: Any
@@ -94,8 +101,10 @@ class Tracing:
             return
         context = _beneath(parent)
         if question is not None:
-            call.trace = self._begin_question(question, {}, context)
+            call.trace = found = self._begin_question(question, {}, context)
+            self._take_question(found, question)
         else:
+            name = genai.named(name)
             method, _space, host = name.partition(" ")
             attributes: genai.Attributes = {"http.request.method": method, "server.address": host}
             call.trace = self._begin(name, context, SpanKind.CLIENT, attributes)
@@ -110,11 +119,14 @@ class Tracing:
         found = self._begin(genai.name_of(question), context, kind, attributes)
         if found is not None:
             found.question = question
-            if self._with_content and found.span.is_recording():
-                found.said = Transcript(genai.MOST_CONTENT)
-                messages = genai.input_messages(question.body)
-                found.span.set_attribute("gen_ai.input.messages", messages)
         return found
+
+    def _take_question(self, found: CallTrace | None, question: Question) -> None:
+        """Note what is said, if that is wanted."""
+        if self._with_content and found is not None and found.span.is_recording():
+            found.said = Transcript(genai.MOST_CONTENT)
+            messages = genai.input_messages(question.body)
+            found.span.set_attribute("gen_ai.input.messages", messages)
 
     def _begin(
         self, name: str, context: contexts.Context, kind: SpanKind, attributes: genai.Attributes
@@ -125,7 +137,7 @@ class Tracing:
             return None
         headers: dict[str, str] = {}
         if self._propagates:
-            propagate.inject(headers, trace.set_span_in_context(span, context))
+            _TRACE_CONTEXT.inject(headers, trace.set_span_in_context(span, context))
         return CallTrace(self, span, headers)
 
     def _upstreams_of(self, question: Question) -> tuple[Upstream, ...]:
@@ -140,8 +152,10 @@ class Tracing:
     def _try_failed(
         self,
         _: object,
+        *,
         session: StreamSession,
         upstream: str,
+        code: str,
         reason: str,
         following: str,
         pause: float,
@@ -150,10 +164,12 @@ class Tracing:
         if (found := self._own(session.trace)) is not None:
             attributes: genai.Attributes = {
                 "chatproxy.upstream": upstream,
-                "chatproxy.reason": reason,
+                "error.type": genai.named(code),
                 "chatproxy.following": following,
                 "chatproxy.pause": pause,
             }
+            if self._with_content:
+                attributes["chatproxy.reason"] = genai.encodable(reason)
             found.span.add_event("chatproxy.try_failed", attributes)
 
     def _tool_begun(
@@ -164,7 +180,7 @@ class Tracing:
         before = _beneath(parent)
         attributes = genai.of_tool(name, call_id)
         if self._with_content:
-            attributes["gen_ai.tool.call.arguments"] = str(arguments)
+            attributes["gen_ai.tool.call.arguments"] = genai.content(arguments)
         span = self._tracer.start_span(
             f"execute_tool {genai.named(name)}", before, attributes=attributes
         )
@@ -182,7 +198,7 @@ class Tracing:
             span.set_attribute("error.type", "tool_failed")
             span.set_status(StatusCode.ERROR)
         elif self._with_content:
-            span.set_attribute("gen_ai.tool.call.result", str(output))
+            span.set_attribute("gen_ai.tool.call.result", genai.content(output))
         span.end()
         if trace.get_current_span() is span:
             contexts.attach(before)
@@ -191,14 +207,13 @@ class Tracing:
 
     def _stream_closed(self, _: object, session: StreamSession, **__: Any) -> None:
         if (found := self._own(session.trace)) is not None:
-            self._end_session(found, session, session.reason)
+            self._end_session(found, session)
 
     def _call_ended(self, _: object, call: Any, **__: Any) -> None:
         if (found := self._own(call.trace)) is None:
             return
         if isinstance(call, StreamSession):
-            # Whoever ends a run ends its calls; why, the run's own span tells.
-            self._end_session(found, call, call.reason if genai.error_of(call) else None)
+            self._end_session(found, call)
             return
         if call.status is not None:
             found.span.set_attribute("http.response.status_code", call.status)
@@ -209,21 +224,25 @@ class Tracing:
             found.span.set_status(StatusCode.ERROR)
         found.end()
 
-    def _end_session(self, found: CallTrace, session: StreamSession, reason: Reason | None) -> None:
+    def _end_session(self, found: CallTrace, session: StreamSession) -> None:
         try:
-            attributes = genai.of_end(session, reason)
+            attributes = genai.of_end(session)
             if found.question is not None and not found.question.run:
                 attributes |= self._of_answer(found, found.question, session)
             if session.outcome is Outcome.STOPPED:
                 attributes["langfuse.observation.level"] = "WARNING"
-                attributes["langfuse.observation.status_message"] = _words_of(reason)
+                attributes["langfuse.observation.status_message"] = _words_of(session.reason)
             if error := genai.error_of(session):
                 attributes["langfuse.observation.level"] = "ERROR"
-                told = error if session.refusal is None else session.refusal.message
-                found.span.set_status(StatusCode.ERROR, told)
+                found.span.set_status(StatusCode.ERROR, self._words_of_error(session, error))
             found.span.set_attributes(attributes)
         finally:
             found.end()
+
+    def _words_of_error(self, session: StreamSession, code: str) -> str:
+        if self._with_content and session.refusal is not None:
+            return genai.encodable(session.refusal.message)
+        return code
 
     def _of_answer(
         self, found: CallTrace, question: Question, session: StreamSession

@@ -7,8 +7,10 @@ body is a bound, with something for what a service puts around the messages. Rul
 * An image counts as ``IMAGE_TOKENS``, whatever its size, and the bytes of its address or data as
   none. So does a file, a recording, and whatever else is no text; but their bytes count as well,
   since some are read as text. This is assumed, not known.
-* The answer is bounded by ``max_tokens`` and ``max_completion_tokens``, and the services keep to
-  that. Whatever else is in the body stays as its client has sent it.
+* The answer is bounded by ``max_tokens``, which every service keeps to, and by
+  ``max_completion_tokens`` as well if the client has sent that: some services know only the first,
+  some want the second. Both say the same. Whatever else is in the body stays as its client has sent
+  it.
 """
 
 from __future__ import annotations
@@ -58,24 +60,23 @@ class Bounds:
     :ivar prompt: the most tokens that the question can have.
     :ivar completion: the most that the client wants of the answer, of all choices together; None if
         it does not say.
-    :raises InvalidRequest: if it says so, but not by a whole number.
+    :raises InvalidRequest: if it says so, or how many choices it wants, but not by a whole number.
     """
 
     def __init__(self, body: bytes, choices: int) -> None:
-        self._body = body
         self._choices = choices
         self._fields = chat_request.parse(body)
         around = _AROUND + (_AROUND_TOOLS if "tools" in self._fields else 0)
         self.prompt = len(body) + around + _of_parts(self._fields)
+        _count_in(self._fields, "n")  # the service might take a wrong one for what it looks like
         given = [_count_in(self._fields, name) for name in _NAMES]
         wanted = [min(each, _ENOUGH) * choices for each in given if each is not None]
         self.completion = min(wanted) if wanted else None
 
     def limited(self, most: int) -> bytes:
         """The body with so many tokens as the most of the answer, of all choices together."""
-        if self.completion is not None and self.completion <= most:
-            return self._body
-        names = [name for name in _NAMES if name in self._fields] or _NAMES[:1]
+        names = [_NAMES[0], *(name for name in _NAMES[1:] if name in self._fields)]
+        most = most if self.completion is None else min(most, self.completion)
         each = dict.fromkeys(names, most // self._choices)
         return chat_request.complete({**self._fields, **each}, "")  # it has a model
 

@@ -18,13 +18,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import Connection, and_, case, func, select
 
 from ..answers.session import Outcome
 from ..answers.upstream import CONFIGURED
 from ..answers.usage import Cost, UsageSource
 from .database import Database
-from .schema import NANO, answers, balances, nano_of
+from .schema import NANO, answers, balances, nano_of, sum_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Comparison:
     :ivar before: the balance at ``since``; ``after`` that at ``until``.
     :ivar recorded: what the answers cost that ended in between.
     :ivar answers: how many those are; of them ``stopped`` were stopped, ``counted`` and
-        ``estimated`` tell whose tokens were, and ``unpriced`` have no cost in this currency.
+        ``estimated`` tell whose tokens were, and ``unpriced`` have no cost in this currency, or a
+        part of them has none; what nothing came of is none of these.
     """
 
     currency: str
@@ -127,27 +128,41 @@ def _start_of(connection: Connection, account: str, currency: str) -> Any:
 def _compare(
     connection: Connection, since: datetime, until: datetime, before: Decimal, after: Cost
 ) -> Comparison:
-    is_a_run = and_(answers.c.upstream == "", answers.c.cost_nano.is_not(None))
     in_span = and_(answers.c.ended_at >= since, answers.c.ended_at < until)
     is_priced = answers.c.currency == after.currency
+    has_usage = answers.c.usage_source != UsageSource.NONE.value
 
     def number(condition: Any) -> Any:
         return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
-    cost, *counts = connection.execute(
+    nano, *counts = connection.execute(
         select(
-            func.sum(case((and_(is_priced, ~is_a_run), answers.c.cost_nano), else_=0)),
+            sum_of(case((is_priced, answers.c.cost_nano), else_=0)),
             func.count(),
             number(answers.c.outcome == Outcome.STOPPED.value),
             number(answers.c.usage_source == UsageSource.COUNTED.value),
             number(answers.c.usage_source == UsageSource.ESTIMATED.value),
-            number(answers.c.currency.is_distinct_from(after.currency)),
-        ).where(or_(answers.c.upstream == CONFIGURED, is_a_run), in_span)
+            number(and_(answers.c.currency.is_distinct_from(after.currency), has_usage)),
+        ).where(answers.c.upstream == CONFIGURED, in_span)
     ).one()
     runs = connection.execute(
-        select(answers.c.cost_nano, answers.c.receipt).where(is_a_run, is_priced, in_span)
+        select(answers.c.outcome, answers.c.usage_source, answers.c.receipt["billed"]).where(
+            answers.c.upstream == "", in_span
+        )
     )
-    nano = int(cost or 0) + sum(_share_of(*run, after.currency) for run in runs)
+    for outcome, source, billed in runs:
+        if not billed:
+            continue
+        of_each = billed["nano"]
+        nano += of_each.get(after.currency, 0)
+        of_it = (
+            True,
+            outcome == Outcome.STOPPED.value,
+            source == UsageSource.COUNTED.value,
+            source == UsageSource.ESTIMATED.value,
+            bool(billed["unpriced"] or of_each.keys() - {after.currency}),
+        )
+        counts = [count + is_so for count, is_so in zip(counts, of_it, strict=True)]
     return Comparison(
         after.currency,
         since,
@@ -157,14 +172,3 @@ def _compare(
         Decimal(nano) / NANO,
         *map(int, counts),
     )
-
-
-def _share_of(cost_nano: int, receipt: dict[str, Any] | None, currency: str) -> int:
-    """What a run cost at DeepSeek: all of it, unless its receipt lists calls of others, too."""
-    calls = [each for each in (receipt or {}).get("calls") or () if each["upstream"]]
-    ours = [each for each in calls if each["upstream"] == CONFIGURED]
-    if ours == calls:
-        return cost_nano
-    costs = [each.get("cost") for each in ours]
-    amounts = [each["amount"] for each in costs if each and each["currency"] == currency]
-    return sum(nano_of(Decimal(repr(amount))) for amount in amounts)

@@ -17,11 +17,8 @@ to one asks for those after it, and is told of what was deleted, too. Rules:
 
 from __future__ import annotations
 
-import logging
-import queue
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -29,9 +26,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ..answers.shares import SlotPool
 from ..errors import (
-    ConfigError,
     ConversationChanged,
     ConversationDeleted,
     ConversationNotFound,
@@ -40,11 +35,10 @@ from ..errors import (
     Refusal,
     TooManySessions,
 )
+from .asking import Asking
 from .database import Database, DatabaseError
 from .schema import conversation_totals as totals
 from .schema import conversations
-
-logger = logging.getLogger("chatproxy")
 
 #: How many conversations a list has at most.
 PAGE = 100
@@ -53,9 +47,8 @@ DELETIONS = 10_000
 
 #: How many requests wait for the database at once, and how many of one owner's.
 AT_ONCE, AT_ONCE_OF_ONE = 100, 8
-#: Seconds after which a request that waits is not begun any more, and a statement is given up (in
-#: PostgreSQL; in SQLite none takes long): it holds up all others.
-PATIENCE = 5.0
+#: Milliseconds that PostgreSQL has for a statement: it holds up all others. In SQLite none lasts.
+STATEMENT_MS = 5000
 
 _T = TypeVar("_T")
 
@@ -129,13 +122,9 @@ class Conversations:
         application: str,
         bounds: Bounds,
     ) -> None:
-        self._database = database
-        self._run = run
+        self._asking = Asking(database, run, "The conversations", AT_ONCE, AT_ONCE_OF_ONE)
         self._application = application
         self._bounds = bounds
-        self._is_prepared = False
-        self._is_away = False
-        self._slots = SlotPool(AT_ONCE, AT_ONCE_OF_ONE)
 
     def heads(self, owner: str, after: int) -> tuple[list[Head], bool]:
         """What an owner has written and deleted after a revision, in that order.
@@ -207,49 +196,20 @@ class Conversations:
         writes: bool = False,
         may_last: bool = False,
     ) -> _T:
-        asked = time.monotonic()
-
-        def answer() -> _T:
-            if time.monotonic() - asked > PATIENCE:
-                raise _unavailable()
-            with self._begun(writes) as connection:
-                if self._database.dialect == "postgresql" and not may_last:
-                    milliseconds = str(int(PATIENCE * 1000))
-                    bound = func.set_config("statement_timeout", milliseconds, True)
+        def use(database: Database) -> _T:
+            with (database.writing if writes else database.reading)() as connection:
+                if database.dialect == "postgresql" and not may_last:
+                    bound = func.set_config("statement_timeout", str(STATEMENT_MS), True)
                     connection.execute(select(bound))
                 return call(connection)
 
         try:
-            free = self._slots.take(owner)
+            return self._asking.ask(owner, use)
         except TooManySessions:
             sentence = "Too many requests wait for the database; try again."
             raise Refusal(sentence, status=429, code="too_many_requests", retry_after=1) from None
-        try:
-            found: _T = self._run(answer)
-        except queue.Full:
-            raise _unavailable() from None
-        finally:
-            free()
-        return found
-
-    @contextmanager
-    def _begun(self, writes: bool) -> Iterator[Connection]:
-        """A transaction. What is said of a failure has nothing of what was to be written."""
-        try:
-            if not self._is_prepared:
-                self._database.prepare()
-                self._is_prepared = True
-            begin = self._database.writing if writes else self._database.reading
-            with begin() as connection:
-                yield connection
-        except (ConfigError, DatabaseError) as error:
-            if not self._is_away:
-                logger.warning("The conversations can't be reached: %s", error)
-            self._is_away = True
+        except DatabaseError as error:  # which says nothing of what was to be written
             raise _unavailable(str(error)) from None
-        if self._is_away:
-            logger.warning("The conversations can be reached again")
-        self._is_away = False
 
     def _heads(self, owner: str, after: int, connection: Connection) -> list[Head]:
         wanted = (
@@ -382,7 +342,7 @@ def _values_of(draft: Draft | None) -> dict[str, Any]:
     }
 
 
-def _unavailable(reason: str = "") -> DatabaseUnavailable:
+def _unavailable(reason: str) -> DatabaseUnavailable:
     sentence = "The conversations can't be reached at present; try again."
     refusal = DatabaseUnavailable(sentence, retry_after=5)
     refusal.reason = reason

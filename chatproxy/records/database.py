@@ -9,6 +9,7 @@ Rules:
   the engine is made, too, so that its locks are used by no other.
 * The tables are made and brought up to date by whoever comes first, under a lock of the database.
   Those of a newer version are left alone.
+* A process that a fork has made has an engine of its own, and leaves its parent's alone.
 * A row is added once, however often it is sent: its key is made with it.
 * A network that has died, and a database that does not answer, are noticed within ``_SECONDS``.
 * The password in the URL is in no error and no log line: an error says what a driver says, and none
@@ -17,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,8 +34,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc, func, make
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import ChatProxyError, ConfigError
-from .rows import Row
-from .schema import VERSION_TABLE, answers
+from .rows import Row, owner_in_row
+from .schema import VERSION_TABLE, answers, sum_of
 
 #: Seconds that a connection, a lock or a packet is waited for.
 _SECONDS = 5
@@ -76,6 +78,7 @@ class Database:
             ) from None
         self._url = parsed
         self._engine: Engine | None = None
+        self._process = os.getpid()
 
     def prepare(self) -> None:
         """Make the tables, or bring them up to date. Leaves no connection that a fork would share.
@@ -101,18 +104,18 @@ class Database:
 
     def spent(self, application: str, owner: str, since: datetime) -> Spent:
         """What the answers of an owner that have ended since then came to."""
-        tokens = func.sum(answers.c.prompt_tokens + answers.c.completion_tokens)
+        sums = map(sum_of, (answers.c.prompt_tokens, answers.c.completion_tokens))
         query = (
-            select(answers.c.currency, tokens, func.sum(answers.c.cost_nano))
-            .where(answers.c.application == application, answers.c.owner == owner)
+            select(answers.c.currency, sum_of(answers.c.cost_nano), *sums)
+            .where(answers.c.application == application, answers.c.owner == owner_in_row(owner))
             .where(answers.c.ended_at >= since)
             .group_by(answers.c.currency)
         )
         with self.reading() as connection:
             found = connection.execute(query).all()
         return (
-            sum(int(tokens) for _, tokens, _ in found),
-            {currency: int(nano) for currency, _, nano in found if currency is not None},
+            sum(prompt + completion for _, _, prompt, completion in found),
+            {currency: nano for currency, nano, *_ in found if currency is not None},
         )
 
     @contextmanager
@@ -135,6 +138,7 @@ class Database:
 
     def close(self) -> None:
         """Let go of the connection."""
+        self._leave_the_parents()
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
@@ -165,7 +169,15 @@ class Database:
     def _writing(self) -> Any:
         return self._the_engine().execution_options(sqlite_begin="IMMEDIATE").begin()
 
+    def _leave_the_parents(self) -> None:
+        """Leave the connection of a parent, which is open there, without a word to the server."""
+        if self._process != os.getpid():
+            # Kept, not forgotten: it must not be closed here, which a garbage collector would do.
+            self._of_the_parent, self._engine = self._engine, None
+            self._process = os.getpid()
+
     def _the_engine(self) -> Engine:
+        self._leave_the_parents()
         if self._engine is None:
             is_postgresql = self.dialect == "postgresql"
             self._engine = create_engine(
@@ -174,6 +186,7 @@ class Database:
                 max_overflow=0,
                 pool_pre_ping=is_postgresql,
                 hide_parameters=True,
+                json_serializer=str,  # a row has it as JSON already
                 connect_args=_POSTGRESQL if is_postgresql else {"timeout": _SECONDS},
             )
             if not is_postgresql:

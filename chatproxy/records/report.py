@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, select
 from ..answers.session import Outcome
 from ..answers.usage import Cost, UsageSource
 from .database import Database
-from .schema import NANO, answers
+from .schema import NANO, answers, sum_of
 
 #: The sums, by their names in the JSON of a report, beside the costs.
 _SUMS: dict[str, ColumnElement[Any]] = {
@@ -28,11 +28,11 @@ _SUMS: dict[str, ColumnElement[Any]] = {
     "estimated": func.sum(
         case((answers.c.usage_source == UsageSource.ESTIMATED.value, 1), else_=0)
     ),
-    "prompt_tokens": func.sum(answers.c.prompt_tokens),
-    "completion_tokens": func.sum(answers.c.completion_tokens),
-    "cached_tokens": func.sum(answers.c.cached_tokens),
-    "reasoning_tokens": func.sum(answers.c.reasoning_tokens),
-    "savedAtMost": func.coalesce(func.sum(answers.c.saved_at_most), 0),
+    "prompt_tokens": sum_of(answers.c.prompt_tokens),
+    "completion_tokens": sum_of(answers.c.completion_tokens),
+    "cached_tokens": sum_of(answers.c.cached_tokens),
+    "reasoning_tokens": sum_of(answers.c.reasoning_tokens),
+    "savedAtMost": sum_of(answers.c.saved_at_most),
 }
 
 
@@ -75,7 +75,7 @@ def report(
     :raises DatabaseError: if the database can't be used.
     """
     divisions = [_division(name, database.dialect) for name in by]
-    query = select(*divisions, answers.c.currency, func.sum(answers.c.cost_nano), *_SUMS.values())
+    query = select(*divisions, answers.c.currency, sum_of(answers.c.cost_nano), *_SUMS.values())
     if since is not None:
         query = query.where(answers.c.ended_at >= since)
     if until is not None:
@@ -104,7 +104,7 @@ def _lines(connection: Connection, query: Any, width: int) -> list[Line]:
         for name, number in zip(_SUMS, sums, strict=True):
             line.sums[name] += int(number)
         if currency is not None:
-            line.costs[currency] = int(nano)
+            line.costs[currency] = nano
     return [lines[of] for of in sorted(lines)]
 
 

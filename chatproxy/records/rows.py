@@ -2,16 +2,21 @@
 
 A row is made while the answer ends, on whatever thread that happens. So this is quick, and looks
 nothing up. Nothing that a client, an upstream or an application says can make a row that a database
-refuses: texts are cut, and have no character that it can't hold; numbers stay within their columns.
+refuses: texts are cut, and have no character that it can't hold; numbers have bounds that no answer
+reaches. The receipt of a run can be much larger than all else. It is a JSON text, so its size is
+known.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from ..answers.calls import Calls
 from ..answers.session import Outcome, StreamSession
 from .schema import nano_of
 
@@ -19,7 +24,8 @@ from .schema import nano_of
 Row = dict[str, Any]
 
 _LONGEST = 200
-_LARGEST = (1 << 63) - 1
+#: More tokens than any answer has, and nano-units than any costs (a billion dollars).
+_MOST_TOKENS, _MOST_NANO = 10**12, 10**18
 
 
 def row_of(session: StreamSession, application: str) -> Row:
@@ -30,12 +36,13 @@ def row_of(session: StreamSession, application: str) -> Row:
     account = session.account
     usage, cost, saved = account.usage, account.cost, account.saved
     likely = (saved and saved.likely) or (None, None, None)
+    at_most = saved.at_most if saved else None
     ms, first = session.milliseconds(), session.first_event_at
     now = datetime.fromtimestamp(time.time(), timezone.utc)
     return {
         "key": os.urandom(16).hex(),
         "application": application,
-        "owner": _text(session.owner),
+        "owner": owner_in_row(session.owner),
         "session_id": _text(session.id),
         "model": _text(session.model),
         "upstream": _text(session.upstream),
@@ -50,18 +57,34 @@ def row_of(session: StreamSession, application: str) -> Row:
         "events": session.events,
         "usage_source": usage.source.value,
         "usage_spread": usage.spread,
-        "prompt_tokens": min(usage.prompt_tokens, _LARGEST),
-        "completion_tokens": min(usage.completion_tokens, _LARGEST),
-        "cached_tokens": min(usage.cached_tokens, _LARGEST),
-        "reasoning_tokens": min(usage.reasoning_tokens, _LARGEST),
-        "cost_nano": None if cost is None else min(nano_of(cost.amount), _LARGEST),
+        "prompt_tokens": _bounded(usage.prompt_tokens),
+        "completion_tokens": _bounded(usage.completion_tokens),
+        "cached_tokens": _bounded(usage.cached_tokens),
+        "reasoning_tokens": _bounded(usage.reasoning_tokens),
+        "cost_nano": None if cost is None else min(nano_of(cost.amount), _MOST_NANO),
         "currency": None if cost is None else cost.currency,
-        "saved_at_most": saved and saved.at_most and min(saved.at_most, _LARGEST),
-        "saved_likely": likely[0],
-        "saved_likely_from": likely[1],
-        "saved_likely_to": likely[2],
+        "saved_at_most": _bounded(at_most),
+        "saved_likely": _bounded(likely[0]),
+        "saved_likely_from": _bounded(likely[1]),
+        "saved_likely_to": _bounded(likely[2]),
         "receipt": _receipt_of(session),
     }
+
+
+def _bounded(tokens: int | None) -> int | None:
+    return None if tokens is None else min(tokens, _MOST_TOKENS)
+
+
+def owner_in_row(owner: str) -> str:
+    """An owner as the rows have it: if it is too long for them, or can't be stored, with a digest.
+
+    So two owners stay two.
+    """
+    text = _text(owner)
+    if text == owner:
+        return owner
+    digest = hashlib.sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{text[: _LONGEST - 33]}~{digest}"
 
 
 def _text(value: str) -> str:
@@ -72,12 +95,19 @@ def _text(value: str) -> str:
     return sound.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _receipt_of(session: StreamSession) -> Row | None:
-    """What only a stopped answer or a run has."""
+def _billed(calls: Calls) -> Row | None:
+    """What all calls of DeepSeek came to; None if there were none, or nothing is known of them."""
+    nano = {currency: min(nano_of(cost), _MOST_NANO) for currency, cost in calls.costs.items()}
+    return {"nano": nano, "unpriced": calls.unpriced} if nano or calls.unpriced else None
+
+
+def _receipt_of(session: StreamSession) -> str | None:
+    """What only a stopped answer or a run has, as a JSON text."""
     fields: Row = {}
     if session.outcome is Outcome.STOPPED:
         fields["upstreamClosed"] = session.closed_at is not None
         fields["billingStops"] = session.billing_stops.value
     if session.calls is not None:
         fields["calls"], fields["leftBehind"] = session.calls.listed()
-    return fields or None
+        fields["billed"] = _billed(session.calls)
+    return json.dumps(fields) if fields else None

@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Float,
@@ -29,6 +30,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    cast,
+    func,
+    type_coerce,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -42,6 +46,30 @@ NANO = 1_000_000_000
 def nano_of(amount: Decimal) -> int:
     """An amount of money in nano-units, rounded to the nearest."""
     return int((amount * NANO).to_integral_value())
+
+
+class _InParts(TypeDecorator[int]):
+    """A whole number of any size: what the two parts of ``sum_of`` make."""
+
+    impl = String
+    cache_ok = True
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> int:
+        """As it is read; a sum of nothing is 0."""
+        high, _, low = (value or "0:0").partition(":")
+        return int(high) * _PART + int(low)
+
+
+_PART = 1 << 32
+
+
+def sum_of(number: ColumnElement[Any]) -> ColumnElement[int]:
+    """The sum of whole numbers, exact, whatever they are.
+
+    SQLite's own fails beyond 64 bits, for good, if what is in the rows is large enough once.
+    """
+    high, low = func.sum(number // _PART), func.sum(number % _PART)
+    return type_coerce(cast(high, String) + ":" + cast(low, String), _InParts)
 
 
 class Utc(TypeDecorator[datetime]):
@@ -98,7 +126,8 @@ answers = Table(
     Column("saved_likely", BigInteger),
     Column("saved_likely_from", BigInteger),
     Column("saved_likely_to", BigInteger),
-    # Of a stopped answer: upstreamClosed, billingStops; of a run: calls, leftBehind.
+    # Of a stopped answer: upstreamClosed, billingStops; of a run: calls, leftBehind, and
+    # "billed": what all of its calls of DeepSeek came to, also those that are not listed.
     Column("receipt", JSON(none_as_null=True)),
     Index("chatproxy_answers_by_time", "ended_at"),
     Index("chatproxy_answers_by_owner", "owner", "ended_at"),

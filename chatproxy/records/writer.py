@@ -9,31 +9,33 @@ confirmed. If that does not come, it is sent again; the database knows it by its
 there twice.
 
 A database that is away delays this: the pauses grow up to ``LONGEST_PAUSE`` seconds, and up to
-``most`` rows wait. If there are as many, the newest are lost, not the oldest: some of the oldest
-may be in the database already, with only their confirmation missing, so nobody could say how many
-were lost; and so what is missing is one span of time, not several. How many were lost is
-logged and counted.
+``most`` rows wait. A row takes 1 to 2 KB; one with a long receipt counts as several. If there are
+as many, the newest are lost, not the oldest: some of the oldest may be in the database already,
+with only their confirmation missing, so nobody could say how many were lost; and so what is missing
+is one span of time, not several. How many were lost is logged and counted.
 
 At the end of the process ``close`` writes what waits, in a bounded time. A process that is killed
-loses what came in the last ``EVERY`` seconds.
+loses what came in the last ``EVERY`` seconds. One that a fork has made begins anew: what waits is
+its parent's to write.
 """
 
 from __future__ import annotations
 
 import _thread
 import logging
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from itertools import islice
 from typing import Protocol, TypeVar
 
 from ..answers.session import StreamSession
 from ..errors import ChatProxyError
+from .asking import Asking
 from .database import Database, DatabaseError, Spent, UnfitRow
 from .rows import Row, row_of
 
@@ -41,6 +43,10 @@ logger = logging.getLogger("chatproxy")
 
 #: How many rows are written at once.
 BATCH = 500
+#: Bytes of a receipt that count as a row.
+_ROW_BYTES = 1000
+#: How many wait at once for what an owner has spent.
+_MOST_ASK = 100
 #: Seconds that a row waits for others.
 EVERY = 0.5
 LONGEST_PAUSE = 30.0
@@ -86,9 +92,20 @@ class Records:
         self._thread = thread
         self._most = most
         self._settled = settled
+        self._asking = Asking(database, thread.run, "The records", _MOST_ASK, _MOST_ASK)
         self._is_prepared = False
         self._lock = threading.Lock()
+        self._process: int | None = None
+        self._begin_here()
+
+    def _begin_here(self) -> None:
+        """Begin with nothing, once in each process. The lock is held, or nobody else is here."""
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
         self._rows: deque[Row] = deque()
+        #: How many rows these count as.
+        self._size = 0
         #: How many rows have been lost, and nobody has been told.
         self._lost = 0
         #: Whether the thread lives that writes.
@@ -116,11 +133,14 @@ class Records:
         """Record an answer that has ended. Never blocks."""
         row = row_of(session, self._application)
         with self._lock:
-            if len(self._rows) >= self._most:
+            self._begin_here()
+            had = self._size
+            if had >= self._most:
                 self._lost += 1
             else:
                 self._rows.append(row)
-            is_a_batch = len(self._rows) == BATCH
+                self._size += _size_of(row)
+            is_a_batch = had < BATCH <= self._size
             starts = not self._writes
             if starts:
                 self._writes = True
@@ -136,9 +156,9 @@ class Records:
         Those of the last ``EVERY`` seconds may be missing, and those that wait for the database.
 
         :returns: the tokens, and the nano-units of each currency.
-        :raises DatabaseError: if the database can't be used.
+        :raises TooManySessions, DatabaseError: if the database can't be asked.
         """
-        return self._thread.run(lambda: self._prepared().spent(self._application, owner, since))
+        return self._asking.ask(owner, lambda it: it.spent(self._application, owner, since))
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Write the rows that wait. Those that can't be written in time are lost.
@@ -146,6 +166,7 @@ class Records:
         :param seconds: how long it may take.
         """
         with self._lock:
+            self._begin_here()
             self._end = time.monotonic() + seconds
             starts = bool(self._rows) and not self._writes
             self._writes = self._writes or starts
@@ -156,11 +177,16 @@ class Records:
         elif not is_done:
             self._done.wait(seconds)
         with self._lock:
-            self._lost += len(self._rows)
+            self._give_up()
         self._tell_of_the_lost()
         with suppress(Exception):
             self._thread.submit(self._database.close)
         self._thread.close(_PAUSE_AT_THE_END)
+
+    def _give_up(self) -> None:
+        """What waits is lost. The lock is held."""
+        self._lost += len(self._rows)
+        self._rows, self._size = deque(), 0
 
     def _start(self) -> None:
         try:
@@ -179,10 +205,13 @@ class Records:
             self._tell_of_the_lost()
             with self._lock:
                 is_late = self._end is not None and time.monotonic() >= self._end
+                if is_late:
+                    self._give_up()
                 if is_late or not (self._rows or self._lost):
                     self._writes = False
                     self._done.set()
-                    return
+                    break
+        self._tell_of_the_lost()
 
     def _write(self, pause: float) -> float:
         """Write a batch.
@@ -191,7 +220,7 @@ class Records:
         :returns: the seconds until the next one.
         """
         with self._lock:
-            batch = list(islice(self._rows, BATCH))
+            rows, batch = self._rows, _batch_of(self._rows)
             is_ending = self._end is not None
         try:
             unfit = self._thread.run(partial(self._store, batch)) if batch else []
@@ -203,14 +232,18 @@ class Records:
         if pause > EVERY and not is_ending:
             logger.info("Answers are recorded again.")
         with self._lock:
-            for _ in batch:
-                self._rows.popleft()
+            if rows is not self._rows:  # they have been given up, and told of
+                return 0.0
+            for row in batch:
+                rows.popleft()
+                self._size -= _size_of(row)
             self._lost += len(unfit)
-            is_full = len(self._rows) >= BATCH
+            is_full = self._size >= BATCH
         if unfit:
             logger.error("The database can't hold the record of an answer: %s", unfit[0])
-        with suppress(Exception):
-            self._settled("written", len(batch) - len(unfit))
+        if written := len(batch) - len(unfit):
+            with suppress(Exception):
+                self._settled("written", written)
         return 0.0 if is_full or is_ending else EVERY
 
     def _tell_of_the_lost(self) -> None:
@@ -245,3 +278,20 @@ class Records:
             half = len(rows) // 2
             return self._store(rows[:half]) + self._store(rows[half:])
         return []
+
+
+def _size_of(row: Row) -> int:
+    """How many rows this one counts as."""
+    return 1 + len(row["receipt"] or "") // _ROW_BYTES
+
+
+def _batch_of(rows: Iterable[Row]) -> list[Row]:
+    """The first rows, as many as are written at once."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        size += _size_of(row)
+        if batch and size > BATCH:
+            break
+        batch.append(row)
+    return batch

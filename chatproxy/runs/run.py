@@ -27,20 +27,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from .. import signals
 from ..accounting.accountant import Accountant
-from ..answers.abort import AbortHandle
+from ..answers.abort import AbortFn, AbortHandle
 from ..answers.calls import Calls
 from ..answers.coroutines import Coroutine
 from ..answers.log import AnswerLog
 from ..answers.producer import Call, produce
 from ..answers.question import RUN, Question
-from ..answers.session import Outcome, Phase, StreamSession
+from ..answers.session import Outcome, Phase, Reason, StreamSession
 from ..answers.upstream import Upstream, listed
 from ..errors import InvalidRequest, Refusal, Stopped
 from ..protocols import chat_request, native
@@ -207,10 +207,11 @@ class Run:
         )
         session = StreamSession(self._session.key, AnswerLog(resources.log_bytes))
         call = resources.upstream.call(question, session)
-        end = partial(self._end_question, session, call)
+        stop = partial(self._stop, session)
+        end = partial(self._end_question, session, call, stop)
         try:
             ask = Ask(self, session, show=show)
-            self._handle.attach(session.stop_by_user)
+            self._handle.attach(stop)
             self._calls.begin(name or model, session, question)
             resources.accountant.open(session, question)
             resources.spawn(produce(session, call, end))
@@ -219,28 +220,41 @@ class Run:
             raise
         return ask
 
+    def _stop(self, session: StreamSession) -> None:
+        """Stop what ends with the run, for the run's own reason; to be an abort_fn.
+
+        If the run is over by itself, nobody wants to read it any more.
+        """
+        session.cancel(self._session.reason or Reason.DISCONNECT)
+
     def _end_question(
-        self, session: StreamSession, call: Call, outcome: Outcome, refusal: Refusal | None
+        self,
+        session: StreamSession,
+        call: Call,
+        stop: AbortFn,
+        outcome: Outcome,
+        refusal: Refusal | None,
     ) -> None:
         session.refusal = refusal
         session.end(outcome)
-        try:
+        reservation = session.reservation
+        with ExitStack() as steps:  # the last one first; each is taken, whatever becomes of others
+            if reservation is not None:
+                reservation.end()
+                steps.callback(reservation.settle, session)
+            steps.callback(session.log.end)
+            steps.callback(session.closed.set)
+            steps.callback(self._calls.end, session)
+            steps.callback(self._handle.detach, stop)
+            steps.callback(self._settle, session)
             call.close()
-        finally:
-            session.closed_at = time.monotonic()
-            self._settle(session)
-            self._handle.detach(session.stop_by_user)
-            self._calls.end(session)
-            session.closed.set()
-            session.log.end()
 
     def _settle(self, session: StreamSession) -> None:
+        session.closed_at = session.closed_at or time.monotonic()
         try:
             session.account = self._resources.accountant.settle(session)
         finally:
             session.question = session.transcript = None
-            if session.reservation is not None:
-                session.reservation.settle(session)
 
     @property
     def http(self) -> HttpSession:
@@ -358,7 +372,7 @@ class Run:
 
         :raises Stopped: if the run has been stopped.
         """
-        self._handle.attach(session.stop_by_user)
+        self._handle.attach(partial(self._stop, session))
 
     def leave_behind(self) -> None:
         """Note that its function has not ended in time."""

@@ -38,7 +38,7 @@ PLACES = 1000
 _T = TypeVar("_T")
 #: What a call returned, and what it raised.
 _Result = tuple[Any, BaseException | None]
-#: A call, and what is told its result, in this thread. None ends the thread.
+#: A call, and what is told its result, in the native thread. None ends the thread.
 _Job = tuple[Callable[[], Any], Callable[[_Result], None]] | None
 
 
@@ -71,7 +71,7 @@ class NativeThread:
         :raises queue.Full: if too many wait already.
         :raises RuntimeError: if this is closed, or the thread can't be started.
         """
-        self._put((call, _from_native(self._log_failure)))
+        self._put(call, self._log_failure)
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no more calls, and wait for those that were taken.
@@ -95,10 +95,10 @@ class NativeThread:
 
     def _begin(self, call: Callable[[], Any]) -> queue.SimpleQueue[_Result]:
         results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
-        self._put((call, _from_native(results.put)))
+        self._put(call, results.put)
         return results
 
-    def _put(self, job: _Job) -> None:
+    def _put(self, call: Callable[[], Any], tell: Callable[[_Result], Any]) -> None:
         with self._lock:
             if self._is_closed:
                 raise RuntimeError(f"The thread for {self._name} is closed.")
@@ -109,7 +109,7 @@ class NativeThread:
                 self._process = os.getpid()
             if self._jobs.qsize() >= self._places:
                 raise queue.Full
-            self._jobs.put(job)
+            self._jobs.put((call, _from_native(tell)))  # last, as it leaves a watcher in the loop
 
     def _log_failure(self, result: _Result) -> None:
         if (error := result[1]) is not None:

@@ -219,14 +219,18 @@ class ChatCompletionCall:
             reservation.refuse()
         if not self._tries.go_on(error):
             return False
-        if reservation is not None and not reservation.may_send_again():
-            return False
         self.close()
+        if reservation is not None:
+            with self._session.unconnected():
+                may_send_again = reservation.may_send_again()
+            if not may_send_again:
+                return False
         self._session.enter(Phase.CONNECTING)
         signals.try_failed.send(
             self._upstreams,
             session=self._session,
             upstream=failed.name,
+            code=error.code,
             reason=error.reason or error.message,
             following=self._tries.endpoint.name,
             pause=self._tries.pause,

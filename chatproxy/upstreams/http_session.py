@@ -18,6 +18,7 @@ A session and its connections serve one run: no other gets its cookies, or what 
 
 from __future__ import annotations
 
+import copy
 import functools
 import http.client
 import socket
@@ -32,6 +33,7 @@ import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util import Retry
 
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
@@ -267,6 +269,15 @@ class _Adapter(requests.adapters.HTTPAdapter):
         self._calls = calls
         super().__init__()
 
+    @property
+    def max_retries(self) -> Retry:
+        """See ``requests``. A Stop ends the pause before another try, too."""
+        return self._max_retries
+
+    @max_retries.setter
+    def max_retries(self, retries: Retry | int) -> None:
+        self._max_retries = _with_abortable_pauses(Retry.from_int(retries), self._handle)
+
     def send(
         self, request: requests.PreparedRequest, *args: typing.Any, **kwargs: typing.Any
     ) -> requests.Response:
@@ -325,6 +336,21 @@ class _Adapter(requests.adapters.HTTPAdapter):
         else:
             _dial_by(super().proxy_manager_for(proxy, **kwargs), Dialer(self._resolver))
         return self.proxy_manager[proxy]
+
+
+def _with_abortable_pauses(retries: Retry, handle: AbortHandle) -> Retry:
+    """The same retries, whose pauses end with a handle."""
+
+    class AbortableRetry(type(retries)):  # type: ignore[misc]  # it makes more of its own type
+        def sleep(self, response: typing.Any = None) -> None:
+            asked_for = None
+            if self.respect_retry_after_header and response is not None:
+                asked_for = self.get_retry_after(response)
+            handle.sleep(asked_for or self.get_backoff_time())
+
+    abortable = copy.copy(retries)
+    abortable.__class__ = AbortableRetry
+    return abortable
 
 
 def _dial_by(manager: typing.Any, dialer: Dialer) -> typing.Any:

@@ -13,7 +13,7 @@ from flask import Flask, current_app
 
 from ..answers.question import RUN, Question
 from ..answers.upstream import Upstream, listed
-from ..budgeted import Budgeted
+from ..budgeted_caller import BudgetedCaller
 from ..cluster.registry import Registry
 from ..config import Settings
 from ..errors import Refusal, Unauthorized
@@ -56,7 +56,7 @@ class State:
     registry: Registry
     service: AnswerService
     upstream: Caller
-    budgets: Budgeted
+    budgets: BudgetedCaller
     routes: Routes
     models: ModelList
     metrics: Metrics

@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import signals
 from ..answers.coroutines import A_TURN
-from ..answers.session import SessionKey
+from ..answers.session import UNNAMED_CHAT, SessionKey
 from ..errors import BodyTooLarge, InvalidRequest, Refusal
 from ..protocols.base import Encoder
 from ..protocols.chat_request import Payload
@@ -38,9 +38,6 @@ STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx passes the events on as they come
 }
-
-#: The id of the chat of all questions of an owner that name none. No client can name it.
-UNNAMED_CHAT = "*"
 
 _SENTENCES = {404: "There is nothing at this address.", 405: "This method is not allowed here."}
 

@@ -1,4 +1,4 @@
-"""Budgeted: a ``Caller`` that asks another one only what the owner's budgets allow.
+"""BudgetedCaller: a ``Caller`` that asks another one only what the owner's budgets allow.
 
 It stands before the upstreams, so that it sees each question to one: of an answer of a single call,
 and each of a run. It draws what the question can take, has the answer be no longer than that, and
@@ -21,7 +21,7 @@ from .upstreams.base import Caller
 Choose = Callable[[str], "Budget | Sequence[Budget] | None"]
 
 
-class Budgeted:
+class BudgetedCaller:
     """A ``Caller`` that keeps to budgets, if there are any.
 
     :param caller: is asked what they allow.
@@ -51,9 +51,10 @@ class Budgeted:
         if not chosen:
             return self._caller.call(question, session)
         bounds = Bounds(question.body, question.choices)
-        grant = self._budgets.reserve(
-            chosen, session.owner, question, bounds.prompt, bounds.completion
-        )
+        with session.unconnected():
+            grant = self._budgets.reserve(
+                chosen, session.owner, question, bounds.prompt, bounds.completion
+            )
         session.reservation, session.most_events = grant, grant.most_events
         question = question._replace(body=bounds.limited(grant.completion))
         try:

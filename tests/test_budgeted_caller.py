@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import random
 import re
 import shutil
@@ -13,19 +14,29 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 from flask import Flask, request
 
 from chatproxy import Budget, ChatProxy, Run, Upstream
-from chatproxy.errors import BudgetSpent, ChatProxyError, PeersUnavailable, Refusal
+from chatproxy.accounting.budgets import Budgets, Grant
+from chatproxy.answers.session import Outcome
+from chatproxy.errors import (
+    BudgetSpent,
+    ChatProxyError,
+    InvalidRequest,
+    PeersUnavailable,
+    Refusal,
+)
 from chatproxy.records.writer import Records
 
 from .support import cluster, scripted
 from .support.instant import HELLO, Instant
 from .support.servers import DeepSeek, events, new_id
+from .support.sessions import new_session
 from .support.spoken import delta
-from .support.waiting import wait_for
+from .support.waiting import PATIENCE, Background, wait_for
 
 #: What the simulated DeepSeek bills for the question, and what it is bounded by at least.
 PROMPT = 5
@@ -123,6 +134,40 @@ def test_what_is_granted_is_the_most_that_is_made(
     assert left(chat) < 450  # too little for another prompt
 
 
+def test_an_upstream_that_knows_one_name_of_the_length_keeps_to_it_whatever_the_client_sends(
+    new_chat: Callable[..., ChatProxy], deepseek: DeepSeek
+) -> None:
+    chat, made = new_chat("10000 tokens/day", tokens=5000), []
+    for fields in (
+        {"max_completion_tokens": 250},
+        {"max_tokens": 8000, "max_completion_tokens": 1},
+        {"max_tokens": 10, "max_completion_tokens": None},
+    ):
+        tag = new_id()
+        ask(chat, simulate={"tag": tag}, **fields)
+        made += [each["tokens"] for each in deepseek.entries(tag)]
+    assert made == [250, 1, 10]
+    assert left(chat) == 10_000 - 261 - 3 * PROMPT
+    with pytest.raises(InvalidRequest, match="'n' must be a whole number"):
+        ask(chat, n="2")
+
+
+def test_what_a_stop_has_saved_is_of_what_was_granted(new_chat: Callable[..., ChatProxy]) -> None:
+    chat = new_chat("2000 tokens/day")
+    answer = chat.start({**HELLO, "max_tokens": 5000, "simulate": {"rate": 20}})
+    next(answer)
+    receipt = answer.cancel()
+    assert receipt is not None
+    saved = receipt.account.saved
+    assert saved is not None
+    assert saved.at_most is not None
+    assert saved.at_most < 2000
+    assert answer.wait() == "stopped"
+    cut = ask(chat, simulate={"tokens": 5000})
+    assert (cut.reason, cut.usage["completion_tokens"] > 500) == ("budget", True)
+    assert "savedAtMost" not in cut._session.account.as_json()
+
+
 def native(chat: ChatProxy, **fields: Any) -> Any:
     headers = {"X-Session-Id": new_id()}
     return client_of(chat).post("/api/chat/stream", json={**HELLO, **fields}, headers=headers)
@@ -192,7 +237,7 @@ def test_each_owner_has_what_the_first_function_says(new_chat: Callable[..., Cha
     given: dict[str, Any] = {"ada": Budget(800), "bob": [], "eve": [Budget(9000), Budget(700)]}
     chat.budget(given.get)
     chat.budget(lambda owner: Budget(6000) if owner == "张伟/../*" else None)
-    for owner, most in {"ada": 800, "eve": 9000, "张伟/../*": 6000, "joe": 5000}.items():
+    for owner, most in {"ada": 800, "eve": 700, "张伟/../*": 6000, "joe": 5000}.items():
         assert left(chat, owner) == most
     ask(chat, "joe", simulate={"tokens": 95})
     assert (left(chat, "joe"), left(chat, "ada")) == (4900, 800)
@@ -225,14 +270,15 @@ def test_an_account_that_was_lost_begins_with_what_the_records_say(
 
     wait_for(goes_on, message="the record of the answer")
 
-    def away(*_: object) -> None:
-        raise ChatProxyError
-
-    monkeypatch.setattr(Records, "spent", away)
+    for error in (ChatProxyError(), queue.Full(), RuntimeError()):
+        monkeypatch.setattr(Records, "spent", Mock(side_effect=error))
+        shutil.rmtree(tmp_path / "accounts", ignore_errors=True)
+        with pytest.raises(PeersUnavailable, match="spent before cannot be read"):
+            ask(chat)
+    monkeypatch.undo()
+    assert left(chat) == 5000 - 100 - PROMPT
+    monkeypatch.setattr(Records, "spent", Mock(side_effect=error))
     assert left(chat) == 5000 - 100 - PROMPT  # they are asked only if it is lost
-    shutil.rmtree(tmp_path / "accounts")
-    with pytest.raises(PeersUnavailable, match="spent before cannot be read"):
-        ask(chat)
 
 
 # ---- how an answer may end -----------------------------------------------------------------------
@@ -245,8 +291,8 @@ def test_an_account_that_was_lost_begins_with_what_the_records_say(
         ({"status": 503, "fail_times": 1}, 305, 305),
         ({"status": 503}, 0, 0),
         ({"disconnect_times": 9}, PROMPT, 500),  # nothing is known but its bound
-        ({"end": "reset", "end_after": 40}, 40 + PROMPT, 300),
-        ({"end": "cut", "end_after": 40}, 40 + PROMPT, 300),
+        ({"end": "reset", "end_after": 40}, 40 + PROMPT, 700),  # so is its prompt
+        ({"end": "cut", "end_after": 40}, 40 + PROMPT, 700),
         ({"end": "finish"}, 305, 305),
     ],
 )
@@ -306,6 +352,64 @@ def test_an_upstream_that_does_not_keep_to_it_is_left(new_chat: Callable[..., Ch
 EVENT = delta(content="more ") + b"\n\n"
 
 
+@pytest.mark.parametrize("held", ["reserve", "may_send_again"])
+def test_a_stop_waits_for_no_account(
+    new_chat: Callable[..., ChatProxy],
+    deepseek: DeepSeek,
+    monkeypatch: pytest.MonkeyPatch,
+    held: str,
+) -> None:
+    """Before the question is sent, and between two tries of it, nothing is open."""
+    chat, tag, goes_on = new_chat("5000 tokens/day"), new_id(), threading.Event()
+    chat.upstream(lambda _: [Upstream(deepseek.url, name=name) for name in ("one", "two")])
+    owner: Any = Budgets if held == "reserve" else Grant
+    drawing, draw = threading.Event(), getattr(owner, held)
+
+    def slow(*given: Any) -> Any:
+        drawing.set()
+        goes_on.wait(PATIENCE)
+        return draw(*given)
+
+    monkeypatch.setattr(owner, held, slow)
+    asked = {**HELLO, "simulate": {"tag": tag, "disconnect_times": 1}}
+    starting = Background(lambda: chat.start(asked, session_id="session_1"))
+    assert drawing.wait(PATIENCE)
+    receipt = chat.cancel("session_1")
+    assert not goes_on.is_set()
+    assert receipt is not None
+    assert (receipt.upstream_closed, receipt.stop_ms < 1000) == (True, True)
+    sent = len(deepseek.entries(tag))
+    goes_on.set()
+    assert starting.result().wait() == "stopped"
+    assert len(deepseek.entries(tag)) == sent == (0 if held == "reserve" else 1)
+    assert left(chat) > 4000
+
+
+@pytest.mark.parametrize("model", [None, "run:one"])
+def test_nobody_waits_for_a_settlement(
+    new_chat: Callable[..., ChatProxy], monkeypatch: pytest.MonkeyPatch, model: str | None
+) -> None:
+    chat, goes_on, settled = new_chat("5000 tokens/day"), threading.Event(), list[bool]()
+    settle = Grant.settle
+
+    def slow(grant: Grant, session: Any) -> None:
+        settled.append(goes_on.wait(PATIENCE))
+        settle(grant, session)
+
+    monkeypatch.setattr(Grant, "settle", slow)
+
+    @chat.run("one")
+    def one(run: Run, payload: dict[str, Any]) -> Any:
+        return run.ask({**HELLO, "simulate": payload["simulate"]})
+
+    fields = {"simulate": {"tokens": 10, "rate": 0}, **({"model": model} if model else {})}
+    assert ask(chat, **fields).outcome == "finished"
+    assert not settled
+    goes_on.set()
+    assert left(chat) == 5000 - 10 - PROMPT
+    assert settled == [True]
+
+
 # ---- runs ----------------------------------------------------------------------------------------
 
 
@@ -340,6 +444,25 @@ def test_a_question_of_a_run_that_never_began_gives_back_what_it_drew(
 
     ask(chat, model="run:stopped")
     assert left(chat) == 5000
+
+
+def test_a_question_of_a_run_ends_whatever_becomes_of_its_close_and_account(
+    upstream: Instant, chat: ChatProxy
+) -> None:
+    question, reservation = new_session(), Mock()
+    question.reservation = reservation
+    reservation.settle.side_effect = lambda _: question.log.ended or reservation.early()
+
+    @chat.run("one")
+    def one(run: Run, payload: dict[str, Any]) -> None:
+        with pytest.raises(OSError, match="broken"):
+            run._end_question(
+                question, Mock(close=Mock(side_effect=OSError("broken"))), Outcome.FAILED, None
+            )
+
+    assert ask(chat, model="run:one").outcome == "finished"
+    assert question.closed.is_set()
+    assert reservation.method_calls == [call.end(), call.settle(question)]
 
 
 # ---- the bypass, tried ---------------------------------------------------------------------------
