@@ -282,9 +282,10 @@ class AnswerService:
     def _finish(self, session: StreamSession, outcome: Outcome) -> None:
         if outcome is Outcome.FINISHED:
             endings = [sse.DONE]
-            if session.usage is not None or session.calls is not None:
+            if session.tells_account or session.usage is not None or session.calls is not None:
                 self._settle(session)
-                endings[:0] = [native.account(session)] if session.tells_account else []
+            if session.tells_account:
+                endings.insert(0, native.account(session))
             session.log.end(endings)
 
     def _settle(self, session: StreamSession) -> None:

@@ -370,7 +370,7 @@ def test_requests_that_wait_are_bounded_for_each_owner_and_in_time(sqlite, monke
 def test_a_slow_statement_is_given_up(postgresql, monkeypatch):
     kept = make_app(postgresql.new_database()).extensions["chatproxy"].conversations
     assert kept.heads("ann", 0) == ([], False)
-    monkeypatch.setattr(module, "LONGEST_STATEMENT", 0.5)
+    monkeypatch.setattr(module, "STATEMENT_MS", 100)
     with pytest.raises(DatabaseUnavailable) as raised:
         kept._ask("ann", lambda connection: connection.execute(text("SELECT pg_sleep(20)")))
     assert "statement timeout" in raised.value.reason

@@ -298,10 +298,11 @@ def test_the_log_the_list_and_the_metrics_tell_it(
         wait_for(lambda: " ended " in caplog.text)
     line = r"one ended .* tokens=10\+4 usage=provider cost=0\.00000(39|78) USD"
     assert re.search(line, caplog.text)
+    counted = ("output", "provider", "finished")
     (listed,) = chat.sessions("")
     assert (listed["usage"], listed["usageSource"]) == (USAGE, "provider")
-    text = str([*_samples(app.extensions["chatproxy"].metrics)])
-    assert "('chatproxy_tokens_total', ('output', 'provider', 'finished'), 4.0)" in text
+    metrics = app.extensions["chatproxy"].metrics
+    wait_for(lambda: ("chatproxy_tokens_total", counted, 4.0) in [*_samples(metrics)])
 
 
 def _samples(metrics: Metrics) -> Iterator[tuple[str, tuple[str, ...], float]]:

@@ -47,9 +47,8 @@ DELETIONS = 10_000
 
 #: How many requests wait for the database at once, and how many of one owner's.
 AT_ONCE, AT_ONCE_OF_ONE = 100, 8
-#: Seconds after which a statement is given up, in PostgreSQL: it holds up all others. In SQLite
-#: none takes long.
-LONGEST_STATEMENT = 5.0
+#: Milliseconds that PostgreSQL has for a statement: it holds up all others. In SQLite none lasts.
+STATEMENT_MS = 5000
 
 _T = TypeVar("_T")
 
@@ -200,8 +199,7 @@ class Conversations:
         def use(database: Database) -> _T:
             with (database.writing if writes else database.reading)() as connection:
                 if database.dialect == "postgresql" and not may_last:
-                    milliseconds = str(int(LONGEST_STATEMENT * 1000))
-                    bound = func.set_config("statement_timeout", milliseconds, True)
+                    bound = func.set_config("statement_timeout", str(STATEMENT_MS), True)
                     connection.execute(select(bound))
                 return call(connection)
 

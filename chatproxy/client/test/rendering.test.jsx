@@ -127,6 +127,8 @@ describe("Markdown that grows", () => {
     ["a **b** <kbd>C", "<kbd>C</kbd>"],
     ["It costs $5 and", "<p>It costs $5 and</p>"],
     ["See [^1]", "<sup>1</sup>"],
+    ["5 * 3 and ` more of it", "<p>5 * 3 and ` more of it</p>"],
+    ["5 * 3 and *more `of it", "<em>more <code>of it</code></em>"],
     ["<details>\n<summary>Mo", "<summary>Mo</summary>"],
   ])("shows what has no end yet as what it is going to be: %j", (text, expected) => {
     expect(inShort(drawn(text, false), false)).toContain(expected);

@@ -49,11 +49,8 @@ export function createServer(headers) {
     try {
       const response = await fetch(ADDRESS + path, { ...options, headers: all, signal });
       const { ok, status } = response;
-      if (REFUSED[status]) {
-        return { status, told: {} };
-      }
       if (ok || expected.includes(status)) {
-        return { status, told: await response.json() };
+        return { status, told: REFUSED[status] ? {} : await response.json() };
       }
       throw new Unavailable(status);
     } catch (error) {
@@ -102,7 +99,7 @@ export function createServer(headers) {
           headers: { "Content-Type": "application/json", ...condition },
           body: JSON.stringify(body),
         },
-        [412],
+        [412, 413, 507],
       );
       const outcome = REFUSED[status] ?? (status === 412 ? "changed" : "kept");
       return { outcome, revision: told.revision ?? 0 };

@@ -12,6 +12,7 @@
 const MARKERS = new Set([42, 95, 126]);
 /** What a text may end with that is half of some markup, or all of it: no end is the same as a whole one. */
 const HALF = /\\?[*_~]{0,3}$/;
+const SPACE = /\s/;
 const BACKTICKS = /`+/g;
 /** What is outside of code: something escaped, or where code may begin. */
 const OUTSIDE = /\\[\s\S]|`+/g;
@@ -36,7 +37,8 @@ export function withEnds(text) {
 }
 
 /**
- * The first backticks outside of code that no others answer.
+ * The first backticks outside of code that no others answer; a single one before a space is rarely
+ * meant to begin code.
  * @param {string} text
  * @returns {{at: number, marker: string} | null}
  */
@@ -57,10 +59,11 @@ function openCode(text) {
         same.pop();
       }
       const end = same.at(-1);
-      if (end === undefined) {
+      if (end !== undefined) {
+        OUTSIDE.lastIndex = end + marker.length;
+      } else if (marker.length > 1 || !SPACE.test(text.charAt(index + 1))) {
         return { at: index, marker };
       }
-      OUTSIDE.lastIndex = end + marker.length;
     }
   }
   return null;
