@@ -450,7 +450,6 @@ def test_a_question_of_a_run_ends_whatever_becomes_of_its_close_and_account(
     upstream: Instant, chat: ChatProxy
 ) -> None:
     question, reservation = new_session(), Mock()
-    broken = Mock(close=Mock(side_effect=OSError("broken")))
     question.reservation = reservation
     reservation.settle.side_effect = lambda _: question.log.ended or reservation.early()
 

@@ -73,6 +73,7 @@ def test_an_answer_that_comes_late_after_interim_ones_is_given_to_who_asked(serv
         body = ask(proxy, user)
         assert f"for {user}" in body.decode()
         assert len(data_events(body)) == 1
+        proxy.wait_until_empty()  # the connection is back in the pool
     assert connections[0] is connections[1]
 
 

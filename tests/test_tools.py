@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -19,7 +18,7 @@ from chatproxy.runs.parts import MOST_TOOL_CALLS
 from chatproxy.tools import MOST_RESULT_BYTES, Tool
 
 from .support.instant import HELLO, Instant, say
-from .support.waiting import MOMENT, PATIENCE, wait_for
+from .support.waiting import PATIENCE, wait_for
 
 Chat = Callable[..., Answer]
 
@@ -191,12 +190,14 @@ def test_more_calls_than_a_model_may_make_fail_the_answer(ask: Callable[..., Ans
 
 
 def test_few_of_many_calls_run_at_once(ask: Callable[..., Answer]) -> None:
-    running, most = [0], [0]
+    running, most, all_there = [0], [0], threading.Event()
 
     def count() -> None:
         running[0] += 1
         most[0] = max(most[0], running[0])
-        time.sleep(MOMENT)
+        if running[0] >= tools.AT_ONCE:
+            all_there.set()
+        all_there.wait(PATIENCE)
         running[0] -= 1
 
     ask([count], *[call(number, "count") for number in range(3 * tools.AT_ONCE)]).read()
