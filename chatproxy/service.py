@@ -145,9 +145,9 @@ class AnswerService:
             signals.answer_begun.send(self._sender, session=session, question=question)
             self._watchdog.start()
             reader = follow(session, 0, self._sender)
-            call = self._chats.in_turn(session, self._upstream.call(question, session))
             self._accountant.open(session, question)
             session.tells_account = tells_account
+            call = self._chats.in_turn(session, self._upstream.call(question, session))
             self._spawn(produce(session, call, partial(self._end, session, call)))
         except BaseException as error:
             session.question = None  # the application has not heard of this answer

@@ -18,7 +18,8 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from chatproxy import ChatProxy, Run, sse, stream_ended
+from chatproxy import Budget, ChatProxy, Run, signals, sse, stream_ended
+from chatproxy.answers.session import StreamSession
 from chatproxy.answers.upstream import Upstream
 from chatproxy.observability.metrics import Metrics
 from chatproxy.testing.deepseek import DeepSeek
@@ -283,6 +284,22 @@ def test_what_an_upstream_refuses_has_taken_nothing(make: Make, service: Service
         post(app).close()
         wait_for(lambda: told)
     assert told == [{"usage": None, "usageSource": "none", "cost": None}]
+
+
+def test_what_can_not_begin_has_its_model_all_the_same(make: Make, service: Service) -> None:
+    app, chat = make()
+    seen: list[str] = []
+
+    def receive(_sender: Flask, session: StreamSession, **_: Any) -> None:
+        seen.append(session.model)
+
+    @chat.budget
+    def poor(_owner: str) -> Budget:
+        return Budget(tokens=1)
+
+    with signals.stream_closed.connected_to(receive):
+        assert post(app).status_code == 429
+    assert seen == ["deepseek-flash"]
 
 
 # --- where it shows
