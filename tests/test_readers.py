@@ -152,7 +152,11 @@ OTHERS = ["gunicorn", "gunicorn-pywsgi", "gunicorn-threads", "pywsgi", "werkzeug
 def test_a_client_that_takes_nothing_has_gone_after_a_while(server, start_proxy, deepseek):
     """Nothing of it stays, although it keeps its connection open."""
     proxy = start_proxy(
-        server, deepseek.url, CHATPROXY_READER_TIMEOUT=TIMEOUT, CHATPROXY_LOG_BYTES=LOG_BYTES
+        server,
+        deepseek.url,
+        CHATPROXY_READER_TIMEOUT=TIMEOUT,
+        CHATPROXY_LOG_BYTES=LOG_BYTES,
+        CHATPROXY_TOKENIZER="none",  # which has a process of its own, that stays
     )
     proxy.start(new_id(), simulate={"rate": 0, "tokens": 1}).read_answer()
     before = proxy.resources()
