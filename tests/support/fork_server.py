@@ -172,6 +172,8 @@ def _fork_for_each(commands: socket.socket) -> list[str]:
             os.write(status, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         os._exit(0)
     os.setsid()
+    # A shell has what it runs in the background ignore SIGINT, and all that comes of that, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in (nothing, commands.detach()), (log, 1), (log, 2):
         os.dup2(source, target)
