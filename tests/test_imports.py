@@ -20,7 +20,7 @@ PACKAGE = Path(chatproxy.__file__).parent
 #: those further down; those side by side don't know each other.
 FLOORS = [
     {"errors", "hosts", "scopes", "signals", "sockets", "sse", "config", "values"},
-    {"answers"},
+    {"answers", "toml_files"},
     {"accounting", "upstreams", "server", "cluster", "protocols", "observability", "records"},
     {"service", "budgeted_caller", "record_keeping", "runs"},
     {"web", "tools"},

@@ -76,6 +76,7 @@ ELSEWHERE = {
     "simulated": "simulated",
     "sockets": "stalls readiness",
     "testing": "testing",
+    "toml_files": "prices upstreams",
     "values": "config",
     "upstreams.attempt": "upstream pool",
     "upstreams.balance": "reconcile",

@@ -19,20 +19,15 @@ Amounts are decimals, and never rounded.
 from __future__ import annotations
 
 import datetime as dt
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .. import toml_files
 from ..answers.usage import Cost, Usage
-from ..errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ..toml_files import Mistake
 
 _OURS = Path(__file__).with_name("prices.toml")
 _MILLION = Decimal(1_000_000)
@@ -42,10 +37,6 @@ _FIELDS = _RATES | {"upstream", "models", "currency", "from", "peak", "off_peak"
 _ALWAYS = dt.datetime.min.replace(tzinfo=dt.timezone.utc)
 
 _T = TypeVar("_T")
-
-
-class _Mistake(ValueError):
-    """What is wrong in a table."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +88,13 @@ class PriceTable:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         _check_names("the file", document, frozenset({"as_of", "prices", "peak_hours"}))
-        self._peak_hours = _at("[peak_hours]", _peak_hours, document.get("peak_hours"))
+        self._peak_hours = toml_files.at("[peak_hours]", _peak_hours, document.get("peak_hours"))
         listed = document.get("prices", [])
         if not isinstance(listed, list):
-            raise _Mistake("prices must be a list of tables")
-        prices = [_at(f"price {number}", _price, each) for number, each in enumerate(listed, 1)]
+            raise Mistake("prices must be a list of tables")
+        prices = [
+            toml_files.at(f"price {number}", _price, each) for number, each in enumerate(listed, 1)
+        ]
         self._prices = sorted(prices, key=lambda price: price.since, reverse=True)
 
     def rates(
@@ -129,9 +122,9 @@ class Prices:
     """
 
     def __init__(self, path: str = "") -> None:
-        self._tables = [PriceTable(tomllib.loads(_OURS.read_text("utf-8")))]
+        self._tables = [toml_files.load("DeepSeek's prices", str(_OURS), PriceTable)]
         if path:
-            self._tables.insert(0, _load(path))
+            self._tables.insert(0, toml_files.load("CHATPROXY_PRICES", path, PriceTable))
 
     def rates(
         self, upstream: str, models: Sequence[str], at: dt.datetime, *, dearest: bool = False
@@ -148,49 +141,28 @@ class Prices:
         return None if found is None else Cost(found[0].amount(usage), found[1])
 
 
-def _load(path: str) -> PriceTable:
-    try:
-        with open(path, "rb") as file:
-            return PriceTable(tomllib.load(file))
-    except OSError as error:
-        problem = error.strerror or "it can't be read"
-    except RecursionError:
-        problem = "it is nested too deeply"
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are some
-        problem = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-    raise ConfigError(f"CHATPROXY_PRICES: {path}: {problem.rstrip('.')}.")
-
-
-def _at(place: str, read: Callable[[Any], _T], value: object) -> _T:
-    try:
-        return read(value)
-    except ValueError as error:
-        raise _Mistake(f"{place}: {error}") from None
-
-
 def _check_names(place: str, table: Mapping[str, Any], known: frozenset[str]) -> None:
     unknown = sorted(set(table) - known)
     if unknown:
-        raise _Mistake(f"{place} has no {unknown[0]}; it may have {', '.join(sorted(known))}")
+        raise Mistake(f"{place} has no {unknown[0]}; it may have {', '.join(sorted(known))}")
 
 
 def _price(table: Any) -> _Price:
-    if not isinstance(table, dict):
-        raise _Mistake("it must be a table")
+    table = toml_files.table("it", table)
     _check_names("it", table, _FIELDS)
     models, currency, since = table.get("models"), table.get("currency"), table.get("from", _ALWAYS)
     upstream = table.get("upstream")
     if not isinstance(models, list) or not models or not all(isinstance(m, str) for m in models):
-        raise _Mistake("models must be a list of names")
+        raise Mistake("models must be a list of names")
     if not isinstance(currency, str) or len(currency) != 3 or not currency.isupper():
-        raise _Mistake("currency must be three capital letters, such as USD")
+        raise Mistake("currency must be three capital letters, such as USD")
     if not isinstance(since, dt.datetime) or since.tzinfo is None:
-        raise _Mistake("from must be a time with its zone, such as 2026-10-01T00:00:00Z")
+        raise Mistake("from must be a time with its zone, such as 2026-10-01T00:00:00Z")
     if not (upstream is None or isinstance(upstream, str)):
-        raise _Mistake("upstream must be a name")
+        raise Mistake("upstream must be a name")
     has_peak = {"peak", "off_peak"} & set(table)
     if has_peak and (len(has_peak) < 2 or _RATES & set(table)):
-        raise _Mistake("it must have peak and off_peak, or input and output, and not both")
+        raise Mistake("it must have peak and off_peak, or input and output, and not both")
     peak = _rates(table["peak"] if has_peak else table)
     off_peak = _rates(table["off_peak"]) if has_peak else peak
     return _Price(upstream, frozenset(models), currency, since, peak, off_peak)
@@ -198,10 +170,10 @@ def _price(table: Any) -> _Price:
 
 def _rates(table: Any) -> Rates:
     if not isinstance(table, dict):
-        raise _Mistake("peak and off_peak must be tables")
+        raise Mistake("peak and off_peak must be tables")
     cost = {name: _decimal(name, table[name]) for name in _RATES & set(table)}
     if not {"input", "output"} <= set(cost):
-        raise _Mistake("input and output are needed")
+        raise Mistake("input and output are needed")
     return Rates(cost["input"], cost.get("cached_input", cost["input"]), cost["output"])
 
 
@@ -211,21 +183,20 @@ def _decimal(name: str, value: object) -> Decimal:
     except InvalidOperation:
         amount = Decimal("NaN")
     if isinstance(value, bool) or not amount.is_finite() or amount < 0 or amount > _MILLION:
-        raise _Mistake(f"{name} must be a price for a million tokens, such as '0.15'")
+        raise Mistake(f"{name} must be a price for a million tokens, such as '0.15'")
     return amount
 
 
 def _peak_hours(table: Any) -> _PeakHours:
     if table is None:
         return _PeakHours()
-    if not isinstance(table, dict):
-        raise _Mistake("it must be a table")
+    table = toml_files.table("it", table)
     _check_names("it", table, frozenset({"hours", "days", "except"}))
     days, exceptions = table.get("days", list(_DAYS)), table.get("except", [])
     if not isinstance(days, list) or not set(days) <= set(_DAYS):
-        raise _Mistake(f"days must be a list of {', '.join(_DAYS)}")
+        raise Mistake(f"days must be a list of {', '.join(_DAYS)}")
     if not isinstance(exceptions, list) or not all(type(day) is dt.date for day in exceptions):
-        raise _Mistake("except must be a list of dates")
+        raise Mistake("except must be a list of dates")
     hours = tuple(map(_hours, table.get("hours", [])))
     return _PeakHours(hours, frozenset(map(_DAYS.index, days)), frozenset(exceptions))
 
@@ -235,4 +206,4 @@ def _hours(text: object) -> tuple[dt.time, dt.time]:
     try:
         return dt.time.fromisoformat(begin), dt.time.fromisoformat(end)
     except ValueError:
-        raise _Mistake("hours must be a list of spans such as '01:00-04:00', in UTC") from None
+        raise Mistake("hours must be a list of spans such as '01:00-04:00', in UTC") from None

@@ -22,19 +22,15 @@ client writes is never a part of an address.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .. import toml_files
 from ..answers.upstream import CONFIGURED, Upstream
 from ..config import Settings
-from ..errors import ConfigError, Refusal
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ..errors import Refusal
+from ..toml_files import Mistake
 
 #: What an upstream's table may have.
 _FIELDS = frozenset(
@@ -67,17 +63,8 @@ class Routes:
         """
         if not settings.upstreams:
             return cls({})
-        try:
-            with open(settings.upstreams, "rb") as file:
-                document = tomllib.load(file)
-            return _Reader(settings, environ).read(document)
-        except OSError as error:
-            problem = error.strerror or "it can't be read"
-        except RecursionError:
-            problem = "it is nested too deeply"
-        except (UnicodeDecodeError, ValueError) as error:  # TOMLDecodeError is one
-            problem = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise ConfigError(f"CHATPROXY_UPSTREAMS: {settings.upstreams}: {problem.rstrip('.')}.")
+        read = _Reader(settings, environ).read
+        return toml_files.load("CHATPROXY_UPSTREAMS", settings.upstreams, read)
 
     def all(self) -> list[Upstream]:
         """Each upstream of a model."""
@@ -94,12 +81,8 @@ class Routes:
         return found
 
 
-class _Mistake(ValueError):
-    """What is wrong in a file, the place first."""
-
-
 class _Reader:
-    """Reads a document; raises ``_Mistake``."""
+    """Reads a document; raises ``Mistake``."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._settings = settings
@@ -111,52 +94,55 @@ class _Reader:
         _check_names("the file", document, {"others", "upstreams", "models"})
         others = document.get("others", CONFIGURED)
         if others not in (CONFIGURED, "refuse"):
-            raise _Mistake(f"others must be '{CONFIGURED}' or 'refuse'")
-        for name, table in _table("[upstreams]", document.get("upstreams", {})).items():
-            self._upstreams[name] = _at(f"[upstreams.{name}]", self._upstream, name, table)
-        listed = _table("[models]", document.get("models", {}))
+            raise Mistake(f"others must be '{CONFIGURED}' or 'refuse'")
+        for name, table in toml_files.table("[upstreams]", document.get("upstreams", {})).items():
+            self._upstreams[name] = toml_files.at(
+                f"[upstreams.{name}]", self._upstream, name, table
+            )
+        listed = toml_files.table("[models]", document.get("models", {}))
         models = {
-            name: _at(f"[models] {name}", self._route, entries) for name, entries in listed.items()
+            name: toml_files.at(f"[models] {name}", self._route, entries)
+            for name, entries in listed.items()
         }
         if not models:
-            raise _Mistake("[models] must name at least one model")
+            raise Mistake("[models] must name at least one model")
         default = self._settings.model
         if others == "refuse" and default not in models:
-            raise _Mistake(f"[models] must have {default}, which is CHATPROXY_MODEL")
+            raise Mistake(f"[models] must have {default}, which is CHATPROXY_MODEL")
         return Routes(models, others == "refuse", others == CONFIGURED or self._uses_configured)
 
     def _upstream(self, name: str, table: object) -> Upstream:
         if name == CONFIGURED:
-            raise _Mistake("is the upstream of the settings; choose another name")
-        fields = _table("it", table).copy()
+            raise Mistake("is the upstream of the settings; choose another name")
+        fields = toml_files.table("it", table).copy()
         _check_names("it", fields, _FIELDS)
         variable = fields.pop("api_key_env", None)
         if variable is not None:
             if "api_key" in fields:
-                raise _Mistake("must have api_key or api_key_env, not both")
+                raise Mistake("must have api_key or api_key_env, not both")
             fields["api_key"] = self._environ.get(str(variable), "").strip()
             if not fields["api_key"]:
-                raise _Mistake(f"api_key_env names {variable!r}, which is not set")
+                raise Mistake(f"api_key_env names {variable!r}, which is not set")
         for field in ("headers", "query"):
-            _table(field, fields.get(field, {}))
+            toml_files.table(field, fields.get(field, {}))
         if "base_url" not in fields:
-            raise _Mistake("must have a base_url")
+            raise Mistake("must have a base_url")
         upstream = Upstream(name=name, **fields)
         if not (upstream.is_local or upstream.headers or "api_key" in fields):
-            raise _Mistake('must have an api_key or api_key_env; api_key = "" for none')
+            raise Mistake('must have an api_key or api_key_env; api_key = "" for none')
         return upstream
 
     def _route(self, entries: object) -> tuple[Upstream, ...]:
         listed = entries if isinstance(entries, list) else [entries]
         most = self._settings.tries
         if not 0 < len(listed) <= most:
-            raise _Mistake(f"must have 1 to {most} upstreams, as CHATPROXY_TRIES is {most}")
+            raise Mistake(f"must have 1 to {most} upstreams, as CHATPROXY_TRIES is {most}")
         return tuple(map(self._target, listed))
 
     def _target(self, entry: object) -> Upstream:
         table = {"upstream": entry} if isinstance(entry, str) else entry
         if not isinstance(table, dict):
-            raise _Mistake("must be names of [upstreams], or tables with upstream and model")
+            raise Mistake("must be names of [upstreams], or tables with upstream and model")
         _check_names("an entry", table, {"upstream", "model"})
         name, model = table.get("upstream"), table.get("model", "")
         if name == CONFIGURED:
@@ -165,25 +151,12 @@ class _Reader:
         elif isinstance(name, str) and name in self._upstreams:
             upstream = self._upstreams[name]
         else:
-            raise _Mistake(f"{name!r} is none of [upstreams]")
+            raise Mistake(f"{name!r} is none of [upstreams]")
         return replace(upstream, model=model) if model else upstream
-
-
-def _at(place: str, read: Callable[..., Any], *given: Any) -> Any:
-    try:
-        return read(*given)
-    except (ValueError, TypeError) as error:
-        raise _Mistake(f"{place}: {error}") from None
-
-
-def _table(place: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _Mistake(f"{place} must be a table")
-    return value
 
 
 def _check_names(place: str, table: Mapping[str, object], known: frozenset[str] | set[str]) -> None:
     unknown = sorted(set(table) - known)
     if unknown:
         allowed = ", ".join(sorted(known))
-        raise _Mistake(f"{place} must not have {unknown[0]!r}; it may have {allowed}")
+        raise Mistake(f"{place} must not have {unknown[0]!r}; it may have {allowed}")
