@@ -547,9 +547,9 @@ def test_preparing_the_tables_leaves_no_connection_that_a_fork_would_share(
     postgresql: PostgreSQL,
 ) -> None:
     url = postgresql.new_database()
-    database = Database(url)
-    database.prepare()
-    database.prepare()
+    first, second = Database(url), Database(url)
+    first.prepare()
+    second.prepare()  # finds the tables made
     # The server needs a moment to notice that a client has gone.
     ours = "datname = current_database() AND pid <> pg_backend_pid()"
     wait_for(lambda: query(url, f"SELECT count(*) FROM pg_stat_activity WHERE {ours}") == [(0,)])

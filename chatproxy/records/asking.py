@@ -54,7 +54,6 @@ class Asking:
         self._what = what
         self._bounds = most, most_of_one
         self._process: int | None = None
-        self._is_prepared = False
         self._is_away = False
         self._failed_at = float("-inf")
 
@@ -95,9 +94,7 @@ class Asking:
 
     def _answer(self, call: Callable[[Database], _T]) -> _T:
         try:
-            if not self._is_prepared:
-                self._database.prepare()
-                self._is_prepared = True
+            self._database.prepare()
             found = call(self._database)
         except UnfitRow:  # the fault of one
             raise

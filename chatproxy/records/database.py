@@ -79,15 +79,20 @@ class Database:
         self._url = parsed
         self._engine: Engine | None = None
         self._process = os.getpid()
+        self._is_prepared = False
 
     def prepare(self) -> None:
-        """Make the tables, or bring them up to date. Leaves no connection that a fork would share.
+        """Make the tables, or bring them up to date; once. Leaves no connection, which a fork would
+        share.
 
         :raises ConfigError: if they are those of a newer version.
         :raises DatabaseError: if the database can't be used.
         """
+        if self._is_prepared:
+            return
         try:
             self._migrate()
+            self._is_prepared = True
         finally:
             self.close()
 

@@ -93,7 +93,6 @@ class Records:
         self._most = most
         self._settled = settled
         self._asking = Asking(database, thread.run, "The records", _MOST_ASK, _MOST_ASK)
-        self._is_prepared = False
         self._lock = threading.Lock()
         self._process: int | None = None
         self._begin_here()
@@ -121,7 +120,7 @@ class Records:
         :raises ConfigError: if the tables are those of a newer version.
         """
         try:
-            self._thread.run(self._prepare)
+            self._thread.run(self._database.prepare)
         except DatabaseError as error:
             logger.warning("Answers can't be recorded yet, and wait: %s", error)
 
@@ -256,22 +255,14 @@ class Records:
 
     # ---- in the native thread --------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        self._database.prepare()
-        self._is_prepared = True
-
-    def _prepared(self) -> Database:
-        if not self._is_prepared:
-            self._prepare()
-        return self._database
-
     def _store(self, rows: list[Row]) -> list[str]:
         """Store the rows; those that can't be are left out.
 
         :returns: why, for each of those.
         """
         try:
-            self._prepared().add(rows)
+            self._database.prepare()
+            self._database.add(rows)
         except UnfitRow as error:
             if len(rows) == 1:
                 return [str(error)]
