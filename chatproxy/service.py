@@ -307,7 +307,7 @@ class AnswerService:
             if session.question is not None and signals.stream_ended.receivers:
                 self._tell(session)
         finally:
-            session.question = session.transcript = None  # the session may be retained for long
+            session.forget()
 
 
 def _take_all(steps: Iterator[Callable[[], object]]) -> None:

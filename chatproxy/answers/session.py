@@ -319,6 +319,10 @@ class StreamSession:
         sentence = f"{self.upstream or CONFIGURED} sent nothing in time."
         return UpstreamError(sentence, status=504, code="upstream_timeout")
 
+    def forget(self) -> None:
+        """Keep neither the question nor what the answer says: it may be retained for long."""
+        self.question = self.transcript = None
+
     @property
     def was_refused(self) -> bool:
         """Whether there is no answer at all: it failed before its first event."""

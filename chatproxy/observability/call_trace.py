@@ -11,7 +11,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span
 
 from ..answers.question import Question
-from ..answers.transcript import Transcript, chunk_of
+from ..answers.transcript import chunk_of
 from . import genai
 
 #: What an event has that does not say why the answer ends, and what one has that does.
@@ -35,8 +35,6 @@ class CallTrace:
         self.headers = headers
         #: None after the end, and of what is no question.
         self.question: Question | None = None
-        #: What the answer says, if that is to be told.
-        self.said: Transcript | None = None
         #: The spans of tools that are open, by the tools' ids, and in which context each began;
         #: None after the end.
         self._tools: dict[str, tuple[Span, Context]] | None = {}
@@ -51,8 +49,6 @@ class CallTrace:
         for block in events:
             if block.rfind(_UNFINISHED) < 0 and _FINISH_REASON.search(block):
                 self._ends = [*self._ends, block][-_MOST_ENDS:]
-        if self.said is not None:
-            self.said.add(events, sum(map(len, events)))
 
     def response(self) -> genai.Attributes:
         """What the upstream calls its answer."""
@@ -100,5 +96,5 @@ class CallTrace:
         self.span.end()
         # The session may be retained for long; what begins late can still be beneath it.
         self.span = NonRecordingSpan(self.span.get_span_context())
-        self.question = self.said = None
+        self.question = None
         self._first, self._ends = b"", []

@@ -34,7 +34,6 @@ from ..answers.calls import State
 from ..answers.question import Question
 from ..answers.session import Outcome, Reason, StreamSession
 from ..answers.trace import Trace
-from ..answers.transcript import Transcript
 from ..answers.upstream import CONFIGURED, Upstream
 from ..config import Settings
 from . import genai
@@ -122,9 +121,8 @@ class Tracing:
         return found
 
     def _take_question(self, found: CallTrace | None, question: Question) -> None:
-        """Note what is said, if that is wanted."""
+        """Note what is asked, if that is wanted."""
         if self._with_content and found is not None and found.span.is_recording():
-            found.said = Transcript(genai.MOST_CONTENT)
             messages = genai.input_messages(question.body)
             found.span.set_attribute("gen_ai.input.messages", messages)
 
@@ -259,9 +257,10 @@ class Tracing:
             **genai.of_account(session.account),
             "gen_ai.response.finish_reasons": listed,
         }
-        if found.said is not None:
+        said = session.transcript if self._with_content and found.span.is_recording() else None
+        if said is not None:
             attributes["gen_ai.output.messages"] = genai.output_messages(
-                found.said.text, found.said.reasoning_text, reasons.get(0, "error")
+                said.text, said.reasoning_text, reasons.get(0, "error")
             )
         self._measure(question, session, server)
         return attributes

@@ -244,6 +244,7 @@ class Run:
                 steps.callback(reservation.settle, session)
             steps.callback(session.log.end)
             steps.callback(session.closed.set)
+            steps.callback(session.forget)
             steps.callback(self._calls.end, session)
             steps.callback(self._handle.detach, stop)
             steps.callback(self._settle, session)
@@ -251,10 +252,7 @@ class Run:
 
     def _settle(self, session: StreamSession) -> None:
         session.closed_at = session.closed_at or time.monotonic()
-        try:
-            session.account = self._resources.accountant.settle(session)
-        finally:
-            session.question = session.transcript = None
+        session.account = self._resources.accountant.settle(session)
 
     @property
     def http(self) -> HttpSession:
