@@ -21,9 +21,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from . import command, report
-from .figures import Figure
 from .processes import Cores
-from .runs import FULL, QUICK, Bench, Plan, Rounds, percentiles, show
+from .runs import FULL, QUICK, Bench, Plan, Rounds, percentiles, row, show
 
 _LIMIT = 600  # seconds for the whole
 _MODEL = "deepseek-flash"
@@ -84,11 +83,6 @@ def _measure(
     return starts, events, stops
 
 
-def _row(what: str, found: Rounds) -> tuple[str, Figure, Figure, Figure]:
-    times = [on / off for off, on in zip(found[_OFF], found[_ON], strict=True)]
-    return what, *map(Figure.median, (found[_OFF], found[_ON], times))
-
-
 def main() -> int:
     """Run the measurement; the exit status is 0 if all of it was made."""
     options = command.parser_of_measurements("accounts", __doc__).parse_args()
@@ -104,7 +98,7 @@ def main() -> int:
             for kind, settings in _settings(folder, collector).items()
         }
         starts, events, stops = _measure(benches, plan)
-    costs = [_row("CPU of a start, µs", starts), _row("CPU of an event, µs", events)]
+    costs = [row("CPU of a start, µs", starts), row("CPU of an event, µs", events)]
     receipts = {kind: percentiles(rounds) for kind, rounds in stops.items()}
     head = ["", "all of it off", "all of it on", "times"]
     show(where, [head, *costs], receipts, options.json)

@@ -126,9 +126,11 @@ def _measure(bench: Bench, plan: Plan) -> tuple[Rounds, Rounds, dict[str, list[l
     return starts, events, stops
 
 
-def _row(what: str, found: Rounds) -> tuple[str, Figure, Figure, Figure]:
-    times = [run / plain for plain, run in zip(found[_PLAIN], found[_ONCE], strict=True)]
-    return what, *map(Figure.median, (found[_PLAIN], found[_ONCE], times))
+def row(what: str, found: Rounds) -> tuple[str, Figure, Figure, Figure]:
+    """The figures of two kinds of which each round has both, and how many times the first."""
+    first, second = found.values()
+    times = [one / other for other, one in zip(first, second, strict=True)]
+    return what, *map(Figure.median, (first, second, times))
 
 
 def show(
@@ -169,7 +171,7 @@ def main() -> int:
     with command.measuring(cores, _LIMIT), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runs-")))
         starts, events, stops = _measure(Bench(cores, folder, stack), plan)
-    costs = [_row("CPU of a start, µs", starts), _row("CPU of an event, µs", events)]
+    costs = [row("CPU of a start, µs", starts), row("CPU of an event, µs", events)]
     kinds = (("one answer", _PLAIN), ("a run of ten calls", _TEN))
     receipts = {kind: percentiles(stops[model]) for kind, model in kinds}
     head = ["", "plain", "a run that asks once", "times"]

@@ -5,8 +5,9 @@ Where the numbers come from, the first that there is:
 1. *provider*: the upstream's own count came, with the last event or, if it is asked for that, with
    each one.
 2. *counted*: a tokenizer of the model's counts the question, if it was sent, and what had come.
-3. *estimated*: both are worked out from their lengths. No estimate is above ``max_tokens``.
-4. *none*: no request was sent, or the upstream refused it.
+3. *estimated*: both are worked out from their lengths. No estimate is above ``max_tokens``, unless
+   more events have come: not every service keeps to it.
+4. *none*: no request was sent, or no answer began: the upstream refused it, or broke off.
 
 No byte is read in order to count, and no Stop waits for it: the connection is gone by then, and a
 count is waited for only a moment (``tokenizers``). An answer that is stopped before its first event
@@ -116,7 +117,6 @@ class Accountant:
         prompt = self._estimates.prompt(session.model, session.question_size)
         completion, spread = self._estimates.completion(session.model, size_of(said))
         if said:
-            # Not every service keeps to it, and an event is a token at least.
             most = max(question.max_tokens or completion, session.events)
             completion = max(1, min(completion, most))
         return counted(prompt, completion, UsageSource.ESTIMATED, round(spread, 3))

@@ -194,8 +194,10 @@ def choices_of(payload: Payload) -> int:
 
     A wrong ``n`` is for DeepSeek to refuse.
     """
+    if "n" not in payload:
+        return 1
     try:
-        count: int = _COUNT.decode(_text_of(payload.get("n")))
+        count: int = _COUNT.decode(_text_of(payload["n"]))
     except msgspec.DecodeError:
         return 1
     return count
@@ -207,9 +209,10 @@ def max_tokens_of(payload: Payload) -> int | None:
     OpenAI's API has ``max_completion_tokens`` as well.
     """
     for name in ("max_completion_tokens", "max_tokens"):
-        with suppress(msgspec.DecodeError):
-            most: int = _COUNT.decode(_text_of(payload.get(name)))
-            return most * choices_of(payload)
+        if name in payload:
+            with suppress(msgspec.DecodeError):
+                most: int = _COUNT.decode(_text_of(payload[name]))
+                return most * choices_of(payload)
     return None
 
 
