@@ -354,7 +354,9 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         _own_context().run(runner.spawn, coroutine)
 
     records = record_keeping.open_records(app, settings, scope)
-    budgets = Budgets(peers, prices, record_keeping.spent_by(records), settings.budget_max_tokens)
+    budgets = Budgets(
+        peers.accounts, prices, record_keeping.spent_by(records), settings.budget_max_tokens
+    )
     of_settings = [Budget(**each) for each in settings.budgets]
     caller = BudgetedCaller(upstream, budgets, of_settings, extension.budgeters)
     resources = Resources(

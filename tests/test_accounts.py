@@ -89,7 +89,7 @@ def workers(
             )
             members.append(Worker(peers))
             stack.callback(peers.close)
-        yield [each.peers for each in members]
+        yield [each.peers.accounts for each in members]
 
 
 def draw_from(accounts: Accounts, name: str = "ada", **given: int) -> Draw:
@@ -209,14 +209,14 @@ def test_processes_that_draw_at_once_never_get_more_than_there_is(tmp_path: Path
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path) -> Iterator[tuple[Path, LocalPeers]]:
+def run_dir(tmp_path: Path) -> Iterator[tuple[Path, Accounts]]:
     worker = Worker(LocalPeers(ControlSocket(RunDir(str(tmp_path / "run"))), "app"))
-    yield tmp_path / "run", worker.peers  # type: ignore[misc]
+    yield tmp_path / "run", worker.peers.accounts
     worker.peers.close()
 
 
 def test_what_was_drawn_before_a_removal_does_not_come_back_after_it(
-    run_dir: tuple[Path, LocalPeers],
+    run_dir: tuple[Path, Accounts],
 ) -> None:
     place, accounts = run_dir
     before = draw_from(accounts, wanted=90)
@@ -229,7 +229,7 @@ def test_what_was_drawn_before_a_removal_does_not_come_back_after_it(
 
 
 def test_a_file_that_nothing_was_written_to_is_a_new_account(
-    run_dir: tuple[Path, LocalPeers],
+    run_dir: tuple[Path, Accounts],
 ) -> None:
     place, accounts = run_dir
     draw_from(accounts)
@@ -239,7 +239,7 @@ def test_a_file_that_nothing_was_written_to_is_a_new_account(
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_accounts_of_a_time_that_is_over_are_removed(run_dir: tuple[Path, LocalPeers]) -> None:
+def test_the_accounts_of_a_time_that_is_over_are_removed(run_dir: tuple[Path, Accounts]) -> None:
     place, accounts = run_dir
     for number in range(100):
         accounts.draw((str(number),), least=1, wanted=1, most=9, until=time.time() - 9, initial=0)
@@ -248,7 +248,7 @@ def test_the_accounts_of_a_time_that_is_over_are_removed(run_dir: tuple[Path, Lo
 
 
 def test_an_account_that_cannot_be_changed_is_an_honest_refusal(
-    run_dir: tuple[Path, LocalPeers], monkeypatch: pytest.MonkeyPatch
+    run_dir: tuple[Path, Accounts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, accounts = run_dir
     draw = draw_from(accounts)
@@ -271,9 +271,9 @@ def test_an_account_that_cannot_be_changed_is_an_honest_refusal(
 
 def test_an_account_in_redis_is_forgotten_when_its_time_is_over(valkey: Valkey) -> None:
     worker = Worker(RedisPeers(valkey.url, "forgets", 20.0)).peers
-    worker.draw(("ada",), least=1, wanted=1, most=9, until=time.time() + 0.3, initial=0)
+    worker.accounts.draw(("ada",), least=1, wanted=1, most=9, until=time.time() + 0.3, initial=0)
     wait_for(
-        lambda: worker.draw(("ada",), least=0, wanted=0, most=9, until=SOON) is None,
+        lambda: worker.accounts.draw(("ada",), least=0, wanted=0, most=9, until=SOON) is None,
         message="the end of the account",
     )
     worker.close()
@@ -283,13 +283,13 @@ def test_what_was_drawn_before_redis_was_emptied_does_not_come_back_after_it(
     valkey: Valkey,
 ) -> None:
     worker = Worker(RedisPeers(valkey.url, "emptied", 20.0)).peers
-    before = draw_from(worker, wanted=90)
+    before = draw_from(worker.accounts, wanted=90)
     with valkey.client() as client:
         client.delete(*client.keys("chatproxy:emptied:account:*"))
-    worker.settle(("ada", "0"), before, 1)  # nobody has begun it anew
-    assert draw_from(worker, wanted=10).left == 90
-    worker.settle(("ada", "0"), before, 20)
-    assert draw_from(worker, wanted=0, least=0).left == 70
+    worker.accounts.settle(("ada", "0"), before, 1)  # nobody has begun it anew
+    assert draw_from(worker.accounts, wanted=10).left == 90
+    worker.accounts.settle(("ada", "0"), before, 20)
+    assert draw_from(worker.accounts, wanted=0, least=0).left == 70
     worker.close()
 
 
@@ -299,17 +299,17 @@ def test_what_cannot_be_settled_while_redis_is_away_is_settled_when_it_is_back(
     """What was under way when it went may have been done: it is not sent twice."""
     with Forwarder(valkey.port) as network:
         worker = Worker(RedisPeers(f"redis://127.0.0.1:{network.port}", "away", 20.0)).peers
-        draws = [draw_from(worker) for _ in range(3)]
+        draws = [draw_from(worker.accounts) for _ in range(3)]
         network.cut()
         with pytest.raises(PeersUnavailable):
-            draw_from(worker, wanted=9)
+            draw_from(worker.accounts, wanted=9)
         for draw in draws:
-            worker.settle(("ada", "0"), draw, 1)
+            worker.accounts.settle(("ada", "0"), draw, 1)
         network.restore()
 
         def settled() -> bool:
             try:
-                left = draw_from(worker, wanted=0, least=0).left
+                left = draw_from(worker.accounts, wanted=0, least=0).left
             except PeersUnavailable:
                 return False
             return left in (100 - 3, 100 - 3 - 9)  # the draw may have come through

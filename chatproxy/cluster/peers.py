@@ -54,12 +54,16 @@ class PeerState(str, Enum):
     LISTED = "listed"  #: its sessions are in the reply
 
 
-class Peers(Accounts, Protocol):
+class Peers(Protocol):
     """The workers of one application. ``local`` and ``redis`` are two ways to find them."""
 
     @property
     def name(self) -> str:
         """The name of this worker among them."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """The numbers that they share."""
 
     def serve(
         self, handler: Callable[[Message], Message], on_lost: Callable[[LeaseKey], None]

@@ -67,6 +67,7 @@ class TablePeers:
     def __init__(self, table: Table | None = None) -> None:
         self.table = table or Table()
         self.name = f"worker-{next(_numbers)}"
+        self.accounts = self
         self.table.members[self.name] = self
         self.answer: Callable[[Message], Message] = lambda _question: {"state": "nothing"}
 

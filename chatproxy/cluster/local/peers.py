@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from ...answers.reservation import AccountKey, Draw
 from ...errors import PeersUnavailable
 from ..peers import LeaseKey, Message, PeerState
 from .accounts import LocalAccounts
@@ -47,7 +46,7 @@ class LocalPeers:
         self._held: set[LeaseKey] = set()
         self._on_lost: Callable[[LeaseKey], None] = _ignore
         control_socket.on_return = self._link_again
-        self._accounts = LocalAccounts(self._directory, scope)
+        self.accounts = LocalAccounts(self._directory, scope)
 
     @property
     def name(self) -> str:
@@ -122,25 +121,6 @@ class LocalPeers:
             return self._control_socket.ask(holder, request, seconds)
         except WorkerEnded:
             return {"state": PeerState.UNKNOWN}
-
-    def draw(
-        self,
-        account: AccountKey,
-        *,
-        least: int,
-        wanted: int,
-        most: int,
-        until: float,
-        initial: int | None = None,
-    ) -> Draw | None:
-        """Draw from an account; see ``Accounts``."""
-        return self._accounts.draw(
-            account, least=least, wanted=wanted, most=most, until=until, initial=initial
-        )
-
-    def settle(self, account: AccountKey, draw: Draw, used: int) -> None:
-        """Settle a draw; see ``Accounts``."""
-        self._accounts.settle(account, draw, used)
 
     def close(self) -> None:
         """Remove the socket, and all links to it."""

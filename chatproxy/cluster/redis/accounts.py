@@ -18,6 +18,7 @@ import json
 import secrets
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from ...answers.reservation import AccountKey, Draw
 from ...errors import PeersUnavailable
@@ -53,11 +54,13 @@ class RedisAccounts:
     """The accounts of one application; see ``Accounts``.
 
     :param prefix: how the names of its keys begin.
+    :param open: sees to it that what could not be settled will be.
     """
 
-    def __init__(self, redis: RedisClient, prefix: str) -> None:
+    def __init__(self, redis: RedisClient, prefix: str, open: Callable[[], None]) -> None:
         self._redis = redis
         self._prefix = prefix
+        self._open = open
         self._lock = threading.Lock()
         #: What could not be settled yet. No answer begins while Redis is away, so it is bounded.
         self._late: deque[tuple[str, Draw, int]] = deque()
@@ -73,6 +76,7 @@ class RedisAccounts:
         initial: int | None = None,
     ) -> Draw | None:
         """See ``Accounts``."""
+        self._open()
         begins = "" if initial is None else initial
         arguments = [least, wanted, most, int(until * 1000), begins, secrets.token_hex(6)]
         found = self._redis.run(_DRAW, [self._name(account)], arguments)

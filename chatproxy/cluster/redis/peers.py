@@ -14,7 +14,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 
-from ...answers.reservation import AccountKey, Draw
 from ...errors import ConfigError
 from ..peers import LeaseKey, Message
 from .accounts import RedisAccounts
@@ -48,7 +47,7 @@ class RedisPeers:
         self._lease = lease
         settling = settling_seconds(lease, self._redis.slowest)
         self._store = LeaseStore(self._redis, self._prefix, lease, settling)
-        self._accounts = RedisAccounts(self._redis, self._prefix)
+        self.accounts = RedisAccounts(self._redis, self._prefix, self.open)
         self._handler: Callable[[Message], Message] | None = None
         self._on_lost: Callable[[LeaseKey], None] | None = None
         self._lock = threading.Lock()
@@ -108,26 +107,6 @@ class RedisPeers:
         _, mailbox = self._start()
         return mailbox.ask(holder, request, seconds)
 
-    def draw(
-        self,
-        account: AccountKey,
-        *,
-        least: int,
-        wanted: int,
-        most: int,
-        until: float,
-        initial: int | None = None,
-    ) -> Draw | None:
-        """Draw from an account; see ``Accounts``."""
-        self._start()
-        return self._accounts.draw(
-            account, least=least, wanted=wanted, most=most, until=until, initial=initial
-        )
-
-    def settle(self, account: AccountKey, draw: Draw, used: int) -> None:
-        """Settle a draw; see ``Accounts``."""
-        self._accounts.settle(account, draw, used)
-
     def close(self) -> None:
         """Free all keys, and answer no more; see ``Peers``. Takes about two seconds at most."""
         with self._lock:
@@ -136,7 +115,7 @@ class RedisPeers:
         if was_closed or keeper is None or mailbox is None:
             return
         keeper.close()
-        self._accounts.settle_late()
+        self.accounts.settle_late()
         self._store.unregister(self.name)
         mailbox.close()
         self._redis.close()
@@ -156,7 +135,7 @@ class RedisPeers:
                     self.name,
                     self._lease,
                     self._lose,
-                    on_look=self._accounts.settle_late,
+                    on_look=self.accounts.settle_late,
                 )
                 mailbox.open()
                 try:
