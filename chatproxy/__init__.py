@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .accounting.budgets import Budget
+    from .accounting.budget import Budget
     from .answers.receipt import Receipt
     from .answers.upstream import Upstream
     from .app import create_app
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Answer": "runs.answer",
-    "Budget": "accounting.budgets",
+    "Budget": "accounting.budget",
     "ChatProxy": "extension",
     "ChatProxyError": "errors",
     "ConfigError": "errors",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .accounting.budgets import Budget, Budgets, Left
+from .accounting.budget import Budget, Left
+from .accounting.budgets import Budgets
 from .answers.coroutines import Coroutine
 from .answers.producer import Call
 from .answers.question import Question

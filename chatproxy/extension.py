@@ -26,7 +26,8 @@ from flask_cors import CORS
 
 from . import record_keeping, scopes, signals
 from .accounting.accountant import Accountant
-from .accounting.budgets import Budget, Budgets, Left
+from .accounting.budget import Budget, Left
+from .accounting.budgets import Budgets
 from .accounting.prices import Prices
 from .accounting.tokenizers import find_counter
 from .answers.coroutines import Coroutine

@@ -20,7 +20,8 @@ import pytest
 from flask import Flask, request
 
 from chatproxy import Budget, ChatProxy, Run, Upstream
-from chatproxy.accounting.budgets import Budgets, Grant
+from chatproxy.accounting.budgets import Budgets
+from chatproxy.accounting.grant import Grant
 from chatproxy.answers.session import Outcome
 from chatproxy.errors import (
     BudgetSpent,

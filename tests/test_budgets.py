@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatproxy import Budget
-from chatproxy.accounting.budgets import Budgets, Grant
+from chatproxy.accounting.budgets import Budgets
+from chatproxy.accounting.grant import Grant
 from chatproxy.answers.question import Question
 from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 from chatproxy.answers.upstream import BillingStops, Upstream

@@ -14,8 +14,10 @@ TESTS = ROOT / "tests"
 ELSEWHERE = {
     "__main__": "cli",
     "accounting.accountant": "accounting",
+    "accounting.budget": "budgets",
     "accounting.counter": "token_counter",
     "accounting.deepseek": "token_counter",
+    "accounting.grant": "budgets",
     "accounting.tokenizers": "token_counter",
     "answers.calls": "run runs",
     "answers.coroutines": "readiness",
