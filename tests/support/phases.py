@@ -70,7 +70,7 @@ class _Begin:
         self._start_proxy = start_proxy
         self._kind = kind
         self._settings = {"TEST_RUNS": 1} if run else {}
-        self._is_run = run is not None
+        self.is_run = run is not None
         self.path = f"runs/{run}" if run else "stream"
 
     def proxy(self, url, **settings):
@@ -79,7 +79,7 @@ class _Begin:
     def phase_of(self, name):
         """A run that shows nothing yet is waiting, wherever its call is."""
         phase = PHASES[name]
-        return "waiting" if self._is_run and phase == "connecting" else phase
+        return "waiting" if self.is_run and phase == "connecting" else phase
 
 
 class Phases:
@@ -170,6 +170,8 @@ class Phases:
         proxy, session_id, phase = begin.proxy(url, **settings), new_id(), begin.phase_of(name)
         client = Client(proxy.port).post_stream(session_id, begin.path)
         proxy.wait_for_phase(session_id, phase)
+        if begin.is_run:  # which is in its phase before its call is
+            proxy.wait_for_call(session_id)
         return Stream(session_id, phase, proxy, client, lambda: None)
 
 

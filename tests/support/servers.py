@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -187,6 +188,11 @@ class Proxy(Process):
     def live(self):
         """The phases of the sessions that live, by their ids."""
         return requests.get(f"{self.url}/live", timeout=30).json()
+
+    def wait_for_call(self, session_id):
+        """Wait until a run has begun a call."""
+        calls = partial(requests.get, f"{self.url}/calls", timeout=30)
+        wait_for(lambda: calls().json().get(session_id), message="a call")
 
     def resources(self):
         """How many descriptors, threads and greenlets it has, and which threads."""

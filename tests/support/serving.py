@@ -102,6 +102,13 @@ def live():
     return jsonify({s.id: s.phase for s in app.extensions["chatproxy"].registry.live()})
 
 
+@app.get("/calls")
+def calls():
+    """How many calls each run that lives has begun."""
+    live = app.extensions["chatproxy"].registry.live()
+    return jsonify({s.id: s.calls.count for s in live if s.calls is not None})
+
+
 @app.get("/resources")
 def resources():
     """What this process uses, having garbage collected; that takes a while."""
