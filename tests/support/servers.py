@@ -176,6 +176,8 @@ class Proxy(Process):
         command = [*COMMANDS[kind], *options]
         if kind.startswith("gunicorn"):
             command.append("tests.support.serving:app")
+        # One process a worker less, unless a test is about that which counts tokens.
+        settings = {"CHATPROXY_TOKENIZER": "none", **settings}
         environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)
         super().__init__(command, log_path, environment, PREPARED.get(kind))
 
