@@ -8,10 +8,12 @@ import sys
 import pytest
 import trustme
 
-from tests.support.servers import Client, DeepSeek, Proxy
+from tests.support.servers import UNCOUNTED, Client, DeepSeek, Proxy
 
 #: As an application's tests have it, whether the package is installed or not.
 pytest_plugins = ["chatproxy.testing"]
+
+os.environ.update(UNCOUNTED)
 
 _numbers = itertools.count(1)
 
