@@ -63,13 +63,6 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early_stops, "MOST", early_stops.MOST // 100)
 
 
-def test_only_who_sees_the_sessions_of_all_is_told_whose_each_is(table: SessionTable) -> None:
-    retain(table, session_of(SessionKey("ada", "ended")))
-    (of_all,), (of_ada,) = table.describe(None), table.describe("ada")
-    assert of_all == {**of_ada, "owner": "ada"}
-    assert table.describe("bob") == []
-
-
 def test_an_id_is_reserved_for_one_reason_and_one_owner(table: SessionTable) -> None:
     retain(table, session_of(SessionKey("ada", "ended")))
     table.remember_stop(SessionKey("ada", "cancelled"))
@@ -83,6 +76,7 @@ def test_an_id_is_reserved_for_one_reason_and_one_owner(table: SessionTable) -> 
 
 
 def test_each_is_given_up_in_its_time_and_told_once(table: SessionTable, clock: HandClock) -> None:
+    """Only who sees the sessions of all is told whose each is."""
     retain(table, session_of(SessionKey("ada", "ended")))
     table.remember_stop(SessionKey("ada", "cancelled"))
     assert table.given_up() == []
@@ -92,6 +86,9 @@ def test_each_is_given_up_in_its_time_and_told_once(table: SessionTable, clock: 
     clock.now += LOOK
     assert not is_stopped(table, SessionKey("ada", "cancelled"))
     assert table.given_up() == [("ada", "cancelled")]
+    (of_all,), (of_ada,) = table.describe(None), table.describe("ada")
+    assert of_all == {**of_ada, "owner": "ada"}
+    assert table.describe("bob") == []
     clock.now += RETAIN - EARLY_STOP_SECONDS
     assert not table.find(SessionKey("ada", "ended"))
     assert table.given_up() == [("ada", "ended")]
@@ -139,12 +136,15 @@ def test_the_ended_are_bounded_and_the_least_recent_are_told(table: SessionTable
 
 @pytest.mark.parametrize(("owner", "most"), [("ada", 100), ("", 10_000)])
 def test_the_stops_of_an_owner_are_bounded_and_the_least_recent_are_told(
-    table: SessionTable, owner: str, most: int
+    table: SessionTable, clock: HandClock, owner: str, most: int
 ) -> None:
     keys = [SessionKey(owner, str(number)) for number in range(most + 2)]
     assert sum(map(table.remember_stop, keys)) == 2
     assert table.given_up() == keys[:2]
-    assert is_stopped(table, SessionKey(owner, "2"))
+    assert is_stopped(table, keys[2])
+    clock.now += EARLY_STOP_SECONDS
+    assert not table.remember_stop(SessionKey(owner, "new")), "it is no loss to make room by age"
+    assert len(table.given_up()) == most
 
 
 def stop_from(table: SessionTable, client: str, count: int) -> None:
@@ -199,14 +199,6 @@ def test_a_stop_that_comes_again_from_elsewhere_stays_with_whoever_came_first(
     table.remember_stop(SessionKey("", "victim's"), "198.51.100.1")
     stop_from(table, "198.51.100.1", 120)
     assert is_stopped(table, SessionKey("", "victim's"))
-
-
-def test_to_make_room_by_age_is_no_loss(table: SessionTable, clock: HandClock) -> None:
-    for number in range(100):
-        table.remember_stop(SessionKey("ada", str(number)))
-    clock.now += EARLY_STOP_SECONDS
-    assert not table.remember_stop(SessionKey("ada", "new"))
-    assert len(table.given_up()) == 100
 
 
 # --- what is held of ended answers, for whom it may be
@@ -275,24 +267,18 @@ def test_those_that_nobody_reads_go_first_then_the_oldest_that_are_read(clock: H
     assert table.find(SessionKey("", "first")) is None
 
 
-def test_a_reader_that_has_had_all_of_it_holds_nothing(clock: HandClock) -> None:
+def test_what_is_no_longer_held_is_emptied_whoever_refers_to_it(clock: HandClock) -> None:
+    """A reader that has had all of it holds nothing."""
     table = small(clock)
-    reader = end_read(table, "", "first")
+    session = end(table, "", "first")
+    reader = LogReader(session.log)
     reader.read(0)
     clock.now += RETAIN
     look(table, clock)
-    assert len(table) == 0
+    assert len(table) == session.log.size == 0
     assert reader.read(0) is None
-
-
-def test_what_is_no_longer_held_is_emptied_whoever_refers_to_it(clock: HandClock) -> None:
-    table = small(clock)
-    first = end(table, "", "first")
-    clock.now += RETAIN
-    look(table, clock)
-    assert first.log.size == 0
     with pytest.raises(EventsGone):
-        LogReader(first.log)
+        LogReader(session.log)
 
 
 def test_a_reader_is_not_told_at_the_moment_in_which_another_answer_ends(clock: HandClock) -> None:
@@ -321,11 +307,7 @@ def test_an_owner_has_no_more_than_a_share_although_there_is_room(clock: HandClo
     look(table, clock)
     assert [session.id for session in table.all()] == ["third"]
     assert is_held(read)
-
-
-def test_without_owners_nobody_has_a_share(clock: HandClock) -> None:
-    table = small(clock, share=15_000)
-    for number in range(3):
+    for number in range(2):  # of nobody
         end(table, "", str(number))
     assert len(table.all()) == 3
 
