@@ -528,9 +528,10 @@ def test_whoever_waits_for_the_lock_of_a_directory_that_is_exchanged_gets_that_o
 def test_a_lock_that_cannot_be_had_is_given_up_in_time(folder: Path) -> None:
     run_dir, another = RunDir(str(folder / "run")), RunDir(str(folder / "run"))
     with another.locked():
-        begun = time.monotonic()
+        begun, descriptors = time.monotonic(), os.listdir("/proc/self/fd")
         with pytest.raises(PeersUnavailable) as caught, run_dir.locked():
             pytest.fail("two have the lock")
+        assert len(os.listdir("/proc/self/fd")) == len(descriptors)
         # There must be time left to answer a Stop within its two seconds.
         assert 0.5 < time.monotonic() - begun < 2
     assert caught.value.retry_after == 1
