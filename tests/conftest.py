@@ -25,6 +25,12 @@ from .support.phases import Phases
 from .support.played import FAR, KEY, Connect, DeepSeek, Resolver
 from .support.postgresql import POSTGRES, PostgreSQL
 
+# Nothing that the machine sets for chatproxy; and no application begins a process that counts
+# tokens, unless a test wants one.
+for _name in [each for each in os.environ if each.startswith(("CHATPROXY_", "DEEPSEEK_"))]:
+    del os.environ[_name]
+os.environ["CHATPROXY_TOKENIZER"] = "none"
+
 # The same examples in every run, however slow the machine is.
 hypothesis.settings.register_profile(
     "tests",
