@@ -175,18 +175,13 @@ class DeepSeek(Process):
 
 
 class Proxy(Process):
-    """chatproxy under one of the servers in ``COMMANDS``.
-
-    It estimates tokens, unless a test chooses a tokenizer: each worker that counts starts a process
-    for that, which takes a quarter of a second of CPU time.
-    """
+    """chatproxy under one of the servers in ``COMMANDS``."""
 
     def __init__(self, kind, upstream, log_path, options=(), **settings):
         self.kind = kind
         command = [*COMMANDS[kind], *options]
         if kind.startswith("gunicorn"):
             command.append("tests.support.serving:app")
-        settings = {"CHATPROXY_TOKENIZER": "none", **settings}
         environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)
         super().__init__(command, log_path, environment, PREPARED.get(kind))
 
