@@ -221,7 +221,7 @@ def assert_stopped_everywhere(page, server, deepseek):
 def test_the_text_never_gets_shorter_at_the_end(new_page, simulate, state):
     page = new_page({**ANSWER, **simulate})
     watch_text(page)
-    slow_down(page, 4)
+    slow_down(page, 2)
     page.ask()
     if state == "stopped":
         wait_for_word(page, 40)
