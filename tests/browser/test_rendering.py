@@ -86,7 +86,8 @@ def test_a_diagram_is_drawn_in_a_frame_that_reaches_nothing(new_page):
     button(page, "Show code").click()
     page.wait_for_text("graph LR")
     play(page, rate=0, text="```mermaid\ngraph LR\n  A -->\n```")
-    page.ask()
+    finish(page, "Another")
+    wait_for(lambda: button(page, "Show diagram").count() == 2)
     button(page, "Show diagram").last.click()
     page.wait_for_text("Its code may have a mistake.")
     assert page.page.locator("iframe").count() == 0
