@@ -16,7 +16,7 @@ from ..support.waiting import wait_for
 PACKAGE = ROOT / "packages" / "client"
 SOURCE = Path(__file__).parent / "front_end"
 WORDS = [f"word{number}" for number in range(1, 1001)]
-SIMULATE = {"text": " ".join(WORDS), "rate": 20}
+SIMULATE = {"text": " ".join(WORDS), "rate": 30}
 #: As many words as the answers have that are read to their end.
 END = 150
 CONFIG = f"""

@@ -5,6 +5,7 @@ import {
   AssistantRuntimeProvider,
   type AssistantRuntime,
   ComposerPrimitive,
+  MessagePartPrimitive,
   MessagePrimitive,
   ThreadPrimitive,
 } from "@assistant-ui/react";
@@ -23,14 +24,21 @@ export function ResumingAssistant(): ReactNode {
   return <Thread runtime={useAISDKRuntime(chat)} />;
 }
 
+/** The words as they come: to have them appear letter by letter takes seconds. */
+function Text() {
+  return <MessagePartPrimitive.Text component="p" smooth={false} />;
+}
+
+function AssistantMessage() {
+  return <MessagePrimitive.Parts components={{ Text }} />;
+}
+
 function Thread({ runtime }: { runtime: AssistantRuntime }) {
   const stopState = useStopState();
   return (
     <AssistantRuntimeProvider runtime={runtime}>
       <ThreadPrimitive.Root>
-        <ThreadPrimitive.Messages
-          components={{ UserMessage: () => null, AssistantMessage: () => <MessagePrimitive.Parts /> }}
-        />
+        <ThreadPrimitive.Messages components={{ UserMessage: () => null, AssistantMessage }} />
         <ThreadPrimitive.If running>
           <output>running</output>
         </ThreadPrimitive.If>
