@@ -185,6 +185,7 @@ def celery_task(
     finally:
         worker.kill()
         worker.wait()
+        example.app.extensions["chatproxy"].registry.close()
         print((tmp_path / "log").read_text())
 
 
