@@ -13,6 +13,9 @@ from tests.support.servers import Client, DeepSeek, Proxy
 #: As an application's tests have it, whether the package is installed or not.
 pytest_plugins = ["chatproxy.testing"]
 
+# As :class:`tests.support.servers.Proxy`, so the applications of this process.
+os.environ["CHATPROXY_TOKENIZER"] = "none"
+
 _numbers = itertools.count(1)
 
 

@@ -169,14 +169,19 @@ class DeepSeek(Process):
 
 
 class Proxy(Process):
-    """chatproxy under one of the servers in ``COMMANDS``."""
+    """chatproxy under one of the servers in ``COMMANDS``.
+
+    It counts no tokens unless it is told to: the process that counts takes longer to begin than the
+    server.
+    """
 
     def __init__(self, kind, upstream, log_path, options=(), **settings):
         self.kind = kind
         command = [*COMMANDS[kind], *options]
         if kind.startswith("gunicorn"):
             command.append("tests.support.serving:app")
-        environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)
+        settings = {"DEEPSEEK_BASE_URL": upstream, "CHATPROXY_TOKENIZER": "none", **settings}
+        environment = clean_environment(**settings)
         super().__init__(command, log_path, environment, PREPARED.get(kind))
 
     def _address(self):
