@@ -29,8 +29,8 @@ _SECONDS_TO_START = 120
 _SECONDS_TO_END = 8
 _DESCRIPTORS = 16_384
 
-#: Whether servers are forked as those of the tests are (:mod:`tests.support.fork_server`), and count
-#: no tokens. So they begin soon, on any core; what is measured of them then says nothing.
+#: Whether servers are forked as those of the tests are (:mod:`tests.support.fork_server`), and
+#: count no tokens. They begin soon then, on any core; what is measured of them says nothing.
 forked = False
 
 
