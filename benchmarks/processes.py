@@ -110,7 +110,7 @@ class Server(Process):
         self, command: list[str], log_path: Path, cores: frozenset[int], **settings: object
     ) -> None:
         prepared = None
-        if forked:
+        if forked and command[:2] == [sys.executable, "-m"]:
             settings = {"CHATPROXY_TOKENIZER": "none", **settings}
             prepared = self.prepared_in
         with on(cores):

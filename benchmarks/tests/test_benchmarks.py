@@ -1,28 +1,14 @@
 """The harness of the benchmarks works. What it measures is not judged here."""
 
-import importlib
 import json
-import signal
-import sys
 from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import plot, processes
+from benchmarks import plot
 from benchmarks.record import Event, Record, Sample, Stop
 
 
-@pytest.fixture
-def _forked(monkeypatch):
-    """A benchmark may run in this process, and have its servers forked."""
-    monkeypatch.setattr(processes, "forked", True)
-    usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in usual.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("_forked")
 @pytest.mark.parametrize(
     ("name", "titles"),
     [
@@ -35,11 +21,9 @@ def _forked(monkeypatch):
         ("peers", ["idle", "beside 20 streams", "same worker", "another, same host", "Valkey"]),
     ],
 )
-def test_a_small_run_gives_every_figure(tmp_path, monkeypatch, capsys, name, titles):
+def test_a_small_run_gives_every_figure(run, tmp_path, name, titles):
     path = tmp_path / "figures.json"
-    monkeypatch.setattr(sys, "argv", [name, "--quick", "--json", str(path)])
-    assert importlib.import_module(f"benchmarks.{name}").main() == 0
-    printed = capsys.readouterr().out
+    printed = run(name, "--quick", "--json", path)
     for title in titles:
         assert title in printed
     assert json.loads(path.read_text())

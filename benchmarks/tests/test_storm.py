@@ -4,15 +4,11 @@ import asyncio
 
 import pytest
 
-from benchmarks import processes
 from benchmarks.storm import QUICK, storm
 
 
 @pytest.mark.timeout(150)
-def test_a_storm_in_which_workers_are_killed_and_frozen_leaves_nothing_and_nobody_in_the_dark(
-    monkeypatch,
-):
-    monkeypatch.setattr(processes, "forked", True)
+def test_a_storm_in_which_workers_are_killed_and_frozen_leaves_nothing_and_nobody_in_the_dark():
     record = asyncio.run(storm(QUICK))
     assert record.wrong == []
     assert len(record.of_kind("kill")) >= 2
