@@ -147,6 +147,7 @@ def app(upstream: Instant, tmp_path: Any) -> Flask:
     app.config.update(
         DEEPSEEK_BASE_URL="http://127.0.0.1:9",
         CHATPROXY_RUN_DIR=str(tmp_path),
+        CHATPROXY_TOKENIZER="none",
         CHATPROXY_RUN_GRACE=0.2,
         CHATPROXY_LOG_BYTES=20_000,
     )

@@ -437,9 +437,8 @@ def test_a_worker_has_a_process_for_counts_while_answers_last(
     start_proxy: Any, deepseek: Any
 ) -> None:
     """And none that is left behind."""
-    proxy: Proxy = start_proxy(
-        "gunicorn", deepseek.url, CHATPROXY_GRACE=0.5, CHATPROXY_TOKENIZER="deepseek"
-    )
+    settings = {"CHATPROXY_GRACE": 0.5, "CHATPROXY_TOKENIZER": "deepseek"}
+    proxy: Proxy = start_proxy("gunicorn", deepseek.url, **settings)
     client = proxy.start(new_id(), simulate={"rate": 50, "tokens": 10_000})
     client.read_until(b"delta")
     counters = wait_for(lambda: children_of(proxy.process.pid))

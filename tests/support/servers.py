@@ -169,19 +169,16 @@ class DeepSeek(Process):
 
 
 class Proxy(Process):
-    """chatproxy under one of the servers in ``COMMANDS``.
-
-    It counts no tokens unless it is told to: the process that counts takes longer to begin than the
-    server.
-    """
+    """chatproxy under one of the servers in ``COMMANDS``."""
 
     def __init__(self, kind, upstream, log_path, options=(), **settings):
         self.kind = kind
         command = [*COMMANDS[kind], *options]
         if kind.startswith("gunicorn"):
             command.append("tests.support.serving:app")
-        settings = {"DEEPSEEK_BASE_URL": upstream, "CHATPROXY_TOKENIZER": "none", **settings}
-        environment = clean_environment(**settings)
+        # One process a worker less, unless a test is about that which counts tokens.
+        settings = {"CHATPROXY_TOKENIZER": "none", **settings}
+        environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)
         super().__init__(command, log_path, environment, PREPARED.get(kind))
 
     def _address(self):
