@@ -38,6 +38,7 @@ _MOST_BYTES = 1 << 17
 #: What is imported for each kind.
 IMPORTED = {
     "gevent": (
+        "gevent.pywsgi",
         "gevent.selectors",
         "gevent.signal",
         "gevent.subprocess",
@@ -54,6 +55,7 @@ IMPORTED = {
         "gunicorn.app.wsgiapp",
         "gunicorn.glogging",
         "gunicorn.workers.gthread",
+        "gunicorn.workers.sync",
         "werkzeug.serving",
         "chatproxy.app",
         "chatproxy.cli",
