@@ -46,8 +46,8 @@ COMMANDS = {
 }
 #: Which fork server begins them (:mod:`tests.support.fork_server`); the others begin from nothing.
 PREPARED = {
-    "gunicorn": "gevent",
-    **dict.fromkeys(("gunicorn-threads", "werkzeug", *OTHERS), "threads"),
+    **dict.fromkeys(("gunicorn", "gunicorn-pywsgi", "pywsgi"), "gevent"),
+    **dict.fromkeys(("gunicorn-sync", "gunicorn-threads", "werkzeug", *OTHERS), "threads"),
 }
 
 
