@@ -127,7 +127,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/records.db"
-    url: str = request.getfixturevalue("postgresql").new_database()
+    url: str = request.getfixturevalue("postgresql").new_schema()
     return url
 
 
@@ -149,6 +149,7 @@ def app(upstream: Instant, tmp_path: Any) -> Flask:
         CHATPROXY_RUN_DIR=str(tmp_path),
         CHATPROXY_RUN_GRACE=0.2,
         CHATPROXY_LOG_BYTES=20_000,
+        CHATPROXY_TOKENIZER="none",
     )
     return app
 

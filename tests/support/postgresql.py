@@ -70,9 +70,16 @@ class PostgreSQL:
 
     def new_database(self):
         """Make an empty one; return its URL."""
+        return self.url_of(self._create("DATABASE"))
+
+    def new_schema(self):
+        """Make what is as good as an empty database, and costs a tenth; return its URL."""
+        return f"{self.url_of('postgres')}?options=-csearch_path%3D{self._create('SCHEMA')}"
+
+    def _create(self, kind):
         name = f"test{next(self._numbers)}"
-        query(self.url_of("postgres"), f"CREATE DATABASE {name}")
-        return self.url_of(name)
+        query(self.url_of("postgres"), f"CREATE {kind} {name}")
+        return name
 
     def _run(self, *command):
         done = subprocess.run(
