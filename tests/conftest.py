@@ -124,10 +124,10 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
+    """An empty database of each kind; of PostgreSQL's, as a user of one sees it."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/records.db"
-    url: str = request.getfixturevalue("postgresql").new_schema()
+    url: str = request.getfixturevalue("postgresql").new_user()
     return url
 
 
