@@ -17,7 +17,7 @@ from ..support.waiting import wait_for
 from .conftest import Page
 
 #: What is drawn costs as much as it says.
-LONG = {"rate": 2, "tokens": 5000}
+LONG = {"rate": 0.5, "tokens": 5000}
 MOST = 4
 
 
@@ -118,9 +118,9 @@ def assert_all_over(server, tabs):
 
 
 @pytest.mark.parametrize("kind", ["stops"], indirect=True)
-def test_eight_answers_in_one_tab(tabs, server):
+def test_six_answers_in_one_tab(tabs, server):
     tab = tabs()
-    questions = [f"Question {number}" for number in range(8)]
+    questions = [f"Question {number}" for number in range(6)]
     for question in questions:
         ask(tab, question)
     wait_for(lambda: len(server.live()) == len(tab.header_ids()) == MOST)
@@ -132,18 +132,14 @@ def test_eight_answers_in_one_tab(tabs, server):
     assert_all_over(server, [tab])
 
 
-def test_three_tabs_with_three_answers_each(tabs, server, kind):
-    names = ("red", "green", "blue")
-    opened = {}
-    for name in names:
-        opened[name] = tabs()
-        for number in range(3):
-            ask(opened[name], f"{name} {number}")
-    asked = [(tab, f"{name} {number}") for name, tab in opened.items() for number in range(3)]
+def test_two_tabs_with_four_answers_each(tabs, server, kind):
+    opened = {name: tabs() for name in ("red", "blue")}
+    asked = [(tab, f"{name} {number}") for name, tab in opened.items() for number in range(4)]
+    for tab, question in asked:
+        ask(tab, question)
     sent = MOST if kind == "stops" else len(asked)
     # A tab reads on for a moment what it showed before its own question.
     wait_for(lambda: sum(len(tab.header_ids()) for tab in opened.values()) == sent)
-    assert [is_sent_or_waits(tab, question) for tab, question in asked].count(True) == sent
     tabs().box.wait_for()
     for tab, question in asked:
         stop(tab, question)
@@ -155,7 +151,7 @@ def test_three_tabs_with_three_answers_each(tabs, server, kind):
 def test_an_answer_in_the_background_is_whole_when_it_is_shown_again(tabs, server, deepseek, kind):
     """Its words are numbered: none is missing, and none comes twice."""
     tab = tabs()
-    words = [f"word{number}" for number in range(1, 81)]
+    words = [f"word{number}" for number in range(1, 61)]
     # It goes on for as long as its connection is kept, and for a while after that.
     simulate = {"text": " ".join(words), "rate": 10 if kind == "goes on" else 40}
     tab.page.goto(f"/?simulate={quote(json.dumps({'tag': tab.tag, **simulate}))}")
@@ -165,7 +161,7 @@ def test_an_answer_in_the_background_is_whole_when_it_is_shown_again(tabs, serve
     if kind == "goes on":  # it gives its connection back
         (session_id,) = tab.header_ids()
         wait_for(lambda: server.lines(f"{session_id} client disconnected"))
-    wait_for(lambda: deepseek.entry(tab.tag)["tokens"] >= 65)
+    wait_for(lambda: deepseek.entry(tab.tag)["tokens"] >= 50)
     answer = open_chat(tab, "Count")
     tab.page.locator("article[data-state=finished]").wait_for()
     assert answer.locator(".answer-text").inner_text().split() == words
