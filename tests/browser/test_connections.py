@@ -65,7 +65,7 @@ def tabs(browser, url):
 
 
 def ask(tab, question):
-    tab.page.keyboard.press("Control+Shift+O")
+    tab.page.get_by_role("button", name="New chat").click()
     tab.box.fill(question)
     tab.box.press("Enter")
     tab.page.locator("article[data-state=running]").wait_for()
@@ -115,19 +115,20 @@ def assert_all_over(server, tabs):
 
 
 def test_eight_answers_in_two_tabs(tabs, server, kind):
-    """Six in one of them, two in the other; then a page is loaded, and all are stopped."""
-    red, blue = opened = (tabs(), tabs())
-    asked = [(red, f"red {number}") for number in range(6)]
-    asked += [(blue, f"blue {number}") for number in range(2)]
-    for tab, question in asked:
-        ask(tab, question)
+    """Six in one of them, then two in another, which has to be loaded meanwhile."""
+    asked = []
+    for name, count in (("red", 6), ("blue", 2)):
+        tab = tabs()
+        for number in range(count):
+            ask(tab, f"{name} {number}")
+            asked.append((tab, f"{name} {number}"))
+    opened = {tab for tab, _ in asked}
     sent = MOST if kind == "stops" else len(asked)
     # A tab reads on for a moment what it showed before its own question.
     wait_for(lambda: sum(len(tab.header_ids()) for tab in opened) == sent)
     if kind == "stops":
         wait_for(lambda: len(server.live()) == sent)
         assert [is_sent_or_waits(tab, question) for tab, question in asked].count(True) == sent
-    tabs().box.wait_for()
     for tab, question in asked:
         stop(tab, question)
     for tab in opened:
