@@ -60,6 +60,19 @@ function inSteps(text, step = 1) {
   return Array.from({ length: Math.ceil(text.length / step) }, (_, at) => (at + 1) * step);
 }
 
+/**
+ * The least of three measurements, or the first that is little: what else goes on adds to some.
+ * @param {() => number} measure
+ * @param {number} little
+ */
+function leastOf(measure, little) {
+  let least = Infinity;
+  for (let tries = 0; tries < 3 && least > little; tries += 1) {
+    least = Math.min(least, measure());
+  }
+  return least;
+}
+
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc");
 
@@ -85,7 +98,7 @@ describe("a growing document", () => {
       for (const split of inSteps(source, Math.ceil(source.length / 200))) {
         expect(drawn(streamed(source, [split]))).toEqual(whole);
       }
-      for (const step of [1, 3, 7, 50]) {
+      for (const step of [1, 7, 50]) {
         expect(drawn(streamed(source, inSteps(source, step)))).toEqual(whole);
       }
     },
@@ -95,7 +108,7 @@ describe("a growing document", () => {
     const all = CASES.map(({ source }) => source).join("\n\n");
     for (const text of [all, all.replaceAll("\n", "\r\n"), all.replaceAll("\n", "\r")]) {
       const whole = grow(EMPTY, text, true, EMPTY);
-      expect(drawn(streamed(text, inSteps(text, 5)))).toEqual(drawn(whole));
+      expect(drawn(streamed(text, inSteps(text, 11)))).toEqual(drawn(whole));
     }
   });
 
@@ -179,31 +192,29 @@ describe("a growing document", () => {
     ["plain text", EMPTY_PLAIN, "Some words. "],
   ])("takes no more memory for having been streamed: %s", (_name, empty, part) => {
     const text = part.repeat(40_000 / part.length);
-    const took = [1, 2, 3].map(() =>
-      memoryOf(() => {
-        let document = empty;
-        for (let [from, soFar] = [0, ""]; from < text.length; from += 50) {
-          soFar += text.slice(from, from + 50); // as the page does it
-          document = grow(document, soFar, false, empty);
-        }
-        return grow(document, text, true, empty);
-      }),
-    );
-    // What else goes on takes some as well, at times; what is kept is there each time.
-    expect(Math.min(...took)).toBeLessThan(100 * text.length);
+    const stream = () => {
+      let document = empty;
+      for (let [from, soFar] = [0, ""]; from < text.length; from += 50) {
+        soFar += text.slice(from, from + 50); // as the page does it
+        document = grow(document, soFar, false, empty);
+      }
+      return grow(document, text, true, empty);
+    };
+    const most = 100 * text.length;
+    expect(leastOf(() => memoryOf(stream), most)).toBeLessThan(most);
   });
 
   it("takes no longer for a piece of it than a frame has", () => {
     const line = "word ".repeat(500_000);
     let document = grow(EMPTY, line, false, EMPTY);
-    const took = Array.from({ length: 20 }, (_, n) => {
-      const longer = line + "more ".repeat(n);
-      const begun = performance.now();
+    let longer = line;
+    const measure = () => {
+      longer += "more ";
+      const begun = process.threadCpuUsage();
       document = grow(document, longer, false, EMPTY);
-      return performance.now() - begun;
-    });
-    // Other work may keep the core from most of them; what one costs shows in the quickest.
-    expect(Math.min(...took)).toBeLessThan(16);
+      return process.threadCpuUsage(begun).user;
+    };
+    expect(leastOf(measure, 16_000)).toBeLessThan(16_000);
   });
 
   it("never cuts a character in two", () => {
@@ -296,18 +307,15 @@ describe("hostile text", () => {
   const LITTLE = 30_000;
 
   /**
-   * The processor time that it takes, in microseconds: other work on the machine does not count. It is
-   * the least of three, or the first that is a little.
+   * The processor time that it takes, in microseconds: other work on the machine does not count.
    * @param {() => unknown} work
    */
   function cost(work) {
-    let least = Infinity;
-    for (let tries = 0; tries < 3 && least > LITTLE; tries += 1) {
+    return leastOf(() => {
       const begun = process.threadCpuUsage();
       work();
-      least = Math.min(least, process.threadCpuUsage(begun).user);
-    }
-    return least;
+      return process.threadCpuUsage(begun).user;
+    }, LITTLE);
   }
 
   /**
