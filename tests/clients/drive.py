@@ -203,7 +203,10 @@ def answer(clients: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Serve standard input."""
+    gc.disable()
     clients = {name: kind(sys.argv[1]) for name, kind in CLIENTS.items()}
+    gc.freeze()  # what is imported takes half a second to look through
+    gc.enable()
     lock = threading.Lock()
 
     def reply(said: dict[str, Any]) -> None:
