@@ -314,7 +314,7 @@ def test_a_question_that_makes_no_sense_finds_nothing(question: Message) -> None
     losses=st.lists(st.sampled_from(["", "question", "answer"]), max_size=40),
     after=st.integers(0, 3),
 )
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_whatever_is_lost_on_the_way_a_reader_sees_exactly_the_log(
     steps: list[str], losses: list[str], after: int
 ) -> None:
