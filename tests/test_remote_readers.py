@@ -81,27 +81,14 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_readers, "LOST_SECONDS", 0.3)
 
 
-def test_the_last_reader_that_leaves_stops_the_answer() -> None:
-    session = new_session()
-    first, second = follow(session, 0, None), follow(session, 0, None)
-    first.close()
-    assert not session.flag.is_set()
-    second.close()
-    assert session.reason is Reason.DISCONNECT
-
-
 def test_with_a_grace_the_answer_runs_on_when_the_last_reader_leaves() -> None:
+    """A reader that comes back ends the count."""
     session = new_session(grace=10.0)
     follow(session, 0, None).close()
     assert not session.flag.is_set()
     now = time.monotonic()
     assert not session.is_abandoned(now + 9)
     assert session.is_abandoned(now + 11)
-
-
-def test_a_reader_that_comes_back_ends_the_count_of_the_grace() -> None:
-    session = new_session(grace=10.0)
-    follow(session, 0, None).close()
     again = follow(session, 0, None)
     assert not session.is_abandoned(time.monotonic() + 11)
     again.close()
