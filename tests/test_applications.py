@@ -28,7 +28,16 @@ from werkzeug.test import TestResponse
 from chatproxy import ChatProxy, stream_ended
 from chatproxy.observability import metrics
 
-from .support.servers import COMMANDS, ROOT, DeepSeek, Process, chat, clean_environment, new_id
+from .support.servers import (
+    COMMANDS,
+    ROOT,
+    UNCOUNTED,
+    DeepSeek,
+    Process,
+    chat,
+    clean_environment,
+    new_id,
+)
 from .support.waiting import wait_for
 
 MakeApp = Callable[..., Flask]
@@ -40,14 +49,11 @@ def make_app(deepseek: DeepSeek) -> MakeApp:
 
     def make(kind: type[Flask] = Flask, **config: Any) -> Flask:
         app = kind(f"application-{new_id()}")
-        app.config.update({"SECRET_KEY": "x", **settings_for(deepseek), **config})
+        settings = {"DEEPSEEK_BASE_URL": deepseek.url, "SECRET_KEY": "x", **UNCOUNTED}
+        app.config.update({**settings, **config})
         return app
 
     return make
-
-
-def settings_for(deepseek: DeepSeek) -> dict[str, str]:
-    return {"DEEPSEEK_BASE_URL": deepseek.url, "CHATPROXY_TOKENIZER": "none"}
 
 
 def start(app: Flask, session_id: str | None = None, **simulate: Any) -> TestResponse:
@@ -320,8 +326,10 @@ def trace_of(session_id: str) -> str:
 
 @pytest.fixture(scope="module", params=NEIGHBOURS)
 def neighbours(request: Any, logs: Any, deepseek: DeepSeek) -> Iterator[Neighbours]:
-    command, environment = NEIGHBOURS[request.param], clean_environment(**settings_for(deepseek))
-    with Neighbours(command, logs("neighbours"), environment, request.param) as server:
+    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
+    with Neighbours(
+        NEIGHBOURS[request.param], logs("neighbours"), environment, request.param
+    ) as server:
         wait_for(lambda: requests.get(f"{server.url}/healthz", timeout=20).ok)
         yield server
 

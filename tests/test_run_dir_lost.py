@@ -214,7 +214,6 @@ def start_in(shared, deepseek, logs, *options, config=True):
     command = [*COMMANDS["gunicorn"], *options, *(cluster.OPTIONS if config else plain)]
     environment = clean_environment(
         DEEPSEEK_BASE_URL=deepseek.url,
-        CHATPROXY_TOKENIZER="none",
         CHATPROXY_TOKENS=cluster.tokens("ada"),
         TMPDIR=shared,
     )
