@@ -65,9 +65,11 @@ def attacked(server):
         def attacked(name, count):
             process.stdin.write(f"{server.port} {count} {name}\n")
             assert process.stdout.readline() == "began\n"
-            yield
-            process.stdin.write("\n")
-            assert process.stdout.readline() == "over\n"
+            try:
+                yield
+            finally:
+                process.stdin.write("\n")
+                assert process.stdout.readline() == "over\n"
 
         yield attacked
 
