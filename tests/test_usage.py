@@ -228,7 +228,7 @@ def test_a_stopped_answer_is_counted_from_what_had_come(
     ]
     service.is_silent = True
     app, _ = make(CHATPROXY_TOKENIZER=words)
-    for number in range(100):
+    for number in range(20):
         session_id = str(number)
         with post(app, session_id, body={**CHAT, "max_tokens": 100}) as response:
             pieces = response.iter_encoded()
@@ -373,7 +373,7 @@ ENDS: dict[str, dict[str, Any]] = {
 def test_many_answers_of_every_end_come_to_what_was_sent(words: str) -> None:
     """Finished ones to what was generated; the others to what had come, which may be less."""
     chance = random.Random(16)
-    ends = [chance.choice([*ENDS]) for _ in range(150)]
+    ends = [chance.choice([*ENDS]) for _ in range(60)]
     told: dict[str, dict[str, Any]] = {}
 
     def receive(_sender: Flask, **sent: Any) -> None:
