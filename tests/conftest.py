@@ -88,9 +88,13 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Resolver]
     """Puts a resolver in place; it lets go of everybody at the end."""
     resolvers: list[Resolver] = []
 
-    def put(*addresses: tuple[str, int], error: Exception | None = None) -> Resolver:
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", each) for each in addresses]
-        resolvers.append(Resolver(error or found))
+    def put(*addresses: tuple[str, int], error: Exception | None = None, **name: str) -> Resolver:
+        families = [socket.AF_INET6 if ":" in host else socket.AF_INET for host, _ in addresses]
+        found = [
+            (family, socket.SOCK_STREAM, 0, "", each)
+            for family, each in zip(families, addresses, strict=True)
+        ]
+        resolvers.append(Resolver(error or found, **name))
         monkeypatch.setattr(socket, "getaddrinfo", resolvers[-1])
         return resolvers[-1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import re
@@ -117,15 +118,13 @@ def test_others_have_a_turn_after_each_step_of_a_question(
     assert len(turns) == 2  # it is parsed, converted, and prepared
 
 
-def test_an_answer_has_the_id_that_the_client_sends_if_it_sends_one(make_site: Any) -> None:
-    response = make_site().ask(headers={"X-Session-Id": "session_1"})
+@pytest.mark.parametrize("chat_id", ["chat_1", None])
+def test_an_answer_has_the_id_that_the_client_sends_and_then_needs_no_chat(
+    make_site: Any, chat_id: str | None
+) -> None:
+    response = make_site().ask(json=question(chat_id), headers={"X-Session-Id": "session_1"})
     assert response.headers["X-Session-Id"] == "session_1"
     assert UiMessage(response.data).metadata["chatproxy"]["sessionId"] == "session_1"
-
-
-def test_an_answer_with_an_id_of_its_own_needs_no_chat(make_site: Any) -> None:
-    response = make_site().ask(json=question(None), headers={"X-Session-Id": "session_1"})
-    assert UiMessage(response.data).done
 
 
 def test_an_answer_that_continues_a_message_keeps_its_id(make_site: Any) -> None:
@@ -169,13 +168,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any, case: str) -> None:
-    options, status, code, sentence = REFUSED[case]
+def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any) -> None:
     site = make_site(config={"CHATPROXY_MAX_BODY_BYTES": 2000})
-    response = site.ask(**options)
-    assert (response.status_code, response.json["code"]) == (status, code)
-    assert response.json["error"].startswith(sentence)
+    for case, (options, status, code, sentence) in REFUSED.items():
+        response = site.ask(**options)
+        assert (case, response.status_code, response.json["code"]) == (case, status, code)
+        assert response.json["error"].startswith(sentence)
     assert site.upstream.accepted == 0
     assert site.app.extensions["chatproxy"].registry.live() == []
 
@@ -283,19 +281,18 @@ NAMELESS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("body", NAMELESS)
-def test_a_stop_that_names_no_answer_stops_what_is_live_whatever_its_body(
-    make_site: Any, body: str
-) -> None:
+def test_a_stop_that_names_no_answer_stops_what_is_live_whatever_its_body(make_site: Any) -> None:
     site = make_site(config={"CHATPROXY_MAX_BODY_BYTES": 2000})
-    missed = site.client.post("/api/chat/chat_1/stop", **NAMELESS[body])
-    assert (missed.status_code, missed.json) == (404, NOT_FOUND)
     site.upstream.answer = begin_only
-    live = site.ask()
-    assert live.status_code == 200  # the Stop is not remembered
-    response = site.client.post("/api/chat/chat_1/stop", **NAMELESS[body])
-    assert (response.status_code, response.json["upstreamClosed"]) == (200, True)
-    assert UiMessage(live.data).finish_reason == "interrupted"
+    for case, body in NAMELESS.items():
+        missed = site.client.post("/api/chat/chat_1/stop", **body)
+        assert (case, missed.status_code, missed.json) == (case, 404, NOT_FOUND)
+        live = site.ask()
+        assert live.status_code == 200  # the Stop is not remembered
+        stopped = site.client.post("/api/chat/chat_1/stop", **body)
+        assert (case, stopped.status_code) == (case, 200)
+        assert stopped.json["upstreamClosed"] is True
+        assert UiMessage(live.data).finish_reason == "interrupted"
 
 
 def test_a_stop_for_an_answer_that_is_not_live_is_a_success_and_stops_nothing(
@@ -343,29 +340,35 @@ class Chat:
         return stream.status, json.loads(stream.read())
 
 
-@pytest.fixture(scope="module", params=cluster.WAYS)
-def servers(
-    request: pytest.FixtureRequest,
-    deepseek: Any,
-    logs: Any,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Any]:
-    """Two workers."""
+@pytest.fixture(scope="module")
+def meet(deepseek: Any, logs: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Gives two workers that find each other in one of the ways."""
     settings = {
         "CHATPROXY_TOKENS": cluster.tokens("ada", "bob"),
         "CHATPROXY_ON_DISCONNECT": GRACE,
         "CHATPROXY_CONNECT_TIMEOUT": 20,
     }
-    folder = tmp_path_factory.mktemp("u")
-    with cluster.meeting(request.param, deepseek, logs, folder, workers=2, **settings) as servers:
-        yield servers
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def meet(way: str) -> Any:
+            folder = tmp_path_factory.mktemp("u")
+            servers = cluster.meeting(way, deepseek, logs, folder, workers=2, **settings)
+            return stack.enter_context(servers).workers
+
+        yield meet
 
 
-@pytest.fixture(params=["the same worker", "another worker"])
-def workers(request: pytest.FixtureRequest, servers: Any) -> Any:
+@pytest.fixture(
+    scope="module",
+    params=[("local", "the same"), ("local", "another"), ("valkey", "another")],
+    ids=", ".join,
+)
+def workers(request: pytest.FixtureRequest, meet: Any) -> Any:
     """The worker that makes the answer, and the one that the next request comes to."""
-    first, second = servers.workers
-    return (first, first) if request.param == "the same worker" else (first, second)
+    way, which = request.param
+    first, second = meet(way)
+    return (first, first) if which == "the same" else (first, second)
 
 
 def without_comments(body: bytes) -> bytes:
@@ -408,11 +411,11 @@ def test_a_live_answer_is_replayed_from_its_start(workers: Any, named: bool) -> 
         assert each.response().getheader("X-Vercel-AI-UI-Message-Stream") == "v1"
 
 
-def test_an_answer_that_comes_at_once_is_whole(workers: Any) -> None:
+def test_an_answer_that_comes_at_once_is_whole(meet: Any) -> None:
     """What is more than a piece is encoded by the client's own thread, in its order."""
-    maker, _ = workers
-    message = UiMessage(Chat().ask(maker, rate=0, tokens=5000, reasoning_tokens=100).read())
-    assert (len(message.reasoning.split()), len(message.text.split())) == (100, 5000)
+    maker, _ = meet("local")
+    message = UiMessage(Chat().ask(maker, rate=0, tokens=2000, reasoning_tokens=100).read())
+    assert (len(message.reasoning.split()), len(message.text.split())) == (100, 2000)
     assert message.done
 
 
@@ -499,9 +502,9 @@ def said_natively(body: bytes) -> tuple[str, str]:
 
 
 def test_a_client_that_leaves_ends_the_answer_if_nobody_comes_back(
-    servers: Any, deepseek: Any
+    meet: Any, deepseek: Any
 ) -> None:
-    maker, other = servers.workers
+    maker, other = meet("valkey")
     chat = Chat()
     begin(chat, maker).leave()
     back = chat.resume(other)

@@ -18,6 +18,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import importlib.metadata
 import json
 import os
 import runpy
@@ -37,20 +38,30 @@ _MOST_BYTES = 1 << 17
 #: What is imported for each kind.
 IMPORTED = {
     "gevent": (
+        "gevent.pywsgi",
+        "gevent.selectors",
+        "gevent.signal",
+        "gevent.subprocess",
         "gunicorn.app.wsgiapp",
+        "gunicorn.glogging",
         "gunicorn.workers.ggevent",
         "chatproxy.app",
         "chatproxy.server.direct_write",
         "chatproxy.server.gunicorn.rotation",
         "chatproxy.server.gunicorn.worker",
+        "tests.support.runs",
     ),
     "threads": (
         "gunicorn.app.wsgiapp",
+        "gunicorn.glogging",
         "gunicorn.workers.gthread",
+        "gunicorn.workers.sync",
         "werkzeug.serving",
         "chatproxy.app",
         "chatproxy.cli",
+        "chatproxy.server.gunicorn.worker",
         "chatproxy.simulated.server",
+        "tests.support.runs",
     ),
 }
 #: What gunicorn's gevent worker patches only when it has been forked: its master needs the real
@@ -128,6 +139,10 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """Tell it to end."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
@@ -138,6 +153,8 @@ class Forked:
 
 def _prepare(kind: str) -> None:
     """Import into a process that is patched as a gevent worker is, or into a plain one."""
+    # gevent asks for them at each module that it patches: as dear as the rest of a start.
+    importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
     if kind == "gevent":
         monkey.patch_thread()
         monkey.patch_ssl()
@@ -191,13 +208,36 @@ def _fork_for_each(commands: socket.socket) -> list[str]:
     return arguments
 
 
+class _Exit:
+    """Ends the process when all that was registered for its end has run.
+
+    An interpreter that clears up what it has would first copy it from the process that forks.
+    """
+
+    def __init__(self) -> None:
+        self.status = 1
+        atexit.register(self._end)  # before all others: so it is called after them
+
+    def _end(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(self.status)
+
+
 def main() -> None:
+    ending = _Exit()
     _prepare(sys.argv[1])
-    sys.argv[:] = _fork_for_each(socket.socket(fileno=0))
-    if sys.argv[0] == "-c":
-        exec(sys.argv.pop(1), {"__name__": "__main__"})
-    else:
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        sys.argv[:] = _fork_for_each(socket.socket(fileno=0))
+        if sys.argv[0] == "-c":
+            exec(sys.argv.pop(1), {"__name__": "__main__"})
+        else:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        ending.status = 0
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            ending.status = end.code or 0
+        raise
 
 
 if __name__ == "__main__":
