@@ -25,12 +25,6 @@ from .support.phases import Phases
 from .support.played import FAR, KEY, Connect, DeepSeek, Resolver
 from .support.postgresql import POSTGRES, PostgreSQL
 
-# Nothing that the machine sets for chatproxy; and no application begins a process that counts
-# tokens, unless a test wants one.
-for _name in [each for each in os.environ if each.startswith(("CHATPROXY_", "DEEPSEEK_"))]:
-    del os.environ[_name]
-os.environ["CHATPROXY_TOKENIZER"] = "none"
-
 # The same examples in every run, however slow the machine is.
 hypothesis.settings.register_profile(
     "tests",
@@ -94,9 +88,13 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Resolver]
     """Puts a resolver in place; it lets go of everybody at the end."""
     resolvers: list[Resolver] = []
 
-    def put(*addresses: tuple[str, int], error: Exception | None = None) -> Resolver:
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", each) for each in addresses]
-        resolvers.append(Resolver(error or found))
+    def put(*addresses: tuple[str, int], error: Exception | None = None, **name: str) -> Resolver:
+        families = [socket.AF_INET6 if ":" in host else socket.AF_INET for host, _ in addresses]
+        found = [
+            (family, socket.SOCK_STREAM, 0, "", each)
+            for family, each in zip(families, addresses, strict=True)
+        ]
+        resolvers.append(Resolver(error or found, **name))
         monkeypatch.setattr(socket, "getaddrinfo", resolvers[-1])
         return resolvers[-1]
 
@@ -130,10 +128,10 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
+    """An empty database of each kind; of PostgreSQL's, as a user of one sees it."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/records.db"
-    url: str = request.getfixturevalue("postgresql").new_database()
+    url: str = request.getfixturevalue("postgresql").new_user()
     return url
 
 
@@ -155,6 +153,7 @@ def app(upstream: Instant, tmp_path: Any) -> Flask:
         CHATPROXY_RUN_DIR=str(tmp_path),
         CHATPROXY_RUN_GRACE=0.2,
         CHATPROXY_LOG_BYTES=20_000,
+        CHATPROXY_TOKENIZER="none",
     )
     return app
 

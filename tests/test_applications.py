@@ -40,10 +40,14 @@ def make_app(deepseek: DeepSeek) -> MakeApp:
 
     def make(kind: type[Flask] = Flask, **config: Any) -> Flask:
         app = kind(f"application-{new_id()}")
-        app.config.update({"DEEPSEEK_BASE_URL": deepseek.url, "SECRET_KEY": "x", **config})
+        app.config.update({"SECRET_KEY": "x", **settings_for(deepseek), **config})
         return app
 
     return make
+
+
+def settings_for(deepseek: DeepSeek) -> dict[str, str]:
+    return {"DEEPSEEK_BASE_URL": deepseek.url, "CHATPROXY_TOKENIZER": "none"}
 
 
 def start(app: Flask, session_id: str | None = None, **simulate: Any) -> TestResponse:
@@ -266,9 +270,10 @@ def test_sentry_is_told_of_no_answer_that_was_stopped(make_app: MakeApp, sentry:
 
 # ---- Flask-Login, Flask-SQLAlchemy, OpenTelemetry: a whole application in a process of its own
 
+#: By the fork server that begins each.
 NEIGHBOURS = {
-    "gunicorn": [*COMMANDS["gunicorn"], "tests.support.neighbours:app"],
-    "werkzeug": [sys.executable, "-m", "tests.support.neighbours"],
+    "gevent": [*COMMANDS["gunicorn"], "tests.support.neighbours:app"],
+    "threads": [sys.executable, "-m", "tests.support.neighbours"],
 }
 
 
@@ -315,8 +320,8 @@ def trace_of(session_id: str) -> str:
 
 @pytest.fixture(scope="module", params=NEIGHBOURS)
 def neighbours(request: Any, logs: Any, deepseek: DeepSeek) -> Iterator[Neighbours]:
-    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
-    with Neighbours(NEIGHBOURS[request.param], logs("neighbours"), environment) as server:
+    command, environment = NEIGHBOURS[request.param], clean_environment(**settings_for(deepseek))
+    with Neighbours(command, logs("neighbours"), environment, request.param) as server:
         wait_for(lambda: requests.get(f"{server.url}/healthz", timeout=20).ok)
         yield server
 

@@ -29,8 +29,8 @@ pytestmark = pytest.mark.usefixtures("_plain_environment")
 @pytest.fixture
 def make(simulated_deepseek: DeepSeek, tmp_path: Path) -> Make:
     def make(example: ModuleType, **config: Any) -> Flask:
-        settings = {**simulated_deepseek.settings, "CHATPROXY_RUN_DIR": str(tmp_path / "run")}
-        app: Flask = example.create_app({**settings, **config})
+        settings = {"CHATPROXY_RUN_DIR": str(tmp_path / "run"), "CHATPROXY_TOKENIZER": "none"}
+        app: Flask = example.create_app({**simulated_deepseek.settings, **settings, **config})
         return app
 
     return make
@@ -158,7 +158,11 @@ def celery_task(
 ) -> Iterator[ModuleType]:
     """The example, with a Celery worker."""
     pytest.importorskip("celery")
-    settings = {"BROKER": valkey.url, "DEEPSEEK_BASE_URL": simulated_deepseek.url}
+    settings = {
+        "BROKER": valkey.url,
+        "CHATPROXY_TOKENIZER": "none",
+        "DEEPSEEK_BASE_URL": simulated_deepseek.url,
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     example = import_module("examples.celery_task")
@@ -181,6 +185,7 @@ def celery_task(
     finally:
         worker.kill()
         worker.wait()
+        example.app.extensions["chatproxy"].registry.close()
         print((tmp_path / "log").read_text())
 
 

@@ -54,6 +54,14 @@ class Worker(RedisPeers):
         except PeersUnavailable:
             return "away"
 
+    def refusal(self):
+        """Why nothing can be taken; empty if it can."""
+        try:
+            self.take(("any",))
+        except PeersUnavailable as refusal:
+            return refusal.message
+        return ""
+
     def try_ask(self, holder, question, seconds=1.0):
         try:
             return self.ask(holder, question, seconds)
@@ -114,7 +122,7 @@ def hammering(worker, key=KEY):
     answers, over = [], threading.Event()
 
     def hammer():
-        while not over.wait(0.002):
+        while not over.wait(0.01):
             answers.append(worker.try_take(key))
 
     thread = threading.Thread(target=hammer)
@@ -161,24 +169,18 @@ def test_only_one_of_many_takes_a_key(server, start):
 def test_no_take_fails_for_want_of_a_connection(server, start):
     worker = start(server)
     with ThreadPoolExecutor(200) as pool:
-        answers = list(pool.map(lambda number: worker.take((str(number),)), range(2000)))
-    assert answers == [None] * 2000
+        answers = list(pool.map(lambda number: worker.take((str(number),)), range(600)))
+    assert answers == [None] * 600
 
 
-def test_a_key_that_was_freed_can_be_taken_by_another(server, start):
+def test_only_its_holder_frees_a_key_and_then_another_can_take_it(server, start):
     one, other = start(server), start(server)
     one.take(KEY)
+    assert other.take(KEY) == one.name
+    other.free([KEY])
     assert other.take(KEY) == one.name
     one.free([KEY, ("unknown",)])
     assert other.take(KEY) is None
-
-
-def test_only_its_holder_frees_a_key(server, start):
-    one, other = start(server), start(server)
-    one.take(KEY)
-    other.take(KEY)
-    other.free([KEY])
-    assert other.take(KEY) == one.name
 
 
 def test_more_keys_than_one_script_takes_are_renewed_and_freed(server, start, scope):
@@ -287,7 +289,7 @@ def test_a_worker_that_lives_keeps_its_key_beyond_the_lease(server, start):
     one, other = start(server), start(server)
     one.take(KEY)
     with hammering(other) as answers:
-        time.sleep(1.5 * LEASE)
+        time.sleep(1.2 * LEASE)
     assert set(answers) == {one.name}
 
 
@@ -450,9 +452,9 @@ def test_many_questions_at_once_are_answered_each_by_its_own_answer(server, star
     one, other = start(server), start(server)
     other.take(KEY)
     with ThreadPoolExecutor(100) as pool:
-        jobs = [pool.submit(one.ask, other.name, {"n": number}, 15) for number in range(1000)]
+        jobs = [pool.submit(one.ask, other.name, {"n": number}, 15) for number in range(300)]
         answers = [job.result() for job in jobs]
-    assert answers == [{"got": {"n": number}} for number in range(1000)]
+    assert answers == [{"got": {"n": number}} for number in range(300)]
 
 
 def test_both_may_ask_each_other_at_once(server, start):
@@ -609,49 +611,28 @@ def test_more_questions_than_can_be_answered_are_dropped(server, start, scope, m
 # ---- Redis goes away and comes back -------------------------------------------------------------
 
 
-def test_after_a_restart_without_memory_no_held_key_is_ever_taken_by_another(
-    own_server, start, forwarder
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_after_a_restart_no_held_key_is_ever_taken_by_another(
+    own_server, start, forwarder, scope, snapshot
 ):
-    """Not even where the others are back before the holder is."""
-    one, other = start(own_server, url=forwarder.url), start(own_server)
-    one.take(KEY)
-    with hammering(other) as answers:
-        for _ in range(2):
-            own_server.kill()
-            wait_for(lambda: answers[-1] == "away", message="the outage")
-            forwarder.cut()
-            own_server.start()
-            wait_for(lambda: "just come back" in refusal_of(other), message="the return")
-            forwarder.restore()
-            wait_for(lambda: answers[-1] == one.name, message="the end of the outage")
-    assert set(answers) == {one.name, "away"}
-    assert one.lost == []
-
-
-def refusal_of(worker):
-    try:
-        worker.take(("any",))
-    except PeersUnavailable as refusal:
-        return refusal.message
-    return ""
-
-
-def test_a_restored_snapshot_is_not_trusted_either(own_server, start, forwarder, scope):
+    """Not even if the others are back before the holder is, nor by what a snapshot remembers."""
     one, other = start(own_server, LONG, url=forwarder.url), start(own_server, LONG)
     other.take(("other",))
-    with own_server.client() as client:
-        client.save()
+    if snapshot:
+        with own_server.client() as client:
+            client.save()
     one.take(KEY)
     with hammering(other) as answers:
         own_server.kill()
         wait_for(lambda: answers[-1] == "away", message="the outage")
         forwarder.cut()
         own_server.start()
-        assert names_of_keys(own_server, scope)  # the snapshot was read
-        wait_for(lambda: "just come back" in refusal_of(other), message="the return")
+        assert bool(names_of_keys(own_server, scope)) == snapshot
+        wait_for(lambda: "just come back" in other.refusal(), message="the return")
         forwarder.restore()
         wait_for(lambda: answers[-1] == one.name, message="the end of the outage")
     assert set(answers) == {one.name, "away"}
+    assert one.lost == []
 
 
 def test_a_memory_that_is_lost_without_a_word_is_noticed(own_server, start):
@@ -809,9 +790,9 @@ def test_a_take_that_redis_did_after_all_leaves_nothing_behind(own_server, start
 def test_redis_need_not_be_there_at_the_start(own_server, start):
     own_server.kill()
     worker = start(own_server, settled=False)
-    assert worker.try_take() == "away"
+    assert "cannot be reached" in worker.refusal()
     own_server.start()
-    wait_for(lambda: worker.try_take() is None, message="the key")
+    wait_for(lambda: "Redis is new" in worker.refusal(), message="Redis")
 
 
 # ---- ways to Redis ------------------------------------------------------------------------------
@@ -853,7 +834,7 @@ def test_no_password_is_told_where_the_error_holds_it(monkeypatch, caplog):
 def test_a_password_may_hold_anything_if_it_is_quoted(start):
     with Valkey(f'user odd on ~* +@all ">{SECRET}"') as server:
         worker = start(server, url=f"redis://odd:{QUOTED}@127.0.0.1:{server.port}/3")
-        wait_for(lambda: worker.try_take() is None, message="the key")
+        assert "Redis is new" in worker.refusal()
         with server.client() as client:
             assert set(client.info("keyspace")) == {"db0", "db3"}
         worker.close()
@@ -1090,11 +1071,11 @@ from tests.test_peers_redis import KEY, Worker
 from tests.support.waiting import wait_for
 url, scope = sys.argv[1:]
 one, other = Worker(url, scope), Worker(url, scope)
-with ThreadPoolExecutor(300) as pool:
-    answers = list(pool.map(lambda n: (one, other)[n % 2].take((str(n // 2),)), range(600)))
-    assert answers.count(None) == 300, answers
-    asked = list(pool.map(lambda n: one.ask(other.name, {"n": n}, 20), range(300)))
-    assert asked == [{"got": {"n": n}} for n in range(300)]
+with ThreadPoolExecutor(100) as pool:
+    answers = list(pool.map(lambda n: (one, other)[n % 2].take((str(n // 2),)), range(200)))
+    assert answers.count(None) == 100, answers
+    asked = list(pool.map(lambda n: one.ask(other.name, {"n": n}, 20), range(100)))
+    assert asked == [{"got": {"n": n}} for n in range(100)]
 one.take(KEY)
 print("freeze", flush=True)
 wait_for(lambda: other.try_take() == "away", 10)

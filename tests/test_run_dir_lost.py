@@ -21,21 +21,26 @@ from .support.servers import COMMANDS, Process, Proxy, clean_environment, new_id
 from .support.waiting import wait_for
 
 
-@pytest.fixture
-def servers(deepseek, logs, tmp_path_factory):
+@pytest.fixture(scope="module")
+def started(deepseek, logs, tmp_path_factory):
     """A server of three workers in a named directory."""
     folder = tmp_path_factory.mktemp("r")
     settings = {"CHATPROXY_TOKENS": cluster.tokens("ada")}
     with cluster.start("gunicorn", deepseek, logs, folder, workers=3, **settings) as started:
-        for worker in started.workers:
-            worker.connect()  # when it has begun
         yield started
 
 
-def _scrape(worker):
-    connection = worker.connect()
-    connection.request("GET", "/metrics")
-    connection.getresponse().read()
+@pytest.fixture
+def servers(started):
+    """The same, mended from whatever the test before has done to it, with its present workers."""
+    (proxy,) = started.proxies
+    wait_for(lambda: ready(proxy)[0] == 200, message="readiness")
+    for worker in started.workers:
+        worker.close()
+    started.workers = cluster.workers_of(proxy, 3)
+    for worker in started.workers:
+        worker.connect()  # when it has begun
+    return started
 
 
 def ready(proxy):
@@ -55,10 +60,6 @@ def stop_without_a_guess(worker, stream):
     assert set(answers) <= {200, 503}
 
 
-def remove_all(run_dir):
-    shutil.rmtree(run_dir)
-
-
 def remove_sockets(run_dir):
     for path in run_dir.glob("*.sock"):
         path.unlink()
@@ -69,7 +70,7 @@ def remove_contents(run_dir):
         path.unlink() if not path.is_dir() else shutil.rmtree(path)
 
 
-@pytest.mark.parametrize("remove", [remove_all, remove_sockets, remove_contents])
+@pytest.mark.parametrize("remove", [shutil.rmtree, remove_sockets, remove_contents])
 def test_what_was_removed_is_made_again_and_no_stop_is_told_a_lie(servers, deepseek, remove):
     run_dir, workers = servers.run_dirs[0], servers.workers
     streams = [begin(worker) for worker in workers]
@@ -97,7 +98,9 @@ def test_the_metrics_go_on_as_those_of_all_workers_after_a_removal(servers):
     shutil.rmtree(servers.run_dirs[0])
     wait_for(lambda: ready(proxy)[0] == 200, message="readiness")
     for worker in workers:  # whoever is asked for them, or counts, misses the file
-        _scrape(worker)
+        connection = worker.connect()
+        connection.request("GET", "/metrics")
+        connection.getresponse().read()
     wait_for(lambda: {live() for _ in range(8)} == {3}, message="the sum")
     for stream in streams:
         stream.leave()
@@ -207,18 +210,15 @@ def run_dirs(shared):
 
 
 def start_in(shared, deepseek, logs, *options, config=True):
-    ports = (
-        cluster.OPTIONS
-        if config
-        else ("-c", "python:tests.support.plain_worker_ports", "--keep-alive", "60")
-    )
-    command = [*COMMANDS["gunicorn"], *options, *ports, "tests.support.serving:app"]
+    plain = ("-c", "python:tests.support.plain_worker_ports", "--keep-alive", "60")
+    command = [*COMMANDS["gunicorn"], *options, *(cluster.OPTIONS if config else plain)]
     environment = clean_environment(
         DEEPSEEK_BASE_URL=deepseek.url,
+        CHATPROXY_TOKENIZER="none",
         CHATPROXY_TOKENS=cluster.tokens("ada"),
         TMPDIR=shared,
     )
-    return Process(command, logs("shared"), environment, "gevent")
+    return Process([*command, "tests.support.serving:app"], logs("shared"), environment, "gevent")
 
 
 def test_with_our_settings_the_workers_meet_before_the_first_request(shared, deepseek, logs):

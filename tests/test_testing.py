@@ -32,7 +32,7 @@ def make_app(simulated_deepseek: DeepSeek, tmp_path: Path) -> Iterator[Make]:
     def make(**config: Any) -> Flask:
         apps.append(app := Flask("tested"))
         app.config.update(simulated_deepseek.settings, CHATPROXY_RUN_DIR=str(tmp_path))
-        app.config.update(CHATPROXY_RUN_GRACE=0.05, **config)
+        app.config.update(CHATPROXY_RUN_GRACE=0.05, CHATPROXY_TOKENIZER="none", **config)
         chat = app.extensions["chat"] = ChatProxy(app)
         chat.run("one")(lambda run, payload: run.ask(payload))
 
@@ -261,7 +261,7 @@ def test_the_guide_says_what_is_so(tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider", "-W", "error"],
         cwd=tmp_path,
-        env=clean_environment(**real, PYTHONPATH=ROOT),
+        env=clean_environment(**real, CHATPROXY_TOKENIZER="none", PYTHONPATH=ROOT),
         capture_output=True,
         text=True,
         timeout=60,

@@ -46,9 +46,14 @@ COMMANDS = {
 }
 #: Which fork server begins them (:mod:`tests.support.fork_server`); the others begin from nothing.
 PREPARED = {
-    "gunicorn": "gevent",
-    **dict.fromkeys(("gunicorn-threads", "werkzeug", *OTHERS), "threads"),
+    **dict.fromkeys(("gunicorn", "gunicorn-pywsgi", "pywsgi"), "gevent"),
+    **dict.fromkeys(("gunicorn-sync", "gunicorn-threads", "werkzeug", *OTHERS), "threads"),
 }
+
+
+#: What the tests set, unless they are about it: the process that counts tokens takes a third of a
+#: second of a processor for each application.
+UNCOUNTED = {"CHATPROXY_TOKENIZER": "none"}
 
 
 def new_id():
@@ -63,7 +68,8 @@ def clean_environment(**settings):
         for name, value in os.environ.items()
         if not name.upper().endswith("_PROXY") and not name.startswith(("CHATPROXY_", "DEEPSEEK_"))
     }
-    return {**kept, "PYTHONUNBUFFERED": "1", **{k: str(v) for k, v in settings.items()}}
+    settings = {"PYTHONUNBUFFERED": 1, **UNCOUNTED, **settings}
+    return {**kept, **{name: str(value) for name, value in settings.items()}}
 
 
 class Process:
@@ -169,18 +175,14 @@ class DeepSeek(Process):
 
 
 class Proxy(Process):
-    """chatproxy under one of the servers in ``COMMANDS``.
-
-    It counts no tokens unless it is told to: each worker would start a process for that.
-    """
+    """chatproxy under one of the servers in ``COMMANDS``."""
 
     def __init__(self, kind, upstream, log_path, options=(), **settings):
         self.kind = kind
         command = [*COMMANDS[kind], *options]
         if kind.startswith("gunicorn"):
             command.append("tests.support.serving:app")
-        usual = {"DEEPSEEK_BASE_URL": upstream, "CHATPROXY_TOKENIZER": "none"}
-        environment = clean_environment(**usual | settings)
+        environment = clean_environment(DEEPSEEK_BASE_URL=upstream, **settings)
         super().__init__(command, log_path, environment, PREPARED.get(kind))
 
     def _address(self):
