@@ -48,13 +48,8 @@ def text(said: str) -> dict[str, Any]:
 
 
 def tool(state: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "type": "tool-weather",
-        "toolCallId": "call_1",
-        "state": state,
-        "input": {"city": "Rom"},
-        **fields,
-    }
+    part = {"type": "tool-weather", "toolCallId": "call_1", "input": {"city": "Rom"}}
+    return {**part, "state": state, **fields}
 
 
 def answered(result: str) -> list[dict[str, Any]]:
@@ -93,29 +88,26 @@ def test_stream_options_of_the_client_are_left_alone() -> None:
     assert sent(body([USER], stream_options={"a": 1}))["stream_options"] == {"a": 1}
 
 
-@pytest.mark.parametrize("role", ["system", "user"])
-def test_the_texts_of_a_message_are_joined(role: str) -> None:
-    said = message(role, text("Hel"), {"type": "data-x", "data": 1}, text('lo "you"\n😀'))
-    assert converted(said) == [{"role": role, "content": 'Hello "you"\n😀'}]
+def test_the_texts_of_a_message_are_joined() -> None:
+    for role in ("system", "user"):
+        said = message(role, text("Hel"), {"type": "data-x", "data": 1}, text('lo "you"\n😀'))
+        assert converted(said) == [{"role": role, "content": 'Hello "you"\n😀'}]
 
 
 def test_files_are_images_in_their_place() -> None:
     data = "data:image/png;base64,iVBORw0KGgo="
-    said = message(
-        "user",
-        {"type": "file", "mediaType": "image/png", "url": data, "filename": "a.png"},
-        text("What is this?"),
-        {"type": "file", "mediaType": "image", "url": "https://example.org/b"},
+    (sent,) = converted(
+        message(
+            "user",
+            {"type": "file", "mediaType": "image/png", "url": data, "filename": "a.png"},
+            text("What is this?"),
+            {"type": "file", "mediaType": "image", "url": "https://example.org/b"},
+        )
     )
-    assert converted(said) == [
-        {
-            "role": "user",
-            "content": [
-                {"type": "image_url", "image_url": {"url": data}},
-                {"type": "text", "text": "What is this?"},
-                {"type": "image_url", "image_url": {"url": "https://example.org/b"}},
-            ],
-        }
+    assert sent["content"] == [
+        {"type": "image_url", "image_url": {"url": data}},
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "https://example.org/b"}},
     ]
 
 
@@ -236,6 +228,11 @@ def test_a_message_of_another_form_is_refused(wrong: Any) -> None:
     assert refusal_of(body([USER, wrong])).message == sentence
 
 
+IDLESS = tool("output-available", toolCallId=5)
+NAMELESS = tool("output-available", type="dynamic-tool")
+FAILED = tool("output-error")
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
@@ -249,18 +246,9 @@ def test_a_message_of_another_form_is_refused(wrong: Any) -> None:
             message("user", {"type": "file", "mediaType": "image/png"}),
             "A file in a message must have a 'url'.",
         ),
-        (
-            message("assistant", tool("output-available", toolCallId=5)),
-            "A tool's part must have a 'toolCallId'.",
-        ),
-        (
-            message("assistant", tool("output-available", type="dynamic-tool")),
-            "A tool's part must have a 'toolName'.",
-        ),
-        (
-            message("assistant", tool("output-error")),
-            "A tool's error must have an 'errorText'.",
-        ),
+        (message("assistant", NAMELESS), "A tool's part must have a 'toolName'."),
+        (message("assistant", IDLESS), "A tool's part must have a 'toolCallId'."),
+        (message("assistant", FAILED), "A tool's error must have an 'errorText'."),
     ],
 )
 def test_what_can_not_be_used_is_refused_with_its_name(
