@@ -189,20 +189,15 @@ def test_a_new_question_replaces_the_live_one_or_waits_for_it_if_that_is_set(
     assert reason == {"replace": "replaced", "enqueue": "user"}[on_active]
 
 
-@pytest.mark.parametrize(
-    ("headers", "body"),
-    [({"X-Session-Id": "session_1"}, b"{"), ({}, b'{"id": "chat_1"}')],
-    ids=["an id of its own", "a chat"],
-)
-def test_a_taken_id_is_told_before_the_rest_is_looked_at(
-    make_site: Any, headers: dict[str, str], body: bytes
-) -> None:
+def test_a_taken_id_is_told_before_the_rest_is_looked_at(make_site: Any) -> None:
+    """One of its own, or that of its chat."""
     site = make_site()
     site.upstream.answer = begin_only
-    live = site.ask(headers={"X-Session-Id": "session_1"})
-    refused = site.ask(data=body, headers=headers, content_type="application/json")
-    assert (refused.status_code, refused.json["code"]) == (409, "session_active")
-    live.close()
+    own = {"X-Session-Id": "session_1"}
+    with site.ask(headers=own):
+        for headers, body in ((own, b"{"), ({}, b'{"id": "chat_1"}')):
+            refused = site.ask(data=body, headers=headers, content_type="application/json")
+            assert (refused.status_code, refused.json["code"]) == (409, "session_active")
 
 
 def test_without_an_owner_nothing_is_told(make_site: Any) -> None:

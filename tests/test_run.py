@@ -398,17 +398,26 @@ def test_what_a_function_raises_is_a_failed_answer_with_one_sentence(
     assert ("Traceback" in caplog.text) == (sentence is ERROR)
 
 
-def test_an_upstream_s_failure_is_the_function_s_to_handle(answer: Chat, upstream: Instant) -> None:
+def test_a_failure_or_the_silence_of_an_upstream_is_the_function_s_to_handle(
+    app: Flask, upstream: Instant
+) -> None:
+    app.config["CHATPROXY_IDLE_TIMEOUT"] = 0.05
+    chat = ChatProxy(app)
+
     def refuse(_session: StreamSession) -> None:
         raise UpstreamError("It is busy.", code="upstream_busy", status=503)
 
+    @chat.run("ask")
     def ask(run: Run, payload: dict[str, Any]) -> str:
         upstream.on_open = refuse
         with pytest.raises(UpstreamError, match="busy"):
             run.ask(payload).read()
+        upstream.on_open = upstream.says = lambda _: None
+        with pytest.raises(UpstreamError, match="nothing in time"):
+            run.ask(payload).read()
         return "handled"
 
-    assert answer(ask).read() == "handled"
+    assert chat.start({**HELLO, "model": "run:ask"}).read() == "handled"
 
 
 def test_a_stop_is_raised_wherever_the_function_waits_and_nothing_begins_after_it(
@@ -775,20 +784,6 @@ def test_an_answer_that_is_closed_is_stopped(answer: Chat) -> None:
     assert (got.wait(), got.reason) == ("stopped", "disconnect")
 
 
-def test_a_silent_question_fails_and_its_run_goes_on(app: Flask, upstream: Instant) -> None:
-    app.config["CHATPROXY_IDLE_TIMEOUT"] = 0.05
-    chat = ChatProxy(app)
-    upstream.says = lambda _: None
-
-    @chat.run("ask")
-    def ask(run: Run, payload: dict[str, Any]) -> str:
-        with pytest.raises(UpstreamError, match="nothing in time"):
-            run.ask(payload).read()
-        return "gone on"
-
-    assert chat.start({**HELLO, "model": "run:ask"}).read() == "gone on"
-
-
 # ---- from Python ---------------------------------------------------------------------------------
 
 
@@ -804,22 +799,26 @@ def test_an_answer_is_stopped_from_the_web_by_its_id(
 
 
 def test_an_application_stops_and_lists_answers(chat: ChatProxy, upstream: Instant) -> None:
+    """An owner is text, as on the routes."""
     upstream.says = lambda _: None
-    answers = [chat.start(HELLO, session_id=f"s{number}", owner="ada") for number in range(2)]
-    answers.append(chat.start(HELLO, owner="ada"))  # without an id
+    seven: Any = 7
+    answers = [chat.start(HELLO, session_id=each, owner=seven) for each in ("s0", "s1", None)]
     other = chat.start(HELLO, session_id="s0", owner="bob")
-    listed = [each["sessionId"] for each in chat.sessions("ada")]
+    listed = [each["sessionId"] for each in chat.sessions("7")]
     assert sorted(listed, key=str) == [None, "s0", "s1"]
-    first = chat.cancel("s1", "ada")
+    first = chat.cancel("s1", seven)
     assert first is not None
     assert first.session_id == "s1"
-    assert chat.cancel("s1", "ada") is None
-    stopped = chat.stop_all("ada")
+    assert chat.cancel("s1", "7") is None
+    stopped = chat.stop_all(seven)
     assert sorted(each.session_id for each in stopped) == ["", "s0"]
     assert all(each.upstream_closed for each in stopped)
     assert [each.wait() for each in answers] == ["stopped"] * 3
     assert other.outcome is None
     assert other.cancel() is not None
+    nobody: Any = None
+    with pytest.raises(ValueError, match="None"):
+        chat.stop_all(nobody)
 
 
 def test_an_answer_that_nobody_has_any_more_ends_as_if_its_client_had_left(
@@ -837,16 +836,6 @@ def test_an_answer_that_nobody_has_any_more_ends_as_if_its_client_had_left(
     (ended,) = [each for each in chat.sessions("ada") if each["sessionId"] == "lost"]
     assert ended["reason"] == "disconnect"
     assert kept.outcome is None
-
-
-def test_an_owner_is_text_as_on_the_routes(chat: ChatProxy, upstream: Instant) -> None:
-    upstream.says = lambda _: None
-    got = chat.start(HELLO, session_id="s", owner=7)  # type: ignore[arg-type]
-    assert [each["sessionId"] for each in chat.sessions("7")] == ["s"]
-    assert len(chat.stop_all(7)) == 1  # type: ignore[arg-type]
-    assert got.wait() == "stopped"
-    with pytest.raises(ValueError, match="None"):
-        chat.stop_all(None)  # type: ignore[arg-type]
 
 
 def test_it_must_be_clear_which_application_is_meant(upstream: Instant, tmp_path: Any) -> None:

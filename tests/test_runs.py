@@ -8,6 +8,7 @@ import pytest
 from .support.phases import PHASES
 from .support.runs import FUNCTIONS
 from .support.servers import Proxy, events, new_id
+from .support.waiting import wait_for
 
 #: A run's own request is in each phase, but it is not tried again, a keep-alive is a line like any
 #: other, and a slow client is nothing to it. What it asks an upstream is a call like any other.
@@ -77,12 +78,8 @@ def begin_both(proxy, deepseek):
     simulate = {"tag": session_id, "rate": 20, "tokens": 10_000}
     client = proxy.start(session_id, "runs/both", simulate=simulate)
     client.read_until(b"id: 3\n")
-    deepseek.entry(session_id, lambda _: len(all_of(deepseek, session_id)) == 3)
+    wait_for(lambda: [bool(each["tokens"]) for each in deepseek.entries(session_id)] == [True] * 3)
     return session_id, client
-
-
-def all_of(deepseek, tag):
-    return [entry for entry in deepseek.entries(tag) if entry["tokens"]]
 
 
 def assert_all_gone(deepseek, tag):
