@@ -93,14 +93,21 @@ def test_gunicorn_serves_wsgi_app(logs, deepseek):
         assert requests.get(f"{server.url}/readyz", timeout=5).json() == {"status": "ready"}
 
 
-def test_an_application_of_three_lines(logs, deepseek, tmp_path):
-    (tmp_path / "myapp.py").write_text(
-        "from flask import Flask\n"
-        "from chatproxy import ChatProxy\n"
-        "app = Flask(__name__)\n"
-        "ChatProxy(app)\n"
-    )
-    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url, PYTHONPATH=f"{tmp_path}:{ROOT}")
+@pytest.fixture
+def application(tmp_path):
+    """Writes an application of a few lines, as the module ``myapp``; gives where it is found."""
+
+    def application(*lines):
+        imports = ("from flask import Flask", "from chatproxy import ChatProxy")
+        text = "\n".join([*imports, "app = Flask(__name__)", *lines, "ChatProxy(app)"])
+        (tmp_path / "myapp.py").write_text(text)
+        return f"{tmp_path}:{ROOT}"
+
+    return application
+
+
+def test_an_application_of_three_lines(logs, deepseek, application, tmp_path):
+    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url, PYTHONPATH=application())
     command = [*GUNICORN, "-k", "gevent", "--chdir", str(tmp_path), "myapp:app"]
     with Process(command, logs("three-lines"), environment) as server:
         session_id, receipt = stop_in_mid_answer(server.port)
@@ -126,18 +133,10 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(command, settings, st
     assert "sk-1" not in result.stderr
 
 
-def test_a_key_in_the_config_of_an_application_is_enough(logs, tmp_path):
-    (tmp_path / "keyed.py").write_text(
-        "from flask import Flask\n"
-        "from chatproxy import ChatProxy\n"
-        "app = Flask(__name__)\n"
-        "app.config['DEEPSEEK_API_KEY'] = 'sk-1'\n"
-        "ChatProxy(app)\n"
-        "app.get('/')(lambda: 'fine')\n"
-    )
-    environment = clean_environment(PYTHONPATH=f"{tmp_path}:{ROOT}")
-    command = [*GUNICORN, "-c", "python:chatproxy.gunicorn_config", "keyed:app"]
-    with Process(command, logs("keyed"), environment) as server:
+def test_a_key_in_the_config_of_an_application_is_enough(logs, application):
+    keyed = application("app.config['DEEPSEEK_API_KEY'] = 'sk-1'", "app.get('/')(lambda: 'fine')")
+    command = [*GUNICORN, "-c", "python:chatproxy.gunicorn_config", "myapp:app"]
+    with Process(command, logs("keyed"), clean_environment(PYTHONPATH=keyed)) as server:
         assert requests.get(server.url, timeout=5).text == "fine"
 
 
