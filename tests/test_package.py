@@ -1,7 +1,8 @@
 """The package as ``pip install`` makes it: what the wheel holds, and what it needs to serve.
 
 The wheel is built and installed once, without an extra, into an environment of its own. What it
-requires is linked from the environment of the tests, where it is installed already.
+requires is linked from the environment of the tests, where it is installed already, with
+setuptools: no index is asked.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(PACKAGE, source / "chatproxy", ignore=ignore)
     for name in OF_A_BUILD:
         shutil.copy(ROOT / name, source)
-    run(*PIP, "wheel", "--no-deps", "--wheel-dir", "dist", ".", cwd=source)
+    build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "dist")
+    run(*PIP, *build, ".", cwd=source)
     [built] = (source / "dist").glob("*.whl")
     return built
 
