@@ -870,50 +870,36 @@ def test_a_run_that_nobody_can_have_is_not_found(
 
 
 @pytest.mark.usefixtures("_close_races")
-def test_no_call_begins_after_a_stop_whenever_that_comes(
-    answer: Chat, chat: ChatProxy, upstream: Instant
+def test_nothing_begins_after_a_stop_whenever_that_comes(
+    chat: ChatProxy, upstream: Instant
 ) -> None:
     """Any schedule: each run does some of what it can, in threads, until it is stopped."""
     dice = random.Random(20)
-    stopped: dict[str, threading.Event] = {}
     late: list[str] = []
-
-    def note(key: str, still_wanted: Callable[[], bool]) -> None:
-        """Note that something begins; first whether the Stop is over, then whether it counts."""
-        was_over = stopped[key].is_set()
-        if was_over and still_wanted():
-            late.append(key)
-
-    upstream.on_open = lambda session: note(session.id, lambda: not session.flag.is_set())
     upstream.says = lambda asked: None if asked == "silence" else [say("x")]
 
     def act(run: Run, seed: int, depth: int = 0) -> None:
         own = random.Random(seed)
+        steps: list[Callable[[], object]] = [
+            lambda: run.ask(question("x")).read(),
+            lambda: run.ask(question("silence")),
+            lambda: run.emit("step", own.random()),
+            lambda: run.spawn(act, run, own.randrange(1 << 30), depth + 1),
+            lambda: run.sleep(own.random() / 1000),
+            run.check,
+        ]
         for _ in range(own.randrange(1, 6)):
-            note(run.session_id or "", lambda: not run.stopped)
-            step = own.randrange(6)
-            if step == 0:
-                run.ask(question("x")).read()
-            elif step == 1:
-                run.emit("step", own.random())
-            elif step == 2 and depth < 3:
-                run.spawn(act, run, own.randrange(1 << 30), depth + 1)
-            elif step == 3:
-                run.sleep(own.random() / 1000)
-            elif step == 4:
-                run.ask(question("silence"))
-            else:
-                run.check()
+            time.sleep(own.random() / 1000)  # it does not listen
+            was_stopped, step = run.stopped, own.randrange(6)
+            if step != 3 or depth < 3:
+                steps[step]()
+                late.extend([f"step {step} of {run.session_id}"] * was_stopped)
 
     chat.run("act")(lambda run, payload: act(run, payload["seed"]))
     for number in range(200):
-        key = f"s{number}"
-        stopped[key] = threading.Event()
         payload = {**HELLO, "model": "run:act", "seed": dice.randrange(1 << 30)}
-        got = chat.start(payload, session_id=key)
-        time.sleep(dice.choice([0, 0, 0.0002, 0.001, 0.003]))
-        receipt = got.cancel()
-        stopped[key].set()
-        assert receipt is None or receipt.upstream_closed
-        got.close()
+        with chat.start(payload, session_id=f"s{number}") as got:
+            time.sleep(dice.choice([0, 0, 0.0002, 0.001, 0.003]))
+            receipt = got.cancel()
+            assert receipt is None or receipt.upstream_closed
     assert late == []
