@@ -932,5 +932,5 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
-    derandomize=True, deadline=None, database=None, max_examples=30, stateful_step_count=30
+    derandomize=True, deadline=None, database=None, max_examples=50, stateful_step_count=40
 )
