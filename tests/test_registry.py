@@ -224,6 +224,15 @@ def test_a_stop_for_what_has_ended_finds_nothing_and_refuses_no_later_start(
     assert claimable(there)
 
 
+def test_a_sweep_frees_no_id_that_another_answer_has_by_then(clock: HandClock) -> None:
+    here, there = new_registries(2, retain=60.0)
+    end(here)
+    clock.now += 60.0
+    here.claim(KEY)
+    here.sweep()
+    assert not claimable(there)
+
+
 def test_a_second_stop_that_comes_first_keeps_the_first_alive_wherever_it_lands(
     clock: HandClock,
 ) -> None:
@@ -932,5 +941,5 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
-    derandomize=True, deadline=None, database=None, max_examples=30, stateful_step_count=30
+    derandomize=True, deadline=None, database=None, max_examples=50, stateful_step_count=40
 )
