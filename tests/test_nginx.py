@@ -42,7 +42,7 @@ def least_site():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start_nginx(certificate, tmp_path_factory):
     """Starts an nginx in front of some servers; it must have had nothing to complain about."""
     with contextlib.ExitStack() as running:
@@ -62,16 +62,24 @@ def _check_log(nginx):
     assert not re.search(r"\[(crit|alert|emerg)\]", nginx.log()), nginx.log()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def proxy(start_proxy, deepseek):
     """chatproxy under gunicorn, in front of the simulated DeepSeek."""
     return start_proxy("gunicorn", deepseek.url)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def nginx(start_nginx, proxy):
     """nginx with the site file, in front of that."""
     return start_nginx(proxy.url)
+
+
+@pytest.fixture(scope="module", params=["site", "least"])
+def either(request, start_nginx, nginx, proxy):
+    """nginx with the site file, and with the least that a site of one's own needs."""
+    if request.param == "site":
+        return nginx
+    return start_nginx(proxy.url, site=least_site(), context="")
 
 
 @pytest.fixture(params=["http/1.1", "h2"])
@@ -96,13 +104,10 @@ def ask(ca_file):
     return ask
 
 
-@pytest.mark.parametrize("site", ["site", "least"])
-def test_each_event_goes_through_as_it_comes(site, start_nginx, proxy, deepseek, connect):
+def test_each_event_goes_through_as_it_comes(either, deepseek, connect):
     """At two a second; nginx would otherwise hold back a dozen or more until a buffer is full."""
-    least = {"site": least_site(), "context": ""}
-    nginx = start_nginx(proxy.url, **(least if site == "least" else {}))
     session_id = new_id()
-    client = connect(nginx).post_stream(
+    client = connect(either).post_stream(
         session_id, simulate={"tag": session_id, "rate": 2, "tokens": 1_000}
     )
     for number in (1, 2, 3):
@@ -128,14 +133,11 @@ def test_an_answer_is_the_same_and_not_compressed(nginx, proxy, ask):
     assert answer(nginx.url) == answer(proxy.url)
 
 
-@pytest.mark.parametrize("site", ["site", "least"])
-def test_a_question_of_the_ai_sdk_goes_through(site, start_nginx, proxy, ask):
+def test_a_question_of_the_ai_sdk_goes_through(either, ask):
     """nginx redirects it if the location ends with a slash, and its client then sends a GET."""
-    least = {"site": least_site(), "context": ""}
-    nginx = start_nginx(proxy.url, **(least if site == "least" else {}))
     messages = [{"role": "user", "parts": [{"type": "text", "text": "Hello"}]}]
     question = {"id": new_id(), "messages": messages, "simulate": {"rate": 0}}
-    answer = ask("POST", f"{nginx.url}/api/chat", json=question, allow_redirects=False)
+    answer = ask("POST", f"{either.url}/api/chat", json=question, allow_redirects=False)
     assert answer.status_code == 200
     assert answer.content.endswith(b"data: [DONE]\n\n")
 
@@ -184,7 +186,7 @@ def test_a_client_that_goes_away_ends_its_answer(nginx, deepseek, connect, way, 
 
 def test_a_stream_that_is_reset_leaves_the_others_of_its_connection(nginx, deepseek, connect_h2):
     stays, goes = new_id(), new_id()
-    client = connect_h2(nginx).post_stream(stays, simulate={"tag": stays, "rate": 20, "tokens": 60})
+    client = connect_h2(nginx).post_stream(stays, simulate={"tag": stays, "rate": 20, "tokens": 20})
     first = client.stream
     client.post_stream(goes, simulate={"tag": goes, "rate": 20})
     client.read_until(b"id: 2\n")
