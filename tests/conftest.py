@@ -88,9 +88,13 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Resolver]
     """Puts a resolver in place; it lets go of everybody at the end."""
     resolvers: list[Resolver] = []
 
-    def put(*addresses: tuple[str, int], error: Exception | None = None) -> Resolver:
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", each) for each in addresses]
-        resolvers.append(Resolver(error or found))
+    def put(*addresses: tuple[str, int], error: Exception | None = None, **name: str) -> Resolver:
+        families = [socket.AF_INET6 if ":" in host else socket.AF_INET for host, _ in addresses]
+        found = [
+            (family, socket.SOCK_STREAM, 0, "", each)
+            for family, each in zip(families, addresses, strict=True)
+        ]
+        resolvers.append(Resolver(error or found, **name))
         monkeypatch.setattr(socket, "getaddrinfo", resolvers[-1])
         return resolvers[-1]
 
@@ -124,10 +128,10 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
+    """An empty database of each kind; of PostgreSQL's, as a user of one sees it."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/records.db"
-    url: str = request.getfixturevalue("postgresql").new_database()
+    url: str = request.getfixturevalue("postgresql").new_user()
     return url
 
 
@@ -147,9 +151,9 @@ def app(upstream: Instant, tmp_path: Any) -> Flask:
     app.config.update(
         DEEPSEEK_BASE_URL="http://127.0.0.1:9",
         CHATPROXY_RUN_DIR=str(tmp_path),
-        CHATPROXY_TOKENIZER="none",
         CHATPROXY_RUN_GRACE=0.2,
         CHATPROXY_LOG_BYTES=20_000,
+        CHATPROXY_TOKENIZER="none",
     )
     return app
 

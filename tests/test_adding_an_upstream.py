@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from chatproxy.upstreams.base import Call
 from chatproxy.upstreams.transport.dialer import Dialer, Resolver
 from chatproxy.upstreams.transport.exchange import Exchange
 
+from .support import played
 from .support.servers import ROOT, clean_environment
 from .support.waiting import PATIENCE, wait_for
 
@@ -181,7 +182,7 @@ def app(line_service: Service, monkeypatch: pytest.MonkeyPatch) -> Flask:
     """An application whose upstream is this one, put where the guide says."""
 
     def caller(_settings: Settings, resolver: Resolver) -> LineCaller:
-        return LineCaller("127.0.0.1", line_service.port, resolver)
+        return LineCaller("localhost", line_service.port, resolver)
 
     monkeypatch.setattr(extension, "ChatCompletions", caller)
     app = Flask("lines")
@@ -261,14 +262,14 @@ def test_a_stop_ends_it(answers: AnswerService, line_service: Service, phase: Ph
 
 
 def test_a_stop_ends_it_while_it_connects(
-    answers: AnswerService, line_service: Service, monkeypatch: pytest.MonkeyPatch
+    answers: AnswerService, resolve: Callable[..., played.Resolver]
 ) -> None:
     """The look-up of the name hangs."""
-    hangs = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: hangs.wait())
+    resolver = resolve(name="localhost")
     reader = begin(answers)
+    resolver.asked.get(timeout=PATIENCE)
     stopped = stop(answers)
-    hangs.set()
+    resolver.go_on.set()
     assert stopped == (Phase.CONNECTING, True)
     assert b"event: stopped" in read_all(reader)
 

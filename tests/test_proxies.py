@@ -23,6 +23,7 @@ from .support.played import (
     Connect,
     DeepSeek,
     Peer,
+    Resolver,
     before_the_headers,
     certificate,
     mid_stream,
@@ -232,13 +233,13 @@ def test_its_connection_is_kept_for_the_next_question(
 
 @pytest.mark.parametrize("addresses", [["192.0.2.9"], ["2001:db8::9", "192.0.2.9"]])
 def test_with_socks5_the_name_is_looked_up_here_and_ipv4_is_preferred(
-    connect: Connect, socks: Socks, monkeypatch: Environment, addresses: list[str]
+    connect: Connect,
+    socks: Socks,
+    resolve: Callable[..., Resolver],
+    monkeypatch: Environment,
+    addresses: list[str],
 ) -> None:
-    found = [
-        (socket.AF_INET6 if ":" in each else socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 80))
-        for each in addresses
-    ]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(found))
+    resolve(*((each, 80) for each in addresses)).go_on.set()
     monkeypatch.setenv("all_proxy", f"socks5://{socks.address}")
     calling = Calling(connect(FAR))
     peer = socks.accept()

@@ -21,6 +21,12 @@ ENDLESS = {**LONG, "tokens": 1_000_000}
 LOG_BYTES = 200_000
 #: Seconds in which a client may take nothing; short.
 TIMEOUT = 1
+#: Without the process that counts tokens, which stays.
+IMPATIENT = {
+    "CHATPROXY_READER_TIMEOUT": TIMEOUT,
+    "CHATPROXY_LOG_BYTES": LOG_BYTES,
+    "CHATPROXY_TOKENIZER": "none",
+}
 
 
 def read_again(port, session_id, after=None, receive_buffer=4096):
@@ -78,38 +84,47 @@ def test_a_stalled_second_reader_holds_up_neither_the_first_nor_the_answer(
     assert (answer.status_code, answer.json()["code"]) == (410, "events_gone")
 
 
-def test_a_stalled_reader_on_another_worker_is_told_too(deepseek, logs, tmp_path):
-    settings = {"CHATPROXY_LOG_BYTES": LOG_BYTES, "CHATPROXY_RUN_DIR": tmp_path / "run"}
-    with (
-        Proxy("gunicorn", deepseek.url, logs("maker"), **settings) as maker,
-        Proxy("gunicorn", deepseek.url, logs("other"), **settings) as other,
-    ):
-        session_id = new_id()
-        first = start_late(maker, session_id)
-        stalled = read_again(other.port, session_id)
-        assert events(first.read_answer()[1])[-1]["data"] == "[DONE]"
-        check_told_that_events_are_gone(stalled.read_answer()[1])
-        assert "Traceback" not in maker.log() + other.log()
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("readers") / "run"
+
+
+@pytest.fixture(scope="module")
+def maker(deepseek, logs, run_dir):
+    """A worker that makes answers, and waits long for a reader on the other."""
+    settings = {**IMPATIENT, "CHATPROXY_READER_TIMEOUT": 1000, "CHATPROXY_RUN_DIR": run_dir}
+    with Proxy("gunicorn", deepseek.url, logs("maker"), **settings) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def other(own_proxy, run_dir):
+    """Another worker beside it."""
+    return own_proxy(CHATPROXY_RUN_DIR=run_dir)
+
+
+def test_a_stalled_reader_on_another_worker_is_told_too(maker, other):
+    session_id = new_id()
+    first = start_late(maker, session_id)
+    stalled = read_again(other.port, session_id)
+    assert events(first.read_answer()[1])[-1]["data"] == "[DONE]"
+    check_told_that_events_are_gone(stalled.read_answer()[1])
+    assert "Traceback" not in maker.log() + other.log()
 
 
 def test_an_answer_whose_last_reader_was_on_a_worker_that_was_killed_is_stopped(
-    deepseek, logs, tmp_path
+    maker, other, deepseek
 ):
     """It does not go on, and cost, for as long as a reader may take nothing."""
-    settings = {"CHATPROXY_READER_TIMEOUT": 1000, "CHATPROXY_RUN_DIR": tmp_path / "run"}
-    with (
-        Proxy("gunicorn", deepseek.url, logs("maker"), **settings) as maker,
-        Proxy("gunicorn", deepseek.url, logs("other"), **settings) as other,
-    ):
-        session_id = new_id()
-        first = maker.start(session_id, simulate={"tag": session_id, "rate": 5, "tokens": 10_000})
-        first.read_until(b"data:")
-        read_again(other.port, session_id).read_until(b"data:")
-        first.leave()
-        wait_for(lambda: "client disconnected" in maker.log())
-        os.killpg(other.process.pid, signal.SIGKILL)
-        deepseek.gone(session_id, 20)
-        assert "outcome=stopped" in maker.closing_line(session_id)
+    session_id = new_id()
+    first = maker.start(session_id, simulate={"tag": session_id, "rate": 5, "tokens": 10_000})
+    first.read_until(b"data:")
+    read_again(other.port, session_id).read_until(b"data:")
+    first.leave()
+    wait_for(lambda: maker.lines(f"{session_id} client disconnected"))
+    os.killpg(other.process.pid, signal.SIGKILL)
+    deepseek.gone(session_id, 20)
+    assert "outcome=stopped" in maker.closing_line(session_id)
 
 
 def read_from_the_earliest(port, session_id, newest):
@@ -145,19 +160,10 @@ def test_a_second_reader_goes_on_where_the_first_one_is_stalled(kind, start_prox
 # --- a client that takes nothing
 
 
-OTHERS = ["gunicorn", "gunicorn-pywsgi", "gunicorn-threads", "pywsgi", "werkzeug"]
-
-
-@pytest.mark.parametrize("server", OTHERS)
+@pytest.mark.parametrize("server", ["gunicorn", "gunicorn-threads", "pywsgi", "werkzeug"])
 def test_a_client_that_takes_nothing_has_gone_after_a_while(server, start_proxy, deepseek):
     """Nothing of it stays, although it keeps its connection open."""
-    proxy = start_proxy(
-        server,
-        deepseek.url,
-        CHATPROXY_READER_TIMEOUT=TIMEOUT,
-        CHATPROXY_LOG_BYTES=LOG_BYTES,
-        CHATPROXY_TOKENIZER="none",  # which has a process of its own, that stays
-    )
+    proxy = start_proxy(server, deepseek.url, **IMPATIENT)
     proxy.start(new_id(), simulate={"rate": 0, "tokens": 1}).read_answer()
     before = proxy.resources()
     session_id = new_id()
@@ -179,9 +185,8 @@ def test_a_client_that_takes_nothing_has_gone_after_a_while(server, start_proxy,
 def test_a_client_behind_a_unix_socket_that_takes_nothing_has_gone_too(deepseek, logs, tmp_path):
     """The system's own timer for a peer that takes nothing is one of TCP alone."""
     path = str(tmp_path / "socket")
-    settings = {"CHATPROXY_READER_TIMEOUT": TIMEOUT, "CHATPROXY_LOG_BYTES": LOG_BYTES}
     options = ["--bind", f"unix:{path}"]
-    with Proxy("gunicorn", deepseek.url, logs("unix"), options, **settings) as proxy:
+    with Proxy("gunicorn", deepseek.url, logs("unix"), options, **IMPATIENT) as proxy:
         session_id = new_id()
         client = Client(proxy.port)
         client.socket.close()
@@ -195,9 +200,7 @@ def test_a_client_behind_a_unix_socket_that_takes_nothing_has_gone_too(deepseek,
 
 
 def test_a_client_that_takes_little_at_a_time_stays(kind, start_proxy, deepseek):
-    proxy = start_proxy(
-        kind, deepseek.url, CHATPROXY_READER_TIMEOUT=TIMEOUT, CHATPROXY_LOG_BYTES=LOG_BYTES
-    )
+    proxy = start_proxy(kind, deepseek.url, **IMPATIENT)
     session_id = new_id()
     client = Client(proxy.port, receive_buffer=4096)
     client.post_stream(session_id, simulate=LONG)
@@ -209,10 +212,9 @@ def test_a_client_that_takes_little_at_a_time_stays(kind, start_proxy, deepseek)
 
 
 def test_a_client_that_has_nothing_to_take_stays(kind, start_proxy, deepseek):
-    proxy = start_proxy(kind, deepseek.url, CHATPROXY_READER_TIMEOUT=0.3)
-    session_id = new_id()
-    simulate = {"rate": 0, "tokens": 3, "first_token_delay": 1.5}
-    answer = proxy.start(session_id, simulate=simulate).read_answer()[1]
+    proxy = start_proxy(kind, deepseek.url, **IMPATIENT)
+    simulate = {"rate": 0, "tokens": 3, "first_token_delay": 2 * TIMEOUT}
+    answer = proxy.start(new_id(), simulate=simulate).read_answer()[1]
     assert events(answer)[-1]["data"] == "[DONE]"
 
 
@@ -226,12 +228,8 @@ def resident(pid):
 
 def test_slow_readers_of_ended_answers_hold_no_more_than_is_allowed(deepseek, logs):
     """10 of them ask for 8 MB each, of which the system holds 3; 9 MB may be held."""
-    settings = {
-        "CHATPROXY_LOG_BYTES": 9_000_000,
-        "CHATPROXY_RETAIN": 1,
-        "CHATPROXY_RETAIN_BYTES": 9_000_000,
-    }
-    with Proxy("gunicorn", deepseek.url, logs("memory"), **settings) as proxy:
+    settings = dict.fromkeys(("CHATPROXY_LOG_BYTES", "CHATPROXY_RETAIN_BYTES"), 9_000_000)
+    with Proxy("gunicorn", deepseek.url, logs("memory"), CHATPROXY_RETAIN=1, **settings) as proxy:
         pid = requests.get(f"{proxy.url}/pid", timeout=10).json()
         simulate = {"tokens": 800, "first_token_delay": 0.3}
         start_late(proxy, new_id(), **simulate).read_answer()

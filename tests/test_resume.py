@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from .support import cluster
+from .support.cluster import begin
 from .support.servers import events, new_id
 from .support.waiting import wait_for
 
-TEXT = "".join(f"w{number} " for number in range(150))
+TEXT = "".join(f"w{number} " for number in range(60))
 #: One that has not ended when it is stopped, however busy the machine is.
 LONG_TEXT = "".join(f"w{number} " for number in range(9000))
 GRACE = 3
@@ -78,30 +79,23 @@ def test_an_ended_answer_can_be_read_whole_or_in_part_on_every_worker(pairs):
         assert other.read(first.id).read() == whole
         assert other.read(first.id, after=last - 1).read() == b"id: %d\ndata: [DONE]\n\n" % last
         assert other.read(first.id, after=last).status == 204
-        refused = other.read(first.id, after=last + 1)
-        assert (refused.status, b'"invalid_request"' in refused.read()) == (400, True)
+        for wrong in (last + 1, "x"):
+            refused = other.read(first.id, after=wrong)
+            assert (refused.status, b'"invalid_request"' in refused.read()) == (400, True)
 
 
 def test_what_is_unknown_or_anothers_is_not_found_on_every_worker(pairs):
     for maker, other in pairs:
-        mine = maker.start(new_id(), rate=100, tokens=100_000)
-        mine.read_event()
+        mine = begin(maker)
         anothers, unknown = other.read(mine.id, owner="bob"), other.read(new_id(), owner="bob")
         assert anothers.status == unknown.status == 404
         assert anothers.read() == unknown.read()
         assert other.cancel(mine.id)[0] == 200
 
 
-@pytest.mark.parametrize("wrong", ["x", "-1", "1.5", "٣", "1" * 20])
-def test_a_last_event_id_that_is_none_is_refused(servers, wrong):
-    refused = servers.workers[0].read(new_id(), after=wrong)
-    assert (refused.status, b'"invalid_request"' in refused.read()) == (400, True)
-
-
 def test_a_stopped_answer_ends_alike_for_every_reader(servers):
     maker, stopper = servers.workers[0], servers.workers[-1]
-    first = maker.start(new_id(), rate=50, tokens=100_000)
-    assert first.status == 200
+    first = begin(maker)
     readers = [worker.read(first.id) for worker in servers.workers]
     for reader in readers:
         reader.read_event()
@@ -132,10 +126,10 @@ def wait_until_left(worker, stream):
 
 
 def test_an_answer_that_nobody_comes_back_to_is_stopped_after_the_grace(pairs, deepseek):
+    """Even if its request has asked for more."""
     left = {}
     for maker, other in pairs:
-        first = maker.start(new_id(), rate=20, tokens=100_000)
-        first.read_event()
+        first = begin(maker, headers={"X-On-Disconnect": "1000"})
         reader = other.read(first.id)
         assert reader.status == 200
         first.leave()
@@ -152,8 +146,7 @@ def test_an_answer_that_nobody_comes_back_to_is_stopped_after_the_grace(pairs, d
 
 def test_an_answer_without_a_reader_can_be_stopped_from_anywhere(pairs, deepseek):
     for maker, other in pairs:
-        first = maker.start(new_id(), rate=20, tokens=100_000)
-        first.read_event()
+        first = begin(maker)
         first.leave()
         wait_until_left(maker, first)
         status, receipt = other.cancel(first.id)
@@ -161,27 +154,21 @@ def test_an_answer_without_a_reader_can_be_stopped_from_anywhere(pairs, deepseek
         assert deepseek.entries(first.id)[0]["peer_gone_at"] is not None
 
 
-def test_a_request_may_ask_for_less_than_the_grace_but_not_for_more(servers, deepseek):
+def test_a_request_may_ask_for_less_than_the_grace(servers, deepseek):
     worker = servers.workers[0]
     at_once = worker.start(new_id(), headers={"X-On-Disconnect": "stop"}, never="tokens")
     deepseek.entry(at_once.id)
     at_once.leave()
     deepseek.gone(at_once.id, 2)
-    longer = worker.start(new_id(), headers={"X-On-Disconnect": "1000"}, rate=20, tokens=100_000)
-    longer.read_event()
-    longer.leave()
-    deepseek.gone(longer.id, GRACE + 5)
     refused = worker.start(new_id(), headers={"X-On-Disconnect": "later"})
     assert (refused.status, b'"invalid_request"' in refused.read()) == (400, True)
 
 
 def test_an_owners_sessions_are_listed_from_every_worker(servers):
-    live = [worker.start(new_id(), "bob", rate=20, tokens=100_000) for worker in servers.workers]
+    live = [begin(worker, owner="bob") for worker in servers.workers]
     ended = [worker.start(new_id(), "bob", rate=0, tokens=1) for worker in servers.workers]
     for stream in ended:
         stream.read()
-    for stream in live:
-        stream.read_event()
     for worker in servers.workers:
         listed = {each["sessionId"]: each for each in worker.sessions("bob")}
         for stream in live:
@@ -199,7 +186,7 @@ def test_an_owners_sessions_are_listed_from_every_worker(servers):
 
 def test_sessions_whose_readers_drop_and_resume_at_random_lose_no_byte(servers, deepseek):
     dice = random.Random(5)
-    plan = [(new_id(), dice.random() < 0.3, dice.random()) for _ in range(40)]
+    plan = [(new_id(), dice.random() < 0.3, dice.random()) for _ in range(16)]
 
     def live(planned):
         session_id, stops, seed = planned
@@ -210,7 +197,7 @@ def test_sessions_whose_readers_drop_and_resume_at_random_lose_no_byte(servers, 
         pieces, last, receipt = [], 0, None
         for drop in range(10):
             ended = False
-            for _ in range(mine.randrange(40)):
+            for _ in range(mine.randrange(16)):
                 piece = stream.read_event()
                 ended = not piece.startswith(HEAD)
                 if ended:
@@ -230,7 +217,7 @@ def test_sessions_whose_readers_drop_and_resume_at_random_lose_no_byte(servers, 
         stream.leave()
         return b"".join(pieces), receipt
 
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(live, plan))
     for (session_id, _, _), (body, receipt) in zip(plan, results, strict=True):
         assert numbers(body) == list(range(1, len(numbers(body)) + 1)), session_id
@@ -255,8 +242,7 @@ def test_a_reader_on_another_worker_is_told_that_the_answer_was_lost(deepseek, l
     settings = {"CHATPROXY_TOKENS": cluster.tokens("ada")}
     with cluster.start("gunicorn", deepseek, logs, tmp_path, workers=2, **settings) as servers:
         maker, other = servers.workers
-        first = maker.start(new_id(), rate=20, tokens=100_000)
-        first.read_event()
+        first = begin(maker)
         reader = other.read(first.id)
         while not reader.read_event().startswith(HEAD):
             continue
@@ -274,13 +260,13 @@ def test_a_reader_on_another_worker_is_told_that_the_answer_was_lost(deepseek, l
 def test_many_readers_on_all_workers_see_the_same(servers):
     first = servers.workers[0].start(new_id(), rate=200, text=TEXT)
     first.read_event()
-    barrier = threading.Barrier(20)
+    barrier = threading.Barrier(8)
 
     def watch(number):
         barrier.wait(20)
         return cluster.Stream.again(servers.proxies[number % len(servers.proxies)], first.id).read()
 
-    with ThreadPoolExecutor(20) as pool:
-        bodies = {without_comments(body) for body in pool.map(watch, range(20))}
+    with ThreadPoolExecutor(8) as pool:
+        bodies = {without_comments(body) for body in pool.map(watch, range(8))}
     assert len(bodies) == 1
     assert deltas(bodies.pop()) == TEXT

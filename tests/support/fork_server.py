@@ -6,9 +6,9 @@ that once, and forks for each command. How a server begins from nothing is teste
 started as users start it (``test_cli``, ``test_servers``, ``test_package``, ``test_deployment``).
 
 ``python -m tests.support.fork_server KIND`` reads commands from the socket that is its standard
-input. With each come two descriptors: the command's output, and a socket that is told the command's
-process id and, at its end, its exit status. For each command it forks a process that forks that
-command, waits for it, and tells.
+input. With each come four descriptors: the command's input, output and errors, and a socket that is
+told the command's process id and, at its end, its exit status. For each command it forks a process
+that forks that command, waits for it, and tells.
 """
 
 from __future__ import annotations
@@ -86,10 +86,15 @@ class ForkServer:
 
     def start(self, arguments: list[str], environment: dict[str, str], log: IO[bytes]) -> Forked:
         """Run ``python -m`` with these arguments, as the leader of a session."""
+        with open(os.devnull, "rb") as nothing:
+            return self.run(arguments, environment, [nothing.fileno(), *[log.fileno()] * 2])
+
+    def run(self, arguments: list[str], environment: dict[str, str], streams: list[int]) -> Forked:
+        """The same, or a script after ``-c``, with an input, an output and errors."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         message = json.dumps([arguments, environment]).encode()
         with theirs:
-            socket.send_fds(self._commands, [message], [log.fileno(), theirs.fileno()])
+            socket.send_fds(self._commands, [message], [*streams, theirs.fileno()])
         return Forked(ours)
 
     def close(self) -> None:
@@ -171,7 +176,7 @@ def _patch_the_rest() -> None:
 def _fork_for_each(commands: socket.socket) -> list[str]:
     """Fork for each command; return in the fork, with the arguments of what it is to run."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(commands, _MOST_BYTES, 2)
+        message, descriptors, _, _ = socket.recv_fds(commands, _MOST_BYTES, 4)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 continue
@@ -181,9 +186,10 @@ def _fork_for_each(commands: socket.socket) -> list[str]:
             break
         for each in descriptors:
             os.close(each)
-    log, status = descriptors
+    *streams, status = descriptors
     if pid := os.fork():
-        os.close(log)
+        for each in streams:
+            os.close(each)
         os.write(status, b"%d" % pid)
         with contextlib.suppress(BrokenPipeError):  # nobody may wait any more
             os.write(status, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -191,10 +197,10 @@ def _fork_for_each(commands: socket.socket) -> list[str]:
     os.setsid()
     # A shell has what it runs in the background ignore SIGINT, and all that comes of that, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in (nothing, commands.detach()), (log, 1), (log, 2):
+    commands.detach()
+    for target, source in enumerate(streams):
         os.dup2(source, target)
-    for each in (nothing, log, status):
+    for each in descriptors:
         os.close(each)
     arguments, environment = json.loads(message)
     os.environ.clear()
@@ -223,7 +229,10 @@ def main() -> None:
     _prepare(sys.argv[1])
     try:
         sys.argv[:] = _fork_for_each(socket.socket(fileno=0))
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        if sys.argv[0] == "-c":
+            exec(sys.argv.pop(1), {"__name__": "__main__"})
+        else:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         ending.status = 0
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
