@@ -611,23 +611,16 @@ def test_nothing_is_lent_where_the_server_frames_or_cuts_the_body(
         assert body.writer is None
 
 
-def test_a_socket_with_tls_is_not_lent() -> None:
-    with pair() as (ours, _theirs):
+def test_a_socket_with_tls_or_one_that_blocks_is_not_lent() -> None:
+    with pair() as (ours, _), pair() as (blocking, _):
+        blocking.settimeout(None)
+        assert os.get_blocking(blocking.fileno())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls = context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False)
-        with tls:
-            body = Lent()
-            run(application(body), gunicorn_response(tls).start_response)
-            assert body.writer is None
-
-
-def test_a_socket_that_blocks_is_not_lent() -> None:
-    with pair() as (ours, _theirs):
-        ours.settimeout(None)
-        assert os.get_blocking(ours.fileno())
-        body = Lent()
-        run(application(body), gunicorn_response(ours).start_response)
-        assert body.writer is None
+        with context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False) as tls:
+            for sock in (tls, blocking):
+                body = Lent()
+                run(application(body), gunicorn_response(sock).start_response)
+                assert body.writer is None
 
 
 class Silent:
@@ -751,29 +744,34 @@ def test_a_stream_comes_whole_from_gunicorn(
         assert counted == [str(len(body))]
 
 
-def test_a_client_that_reads_late_gets_it_whole(deepseek: DeepSeek, logs: Any) -> None:
+@pytest.fixture(scope="module")
+def lender(deepseek: DeepSeek, logs: Any) -> Iterator[Process]:
+    """gunicorn with our settings."""
     with gunicorn(counting, deepseek, logs("wire"), *OURS) as process:
-        client = Client(process.port, receive_buffer=4096)
-        client.post_stream(new_id(), simulate={"rate": 0, "text": "x" * 5000, "tokens": 1500})
-        wait_for(lambda: written(process) > 0)
-        status, body = client.read_answer()
-        ids = re.findall(rb"^id: (\d+)$", body, re.MULTILINE)
-        assert status == 200
-        assert [int(number) for number in ids] == list(range(1, len(ids) + 1))
-        assert len(ids) > 1500
+        yield process
 
 
-def test_the_answer_to_a_head_has_no_body(deepseek: DeepSeek, logs: Any) -> None:
-    with gunicorn(counting, deepseek, logs("wire"), *OURS) as process:
-        session_id = new_id()
-        client = Client(process.port).post_stream(session_id, simulate=SCENARIO)
-        client.read_until(b"id: 1\n")
-        connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE)
-        with contextlib.closing(connection):
-            for path in (f"/api/chat/stream/{session_id}", "/pid"):
-                connection.request("HEAD", path)
-                answer = connection.getresponse()
-                assert (answer.status, answer.read()) == (200, b"")
-            client.read_answer()
-            connection.request("GET", "/pid")  # what came is not taken for a part of another
-            assert connection.getresponse().status == 200
+def test_a_client_that_reads_late_gets_it_whole(lender: Process) -> None:
+    client = Client(lender.port, receive_buffer=4096)
+    client.post_stream(new_id(), simulate={"rate": 0, "text": "x" * 5000, "tokens": 1500})
+    wait_for(lambda: written(lender) > 0)
+    status, body = client.read_answer()
+    ids = re.findall(rb"^id: (\d+)$", body, re.MULTILINE)
+    assert status == 200
+    assert [int(number) for number in ids] == list(range(1, len(ids) + 1))
+    assert len(ids) > 1500
+
+
+def test_the_answer_to_a_head_has_no_body(lender: Process) -> None:
+    session_id = new_id()
+    client = Client(lender.port).post_stream(session_id, simulate=SCENARIO)
+    client.read_until(b"id: 1\n")
+    connection = http.client.HTTPConnection("127.0.0.1", lender.port, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        for path in (f"/api/chat/stream/{session_id}", "/pid"):
+            connection.request("HEAD", path)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (200, b"")
+        client.read_answer()
+        connection.request("GET", "/pid")  # what came is not taken for a part of another
+        assert connection.getresponse().status == 200

@@ -42,7 +42,7 @@ def least_site():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start_nginx(certificate, tmp_path_factory):
     """Starts an nginx in front of some servers; it must have had nothing to complain about."""
     with contextlib.ExitStack() as running:
@@ -62,16 +62,24 @@ def _check_log(nginx):
     assert not re.search(r"\[(crit|alert|emerg)\]", nginx.log()), nginx.log()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def proxy(start_proxy, deepseek):
     """chatproxy under gunicorn, in front of the simulated DeepSeek."""
     return start_proxy("gunicorn", deepseek.url)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def nginx(start_nginx, proxy):
     """nginx with the site file, in front of that."""
     return start_nginx(proxy.url)
+
+
+@pytest.fixture(scope="module", params=["site", "least"])
+def either(request, start_nginx, nginx, proxy):
+    """nginx with the site file, and with the least that a site of one's own needs."""
+    if request.param == "site":
+        return nginx
+    return start_nginx(proxy.url, site=least_site(), context="")
 
 
 @pytest.fixture(params=["http/1.1", "h2"])
@@ -96,13 +104,10 @@ def ask(ca_file):
     return ask
 
 
-@pytest.mark.parametrize("site", ["site", "least"])
-def test_each_event_goes_through_as_it_comes(site, start_nginx, proxy, deepseek, connect):
+def test_each_event_goes_through_as_it_comes(either, deepseek, connect):
     """At two a second; nginx would otherwise hold back a dozen or more until a buffer is full."""
-    least = {"site": least_site(), "context": ""}
-    nginx = start_nginx(proxy.url, **(least if site == "least" else {}))
     session_id = new_id()
-    client = connect(nginx).post_stream(
+    client = connect(either).post_stream(
         session_id, simulate={"tag": session_id, "rate": 2, "tokens": 1_000}
     )
     for number in (1, 2, 3):
@@ -128,14 +133,11 @@ def test_an_answer_is_the_same_and_not_compressed(nginx, proxy, ask):
     assert answer(nginx.url) == answer(proxy.url)
 
 
-@pytest.mark.parametrize("site", ["site", "least"])
-def test_a_question_of_the_ai_sdk_goes_through(site, start_nginx, proxy, ask):
+def test_a_question_of_the_ai_sdk_goes_through(either, ask):
     """nginx redirects it if the location ends with a slash, and its client then sends a GET."""
-    least = {"site": least_site(), "context": ""}
-    nginx = start_nginx(proxy.url, **(least if site == "least" else {}))
     messages = [{"role": "user", "parts": [{"type": "text", "text": "Hello"}]}]
     question = {"id": new_id(), "messages": messages, "simulate": {"rate": 0}}
-    answer = ask("POST", f"{nginx.url}/api/chat", json=question, allow_redirects=False)
+    answer = ask("POST", f"{either.url}/api/chat", json=question, allow_redirects=False)
     assert answer.status_code == 200
     assert answer.content.endswith(b"data: [DONE]\n\n")
 
@@ -169,7 +171,10 @@ def test_a_stop_may_share_the_connection_of_its_stream(nginx, deepseek, connect_
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("way", ["leave", "reset"])
 def test_a_client_that_goes_away_ends_its_answer(nginx, deepseek, connect, way, scenario):
-    """It closes its connection, or resets it; in HTTP/2 it resets the stream alone."""
+    """It closes its connection, or resets it; in HTTP/2 it resets the stream alone.
+
+    What came before has come through: also a keep-alive.
+    """
     session_id = new_id()
     client = connect(nginx).post_stream(
         session_id, simulate={"tag": session_id, **SCENARIOS[scenario]}
@@ -184,7 +189,7 @@ def test_a_client_that_goes_away_ends_its_answer(nginx, deepseek, connect, way, 
 
 def test_a_stream_that_is_reset_leaves_the_others_of_its_connection(nginx, deepseek, connect_h2):
     stays, goes = new_id(), new_id()
-    client = connect_h2(nginx).post_stream(stays, simulate={"tag": stays, "rate": 20, "tokens": 60})
+    client = connect_h2(nginx).post_stream(stays, simulate={"tag": stays, "rate": 20, "tokens": 20})
     first = client.stream
     client.post_stream(goes, simulate={"tag": goes, "rate": 20})
     client.read_until(b"id: 2\n")
@@ -192,13 +197,6 @@ def test_a_stream_that_is_reset_leaves_the_others_of_its_connection(nginx, deeps
     deepseek.gone(goes)
     assert deepseek.entry(stays)["open"] is True
     assert events(client.read_answer(first)[1])[-1]["data"] == "[DONE]"
-
-
-def test_keep_alives_cross(nginx, connect):
-    client = connect(nginx).post_stream(
-        new_id(), simulate={"first_token_delay": 60, "keep_alive_every": 0.05}
-    )
-    client.read_until(b": keep-alive\n")
 
 
 def test_silence_is_bridged_by_heartbeats(start_nginx, start_proxy, deepseek, connect):
@@ -281,31 +279,22 @@ def test_the_page_and_the_health_checks_pass(nginx, ask):
     assert ask("GET", f"{nginx.url}/readyz").json() == {"status": "ready"}
 
 
-def _stopped_before_its_start(url, ask):
-    session_id = new_id()
-    assert ask("POST", f"{url}/api/chat/cancel/{session_id}").status_code == 404
-    return session_id, {}
-
-
-def _busy_deepseek(_url, _ask):
-    return new_id(), {"status": 503}
-
-
-def _bad_key(_url, _ask):
-    return new_id(), {"status": 401}
-
-
 @pytest.mark.parametrize(
-    ("arrange", "status"),
-    [(_stopped_before_its_start, 409), (_busy_deepseek, 503), (_bad_key, 502)],
+    ("simulate", "status"), [(None, 409), ({"status": 503}, 503), ({"status": 401}, 502)]
 )
-def test_refusals_pass_unchanged(nginx, proxy, ask, arrange, status):
+def test_refusals_pass_unchanged(nginx, proxy, ask, simulate, status):
+    """The first is of a question whose Stop has come before it, and has found nothing."""
+
     def refusal(url):
-        session_id, simulate = arrange(url, ask)
+        session_id = new_id()
+        if simulate is None:
+            stop = ask("POST", f"{url}/api/chat/cancel/{session_id}")
+            assert stop.status_code == 404
+            assert stop.json() == {"success": False, "message": "Session not found"}
         return ask(
             "POST",
             f"{url}/api/chat/stream",
-            json=chat(simulate=simulate),
+            json=chat(simulate=simulate or {}),
             headers={"X-Session-Id": session_id},
         )
 
@@ -314,12 +303,6 @@ def test_refusals_pass_unchanged(nginx, proxy, ask, arrange, status):
     assert through.json() == direct.json()
     for name in ("Content-Type", "X-Should-Retry"):
         assert through.headers.get(name) == direct.headers.get(name)
-
-
-def test_a_stop_that_finds_nothing_passes_unchanged(nginx, ask):
-    answer = ask("POST", f"{nginx.url}/api/chat/cancel/{new_id()}")
-    assert answer.status_code == 404
-    assert answer.json() == {"success": False, "message": "Session not found"}
 
 
 @pytest.fixture
@@ -375,19 +358,14 @@ def test_a_host_that_cannot_be_reached_is_passed_over(start_nginx, unreachable, 
         assert post_body(nginx.url, _body_of(200)).status_code == 200
 
 
-def test_the_way_to_chatproxy_is_http_1_1(start_nginx, hanging_up, post_body):
+def test_who_asks_and_how_is_told_in_http_1_1_and_cannot_be_made_up(start_nginx, hanging_up, ask):
     """In HTTP/1.0 an answer that was cut off would look like a whole one."""
-    start, received = hanging_up
-    post_body(start_nginx(start()).url, b"{}")
-    assert received[0].startswith(b"POST /api/chat/stream HTTP/1.1\r\n")
-
-
-def test_who_asks_and_how_is_told_and_cannot_be_made_up(start_nginx, hanging_up, ask):
     start, received = hanging_up
     nginx = start_nginx(start())
     forged = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "http", "Host": "test:1"}
     ask("POST", f"{nginx.url}/api/chat/cancel/x", headers=forged)
     head = wait_for(lambda: received)[0].decode()
+    assert head.startswith("POST /api/chat/cancel/x HTTP/1.1\r\n")
     forwarded = sorted(line for line in head.split("\r\n") if line.startswith(("X-For", "Host")))
     assert forwarded == [
         "Host: test",

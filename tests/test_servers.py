@@ -191,11 +191,8 @@ def of(settings: dict[str, str] | None = None, **environ: Any) -> str:
     return " ".join(shortcomings(given, Settings.load({}, settings or {})))
 
 
-def test_a_server_with_threads_has_nothing_to_be_said_of() -> None:
+def test_nothing_is_to_be_said_of_a_server_with_threads_or_a_client_for_tests() -> None:
     assert of() == ""
-
-
-def test_a_client_for_tests_has_nothing_to_be_said_of() -> None:
     assert list(shortcomings(create_environ("/"), Settings())) == []
 
 
