@@ -102,7 +102,8 @@ page: .venv/client
 
 # The committed page must be the one that its source makes.
 page-is-built: .venv/client
-	$(NPM) $(CLIENT) run --silent build -- --outDir $(CURDIR)/.venv/page --logLevel warn
+	$(NPM) $(CLIENT) run --silent build -- --mode comparison --logLevel warn \
+	  --outDir $(CURDIR)/.venv/page
 	$(BIN)/node $(CLIENT)/same-build.js .venv/page chatproxy/static
 
 bench: .venv/dev .venv/client .venv/browser .venv/nginx .venv/cc

@@ -8,10 +8,15 @@ import sys
 import pytest
 import trustme
 
-from tests.support.servers import Client, DeepSeek, Proxy
+from tests.support.servers import UNCOUNTED, Client, DeepSeek, Proxy
 
 #: As an application's tests have it, whether the package is installed or not.
 pytest_plugins = ["chatproxy.testing"]
+
+# Nothing that the machine sets for chatproxy.
+for _name in [each for each in os.environ if each.startswith(("CHATPROXY_", "DEEPSEEK_"))]:
+    del os.environ[_name]
+os.environ.update(UNCOUNTED)
 
 _numbers = itertools.count(1)
 

@@ -64,7 +64,7 @@ class Plan:
 
 
 FULL = Plan(tuple(attackers.KINDS))
-QUICK = Plan(("floats",), rounds=1, streams=3, stops=4, pace=0.1, patience=4, limit=60)
+QUICK = Plan(("floats",), rounds=1, streams=2, stops=2, pace=0.1, patience=1, limit=60)
 
 
 @dataclass

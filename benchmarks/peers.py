@@ -51,7 +51,7 @@ class Plan:
 
 
 FULL = Plan(rounds=6, stops=30, streams=30, limit=300)
-QUICK = Plan(rounds=2, stops=2, streams=5, limit=60)
+QUICK = Plan(rounds=2, stops=1, streams=5, limit=60)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ _SECONDS_TO_START = 120
 _SECONDS_TO_END = 8
 _DESCRIPTORS = 16_384
 
+#: Whether servers are forked as those of the tests are (:mod:`tests.support.fork_server`), and
+#: count no tokens. They begin soon then, on any core; what is measured of them says nothing.
+forked = False
+
 
 @dataclass(frozen=True)
 class Cores:
@@ -99,11 +103,18 @@ def reserved_port() -> Iterator[int]:
 class Server(Process):
     """A server on its cores, with all that it started ended at the end."""
 
+    #: Which fork server begins it, if one does.
+    prepared_in = "gevent"
+
     def __init__(
         self, command: list[str], log_path: Path, cores: frozenset[int], **settings: object
     ) -> None:
+        prepared = None
+        if forked and command[:2] == [sys.executable, "-m"]:
+            settings = {"CHATPROXY_TOKENIZER": "none", **settings}
+            prepared = self.prepared_in
         with on(cores):
-            super().__init__(command, log_path, clean_environment(**settings))
+            super().__init__(command, log_path, clean_environment(**settings), prepared)
         self.pid = self.process.pid
 
     def cpu(self) -> float:
@@ -129,6 +140,8 @@ class Server(Process):
 
 class Upstream(Server):
     """The simulated DeepSeek."""
+
+    prepared_in = "threads"
 
     def __init__(self, log_path: Path, cores: Cores) -> None:
         command = [sys.executable, "-m", "chatproxy", "simulate", "--port", "0"]

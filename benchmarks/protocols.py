@@ -53,7 +53,7 @@ class Plan:
 
 
 FULL = Plan(rounds=5, answers=50, tokens=200, rate=40)
-QUICK = Plan(rounds=1, answers=4, tokens=40, rate=80)
+QUICK = Plan(rounds=1, answers=2, tokens=20, rate=80)
 
 
 class Answer(Stream):

@@ -50,7 +50,7 @@ class Plan:
 
 
 FULL = Plan(rounds=3, stops=23, live_streams=500, limit=120)
-QUICK = Plan(rounds=2, stops=2, live_streams=20, limit=60)
+QUICK = Plan(rounds=2, stops=1, live_streams=20, limit=60)
 
 #: The figures of each row, in ms: the 50th and the 99th percentile.
 Table = dict[str, tuple[Figure, Figure]]

@@ -80,7 +80,15 @@ class Plan:
 
 
 #: A small one, to see that it works: two workers are killed and one is frozen.
-QUICK = Plan(seconds=18, rate=10, longest=5, between=(4.0, 5.0), to_the_end=False)
+QUICK = Plan(
+    seconds=9,
+    rate=8,
+    longest=3,
+    between=(2.0, 2.5),
+    frozen=(0.5, 1.0),
+    workers=3,
+    to_the_end=False,
+)
 
 
 class Storm:

@@ -128,10 +128,10 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
+    """An empty database of each kind; of PostgreSQL's, as a user of one sees it."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/records.db"
-    url: str = request.getfixturevalue("postgresql").new_database()
+    url: str = request.getfixturevalue("postgresql").new_user()
     return url
 
 
@@ -153,6 +153,7 @@ def app(upstream: Instant, tmp_path: Any) -> Flask:
         CHATPROXY_RUN_DIR=str(tmp_path),
         CHATPROXY_RUN_GRACE=0.2,
         CHATPROXY_LOG_BYTES=20_000,
+        CHATPROXY_TOKENIZER="none",
     )
     return app
 

@@ -44,7 +44,7 @@ accounts = LocalAccounts(lambda: sys.argv[1], "app")
 until, dice, kept = float(sys.argv[2]), random.Random(sys.argv[3]), 0
 print("ready")
 sys.stdin.readline()
-for turn in range(2000):
+for turn in range(1000):
     draw = accounts.draw(("ada",), least=1, wanted=dice.randrange(1, 60), most=100_000,
                          until=until, initial=0)
     used = dice.randrange(draw.amount + 1)
@@ -195,7 +195,7 @@ def test_those_who_draw_at_once_never_get_more_than_there_is(workers: list[Accou
 def test_processes_that_draw_at_once_never_get_more_than_there_is(tmp_path: Path) -> None:
     """One of them is killed amid its draws: what it had drawn and not settled stays drawn."""
     until = int(SOON)
-    with several(5, DRAWS, tmp_path, until) as (victim, *others):
+    with several(4, DRAWS, tmp_path, until, prepared="threads") as (victim, *others):
         for each in (victim, *others):
             each.tell()
         victim.read()

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatproxy import sse
@@ -24,6 +24,8 @@ from .support.spoken import (
     chunk,
     delta,
     in_pieces,
+    json_values,
+    lines_of_bytes,
     numbered,
 )
 from .support.ui_stream import UiMessage, parts_of
@@ -154,11 +156,8 @@ def test_tool_calls_that_are_too_long_fail_the_answer() -> None:
     assert UiMessage(body).error == "The tool calls of this answer are too long."
     assert encoder.refusal is not None  # so that the answer goes on for nobody
     assert len(body) < 3 << 20
-
-
-def test_many_tool_calls_are_too_long_too() -> None:
-    blocks = [call(number, id=str(number), name="f") for number in range(6_000)]
-    assert UiMessage(encode(*blocks)).error == "The tool calls of this answer are too long."
+    many = [call(number, id=str(number), name="f") for number in range(6_000)]
+    assert UiMessage(encode(*many)).error == "The tool calls of this answer are too long."
 
 
 def test_nothing_of_a_chunk_is_told_after_the_failure_that_it_causes() -> None:
@@ -168,37 +167,17 @@ def test_nothing_of_a_chunk_is_told_after_the_failure_that_it_causes() -> None:
     assert UiMessage(encode(block, sse.DONE)).types[-1] == "error"
 
 
-@pytest.mark.parametrize(
-    ("reason", "shown"),
-    [
-        ("stop", "stop"),
-        ("length", "length"),
-        ("content_filter", "content-filter"),
-        ("tool_calls", "tool-calls"),
-        ("insufficient_system_resource", "error"),
-        ("eos", "other"),
-    ],
-)
-def test_the_finish_reason_has_the_name_that_the_client_knows(reason: str, shown: str) -> None:
-    body = encode(chunk({"content": "a"}, finish_reason=reason), sse.DONE)
-    assert UiMessage(body).finish_reason == shown
+def test_a_finish_reason_that_the_client_does_not_know_is_another_and_there_may_be_none() -> None:
+    """Those that it knows have its names in ``test_protocols_agree``."""
+    for reason, shown in (("eos", "other"), (None, None)):
+        message = UiMessage(encode(chunk({"content": "a"}, finish_reason=reason), sse.DONE))
+        assert (message.text, message.finish_reason, message.done) == ("a", shown, True)
 
 
-def test_an_answer_may_be_whole_without_a_finish_reason() -> None:
-    message = UiMessage(encode(delta(content="a"), sse.DONE))
-    assert (message.text, message.finish_reason, message.done) == ("a", None, True)
-
-
-def test_the_usage_may_come_in_a_chunk_of_its_own() -> None:
-    finished = chunk({"content": "a"}, finish_reason="stop")
-    message = UiMessage(encode(finished, chunk(None, usage=USAGE, choices=[]), sse.DONE))
-    assert message.metadata["usage"]["raw"] == USAGE
-
-
-@pytest.mark.parametrize("usage", [{"prompt_tokens": "5"}, {"prompt_tokens_details": 5}, {}])
-def test_a_usage_that_is_not_understood_spoils_nothing(usage: dict[str, Any]) -> None:
-    body = encode(chunk({"content": "a"}, finish_reason="stop", usage=usage), sse.DONE)
-    assert UiMessage(body).finish_reason == "stop"
+def test_a_usage_that_is_not_understood_spoils_nothing() -> None:
+    for usage in ({"prompt_tokens": "5"}, {"prompt_tokens_details": 5}, {}):
+        body = encode(chunk({"content": "a"}, finish_reason="stop", usage=usage), sse.DONE)
+        assert UiMessage(body).finish_reason == "stop"
 
 
 STOPPED_JSON = {"sessionId": "session_1", "reason": "user", "phase": "streaming", "events": 2}
@@ -217,6 +196,9 @@ def test_a_stopped_answer_ends_with_its_receipt_and_is_interrupted() -> None:
         {"type": "finish", "finishReason": "interrupted"},
         "[DONE]",
     ]
+    unbegun = UiMessage(encode(STOPPED, sse.DONE))
+    assert unbegun.types[:2] == ["start", "start-step"]
+    assert (unbegun.id, unbegun.finish_reason) == (None, "interrupted")
 
 
 @pytest.mark.parametrize("ending", [STOPPED, ERROR])
@@ -225,12 +207,6 @@ def test_a_call_that_was_broken_off_is_never_available(ending: bytes) -> None:
     message = UiMessage(encode(call(id="c", name="f", arguments="{}"), ending))
     assert message.tools["c"]["end"]["type"] == "tool-input-error"
     assert message.tools["c"]["end"]["input"] == "{}"
-
-
-def test_an_answer_that_is_stopped_before_it_begins_has_a_start() -> None:
-    message = UiMessage(encode(STOPPED, sse.DONE))
-    assert message.types[:2] == ["start", "start-step"]
-    assert (message.id, message.finish_reason) == (None, "interrupted")
 
 
 def test_a_failed_answer_ends_with_the_error_and_nothing_after_it() -> None:
@@ -281,37 +257,28 @@ def test_an_answer_that_continues_a_message_leaves_it_its_id() -> None:
     assert start == {"type": "start", "messageMetadata": START[0]["messageMetadata"]}
 
 
-@pytest.mark.parametrize("fields", [{"id": ""}, {"id": None}, {"id": 7}])
-def test_an_answer_without_an_id_leaves_it_to_the_client(fields: dict[str, Any]) -> None:
-    assert "messageId" not in said(chunk({"content": "a"}, **fields))[0]
+def test_an_answer_without_an_id_leaves_it_to_the_client() -> None:
+    for wrong in ("", None, 7):
+        assert "messageId" not in said(chunk({"content": "a"}, id=wrong))[0]
 
 
-@pytest.mark.parametrize("created", [None, "1", 1.5, -3])
-def test_an_id_without_a_time_is_the_message_s(created: Any) -> None:
-    assert said(chunk({"content": "a"}, created=created))[0]["messageId"] == "c1"
+def test_an_id_without_a_time_is_the_message_s() -> None:
+    for created in (None, "1", 1.5, -3):
+        assert said(chunk({"content": "a"}, created=created))[0]["messageId"] == "c1"
 
 
 @pytest.mark.parametrize(
     "block",
     [
-        b"data: {",
-        b"data: {}",
-        b"data: 5",
-        b"data: null",
-        b"data: [DONE",
-        b"data: \xff\xfe",
-        b'data: {"choices": 5}',
-        b'data: {"choices": [5]}',
-        b'data: {"choices": [{"delta": 5}]}',
+        *(b"data: {", b"data: {}", b"data: 5", b"data: null", b"data: [DONE", b"data: \xff\xfe"),
+        *(b'data: {"choices": 5}', b'data: {"choices": [5]}', b'data: {"choices": [{"delta": 5}]}'),
         b'data: {"choices": [{"delta": {"content": ["a"]}}]}',
         b'data: {"choices": [{"delta": {"tool_calls": [{"index": "x"}]}}]}',
         b'data: {"choices": [{"delta": {"tool_calls": [{"index": 7, "id": "c"}]}}]}',
         b'data: {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]}',
         b'data: {"choices": [{"finish_reason": 5, "delta": {"content": "no"}}]}',
-        b"data: " + b"[" * 50_000,
-        b'data: {"a":' + b"[" * 50_000,
-        b"event: note\ndata: hello",
-        b"event: error\ndata: hello",
+        *(b"data: " + b"[" * 50_000, b'data: {"a":' + b"[" * 50_000),
+        *(b"event: note\ndata: hello", b"event: error\ndata: hello"),
         rb'data: {"choices": [{"delta": {"content": "\ud83d%b"}}]}' % "\ufdd0".encode(),
     ],
     ids=lambda block: repr(block[:40]),
@@ -329,6 +296,7 @@ def test_an_event_of_several_lines_is_read() -> None:
 
 
 def test_half_of_an_emoji_is_joined_to_the_other_half() -> None:
+    """In arguments, too."""
     cut = [rb"\ud83d", rb"\ude00 \\ud83d", rb"\"\ud83d"]
     blocks = [
         b'data: {"id": "c", "choices": [{"delta": {"content": "%b"}}]}' % each for each in cut
@@ -336,31 +304,27 @@ def test_half_of_an_emoji_is_joined_to_the_other_half() -> None:
     body = encode(*blocks)
     deltas = b"".join(re.findall(rb'"delta":"(.*)"}', body))
     assert json.loads(b'"%b"' % deltas) == '😀 \\ud83d"\ud83d'
+    pieces = [rb"{\"a\":\"\ud83d", rb"\ude00\"}"]
+    form = b'data: {"choices": [{"delta": {"tool_calls": [{"id": "c", "function": %b}]}}]}'
+    calls = [form % (b'{"name": "f", "arguments": "%b"}' % each) for each in pieces]
+    assert [each["input"] for each in said(*calls, sse.DONE) if "input" in each] == [{"a": "😀"}]
 
 
 def test_what_else_a_chunk_with_half_of_an_emoji_says_stays_as_it_was() -> None:
     names = rb'"id": "\\ud83d", "created": 1, "usage": {"a": "\\ud83d\ud83d\ude00"}'
     call = rb'{"id": "\\ud83e", "function": {"name": "\\ud83f", "arguments": "{}"}}'
     delta = rb'{"content": "\ud83d", "reasoning_content": "\\ud83d", "tool_calls": [%b]}' % call
-    message = UiMessage(
-        encode(b'data: {%b, "choices": [{"delta": %b}]}' % (names, delta), sse.DONE)
-    )
+    block = b'data: {%b, "choices": [{"delta": %b}]}' % (names, delta)
+    message = UiMessage(encode(block, sse.DONE))
     assert (message.id, message.text, message.reasoning) == (r"\ud83d-1", "\ud83d", r"\ud83d")
     assert message.metadata["usage"]["raw"] == {"a": r"\ud83d" + "😀"}
     assert {name: tool["name"] for name, tool in message.tools.items()} == {r"\ud83e": r"\ud83f"}
 
 
-def test_half_of_an_emoji_in_arguments_is_joined_to_the_other_half() -> None:
-    pieces = [rb"{\"a\":\"\ud83d", rb"\ude00\"}"]
-    form = b'data: {"choices": [{"delta": {"tool_calls": [{"id": "c", "function": %b}]}}]}'
-    blocks = [form % (b'{"name": "f", "arguments": "%b"}' % each) for each in pieces]
-    parts = said(*blocks, sse.DONE)
-    assert [each["input"] for each in parts if "input" in each] == [{"a": "😀"}]
-
-
 # --- any answer
 
 
+@settings(max_examples=60)
 @given(answers(), st.data())
 def test_of_any_answer_each_call_is_available_if_its_arguments_are_json(
     answer: tuple[list[bytes], Said], data: st.DataObject
@@ -389,17 +353,9 @@ NAMES = (
     *("choices", "delta", "content", "reasoning_content", "tool_calls", "function", "name"),
     *("arguments", "index", "finish_reason", "usage", "id", "error", "created"),
 )
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
-    lambda inner: (
-        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
+values = json_values(*NAMES, leaves=12)
 blocks = (
-    st.binary(max_size=20).map(
-        lambda text: b"data: " + text.replace(b"\n", b"").replace(b"\r", b"")
-    )
+    lines_of_bytes(20)
     | values.map(lambda value: b"data: " + json.dumps(value).encode())
     | st.builds(chunk, st.dictionaries(st.sampled_from(["content", "tool_calls"]), values))
     | st.sampled_from([STOPPED, ERROR, sse.DONE])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import re
@@ -117,15 +118,13 @@ def test_others_have_a_turn_after_each_step_of_a_question(
     assert len(turns) == 2  # it is parsed, converted, and prepared
 
 
-def test_an_answer_has_the_id_that_the_client_sends_if_it_sends_one(make_site: Any) -> None:
-    response = make_site().ask(headers={"X-Session-Id": "session_1"})
+@pytest.mark.parametrize("chat_id", ["chat_1", None])
+def test_an_answer_has_the_id_that_the_client_sends_and_then_needs_no_chat(
+    make_site: Any, chat_id: str | None
+) -> None:
+    response = make_site().ask(json=question(chat_id), headers={"X-Session-Id": "session_1"})
     assert response.headers["X-Session-Id"] == "session_1"
     assert UiMessage(response.data).metadata["chatproxy"]["sessionId"] == "session_1"
-
-
-def test_an_answer_with_an_id_of_its_own_needs_no_chat(make_site: Any) -> None:
-    response = make_site().ask(json=question(None), headers={"X-Session-Id": "session_1"})
-    assert UiMessage(response.data).done
 
 
 def test_an_answer_that_continues_a_message_keeps_its_id(make_site: Any) -> None:
@@ -140,42 +139,32 @@ def begin_only(connection: socket.socket, _body: bytes) -> None:
     connection.recv(1)
 
 
-REFUSED = {
-    "no id": ({"json": question(None)}, 400, "missing_session_id", "Missing sessionId"),
-    "an id with a slash": ({"json": question("a/b")}, 400, "invalid_session_id", "The session id"),
-    "a header with a slash": (
-        {"headers": {"X-Session-Id": "a/b"}},
-        *(400, "invalid_session_id", "The session id"),
-    ),
-    "an id that is a route": ({"json": question("stream")}, 400, "invalid_request", "The id of"),
-    "no JSON": (
+REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
+    ({"json": question(None)}, 400, "missing_session_id", "Missing sessionId"),
+    ({"json": question("a/b")}, 400, "invalid_session_id", "The session id"),
+    ({"headers": {"X-Session-Id": "a/b"}}, 400, "invalid_session_id", "The session id"),
+    ({"json": question("stream")}, 400, "invalid_request", "The id of"),  # that is a route
+    ({"json": question(messages=[])}, 400, "invalid_request", "'messages' must"),
+    ({"json": question(messages=[{"role": "user"}])}, 400, "invalid_request", "Each of 'messages'"),
+    ({"json": question(x="x" * 3000)}, 413, "body_too_large", "The body is larger"),
+    ({"headers": {"X-On-Disconnect": "maybe"}}, 400, "invalid_request", "X-On-Disconnect must"),
+    (
         {"data": b"{", "content_type": "application/json"},
         *(400, "invalid_json", "The body is not valid JSON."),
     ),
-    "no messages": ({"json": question(messages=[])}, 400, "invalid_request", "'messages' must"),
-    "another form": (
-        {"json": question(messages=[{"role": "user", "content": "Hi"}])},
-        *(400, "invalid_request", "Each of 'messages' must"),
-    ),
-    "too much": ({"json": question(x="x" * 3000)}, 413, "body_too_large", "The body is larger"),
-    "a form that any page can send": (
+    (  # as any page can send it
         {"data": json.dumps(question()), "content_type": "text/plain"},
         *(415, "not_json", "The Content-Type must be application/json."),
     ),
-    "a wrong header": (
-        {"headers": {"X-On-Disconnect": "maybe"}},
-        *(400, "invalid_request", "X-On-Disconnect must"),
-    ),
-}
+]
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any, case: str) -> None:
-    options, status, code, sentence = REFUSED[case]
+def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any) -> None:
     site = make_site(config={"CHATPROXY_MAX_BODY_BYTES": 2000})
-    response = site.ask(**options)
-    assert (response.status_code, response.json["code"]) == (status, code)
-    assert response.json["error"].startswith(sentence)
+    for options, status, code, sentence in REFUSED:
+        response = site.ask(**options)
+        assert (response.status_code, response.json["code"]) == (status, code)
+        assert response.json["error"].startswith(sentence)
     assert site.upstream.accepted == 0
     assert site.app.extensions["chatproxy"].registry.live() == []
 
@@ -200,20 +189,15 @@ def test_a_new_question_replaces_the_live_one_or_waits_for_it_if_that_is_set(
     assert reason == {"replace": "replaced", "enqueue": "user"}[on_active]
 
 
-@pytest.mark.parametrize(
-    ("headers", "body"),
-    [({"X-Session-Id": "session_1"}, b"{"), ({}, b'{"id": "chat_1"}')],
-    ids=["an id of its own", "a chat"],
-)
-def test_a_taken_id_is_told_before_the_rest_is_looked_at(
-    make_site: Any, headers: dict[str, str], body: bytes
-) -> None:
+def test_a_taken_id_is_told_before_the_rest_is_looked_at(make_site: Any) -> None:
+    """One of its own, or that of its chat."""
     site = make_site()
     site.upstream.answer = begin_only
-    live = site.ask(headers={"X-Session-Id": "session_1"})
-    refused = site.ask(data=body, headers=headers, content_type="application/json")
-    assert (refused.status_code, refused.json["code"]) == (409, "session_active")
-    live.close()
+    own = {"X-Session-Id": "session_1"}
+    with site.ask(headers=own):
+        for headers, body in ((own, b"{"), ({}, b'{"id": "chat_1"}')):
+            refused = site.ask(data=body, headers=headers, content_type="application/json")
+            assert (refused.status_code, refused.json["code"]) == (409, "session_active")
 
 
 def test_without_an_owner_nothing_is_told(make_site: Any) -> None:
@@ -245,10 +229,9 @@ def test_the_guide_s_server_serves_those_who_are_logged_in(
 
 
 def test_a_page_of_another_origin_may_use_them_if_it_is_allowed(make_site: Any) -> None:
-    origin = {"Origin": "https://chat.example.com"}
-    site = make_site(config={"CHATPROXY_CORS_ORIGINS": origin["Origin"]})
-    response = site.ask(headers=origin)
-    assert response.headers["Access-Control-Allow-Origin"] == origin["Origin"]
+    origin = "https://chat.example.com"
+    response = make_site(config={"CHATPROXY_CORS_ORIGINS": origin}).ask(headers={"Origin": origin})
+    assert response.headers["Access-Control-Allow-Origin"] == origin
     assert "X-Session-Id" in response.headers["Access-Control-Expose-Headers"]
 
 
@@ -283,30 +266,26 @@ NAMELESS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("body", NAMELESS)
-def test_a_stop_that_names_no_answer_stops_what_is_live_whatever_its_body(
-    make_site: Any, body: str
-) -> None:
+def test_a_stop_that_names_no_answer_stops_what_is_live_whatever_its_body(make_site: Any) -> None:
     site = make_site(config={"CHATPROXY_MAX_BODY_BYTES": 2000})
-    missed = site.client.post("/api/chat/chat_1/stop", **NAMELESS[body])
-    assert (missed.status_code, missed.json) == (404, NOT_FOUND)
     site.upstream.answer = begin_only
-    live = site.ask()
-    assert live.status_code == 200  # the Stop is not remembered
-    response = site.client.post("/api/chat/chat_1/stop", **NAMELESS[body])
-    assert (response.status_code, response.json["upstreamClosed"]) == (200, True)
-    assert UiMessage(live.data).finish_reason == "interrupted"
+    for case, body in NAMELESS.items():
+        missed = site.client.post("/api/chat/chat_1/stop", **body)
+        assert (case, missed.status_code, missed.json) == (case, 404, NOT_FOUND)
+        live = site.ask()
+        assert live.status_code == 200  # the Stop is not remembered
+        stopped = site.client.post("/api/chat/chat_1/stop", **body)
+        assert (case, stopped.status_code) == (case, 200)
+        assert stopped.json["upstreamClosed"] is True
+        assert UiMessage(live.data).finish_reason == "interrupted"
 
 
 def test_a_stop_for_an_answer_that_is_not_live_is_a_success_and_stops_nothing(
     make_site: Any,
 ) -> None:
     response = make_site().client.post("/api/chat/chat_1/stop", json={"activeStreamId": "s0"})
-    assert response.status_code == 200
-    assert response.json == {
-        "success": True,
-        "message": "That answer is not live; nothing was stopped.",
-    }
+    said = "That answer is not live; nothing was stopped."
+    assert (response.status_code, response.json) == (200, {"success": True, "message": said})
 
 
 # --- any worker, any host
@@ -326,7 +305,7 @@ class Chat:
         self, worker: Any, method: str, path: str, body: Any, **headers: str
     ) -> cluster.Stream:
         connection = worker.connect()
-        text = None if body is None else json.dumps(body)
+        text = json.dumps(body) if body else None
         connection.request(method, f"/api/chat{path}", text, {**self._headers, **headers})
         return cluster.Stream(connection, self.id)
 
@@ -339,33 +318,39 @@ class Chat:
         return self._request(worker, "GET", f"/{session_id or self.id}/stream", None)
 
     def stop(self, worker: Any, **body: str) -> tuple[int, Any]:
-        stream = self._request(worker, "POST", f"/{self.id}/stop", body or None)
+        stream = self._request(worker, "POST", f"/{self.id}/stop", body)
         return stream.status, json.loads(stream.read())
 
 
-@pytest.fixture(scope="module", params=cluster.WAYS)
-def servers(
-    request: pytest.FixtureRequest,
-    deepseek: Any,
-    logs: Any,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Any]:
-    """Two workers."""
+@pytest.fixture(scope="module")
+def meet(deepseek: Any, logs: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Gives two workers that find each other in one of the ways."""
     settings = {
         "CHATPROXY_TOKENS": cluster.tokens("ada", "bob"),
         "CHATPROXY_ON_DISCONNECT": GRACE,
         "CHATPROXY_CONNECT_TIMEOUT": 20,
     }
-    folder = tmp_path_factory.mktemp("u")
-    with cluster.meeting(request.param, deepseek, logs, folder, workers=2, **settings) as servers:
-        yield servers
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def meet(way: str) -> Any:
+            folder = tmp_path_factory.mktemp("u")
+            servers = cluster.meeting(way, deepseek, logs, folder, workers=2, **settings)
+            return stack.enter_context(servers).workers
+
+        yield meet
 
 
-@pytest.fixture(params=["the same worker", "another worker"])
-def workers(request: pytest.FixtureRequest, servers: Any) -> Any:
+@pytest.fixture(
+    scope="module",
+    params=[("local", "the same"), ("local", "another"), ("valkey", "another")],
+    ids=", ".join,
+)
+def workers(request: pytest.FixtureRequest, meet: Any) -> Any:
     """The worker that makes the answer, and the one that the next request comes to."""
-    first, second = servers.workers
-    return (first, first) if request.param == "the same worker" else (first, second)
+    way, which = request.param
+    first, second = meet(way)
+    return (first, first) if which == "the same" else (first, second)
 
 
 def without_comments(body: bytes) -> bytes:
@@ -408,21 +393,20 @@ def test_a_live_answer_is_replayed_from_its_start(workers: Any, named: bool) -> 
         assert each.response().getheader("X-Vercel-AI-UI-Message-Stream") == "v1"
 
 
-def test_an_answer_that_comes_at_once_is_whole(workers: Any) -> None:
+def test_an_answer_that_comes_at_once_is_whole(meet: Any) -> None:
     """What is more than a piece is encoded by the client's own thread, in its order."""
-    maker, _ = workers
-    message = UiMessage(Chat().ask(maker, rate=0, tokens=5000, reasoning_tokens=100).read())
-    assert (len(message.reasoning.split()), len(message.text.split())) == (100, 5000)
+    maker, _ = meet("local")
+    message = UiMessage(Chat().ask(maker, rate=0, tokens=2000, reasoning_tokens=100).read())
+    assert (len(message.reasoning.split()), len(message.text.split())) == (100, 2000)
     assert message.done
 
 
-def test_there_is_nothing_to_resume_where_nothing_lives(workers: Any) -> None:
+def test_there_is_nothing_to_resume_if_nothing_lives(workers: Any) -> None:
     maker, other = workers
     live, ended = Chat(), Chat()
     stream = begin(live, maker)
     ended.ask(maker, **SHORT).read()
-    foreign = Chat("bob", live.id)
-    for chat in (Chat(), ended, foreign):
+    for chat in (Chat(), ended, Chat("bob", live.id)):
         response = chat.resume(other)
         assert (response.status, response.read()) == (204, b"")
     assert live.stop(other)[0] == 200
@@ -499,9 +483,9 @@ def said_natively(body: bytes) -> tuple[str, str]:
 
 
 def test_a_client_that_leaves_ends_the_answer_if_nobody_comes_back(
-    servers: Any, deepseek: Any
+    meet: Any, deepseek: Any
 ) -> None:
-    maker, other = servers.workers
+    maker, other = meet("valkey")
     chat = Chat()
     begin(chat, maker).leave()
     back = chat.resume(other)

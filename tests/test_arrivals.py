@@ -70,23 +70,14 @@ def test_it_is_one_of_those_that_most_are_awaited_for_that_makes_room(connect, t
     assert len(arrivals) == 5
 
 
-def test_what_is_late_is_ended_and_the_rest_is_not(connect, told):
+def test_what_is_late_is_ended_and_counted_unless_it_was_only_idle(connect, told):
     arrivals = Arrivals(lambda *what: told.append(what))
-    late, early = Arrival(connect()[1].fileno()), Arrival(connect()[1].fileno())
-    arrivals.begin(late, "head", 0)
-    arrivals.begin(early, "head", 60)
+    late, idle, early = (Arrival(connect()[1].fileno()) for _ in range(3))
+    for arrival, awaited, seconds in (late, "head", 0), (idle, "", 0), (early, "head", 60):
+        arrivals.begin(arrival, awaited, seconds)
     arrivals.sweep()
-    assert (late.ended, early.ended) == ("timeout", "")
+    assert (late.ended, idle.ended, early.ended) == ("timeout", "timeout", "")
     assert told == [("head", "timeout")]
-
-
-def test_a_connection_that_is_only_idle_is_closed_without_being_counted(connect, told):
-    arrivals = Arrivals(lambda *what: told.append(what))
-    idle = Arrival(connect()[1].fileno())
-    arrivals.begin(idle, "", 0)
-    arrivals.sweep()
-    assert idle.ended == "timeout"
-    assert told == []
 
 
 def test_an_answer_can_still_be_sent_to_who_was_late(connect, told):

@@ -53,7 +53,10 @@ def new_chat(deepseek: DeepSeek, tmp_path: Path) -> Callable[..., ChatProxy]:
     ) -> ChatProxy:
         app = Flask(__name__)
         app.config.update(
-            DEEPSEEK_BASE_URL=deepseek.url, CHATPROXY_RUN_DIR=str(tmp_path), CHATPROXY_BUDGET=budget
+            DEEPSEEK_BASE_URL=deepseek.url,
+            CHATPROXY_RUN_DIR=str(tmp_path),
+            CHATPROXY_BUDGET=budget,
+            CHATPROXY_TOKENIZER="none",
         )
         app.config.update(config)
         chat = ChatProxy(app, owner=owner)
@@ -467,12 +470,12 @@ def test_a_question_of_a_run_ends_whatever_becomes_of_its_close_and_account(
 
 # ---- the bypass, tried ---------------------------------------------------------------------------
 
-MOST = 30_000
+MOST = 12_000
 
 
 @pytest.fixture(params=cluster.WAYS)
 def servers(request: Any, deepseek: DeepSeek, logs: Any, tmp_path: Path) -> Iterator[Any]:
-    """Four workers, which have two upstreams each."""
+    """Two workers, which have two upstreams each."""
     upstreams = "\n".join(f'[upstreams.{n}]\nbase_url = "{deepseek.url}"' for n in ("one", "two"))
     (tmp_path / "upstreams.toml").write_text(f'{upstreams}\n[models]\n{MODEL} = ["one", "two"]\n')
     settings = {
@@ -483,7 +486,7 @@ def servers(request: Any, deepseek: DeepSeek, logs: Any, tmp_path: Path) -> Iter
         "CHATPROXY_UPSTREAMS": str(tmp_path / "upstreams.toml"),
     }
     deepseek.clear()
-    with cluster.meeting(request.param, deepseek, logs, tmp_path, workers=4, **settings) as found:
+    with cluster.meeting(request.param, deepseek, logs, tmp_path, workers=2, **settings) as found:
         yield found
 
 
@@ -512,7 +515,7 @@ def attack(servers: Any, seed: int) -> int:
     """Ask in every way that might cost nothing, until nothing is granted; how often it was."""
     dice, granted, refused = random.Random(seed), 0, 0
     mine = [cluster.Worker(each.proxy, each.pid) for each in servers.workers]
-    while refused < 15:
+    while refused < 5:
         tokens, way = dice.randrange(50, 1500), dice.randrange(5)
         simulate = {"rate": 0, "reasoning_tokens": 0, "tokens": tokens}
         if way == 0:
@@ -544,13 +547,13 @@ def attack(servers: Any, seed: int) -> int:
 
 def test_leaving_stopping_and_asking_at_once_buy_nothing(servers: Any, deepseek: DeepSeek) -> None:
     """What the ledger has made, and was received, is within the budget to the token."""
-    with ThreadPoolExecutor(12) as pool:
-        granted = [*pool.map(lambda seed: attack(servers, seed), range(12))]
+    with ThreadPoolExecutor(6) as pool:
+        granted = [*pool.map(lambda seed: attack(servers, seed), range(6))]
 
     def is_spent() -> bool:
         """Spend also what others had drawn, and have given back since all were refused."""
         granted.append(attack(servers, len(granted)))
-        return budget_left(servers.workers[0]) < 4000
+        return budget_left(servers.workers[0]) < 2000
 
     wait_for(is_spent, message="the end of the budget")
     entries = deepseek.ledger()["requests"]
@@ -563,7 +566,7 @@ def test_leaving_stopping_and_asking_at_once_buy_nothing(servers: Any, deepseek:
         if entry["status"] != 503:  # which is no answer
             billed += PROMPT + min(entry["tokens"], max(0, came[entry["tag"]] - 1))
     left = budget_left(servers.workers[0])
-    assert sum(granted) > 20
+    assert sum(granted) > 5
     assert left >= 0
     assert billed <= MOST - left
     assert budget_left(servers.workers[-1], "bob") == MOST

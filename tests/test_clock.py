@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Event
 
 import pytest
@@ -15,6 +15,7 @@ from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
 
+from .support.sessions import new_session
 from .support.table import TablePeers
 from .support.waiting import PATIENCE, wait_for
 
@@ -59,66 +60,52 @@ class Watched:
         return {thread for thread in new if thread.name == "chatproxy-watchdog"}
 
 
-@pytest.fixture
-def watched() -> Iterator[Watched]:
-    """With an idle timeout of 50 ms."""
-    yield from _watched(idle=0.05, deadline=LONG)
+Watch = Callable[..., Watched]
+SHORT = 0.05
 
 
 @pytest.fixture
-def watched_to_a_deadline() -> Iterator[Watched]:
-    """With a deadline of 50 ms."""
-    yield from _watched(idle=LONG, deadline=0.05)
+def watch() -> Iterator[Watch]:
+    """Makes registries with watchdogs; both times are long unless they are given."""
+    made: list[Watched] = []
+
+    def watch(idle: float = LONG, deadline: float = LONG) -> Watched:
+        made.append(Watched(idle, deadline))
+        return made[-1]
+
+    yield watch
+    for each in made:
+        each.end_all()
+    wait_for(lambda: not any(each.threads() for each in made))
 
 
-def _watched(idle: float, deadline: float) -> Iterator[Watched]:
-    watched = Watched(idle, deadline)
-    yield watched
-    watched.end_all()
-    wait_for(lambda: not watched.threads())
-
-
-def test_an_answer_without_an_event_for_too_long_is_stopped_as_idle(watched: Watched) -> None:
-    session = watched.begin()
-    assert session.flag.wait(PATIENCE)
-    assert time.monotonic() - session.started_at >= 0.05
-    assert session.reason is Reason.IDLE
-
-
-def test_the_idle_time_counts_from_the_last_event(watched: Watched) -> None:
+def test_an_answer_without_an_event_for_too_long_is_stopped_as_idle(watch: Watch) -> None:
+    watched = watch(idle=SHORT)
     lively = watched.claim("lively")
     lively.last_event_at += LONG
     silent = watched.begin("silent")
     assert silent.flag.wait(PATIENCE)
-    assert not lively.flag.is_set()
+    assert time.monotonic() - silent.last_event_at >= SHORT
+    assert (silent.reason, lively.reason) == (Reason.IDLE, None)
 
 
-def test_an_answer_that_takes_too_long_is_stopped_however_lively(
-    watched_to_a_deadline: Watched,
-) -> None:
-    session = watched_to_a_deadline.begin()
-    session.last_event_at += LONG
-    assert session.flag.wait(PATIENCE)
-    assert time.monotonic() - session.started_at >= 0.05
-    assert session.reason is Reason.DEADLINE
-
-
-def test_the_deadline_is_for_each_answer_alone(watched_to_a_deadline: Watched) -> None:
-    young = watched_to_a_deadline.claim("young")
+@pytest.mark.parametrize("idle", [LONG, SHORT])
+def test_an_answer_that_takes_too_long_is_stopped_however_lively(watch: Watch, idle: float) -> None:
+    """The deadline is the reason also if it is silent for too long; it is for each alone."""
+    watched = watch(idle, deadline=SHORT)
+    young = watched.claim("young")
     young.started_at += LONG
-    old = watched_to_a_deadline.begin("old")
+    young.last_event_at += LONG
+    old = watched.begin("old")
+    if idle == LONG:
+        old.last_event_at += LONG
     assert old.flag.wait(PATIENCE)
-    assert not young.flag.is_set()
+    assert time.monotonic() - old.started_at >= SHORT
+    assert (old.reason, young.reason) == (Reason.DEADLINE, None)
 
 
-def test_where_both_are_over_the_deadline_is_the_reason() -> None:
-    for watched in _watched(idle=0.05, deadline=0.05):
-        session = watched.begin()
-        assert session.flag.wait(PATIENCE)
-        assert session.reason is Reason.DEADLINE
-
-
-def test_an_answer_that_was_stopped_before_keeps_its_reason(watched: Watched) -> None:
+def test_an_answer_that_was_stopped_before_keeps_its_reason(watch: Watch) -> None:
+    watched = watch(idle=SHORT)
     stopped = watched.claim("stopped")
     stopped.cancel(Reason.USER)
     silent = watched.begin("silent")
@@ -135,32 +122,29 @@ def whole(watched: Watched) -> tuple[StreamSession, Event]:
     return session, concluded
 
 
+@pytest.mark.parametrize("times", [{"idle": SHORT}, {"deadline": SHORT}])
 def test_a_whole_answer_is_concluded_and_not_stopped_when_only_its_end_is_missing(
-    watched: Watched,
+    watch: Watch, times: dict[str, float]
 ) -> None:
+    """It is at the deadline, also if its readers lag."""
+    watched = watch(**times)
     session, concluded = whole(watched)
-    session.quiet_since = time.monotonic()
+    session.quiet_since = time.monotonic() if "idle" in times else None
     watched.watchdog.start()
     assert concluded.wait(PATIENCE)
     assert not session.flag.is_set()
     assert session.end(Outcome.FINISHED) is Outcome.FINISHED
 
 
-def test_a_whole_answer_whose_readers_lag_is_not_concluded(watched: Watched) -> None:
+def test_a_whole_answer_whose_readers_lag_is_not_concluded(watch: Watch) -> None:
+    watched = watch(idle=SHORT)
     _, concluded = whole(watched)
     assert watched.begin("silent").flag.wait(PATIENCE)
     assert not concluded.is_set()
 
 
-def test_a_whole_answer_is_concluded_at_the_deadline(watched_to_a_deadline: Watched) -> None:
-    session, concluded = whole(watched_to_a_deadline)
-    watched_to_a_deadline.watchdog.start()
-    assert concluded.wait(PATIENCE)
-    assert not session.flag.is_set()
-
-
-def test_a_stop_of_a_whole_answer_is_a_stop(watched: Watched) -> None:
-    session = watched.claim("stopped")
+def test_a_stop_of_a_whole_answer_is_a_stop() -> None:
+    session = new_session()
     session.whole = True
     session.conclude()
     assert session.cancel(Reason.USER)
@@ -168,27 +152,25 @@ def test_a_stop_of_a_whole_answer_is_a_stop(watched: Watched) -> None:
     assert session.end(Outcome.FINISHED) is Outcome.STOPPED
 
 
-def test_all_answers_share_one_thread(watched: Watched) -> None:
+def test_the_thread_of_all_answers_ends_with_the_last_and_a_new_one_starts_with_the_next(
+    watch: Watch,
+) -> None:
+    watched = watch(idle=SHORT)
     for number in range(5):
         watched.begin(f"session_{number}")
     assert len(watched.threads()) == 1
-
-
-def test_the_thread_ends_with_the_last_answer_and_a_new_one_starts_with_the_next(
-    watched: Watched,
-) -> None:
-    watched.end(watched.begin("session_1"))
+    watched.end_all()
     wait_for(lambda: not watched.threads())
-    second = watched.begin("session_2")
+    second = watched.begin("second")
     assert len(watched.threads()) == 1
     assert second.flag.wait(PATIENCE)
 
 
-def test_an_answer_that_starts_as_the_thread_ends_is_watched_all_the_same() -> None:
+def test_an_answer_that_starts_as_the_thread_ends_is_watched_all_the_same(watch: Watch) -> None:
     """The pauses between two answers come close to the moments at which the thread looks."""
-    for watched in _watched(idle=0.002, deadline=LONG):
-        for number in range(200):
-            session = watched.begin(f"session_{number}")
-            assert session.flag.wait(PATIENCE)
-            watched.end(session)
-            time.sleep(number * 5e-6)
+    watched = watch(idle=0.002)
+    for number in range(100):
+        session = watched.begin(f"session_{number}")
+        assert session.flag.wait(PATIENCE)
+        watched.end(session)
+        time.sleep(number * 1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -33,21 +33,12 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
             "HTTPS://api.deepseek.com/V1": "https://api.deepseek.com/V1",
         },
         [
-            "api.deepseek.com",
-            "ftp://api.deepseek.com",
-            "https://",
-            "https://[::1",
-            "http://[v1.x]",
-            "https://*",
-            "https://api..deepseek.com",
-            "https://api deepseek.com",
-            "https://api.deepseek.com/\tv1",
-            "https://api.deepseek.com:seven",
-            "https://api.deepseek.com:70000",
-            "https://user:password@api.deepseek.com",
-            "https://api.deepseek.com/?key=1",
-            "https://api.deepseek.com/#top",
-            "https://api.deepseek.com\r\nX: y",
+            *("api.deepseek.com", "ftp://api.deepseek.com", "https://", "https://[::1"),
+            *("http://[v1.x]", "https://*", "https://api..deepseek.com"),
+            *("https://api deepseek.com", "https://api.deepseek.com/\tv1"),
+            *("https://api.deepseek.com:seven", "https://api.deepseek.com:70000"),
+            *("https://user:password@api.deepseek.com", "https://api.deepseek.com/?key=1"),
+            *("https://api.deepseek.com/#top", "https://api.deepseek.com\r\nX: y"),
         ],
     ),
     "CHATPROXY_MODEL": ("model", {"deepseek-pro": "deepseek-pro"}, ["a\nb", "a\x00"]),
@@ -70,27 +61,15 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         "page_defaults",
         {
             "{}": (),
-            '{"temperature": 0, "max_tokens": 393216}': (
-                ("temperature", 0),
-                ("max_tokens", 393_216),
-            ),
-            '{"system": "Antworte kurz.", "reasoning_effort": "max"}': (
-                ("system", "Antworte kurz."),
-                ("reasoning_effort", "max"),
+            '{"temperature": 0, "max_tokens": 9}': (("temperature", 0), ("max_tokens", 9)),
+            '{"system": "Kurz.", "reasoning_effort": "max"}': (
+                *(("system", "Kurz."), ("reasoning_effort", "max")),
             ),
         },
         [
-            "{",
-            "[]",
-            '"system"',
-            '{"top_p": 1}',
-            '{"system": 1}',
-            '{"temperature": 2.1}',
-            '{"temperature": NaN}',
-            '{"temperature": true}',
-            '{"max_tokens": 0}',
-            '{"max_tokens": 1.5}',
-            '{"reasoning_effort": "none"}',
+            *("{", "[]", '"system"', '{"top_p": 1}', '{"system": 1}'),
+            *('{"temperature": 2.1}', '{"temperature": NaN}', '{"temperature": true}'),
+            *('{"max_tokens": 0}', '{"max_tokens": 1.5}', '{"reasoning_effort": "none"}'),
         ],
     ),
     "CHATPROXY_NOTICE": ("notice", {" A word. ": "A word.", "Ä €": "Ä €"}, ["a\nb"]),
@@ -122,14 +101,8 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
             "0.5 EUR/month": ({"amount": "0.5", "currency": "EUR", "per": "month"},),
         },
         [
-            "5",
-            "5 tokens",
-            "0 tokens/day",
-            "5 USD/hour",
-            "0.0 USD/day",
-            "5 usd/day",
-            "-5 USD/day",
-            "5 tokens/day,6 tokens/day",
+            *("5", "5 tokens", "0 tokens/day", "5 tokens/day,6 tokens/day"),
+            *("5 USD/hour", "0.0 USD/day", "5 usd/day", "-5 USD/day"),
         ],
     ),
     "CHATPROXY_BUDGET_MAX_TOKENS": ("budget_max_tokens", {"500": 500}, []),
@@ -165,20 +138,10 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
             ),
         },
         [
-            5,
-            ",",
-            [],
-            "0123456789abcdef",
-            ":0123456789abcdef",
-            "ann:",
-            "ann:0123456789abcde",
-            "ann:0123456789abcdeä",
-            "ann:0123456789 abcdef",
-            "ann:0123456789abcdef:g",
-            "ann:0123456789=abcdef",
-            "ann:0123456789abcdef;bob:fedcba9876543210",
-            "a\nn:0123456789abcdef",
-            "ann:0123456789abcdef,bob",
+            *(5, ",", [], "0123456789abcdef", ":0123456789abcdef", "ann:", "ann:0123456789abcde"),
+            *("ann:0123456789abcdeä", "ann:0123456789 abcdef", "ann:0123456789abcdef:g"),
+            *("ann:0123456789=abcdef", "ann:0123456789abcdef;bob:fedcba9876543210"),
+            *("a\nn:0123456789abcdef", "ann:0123456789abcdef,bob"),
             "ann:0123456789abcdef,bob:0123456789abcdef",
         ],
     ),
@@ -223,18 +186,9 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
             ),
         },
         [
-            5,
-            "https://*.example",
-            "https://a.example?x",
-            "https://a.example#f",
-            "https://u:p@a.example",
-            "https://a.example:99999",
-            "https://a b",
-            "http://[::1",
-            "*",
-            "a.example",
-            "https://a.example/chat",
-            "null",
+            *(5, "*", "null", "a.example", "https://*.example", "https://a.example?x"),
+            *("https://a.example#f", "https://u:p@a.example", "https://a.example:99999"),
+            *("https://a b", "http://[::1", "https://a.example/chat"),
             "https://a.example,b.example",
         ],
     ),
@@ -245,7 +199,10 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
             " .example.com, 10.0.0.0/8,[::1],": (".example.com", "10.0.0.0/8", "[::1]"),
             "*": ("*",),
         },
-        [",", [], "a.example:80", "http://a.example", "a b", "*.a.example", "10.0.0.1/8", "."],
+        [
+            *(",", [], "a.example:80", "http://a.example", "a b", "a..b", "*.a.example"),
+            *("10.0.0.1/8", "."),
+        ],
     ),
     "CHATPROXY_INSECURE": (
         "insecure",
@@ -302,46 +259,42 @@ def test_a_wrong_value_is_refused_with_one_sentence_that_names_the_setting(
     assert sentence.count("\n") == 0
 
 
-def test_a_wrong_key_is_not_repeated_in_the_error() -> None:
-    with pytest.raises(ConfigError) as caught:
-        Settings.load({}, {"DEEPSEEK_API_KEY": "sk-geheim-ß"})
-    assert "geheim" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("config", "meant"),
+    [
+        ({"CHATPROXY_MODEL": "from-config"}, "from-config"),
+        ({}, "from-environment"),
+        ({"CHATPROXY_MODEL": None}, "from-environment"),
+        ({"CHATPROXY_MODEL": ""}, "deepseek-flash"),
+    ],
+)
+def test_the_config_of_the_application_goes_before_the_environment(
+    config: dict[str, Any], meant: str
+) -> None:
+    """An empty string there too: a test's application can be free of what the machine has."""
+    environ = {"CHATPROXY_MODEL": "from-environment"}
+    assert Settings.load({**WITH_KEY, **config}, environ).model == meant
 
 
-def test_the_config_of_the_application_goes_before_the_environment() -> None:
-    config = {"CHATPROXY_MODEL": "from-config", **WITH_KEY}
-    environ = {"CHATPROXY_MODEL": "from-environment", "CHATPROXY_GRACE": "7"}
-    settings = Settings.load(config, environ)
-    assert (settings.model, settings.grace) == ("from-config", 7.0)
-
-
-def test_a_none_in_the_config_leaves_the_setting_to_the_environment() -> None:
-    settings = Settings.load({"CHATPROXY_MODEL": None, **WITH_KEY}, {"CHATPROXY_MODEL": "m"})
-    assert settings.model == "m"
-
-
-def test_an_empty_string_in_the_config_hides_the_environment() -> None:
-    """So that a test's application can be free of what the machine happens to have."""
-    config = {"CHATPROXY_MODEL": "", **WITH_KEY}
-    assert Settings.load(config, {"CHATPROXY_MODEL": "m"}).model == "deepseek-flash"
-
-
+@pytest.mark.parametrize("empty", ["", "   "])
 @pytest.mark.parametrize("name", CASES)
-def test_an_empty_string_counts_as_not_set(name: str) -> None:
+def test_an_empty_string_counts_as_not_set(name: str, empty: str) -> None:
     local = {"DEEPSEEK_BASE_URL": "http://localhost:8001"}
-    assert Settings.load({}, {**local, name: ""} if name != "DEEPSEEK_BASE_URL" else WITH_KEY)
+    assert Settings.load({}, {**local, name: empty} if name != "DEEPSEEK_BASE_URL" else WITH_KEY)
 
 
-def test_the_config_may_hold_numbers_and_lists() -> None:
-    config = {"CHATPROXY_GRACE": 3, "CHATPROXY_MAX_SESSIONS": 5, **WITH_KEY}
-    origins = {"CHATPROXY_CORS_ORIGINS": ["https://a.example", "https://b.example"]}
-    settings = Settings.load({**config, **origins}, {})
+def test_the_config_may_hold_numbers_lists_and_mappings() -> None:
+    config = {
+        "CHATPROXY_GRACE": 3,
+        "CHATPROXY_MAX_SESSIONS": 5,
+        "CHATPROXY_CORS_ORIGINS": ["https://a.example", "https://b.example"],
+        "CHATPROXY_TOKENS": ["ann:0123456789abcdef", "bob:fedcba9876543210"],
+        "CHATPROXY_PAGE_DEFAULTS": {"temperature": 0.5},
+    }
+    settings = Settings.load({**config, **WITH_KEY}, {})
     assert (settings.grace, settings.max_sessions) == (3.0, 5)
     assert settings.cors_origins == ("https://a.example", "https://b.example")
-
-
-def test_the_defaults_of_the_page_may_be_a_mapping() -> None:
-    settings = Settings.load({"CHATPROXY_PAGE_DEFAULTS": {"temperature": 0.5}, **WITH_KEY}, {})
+    assert settings.tokens == (("ann", "0123456789abcdef"), ("bob", "fedcba9876543210"))
     assert dict(settings.page_defaults) == {"temperature": 0.5}
 
 
@@ -373,13 +326,6 @@ def test_a_missing_key_is_named() -> None:
         Settings.load({}, {}).require_key()
 
 
-def test_tokens_that_would_protect_nothing_stop_the_start() -> None:
-    for config, environ in ({"CHATPROXY_TOKENS": "a:b"}, {}), ({}, {"CHATPROXY_TOKENS": "a:b"}):
-        with pytest.raises(ConfigError, match="CHATPROXY_TOKENS") as caught:
-            Settings.load(config, environ)
-        assert "a:b" not in str(caught.value)
-
-
 @pytest.mark.parametrize(
     "url",
     [
@@ -406,25 +352,22 @@ def test_any_other_upstream_needs_a_key(url: str) -> None:
     assert not load(DEEPSEEK_BASE_URL=url).upstream_is_local
 
 
-def test_the_key_is_not_in_the_repr() -> None:
-    settings = load()
-    assert KEY not in repr(settings)
-    assert "api.deepseek.com" in repr(settings)
-
-
-def test_tokens_and_passwords_of_services_are_not_in_the_repr() -> None:
+def test_keys_tokens_and_passwords_of_services_are_not_in_the_repr() -> None:
     settings = load(
         CHATPROXY_TOKENS="ann:geheim-geheim-geheim",
         CHATPROXY_PEERS="redis://:geheim@127.0.0.1",
         CHATPROXY_RECORDS="postgresql://a:geheim@127.0.0.1/records",
     )
     assert settings.tokens
+    assert "api.deepseek.com" in repr(settings)
     assert "geheim" not in repr(settings)
+    assert KEY not in repr(settings)
 
 
 @pytest.mark.parametrize(
     ("name", "raw"),
     [
+        ("DEEPSEEK_API_KEY", "sk-geheim-ß"),
         ("CHATPROXY_TOKENS", "ann:geheim"),
         ("CHATPROXY_TOKENS", "ann:geheim-geheim-geheim,bob:geheim-geheim-geheim"),
         ("CHATPROXY_PEERS", "redsi://:geheim@127.0.0.1"),
@@ -435,17 +378,6 @@ def test_a_wrong_secret_is_not_repeated_in_the_error(name: str, raw: str) -> Non
     with pytest.raises(ConfigError) as caught:
         load(**{name: raw})
     assert "geheim" not in str(caught.value)
-
-
-def test_tokens_may_be_a_list_in_the_config() -> None:
-    config = {"CHATPROXY_TOKENS": ["ann:0123456789abcdef", "bob:fedcba9876543210"], **WITH_KEY}
-    tokens = Settings.load(config, {}).tokens
-    assert tokens == (("ann", "0123456789abcdef"), ("bob", "fedcba9876543210"))
-
-
-def test_settings_cannot_be_changed() -> None:
-    with pytest.raises(FrozenInstanceError):
-        load().model = "another"  # type: ignore[misc]
 
 
 def test_unknown_names_of_ours_are_found_and_those_of_others_are_not() -> None:
@@ -478,12 +410,3 @@ def test_the_description_names_every_setting_with_its_default_and_meaning() -> N
     assert described["CHATPROXY_MAX_SESSIONS"][0] == "2000"
     assert described["DEEPSEEK_API_KEY"][0] == ""
     assert all(meaning for _, meaning in described.values())
-
-
-def test_an_empty_prefix_is_a_value() -> None:
-    assert load().openai_prefix == "/v1"
-    assert load(CHATPROXY_OPENAI_PREFIX="").openai_prefix == ""
-
-
-def test_a_blank_setting_counts_as_not_set() -> None:
-    assert load(CHATPROXY_MODEL="   ").model == "deepseek-flash"

@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
@@ -39,6 +40,7 @@ def make_app(url, **settings):
             "CHATPROXY_NAME": new_id(),
             "CHATPROXY_RECORDS": url,
             "CHATPROXY_CONVERSATIONS": "1",
+            "CHATPROXY_TOKENIZER": "none",
             **settings,
         }
     )
@@ -84,6 +86,12 @@ def app(database_url):
     return make_app(database_url)
 
 
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """An application that keeps nothing of what these tests send it."""
+    return make_app(f"sqlite:///{tmp_path_factory.mktemp('guarded')}/records.db")
+
+
 @pytest.fixture
 def ann(app):
     return User(app)
@@ -105,8 +113,13 @@ def test_what_one_device_writes_another_one_reads_as_it_was(app, ann):
     assert {**listed, "bytes": 0} == {**head, "bytes": 0}
 
 
-def test_an_owner_s_conversations_are_nobody_else_s(ann, bob):
+def test_an_owner_s_conversations_are_nobody_else_s_nor_another_application_s(
+    database_url, ann, bob
+):
     revision = ann.kept()
+    other = User(make_app(database_url))
+    assert other.get()[0] == 404
+    assert other.listed()["conversations"] == []
     assert bob.get()[0] == 404
     assert bob.delete(seen=revision)[0] == 404
     assert bob.put(seen=revision)[0] == 412
@@ -115,13 +128,6 @@ def test_an_owner_s_conversations_are_nobody_else_s(ann, bob):
     bob.kept(content="Bob's")
     assert ann.get()[1]["content"] == "Hello"
     assert ann.listed(after=revision)["conversations"] == []
-
-
-def test_another_application_has_none_of_them(database_url, ann):
-    ann.kept()
-    other = User(make_app(database_url))
-    assert other.get()[0] == 404
-    assert other.listed()["conversations"] == []
 
 
 def test_nobody_overwrites_or_deletes_what_they_have_not_seen(ann):
@@ -168,17 +174,10 @@ def test_other_devices_hear_of_a_deletion_and_can_undo_it(ann):
     status, told = ann.delete(seen=seen)
     gone = told["revision"]
     assert status == 200
-    assert ann.listed(after=seen)["conversations"] == [
-        {"id": "c1", "revision": gone, "deleted": True}
-    ]
-    assert ann.get() == (
-        410,
-        {
-            "error": "This conversation was deleted.",
-            "code": "conversation_deleted",
-            "revision": gone,
-        },
-    )
+    listed = {"id": "c1", "revision": gone, "deleted": True}
+    assert ann.listed(after=seen)["conversations"] == [listed]
+    said = {"error": "This conversation was deleted.", "code": "conversation_deleted"}
+    assert ann.get() == (410, {**said, "revision": gone})
     assert ann.delete(seen=seen) == (200, {"id": "c1", "revision": gone})
     assert ann.put(seen=seen)[0] == 412
     ann.kept(seen=gone, content="Back")
@@ -250,9 +249,9 @@ BAD = [
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: f"{bad[0]} {str(bad[2:4])[:60]}")
-def test_bad_input_is_refused_in_one_sentence(sqlite, bad):
+def test_bad_input_is_refused_in_one_sentence(guarded, bad):
     method, path, headers, body, status, code = bad
-    ann = User(make_app(sqlite))
+    ann = User(guarded)
     data = body if isinstance(body, bytes) else json.dumps(body)
     told = ann.ask(method, path, headers, data=data, content_type="application/json")
     assert (told[0], told[1]["code"]) == (status, code)
@@ -260,17 +259,12 @@ def test_bad_input_is_refused_in_one_sentence(sqlite, bad):
     assert ann.listed()["conversations"] == []
 
 
-def test_another_origin_s_form_can_t_write(sqlite):
-    ann = User(make_app(sqlite))
-    told = ann.ask("PUT", "/c1", NEW, data=json.dumps(BODY), content_type="text/plain")
+def test_another_origin_s_form_and_whoever_is_not_logged_in_can_t_write_or_read(guarded):
+    told = User(guarded).ask("PUT", "/c1", NEW, data=json.dumps(BODY), content_type="text/plain")
     assert (told[0], told[1]["code"]) == (415, "not_json")
-
-
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_without_a_login_there_is_nothing(sqlite, method):
-    stranger = User(make_app(sqlite), "wrong-0123456789abcdef")
-    assert stranger.ask(method, "/c1")[0] == 401
-    assert stranger.ask("GET")[0] == 401
+    stranger = User(guarded, "wrong-0123456789abcdef")
+    for method, path in (("GET", "/c1"), ("PUT", "/c1"), ("DELETE", "/c1"), ("GET", "")):
+        assert stranger.ask(method, path)[0] == 401
 
 
 def test_a_copy_of_another_owner_s_does_not_get_into_the_account(sqlite):
@@ -282,24 +276,19 @@ def test_a_copy_of_another_owner_s_does_not_get_into_the_account(sqlite):
     assert ann.ask("GET", "/c2")[0] == 404
 
 
-def test_no_answer_is_kept_by_a_cache(sqlite):
-    client = make_app(sqlite).test_client()
-    for path in (PATH, "/page.json"):
-        assert client.get(path).headers["Cache-Control"] == "no-store"
-
-
-def test_the_page_learns_whose_conversations_are_kept(sqlite):
-    app = make_app(sqlite)
-    client, ann = app.test_client(), User(app)
-    keys = {
-        token: client.get("/page.json", headers={"Authorization": f"Bearer {token}"}).json
+def test_the_page_learns_whose_conversations_are_kept_and_no_cache_keeps_it(guarded):
+    client = guarded.test_client()
+    told = {
+        token: client.get("/page.json", headers={"Authorization": f"Bearer {token}"})
         for token in (ANN, BOB, "")
     }
-    owners = [told["conversations"]["owner"] for told in keys.values()]
-    assert owners[0] == ann.listed()["owner"]
+    owners = [each.json["conversations"]["owner"] for each in told.values()]
+    assert owners[0] == User(guarded).listed()["owner"]
     assert len(set(owners)) == 3
     assert owners[2] is None
     assert "ann" not in str(owners)
+    for response in (client.get(PATH), *told.values()):
+        assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_switched_off_there_are_no_such_routes_and_the_page_is_told(sqlite):
@@ -376,8 +365,8 @@ def test_a_slow_statement_is_given_up(postgresql, monkeypatch):
     assert "statement timeout" in raised.value.reason
 
 
-@pytest.mark.parametrize("has_one", [True, False])
-def test_erasing_waits_for_what_is_being_written(postgresql, has_one):
+def test_erasing_waits_for_what_is_being_written(postgresql):
+    """Also if it is the owner's first."""
     url = postgresql.new_database()
     databases = [Database(url) for _ in range(2)]
     writer, eraser = (
@@ -385,36 +374,31 @@ def test_erasing_waits_for_what_is_being_written(postgresql, has_one):
         for database in databases
     )
     assert eraser.erase("ann") == 0
-    if has_one:
-        writer.put("ann", module.Draft("a", '"A"', False, 1, b"1"), 0)
+    writer.put("ann", module.Draft("a", '"A"', False, 1, b"1"), 0)
     locks = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+    def erase_amid_a_write(owner, connection):
+        writer._written(owner, "b", 0, module.Draft("b", '"B"', False, 1, b"2"), connection)
+        erased = pool.submit(eraser.erase, owner)
+        wait_for(lambda: connection.scalar(locks) == 1 or erased.done())
+        return erased
+
     with ThreadPoolExecutor(1) as pool:
-
-        def write(connection):
-            writer._written("ann", "b", 0, module.Draft("b", '"B"', False, 1, b"2"), connection)
-            erased = pool.submit(eraser.erase, "ann")
-            wait_for(lambda: connection.scalar(locks) == 1 or erased.done())
-            return erased
-
-        erased = writer._ask("ann", write, writes=True).result()
-    assert (erased, writer.heads("ann", 0)) == (1 + has_one, ([], False))
+        for owner, number in (("ann", 2), ("bob", 1)):
+            erased = writer._ask(owner, partial(erase_amid_a_write, owner), writes=True).result()
+            assert (erased, writer.heads(owner, 0)) == (number, ([], False))
     for database in databases:
         database.close()
 
 
-def test_an_export_leaves_out_what_is_deleted_meanwhile(app, ann):
-    ann.kept("a")
-    seen = ann.kept("b")
-    exported = app.extensions["chatproxy"].conversations.export("ann")
-    ann.delete("b", seen)
-    assert [each.head.id for each in exported] == ["a"]
-
-
-def test_nothing_of_a_conversation_is_logged(ann, caplog):
+def test_an_export_leaves_out_what_is_deleted_meanwhile_and_nothing_is_logged(app, ann, caplog):
     with caplog.at_level(logging.DEBUG):
-        seen = ann.kept(content="secret", title="secret")
-        ann.put(seen=1, content="secret")
-        ann.delete(seen=seen)
+        ann.kept("a", content="secret", title="secret")
+        seen = ann.kept("b", content="secret")
+        exported = app.extensions["chatproxy"].conversations.export("ann")
+        ann.put("b", seen=1, content="secret")
+        ann.delete("b", seen)
+        assert [each.head.id for each in exported] == ["a"]
     assert "secret" not in caplog.text
 
 
@@ -441,9 +425,9 @@ def test_the_operator_writes_out_and_erases_what_is_kept_of_an_owner(sqlite):
     assert wrong.output.startswith("Error: ")
 
 
-def test_a_login_of_an_application_s_own_will_do(sqlite, app):
+def test_a_login_of_an_application_s_own_will_do(sqlite, guarded):
     site = Flask("site")
-    site.config.update(app.config, CHATPROXY_TOKENS="", CHATPROXY_NAME=new_id())
+    site.config.update(guarded.config, CHATPROXY_TOKENS="", CHATPROXY_NAME=new_id())
     site.config["CHATPROXY_RECORDS"] = sqlite
     ChatProxy(site, owner=lambda: "ann", url_prefix="/chat")
     response = site.test_client().put("/chat/conversations/c1", json=BODY, headers=NEW)

@@ -37,19 +37,19 @@ def test_a_refusal_has_the_status_and_the_code_of_its_class(
     assert (refusal.status, refusal.code) == (status, code)
 
 
-def test_every_refusal_is_in_the_table() -> None:
+def test_every_error_is_ours_and_every_refusal_is_in_the_table() -> None:
+    """An abort is no refusal: a Stop never becomes an error answer with the failures."""
     listed = {kind for kind, _, _ in REFUSALS}
     assert listed == {errors.Refusal, *errors.Refusal.__subclasses__()}
+    for kind in (errors.ConfigError, errors.Aborted, errors.Refusal):
+        assert issubclass(kind, errors.ChatProxyError)
+    assert not issubclass(errors.Aborted, errors.Refusal)
 
 
-def test_the_message_is_the_text_of_the_error() -> None:
-    refusal = errors.Refusal("One clear sentence.")
-    assert refusal.message == str(refusal) == "One clear sentence."
-
-
-def test_status_and_code_can_be_chosen_for_one_refusal_alone() -> None:
+def test_text_status_and_code_can_be_chosen_for_one_refusal_alone() -> None:
     refusal = errors.UpstreamError("Busy.", status=503, code="upstream_busy")
     assert (refusal.status, refusal.code) == (503, "upstream_busy")
+    assert refusal.message == str(refusal) == "Busy."
     assert (errors.UpstreamError.status, errors.UpstreamError.code) == (502, "upstream_failed")
 
 
@@ -62,16 +62,11 @@ PASSING = [
 ]
 
 
-@pytest.mark.parametrize("kind", [kind for kind, _, _ in REFUSALS if kind not in PASSING])
-def test_what_another_try_cannot_help_tells_the_client_libraries_not_to_retry(
+@pytest.mark.parametrize("kind", [kind for kind, _, _ in REFUSALS])
+def test_only_what_may_pass_by_itself_may_be_tried_again_by_client_libraries(
     kind: type[errors.Refusal],
 ) -> None:
-    assert kind("No.").headers() == {"X-Should-Retry": "false"}
-
-
-@pytest.mark.parametrize("kind", PASSING)
-def test_what_may_pass_by_itself_may_be_tried_again(kind: type[errors.Refusal]) -> None:
-    assert kind("No.").headers() == {}
+    assert kind("No.").headers() == ({} if kind in PASSING else {"X-Should-Retry": "false"})
 
 
 @pytest.mark.parametrize(
@@ -83,37 +78,28 @@ def test_a_refusal_of_an_applications_own_goes_by_its_status(status: int, passes
 
 
 @pytest.mark.parametrize("status", [400, 429, 502, 503, 504])
-def test_a_failure_of_deepseek_is_never_tried_again_by_a_client(status: int) -> None:
+def test_a_failure_of_deepseek_is_tried_again_by_a_client_only_if_that_is_said(
+    status: int,
+) -> None:
     """Our own tries are used up, and each further one may be billed."""
     refusal = errors.UpstreamError("No.", status=status)
     assert refusal.headers() == {"X-Should-Retry": "false"}
+    assert errors.UpstreamError("Full.", status=status, should_retry=True).headers() == {}
 
 
-def test_one_refusal_alone_may_say_otherwise() -> None:
-    assert errors.UpstreamError("Full.", status=429, should_retry=True).headers() == {}
+NEVER = {"X-Should-Retry": "false"}
 
 
-@pytest.mark.parametrize("seconds", [0, 7])
-def test_retry_after_becomes_a_header(seconds: int) -> None:
-    refusal = errors.TooManySessions("Too many.", retry_after=seconds)
-    assert refusal.headers() == {"Retry-After": str(seconds)}
-
-
-def test_a_409_with_retry_after_carries_both_headers() -> None:
-    refusal = errors.SessionActive("Taken.", retry_after=1)
-    assert refusal.headers() == {"Retry-After": "1", "X-Should-Retry": "false"}
-
-
-def test_a_401_carries_the_challenge_that_it_is_given() -> None:
-    refusal = errors.Unauthorized("Who are you?", challenge="Bearer")
-    assert refusal.headers() == {"WWW-Authenticate": "Bearer", "X-Should-Retry": "false"}
-
-
-@pytest.mark.parametrize("kind", [errors.ConfigError, errors.Aborted, errors.Refusal])
-def test_all_errors_have_one_base(kind: type[Exception]) -> None:
-    assert issubclass(kind, errors.ChatProxyError)
-
-
-def test_an_abort_is_not_a_refusal() -> None:
-    """A Stop never becomes an error answer by being caught with the failures."""
-    assert not issubclass(errors.Aborted, errors.Refusal)
+@pytest.mark.parametrize(
+    ("refusal", "headers"),
+    [
+        (errors.TooManySessions("No.", retry_after=0), {"Retry-After": "0"}),
+        (errors.TooManySessions("No.", retry_after=7), {"Retry-After": "7"}),
+        (errors.SessionActive("Taken.", retry_after=1), {"Retry-After": "1", **NEVER}),
+        (errors.Unauthorized("Who?", challenge="Bearer"), {"WWW-Authenticate": "Bearer", **NEVER}),
+    ],
+)
+def test_when_to_try_again_and_the_challenge_of_a_401_become_headers(
+    refusal: errors.Refusal, headers: dict[str, str]
+) -> None:
+    assert refusal.headers() == headers

@@ -43,10 +43,8 @@ def test_what_is_asked_for_is_told_if_it_is_of_its_type() -> None:
         "gen_ai.request.max_tokens": 10,
         "gen_ai.request.temperature": 0.0,
     }
-
-
-def test_a_body_that_is_no_json_is_a_question_all_the_same() -> None:
-    assert genai.of_question(Question(b"{"))["gen_ai.operation.name"] == "chat"
+    no_json = genai.of_question(Question(b"{"))
+    assert no_json["gen_ai.operation.name"] == "chat"
 
 
 PROVIDER = {
@@ -81,23 +79,18 @@ def test_tokens_that_are_not_known_are_left_out(usage: Usage, counts: dict[str, 
     assert found["chatproxy.usage.source"] == usage.source.value
 
 
-def test_what_langfuse_adds_up_is_each_token_once() -> None:
-    found = genai.of_account(Account(Usage(UsageSource.PROVIDER, PROVIDER)))
-    details = json.loads(str(found["langfuse.observation.usage_details"]))
-    assert details == {
-        "input": 36,
-        "input_cached_tokens": 64,
-        "output": 10,
-        "output_reasoning_tokens": 20,
-    }
-
-
 @pytest.mark.parametrize(("currency", "told"), [("USD", {"total": 0.5}), ("CNY", None)])
-def test_only_dollars_are_told_as_dollars(currency: str, told: object) -> None:
-    found = genai.of_account(Account(counted(1, 1), Cost(Decimal("0.5"), currency)))
+def test_what_langfuse_adds_up_is_each_token_once_and_only_dollars(
+    currency: str, told: object
+) -> None:
+    usage = Usage(UsageSource.PROVIDER, PROVIDER)
+    found = genai.of_account(Account(usage, Cost(Decimal("0.5"), currency)))
     assert (found["chatproxy.cost.amount"], found["chatproxy.cost.currency"]) == (0.5, currency)
-    details = found.get("langfuse.observation.cost_details")
-    assert (details and json.loads(str(details))) == told
+    cost = found.get("langfuse.observation.cost_details")
+    assert (cost and json.loads(str(cost))) == told
+    details = json.loads(str(found["langfuse.observation.usage_details"]))
+    cached, reasoning = {"input_cached_tokens": 64}, {"output_reasoning_tokens": 20}
+    assert details == {"input": 36, **cached, "output": 10, **reasoning}
 
 
 @pytest.mark.parametrize(
@@ -132,12 +125,6 @@ def test_what_a_tool_is_given_is_told_as_json(value: object, told: str) -> None:
     assert genai.content(value) == told
 
 
-def test_of_a_long_answer_the_beginning_is_told() -> None:
-    half = genai.MOST_CONTENT // 2
-    found = json.loads(genai.output_messages("北" * genai.MOST_CONTENT, "京" * half, "length"))
-    assert [len(each["content"]) for each in found[0]["parts"]] == [half, half]
-
-
 @pytest.mark.parametrize(
     ("reasons", "outcome", "expected"),
     [
@@ -151,12 +138,6 @@ def test_error_is_in_the_place_of_a_reason_that_never_came(
     reasons: dict[int, str], outcome: Outcome, expected: tuple[str, ...]
 ) -> None:
     assert genai.finish_reasons(reasons, 2, outcome) == expected
-
-
-def parts_of(message: dict[str, Any]) -> list[dict[str, Any]]:
-    body = json.dumps({"messages": [message]}).encode()
-    parts: list[dict[str, Any]] = json.loads(genai.input_messages(body))[0]["parts"]
-    return parts
 
 
 @pytest.mark.parametrize(
@@ -185,13 +166,16 @@ def parts_of(message: dict[str, Any]) -> list[dict[str, Any]]:
 def test_messages_are_told_in_their_parts(
     message: dict[str, Any], parts: list[dict[str, Any]]
 ) -> None:
-    assert parts_of(message) == parts
+    body = json.dumps({"messages": [message]}).encode()
+    assert json.loads(genai.input_messages(body))[0]["parts"] == parts
 
 
-def test_of_a_long_conversation_the_latest_is_told() -> None:
+def test_of_a_long_answer_the_beginning_and_of_a_long_conversation_the_latest_is_told() -> None:
+    half = genai.MOST_CONTENT // 2
+    found = json.loads(genai.output_messages("北" * genai.MOST_CONTENT, "京" * half, "length"))
+    assert [len(each["content"]) for each in found[0]["parts"]] == [half, half]
     messages = [{"role": "user", "content": f"{number:03}" * 10_000} for number in range(10)]
-    found = genai.input_messages(json.dumps({"messages": messages}).encode())
-    assert len(found) < 200_000
-    assert [each["parts"][0]["content"][:3] for each in json.loads(found)] == [
-        *("006", "007", "008", "009")
-    ]
+    told = genai.input_messages(json.dumps({"messages": messages}).encode())
+    assert len(told) < 200_000
+    latest = [each["parts"][0]["content"][:3] for each in json.loads(told)]
+    assert latest == ["006", "007", "008", "009"]

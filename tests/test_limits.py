@@ -35,21 +35,17 @@ def refused(limiter: SlotLimiter, owner: str) -> TooManySessions:
 
 
 def test_a_worker_has_so_many_slots_for_all_owners_together() -> None:
-    limiter = new_limiter(most=3)
+    table = Table()
+    limiter, another = new_limiter(table, most=3), new_limiter(table, most=1)
     slots = [limiter.take(owner) for owner in ("", "ada", "bob")]
     sentence = refused(limiter, "eve").message
     assert refused(limiter, "").message == sentence
     assert "your" not in sentence
+    another.take("")
+    refused(another, "")
     limiter.free(slots[0])
     limiter.take("eve")
     refused(limiter, "")
-
-
-def test_the_slots_of_one_worker_are_not_those_of_another() -> None:
-    table = Table()
-    for limiter in (new_limiter(table, most=1), new_limiter(table, most=1)):
-        limiter.take("")
-        refused(limiter, "")
 
 
 def test_an_owner_has_so_many_slots_on_all_workers_together() -> None:
@@ -79,17 +75,6 @@ def test_without_owners_there_are_no_slots() -> None:
     table.away = True
     limiter = new_limiter(table, of_owner=1)
     assert [limiter.take("") for _ in range(3)] == [Slot("", None)] * 3
-
-
-def test_the_slots_of_a_worker_that_has_died_are_free() -> None:
-    table = Table()
-    limiter, dead = new_limiter(table), TablePeers(table)
-    for number in range(3):
-        dead.take(("place", "ada", str(number)))
-    refused(limiter, "ada")
-    dead.close()
-    for _ in range(3):
-        limiter.take("ada")
 
 
 def test_whoever_was_refused_has_taken_nothing() -> None:
@@ -129,18 +114,6 @@ def test_who_may_run_alone_is_limited_by_what_is_known_here() -> None:
         limiter.free(slot)
     table.away = False
     assert limiter.take("ada").key in table.holders
-
-
-@given(st.lists(st.text(st.characters(exclude_categories=()), max_size=5), unique=True, max_size=6))
-def test_owners_of_any_name_are_not_in_each_others_way(owners: list[str]) -> None:
-    table = Table()
-    limiter = new_limiter(table, of_owner=2)
-    slots = [limiter.take(owner) for owner in owners for _ in range(2)]
-    for owner in filter(None, owners):
-        refused(limiter, owner)
-    for slot in slots:
-        limiter.free(slot)
-    assert table.holders == {}
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from("ab"), st.integers(0, 9))))

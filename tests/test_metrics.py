@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,13 +23,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import chatproxy
 from chatproxy import ConfigError, create_app, signals
-from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
+from chatproxy.answers.session import Outcome, Phase, Reason
 from chatproxy.errors import UpstreamError
 from chatproxy.observability.counters_by_name import MOST_NAMES
 from chatproxy.observability.families import BY_UPSTREAM, FAMILIES, UPSTREAM_CODES
 from chatproxy.observability.metrics import Metrics, init_app
 
 from .support.another import Another
+from .support.counting import answer, close, new_app, open_session, scraped, stop
 from .support.servers import ROOT
 from .support.sessions import new_session
 from .support.waiting import at_once
@@ -40,43 +41,6 @@ Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 @pytest.fixture(autouse=True)
 def _without_a_directory_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-
-
-def new_app(name: str = "chat", directory: Any = None) -> Flask:
-    """An application that has what the metrics need of ChatProxy."""
-    app = Flask(name)
-    app.extensions["chatproxy"] = SimpleNamespace(metrics=Metrics(app, directory))
-    init_app(app)
-    return app
-
-
-def open_session(app: Flask) -> StreamSession:
-    session = new_session("session_of_ada", "ada")
-    signals.stream_opened.send(app, session=session)
-    return session
-
-
-def close(app: Flask, session: StreamSession, outcome: Outcome = Outcome.FINISHED) -> None:
-    session.end(outcome)
-    signals.stream_closed.send(app, session=session)
-
-
-def answer(app: Flask, events: int = 3, upstream: str = "") -> None:
-    """A whole answer, from its first signal to its last."""
-    session = open_session(app)
-    session.upstream, session.asked_at = upstream, session.started_at + 0.2
-    session.phase = Phase.STREAMING
-    session.events, session.bytes = events, events * 100
-    session.first_event_at = session.started_at + 0.3
-    close(app, session)
-
-
-def stop(app: Flask, seconds: float, by: str = "self") -> None:
-    signals.cancel_answered.send(app, result="stopped", by=by, seconds=seconds)
-
-
-def scraped(app: Flask) -> str:
-    return app.test_client().get("/metrics").text
 
 
 def numbers(text: str) -> Numbers:
@@ -133,6 +97,7 @@ def test_an_answer_is_live_from_its_claim_to_its_end() -> None:
         assert value(app, "sessions_live") == number
         close(app, session)
     assert value(app, "sessions_live") == 0
+    assert value(app, "first_event_seconds_count") == 0  # no event came
 
 
 def test_an_answer_that_ended_is_counted_with_all_that_came() -> None:
@@ -149,12 +114,6 @@ def test_an_answer_that_ended_is_counted_with_all_that_came() -> None:
     assert value(found, "first_event_seconds_bucket", le="0.5") == 2
 
 
-def test_an_answer_without_an_event_has_no_time_to_its_first() -> None:
-    app = new_app()
-    close(app, open_session(app))
-    assert value(app, "first_event_seconds_count") == 0
-
-
 @pytest.mark.parametrize("reason", Reason)
 @pytest.mark.parametrize("phase", Phase)
 def test_a_stopped_answer_says_where_and_why(phase: Phase, reason: Reason) -> None:
@@ -169,59 +128,51 @@ def test_a_stopped_answer_says_where_and_why(phase: Phase, reason: Reason) -> No
 
 @pytest.mark.parametrize("phase", Phase)
 def test_a_failed_answer_says_where_and_by_which_error(phase: Phase) -> None:
+    """And an error that nobody knows has no name, as it might be an id or an owner's."""
     app = new_app()
-    session = open_session(app)
-    session.phase = phase
-    session.refusal = UpstreamError("No.", code="upstream_busy")
-    close(app, session, Outcome.FAILED)
+    for code in ("upstream_busy", "session_of_ada"):
+        session = open_session(app)
+        session.phase = phase
+        session.refusal = UpstreamError("Ada's secret.", code=code)
+        close(app, session, Outcome.FAILED)
     found = numbers(scraped(app))
-    assert nonzero(found, "sessions_total") == {f"failed {phase.value} none": 1}
-    assert nonzero(found, "upstream_errors_total") == {"upstream_busy": 1}
+    assert nonzero(found, "sessions_total") == {f"failed {phase.value} none": 2}
+    assert nonzero(found, "upstream_errors_total") == {"upstream_busy": 1, "other": 1}
+    assert "ada" not in scraped(app).lower()
 
 
 def test_a_stop_is_counted_with_its_time_by_who_had_to_be_asked() -> None:
+    """A bucket holds its bound, and all below."""
     app = new_app()
-    stop(app, 0.001)
+    for seconds in (0.0004, 0.001, 0.0011, 2.0, 2.1):
+        stop(app, seconds)
     stop(app, 0.0011, by="peer")
     signals.cancel_answered.send(app, result="not_found", by="self", seconds=None)
     found = numbers(scraped(app))
     assert nonzero(found, "cancels_total") == {
-        "self stopped": 1,
+        "self stopped": 5,
         "peer stopped": 1,
         "self not_found": 1,
     }
-    assert value(found, "stop_seconds_count", by="self") == 1
+    assert value(found, "stop_seconds_count", by="self") == 5
     assert value(found, "stop_seconds_sum", by="peer") == 0.0011
+    bounds = {"0.0005": 1, "0.001": 2, "0.0025": 3, "1.0": 3, "2.0": 4, "+Inf": 5}
+    counts = {le: value(found, "stop_seconds_bucket", by="self", le=le) for le in bounds}
+    assert counts == bounds
 
 
-def test_a_bucket_holds_its_bound_and_all_below() -> None:
-    app = new_app()
-    for seconds in (0.0004, 0.001, 0.0011, 2.0, 2.1):
-        stop(app, seconds)
-    found = numbers(scraped(app))
-    counts = {le: value(found, "stop_seconds_bucket", by="self", le=le) for le in _BOUNDS}
-    assert counts == {"0.0005": 1, "0.001": 2, "0.0025": 3, "1.0": 3, "2.0": 4, "+Inf": 5}
-
-
-_BOUNDS = ("0.0005", "0.001", "0.0025", "1.0", "2.0", "+Inf")
-
-
-def test_requests_to_other_workers_and_forgotten_stops_are_counted() -> None:
-    app = new_app()
+def test_requests_to_other_workers_forgotten_stops_and_unfinished_requests_are_counted() -> None:
+    """A request that no application has had is one of each."""
+    app, other = new_app(), new_app()
     signals.peer_asked.send(app, operation="take", result="ok")
     signals.peer_asked.send(app, operation="ask", result="unavailable")
     signals.cancel_forgotten.send(app)
-    found = numbers(scraped(app))
-    assert nonzero(found, "peer_requests_total") == {"take ok": 1, "ask unavailable": 1}
-    assert value(found, "early_cancels_forgotten_total") == 1
-
-
-def test_unfinished_requests_are_counted_if_no_application_has_had_them_too() -> None:
-    app, other = new_app(), new_app()
     signals.request_unfinished.send(app, part="body", why="timeout")
     signals.request_unfinished.send(other, part="body", why="timeout")
     signals.request_unfinished.send(None, part="head", why="room")
     found = numbers(scraped(app))
+    assert nonzero(found, "peer_requests_total") == {"take ok": 1, "ask unavailable": 1}
+    assert value(found, "early_cancels_forgotten_total") == 1
     assert nonzero(found, "requests_unfinished_total") == {"body timeout": 1, "head room": 1}
 
 
@@ -233,15 +184,6 @@ def test_what_nobody_has_foreseen_is_one_series_more_and_no_other() -> None:
     found = numbers(scraped(app))
     assert value(found, "peer_requests_total", operation="other", result="other") == 20
     assert len(found) == before + 1
-
-
-def test_no_id_and_no_owner_gets_out() -> None:
-    app = new_app()
-    session = open_session(app)
-    session.refusal = UpstreamError("Ada's secret.", code="session_of_ada")
-    close(app, session, Outcome.FAILED)
-    assert value(app, "upstream_errors_total", code="other") == 1
-    assert "ada" not in scraped(app).lower()
 
 
 def of_upstreams(app: Flask, name: str = "chatproxy_upstream_calls_total") -> dict[str, float]:
@@ -301,8 +243,9 @@ def test_upstreams_beyond_a_number_are_counted_together(tmp_path: Path) -> None:
 
 def test_each_code_of_an_upstream_error_has_its_series() -> None:
     codes = {UpstreamError.code}
-    for path in Path(chatproxy.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+    sources = [path.read_text() for path in Path(chatproxy.__file__).parent.rglob("*.py")]
+    for source in sources:
+        for node in ast.walk(ast.parse(source if "UpstreamError(" in source else "")):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "UpstreamError":
                 given = {each.arg: each.value for each in node.keywords}
                 if isinstance(code := given.get("code"), ast.Constant):
@@ -383,27 +326,34 @@ def test_the_operators_directory_goes_before_any_other(
     assert [each.name for each in tmp_path.iterdir()] == ["operator"]
 
 
-def test_the_directory_may_be_made_after_the_application(tmp_path: Path) -> None:
+def test_the_directory_may_be_made_after_the_application_and_is_for_its_owner_alone(
+    tmp_path: Path,
+) -> None:
     known: list[Path] = []
     app = new_app(directory=lambda: known[0])
     known.append(tmp_path)
     answer(app)
-    assert len(list(tmp_path.rglob("*-0"))) == 1
-
-
-def test_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:
-    answer(new_app(directory=tmp_path))
-    (file,) = tmp_path.glob("*/*")
+    (file,) = tmp_path.glob("*/*-0")
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
+#: Tells the sums each time it has done what a line says: "a b" calls ``a(app)``, then ``b(app)``.
+WORKER = """
+import json, sys
+from tests.support.counting import ACTIONS, new_app, scraped
+app = new_app(directory=sys.argv[1])
+for line in sys.stdin:
+    for action in line.split():
+        ACTIONS[action](app)
+    print(json.dumps(scraped(app)), flush=True)
+"""
+
+
 class Worker(Another):
-    """A process that sends signals when it is told to; "a b" calls ``a(app)``, then ``b(app)``."""
+    """A process that sends signals when it is told to."""
 
     def __init__(self, directory: Path | str) -> None:
-        super().__init__(
-            "import sys; from tests.test_metrics import work; work(sys.argv[1])", directory
-        )
+        super().__init__(WORKER, directory, prepared="threads")
 
     def heard(self) -> Numbers:
         """What it scrapes when it is done."""
@@ -413,43 +363,6 @@ class Worker(Another):
         """Tell it, and wait until it is done."""
         self.tell(" ".join(actions))
         return self.heard()
-
-
-def answer_alone(app: Flask) -> None:
-    answer(app)
-    assert value(app, "events_total") == 3
-
-
-def in_a_child(action: Callable[[Flask], Any]) -> Callable[[Flask], None]:
-    def fork(app: Flask) -> None:
-        child = os.fork()
-        if child == 0:
-            try:
-                action(app)
-            except BaseException:
-                os._exit(1)
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-
-    return fork
-
-
-ACTIONS: Mapping[str, Callable[[Flask], Any]] = {
-    "open": open_session,
-    "answer": answer,
-    "stop": lambda app: stop(app, 0.01),
-    "open-in-a-child": in_a_child(open_session),
-    "answer-in-a-child": in_a_child(answer),
-    "answer-alone-in-a-child": in_a_child(answer_alone),
-}
-
-
-def work(directory: str) -> None:
-    app = new_app(directory=directory)
-    for line in sys.stdin:
-        for action in line.split():
-            ACTIONS[action](app)
-        print(json.dumps(scraped(app)), flush=True)
 
 
 @pytest.fixture
@@ -470,56 +383,43 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("chatproxy-*/*"))
 
 
-def test_each_worker_tells_the_sums_over_all(start: Callable[[], Worker]) -> None:
-    workers = [start() for _ in range(3)]
+def test_each_worker_tells_the_sums_over_all_and_has_a_file_of_its_own(
+    start: Callable[[], Worker], tmp_path: Path
+) -> None:
+    workers = [start() for _ in range(4)]
     for worker in workers:
         worker.tell("open answer stop")  # all at once
     for worker in workers:
         worker.heard()
     for worker in workers:
         found = worker.do()
-        assert value(found, "sessions_live") == 3
-        assert value(found, "events_total") == 9
-        assert value(found, "stop_seconds_count", by="self") == 3
-        assert value(found, "stop_seconds_sum", by="self") == pytest.approx(0.03)
-        assert value(found, "stop_seconds_bucket", by="self", le="0.01") == 3
+        assert value(found, "sessions_live") == 4
+        assert value(found, "events_total") == 12
+        assert value(found, "stop_seconds_count", by="self") == 4
+        assert value(found, "stop_seconds_sum", by="self") == pytest.approx(0.04)
+        assert value(found, "stop_seconds_bucket", by="self", le="0.01") == 4
         assert value(found, "stop_seconds_bucket", by="self", le="0.005") == 0
+    assert len(files(tmp_path)) == 4
 
 
-def test_a_killed_worker_takes_its_live_answers_along_and_nothing_else(
-    start: Callable[[], Worker],
-) -> None:
-    one, two = start(), start()
-    one.do("open", "open", "answer", "stop")
-    assert value(two.do("open", "answer"), "sessions_live") == 3
-    one.kill()
-    found = two.do()
-    assert value(found, "sessions_live") == 1
-    assert value(found, "events_total") == 6
-    assert value(found, "stop_seconds_count", by="self") == 1
-
-
-def test_a_new_worker_counts_on_where_a_dead_one_ended(
+def test_a_killed_worker_takes_its_live_answers_along_and_the_next_one_counts_on(
     start: Callable[[], Worker], tmp_path: Path
 ) -> None:
     """Nothing goes backwards, gauges begin at zero, and the files stay as few as the workers."""
-    for number in range(1, 5):
-        worker = start()
-        found = worker.do("open", "answer")
-        assert value(found, "events_total") == 3 * number
+    one, two = start(), start()
+    one.do("open", "open", "answer", "stop")
+    assert value(two.do("open", "answer"), "sessions_live") == 3
+    for number in range(3):
+        one.kill()
+        found = two.do()
         assert value(found, "sessions_live") == 1
-        worker.kill()
-    assert len(files(tmp_path)) == 1
-
-
-def test_two_living_workers_never_share_a_file(start: Callable[[], Worker], tmp_path: Path) -> None:
-    workers = [start() for _ in range(4)]
-    for worker in workers:
-        worker.tell("open")
-    for worker in workers:
-        worker.heard()
-    assert len(files(tmp_path)) >= 4
-    assert value(workers[0].do(), "sessions_live") == 4
+        assert value(found, "events_total") == 6 + 3 * number
+        assert value(found, "stop_seconds_count", by="self") == 1
+        one = start()
+        found = one.do("open", "answer")
+        assert value(found, "sessions_live") == 2
+        assert value(found, "events_total") == 9 + 3 * number
+        assert len(files(tmp_path)) == 2
 
 
 def test_a_fork_counts_for_itself(start: Callable[[], Worker]) -> None:
@@ -540,7 +440,7 @@ def test_without_a_directory_a_fork_does_not_count_what_its_parent_did() -> None
 def test_no_scrape_ever_sees_a_counter_go_backwards(start: Callable[[], Worker]) -> None:
     """While workers come, count, and are killed at any moment."""
     watcher, seen = start(), 0.0
-    for _ in range(5):
+    for _ in range(3):
         victim = start()
         victim.tell("answer " * 2000)
         before = seen
@@ -570,10 +470,14 @@ def test_the_numbers_of_another_layout_are_left_alone(tmp_path: Path) -> None:
     assert kept.read_bytes() == before
 
 
-def test_prometheus_gets_the_text_form() -> None:
-    answered = new_app().test_client().get("/metrics")
-    assert answered.content_type == "text/plain; version=0.0.4; charset=utf-8"
+@pytest.mark.parametrize("accept", [None, "application/openmetrics-text;version=new"])
+def test_prometheus_and_who_asks_strangely_get_a_text_form(accept: str | None) -> None:
+    headers = {"Accept": accept} if accept else {}
+    answered = new_app().test_client().get("/metrics", headers=headers)
+    assert answered.status_code == 200
     assert answered.headers["Cache-Control"] == "no-store"
+    if accept is None:
+        assert answered.content_type == "text/plain; version=0.0.4; charset=utf-8"
 
 
 def test_who_asks_for_openmetrics_gets_that() -> None:
@@ -589,15 +493,6 @@ def test_who_asks_for_openmetrics_gets_that() -> None:
     }
     assert families["chatproxy_stop_seconds"].unit == "seconds"
     assert families["chatproxy_received_bytes"].unit == "bytes"
-
-
-def test_a_strange_accept_header_is_no_error() -> None:
-    answered = (
-        new_app()
-        .test_client()
-        .get("/metrics", headers={"Accept": "application/openmetrics-text;version=new"})
-    )
-    assert answered.status_code == 200
 
 
 def test_the_path_is_the_applications_choice() -> None:
@@ -649,10 +544,7 @@ def test_a_registry_of_the_applications_own_can_have_them() -> None:
 
 def test_the_application_can_still_choose_prometheus_clients_mode() -> None:
     """It is fixed by the first import, so that must not be ours; counting needs none."""
-    done = subprocess.run(
-        [sys.executable, "-c", _COUNTING], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+    assert Another(_COUNTING, prepared="threads").rest() == "False\n"
 
 
 _COUNTING = """
@@ -676,6 +568,7 @@ _SELECTOR = re.compile(r"\b(chatproxy_\w+)(?:\{([^}]*)\})?")
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 
 
+@functools.cache
 def known_labels() -> dict[str, set[str]]:
     """The labels of every name that can be asked for."""
     app = new_app()
@@ -701,16 +594,10 @@ def unknown(expression: str) -> set[str]:
     return wrong
 
 
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "chatproxy_nothing",
-        'chatproxy_cancels_total{why="no"}',
-        "sum by (owner) (chatproxy_sessions_total)",
-    ],
-)
-def test_this_file_knows_a_wrong_expression(expression: str) -> None:
-    assert unknown(expression)
+def test_this_file_knows_a_wrong_expression() -> None:
+    assert unknown("chatproxy_nothing") == {"chatproxy_nothing"}
+    assert unknown('chatproxy_cancels_total{why="no"}') == {"why"}
+    assert unknown("sum by (owner) (chatproxy_sessions_total)") == {"owner"}
 
 
 def panels() -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatproxy import sse
@@ -24,7 +24,7 @@ from chatproxy.protocols import openai
 from chatproxy.protocols.openai import ChunkEncoder
 
 from .support.costs import cost
-from .support.spoken import ERROR, STOPPED, chunk, delta, in_pieces, numbered
+from .support.spoken import ERROR, STOPPED, chunk, delta, in_pieces, lines_of_bytes, numbered
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
 
@@ -78,8 +78,13 @@ def test_a_stopped_answer_ends_with_a_whole_chunk() -> None:
     }
 
 
-def test_it_has_the_usage_of_the_chunk_before_it() -> None:
-    assert last_chunk(delta(content="a"), chunk({"content": "b"}, usage=USAGE))["usage"] == USAGE
+def test_it_has_the_usage_of_the_chunk_before_it_which_nothing_else_hides() -> None:
+    last = last_chunk(chunk({}, usage=USAGE), b"data: []", b"event: ping\ndata: {}")
+    assert (last["id"], last["usage"]) == ("c1", USAGE)
+    one = encoder()
+    one.encode(numbered(delta(content="a")))
+    one.encode(sse.KEEP_ALIVE)
+    assert said(one.encode(numbered(STOPPED)))[0]["id"] == "c1"
 
 
 def test_it_is_made_without_a_chunk_before_it_too() -> None:
@@ -87,29 +92,12 @@ def test_it_is_made_without_a_chunk_before_it_too() -> None:
     assert (last["id"], last["created"], last["model"]) == ("session_1", 17, "asked-for")
 
 
-def test_what_is_no_chunk_does_not_hide_the_one_before_it() -> None:
-    last = last_chunk(delta(content="a"), b"data: []", b"event: ping\ndata: {}")
-    assert last["id"] == "c1"
-
-
-def test_comments_do_not_hide_the_chunk_before_them() -> None:
-    one = encoder()
-    one.encode(numbered(delta(content="a")))
-    one.encode(sse.KEEP_ALIVE)
-    assert said(one.encode(numbered(STOPPED)))[0]["id"] == "c1"
-
-
 def test_each_choice_that_has_not_finished_is_cancelled() -> None:
-    last = last_chunk(chunk({}, index=1, finish_reason="stop"), delta(content="a"), choices=3)
+    """One of them at least, and not too many."""
+    ends = [chunk({}, index=index, finish_reason="stop") for index in (1, 0)]
+    last = last_chunk(ends[0], delta(content="a"), choices=3)
     assert [each["index"] for each in last["choices"]] == [0, 2]
-
-
-def test_a_stopped_answer_has_a_choice_to_read_even_if_all_have_finished() -> None:
-    ends = [chunk({}, index=index, finish_reason="stop") for index in (0, 1)]
     assert [each["index"] for each in last_chunk(*ends, choices=2)["choices"]] == [0]
-
-
-def test_the_choices_of_a_stopped_answer_are_bounded() -> None:
     assert len(last_chunk(choices=10**9)["choices"]) == 128
 
 
@@ -152,11 +140,12 @@ def test_a_refusal_has_the_shape_of_openai(refusal: Refusal, kind: str) -> None:
 blocks_of_an_answer = st.lists(
     st.text(max_size=5).map(lambda text: delta(content=text))
     | st.sampled_from([b"event: a\ndata: {}", b"data: x", b"event: error\ndata: {}"])
-    | st.binary(max_size=9).map(lambda each: b"data: " + each.replace(b"\n", b"")),
+    | lines_of_bytes(9),
     max_size=6,
 )
 
 
+@settings(max_examples=50)
 @given(blocks_of_an_answer, st.data(), st.sampled_from([1, 2]))
 def test_any_events_in_any_pieces_pass_byte_for_byte(
     blocks: list[bytes], data: st.DataObject, choices: int
@@ -166,6 +155,7 @@ def test_any_events_in_any_pieces_pass_byte_for_byte(
         assert one.encode(piece) == piece
 
 
+@settings(max_examples=50)
 @given(blocks_of_an_answer, st.data(), st.sampled_from([STOPPED, ERROR]))
 def test_any_answer_in_any_pieces_ends_in_one_way(
     blocks: list[bytes], data: st.DataObject, ending: bytes

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import queue
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,11 +13,10 @@ from flask import Flask, abort, request
 from responses import RequestsMock
 from werkzeug.test import TestResponse
 
-from chatproxy import ChatProxy, ConfigError, create_app, sse, stream_ended
-from chatproxy.config import describe
+from chatproxy import ChatProxy, create_app, sse, stream_ended
 from chatproxy.protocols import completion
 
-from .support import scripted
+from .support.scripted import Repeating
 from .support.servers import Client, DeepSeek, Proxy, new_id
 from .support.spoken import chunk, delta
 from .support.waiting import PATIENCE, Background, wait_for
@@ -28,41 +25,13 @@ PATH = "/v1/chat/completions"
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 ANSWER = [delta(content="Hel"), chunk({"content": "lo"}, finish_reason="stop", usage=USAGE)]
+NOT_FOUND = {"error": "There is nothing at this address.", "code": "not_found"}
 TOKEN = "0123456789abcdef"
 
 
-class Upstream(scripted.Scripted):
-    """Sends the same blocks to whoever asks; at the end it is done, or does what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(self._answer)
-        self.status = b"200 OK"
-        self.blocks = [*ANSWER, sse.DONE]
-        self.end = "done"
-        #: An empty piece for each silent connection that the other side has closed.
-        self.left: queue.Queue[bytes] = queue.Queue()
-
-    def _answer(self, connection: socket.socket, _body: bytes) -> None:
-        events = [block + b"\n\n" for block in self.blocks]
-        connection.sendall(scripted.unfinished(*events, status=self.status))
-        if self.end == "done":
-            connection.sendall(b"0\r\n\r\n")
-        elif self.end == "silence":
-            self.left.put(connection.recv(1))
-        else:
-            connection.close()
-
-    @property
-    def received(self) -> dict[str, Any]:
-        """The only question."""
-        (body,) = self.asked
-        found: dict[str, Any] = json.loads(body)
-        return found
-
-
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as server:
+def upstream() -> Iterator[Repeating]:
+    with Repeating(*ANSWER, sse.DONE) as server:
         yield server
 
 
@@ -70,9 +39,7 @@ MakeApp = Callable[..., Flask]
 
 
 @pytest.fixture
-def make_app(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeApp]:
-    for name, _, _ in describe():
-        monkeypatch.delenv(name, raising=False)
+def make_app(upstream: Repeating) -> Iterator[MakeApp]:
     with contextlib.ExitStack() as stack:
 
         def make_app(app: Flask | None = None, *, owner: Any = None, **config: Any) -> Flask:
@@ -129,7 +96,7 @@ def test_a_streamed_answer_is_the_chunks_byte_for_byte_with_their_numbers(app: F
     assert response.data == b"".join(sse.numbered(*each) for each in blocks)
 
 
-def test_the_question_goes_on_as_it_came(app: Flask, upstream: Upstream) -> None:
+def test_the_question_goes_on_as_it_came(app: Flask, upstream: Repeating) -> None:
     fields = {
         "model": "m",
         "n": 2,
@@ -145,21 +112,21 @@ def test_the_question_goes_on_as_it_came(app: Flask, upstream: Upstream) -> None
     }
     upstream.blocks = [chunk({}, index=1, finish_reason="stop"), *ANSWER, sse.DONE]
     ask(app, **fields).close()
-    assert upstream.received == {**fields, "stream_options": {"include_usage": True}}
+    assert upstream.received == [{**fields, "stream_options": {"include_usage": True}}]
 
 
-@pytest.mark.parametrize("wanted", [True, False])
 def test_the_usage_of_a_stream_is_always_asked_for_and_told_to_who_wants_it(
-    app: Flask, upstream: Upstream, wanted: bool
+    app: Flask, upstream: Repeating
 ) -> None:
     count = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}'
     upstream.blocks = [*ANSWER, count, sse.DONE]
-    said = ask(app, stream=True, stream_options={"x": 1, "include_usage": wanted}).data
-    assert upstream.received["stream_options"] == {"x": 1, "include_usage": True}
-    assert (count in said) is wanted
+    for wanted in (True, False):
+        said = ask(app, stream=True, stream_options={"x": 1, "include_usage": wanted}).data
+        assert upstream.received[-1]["stream_options"] == {"x": 1, "include_usage": True}
+        assert (count in said) is wanted
 
 
-def test_a_stopped_stream_ends_with_a_whole_chunk(app: Flask, upstream: Upstream) -> None:
+def test_a_stopped_stream_ends_with_a_whole_chunk(app: Flask, upstream: Repeating) -> None:
     upstream.blocks, upstream.end = ANSWER[:1], "silence"
     response = ask(app, {"X-Session-Id": "one"}, stream=True)
     assert response.headers["X-Session-Id"] == "one"
@@ -173,7 +140,7 @@ def test_a_stopped_stream_ends_with_a_whole_chunk(app: Flask, upstream: Upstream
     assert upstream.left.get(timeout=PATIENCE) == b""
 
 
-def test_a_cut_stream_ends_with_an_error(app: Flask, upstream: Upstream) -> None:
+def test_a_cut_stream_ends_with_an_error(app: Flask, upstream: Repeating) -> None:
     upstream.blocks, upstream.end = ANSWER[:1], "cut"
     *_, last = sse.Decoder().feed(ask(app, stream=True).data)
     error = json.loads(sse.data_of(last))["error"]
@@ -186,7 +153,7 @@ def test_a_cut_stream_ends_with_an_error(app: Flask, upstream: Upstream) -> None
 
 @pytest.mark.parametrize("fields", [{}, {"stream": False}, {"stream": None}])
 def test_an_answer_that_is_not_to_be_streamed_is_one_object(
-    app: Flask, upstream: Upstream, fields: dict[str, Any]
+    app: Flask, upstream: Repeating, fields: dict[str, Any]
 ) -> None:
     response = ask(app, **fields)
     assert response.status_code == 200
@@ -194,36 +161,29 @@ def test_an_answer_that_is_not_to_be_streamed_is_one_object(
     assert response.json["object"] == "chat.completion"
     assert response.json["choices"][0]["message"]["content"] == "Hello"
     assert response.json["usage"] == USAGE
-    assert upstream.received["stream"] is True
-    assert upstream.received["stream_options"] == {"include_usage": True}
+    (asked,) = upstream.received
+    assert (asked["stream"], asked["stream_options"]) == (True, {"include_usage": True})
 
 
-def test_a_stopped_answer_is_the_text_so_far(app: Flask, upstream: Upstream) -> None:
-    upstream.blocks, upstream.end = ANSWER[:1], "silence"
-    asked = Background(lambda: ask(app, {"X-Session-Id": "one"}))
-    wait_for(lambda: [each for each in live(app) if each.events])
+@pytest.mark.parametrize(("phase", "said"), [("streaming", "Hel"), ("waiting", None)])
+def test_a_stopped_answer_is_the_text_so_far(
+    app: Flask, upstream: Repeating, phase: str, said: str | None
+) -> None:
+    upstream.blocks, upstream.end = ANSWER[:1] if said else [], "silence"
+    asked = Background(lambda: ask(app, {"X-Session-Id": "one"}, model="m"))
+    wait_for(lambda: [each for each in live(app) if each.phase == phase])
     assert asked.still_runs()
     stop(app, "one")
     response = asked.result()
     assert response.status_code == 200
     assert response.headers["X-Session-Id"] == "one"
     choice = response.json["choices"][0]
-    assert (choice["message"]["content"], choice["finish_reason"]) == ("Hel", "cancelled")
+    assert (choice["message"]["content"], choice["finish_reason"]) == (said, "cancelled")
+    assert response.json["model"] == "m"
     assert response.json["chatproxy"]["stopped"]["reason"] == "user"
 
 
-def test_a_stop_before_the_first_chunk_gives_an_empty_answer(
-    app: Flask, upstream: Upstream
-) -> None:
-    upstream.blocks, upstream.end = [], "silence"
-    asked = Background(lambda: ask(app, {"X-Session-Id": "one"}, model="m"))
-    wait_for(lambda: [each for each in live(app) if each.phase == "waiting"])
-    stop(app, "one")
-    assert asked.result().json["model"] == "m"
-    assert asked.result().json["choices"][0]["finish_reason"] == "cancelled"
-
-
-def test_a_cut_answer_has_the_status_of_the_failure(app: Flask, upstream: Upstream) -> None:
+def test_a_cut_answer_has_the_status_of_the_failure(app: Flask, upstream: Repeating) -> None:
     upstream.blocks, upstream.end = ANSWER[:1], "cut"
     response = ask(app, {"X-Session-Id": "one"})
     assert response.status_code == 502
@@ -233,7 +193,7 @@ def test_a_cut_answer_has_the_status_of_the_failure(app: Flask, upstream: Upstre
 
 
 def test_an_answer_that_is_too_large_ends_at_once(
-    app: Flask, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    app: Flask, upstream: Repeating, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(completion, "MOST_BYTES", 1000)
     upstream.blocks, upstream.end = [delta(content="x" * 1000)], "silence"
@@ -245,7 +205,7 @@ def test_an_answer_that_is_too_large_ends_at_once(
 
 
 def test_a_whole_answer_in_which_nothing_comes_has_a_status_of_its_own(
-    make_app: MakeApp, upstream: Upstream
+    make_app: MakeApp, upstream: Repeating
 ) -> None:
     upstream.blocks, upstream.end = [], "silence"
     response = ask(make_app(CHATPROXY_IDLE_TIMEOUT=0.1))
@@ -272,23 +232,23 @@ def test_a_client_that_leaves_before_its_whole_answer_ends_it(
 # --- ids
 
 
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
+def test_the_id_is_the_clients_or_there_is_none(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "chatproxy")
+    cases: list[tuple[dict[str, str], str | None]] = [
         ({"X-Client-Request-Id": "two"}, "two"),
         ({"X-Client-Request-Id": "two", "X-Session-Id": "one"}, "one"),
         ({"X-Client-Request-Id": "", "X-Session-Id": ""}, None),
         ({}, None),
-    ],
-)
-def test_the_id_is_the_clients_or_there_is_none(
-    app: Flask, headers: dict[str, str], expected: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "chatproxy")
-    response = ask(app, headers, stream=True)
-    assert response.data
-    assert response.headers.get("X-Session-Id") == expected
-    wait_for(lambda: f"[SSE] {expected or '-'} ended outcome=finished" in caplog.text)
+    ]
+    for headers, expected in cases:
+        caplog.clear()
+        response = ask(app, headers, stream=True)
+        assert response.data
+        assert response.headers.get("X-Session-Id") == expected
+        ended = f"[SSE] {expected or '-'} ended outcome=finished"
+        wait_for(lambda ended=ended: ended in caplog.text)
 
 
 def test_the_log_of_an_answer_is_the_same_for_all_protocols(app: Flask) -> None:
@@ -297,14 +257,14 @@ def test_the_log_of_an_answer_is_the_same_for_all_protocols(app: Flask) -> None:
     assert asked.data == again.data
 
 
-@pytest.mark.parametrize("name", ["X-Session-Id", "X-Client-Request-Id"])
-def test_an_id_of_a_wrong_form_is_refused(app: Flask, upstream: Upstream, name: str) -> None:
-    response = ask(app, {name: "a b"})
-    assert (response.status_code, error_of(response)["code"]) == (400, "invalid_session_id")
+def test_an_id_of_a_wrong_form_is_refused(app: Flask, upstream: Repeating) -> None:
+    for name in ("X-Session-Id", "X-Client-Request-Id"):
+        response = ask(app, {name: "a b"})
+        assert (response.status_code, error_of(response)["code"]) == (400, "invalid_session_id")
     assert upstream.asked == []
 
 
-def test_an_id_that_is_taken_is_refused_for_good(app: Flask, upstream: Upstream) -> None:
+def test_an_id_that_is_taken_is_refused_for_good(app: Flask, upstream: Repeating) -> None:
     ask(app, {"X-Session-Id": "one"}).close()
     response = ask(app, {"X-Session-Id": "one"})
     assert (response.status_code, error_of(response)["code"]) == (409, "session_active")
@@ -313,7 +273,7 @@ def test_an_id_that_is_taken_is_refused_for_good(app: Flask, upstream: Upstream)
 
 
 def test_a_client_without_an_id_that_leaves_ends_its_answer_at_once(
-    make_app: MakeApp, upstream: Upstream
+    make_app: MakeApp, upstream: Repeating
 ) -> None:
     """Nobody could come back to it."""
     app = make_app(CHATPROXY_ON_DISCONNECT=300)
@@ -339,75 +299,53 @@ def test_the_application_hears_of_an_answer_without_an_id(app: Flask) -> None:
 # --- refused
 
 
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [
-        (400, "upstream_rejected"),
-        (401, "upstream_auth"),
-        (500, "upstream_failed"),
-    ],
-)
+@pytest.mark.parametrize("stream", [True, False])
 def test_what_the_upstream_refuses_is_told_and_not_tried_again(
-    app: Flask, upstream: Upstream, status: int, code: str
+    app: Flask, upstream: Repeating, stream: bool
 ) -> None:
-    upstream.status = b"%d No" % status
     upstream.blocks = [b'{"error":{"message":"No such thing."}}']
-    for stream in (True, False):
+    refused = [(400, 400, "upstream_rejected"), (401, 502, "upstream_auth")]
+    for theirs, ours, code in [*refused, (500, 502, "upstream_failed")]:
+        upstream.status = b"%d No" % theirs
         response = ask(app, stream=stream)
-        assert response.status_code == (status if status < 401 else 502)
-        assert error_of(response)["code"] == code
+        assert (response.status_code, error_of(response)["code"]) == (ours, code)
         assert response.headers["X-Should-Retry"] == "false"
-    assert len(upstream.asked) == 2
+    assert len(upstream.asked) == 3
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
+def test_a_question_that_cannot_be_used_is_refused(app: Flask, upstream: Repeating) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"stream": "yes"}, "'stream' must be true or false."),
         ({"stream": 1}, "'stream' must be true or false."),
         ({"messages": []}, "'messages' must be a list with at least one message."),
         ({"model": 5}, "'model' must be a name."),
-    ],
-)
-def test_a_question_that_cannot_be_used_is_refused(
-    app: Flask, upstream: Upstream, fields: dict[str, Any], message: str
-) -> None:
-    response = ask(app, **fields)
-    assert response.status_code == 400
-    assert error_of(response)["message"] == message
+    ]
+    for fields, message in wrong:
+        response = ask(app, **fields)
+        assert (response.status_code, error_of(response)["message"]) == (400, message)
     assert upstream.asked == []
 
 
-@pytest.mark.parametrize(
-    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
-)
-def test_no_form_of_another_page_can_ask(app: Flask, upstream: Upstream, content_type: str) -> None:
-    response = app.test_client().post(PATH, data=json.dumps(CHAT), content_type=content_type)
-    assert (response.status_code, error_of(response)["code"]) == (415, "not_json")
+def test_no_form_of_another_page_can_ask(app: Flask, upstream: Repeating) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
+        response = app.test_client().post(PATH, data=json.dumps(CHAT), content_type=kind)
+        assert (response.status_code, error_of(response)["code"]) == (415, "not_json")
     assert upstream.asked == []
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
+def test_what_is_not_there_is_told_in_the_same_shape_and_elsewhere_in_another(app: Flask) -> None:
+    client = app.test_client()
+    for method, path, status, code in (
         ("GET", "/v1/nothing", 404, "not_found"),
         ("POST", "/v1/responses", 404, "not_found"),
         ("GET", PATH, 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),
-    ],
-)
-def test_what_is_not_there_is_told_in_the_same_shape(
-    app: Flask, method: str, path: str, status: int, code: str
-) -> None:
-    response = app.test_client().open(path, method=method)
-    assert (response.status_code, error_of(response)["code"]) == (status, code)
-    assert ("Allow" in response.headers) == (status == 405)
-
-
-def test_elsewhere_errors_have_the_shape_that_they_had(app: Flask) -> None:
-    body = {"error": "There is nothing at this address.", "code": "not_found"}
+    ):
+        response = client.open(path, method=method)
+        assert (response.status_code, error_of(response)["code"]) == (status, code)
+        assert ("Allow" in response.headers) == (status == 405)
     for path in ("/nothing", "/v1x/models"):
-        assert app.test_client().get(path).json == body
+        assert client.get(path).json == NOT_FOUND
 
 
 def test_a_body_that_is_too_large_is_told_in_the_same_shape(make_app: MakeApp) -> None:
@@ -422,36 +360,30 @@ def test_a_host_that_is_not_allowed_is_told_in_the_same_shape(make_app: MakeApp)
     assert client.get("/v1/models", base_url="http://chat.example.com").status_code == 200
 
 
-@pytest.mark.parametrize("status", [403, 429, 500])
-def test_what_the_application_refuses_is_told_in_the_same_shape(
-    make_app: MakeApp, status: int
-) -> None:
+def test_what_the_application_refuses_is_told_in_the_same_shape(make_app: MakeApp) -> None:
     app = make_app(Flask("site"))
 
     @app.before_request
     def refuse() -> None:
         if request.path.startswith("/v1/"):
-            abort(status, "Not today.")
+            abort(int(request.headers["X-Refused"]), "Not today.")
 
-    response = ask(app)
-    assert (response.status_code, error_of(response)["message"]) == (status, "Not today.")
+    for status in (403, 429, 500):
+        response = ask(app, {"X-Refused": str(status)})
+        assert (response.status_code, error_of(response)["message"]) == (status, "Not today.")
 
 
 def test_without_a_token_nothing_is_to_be_had(make_app: MakeApp) -> None:
     app = make_app(CHATPROXY_TOKENS=f"ann:{TOKEN}")
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    for response in (
-        ask(app),
-        app.test_client().get("/v1/models"),
-        ask(app, {"X-Session-Id": "a"}),
-    ):
+    for response in (ask(app), app.test_client().get("/v1/models")):
         assert response.status_code == 401
         assert error_of(response)["type"] == "authentication_error"
         assert response.headers["WWW-Authenticate"].startswith("Bearer")
     assert ask(app, headers).status_code == 200
 
 
-def test_in_an_application_its_owners_are_asked(make_app: MakeApp, upstream: Upstream) -> None:
+def test_in_an_application_its_owners_are_asked(make_app: MakeApp, upstream: Repeating) -> None:
     app = make_app(Flask("site"), owner=lambda: request.headers.get("X-User"))
     assert error_of(ask(app))["code"] == "unauthorized"
     upstream.end = "silence"
@@ -489,14 +421,7 @@ def test_the_prefix_can_be_another(make_app: MakeApp) -> None:
 
 @pytest.mark.parametrize("empty", ["", " "])
 def test_an_empty_prefix_switches_the_routes_off(make_app: MakeApp, empty: str) -> None:
-    app = make_app(CHATPROXY_OPENAI_PREFIX=empty)
-    response = ask(app)
-    assert response.json == {"error": "There is nothing at this address.", "code": "not_found"}
-
-
-def test_a_prefix_that_is_no_path_stops_the_start(make_app: MakeApp) -> None:
-    with pytest.raises(ConfigError, match=r"CHATPROXY_OPENAI_PREFIX must be a path such as /v1"):
-        make_app(CHATPROXY_OPENAI_PREFIX="v1")
+    assert ask(make_app(CHATPROXY_OPENAI_PREFIX=empty)).json == NOT_FOUND
 
 
 # --- models

@@ -1,7 +1,7 @@
 """The package as ``pip install`` makes it: what the wheel holds, and what it needs to serve.
 
-The wheel is built and installed once, without an extra, into an environment of its own. The
-versions are those of requirements.txt, so that pip finds most of them in its cache.
+The wheel is built and installed once, without an extra, into an environment of its own. What it
+requires is linked from the environment of the tests, where it is installed already.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution, PathDistribution, distribution
 from pathlib import Path
 
 import pytest
 import requests
+from packaging.requirements import Requirement
 
 from .support.servers import (
     ROOT,
@@ -48,9 +50,15 @@ server.serve_forever()
 PIP = (sys.executable, "-m", "pip", "--quiet")
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    environment = clean_environment(PIP_DISABLE_PIP_VERSION_CHECK="1")
+def without_our_source(**settings: str) -> dict[str, str]:
+    """The environment of a process that finds no source of ours."""
+    environment: dict[str, str] = clean_environment(**settings)
     environment.pop("PYTHONPATH", None)
+    return environment
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    environment = without_our_source(PIP_DISABLE_PIP_VERSION_CHECK="1")
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -75,17 +83,36 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=folder)
     python = folder / "env" / "bin" / "python"
-    install = ("--python", python, "install", "--no-compile", "--constraint")
-    run(*PIP, *install, ROOT / "requirements.txt", wheel, cwd=folder)
+    run(*PIP, "--python", python, "install", "--no-deps", "--no-compile", wheel, cwd=folder)
+    [metadata] = (folder / "env").glob("lib/*/site-packages/chatproxy-*.dist-info")
+    for each in required(PathDistribution(metadata)):
+        link(each, metadata.parent)
     return python
+
+
+def required(by: Distribution) -> Iterable[Distribution]:
+    """What is required without an extra, and what that requires, in versions that will do."""
+    for each in map(Requirement, by.requires or ()):
+        if each.marker is None or each.marker.evaluate({"extra": ""}):
+            found = distribution(each.name)
+            assert each.specifier.contains(found.version), each
+            yield found
+            yield from required(found)
+
+
+def link(installed: Distribution, folder: Path) -> None:
+    """Have a folder of packages hold what is installed elsewhere."""
+    for name in {path.parts[0] for path in installed.files or ()} - {"..", "__pycache__"}:
+        if not (folder / name).exists():
+            (folder / name).symlink_to(installed.locate_file(name))
 
 
 def files_of(folder: Path) -> Iterator[str]:
     """The files of the package, without the page's source."""
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and parts[0] != "client" and "__pycache__" not in parts:
-            yield path.relative_to(folder.parent).as_posix()
+    for top in folder.iterdir():
+        for path in [] if top.name == "client" else [top, *top.rglob("*")]:
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path.relative_to(folder.parent).as_posix()
 
 
 @pytest.mark.slow
@@ -101,15 +128,9 @@ def test_the_wheel_holds_every_module_and_the_page(wheel: Path) -> None:
 def test_a_command_names_the_extra_that_it_needs(
     python: Path, tmp_path: Path, command: str, extra: str
 ) -> None:
-    environment = clean_environment(DEEPSEEK_BASE_URL="http://127.0.0.1:1")
-    environment.pop("PYTHONPATH", None)
-    done = subprocess.run(
-        [python.parent / "chatproxy", command],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    environment = without_our_source(DEEPSEEK_BASE_URL="http://127.0.0.1:1")
+    words = [python.parent / "chatproxy", command]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert f"pip install 'chatproxy[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -120,11 +141,9 @@ def test_alone_it_serves_an_application_and_stops_an_answer(
     python: Path, deepseek: DeepSeek, tmp_path: Path
 ) -> None:
     """Under plain threads, with nothing that an extra brings."""
-    run(*PIP, "--python", python, "check", cwd=tmp_path)
     code = "import importlib.util as u, sys; print(*filter(u.find_spec, sys.argv[1:]))"
     assert run(python, "-c", code, *EXTRAS, cwd=tmp_path).split() == []
-    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
-    environment.pop("PYTHONPATH", None)
+    environment = without_our_source(DEEPSEEK_BASE_URL=deepseek.url)
     command = [str(python), "-I", "-c", APPLICATION]
     with Process(command, tmp_path / "server.log", environment) as server:
         session_id, tag = new_id(), new_id()

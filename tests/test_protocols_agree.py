@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatproxy import sse
@@ -109,6 +109,7 @@ def test_no_event_takes_longer_than_json_needs_for_numbers(event: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+@settings(max_examples=60)
 @given(answer=answers(), data=st.data())
 def test_an_answer_says_the_same_in_each_protocol(
     protocol: str, answer: tuple[list[bytes], Said], data: st.DataObject

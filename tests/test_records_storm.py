@@ -54,13 +54,13 @@ def test_a_database_that_dies_in_a_storm_and_comes_back_has_each_answer_once(
         killer = threading.Thread(target=kill_again_and_again)
         killer.start()
         try:
-            run_storm(proxy, 200, f"records-{kind}")
+            run_storm(proxy, 80, f"records-{kind}")
         finally:
             over.set()
             killer.join()
         proxy.wait_until_empty()
         wait_for(lambda: rows_in(url) == endings_in(proxy), 60, "a row for each answer")
-        assert len(endings_in(proxy)) > 100
+        assert len(endings_in(proxy)) > 40
         assert "wait to be recorded" in proxy.log()
         assert "Traceback" not in proxy.log()
         assert postgresql.password not in proxy.log()
@@ -71,9 +71,9 @@ def test_two_workers_write_to_one_file_up_to_their_end(logs, tmp_path, deepseek_
     with Proxy(
         "gunicorn", deepseek_alone.url, logs("two"), ["--workers", "2"], CHATPROXY_RECORDS=url
     ) as proxy:
-        run_storm(proxy, 150, "two")
+        run_storm(proxy, 60, "two")
         assert proxy.stop() == 0
     assert rows_in(url) == endings_in(proxy)
-    assert len(endings_in(proxy)) > 80
+    assert len(endings_in(proxy)) > 30
     assert "Traceback" not in proxy.log()
     assert "wait to be recorded" not in proxy.log()

@@ -123,40 +123,32 @@ def claimable(registry: Registry, key: SessionKey = KEY) -> bool:
     return True
 
 
-def a_sweep_of_many_leaves_all_else_its_turn() -> None:
-    import gevent
-
-    many = 200
-    registry = new_registry(retain=0.001)
-    for number in range(many):
-        finish(registry, registry.claim(SessionKey("", f"session_{number}")))
-    time.sleep(0.01)
-    sweep, turns = gevent.spawn(registry.sweep), 0
-    while not sweep.ready():
-        turns += 1
-        time.sleep(0)
-    assert turns > many / 2
-    assert registry.idle
-
-
 def test_under_gevent_a_sweep_of_many_leaves_all_else_its_turn() -> None:
     script = """
 from gevent import monkey
 monkey.patch_all()
-from tests import test_registry
-test_registry.a_sweep_of_many_leaves_all_else_its_turn()
+import time
+import gevent
+from chatproxy.answers.session import SessionKey
+from chatproxy.cluster import early_stops
+from chatproxy.cluster.registry import Registry
+from chatproxy.config import Settings
+from tests.support.table import TablePeers
+early_stops.EARLY_STOP_SECONDS = 0.0
+registry = Registry(Settings(), object(), TablePeers())
+for number in range(200):
+    registry.cancel(SessionKey("", str(number)), 0.0)
+sweep, turns = gevent.spawn(registry.sweep), 0
+while not sweep.ready():
+    turns += 1
+    time.sleep(0)
+assert turns > 100
+assert registry.idle
 """
     assert Another(script).rest() == ""
 
 
 # ---- what an id stands for ----------------------------------------------------------------------
-
-
-def test_a_claim_gives_a_live_session_with_the_clients_own_id() -> None:
-    registry = new_registry()
-    session = registry.claim(KEY)
-    assert (session.id, session.owner) == ("session_1", "ada")
-    assert registry.live() == [session]
 
 
 def end(registry: Registry, refusal: Refusal | None = None, events: int = 0) -> None:
@@ -189,6 +181,7 @@ def test_what_an_id_stands_for_refuses_a_start_on_every_worker_for_a_while(
     here, there = new_registries(2, retain=60.0)
     begin(here)
     live = here.live()
+    assert [session.key for session in live] == [KEY] * (meaning == "live")
     asked_one = here if asked == "the same worker" else there
     if refusal:
         clock.now += min(seconds, 1000.0) - 0.1
@@ -243,22 +236,6 @@ def test_a_second_stop_that_comes_first_keeps_the_first_alive_wherever_it_lands(
     assert claimable(two)
 
 
-@pytest.mark.usefixtures("_close_races")
-def test_of_many_claims_at_once_exactly_one_gets_the_id() -> None:
-    registry = new_registry()
-    barrier = threading.Barrier(8)
-    got: list[str] = []
-
-    def claim_all() -> None:
-        for number in range(50):
-            barrier.wait(PATIENCE)
-            with suppress(SessionActive):
-                got.append(registry.claim(SessionKey("", f"session_{number}")).id)
-
-    at_once(*[claim_all] * 8)
-    assert sorted(got) == sorted(f"session_{number}" for number in range(50))
-
-
 def test_the_sessions_of_two_owners_with_the_same_id_have_nothing_to_do_with_each_other() -> None:
     registry = new_registry()
     of_ada, of_bob = registry.claim(KEY), registry.claim(SessionKey("bob", KEY.id))
@@ -268,12 +245,6 @@ def test_the_sessions_of_two_owners_with_the_same_id_have_nothing_to_do_with_eac
     assert cancel(registry)
     assert registry.live() == [of_bob]
     assert not of_bob.flag.is_set()
-
-
-def test_owner_and_id_are_not_run_together() -> None:
-    registry = new_registry()
-    registry.claim(SessionKey("a", "b:c"))
-    assert claimable(registry, SessionKey("a:b", "c"))
 
 
 # ---- limits -------------------------------------------------------------------------------------
@@ -297,12 +268,6 @@ def test_the_limit_of_the_worker_or_the_owner_refuses_a_start_until_one_ends(
     registry.release(first)
     registry.claim(THIRD)
     assert not claimable(registry, SessionKey("ada", "session_4"))
-
-
-def test_without_owners_there_is_no_limit_for_one() -> None:
-    registry = new_registry(max_sessions_per_owner=1)
-    registry.claim(NOBODYS)
-    assert claimable(registry, SessionKey("", "session_2"))
 
 
 # ---- the receipt --------------------------------------------------------------------------------
@@ -379,15 +344,6 @@ def test_a_stop_on_another_worker_brings_the_receipt_back() -> None:
 # ---- a drain ------------------------------------------------------------------------------------
 
 
-def test_a_draining_registry_takes_nothing_new() -> None:
-    registry = new_registry()
-    registry.drain.run(0.0)
-    assert registry.drain.begun
-    with pytest.raises(ShuttingDown) as caught:
-        registry.claim(KEY)
-    assert "Retry-After" in caught.value.headers()
-
-
 @pytest.mark.parametrize("end", ["by itself", "by a Stop"])
 def test_a_drain_lets_the_running_answers_end(end: str) -> None:
     registry = new_registry()
@@ -401,7 +357,7 @@ def test_a_drain_lets_the_running_answers_end(end: str) -> None:
     assert session.outcome is (Outcome.FINISHED if end == "by itself" else Outcome.STOPPED)
 
 
-def test_a_drain_stops_what_still_runs_after_the_grace_time() -> None:
+def test_a_drain_stops_what_still_runs_after_the_grace_time_and_takes_nothing_new() -> None:
     registry = new_registry()
     sessions = [registry.claim(SessionKey("", f"session_{number}")) for number in range(3)]
     for session in sessions:
@@ -411,6 +367,9 @@ def test_a_drain_stops_what_still_runs_after_the_grace_time() -> None:
     assert time.monotonic() - begun >= 0.045
     assert {session.reason for session in sessions} == {Reason.SHUTDOWN}
     assert registry.live() == []
+    with pytest.raises(ShuttingDown) as caught:
+        registry.claim(KEY)
+    assert "Retry-After" in caught.value.headers()
 
 
 def test_a_drain_waits_until_the_application_has_been_told() -> None:
@@ -422,14 +381,6 @@ def test_a_drain_waits_until_the_application_has_been_told() -> None:
     assert draining.still_runs()
     registry.drain.told(session)
     draining.result()
-
-
-def test_a_drain_does_not_wait_forever_for_a_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "TELL_SECONDS", 0.02)
-    registry = new_registry()
-    stuck = registry.claim(KEY)
-    registry.drain.run(0.0)
-    assert stuck.reason is Reason.SHUTDOWN
 
 
 # ---- several workers ----------------------------------------------------------------------------
@@ -445,35 +396,23 @@ def test_what_another_worker_has_taken_is_lost_here_and_not_stopped_by_its_user(
     assert kept.reason is None
 
 
-def test_refused_starts_leave_nothing_at_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("begins", ["before", "meanwhile"])
+def test_a_start_that_a_drain_refuses_leaves_nothing_at_the_table(
+    monkeypatch: pytest.MonkeyPatch, begins: str
+) -> None:
     one, two = new_registries(2, max_sessions_per_owner=2)
     one.claim(KEY)
-    cancel(two, OTHER)
     before = dict(table_of(one).holders)
-    for key in (KEY, OTHER):
-        assert not claimable(one, key)
-        assert not claimable(two, key)
-    two.drain.begun = True
-    assert not claimable(two, THIRD)
-    assert table_of(one).holders == before
-    two.drain.begun = False
     take = two.coordinator.take
 
     def take_as_the_drain_begins(key: LeaseKey, *, to_begin: bool = False) -> str | None:
         two.drain.begun = True
         return take(key, to_begin=to_begin)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(two.coordinator, "take", take_as_the_drain_begins)
-        with pytest.raises(ShuttingDown):
-            two.claim(THIRD)
-    assert table_of(one).holders == before
-    two.drain.begun = False
-    one.claim(SessionKey("ada", "session_4"))
-    before = dict(table_of(one).holders)
-    for registry in (one, two):
-        with pytest.raises(TooManySessions):
-            registry.claim(SessionKey("ada", "session_5"))
+    monkeypatch.setattr(two.coordinator, "take", take_as_the_drain_begins)
+    two.drain.begun = begins == "before"
+    with pytest.raises(ShuttingDown):
+        two.claim(THIRD)
     assert table_of(one).holders == before
 
 
@@ -519,6 +458,7 @@ def test_a_leftover_of_a_worker_is_in_the_way_of_no_start_and_no_stop(by: int) -
 
 
 def test_to_close_stops_all_and_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for no close that does not come."""
     monkeypatch.setattr(drain, "TELL_SECONDS", 0.02)
     one, two = new_registries(2)
     session = one.claim(KEY)
@@ -567,9 +507,7 @@ def test_a_key_that_never_gets_a_meaning_is_given_up_in_time(
     "said",
     [
         {},
-        {"state": None},
         {"state": ["stopped"]},
-        {"state": "stopped"},
         {"state": "stopped", "tookMs": 1, "stopMs": "x", "events": 1, "phase": "waiting"},
     ],
 )
@@ -652,7 +590,7 @@ QUESTIONS = st.dictionaries(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(QUESTIONS)
 def test_any_question_has_an_answer(question: dict[str, object]) -> None:
     registry = new_registry()
@@ -689,13 +627,8 @@ def hesitant() -> tuple[Registry, HesitantPeers, Registry]:
     """A worker that hesitates, and another one that does not."""
     table = Table()
     peers = HesitantPeers(table)
-    settings = Settings(base_url=LOCAL)
-    other = TablePeers(table)
-    return (
-        sit_down(Registry(settings, SENDER, peers), peers),
-        peers,
-        sit_down(Registry(settings, SENDER, other), other),
-    )
+    registry = sit_down(Registry(Settings(base_url=LOCAL), SENDER, peers), peers)
+    return registry, peers, new_registry(table)
 
 
 def test_a_stop_that_meets_a_start_half_way_stops_what_comes_of_it(
@@ -798,7 +731,7 @@ def test_a_stop_that_asks_while_its_session_begins_is_not_told_that_it_is_not_th
 #: On which workers an id is started and stopped, all at once.
 MEETINGS = {
     "one stop": ([0], [1]),
-    "one worker": ([0], [0]),
+    "one worker": ([0, 0], [0]),
     "two stops": ([0], [1, 2]),
     "two starts": ([0, 1], [2]),
     "all": ([0, 1, 2], [0, 1, 2]),
@@ -999,5 +932,5 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
-    derandomize=True, deadline=None, database=None, max_examples=80, stateful_step_count=40
+    derandomize=True, deadline=None, database=None, max_examples=30, stateful_step_count=30
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import threading
@@ -15,7 +14,6 @@ import pytest
 
 from chatproxy.answers.session import SessionKey
 from chatproxy.answers.watchdog import Watchdog
-from chatproxy.cluster.local import run_dir as run_dir_module
 from chatproxy.cluster.local.control_socket import ControlSocket
 from chatproxy.cluster.local.run_dir import RunDir
 from chatproxy.cluster.redis.peers import RedisPeers
@@ -165,25 +163,6 @@ def test_who_the_others_are_can_be_unknown(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "listdir", fail)
     with pytest.raises(PeersUnavailable):
         control_socket.others()
-
-
-def test_waiting_for_the_run_directory_takes_no_descriptors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_dir_module, "LOCK_SECONDS", 0.05)
-    run_dir = RunDir(str(tmp_path))
-    path = run_dir.path
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        before = len(os.listdir("/proc/self/fd"))
-        with pytest.raises(PeersUnavailable), run_dir.locked():
-            pass
-        wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before)
-    finally:
-        os.close(descriptor)
-    with run_dir.locked() as found:
-        assert found == path
 
 
 def test_a_worker_without_threads_for_redis_listens_once_when_it_has_them() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -11,12 +9,13 @@ import pytest
 from chatproxy import ConfigError, create_app
 from chatproxy.observability import telemetry
 
-from .support.servers import ROOT, clean_environment
+from .support.another import Another
 
 #: Makes an answer that no upstream gives, and tells what of OpenTelemetry is there by then.
 ANSWER = """
-import sys
+import logging, sys
 from chatproxy import create_app, signals
+logging.disable()
 app = create_app({"DEEPSEEK_BASE_URL": "http://127.0.0.1:1", "CHATPROXY_TRIES": 1, **%r})
 client = app.test_client()
 asked = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -29,13 +28,8 @@ print(any(signal.receivers for signal in inner))
 
 def found_with(tmp_path: Any, **settings: str) -> list[str]:
     code = ANSWER % {"CHATPROXY_RUN_DIR": str(tmp_path), **settings}
-    command = [sys.executable, "-c", code]
-    environment = clean_environment(OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none")
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    exporters = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
+    return Another(code, prepared="threads", **exporters).rest().split()
 
 
 def test_nothing_is_imported_and_nobody_listens_unless_it_is_on(tmp_path: Any) -> None:

@@ -42,9 +42,13 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenCounter:
 
 
 def test_a_question_and_what_was_said_are_counted(words: TokenCounter) -> None:
-    """Four tokens are around a question of one message."""
+    """Four tokens are around a question of one message. An image, and what is long, have none."""
     assert words.count("m", QUESTION, "a b c") == (2 + 4, 3)
     assert words.count("unknown", QUESTION, "a") is None
+    assert words.count("m", QUESTION, "a " * 200_000) is None  # it is not even sent
+    parts = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    question = json.dumps({"messages": [{"role": "user", "content": parts}]}).encode()
+    assert words.count("m", question, "a") is None
 
 
 def test_a_count_that_takes_long_is_waited_for_only_a_moment(words: TokenCounter) -> None:
@@ -57,10 +61,6 @@ def test_a_count_that_takes_long_is_waited_for_only_a_moment(words: TokenCounter
 def test_a_process_that_ends_is_started_anew(words: TokenCounter) -> None:
     assert words.count("m", QUESTION, "end") is None
     wait_for(lambda: words.count("m", QUESTION, "a") == (6, 1))
-
-
-def test_what_would_take_too_long_is_not_even_sent(words: TokenCounter) -> None:
-    assert words.count("m", QUESTION, "a " * 200_000) is None
 
 
 def test_all_that_a_model_reads_is_counted() -> None:
@@ -76,12 +76,6 @@ def test_all_that_a_model_reads_is_counted() -> None:
     }
     read = ["see", "Ann", "Hm.", "[1]", "[2]", "[3]", '{"a": 4}']
     assert [*counter.texts_of(question)] == read
-
-
-def test_an_image_is_not_counted(words: TokenCounter) -> None:
-    parts = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "x"}}]
-    question = json.dumps({"messages": [{"role": "user", "content": parts}]}).encode()
-    assert words.count("m", question, "a") is None
 
 
 def test_a_process_that_is_stuck_is_killed(

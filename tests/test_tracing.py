@@ -99,15 +99,22 @@ def id_of(span: ReadableSpan) -> int:
 # ---- one answer ----------------------------------------------------------------------------------
 
 
-def test_an_answer_is_a_span_of_the_conventions(
+def test_an_answer_is_a_span_of_the_conventions_and_little_of_it_is_kept(
     chat: ChatProxy, upstream: Instant, spans: Spans
 ) -> None:
     upstream.says = lambda _: [say("Hello", id="chatcmpl-1", model="deepseek-flash-1124")]
     sessions: list[StreamSession] = []
     upstream.on_open = sessions.append
     asked = {**HELLO, "model": "deepseek-flash", "max_tokens": 50, "temperature": 1, "top_p": "x"}
+    around = trace.get_current_span()
     chat.start(asked, session_id="session_1", owner="ada").wait()
+    assert trace.get_current_span() is around
     span = spans.one()
+    ended = sessions[0].trace
+    assert isinstance(ended, CallTrace)
+    assert not ended.span.is_recording()
+    assert not hasattr(ended.span, "attributes")  # it is retained, and what it has told is not
+    assert ended.question is None
     assert (span.name, span.kind, span.status.status_code) == (
         "chat deepseek-flash",
         SpanKind.CLIENT,
@@ -156,31 +163,19 @@ def stopped_for(reason: Reason) -> Callable[[Instant], None]:
 
 
 REFUSED = UpstreamError("DeepSeek is busy.", code="upstream_busy")
-UNSET, ERROR = StatusCode.UNSET, StatusCode.ERROR
-#: How an answer ends: what is done, the outcome, the status of its span and its ``error.type``.
-ENDS: dict[str, tuple[Callable[[Instant], object], str, StatusCode, str | None]] = {
-    "finished": (lambda _: None, "finished", UNSET, None),
-    "no finish reason": (
-        lambda upstream: setattr(upstream, "says", lambda _: []),
-        "finished",
-        UNSET,
-        None,
-    ),
-    **{
-        reason.value: (stopped_for(reason), "stopped", UNSET, None)
-        for reason in Reason
-        if reason not in (Reason.IDLE, Reason.DEADLINE, Reason.LOST)
-    },
-    "idle": (stopped_for(Reason.IDLE), "stopped", ERROR, "upstream_timeout"),
-    "deadline": (stopped_for(Reason.DEADLINE), "stopped", ERROR, "upstream_timeout"),
-    "lost": (stopped_for(Reason.LOST), "stopped", ERROR, "lost"),
-    "refused": (lambda upstream: broken(upstream, REFUSED), "failed", ERROR, "upstream_busy"),
-    "our fault": (
-        lambda upstream: broken(upstream, ZeroDivisionError()),
-        "failed",
-        ERROR,
-        "upstream_failed",
-    ),
+#: Why an answer is stopped although nobody wanted that: the ``error.type`` of its span.
+ERRORS = {
+    Reason.IDLE: "upstream_timeout",
+    Reason.DEADLINE: "upstream_timeout",
+    Reason.LOST: "lost",
+}
+#: How an answer ends: what is done, its outcome, and the ``error.type`` of its span, if any.
+ENDS: dict[str, tuple[Callable[[Instant], object], str, str | None]] = {
+    "finished": (lambda _: None, "finished", None),
+    "no finish reason": (lambda found: setattr(found, "says", lambda _: []), "finished", None),
+    **{each.value: (stopped_for(each), "stopped", ERRORS.get(each)) for each in Reason},
+    "refused": (lambda found: broken(found, REFUSED), "failed", "upstream_busy"),
+    "our fault": (lambda found: broken(found, ZeroDivisionError()), "failed", "upstream_failed"),
 }
 
 
@@ -189,7 +184,8 @@ def test_a_span_is_ended_in_whatever_way_its_answer_ends(
     chat: ChatProxy, upstream: Instant, spans: Spans, case: str
 ) -> None:
     """And only what nobody wanted is an error."""
-    act, outcome, status, error = ENDS[case]
+    act, outcome, error = ENDS[case]
+    status = StatusCode.ERROR if error else StatusCode.UNSET
     act(upstream)
     chat.start(HELLO).wait()
     found = attributes_of(spans.one())
@@ -223,24 +219,13 @@ def test_an_answer_that_can_not_begin_is_ended_too(
 
 
 def test_it_is_part_of_what_its_request_is_part_of_and_the_rest_is_part_of_it(
-    chat: ChatProxy, upstream: Instant, spans: Spans
+    app: Flask, chat: ChatProxy, upstream: Instant, spans: Spans, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What other instrumentations make while an answer is made is beneath it."""
+    """What other instrumentations make meanwhile is beneath it, and its closing line names it."""
+    caplog.set_level("INFO", "chatproxy")
+    FlaskInstrumentor().instrument_app(app)
     tracer = trace.get_tracer("another")
     upstream.on_open = lambda _: tracer.start_span("request to the upstream").end()
-    with tracer.start_as_current_span("view") as view:
-        chat.start(HELLO).wait()
-        assert trace.get_current_span() is view
-    found = spans.all()
-    answer = found["chat deepseek-flash"]
-    assert parent_of(answer) == view.get_span_context().span_id
-    assert parent_of(found["request to the upstream"]) == id_of(answer)
-
-
-def test_an_answer_is_part_of_the_trace_that_its_client_has_begun(
-    app: Flask, chat: ChatProxy, spans: Spans
-) -> None:
-    FlaskInstrumentor().instrument_app(app)
     begun = "4bf92f3577b34da6a3ce929d0e0e4736"
     headers = {"X-Session-Id": "session_1", "traceparent": f"00-{begun}-00f067aa0ba902b7-01"}
     client = app.test_client()
@@ -248,24 +233,11 @@ def test_an_answer_is_part_of_the_trace_that_its_client_has_begun(
     found = spans.all()
     answer, request = found["chat deepseek-flash"], found["POST /api/chat/stream"]
     assert parent_of(answer) == id_of(request)
+    assert parent_of(found["request to the upstream"]) == id_of(answer)
     context = answer.get_span_context()
     assert context is not None
     assert f"{context.trace_id:032x}" == begun
-
-
-def test_what_is_kept_of_an_ended_answer_is_small(
-    chat: ChatProxy, upstream: Instant, spans: Spans
-) -> None:
-    """It is retained, for readers who come back, and its span is not."""
-    sessions: list[StreamSession] = []
-    upstream.on_open = sessions.append
-    chat.start(HELLO, session_id="session_1").wait()
-    spans.all()
-    ended = sessions[0].trace
-    assert isinstance(ended, CallTrace)
-    assert not ended.span.is_recording()
-    assert not hasattr(ended.span, "attributes")
-    assert ended.question is None
+    assert any(each.endswith(f" trace={begun}") for each in caplog.messages)
 
 
 @pytest.mark.parametrize("is_told", [False, True])
@@ -380,16 +352,6 @@ def test_calls_tools_and_requests_are_children_of_their_run(
         assert each.status.status_code is StatusCode.UNSET
 
 
-def test_a_tool_that_fails_is_an_error_and_its_run_is_none(
-    answer: Chat, upstream: Instant, spans: Spans
-) -> None:
-    upstream.says = wanting("Atlantis")
-    answer(ask_with_tools).read()
-    found = spans.all()
-    assert attributes_of(found["execute_tool weather"])["error.type"] == "tool_failed"
-    assert found["invoke_agent run-0"].status.status_code is StatusCode.UNSET
-
-
 def test_a_stop_ends_all_that_is_open_under_a_run_and_is_no_error(
     answer: Chat, upstream: Instant, spans: Spans
 ) -> None:
@@ -415,42 +377,41 @@ def test_a_stop_ends_all_that_is_open_under_a_run_and_is_no_error(
     assert attributes_of(last)["chatproxy.stop.reason"] == "user"
 
 
-def test_a_request_that_fails_says_of_what(answer: Chat, spans: Spans) -> None:
-    def get(run: Run, _payload: dict[str, Any]) -> str:
+def test_a_tool_or_a_request_that_fails_says_of_what_and_its_run_is_no_error(
+    answer: Chat, upstream: Instant, spans: Spans
+) -> None:
+    upstream.says = wanting("Atlantis")
+
+    def ask(run: Run, payload: dict[str, Any]) -> Any:
         with pytest.raises(OSError, match="refused"):
             run.http.get("http://127.0.0.1:1/")
-        return "no"
-
-    answer(get).wait()
-    found = spans.all()["GET 127.0.0.1"]
-    assert attributes_of(found)["error.type"] == "ConnectionError"
-    assert found.status.status_code is StatusCode.ERROR
-
-
-def test_a_thread_of_the_applications_own_is_beneath_the_run_too(
-    answer: Chat, spans: Spans
-) -> None:
-    def ask(run: Run, payload: dict[str, Any]) -> str:
-        return Background(lambda: run.ask(payload).read()).result()
+        yield from ask_with_tools(run, payload)
 
     answer(ask).wait()
     found = spans.all()
-    assert parent_of(found["chat deepseek-flash"]) == id_of(found["invoke_agent run-0"])
+    assert attributes_of(found["execute_tool weather"])["error.type"] == "tool_failed"
+    assert attributes_of(found["GET 127.0.0.1"])["error.type"] == "ConnectionError"
+    assert found["GET 127.0.0.1"].status.status_code is StatusCode.ERROR
+    assert found["invoke_agent run-0"].status.status_code is StatusCode.UNSET
 
 
-def test_what_follows_a_tool_is_no_part_of_it(answer: Chat, spans: Spans) -> None:
-    """Also if the application calls it in the thread of its run."""
+def test_what_follows_a_tool_is_no_part_of_it_and_a_thread_of_a_run_is_part_of_that(
+    answer: Chat, spans: Spans
+) -> None:
+    """Also if the application calls the tool, or begins the thread, by itself."""
 
     def ask(run: Run, payload: dict[str, Any]) -> str:
         run.tell_tool_call("c0", "search", {})
         run.ask({"messages": [{"role": "user", "content": "?"}], "model": "within"}).read()
         run.tell_tool_result("c0", "found")
+        Background(lambda: run.ask({**payload, "model": "beside"}).read()).result()
         return run.ask(payload).read()
 
     answer(ask).wait()
     found = spans.all()
     assert parent_of(found["chat within"]) == id_of(found["execute_tool search"])
-    assert parent_of(found["chat deepseek-flash"]) == id_of(found["invoke_agent run-0"])
+    for name in ("chat beside", "chat deepseek-flash"):
+        assert parent_of(found[name]) == id_of(found["invoke_agent run-0"])
 
 
 def test_a_tool_that_begins_after_the_end_is_ended_at_once(
@@ -584,16 +545,6 @@ def test_what_fails_in_tracing_fails_no_answer(
     assert chat.start({**HELLO, "model": "run:r"}).read() == "Error: The tool failed."
     if failing != RECEIVERS:
         spans.all()  # they have ended all the same
-
-
-def test_the_closing_line_has_the_trace(
-    chat: ChatProxy, spans: Spans, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "chatproxy")
-    chat.start(HELLO, session_id="session_1").wait()
-    context = spans.one().get_span_context()
-    assert context is not None
-    assert caplog.messages[-1].endswith(f" trace={context.trace_id:032x}")
 
 
 def points() -> Iterator[tuple[str, dict[str, Any], int]]:

@@ -30,20 +30,16 @@ def transcript_of(*blocks: bytes) -> Transcript:
 
 
 def test_the_text_and_the_reasoning_are_joined_each_on_its_own() -> None:
-    transcript = transcript_of(
+    transcript = transcript_of()
+    assert (transcript.text, transcript.reasoning_text) == ("", "")
+    for event in (
         delta(role="assistant", content=None, reasoning_content="Let me "),
         delta(content=None, reasoning_content="think."),
         delta(content="Hel", reasoning_content=None),
         delta(content="lo"),
-    )
-    assert transcript.text == "Hello"
-    assert transcript.reasoning_text == "Let me think."
-
-
-def test_what_comes_later_is_added() -> None:
-    transcript = transcript_of(delta(content="a"))
-    transcript.add([delta(content="b")], 1)
-    assert transcript.text == "ab"
+    ):
+        transcript.add([event], 1)
+    assert (transcript.text, transcript.reasoning_text) == ("Hello", "Let me think.")
 
 
 def test_all_that_the_model_wrote_is_said_also_what_it_calls_tools_with() -> None:
@@ -65,11 +61,6 @@ def test_no_more_than_the_limit_is_kept_and_what_is_pending_is_bounded() -> None
     for _ in range(3000):
         transcript.add([delta(content="a" * 100)], 64 * 1024)
     assert len(transcript.text) == 1000
-
-
-def test_an_answer_of_which_nothing_came_is_empty() -> None:
-    transcript = transcript_of()
-    assert (transcript.text, transcript.reasoning_text) == ("", "")
 
 
 @pytest.mark.parametrize(

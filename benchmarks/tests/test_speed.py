@@ -1,8 +1,6 @@
 """The harness that measures relays beside each other works. What it finds is not judged here."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -22,7 +20,6 @@ from benchmarks.speed.rounds import Rounds
 from benchmarks.speed.search import most_streams
 from benchmarks.speed.subject import NotHeld, Subject
 from tests.support.nginx import NGINX
-from tests.support.servers import ROOT
 
 CORES = Cores.all_for_all()
 
@@ -48,18 +45,13 @@ def results_of(**samples):
     return results
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.skipif(not NGINX, reason="nginx is not installed")
-def test_a_small_run_gives_every_figure(tmp_path):
+def test_a_small_run_gives_every_figure(run, tmp_path):
     figures, table, plots = tmp_path / "figures.json", tmp_path / "table.md", tmp_path / "plots"
-    command = [sys.executable, "-m", "benchmarks.speed", "--quick", "--relays", "chatproxy,nginx"]
-    written = ["--json", str(figures), "--markdown", str(table), "--plots", str(plots)]
-    result = subprocess.run(
-        [*command, *written], cwd=ROOT, capture_output=True, text=True, timeout=140
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
+    written = ["--json", figures, "--markdown", table, "--plots", plots]
+    run("speed.__main__", "--quick", "--relays", "chatproxy,nginx", *written)
     document = json.loads(figures.read_text())
-    assert document["lost"] == {}, result.stderr
+    assert document["lost"] == {}
     for key, figure in document["figures"].items():
         for kind, found in figure.items():
             if kind != "unit":

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { brotliCompressSync, gzipSync } from "node:zlib";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 
 import react from "@vitejs/plugin-react";
 import { defaultClientConditions, defineConfig } from "vite";
@@ -17,9 +17,11 @@ const SMALL = 1024;
 /**
  * Lays a `.br` and a `.gz` beside each asset that they make smaller; the server sends what the
  * browser accepts. They are made here because Python has no brotli, and a wheel has no Node.
+ * @param {boolean} well with all that they can, which takes as long as the rest of the build
  * @returns {import("vite").Plugin}
  */
-function compress() {
+function compress(well) {
+  const params = { [constants.BROTLI_PARAM_QUALITY]: well ? constants.BROTLI_MAX_QUALITY : 1 };
   return {
     name: "compress",
     apply: "build",
@@ -28,8 +30,8 @@ function compress() {
         const path = join(dir, name);
         const content = readFileSync(path);
         if (content.length >= SMALL) {
-          writeFileSync(`${path}.br`, brotliCompressSync(content));
-          writeFileSync(`${path}.gz`, gzipSync(content, { level: 9 }));
+          writeFileSync(`${path}.br`, brotliCompressSync(content, { params }));
+          writeFileSync(`${path}.gz`, gzipSync(content, { level: well ? 9 : 1 }));
         }
       }
     },
@@ -65,9 +67,10 @@ const GROUPS = [
   },
 ];
 
-export default defineConfig({
+// With `--mode comparison`, to be compared with another build (see same-build.js).
+export default defineConfig(({ mode }) => ({
   base: "/",
-  plugins: [react(), pageFiles(), woff2Only, compress()],
+  plugins: [react(), pageFiles(), woff2Only, compress(mode !== "comparison")],
   // The source of @chatproxy/client, so that it need not be built first.
   resolve: { conditions: ["source", ...defaultClientConditions] },
   build: {
@@ -86,10 +89,10 @@ export default defineConfig({
     assetsInlineLimit: 0,
     // The licences of what is bundled ask to be passed on with it.
     license: { fileName: "licenses.md" },
-    reportCompressedSize: true,
+    reportCompressedSize: mode !== "comparison",
     // Mermaid's layouts are large, and few diagrams need them.
     chunkSizeWarningLimit: 1000,
   },
   server: { proxy: { "/api": SERVER, "/page.json": SERVER } },
   preview: { proxy: { "/api": SERVER, "/page.json": SERVER } },
-});
+}));

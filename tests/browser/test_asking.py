@@ -1,11 +1,9 @@
 """What goes with a question: the settings of its chat, files, saved prompts, and the keys."""
 
-import json
 import re
 
-import pytest
-
 from ..support.waiting import wait_for
+from .questions import button, finish, payloads
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
@@ -48,11 +46,6 @@ def pdf_of(text, encoding="ascii", font=LATIN):
     return body + head + table + tail
 
 
-def payloads(page):
-    """What the page has sent to the stream route."""
-    return [json.loads(each.post_data) for each in page.requested() if each.method == "POST"]
-
-
 def attach(page, *files):
     """Choose files, each a name, a type and its bytes."""
     chosen = [{"name": n, "mimeType": t, "buffer": content} for n, t, content in files]
@@ -61,7 +54,7 @@ def attach(page, *files):
 
 def test_a_chat_asks_with_its_own_settings_and_keeps_them(page):
     def settings():
-        page.page.get_by_role("button", name="Settings").click()
+        button(page, "Settings").click()
         return page.page.get_by_role("dialog")
 
     dialog = settings()
@@ -73,8 +66,7 @@ def test_a_chat_asks_with_its_own_settings_and_keeps_them(page):
     assert tokens.get_attribute("aria-invalid") == "true"
     dialog.get_by_label("Thinking effort").select_option("low")
     page.page.keyboard.press("Escape")
-    page.ask("Hello")
-    page.wait_until_idle()
+    finish(page, "Hello")
     (payload,) = payloads(page)
     assert payload["messages"] == [
         {"role": "system", "content": "Be brief."},
@@ -82,7 +74,6 @@ def test_a_chat_asks_with_its_own_settings_and_keeps_them(page):
     ]
     assert (payload["temperature"], payload["max_tokens"]) == (0.5, 100)
     assert payload["reasoning_effort"] == "low"
-    page.page.wait_for_timeout(1100)  # the page saves once a second
     page.page.reload()
     page.box.wait_for()
     dialog = settings()
@@ -92,133 +83,120 @@ def test_a_chat_asks_with_its_own_settings_and_keeps_them(page):
     dialog.get_by_role("button", name="Undo").click()
     assert dialog.get_by_label("System prompt").input_value() == "Be brief."
     page.page.keyboard.press("Escape")
-    page.page.get_by_role("button", name="New chat").click()
-    page.ask("Another")
-    page.wait_until_idle()
+    button(page, "New chat").click()
+    finish(page, "Another")
     other = payloads(page)[-1]
     assert [message["role"] for message in other["messages"]] == ["user"]
     assert not {"temperature", "max_tokens", "reasoning_effort"} & set(other)
 
 
-def test_files_go_with_a_question_and_are_shown_in_it(page):
+def test_files_go_with_a_question_and_outlive_a_reload_until_it_is_sent(page):
     attach(page, ("a.txt", "text/plain", "Grüße".encode()), ("b.txt", "text/plain", b"gone"))
     attached = page.page.get_by_role("list", name="Attached files")
     attached.get_by_text("b.txt").wait_for()
-    page.page.get_by_role("button", name="Remove file: b.txt").click()
+    button(page, "Remove file: b.txt").click()
     chinese = pdf_of("你好世界", "gbk", CHINESE)
     attach(
         page,
         ("c.pdf", "application/pdf", pdf_of("Words of a PDF")),
         ("d.pdf", "application/pdf", chinese),
     )
-    page.page.get_by_role("button", name="Remove file: d.pdf").wait_for()
+    button(page, "Remove file: d.pdf").wait_for()
     wait_for(lambda: attached.get_by_text("reading").count() == 0)
-    page.ask("What do they say?")
-    page.wait_until_idle()
-    (payload,) = payloads(page)
-    (message,) = payload["messages"]
+    page.page.reload()
+    attached.get_by_text("a.txt").wait_for()
+    assert attached.get_by_role("listitem").count() == 3
+    finish(page, "What do they say?")
+    ((message,),) = [each["messages"] for each in payloads(page)]
     file = "[file name]: a.txt\n[file content begin]\nGrüße\n[file content end]"
-    assert file in message["content"]
-    assert "Words of a PDF" in message["content"]
-    assert "你好世界" in message["content"]
+    for part in (file, "Words of a PDF", "你好世界"):
+        assert part in message["content"]
     assert message["content"].endswith("What do they say?")
     assert "gone" not in message["content"]
+    page.page.reload()
     sent = page.page.locator("article[data-role=user]")
     sent.get_by_text("a.txt").click()
     sent.get_by_text("Grüße").wait_for()
+    assert button(page, "Remove file").count() == 0
 
 
-def test_what_is_attached_to_a_draft_outlives_a_reload_until_it_is_sent(page):
-    attach(page, ("a.txt", "text/plain", b"Hello"), ("b.txt", "text/plain", b"gone"))
-    attached = page.page.get_by_role("list", name="Attached files")
-    attached.get_by_text("b.txt").wait_for()
-    wait_for(lambda: attached.get_by_text("reading").count() == 0)
-    page.page.get_by_role("button", name="Remove file: b.txt").click()
-    page.page.reload()
-    attached.get_by_text("a.txt").wait_for()
-    assert attached.get_by_role("listitem").count() == 1
-    page.ask()
-    page.wait_until_idle()
-    assert "[file name]: a.txt" in payloads(page)[-1]["messages"][-1]["content"]
-    page.page.reload()
-    page.wait_until_idle()
-    assert page.page.get_by_role("button", name="Remove file").count() == 0
+DROP_AND_PASTE = """() => {
+    const options = (name) => {
+        const data = new DataTransfer();
+        data.items.add(new File(["words"], name, {type: "text/plain"}));
+        return {bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data};
+    };
+    document.body.dispatchEvent(new DragEvent("drop", options("dropped.txt")));
+    const box = document.querySelector("textarea");
+    box.dispatchEvent(new ClipboardEvent("paste", options("pasted.txt")));
+}"""
 
 
-def test_what_cannot_be_attached_says_why_and_is_not_sent(page):
+def test_files_are_chosen_dropped_anywhere_or_pasted_and_a_refusal_has_its_reason(page):
+    """An image goes to a model that takes some, and to no other."""
+    image = ("a.png", "image/png", PNG)
     attach(
         page,
-        ("a.png", "image/png", PNG),
+        image,
         ("b.zip", "application/zip", b"PK\x03\x04\x00\x00"),
-        ("c.txt", "text/plain", b"x" * (3 << 20)),
+        ("c.txt", "text/plain", b"x" * (1 << 20)),
         ("d.pdf", "application/pdf", b"%PDF-1.4 and no more"),
     )
     for reason in ("takes no images", "only text, PDFs and images", "too large", "damaged"):
         page.page.get_by_role("alert").get_by_text(reason).wait_for()
     assert page.page.get_by_role("list", name="Attached files").count() == 0
+    page.page.evaluate(DROP_AND_PASTE)
+    for name in ("dropped.txt", "pasted.txt"):
+        button(page, f"Remove file: {name}").click()
 
-
-def test_an_image_goes_to_a_model_that_takes_some(page):
-    def told(route):
-        settings = route.fetch().json()
-        route.fulfill(json={**settings, "visionModels": [settings["model"]]})
-
-    page.page.route("**/page.json", told)
+    page.page.route("**/page.json", tell_of_vision)
     page.page.reload()
-    attach(page, ("a.png", "image/png", PNG))
-    page.page.get_by_role("button", name="Remove file: a.png").wait_for()
-    page.ask("What is it?")
-    page.wait_until_idle()
-    image, text = payloads(page)[-1]["messages"][0]["content"]
-    assert image["type"] == "image_url"
-    assert image["image_url"]["url"].startswith("data:image/png;base64,")
+    attach(page, image)
+    button(page, "Remove file: a.png").wait_for()
+    finish(page, "What is it?")
+    sent, text = payloads(page)[-1]["messages"][0]["content"]
+    assert sent["type"] == "image_url"
+    assert sent["image_url"]["url"].startswith("data:image/png;base64,")
     assert text == {"type": "text", "text": "What is it?"}
     page.page.get_by_role("img", name="a.png").wait_for()
 
 
-@pytest.mark.parametrize("how", ["drop", "paste"])
-def test_files_can_be_dropped_anywhere_and_pasted(page, how):
-    page.box.wait_for()
-    page.page.evaluate(
-        """(how) => {
-            const data = new DataTransfer();
-            data.items.add(new File(["words"], "a.txt", {type: "text/plain"}));
-            const box = document.querySelector("textarea");
-            const options = {bubbles: true, cancelable: true, dataTransfer: data};
-            if (how === "drop") {
-                document.body.dispatchEvent(new DragEvent("drop", options));
-            } else {
-                box.dispatchEvent(new ClipboardEvent("paste", {...options, clipboardData: data}));
-            }
-        }""",
-        how,
-    )
-    page.page.get_by_role("button", name="Remove file: a.txt").wait_for()
+def tell_of_vision(route):
+    """The page is told that its model takes images."""
+    settings = route.fetch().json()
+    route.fulfill(json={**settings, "visionModels": [settings["model"]]})
 
 
 def test_a_saved_prompt_is_put_where_the_text_is_written(page):
     page.box.fill("Translate into French: ")
-    page.page.get_by_role("button", name="Saved prompts").click()
+    button(page, "Saved prompts").click()
     dialog = page.page.get_by_role("dialog")
     dialog.get_by_role("button", name="Save", exact=True).click()
     dialog.get_by_role("button", name="Translate into French:", exact=False).first.wait_for()
     page.page.keyboard.press("Escape")
     page.page.reload()
     page.box.fill("")
-    page.page.get_by_role("button", name="Saved prompts").click()
+    button(page, "Saved prompts").click()
     dialog.locator(".prompt-insert").click()
     wait_for(lambda: page.box.input_value() == "Translate into French: ")
     wait_for(lambda: page.page.evaluate("document.activeElement.tagName") == "TEXTAREA")
-    page.page.get_by_role("button", name="Saved prompts").click()
+    button(page, "Saved prompts").click()
     dialog.get_by_role("button", name=re.compile("Delete prompt")).click()
     dialog.get_by_role("button", name="Undo").click()
     assert dialog.locator(".prompt-insert").count() == 1
 
 
 def test_keys_open_the_help_and_escape_closes_it_without_a_stop(new_page):
-    page = new_page({"rate": 40, "tokens": 5000})
+    """And the thinking is open while it goes on, then folded unless it was touched."""
+    page = new_page({"rate": 10, "reasoning_tokens": 20, "tokens": 50, "silence_after": 25})
+    opened = page.page.locator("details.thinking[open]")
     page.ask()
-    page.wait_for_text("yarrow")
+    opened.wait_for()
+    page.wait_for_text("Thought for")
+    assert opened.count() == 0
+    page.page.get_by_text("Thought for").click()
+    opened.locator(".disclosed").wait_for()
+
     page.box.focus()
     page.page.keyboard.type("?")
     assert page.box.input_value() == "?"
@@ -229,20 +207,8 @@ def test_keys_open_the_help_and_escape_closes_it_without_a_stop(new_page):
     assert page.cancelled_ids() == []
     page.page.keyboard.press("Escape")
     page.stopped_note.wait_for()
+    assert opened.locator(".disclosed").is_visible()
     page.page.keyboard.press("Control+Shift+O")
     page.page.get_by_role("heading", name="What would you like to know?").wait_for()
     page.page.keyboard.press("Control+k")
     assert page.page.get_by_role("searchbox").evaluate("(it) => it === document.activeElement")
-
-
-def test_thinking_is_open_while_it_goes_on_then_folded_unless_it_was_touched(new_page):
-    page = new_page({"rate": 40, "reasoning_tokens": 60, "tokens": 200})
-    opened = page.page.locator("details.thinking[open]")
-    page.ask()
-    opened.wait_for()
-    page.page.get_by_text("Thought for").first.wait_for()
-    assert opened.count() == 0
-    page.page.get_by_text("Thought for").click()
-    opened.locator(".disclosed").wait_for()
-    page.wait_until_idle()
-    assert opened.locator(".disclosed").is_visible()

@@ -57,11 +57,6 @@ def titles(page):
     return page.page.get_by_role("navigation", name="Chats").get_by_role("link").all_inner_texts()
 
 
-def look(page):
-    """The page comes into sight."""
-    page.page.evaluate("dispatchEvent(new Event('focus'))")
-
-
 def finish(page, text):
     page.ask(text)
     page.page.locator("article[data-state=finished]").last.wait_for()
@@ -69,46 +64,69 @@ def finish(page, text):
 
 
 def sent(page, method="PUT"):
-    """How many conversations the page has sent."""
+    """What the page has sent of conversations."""
     page.page.wait_for_timeout(1)
-    return sum(each.method == method and KEPT in each.url for each in page.requests)
+    return [each for each in page.requests if each.method == method and KEPT in each.url]
 
 
 def shown(page):
-    return page.page.locator(".bubble, .answer-text").all_inner_texts()
+    return [each.strip() for each in page.page.locator(".bubble, .answer-text").all_inner_texts()]
 
 
-def appears(page, text):
-    def there():
-        look(page)
-        page.page.wait_for_timeout(100)
-        return text in page.page.locator("body").inner_text()
+def see(condition, *pages):
+    """Have pages come into sight, which makes them send and fetch, until it is so."""
 
-    wait_for(there)
+    def look():
+        for page in pages:
+            page.page.evaluate("dispatchEvent(new Event('focus'))")
+        pages[-1].page.wait_for_timeout(250)
+        return condition()
+
+    wait_for(look)
 
 
-def test_a_chat_is_on_the_other_device_and_goes_on_there(new_device):
-    one, two = new_device(), new_device()
-    finish(one, "A question")
-    appears(two, "A question")
-    two.page.get_by_role("link", name="A question").click()
-    wait_for(lambda: [text.strip() for text in shown(two)] == ["A question", "Yes."])
+def appears(text, *pages):
+    """What the first page has to send is seen on the last one."""
+    see(pages[-1].page.get_by_text(text).count, *pages)
+
+
+def forget(page):
+    with page.page.expect_navigation():
+        page.page.get_by_role("button", name="Forget token").click()
+    page.page.get_by_label("Access token").wait_for()
+
+
+def test_a_chat_is_on_the_other_device_and_can_be_stopped_and_goes_on_there(new_device, deepseek):
+    one, two = new_device(simulate=LONG), new_device()
+    one.ask("Tell me all")
+    one.wait_for_text("amber")
+    appears("Tell me all", one, two)
+    two.page.get_by_role("link", name="Tell me all").click()
+    two.wait_for_text("amber")
+    two.stop_button.click()
+    two.stopped_note.wait_for()
+    one.stopped_note.wait_for()
+    deepseek.gone(one.tag)
+    two.wait_until_idle()
+    two.page.wait_for_timeout(400)  # a click right after a button has changed would be on the other
     finish(two, "Another one")
-    appears(one, "Another one")
-    # Renamed, deleted and restored: each is seen on the other one.
-    one.page.get_by_role("link", name="A question").hover()
-    one.page.get_by_role("button", name="Delete chat: A question").click()
-    wait_for(lambda: look(two) or two.page.wait_for_timeout(100) or titles(two) == [])
+    appears("Another one", two, one)
+    see(lambda: shown(one) == shown(two), one)
+    assert (shown(one)[0], *shown(one)[2:]) == ("Tell me all", "Another one", "Yes.")
+    # Deleted and restored: each is seen on the other one.
+    one.page.get_by_role("link", name="Tell me all").hover()
+    one.page.get_by_role("button", name="Delete chat: Tell me all").click()
+    see(lambda: titles(two) == [], one, two)
     one.page.get_by_role("button", name="Undo").click()
-    wait_for(lambda: look(two) or two.page.wait_for_timeout(100) or titles(two) == ["A question"])
+    see(lambda: titles(two) == ["Tell me all"], one, two)
 
 
 def test_what_is_written_without_the_server_is_sent_when_it_is_back(new_device):
     one, two = new_device(BOB), new_device(BOB)
     finish(one, "Both have this")
-    appears(two, "Both have this")
+    appears("Both have this", one, two)
     two.page.get_by_role("link", name="Both have this").click()
-    wait_for(lambda: len(shown(two)) == 2)
+    wait_for(lambda: shown(two) == ["Both have this", "Yes."])
     for page in (one, two):
         page.page.route(f"**{KEPT}**", lambda route: route.abort())
     finish(one, "Only one")
@@ -117,14 +135,7 @@ def test_what_is_written_without_the_server_is_sent_when_it_is_back(new_device):
         page.page.unroute(f"**{KEPT}**")
     # Both are versions of what follows the first answer.
     for page in (one, two):
-        wait_for(
-            lambda page=page: (
-                look(one)
-                or look(two)
-                or page.page.wait_for_timeout(200)
-                or page.page.get_by_role("group", name="Version 2 of 2").count()
-            )
-        )
+        see(page.page.get_by_role("group", name="Version 2 of 2").count, one, two)
     one.page.get_by_role("button", name="Previous version").click()
     assert "Only one" in one.text()
 
@@ -134,34 +145,45 @@ def test_another_owner_in_the_same_browser_sees_and_sends_nothing_of_it(new_devi
     page.box.fill("A draft of Ann's")
     page.page.get_by_role("button", name="New chat").click()
     finish(page, "A secret of Ann's")
-    wait_for(lambda: sent(page))
-    with page.page.expect_navigation():
-        page.page.get_by_role("button", name="Forget token").click()
-    page.page.get_by_label("Access token").wait_for()
+    see(lambda: sent(page), page)
+    forget(page)
     assert "secret" not in page.text()
     assert titles(page) == []
     del page.requests[:]
     page.box.fill("Begun before the login")
     enter(page, BOB)
-    wait_for(lambda: sent(page, "GET") >= 1)
+    wait_for(lambda: sent(page, "GET"))
     assert not [title for title in titles(page) if "Ann" in title]
     assert page.box.input_value() == "Begun before the login"
     assert not [each for each in page.requests if "secret" in (each.post_data or "")]
-    with page.page.expect_navigation():
-        page.page.get_by_role("button", name="Forget token").click()
+    forget(page)
     enter(page, ANN)
-    appears(page, "A secret of Ann's")
+    appears("A secret of Ann's", page)
 
 
-def test_a_login_that_has_changed_meanwhile_shows_the_page_of_the_other_owner(new_device):
+def test_a_full_server_is_told_and_a_login_that_has_changed_shows_the_page_of_the_other_owner(
+    new_device,
+):
     page = new_device()
+    full = {"status": 507, "json": {"error": "No more.", "code": "conversations_full"}}
+
+    def refuse(route):
+        if route.request.method == "PUT":
+            route.fulfill(**full)
+        else:
+            route.continue_()
+
+    page.page.route(f"**{KEPT}/*", refuse)
     finish(page, "Another secret of Ann's")
-    refusal = {"status": 409, "json": {"error": "Another owner.", "code": "another_owner"}}
-    page.page.route(f"**{KEPT}*", lambda route: route.fulfill(**refusal))
+    see(page.page.get_by_role("alert").get_by_text("The server has no room").count, page)
+    page.page.get_by_role("button", name="Save all chats to a file").wait_for()
+
+    other = {"status": 409, "json": {"error": "Another owner.", "code": "another_owner"}}
+    page.page.route(f"**{KEPT}*", lambda route: route.fulfill(**other))
     told = {"conversations": {"owner": "b" * 32}}
     page.page.route("**/page.json?owner", lambda route: route.fulfill(json=told))
     with page.page.expect_navigation():
-        look(page)
+        page.page.evaluate("dispatchEvent(new Event('focus'))")
     page.box.wait_for()
     assert "secret" not in page.text()
 
@@ -178,46 +200,17 @@ SEED = """() => new Promise((resolve) => {
 
 
 def test_chats_from_before_become_an_owner_s_if_they_take_them(new_device):
-    one, two = new_device(None), new_device(BOB)
-    one.page.evaluate(SEED)
-    one.page.evaluate("""localStorage["chatproxy.draft.old"] = '{"text": "Begun"}'""")
-    enter(one, BOB)
-    one.wait_for_text("This browser has 1 chat from before you said who you are.")
-    assert "Old" not in titles(one)
-    one.page.get_by_role("button", name="Add to mine").click()
-    one.page.get_by_role("link", name="Old").click()
-    one.wait_for_text("From before")
-    assert one.box.input_value() == "Begun"
-    one.box.fill("")
-    appears(two, "Old")
-    with one.page.expect_navigation():
-        one.page.get_by_role("button", name="Forget token").click()
-    one.page.get_by_label("Access token").wait_for()
-    assert titles(one) == []
-
-
-def test_an_answer_runs_on_both_and_a_stop_on_one_is_seen_on_the_other(new_device, deepseek):
-    one, two = new_device(simulate=LONG), new_device()
-    one.ask("Tell me all")
-    one.wait_for_text("amber")
-    appears(two, "Tell me all")
-    two.page.get_by_role("link", name="Tell me all").click()
-    two.wait_for_text("amber")
-    two.stop_button.click()
-    two.stopped_note.wait_for()
-    one.stopped_note.wait_for()
-    deepseek.gone(one.tag)
-
-
-def test_a_server_that_keeps_no_more_is_told(new_device, server):
-    page = new_device()
-    refusal = {"status": 507, "json": {"error": "No more.", "code": "conversations_full"}}
-    page.page.route(
-        f"**{KEPT}/*",
-        lambda route: (
-            route.fulfill(**refusal) if route.request.method == "PUT" else route.continue_()
-        ),
-    )
-    finish(page, "One too many")
-    page.page.get_by_role("alert").get_by_text("The server has no room").wait_for()
-    page.page.get_by_role("button", name="Save all chats to a file").wait_for()
+    page = new_device(None)
+    page.page.evaluate(SEED)
+    page.page.evaluate("""localStorage["chatproxy.draft.old"] = '{"text": "Begun"}'""")
+    enter(page, BOB)
+    page.wait_for_text("This browser has 1 chat from before you said who you are.")
+    assert "Old" not in titles(page)
+    page.page.get_by_role("button", name="Add to mine").click()
+    page.page.get_by_role("link", name="Old").click()
+    page.wait_for_text("From before")
+    assert page.box.input_value() == "Begun"
+    page.box.fill("")
+    see(lambda: [each for each in sent(page) if "From before" in each.post_data], page)
+    forget(page)
+    assert titles(page) == []

@@ -9,20 +9,22 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-import requests
 
 from ..support.servers import ROOT, Proxy, clean_environment, new_id
 from ..support.waiting import wait_for
 
 PACKAGE = ROOT / "packages" / "client"
 SOURCE = Path(__file__).parent / "front_end"
-WORDS = [f"word{number}" for number in range(1, 71)]
-SIMULATE = {"text": " ".join(WORDS), "rate": 10}
+WORDS = [f"word{number}" for number in range(1, 1001)]
+SIMULATE = {"text": " ".join(WORDS), "rate": 30}
+#: As many words as the answers have that are read to their end.
+END = 150
 CONFIG = f"""
 export default {{
   build: {{
     lib: {{ entry: "main.tsx", formats: ["es"], fileName: () => "main.js" }},
-    minify: false,
+    minify: "oxc",
+    rolldownOptions: {{ output: {{ minify: true, chunkFileNames: "[name].js" }} }},
   }},
   define: {{ "process.env.NODE_ENV": '"development"' }},
   resolve: {{
@@ -30,22 +32,27 @@ export default {{
   }},
 }};
 """
+HTML = "<!doctype html><body><script type=module src=/built/main.js></script>"
+LOOK = """(to) => {
+    Object.defineProperty(document, "visibilityState", {value: to, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
 
 
 @pytest.fixture(scope="module")
-def script(tmp_path_factory):
-    """The front end, built of the package's source."""
+def built(tmp_path_factory):
+    """The folder of the front end's scripts, built of the package's source."""
     if not (PACKAGE / "node_modules").exists():
         pytest.skip("The tools of packages/client are not installed")
     folder = tmp_path_factory.mktemp("front_end")
     (folder / "node_modules").symlink_to(PACKAGE / "node_modules")
     (folder / "vite.config.mjs").write_text(CONFIG)
-    shutil.copy(SOURCE / "main.tsx", folder)
+    shutil.copytree(SOURCE, folder, dirs_exist_ok=True)
     vite = PACKAGE / "node_modules" / ".bin" / "vite"
     environment = clean_environment(PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")
     command = [vite, "build", "--mode", "development", "--logLevel", "error"]
     subprocess.run(command, cwd=folder, env=environment, check=True)
-    return (folder / "dist" / "main.js").read_text()
+    return folder / "dist"
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +62,19 @@ def server(logs, deepseek):
 
 
 @pytest.fixture
-def page(browser, server):
-    """A page of the server's origin, with nothing in it."""
+def page(browser, server, built):
+    """A page of the server's origin, which can load what is built."""
     messages = []
+
+    def serve(route):
+        route.fulfill(path=built / route.request.url.rsplit("/", 1)[1])
+
     with browser.new_context(base_url=server.url) as context:
         page = context.new_page()
         page.on("console", lambda each: messages.append(each.text) if each.type == "error" else 0)
         page.on("pageerror", lambda error: messages.append(str(error)))
-        page.route("**/front-end*", lambda route: route.fulfill(body="", content_type="text/html"))
+        page.route("**/front-end*", lambda r: r.fulfill(body=HTML, content_type="text/html"))
+        page.route("**/built/*.js", serve)
         yield page
     assert messages == []
 
@@ -70,13 +82,9 @@ def page(browser, server):
 class FrontEnd:
     """The front end, as its user sees it."""
 
-    def __init__(self, page, script, kind, **simulate):
+    def __init__(self, page, kind, **simulate):
         self.page = page
         self.tag = new_id()
-        html = "<!doctype html><body><script type=module src=/main.js></script>"
-        page.unroute("**/front-end*")
-        page.route("**/front-end*", lambda r: r.fulfill(body=html, content_type="text/html"))
-        page.route("**/main.js", lambda r: r.fulfill(body=script, content_type="text/javascript"))
         self.requests = []
         page.on("request", self._record)
         simulate = quote(json.dumps({"tag": self.tag, **SIMULATE, **simulate}))
@@ -97,8 +105,15 @@ class FrontEnd:
     def wait_for_status(self, *statuses):
         self.page.locator("output", has_text=re.compile("|".join(statuses))).wait_for()
 
-    def wait_for_stop(self, state):
-        self.page.locator("small", has_text=state).wait_for()
+    def wait_for_stop(self):
+        """Wait until it shows that it was stopped, with a part of the answer."""
+        self.page.locator("small", has_text="stopped").wait_for()
+        self.wait_for_end()
+
+    def wait_for_end(self):
+        self.wait_for_status("ready", "stopped")
+        words = self.words()
+        assert words == WORDS[: len(words)]
 
     def cancels(self):
         return [each for each in self.requests if "/cancel/" in each.url]
@@ -110,111 +125,78 @@ class FrontEnd:
 
 
 @pytest.fixture(params=["useChat", "useAnswer"])
-def front_end(request, page, script):
-    return FrontEnd(page, script, request.param)
+def kind(request):
+    return request.param
 
 
-def test_a_stop_has_its_receipt(front_end, deepseek):
+def test_a_stop_has_its_receipt_also_after_a_reload_and_one_from_elsewhere_is_seen(
+    kind, page, server, deepseek
+):
+    front_end = FrontEnd(page, kind)
+    for reload in (False, True):
+        front_end.press("Send")
+        front_end.wait_for_word(5)
+        if reload:
+            page.reload()
+            front_end.wait_for_word(10)
+        front_end.press("Stop")
+        front_end.wait_for_stop()
+        assert not deepseek.gone(front_end.tag)["finished"]
+        page.reload()  # shows nothing of it
     front_end.press("Send")
     front_end.wait_for_word(5)
-    front_end.press("Stop")
-    front_end.wait_for_stop("stopped")
-    front_end.wait_for_status("ready", "stopped")
-    assert not deepseek.gone(front_end.tag)["finished"]
-    words = front_end.words()
-    assert words == WORDS[: len(words)]
-    assert len(front_end.asked()) == 1
+    session_id = front_end.asked()[2].headers["x-session-id"]
+    assert server.cancel(session_id)[0] == 200
+    front_end.wait_for_end()
+    assert (len(front_end.asked()), len(front_end.cancels())) == (3, 2)
 
 
-def test_after_a_reload_the_answer_goes_on(front_end, deepseek):
-    front_end.press("Send")
-    front_end.wait_for_word(10)
-    front_end.page.reload()
-    front_end.wait_for_word(len(WORDS))
-    front_end.wait_for_status("ready", "finished")
-    assert front_end.words() == WORDS
-    assert len(deepseek.entries(front_end.tag)) == 1
-    assert front_end.cancels() == []
-
-
-def test_a_stop_after_a_reload_has_its_receipt(front_end, deepseek):
-    front_end.press("Send")
-    front_end.wait_for_word(10)
-    front_end.page.reload()
-    front_end.wait_for_word(20)
-    front_end.press("Stop")
-    front_end.wait_for_stop("stopped")
-    assert not deepseek.gone(front_end.tag)["finished"]
-
-
-def test_assistant_ui_needs_no_adapter(page, script, deepseek):
-    """Its Stop is a Stop with a receipt, and closes nothing before."""
-    front_end = FrontEnd(page, script, "assistant-ui")
-    page.get_by_role("textbox").fill("Hello")
+def test_an_answer_goes_on_if_nobody_looks_at_it_and_after_a_reload(kind, page, server, deepseek):
+    """A page that is hidden gives its connection back."""
+    front_end = FrontEnd(page, kind, tokens=END)
     front_end.press("Send")
     front_end.wait_for_word(5)
-    front_end.wait_for_status("running")
-    front_end.press("Stop")
-    front_end.wait_for_stop("stopped")
-    front_end.wait_for_status("ready")
-    assert not deepseek.gone(front_end.tag)["finished"]
-    words = front_end.words()
-    assert words == WORDS[: len(words)]
-    assert len(front_end.asked()) == 1
-
-
-def test_assistant_ui_resumes_a_chat_whose_id_outlives_a_reload(page, script, deepseek):
-    words = [f"word{number}" for number in range(1, 1001)]
-    front_end = FrontEnd(page, script, "assistant-ui-resuming", text=" ".join(words))
-    page.get_by_role("textbox").fill("Hello")
-    front_end.press("Send")
-    front_end.wait_for_word(10)
-    page.reload()
-    front_end.wait_for_word(20)
-    assert front_end.cancels() == []
-    front_end.wait_for_status("running")
-    front_end.press("Stop")
-    front_end.wait_for_stop("stopped")
-    front_end.wait_for_status("ready")
-    assert not deepseek.gone(front_end.tag)["finished"]
-    shown = front_end.words()
-    assert shown == words[: len(shown)]
-    assert (len(front_end.asked()), len(front_end.cancels())) == (1, 1)
-
-
-def test_a_stop_from_elsewhere_is_seen(front_end, server):
-    front_end.press("Send")
-    front_end.wait_for_word(5)
-    session_id = front_end.asked()[0].headers["x-session-id"]
-    assert requests.post(f"{server.url}/api/chat/cancel/{session_id}", timeout=10).ok
-    front_end.wait_for_status("ready", "stopped")
-    words = front_end.words()
-    assert words == WORDS[: len(words)]
-
-
-def test_an_answer_that_nobody_looks_at_gives_its_connection_back(front_end, server, deepseek):
-    front_end.press("Send")
-    front_end.wait_for_word(5)
-    look = """(to) => {
-        Object.defineProperty(document, "visibilityState", {value: to, configurable: true});
-        document.dispatchEvent(new Event("visibilitychange"));
-    }"""
-    front_end.page.evaluate(look, "hidden")
+    page.evaluate(LOOK, "hidden")
     session_id = front_end.asked()[0].headers["x-session-id"]
     wait_for(lambda: server.lines(f"{session_id} client disconnected"))
-    wait_for(lambda: deepseek.entry(front_end.tag)["tokens"] > 55)
-    front_end.page.evaluate(look, "visible")
-    front_end.wait_for_word(len(WORDS))
+    seen = deepseek.entry(front_end.tag)["tokens"]
+    deepseek.entry(front_end.tag, lambda entry: entry["tokens"] > seen + 10)
+    page.evaluate(LOOK, "visible")
+    front_end.wait_for_word(seen + 10)
+    page.reload()
+    front_end.wait_for_word(END)
     front_end.wait_for_status("ready", "finished")
-    assert front_end.words() == WORDS
+    assert front_end.words() == WORDS[:END]
     assert len(deepseek.entries(front_end.tag)) == 1
+    assert front_end.cancels() == []
+
+
+@pytest.mark.parametrize("kind", ["assistant-ui", "assistant-ui-resuming"])
+def test_assistant_ui_needs_no_adapter(page, kind, deepseek):
+    """Its Stop is a Stop with a receipt, and closes nothing before.
+
+    It resumes a chat whose id outlives a reload.
+    """
+    front_end = FrontEnd(page, kind)
+    page.get_by_role("textbox").fill("Hello")
+    front_end.press("Send")
+    front_end.wait_for_word(5)
+    if kind == "assistant-ui-resuming":
+        page.reload()
+        front_end.wait_for_word(15)
+        assert front_end.cancels() == []
+    front_end.wait_for_status("running")
+    front_end.press("Stop")
+    front_end.wait_for_stop()
+    assert not deepseek.gone(front_end.tag)["finished"]
+    assert (len(front_end.asked()), len(front_end.cancels())) == (1, 1)
 
 
 def test_the_guide_to_plain_fetch(page, server, deepseek):
     guide = (ROOT / "docs" / "front-ends.md").read_text()
     code = re.search(r"```js\n(// chatproxy.js\n.*?)```", guide, re.DOTALL)[1]
     page.route("**/chatproxy.js", lambda r: r.fulfill(body=code, content_type="text/javascript"))
-    page.goto("/front-end")
+    page.goto("/healthz")
     tag = new_id()
     messages = [{"role": "user", "content": "Hello"}]
     receipt = page.evaluate(

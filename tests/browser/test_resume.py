@@ -15,10 +15,11 @@ from ..support.servers import Client, Proxy, chat, new_id
 from ..support.waiting import wait_for
 from .conftest import Page
 
-WORDS = [f"word{number}" for number in range(1, 181)]
-TEXT = " ".join(WORDS)
-ANSWER = {"text": TEXT, "rate": 30}
-THOUGHTFUL = {**ANSWER, "reasoning_tokens": 60}
+NUMBERED = [f"word{number}" for number in range(1, 251)]
+WORDS = NUMBERED[:45]
+ANSWER = {"text": " ".join(WORDS), "rate": 15}
+#: It goes on until it is stopped, also if the machine is busy.
+LONG = {"text": " ".join(NUMBERED), "rate": 20}
 OFFLINE = ("net::ERR_",)
 
 
@@ -142,34 +143,21 @@ def wait_for_word(page, number):
 
 def assert_whole(page, deepseek):
     """The whole answer, word for word, on the page and in the storage; asked for once."""
-    page.send_button.wait_for(timeout=30_000)
+    page.page.locator("article[data-state=finished]").wait_for()
     assert shown(page) == WORDS
     wait_for(lambda: kept(page).get("state") == "finished")
-    assert kept(page)["text"] == TEXT
+    assert kept(page)["text"] == ANSWER["text"]
     assert page.error_note.count() == 0
     assert page.stopped_note.count() == 0
     assert len(deepseek.entries(page.tag)) == 1
 
 
-def watch_words(page):
-    """Note from the first moment of each new document on how many words are shown."""
-    page.page.add_init_script(
-        """window.counts = [];
-        new MutationObserver(() => {
-            const answer = document.querySelector(".answer-text");
-            const count = answer ? answer.textContent.split(/\\s+/).filter(Boolean).length : null;
-            if (window.counts.at(-1) !== count) { window.counts.push(count); }
-        }).observe(document, {subtree: true, childList: true, characterData: true});"""
-    )
-
-
 def watch_text(page):
-    """Note in every tab, at each change and each frame, whenever the answer's text is not shown.
+    """Note in every tab whenever the answer's text is not shown: at each change, and a frame later.
 
     What counts is the longest text that was there, before a reload too.
     """
-    page.page.context.add_init_script(
-        """window.missing = [];
+    script = """window.missing = [];
         const watch = (when) => {
             const answer = document.querySelector(".answer-text");
             if (answer === null) { return; }
@@ -179,12 +167,14 @@ def watch_text(page):
             if (shown < most) { window.missing.push({when, most, there, shown}); }
             sessionStorage.most = most;
         };
-        const frame = () => { watch("frame"); requestAnimationFrame(frame); };
-        frame();
-        new MutationObserver(() => watch("change"))
+        const changed = () => {
+            watch("change");
+            requestAnimationFrame(() => watch("frame"));
+        };
+        new MutationObserver(changed)
             .observe(document, {subtree: true, childList: true, characterData: true});"""
-    )
-    page.page.reload()
+    page.page.context.add_init_script(script)
+    page.page.evaluate(script)
 
 
 def slow_down(page, times):
@@ -198,76 +188,69 @@ def missing(page):
     return page.page.evaluate("missing")
 
 
+def press_stop(page):
+    """Press Stop; wait for its receipt, without which a reload would press it again."""
+    page.stop_button.click()
+    page.wait_for_text("stopped in")
+
+
+def assert_stopped_calmly(page):
+    """A part of the answer, and one sentence; the words that are there."""
+    page.stopped_note.wait_for()
+    page.wait_until_idle()
+    assert page.stopped_note.count() == 1
+    assert page.error_note.count() == 0
+    words = shown(page)
+    assert words == NUMBERED[: len(words)]
+    return words
+
+
+def assert_stopped_everywhere(page, server, deepseek):
+    assert not deepseek.gone(page.tag)["finished"]
+    assert server.closing_line(session_id(page)).count("outcome=stopped") == 1
+
+
 @pytest.mark.parametrize(
     ("simulate", "state"),
     [
         ({"rate": 0}, "finished"),
         ({"rate": 400}, "finished"),
-        ({"rate": 0, "end": "eof", "end_after": 150}, "failed"),
-        ({"rate": 0, "silence_after": 150}, "stopped"),
+        ({"rate": 0, "end": "eof", "end_after": 40}, "failed"),
+        ({"rate": 0, "silence_after": 40}, "stopped"),
     ],
     ids=["all at once", "finished", "failed", "stopped"],
 )
 def test_the_text_never_gets_shorter_at_the_end(new_page, simulate, state):
     page = new_page({**ANSWER, **simulate})
     watch_text(page)
-    slow_down(page, 6)
+    slow_down(page, 2)
     page.ask()
     if state == "stopped":
-        wait_for_word(page, 140)
+        wait_for_word(page, 35)
         page.stop_button.click()
     page.page.locator(f"article[data-state={state}]").wait_for()
     assert missing(page) == []
-    assert len(shown(page)) >= 140
+    assert len(shown(page)) >= 35
 
 
-def test_the_text_never_gets_shorter_at_a_reload_or_when_another_tab_stops_it(new_page, second_tab):
-    page = new_page({"rate": 40, "tokens": 5000})
+def test_after_a_reload_the_text_goes_on_where_it_was_until_a_stop(new_page, server, deepseek):
+    page = new_page(LONG)
     watch_text(page)
     page.ask()
-    wait_for(lambda: len(shown(page)) > 20)
-    tab = second_tab(page)
+    wait_for_word(page, 15)
     page.page.reload()
-    tab.page.reload()
-    for each in (page, tab):
-        least = len(shown(each))
-        wait_for(lambda each=each, least=least: len(shown(each)) > least)
-    page.stop_button.click()
-    page.wait_for_text("stopped in")  # else the reloaded page presses Stop again, and gets a 404
-    for each in (page, tab):
-        each.stopped_note.wait_for()
-        each.page.reload()
-        each.stopped_note.wait_for()
-        assert missing(each) == []
-
-
-def test_a_reload_in_mid_answer_goes_on_where_it_was(new_page, deepseek):
-    page = new_page(ANSWER)
-    watch_words(page)
-    page.ask()
-    wait_for_word(page, 40)
+    wait_for_word(page, 25)
+    assert missing(page) == []  # what was there came back at once, from the storage
+    press_stop(page)
+    words = assert_stopped_calmly(page)
+    assert page.cancelled_ids() == [session_id(page)]
+    assert_stopped_everywhere(page, server, deepseek)
     page.page.reload()
-    wait_for_word(page, 60)
-    counts = [count for count in page.page.evaluate("counts") if count is not None]
-    assert counts[0] >= 38  # at once, from the storage
-    assert counts == sorted(counts)
-    assert_whole(page, deepseek)
-    assert len(questions(page)) == 1
-
-
-def test_a_reload_while_it_thinks(new_page, deepseek):
-    page = new_page(THOUGHTFUL)
-    page.ask()
-    page.wait_for_text(re.compile("Thinking…|Thought for"))
-    wait_for(lambda: deepseek.entry(page.tag)["tokens"] > 15)
-    page.page.reload()
-    page.wait_for_text(re.compile("Thinking…|Thought for"))  # a busy machine opens it late
-    assert_whole(page, deepseek)
-    assert len(kept(page)["reasoning"].split()) == 60
+    assert assert_stopped_calmly(page) == words
 
 
 def test_a_reload_before_anything_came(new_page, deepseek):
-    page = new_page({**ANSWER, "rate": 200, "first_token_delay": 8})
+    page = new_page({**ANSWER, "rate": 200, "first_token_delay": 5})
     page.ask()
     wait_for(lambda: deepseek.entries(page.tag))
     page.page.reload()
@@ -276,146 +259,107 @@ def test_a_reload_before_anything_came(new_page, deepseek):
 
 
 def test_five_reloads_in_a_row(new_page, deepseek):
-    page = new_page({**THOUGHTFUL, "rate": 15})
+    """The first ones while it thinks, the others in mid-text."""
+    page = new_page({**ANSWER, "reasoning_tokens": 30})
     page.ask()
     page.wait_for_text("Thinking…")
     for number in range(5):
         page.page.reload()
-        page.stop_button.wait_for()
+        page.wait_for_text(re.compile("Thinking…|Thought for"))  # a busy machine opens it late
         if number > 2:
-            wait_for_word(page, 15 * number)
+            wait_for_word(page, 10 * number)
     assert_whole(page, deepseek)
-    assert len(kept(page)["reasoning"].split()) == 60
+    assert len(kept(page)["reasoning"].split()) == 30
+    assert len(questions(page)) == 1
     assert len(reads(page)) <= 5  # fewer if the next reload came before the page had asked
 
 
-def test_a_reload_after_the_end_asks_for_nothing(new_page, deepseek):
-    page = new_page({**ANSWER, "rate": 0})
-    page.ask()
-    wait_for_word(page, len(WORDS))  # the button is there before it is pressed, too
-    assert_whole(page, deepseek)
-    page.page.reload()
-    assert_whole(page, deepseek)
-    assert reads(page) == []
-
-
-def test_a_reload_at_the_very_end(new_page, deepseek):
-    """The answer ends while there is no page; its end is still to be had."""
+def test_an_answer_that_ends_while_there_is_no_page(new_page, deepseek):
+    """Its end is still to be had; another reload asks for nothing."""
     page = new_page(ANSWER)
     page.ask()
-    wait_for_word(page, 150)
+    wait_for_word(page, 15)
     address = page.page.url
     page.page.goto("about:blank")
     wait_for(lambda: deepseek.entry(page.tag)["finished"])
     page.page.goto(address)
     assert_whole(page, deepseek)
-
-
-def test_stop_after_a_reload(new_page, server, deepseek):
-    page = new_page(ANSWER)
-    page.ask()
-    wait_for_word(page, 30)
+    asked = len(reads(page))
     page.page.reload()
-    wait_for_word(page, 40)
-    page.stop_button.click()
-    page.page.get_by_text("stopped in").wait_for()
-    assert page.stopped_note.count() == 1
-    assert page.error_note.count() == 0
-    assert page.cancelled_ids() == [session_id(page)]
-    assert server.closing_line(session_id(page)).count("outcome=stopped") == 1
-    assert not deepseek.gone(page.tag)["finished"]
-    words = shown(page)
-    assert words == WORDS[: len(words)]
-    page.page.reload()
-    page.stopped_note.wait_for()
-    assert shown(page) == words
+    assert_whole(page, deepseek)
+    assert len(reads(page)) == asked
 
 
-def test_five_seconds_without_a_network(new_page, line, deepseek):
-    page = new_page({**ANSWER, "rate": 20}, path=f"{line.url}/")
+def test_what_comes_without_a_network_is_read_when_it_is_back(new_page, line, deepseek):
+    page = new_page(ANSWER, path=f"{line.url}/")
     page.expected_messages = OFFLINE
     page.ask()
-    wait_for_word(page, 30)
+    wait_for_word(page, 5)
     line.cut(page)
     page.wait_for_text("Reconnecting")
-    page.page.wait_for_timeout(5000)
+    deepseek.entry(page.tag, lambda entry: entry["tokens"] >= 35)
     assert page.stop_button.is_visible()
-    assert len(shown(page)) < 100
+    assert len(shown(page)) < 35
     line.mend(page)
-    wait_for_word(page, 120)
     assert_whole(page, deepseek)
     assert len(reads(page)) >= 1
 
 
 def test_stop_without_a_network_is_told_once_it_is_back(new_page, line, server, deepseek):
-    page = new_page({**ANSWER, "rate": 5}, path=f"{line.url}/")
+    """Also of an answer that goes on since the network was away before."""
+    page = new_page({**LONG, "rate": 10}, path=f"{line.url}/")
     page.expected_messages = OFFLINE
     page.ask()
     wait_for_word(page, 5)
     line.cut(page)
     page.wait_for_text("Reconnecting")
-    page.stop_button.click()
-    page.stopped_note.wait_for()
-    page.page.wait_for_timeout(3000)
     line.mend(page)
-    page.page.get_by_text("stopped in").wait_for()
-    assert page.stopped_note.count() == 1
-    assert page.error_note.count() == 0
-    assert not deepseek.gone(page.tag)["finished"]
-    assert "outcome=stopped" in server.closing_line(session_id(page))
+    wait_for_word(page, 12)
+    line.cut(page)
+    page.wait_for_text("Reconnecting")
+    page.stop_button.click()
+    assert_stopped_calmly(page)
+    line.mend(page)
+    page.wait_for_text("stopped in")
+    assert_stopped_calmly(page)
+    assert_stopped_everywhere(page, server, deepseek)
 
 
 def test_a_stop_that_is_not_confirmed_says_so_and_is_pressed_again_after_a_reload(
     new_page, server, deepseek
 ):
-    page = new_page({**ANSWER, "rate": 5})
+    page = new_page({**LONG, "rate": 5})
     page.expected_messages = (*OFFLINE, "status of 404")
     page.ask()
-    wait_for_word(page, 5)
+    wait_for_word(page, 2)
     page.page.route("**/cancel/*", lambda route: route.abort())
     page.stop_button.click()
-    page.stopped_note.wait_for()
-    page.page.get_by_text("not confirmed yet").wait_for()
-    assert page.error_note.count() == 0
+    page.wait_for_text("not confirmed yet")
+    assert_stopped_calmly(page)
     page.page.reload()
     page.page.unroute("**/cancel/*")
     # The page that goes tries once more, which can't be intercepted; then nothing is left to stop.
-    page.page.get_by_text(re.compile("stopped in|had nothing to stop")).wait_for()
-    assert page.stopped_note.count() == 1
-    assert not deepseek.gone(page.tag)["finished"]
-    assert "outcome=stopped" in server.closing_line(session_id(page))
-
-
-def test_stop_after_the_network_was_away(new_page, line, deepseek):
-    page = new_page(ANSWER, path=f"{line.url}/")
-    page.expected_messages = OFFLINE
-    page.ask()
-    wait_for_word(page, 20)
-    line.cut(page)
-    page.wait_for_text("Reconnecting")
-    line.mend(page)
-    wait_for_word(page, 50)
-    page.stop_button.click()
-    page.page.get_by_text("stopped in").wait_for()
-    assert page.stopped_note.count() == 1
-    assert not deepseek.gone(page.tag)["finished"]
+    page.wait_for_text(re.compile("stopped in|had nothing to stop"))
+    assert_stopped_calmly(page)
+    assert_stopped_everywhere(page, server, deepseek)
 
 
 def test_a_second_tab_watches(new_page, second_tab, deepseek):
     page = new_page(ANSWER)
     page.ask()
-    wait_for_word(page, 20)
+    wait_for_word(page, 10)
     tab = second_tab(page)
-    wait_for_word(tab, 60)
-    assert_whole(page, deepseek)
-    assert_whole(tab, deepseek)
-    assert questions(tab) == []
+    wait_for_word(tab, 20)
     for each in (page, tab):
+        assert_whole(each, deepseek)
         each.page.reload()
         assert_whole(each, deepseek)
+    assert questions(tab) == []
 
 
-def test_a_tab_that_is_open_already_sees_a_new_chat(new_page, second_tab, deepseek):
+def test_a_tab_that_is_open_already_sees_a_new_chat_and_outlives_the_other(
+    new_page, second_tab, deepseek
+):
     page = new_page(ANSWER)
     tab = second_tab(page)
     # It may ask for the answer before the server has been asked for it, and asks again.
@@ -423,46 +367,38 @@ def test_a_tab_that_is_open_already_sees_a_new_chat(new_page, second_tab, deepse
     page.ask("A new one")
     chats = tab.page.get_by_role("navigation", name="Chats")
     chats.get_by_role("link", name="A new one", exact=True).click()
-    wait_for_word(tab, 30)
-    assert_whole(page, deepseek)
+    wait_for_word(tab, 15)
+    page.page.close()
     assert_whole(tab, deepseek)
 
 
 @pytest.mark.parametrize("stopping", ["first", "second"])
 def test_stop_works_from_either_tab(new_page, second_tab, server, deepseek, stopping):
-    page = new_page(ANSWER)
+    """The other one has been reloaded; and neither ever shows less than it did."""
+    page = new_page(LONG)
+    watch_text(page)
     page.ask()
-    wait_for_word(page, 20)
+    wait_for_word(page, 5)
     tab = second_tab(page)
-    wait_for_word(tab, 30)
-    (page if stopping == "first" else tab).stop_button.click()
+    wait_for_word(tab, 10)
+    stops, sees = (page, tab) if stopping == "first" else (tab, page)
+    sees.page.reload()
+    wait_for_word(sees, 20)
+    press_stop(stops)
     for each in (page, tab):
-        each.stopped_note.wait_for()
-        each.wait_until_idle()
-        assert each.stopped_note.count() == 1
-        assert each.error_note.count() == 0
-        words = shown(each)
-        assert words == WORDS[: len(words)]
+        assert_stopped_calmly(each)
+        each.page.reload()
+        assert_stopped_calmly(each)
+        assert missing(each) == []
     assert len(page.cancelled_ids() + tab.cancelled_ids()) == 1
-    assert not deepseek.gone(page.tag)["finished"]
-    assert "outcome=stopped" in server.closing_line(session_id(page))
-
-
-def test_the_first_tab_closes_and_the_second_reads_on(new_page, second_tab, deepseek):
-    page = new_page(ANSWER)
-    page.ask()
-    wait_for_word(page, 20)
-    tab = second_tab(page)
-    wait_for_word(tab, 30)
-    page.page.close()
-    assert_whole(tab, deepseek)
+    assert_stopped_everywhere(page, server, deepseek)
 
 
 def test_what_is_lost_is_said_in_one_sentence(new_page, deepseek):
-    page = new_page(ANSWER)
+    page = new_page(LONG)
     page.expected_messages = ("status of 404",)
     page.ask()
-    wait_for_word(page, 30)
+    wait_for_word(page, 15)
     refusal = {"status": 404, "json": {"error": "No.", "code": "not_found"}}
     page.page.route("**/api/chat/stream/*", lambda route: route.fulfill(**refusal))
     page.page.reload()
@@ -471,7 +407,7 @@ def test_what_is_lost_is_said_in_one_sentence(new_page, deepseek):
     (sentence,) = page.page.locator(".note p").all_inner_texts()
     assert f"the {count} characters above are all that came" in sentence
     assert page.page.get_by_role("button", name="Try again").count() == 1
-    assert len(shown(page)) >= 28
+    assert len(shown(page)) >= 13
     assert len(deepseek.entries(page.tag)) == 1
 
 
@@ -479,17 +415,17 @@ def test_a_server_that_stops_at_once_leaves_all_that_came(browser, start_proxy, 
     proxy = start_proxy("gunicorn", deepseek.url, CHATPROXY_NOTICE="A simulation.")
     messages = []
     with browser.new_context(base_url=proxy.url) as context:
-        page = Page(context.new_page(), messages, ANSWER, "/")
+        page = Page(context.new_page(), messages, LONG, "/")
         page.ask()
-        wait_for_word(page, 40)
+        wait_for_word(page, 15)
         page.page.goto("about:blank")
         made = deepseek.gone(page.tag)["tokens"]
         page.page.go_back()
         page.page.get_by_text("The page was closed or reloaded here").wait_for()
         page.wait_until_idle()
         words = shown(page)
-        assert words == WORDS[: len(words)]
-        assert 40 <= len(words) <= made
+        assert words == NUMBERED[: len(words)]
+        assert 15 <= len(words) <= made
         assert page.page.locator(".note").count() == 1
         assert len(questions(page)) == 1
     assert messages == []
@@ -501,7 +437,7 @@ def test_an_answer_that_runs_elsewhere_can_be_stopped(browser, start_proxy, deep
     proxy = start_proxy("gunicorn", deepseek.url, **settings)
     session_id = new_id()
     client = Client(proxy.port)
-    body = json.dumps(chat(simulate={"rate": 20, "tokens": 5000, "tag": session_id}))
+    body = json.dumps(chat(simulate={"rate": 5, "tokens": 5000, "tag": session_id}))
     client.send(
         f"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
         f"X-Session-Id: {session_id}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()

@@ -21,7 +21,7 @@ def ask_a_run(new_page, simulate):
 
 
 def test_the_page_asks_a_run_and_shows_its_steps_and_folds_them_by_keys(new_page):
-    page = ask_a_run(new_page, {"rate": 200, "tokens": 400, "reasoning_tokens": 0})
+    page = ask_a_run(new_page, {"rate": 200, "tokens": 100, "reasoning_tokens": 0})
     page.wait_until_idle()
     summary = page.page.locator(".run > summary")
     assert page.page.locator(".steps").count() == 0  # folded as the answer began

@@ -127,7 +127,7 @@ def test_a_stop_before_the_first_token_ends_the_answer(open_page, deepseek):
     assert not deepseek.gone(chat_id)["finished"]
 
 
-def test_a_beacon_is_a_stop_whatever_it_says(open_page, deepseek):
+def test_a_beacon_is_a_stop_whatever_it_says_and_a_tab_that_is_closed_another(open_page, deepseek):
     chat_id = new_id()
     page = open_page(chat_id)
     page.ask()
@@ -136,6 +136,11 @@ def test_a_beacon_is_a_stop_whatever_it_says(open_page, deepseek):
     assert sent
     page.wait_for_text("Stopped: user.")
     assert not deepseek.gone(chat_id)["finished"]
+    page.ask()
+    page.answer.nth(1).get_by_text("amber birch").wait_for()
+    page.page.close()
+    assert not deepseek.gone(chat_id)["finished"]
+    assert len(deepseek.entries(chat_id)) == 2
 
 
 def test_an_answer_is_whole_and_the_next_question_may_follow(open_page):
@@ -146,27 +151,15 @@ def test_an_answer_is_whole_and_the_next_question_may_follow(open_page):
         page.page.get_by_role("button", name="Send").wait_for()
 
 
-def test_more_fields_go_in_the_body(open_page):
-    given = open_page(new_id()).page.evaluate(
+def test_more_fields_go_in_the_body_and_a_cut_answer_is_shown_as_a_failure(open_page):
+    page = open_page(new_id(), {"rate": 0, "text": "One two three.", "end": "cut", "end_after": 2})
+    given = page.page.evaluate(
         "new Promise((resolve) => window.ask((...given) => resolve(given), 'Hello', []))"
     )
     assert given == [
         {"text": "Hello"},
         {"body": {"model": "deepseek-v4-pro", "temperature": 0.2, "tools": []}},
     ]
-
-
-def test_a_tab_that_is_closed_ends_its_answer(open_page, deepseek):
-    chat_id = new_id()
-    page = open_page(chat_id)
-    page.ask()
-    page.wait_for_text("amber birch")
-    page.page.close()
-    assert not deepseek.gone(chat_id)["finished"]
-
-
-def test_a_cut_answer_is_shown_as_a_failure(open_page):
-    page = open_page(new_id(), {"rate": 0, "text": "One two three.", "end": "cut", "end_after": 2})
     page.ask()
     page.page.get_by_role("alert").wait_for()
     page.wait_for_text("One two")

@@ -2,50 +2,60 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from .fork_server import Forked, fork_server
 from .servers import ROOT, clean_environment
 from .waiting import PATIENCE
 
 
 class Another:
-    """A process that runs a script; its arguments are in ``sys.argv``."""
+    """A process that runs a script; its arguments are in ``sys.argv``.
 
-    def __init__(self, script: str, *arguments: object, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            cwd=ROOT,
-            env=clean_environment(**environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    :param prepared: which fork server begins it; without one it begins from nothing.
+    """
+
+    def __init__(
+        self, script: str, *arguments: object, prepared: str = "", **environment: str
+    ) -> None:
+        (stdin, tell), (read, stdout), (read_errors, stderr) = os.pipe(), os.pipe(), os.pipe()
+        command, settings = ["-c", script, *map(str, arguments)], clean_environment(**environment)
+        self.process: Forked | subprocess.Popen[bytes]
+        if prepared:
+            self.process = fork_server(prepared).run(command, settings, [stdin, stdout, stderr])
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=ROOT,
+                env=settings,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        for each in (stdin, stdout, stderr):
+            os.close(each)
+        self._input = os.fdopen(tell, "w")
+        self._output, self._errors = os.fdopen(read), os.fdopen(read_errors)
 
     def read(self) -> str:
         """The next line that it prints."""
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.stderr.read()
+        line = self._output.readline()
+        assert line, self._errors.read()
         return line.rstrip("\n")
 
     def tell(self, line: str = "") -> None:
         """Write it a line."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{line}\n")
-        self.process.stdin.flush()
+        self._input.write(f"{line}\n")
+        self._input.flush()
 
     def rest(self) -> str:
         """What else it prints, when it has ended well."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.process.stdin.close()
-        printed, errors = self.process.stdout.read(), self.process.stderr.read()
+        self._input.close()
+        printed, errors = self._output.read(), self._errors.read()
         assert (self.process.wait(PATIENCE), errors) == (0, "")
         self.kill()
         return printed
@@ -54,16 +64,17 @@ class Another:
         """End it at once; it is no more when this returns."""
         self.process.kill()
         self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
+        for stream in (self._input, self._output, self._errors):
+            with suppress(BrokenPipeError):
+                stream.close()
 
 
 @contextmanager
-def several(count: int, script: str, *arguments: object) -> Iterator[list[Another]]:
+def several(
+    count: int, script: str, *arguments: object, prepared: str = ""
+) -> Iterator[list[Another]]:
     """Some processes that run the same script; each has printed a line before any goes on."""
-    processes = [Another(script, *arguments, number) for number in range(count)]
+    processes = [Another(script, *arguments, number, prepared=prepared) for number in range(count)]
     try:
         for process in processes:
             process.read()

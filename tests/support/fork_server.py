@@ -6,9 +6,9 @@ that once, and forks for each command. How a server begins from nothing is teste
 started as users start it (``test_cli``, ``test_servers``, ``test_package``, ``test_deployment``).
 
 ``python -m tests.support.fork_server KIND`` reads commands from the socket that is its standard
-input. With each come two descriptors: the command's output, and a socket that is told the command's
-process id and, at its end, its exit status. For each command it forks a process that forks that
-command, waits for it, and tells.
+input. With each come four descriptors: the command's input, output and errors, and a socket that is
+told the command's process id and, at its end, its exit status. For each command it forks a process
+that forks that command, waits for it, and tells.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import importlib.metadata
 import json
 import os
 import runpy
@@ -37,20 +38,30 @@ _MOST_BYTES = 1 << 17
 #: What is imported for each kind.
 IMPORTED = {
     "gevent": (
+        "gevent.pywsgi",
+        "gevent.selectors",
+        "gevent.signal",
+        "gevent.subprocess",
         "gunicorn.app.wsgiapp",
+        "gunicorn.glogging",
         "gunicorn.workers.ggevent",
         "chatproxy.app",
         "chatproxy.server.direct_write",
         "chatproxy.server.gunicorn.rotation",
         "chatproxy.server.gunicorn.worker",
+        "tests.support.runs",
     ),
     "threads": (
         "gunicorn.app.wsgiapp",
+        "gunicorn.glogging",
         "gunicorn.workers.gthread",
+        "gunicorn.workers.sync",
         "werkzeug.serving",
         "chatproxy.app",
         "chatproxy.cli",
+        "chatproxy.server.gunicorn.worker",
         "chatproxy.simulated.server",
+        "tests.support.runs",
     ),
 }
 #: What gunicorn's gevent worker patches only when it has been forked: its master needs the real
@@ -75,10 +86,15 @@ class ForkServer:
 
     def start(self, arguments: list[str], environment: dict[str, str], log: IO[bytes]) -> Forked:
         """Run ``python -m`` with these arguments, as the leader of a session."""
+        with open(os.devnull, "rb") as nothing:
+            return self.run(arguments, environment, [nothing.fileno(), *[log.fileno()] * 2])
+
+    def run(self, arguments: list[str], environment: dict[str, str], streams: list[int]) -> Forked:
+        """The same, or a script after ``-c``, with an input, an output and errors."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         message = json.dumps([arguments, environment]).encode()
         with theirs:
-            socket.send_fds(self._commands, [message], [log.fileno(), theirs.fileno()])
+            socket.send_fds(self._commands, [message], [*streams, theirs.fileno()])
         return Forked(ours)
 
     def close(self) -> None:
@@ -123,6 +139,10 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """Tell it to end."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
@@ -133,6 +153,8 @@ class Forked:
 
 def _prepare(kind: str) -> None:
     """Import into a process that is patched as a gevent worker is, or into a plain one."""
+    # gevent asks for them at each module that it patches: as dear as the rest of a start.
+    importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
     if kind == "gevent":
         monkey.patch_thread()
         monkey.patch_ssl()
@@ -154,7 +176,7 @@ def _patch_the_rest() -> None:
 def _fork_for_each(commands: socket.socket) -> list[str]:
     """Fork for each command; return in the fork, with the arguments of what it is to run."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(commands, _MOST_BYTES, 2)
+        message, descriptors, _, _ = socket.recv_fds(commands, _MOST_BYTES, 4)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 continue
@@ -164,9 +186,10 @@ def _fork_for_each(commands: socket.socket) -> list[str]:
             break
         for each in descriptors:
             os.close(each)
-    log, status = descriptors
+    *streams, status = descriptors
     if pid := os.fork():
-        os.close(log)
+        for each in streams:
+            os.close(each)
         os.write(status, b"%d" % pid)
         with contextlib.suppress(BrokenPipeError):  # nobody may wait any more
             os.write(status, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -174,10 +197,10 @@ def _fork_for_each(commands: socket.socket) -> list[str]:
     os.setsid()
     # A shell has what it runs in the background ignore SIGINT, and all that comes of that, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in (nothing, commands.detach()), (log, 1), (log, 2):
+    commands.detach()
+    for target, source in enumerate(streams):
         os.dup2(source, target)
-    for each in (nothing, log, status):
+    for each in descriptors:
         os.close(each)
     arguments, environment = json.loads(message)
     os.environ.clear()
@@ -185,10 +208,36 @@ def _fork_for_each(commands: socket.socket) -> list[str]:
     return arguments
 
 
+class _Exit:
+    """Ends the process when all that was registered for its end has run.
+
+    An interpreter that clears up what it has would first copy it from the process that forks.
+    """
+
+    def __init__(self) -> None:
+        self.status = 1
+        atexit.register(self._end)  # before all others: so it is called after them
+
+    def _end(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(self.status)
+
+
 def main() -> None:
+    ending = _Exit()
     _prepare(sys.argv[1])
-    sys.argv[:] = _fork_for_each(socket.socket(fileno=0))
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        sys.argv[:] = _fork_for_each(socket.socket(fileno=0))
+        if sys.argv[0] == "-c":
+            exec(sys.argv.pop(1), {"__name__": "__main__"})
+        else:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        ending.status = 0
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            ending.status = end.code or 0
+        raise
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 #: What is sent in answer to a request's body; it is given the connection and the body.
 Answer = Callable[[socket.socket, bytes], None]
@@ -53,6 +56,34 @@ class Scripted:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+
+
+class Repeating(Scripted):
+    """Sends the same blocks to whoever asks; then it is done, falls silent, or breaks off."""
+
+    def __init__(self, *blocks: bytes) -> None:
+        super().__init__(self._repeat)
+        self.status = b"200 OK"
+        self.blocks = [*blocks]
+        self.end = "done"
+        #: An empty piece for each silent connection that the other side has closed.
+        self.left: queue.Queue[bytes] = queue.Queue()
+
+    def _repeat(self, connection: socket.socket, _body: bytes) -> None:
+        body = b"".join(block + b"\n\n" for block in self.blocks)
+        events = [body] if body else []  # in one chunk, so that all come at once
+        connection.sendall(unfinished(*events, status=self.status))
+        if self.end == "done":
+            connection.sendall(b"0\r\n\r\n")
+        elif self.end == "silence":
+            self.left.put(connection.recv(1))
+        else:
+            connection.close()
+
+    @property
+    def received(self) -> list[dict[str, Any]]:
+        """What was asked."""
+        return [json.loads(body) for body in self.asked]
 
 
 def requests_on(connection: socket.socket) -> Iterator[bytes]:

@@ -56,6 +56,22 @@ def in_pieces(blocks: list[bytes], data: st.DataObject) -> list[bytes]:
     return pieces
 
 
+def json_values(*names: str, leaves: int = 8) -> st.SearchStrategy[Any]:
+    """Any small values of JSON, whose objects have these names."""
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(names), inner, max_size=4)
+        ),
+        max_leaves=leaves,
+    )
+
+
+def lines_of_bytes(most: int) -> st.SearchStrategy[bytes]:
+    """Events with one line of data, of any bytes."""
+    return st.binary(max_size=most).map(lambda data: b"data: " + data.replace(b"\n", b""))
+
+
 def _whole_of(item: bytes, around: bytes = b'{"choices":[%b]}') -> bytes:
     """An event as large as one may be: a list of many items that are alike, in a chunk."""
     number = (sse.MAX_EVENT_BYTES - 100) // (len(item) + 1)

@@ -26,7 +26,7 @@ def wait_for(
     while not (result := condition()):
         waited = time.monotonic() - begun
         assert waited < seconds, f"{message} did not come true within {seconds} s"
-        time.sleep(min(max(0.005, waited / 10), 0.1))
+        time.sleep(min(max(0.01, waited / 5), 0.1))
     return result
 
 

@@ -1,22 +1,11 @@
 /** A front end for test_front_ends.py, under StrictMode: of useChat, of useAnswer, or of assistant-ui. */
 
 import { useChat } from "@ai-sdk/react";
-import {
-  AssistantRuntimeProvider,
-  type AssistantRuntime,
-  ComposerPrimitive,
-  MessagePrimitive,
-  ThreadPrimitive,
-} from "@assistant-ui/react";
-import { useAISDKRuntime, useChatRuntime } from "@assistant-ui/react-ai-sdk";
-import { ChatProxyTransport } from "@chatproxy/client/ai-sdk";
 import { useAnswer } from "@chatproxy/client/react";
-import { StrictMode, useState, type ReactNode } from "react";
+import { lazy, StrictMode, Suspense, type ComponentType, type ReactNode } from "react";
 import { createRoot } from "react-dom/client";
 
-const query = new URLSearchParams(location.search);
-const simulate = JSON.parse(query.get("simulate") ?? "{}");
-const chatId = query.get("chat") ?? "";
+import { chatId, query, simulate, transport, useStopState } from "./chat";
 
 interface Shown {
   text: string;
@@ -38,16 +27,8 @@ function Show({ text, status, stop, onSend, onStop }: Shown): ReactNode {
   );
 }
 
-let showStop: (stop: string) => void = () => undefined;
-const transport = new ChatProxyTransport({
-  body: { simulate },
-  reconnectSeconds: 30,
-  onStop: (stop) => showStop(stop.state),
-});
-
 function Chat() {
-  const [stopState, setStopState] = useState("");
-  showStop = setStopState;
+  const stopState = useStopState();
   const { messages, sendMessage, status, error, stop } = useChat({
     id: chatId,
     transport,
@@ -79,47 +60,13 @@ function Answer() {
   );
 }
 
-/** As in packages/client/README.md. */
-function Assistant() {
-  return <Thread runtime={useChatRuntime({ transport })} />;
-}
-
-function ResumingAssistant() {
-  const chat = useChat({ id: chatId, transport, resume: true });
-  return <Thread runtime={useAISDKRuntime(chat)} />;
-}
-
-function Thread({ runtime }: { runtime: AssistantRuntime }) {
-  const [stopState, setStopState] = useState("");
-  showStop = setStopState;
-  return (
-    <AssistantRuntimeProvider runtime={runtime}>
-      <ThreadPrimitive.Root>
-        <ThreadPrimitive.Messages
-          components={{ UserMessage: () => null, AssistantMessage: () => <MessagePrimitive.Parts /> }}
-        />
-        <ThreadPrimitive.If running>
-          <output>running</output>
-        </ThreadPrimitive.If>
-        <ThreadPrimitive.If running={false}>
-          <output>ready</output>
-        </ThreadPrimitive.If>
-        <small>{stopState}</small>
-        <ComposerPrimitive.Root>
-          <ComposerPrimitive.Input />
-          <ComposerPrimitive.Send>Send</ComposerPrimitive.Send>
-          <ComposerPrimitive.Cancel>Stop</ComposerPrimitive.Cancel>
-        </ComposerPrimitive.Root>
-      </ThreadPrimitive.Root>
-    </AssistantRuntimeProvider>
-  );
-}
-
-const FRONT_ENDS: Record<string, () => ReactNode> = {
+const FRONT_ENDS: Record<string, ComponentType> = {
   useChat: Chat,
   useAnswer: Answer,
-  "assistant-ui": Assistant,
-  "assistant-ui-resuming": ResumingAssistant,
+  "assistant-ui": lazy(async () => ({ default: (await import("./assistant-ui")).Assistant })),
+  "assistant-ui-resuming": lazy(async () => ({
+    default: (await import("./assistant-ui")).ResumingAssistant,
+  })),
 };
 const [FrontEnd = Chat] = Object.keys(FRONT_ENDS)
   .filter((kind) => query.has(kind))
@@ -128,6 +75,8 @@ const [FrontEnd = Chat] = Object.keys(FRONT_ENDS)
 const root = document.body.appendChild(document.createElement("div"));
 createRoot(root).render(
   <StrictMode>
-    <FrontEnd />
+    <Suspense>
+      <FrontEnd />
+    </Suspense>
   </StrictMode>,
 );
