@@ -74,6 +74,7 @@ def ask(tab, question):
 def open_chat(tab, question):
     chats = tab.page.get_by_role("navigation", name="Chats")
     chats.locator(".list-open-chat", has_text=question).click()
+    chats.locator("[aria-current]", has_text=question).wait_for()
     return tab.page.locator("article.answer")
 
 
