@@ -135,6 +135,10 @@ def hammering(worker, key=KEY):
         thread.join()
 
 
+def names_of_keys(server, scope):
+    return {name for name in server.names(scope) if ":key:" in name}
+
+
 def rewrite(server, name, token):
     """Change what is kept under a name behind the workers' backs."""
     with server.client() as client:
@@ -228,10 +232,6 @@ def test_a_renewal_that_comes_late_does_not_undo_a_later_take(server, scope):
     redis.close()
 
 
-def names_of_keys(server, scope):
-    return {name for name in server.names(scope) if ":key:" in name}
-
-
 STRANGE_KEYS = [
     ("a", "b"),
     ("ab",),
@@ -291,15 +291,6 @@ def test_a_worker_that_lives_keeps_its_key_beyond_the_lease(server, start):
     with hammering(other) as answers:
         time.sleep(1.2 * LEASE)
     assert set(answers) == {one.name}
-
-
-def test_another_that_holds_a_key_by_now_is_noticed(server, start, scope):
-    one = start(server)
-    one.take(KEY)
-    (name,) = names_of_keys(server, scope)
-    rewrite(server, name, "another/7")
-    wait_for(lambda: one.lost == [KEY], message="the loss")
-    assert one.take(KEY) == "another"
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -425,13 +416,21 @@ def test_what_was_taken_anew_is_not_lost_by_an_earlier_holds_loss(
     assert one.take(KEY) == one.name
 
 
-def test_an_error_of_the_application_does_not_end_the_renewals(server, start, scope, caplog):
-    one = start(server)
-    one.serve(lambda _question: {}, lambda _key: 1 / 0)
+def test_another_that_holds_a_key_by_now_is_noticed(server, start, scope, caplog):
+    """An error of whoever is told so does not end the renewals."""
+    one, lost = start(server), []
+
+    def fail(key):
+        lost.append(key)
+        raise ZeroDivisionError
+
+    one.serve(lambda _question: {}, fail)
     one.take(KEY)
     (name,) = names_of_keys(server, scope)
     rewrite(server, name, "another/7")
     wait_for(lambda: "could not be given up" in caplog.text, message="the loss")
+    assert lost == [KEY]
+    assert one.take(KEY) == "another"
     one.take(("two",))
     (name,) = names_of_keys(server, scope) - {name}
     rewrite(server, name, None)
@@ -490,11 +489,14 @@ def test_a_request_that_no_thread_can_be_had_for_is_answered_with_the_next(
         assert first.result() == {"got": {"n": 1}}
 
 
-def test_no_answer_is_unavailable_and_never_a_guess(server, start, scope):
+def test_no_answer_is_unavailable_and_never_a_guess(server, start, scope, caplog):
+    """Whether it comes too late, or an error does instead of it, or there is nobody."""
     over = threading.Event()
     one, mute = start(server), start(server, answer=lambda _question: {"late": over.wait(20)})
-    mute.take(KEY)
-    for holder in (mute.name, "nobody"):
+    failing = start(server, answer=lambda _question: {"n": 1 / 0})
+    for worker in (mute, failing):
+        worker.open()
+    for holder in (mute.name, failing.name, "nobody"):
         started = time.monotonic()
         with pytest.raises(PeersUnavailable, match="did not answer") as refusal:
             one.ask(holder, {}, 0.3)
@@ -502,6 +504,7 @@ def test_no_answer_is_unavailable_and_never_a_guess(server, start, scope):
         assert refusal.value.retry_after == 1
     over.set()
     assert one.try_ask(mute.name, {}, 5) == {"late": True}
+    wait_for(lambda: "ZeroDivisionError" in caplog.text, message="what is said of the error")
     with server.client() as client:
         assert 0 < client.pttl(f"chatproxy:{scope}:inbox:nobody") < 30_000
 
@@ -514,13 +517,6 @@ def test_of_a_question_without_an_answer_nothing_is_kept(server, start):
     assert {worker.try_ask("nobody", {}, 0) for _ in range(many)} == {"away"}
     gc.collect()
     assert len(gc.get_objects()) < before + many
-
-
-def test_an_answer_that_raises_is_none(server, start, caplog):
-    one, other = start(server), start(server, answer=lambda _question: {"n": 1 / 0})
-    other.take(KEY)
-    assert one.try_ask(other.name, {}, 0.3) == "away"
-    assert "ZeroDivisionError" in caplog.text
 
 
 def push(server, scope, worker, *items):
@@ -701,30 +697,26 @@ def test_many_requests_at_once_notice_an_outage_together(own_server, start):
     own_server.thaw()
 
 
-def test_a_worker_that_was_cut_off_shortly_loses_nothing(own_server, start, forwarder):
-    one, other = start(own_server, LONG, url=forwarder.url), start(own_server, LONG)
-    one.take(KEY)
-    forwarder.cut()
-    assert one.try_take(("two",)) == "away"
-    assert other.take(KEY) == one.name
-    forwarder.restore()
-    wait_for(lambda: one.try_take(("three",)) is None, message="the table")
-    wait_for(lambda: other.try_ask(one.name, {}) == {"got": {}}, message="an answer")
-    assert one.lost == []
-
-
-def test_a_worker_that_was_cut_off_for_longer_than_its_lease_is_told_what_it_lost(
-    own_server, start, forwarder
+@pytest.mark.parametrize("lease", [LONG, LEASE])
+def test_a_worker_that_was_cut_off_loses_what_another_took_when_its_lease_was_over(
+    own_server, start, forwarder, lease
 ):
-    one, other = start(own_server, url=forwarder.url), start(own_server)
+    """Nothing, if that was not so."""
+    one, other = start(own_server, lease, url=forwarder.url), start(own_server, lease)
     one.take(KEY)
     one.take(("kept",))
     forwarder.cut()
-    wait_for(lambda: other.take(KEY) is None, message="the end of the lease")
+    if lease == LEASE:
+        wait_for(lambda: other.take(KEY) is None, message="the end of the lease")
+    else:
+        assert one.try_take(("two",)) == "away"
+        assert other.take(KEY) == one.name
     forwarder.restore()
-    wait_for(lambda: one.lost == [KEY], message="the loss")
-    assert one.take(KEY) == other.name
+    lost = [KEY] if lease == LEASE else []
+    wait_for(lambda: one.try_take(("three",)) is None and one.lost == lost, message="the return")
+    assert one.take(KEY) == (other if lost else one).name
     assert other.take(("kept",)) == one.name
+    wait_for(lambda: other.try_ask(one.name, {}) == {"got": {}}, message="an answer")
 
 
 def test_a_key_is_adopted_while_redis_is_away_and_one_of_two_loses_it(own_server, start):
