@@ -97,7 +97,7 @@ def ended(**fields: Any) -> list[dict[str, Any]]:
 # --- a chat
 
 
-def test_a_whole_answer(chat: UseChat) -> None:
+def test_whole_answers_and_one_that_is_made_anew(chat: UseChat) -> None:
     view = chat.send(**WHOLE).settled()
     assert (view.status, view.text) == ("ready", TEXT)
     assert view.reasoning
@@ -106,10 +106,6 @@ def test_a_whole_answer(chat: UseChat) -> None:
     usage = view.metadata["usage"]
     assert usage["outputTokens"] == usage["raw"]["completion_tokens"] > 0
     assert view.ended == ended(finishReason="stop")
-
-
-def test_several_turns_and_an_answer_made_anew(chat: UseChat) -> None:
-    chat.send(**WHOLE).settled()
     second = chat.send(rate=0, text="Another.").settled()
     assert [message["role"] for message in second.messages] == ["user", "assistant"] * 2
     third = chat.regenerate(rate=0, text="A third.").settled()
@@ -141,8 +137,6 @@ def test_the_hook_s_own_stop_closes_the_connection_and_that_ends_the_answer(
 ) -> None:
     chat.send(**PHASES[phase])
     reach(server, deepseek, chat.id, phase)
-    if phase == "streaming":
-        chat.look_for("text")
     view = chat.stop()
     assert view.status == "ready"
     assert view.ended == ended(isAbort=True)
@@ -168,23 +162,15 @@ def test_an_answer_that_is_cut_is_an_error_and_keeps_its_text(chat: UseChat, end
     assert view.ended == ended(isError=True)
 
 
-def test_a_second_page_can_not_ask_while_the_chat_answers(
-    chat: UseChat, ai_sdk: AiSdk, server: Any
-) -> None:
-    chat.send(**PHASES["streaming"]).look_for("text")
-    view = UseChat(ai_sdk, server.url, chat.id).send(**WHOLE).settled()
-    assert (view.status, view.error["status"]) == ("error", 409)
-    assert json.loads(view.error["message"])["code"] == "session_active"
-    press_stop(server, chat)
-    assert chat.settled().status == "ready"
-
-
-def test_a_second_page_reads_all_of_the_live_answer_and_sees_the_stop(
+def test_a_second_page_reads_all_of_the_live_answer_can_not_ask_and_sees_the_stop(
     chat: UseChat, ai_sdk: AiSdk, server: Any
 ) -> None:
     first = chat.send(**PHASES["streaming"]).look_for("text")
     again = UseChat(ai_sdk, server.url, chat.id).resume()
     assert again.look_for("text").text
+    refused = UseChat(ai_sdk, server.url, chat.id).send(**WHOLE).settled()
+    assert (refused.status, refused.error["status"]) == ("error", 409)
+    assert json.loads(refused.error["message"])["code"] == "session_active"
     press_stop(server, chat)
     here, there = chat.settled(), again.settled()
     assert there.answer == here.answer
@@ -199,7 +185,7 @@ def test_a_page_that_was_reloaded_reads_all_of_the_answer(
     server = start_proxy("gunicorn", deepseek.url, CHATPROXY_ON_DISCONNECT=10)
     chat = UseChat(ai_sdk, server.url)
     words = "".join(f"w{number} " for number in range(200))
-    chat.send(rate=40, text=words).look_for("text")
+    chat.send(rate=80, text=words).look_for("text")
     chat.stop()  # what a reload does to the connection
     view = UseChat(ai_sdk, server.url, chat.id).resume().settled()
     assert (view.text.split(), view.status) == (words.split(), "ready")
@@ -280,18 +266,10 @@ def test_a_tool_is_called_and_its_result_is_answered_in_the_same_message(
     assert [part["type"] for part in view.parts] == kinds
     assert (view.parts[3]["input"], view.parts[3]["output"]) == ({"city": "Rom"}, {"celsius": 30})
     assert view.text == "Let me see.It is warm."
+    function = {"name": "weather", "arguments": '{"city":"Rom"}'}
+    calls = [{"id": "call_1", "type": "function", "function": function}]
     assert played.asked[1]["messages"][1:] == [
-        {
-            "role": "assistant",
-            "content": "Let me see.",
-            "tool_calls": [
-                {
-                    "id": "call_1",
-                    "type": "function",
-                    "function": {"name": "weather", "arguments": '{"city":"Rom"}'},
-                }
-            ],
-        },
+        {"role": "assistant", "content": "Let me see.", "tool_calls": calls},
         {"role": "tool", "tool_call_id": "call_1", "content": '{"celsius":30}'},
     ]
 
@@ -313,15 +291,9 @@ def test_an_image_reaches_the_upstream(ai_sdk: AiSdk, played: Played) -> None:
     played.says = [SAYS]
     image = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,iVBORw0K"}
     UseChat(ai_sdk, played.url).send([image]).settled()
-    assert played.asked[0]["messages"] == [
-        {
-            "role": "user",
-            "content": [
-                {"type": "image_url", "image_url": {"url": image["url"]}},
-                {"type": "text", "text": "Hello"},
-            ],
-        }
-    ]
+    shown = {"type": "image_url", "image_url": {"url": image["url"]}}
+    content = [shown, {"type": "text", "text": "Hello"}]
+    assert played.asked[0]["messages"] == [{"role": "user", "content": content}]
 
 
 # --- the providers, at the routes of OpenAI's protocol
@@ -334,27 +306,18 @@ def provider(request: pytest.FixtureRequest) -> str:
 
 
 class Asking:
-    """A question that a provider asks."""
+    """A question that a provider asks.
+
+    :param fields: ``stream`` and ``leave``, for ``ask`` in ``drive.mjs``.
+    """
 
     def __init__(
-        self,
-        ai_sdk: AiSdk,
-        url: str,
-        provider: str,
-        stream: bool = True,
-        leave: bool = False,
-        **simulate: Any,
+        self, ai_sdk: AiSdk, url: str, provider: str, simulate: dict[str, Any], **fields: Any
     ) -> None:
         self.id = new_id()
-        self._done = ai_sdk.begin(
-            "ask",
-            provider=provider,
-            baseURL=f"{url}/v1",
-            sessionId=self.id,
-            stream=stream,
-            leave=leave,
-            simulate={"tag": self.id, **simulate},
-        )
+        asked = {"provider": provider, "baseURL": f"{url}/v1", "sessionId": self.id}
+        how = {"stream": True, "leave": False, **fields}
+        self._done = ai_sdk.begin("ask", **asked, **how, simulate={"tag": self.id, **simulate})
 
     @property
     def found(self) -> dict[str, Any]:
@@ -365,7 +328,7 @@ class Asking:
 def test_a_provider_gets_a_whole_answer(
     ai_sdk: AiSdk, server: Any, provider: str, stream: bool
 ) -> None:
-    found = Asking(ai_sdk, server.url, provider, stream, **WHOLE).found
+    found = Asking(ai_sdk, server.url, provider, WHOLE, stream=stream).found
     assert (found["text"], found["finishReason"]) == (TEXT, "stop")
     assert found["reasoning"]
     assert found["usage"]["outputTokens"] > 0
@@ -375,7 +338,7 @@ def test_a_provider_gets_a_whole_answer(
 def test_a_provider_s_answer_can_be_stopped_by_its_id(
     ai_sdk: AiSdk, server: Any, deepseek: Any, provider: str, phase: str
 ) -> None:
-    asking = Asking(ai_sdk, server.url, provider, **PHASES[phase])
+    asking = Asking(ai_sdk, server.url, provider, PHASES[phase])
     reach(server, deepseek, asking.id, phase)
     status, receipt = server.cancel(asking.id)
     assert (status, receipt["upstreamClosed"]) == (200, True)
@@ -387,21 +350,19 @@ def test_a_provider_s_answer_can_be_stopped_by_its_id(
 def test_a_provider_that_leaves_ends_its_answer(
     ai_sdk: AiSdk, server: Any, deepseek: Any, provider: str
 ) -> None:
-    asking = Asking(ai_sdk, server.url, provider, leave=True, **PHASES["streaming"])
+    asking = Asking(ai_sdk, server.url, provider, PHASES["streaming"], leave=True)
     assert asking.found["isAbort"]
     assert not deepseek.gone(asking.id)["finished"]
 
 
-def test_a_provider_shows_the_upstream_s_refusal(ai_sdk: AiSdk, server: Any, provider: str) -> None:
-    error = Asking(ai_sdk, server.url, provider, status=402).found["error"]
-    assert error["status"] == 502
-    assert "balance" in error["message"]
-
-
-def test_a_provider_does_not_take_a_cut_answer_for_a_whole_one(
+def test_a_provider_shows_a_refusal_and_does_not_take_a_cut_answer_for_a_whole_one(
     ai_sdk: AiSdk, server: Any, provider: str
 ) -> None:
-    found = Asking(ai_sdk, server.url, provider, **WHOLE, end="cut", end_after=7).found
+    error = Asking(ai_sdk, server.url, provider, {"status": 402}).found["error"]
+    assert error["status"] == 502
+    assert "balance" in error["message"]
+    cut = {**WHOLE, "end": "cut", "end_after": 7}
+    found = Asking(ai_sdk, server.url, provider, cut).found
     assert found["error"]
     assert found["text"]
     assert found.get("finishReason") in (None, "error")
@@ -409,7 +370,7 @@ def test_a_provider_does_not_take_a_cut_answer_for_a_whole_one(
 
 def test_a_provider_gets_tool_calls(ai_sdk: AiSdk, played: Played, provider: str) -> None:
     played.says = [CALLS]
-    found = Asking(ai_sdk, played.url, provider).found
+    found = Asking(ai_sdk, played.url, provider, {}).found
     assert found["call"] == {"name": "weather", "input": {"city": "Rom"}}
     assert found["finishReason"] == "tool-calls"
 

@@ -40,36 +40,30 @@ def make_app(deepseek: DeepSeek) -> MakeApp:
 
     def make(kind: type[Flask] = Flask, **config: Any) -> Flask:
         app = kind(f"application-{new_id()}")
-        app.config.update({"SECRET_KEY": "x", **settings_for(deepseek), **config})
+        settings = {"DEEPSEEK_BASE_URL": deepseek.url, "CHATPROXY_TOKENIZER": "none"}
+        app.config.update({**settings, "SECRET_KEY": "x", **config})
         return app
 
     return make
 
 
-def settings_for(deepseek: DeepSeek) -> dict[str, str]:
-    return {"DEEPSEEK_BASE_URL": deepseek.url, "CHATPROXY_TOKENIZER": "none"}
+SHORT: dict[str, Any] = {"rate": 0, "tokens": 3}
 
 
 def start(app: Flask, session_id: str | None = None, **simulate: Any) -> TestResponse:
-    simulate = {"rate": 0, "tokens": 3, **simulate}
-    return app.test_client().post(
-        "/api/chat/stream",
-        json=chat(simulate=simulate),
-        headers={"X-Session-Id": session_id or new_id()},
-    )
+    body, headers = chat(simulate={**SHORT, **simulate}), {"X-Session-Id": session_id or new_id()}
+    return app.test_client().post("/api/chat/stream", json=body, headers=headers)
 
 
 def complete(app: Flask) -> TestResponse:
     """Ask as OpenAI's clients do."""
-    simulate = {"rate": 0, "tokens": 3}
-    return app.test_client().post("/v1/chat/completions", json=chat(simulate=simulate))
+    return app.test_client().post("/v1/chat/completions", json=chat(simulate=SHORT))
 
 
 def ask(app: Flask) -> TestResponse:
     """Ask as the AI SDK's ``useChat`` does."""
     messages = [{"role": "user", "parts": [{"type": "text", "text": "Hello"}]}]
-    simulate = {"rate": 0, "tokens": 3}
-    body = {"id": new_id(), "messages": messages, "simulate": simulate}
+    body = {"id": new_id(), "messages": messages, "simulate": SHORT}
     return app.test_client().post("/api/chat", json=body)
 
 
@@ -130,13 +124,8 @@ def test_flask_wtf_refuses_the_routes_until_they_are_exempt(make_app: MakeApp) -
 
 def test_flask_limiter_limits_starts_and_leaves_stops_alone(make_app: MakeApp) -> None:
     app = make_app()
-    limiter = Limiter(
-        get_remote_address,
-        app=app,
-        default_limits=["3 per hour"],
-        storage_uri="memory://",
-        headers_enabled=True,
-    )
+    options = {"default_limits": ["3 per hour"], "storage_uri": "memory://"}
+    limiter = Limiter(get_remote_address, app=app, headers_enabled=True, **options)
     ChatProxy(app).run("hello")(lambda run, payload: "Hello")
     exec(lines("Flask-Limiter"), {"limiter": limiter, "app": app})
     answers = [start(app) for _ in range(4)]
@@ -289,7 +278,7 @@ class Neighbours(Process):
             headers["X-User"] = user
         return requests.post(
             f"{self.url}/api/chat/stream",
-            json=chat(simulate={"rate": 0, "tokens": 3, "tag": session_id, **simulate}),
+            json=chat(simulate={**SHORT, "tag": session_id, **simulate}),
             headers=headers,
             stream=True,
             timeout=wait,
@@ -320,7 +309,8 @@ def trace_of(session_id: str) -> str:
 
 @pytest.fixture(scope="module", params=NEIGHBOURS)
 def neighbours(request: Any, logs: Any, deepseek: DeepSeek) -> Iterator[Neighbours]:
-    command, environment = NEIGHBOURS[request.param], clean_environment(**settings_for(deepseek))
+    command = NEIGHBOURS[request.param]
+    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
     with Neighbours(command, logs("neighbours"), environment, request.param) as server:
         wait_for(lambda: requests.get(f"{server.url}/healthz", timeout=20).ok)
         yield server
@@ -374,14 +364,9 @@ def test_the_call_of_the_upstream_is_part_of_the_trace(neighbours: Neighbours) -
     session_id = new_id()
     assert neighbours.ask(session_id).content.endswith(b"[DONE]\n\n")
     neighbours.told_of(session_id)
-    spans = [
-        span
-        for span in neighbours.state()["spans"]
-        if span["context"]["trace_id"] == f"0x{trace_of(session_id)}"
-    ]
-    server, client = (
-        next(span for span in spans if span["kind"] == f"SpanKind.{kind}")
-        for kind in ("SERVER", "CLIENT")
-    )
+    trace = f"0x{trace_of(session_id)}"
+    spans = [each for each in neighbours.state()["spans"] if each["context"]["trace_id"] == trace]
+    by_kind = {span["kind"]: span for span in spans}
+    server, client = by_kind["SpanKind.SERVER"], by_kind["SpanKind.CLIENT"]
     assert client["parent_id"] == server["context"]["span_id"]
     assert server["attributes"]["http.route"] == "/api/chat/stream"

@@ -61,21 +61,16 @@ def server(start_proxy: Any, deepseek: DeepSeek) -> Proxy:
 
 
 @pytest.fixture(scope="module")
-def python(server: Proxy, logs: Any) -> Iterator[Driver]:
-    """The clients in Python."""
+def drivers(server: Proxy, logs: Any) -> Iterator[dict[str, Driver]]:
+    """The clients in Python, and the one for Node."""
     if not is_there():
         pytest.skip("the clients are not installed; make .venv/clients does that")
-    with contextlib.closing(drive_python(f"{server.url}/v1", logs("python"))) as driver:
-        yield driver
-
-
-@pytest.fixture(scope="module")
-def node(server: Proxy, logs: Any) -> Iterator[Driver]:
-    """The client for Node."""
-    if not is_there():
-        pytest.skip("the clients are not installed; make .venv/clients does that")
-    with contextlib.closing(drive_node(f"{server.url}/v1", logs("node"))) as driver:
-        yield driver
+    with contextlib.ExitStack() as stack:
+        drives = {"python": drive_python, "node": drive_node}
+        yield {
+            name: stack.enter_context(contextlib.closing(drive(f"{server.url}/v1", logs(name))))
+            for name, drive in drives.items()
+        }
 
 
 class Seen(NamedTuple):
@@ -88,10 +83,11 @@ class Seen(NamedTuple):
 
 @pytest.fixture(scope="module", params=CLIENTS)
 def seen(
-    request: pytest.FixtureRequest, python: Driver, node: Driver, server: Proxy, deepseek: DeepSeek
+    request: pytest.FixtureRequest, drivers: dict[str, Driver], server: Proxy, deepseek: DeepSeek
 ) -> Seen:
     """One client, with all its questions asked, and its answers stopped that are to be."""
-    client = RealClient(request.param, node if request.param == "openai-node" else python)
+    driver = drivers["node" if request.param == "openai-node" else "python"]
+    client = RealClient(request.param, driver)
     assert client.version  # it is there
     asked = {
         ("left", True): client.ask(stream=True, leave=True, with_id=False, **PHASES["streaming"])
@@ -202,14 +198,16 @@ def run(command: list[str], folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_code_for_openai_python_stops_an_answer(python: Driver, server: Proxy) -> None:
-    printed = python.run(code(server, "openai-python", "python", SLOW))
+def test_the_code_for_openai_python_stops_an_answer(
+    drivers: dict[str, Driver], server: Proxy
+) -> None:
+    printed = drivers["python"].run(code(server, "openai-python", "python", SLOW))
     assert printed.startswith("amber ")
     assert "'upstreamClosed': True" in printed
     assert printed.endswith("cancelled\n")
 
 
-@pytest.mark.usefixtures("node")
+@pytest.mark.usefixtures("drivers")
 def test_the_code_for_openai_node_stops_an_answer(server: Proxy, tmp_path: Path) -> None:
     (tmp_path / "node_modules").symlink_to(ENVIRONMENT / "node_modules")
     (tmp_path / "it.mjs").write_text(code(server, "openai-node", "javascript", SLOW))
@@ -220,11 +218,11 @@ def test_the_code_for_openai_node_stops_an_answer(server: Proxy, tmp_path: Path)
 
 
 @pytest.mark.parametrize("heading", ["LangChain", "LiteLLM"])
-def test_the_code_for_others_runs(python: Driver, server: Proxy, heading: str) -> None:
-    assert python.run(code(server, heading, "python")) == SAID
+def test_the_code_for_others_runs(drivers: dict[str, Driver], server: Proxy, heading: str) -> None:
+    assert drivers["python"].run(code(server, heading, "python")) == SAID
 
 
-@pytest.mark.usefixtures("python")
+@pytest.mark.usefixtures("drivers")
 def test_the_settings_for_llm_are_right_and_ctrl_c_ends_its_answer(
     server: Proxy, deepseek: DeepSeek, tmp_path: Path
 ) -> None:

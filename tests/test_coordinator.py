@@ -110,18 +110,6 @@ def test_whoever_waits_too_long_is_told_so_and_is_not_in_the_way() -> None:
         pass
 
 
-# ---- to try -------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("_impatient")
-def test_tries_come_to_an_end() -> None:
-    begun = time.monotonic()
-    with pytest.raises(PeersUnavailable) as caught:
-        list(Coordinator.attempts())
-    assert caught.value.retry_after == 1
-    assert 0.1 <= time.monotonic() - begun < PATIENCE
-
-
 # ---- to take ------------------------------------------------------------------------------------
 
 
@@ -178,10 +166,12 @@ def test_of_several_keys_the_first_is_taken_that_nobody_holds() -> None:
 
 
 def asked(answer: Any) -> tuple[str, Message]:
-    """What comes of an answer."""
+    """What comes of an answer; of none, if it is empty."""
     table = Table()
     holder = TablePeers(table)
     holder.answer = lambda _question: answer
+    if not answer:
+        table.mute.add(holder.name)
     return new_coordinator(table).ask(holder.name, {"ask": "state"})
 
 
@@ -202,21 +192,12 @@ def test_an_answer_without_a_state_is_none(answer: Message) -> None:
         asked(answer)
 
 
-@pytest.mark.parametrize("state", [None, "of a later version"])
+@pytest.mark.parametrize("answer", [{"state": None}, {"state": "of a later version"}, {}])
 def test_an_answer_whose_state_says_nothing_is_told_as_none(
-    told: list[tuple[str, str]], state: str | None
+    told: list[tuple[str, str]], answer: Message
 ) -> None:
     with pytest.raises(PeersUnavailable):
-        asked({"state": state})
-    assert told == [("ask", "unavailable")]
-
-
-def test_a_holder_that_does_not_answer_is_unavailable(told: list[tuple[str, str]]) -> None:
-    table = Table()
-    holder = TablePeers(table)
-    table.mute.add(holder.name)
-    with pytest.raises(PeersUnavailable):
-        new_coordinator(table).ask(holder.name, {"ask": "state"})
+        asked(answer)
     assert told == [("ask", "unavailable")]
 
 
@@ -230,22 +211,6 @@ def test_the_holder_has_a_limited_time_to_answer(monkeypatch: pytest.MonkeyPatch
     )
     Coordinator(peers, object(), allow_offline=False).ask("x", {})
     assert given == [coordinator_module.ASK_SECONDS]
-
-
-@pytest.mark.usefixtures("_impatient")
-def test_of_many_that_wait_for_one_key_all_go_on_or_are_told() -> None:
-    coordinator = new_coordinator()
-
-    def enter() -> str:
-        try:
-            with coordinator.exclusive(A):
-                time.sleep(0.02)
-                return "in"
-        except PeersUnavailable:
-            return "told"
-
-    assert set(at_once(*[enter] * 20)) == {"in", "told"}
-    assert not coordinator.is_busy(A)
 
 
 # ---- workers that have ended --------------------------------------------------------------------

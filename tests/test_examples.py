@@ -146,47 +146,38 @@ def test_the_text_so_far_is_saved(
 
 
 @pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as server:
-        server.settle("celery_task")
-        yield server
-
-
-@pytest.fixture
 def celery_task(
-    valkey: Valkey, simulated_deepseek: DeepSeek, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    simulated_deepseek: DeepSeek, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ModuleType]:
     """The example, with a Celery worker."""
     pytest.importorskip("celery")
-    settings = {
-        "BROKER": valkey.url,
-        "CHATPROXY_TOKENIZER": "none",
-        "DEEPSEEK_BASE_URL": simulated_deepseek.url,
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    example = import_module("examples.celery_task")
     command = [sys.executable, "-m", "celery", "--app", "examples.celery_task:queue", "worker"]
     options = ["--concurrency=1", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
-    environment = clean_environment(**settings, PYTHONPATH=ROOT)
-    with (tmp_path / "log").open("wb") as log:
-        worker = subprocess.Popen(
-            [*command, *options],
-            cwd=tmp_path,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        wait_for(lambda: " ready." in (tmp_path / "log").read_text(), 60)
-        yield example
-        worker.terminate()
-        assert worker.wait(20) == 0
-    finally:
-        worker.kill()
-        worker.wait()
-        example.app.extensions["chatproxy"].registry.close()
-        print((tmp_path / "log").read_text())
+    log = tmp_path / "log"
+    with Valkey() as valkey:
+        valkey.settle("celery_task")
+        settings = {
+            "BROKER": valkey.url,
+            "CHATPROXY_TOKENIZER": "none",
+            "DEEPSEEK_BASE_URL": simulated_deepseek.url,
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        example = import_module("examples.celery_task")
+        environment = clean_environment(**settings, PYTHONPATH=ROOT)
+        with log.open("wb") as output:
+            worker = subprocess.Popen(
+                [*command, *options], cwd=tmp_path, env=environment, stdout=output, stderr=output
+            )
+        try:
+            wait_for(lambda: " ready." in log.read_text(), 60)
+            yield example
+            worker.terminate()
+            assert worker.wait(20) == 0
+        finally:
+            worker.kill()
+            worker.wait()
+            print(log.read_text())
 
 
 @pytest.mark.slow

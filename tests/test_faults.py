@@ -185,21 +185,15 @@ def test_a_server_that_is_told_to_stop_ends_every_answer_in_its_way(start, deeps
     assert servers.sockets() == servers.links() == []
 
 
-def _refusal(deepseek, run_dir):
-    """What a server says that does not start, and its exit status."""
-    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url, CHATPROXY_RUN_DIR=run_dir)
+def test_a_run_directory_that_others_may_enter_refuses_the_start(deepseek, tmp_path):
+    tmp_path.chmod(0o755)
+    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url, CHATPROXY_RUN_DIR=tmp_path)
     command = [*COMMANDS["gunicorn"], "wsgi:app"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     (line,) = [each for each in done.stderr.splitlines() if each.startswith("chatproxy: ")]
-    return line, done.returncode
-
-
-def test_a_run_directory_that_others_may_enter_refuses_the_start(deepseek, tmp_path):
-    tmp_path.chmod(0o755)
-    line, status = _refusal(deepseek, tmp_path)
     assert "CHATPROXY_RUN_DIR" in line
     assert "0700" in line
-    assert status != 0
+    assert done.returncode != 0
 
 
 def test_two_servers_in_one_run_directory_act_as_one(start, deepseek, logs, tmp_path):

@@ -50,9 +50,15 @@ server.serve_forever()
 PIP = (sys.executable, "-m", "pip", "--quiet")
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    environment = clean_environment(PIP_DISABLE_PIP_VERSION_CHECK="1")
+def without_our_source(**settings: str) -> dict[str, str]:
+    """The environment of a process that finds no source of ours."""
+    environment: dict[str, str] = clean_environment(**settings)
     environment.pop("PYTHONPATH", None)
+    return environment
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    environment = without_our_source(PIP_DISABLE_PIP_VERSION_CHECK="1")
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -122,15 +128,9 @@ def test_the_wheel_holds_every_module_and_the_page(wheel: Path) -> None:
 def test_a_command_names_the_extra_that_it_needs(
     python: Path, tmp_path: Path, command: str, extra: str
 ) -> None:
-    environment = clean_environment(DEEPSEEK_BASE_URL="http://127.0.0.1:1")
-    environment.pop("PYTHONPATH", None)
-    done = subprocess.run(
-        [python.parent / "chatproxy", command],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    environment = without_our_source(DEEPSEEK_BASE_URL="http://127.0.0.1:1")
+    words = [python.parent / "chatproxy", command]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert f"pip install 'chatproxy[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -143,8 +143,7 @@ def test_alone_it_serves_an_application_and_stops_an_answer(
     """Under plain threads, with nothing that an extra brings."""
     code = "import importlib.util as u, sys; print(*filter(u.find_spec, sys.argv[1:]))"
     assert run(python, "-c", code, *EXTRAS, cwd=tmp_path).split() == []
-    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
-    environment.pop("PYTHONPATH", None)
+    environment = without_our_source(DEEPSEEK_BASE_URL=deepseek.url)
     command = [str(python), "-I", "-c", APPLICATION]
     with Process(command, tmp_path / "server.log", environment) as server:
         session_id, tag = new_id(), new_id()

@@ -382,33 +382,26 @@ def test_what_is_left_of_an_uncertain_take_is_freed_again_and_again_until_nothin
     wait_for(lambda: freed[-1] == [], message="the end of the leftovers")
 
 
-@pytest.fixture
-def left_behind(server, start, scope):
-    """Two workers, and a key of the one in Redis, that it has no use for."""
+def test_what_another_worker_left_in_redis_refuses_and_delays_nothing(server, start, scope):
+    """Neither a claim, nor a Stop: keys of the one are there, that it has no use for."""
     peers = start(server, LONG), start(server, LONG)
     one, other = (sit_down(Registry(Settings(), object(), each), each) for each in peers)
     for each in peers:
         each.take(("any",))
-    (before,) = names_of_keys(server, scope)
-    peers[0].take(KEY)
-    (name,) = names_of_keys(server, scope) - {before}
-    peers[0].free([KEY])
-    rewrite(server, name, f"{peers[0].name}/0")
-    return one, other
-
-
-def test_a_claim_is_neither_refused_nor_delayed_by_what_another_worker_left_in_redis(left_behind):
-    _, other = left_behind
+    known = names_of_keys(server, scope)
+    sessions = [SessionKey("", "session_1"), SessionKey("", "session_2")]
+    for each in sessions:
+        peers[0].take(("id", *each))
+    left = names_of_keys(server, scope) - known
+    peers[0].free([("id", *each) for each in sessions])
+    for name in left:
+        rewrite(server, name, f"{peers[0].name}/0")
     begun = time.monotonic()
-    assert other.claim(SessionKey("", "session_1")).id == "session_1"
+    assert other.claim(sessions[0]).id == "session_1"
     assert time.monotonic() - begun < 1
-
-
-def test_a_stop_is_answered_truly_beside_what_another_worker_left_in_redis(left_behind):
-    one, other = left_behind
-    assert other.cancel(SessionKey("", "session_1"), time.monotonic()) is None
+    assert other.cancel(sessions[1], time.monotonic()) is None
     with pytest.raises(SessionCancelled):
-        one.claim(SessionKey("", "session_1"))
+        one.claim(sessions[1])
 
 
 def test_what_was_taken_anew_is_not_lost_by_an_earlier_holds_loss(
@@ -448,23 +441,18 @@ def test_an_error_of_the_application_does_not_end_the_renewals(server, start, sc
 # ---- questions ----------------------------------------------------------------------------------
 
 
-def test_many_questions_at_once_are_answered_each_by_its_own_answer(server, start):
-    one, other = start(server), start(server)
-    other.take(KEY)
-    with ThreadPoolExecutor(100) as pool:
-        jobs = [pool.submit(one.ask, other.name, {"n": number}, 15) for number in range(300)]
-        answers = [job.result() for job in jobs]
-    assert answers == [{"got": {"n": number}} for number in range(300)]
-
-
-def test_both_may_ask_each_other_at_once(server, start):
+def test_many_questions_at_once_both_ways_are_answered_each_by_its_own_answer(server, start):
     one, other = start(server), start(server)
     one.take(("1",))
     other.take(("2",))
-    with ThreadPoolExecutor(20) as pool:
-        forth = [pool.submit(one.ask, other.name, {"n": n}, 10) for n in range(50)]
-        back = [pool.submit(other.ask, one.name, {"n": n}, 10) for n in range(50)]
-        assert all(each.result()["got"] for each in forth + back)
+    with ThreadPoolExecutor(100) as pool:
+        ways = itertools.cycle([(one, other), (other, one)])
+        jobs = [
+            pool.submit(asking.ask, asked.name, {"n": number}, 15)
+            for number, (asking, asked) in zip(range(300), ways, strict=False)
+        ]
+        answers = [job.result() for job in jobs]
+    assert answers == [{"got": {"n": number}} for number in range(300)]
 
 
 def test_a_slow_answer_is_in_nobodys_way(server, start):
@@ -739,52 +727,35 @@ def test_a_worker_that_was_cut_off_for_longer_than_its_lease_is_told_what_it_los
     assert other.take(("kept",)) == one.name
 
 
-def test_a_key_is_adopted_while_redis_is_away_and_taken_when_it_is_back(own_server, start):
-    one, other = start(own_server), start(own_server)
+def test_a_key_is_adopted_while_redis_is_away_and_one_of_two_loses_it(own_server, start):
+    """Whoever has adopted a key alone takes it when Redis is back."""
+    one, other = workers = [start(own_server), start(own_server)]
     one.take(("before",))
-    own_server.kill()
-    wait_for(lambda: one.try_take() == "away", message="the outage")
-    assert one.take(KEY, allow_offline=True) is None
-    assert one.take(KEY) == one.take(KEY, allow_offline=True) == one.name
-    own_server.start()
-    with hammering(other) as answers:
-        wait_for(lambda: answers[-1] == one.name, message="the claim")
-    assert one.lost == []
-
-
-def test_of_two_that_adopted_a_key_one_loses_it(own_server, start, scope):
-    workers = [start(own_server), start(own_server)]
     own_server.kill()
     for worker in workers:
         wait_for(lambda worker=worker: worker.try_take() == "away", message="the outage")
         assert worker.take(KEY, allow_offline=True) is None
+    assert one.take(("alone",), allow_offline=True) is None
+    assert one.take(KEY) == one.take(KEY, allow_offline=True) == one.name
     own_server.start()
-    wait_for(lambda: workers[0].lost + workers[1].lost == [KEY], message="the loss")
+    with hammering(other, ("alone",)) as answers:
+        wait_for(lambda: answers[-1] == one.name, message="the claim")
+    wait_for(lambda: one.lost + other.lost == [KEY], message="the loss")
     loser, holder = sorted(workers, key=lambda worker: not worker.lost)
     wait_for(lambda: loser.try_take() == holder.name, message="a settled Redis")
 
 
 def test_what_was_freed_while_redis_was_away_is_free_when_it_is_back(own_server, start):
+    """So is what Redis takes after the worker has given up; without a lease that ends in time."""
     one, other = start(own_server, LONG), start(own_server, LONG)
     one.take(KEY)
-    one.take(("adopted",))
     own_server.freeze()
-    wait_for(lambda: one.try_take(("any",)) == "away", message="the outage")
+    assert one.try_take(("late",)) == "away"
     one.take(("alone",), allow_offline=True)
     one.free([KEY, ("alone",)])
     own_server.thaw()
-    wait_for(lambda: other.try_take() is None, message="the key")
-    wait_for(lambda: other.try_take(("alone",)) is None, message="the key")
-
-
-def test_a_take_that_redis_did_after_all_leaves_nothing_behind(own_server, start):
-    """Redis reads it after the worker has given up; without a lease that ends in time."""
-    one, other = start(own_server, LONG), start(own_server, LONG)
-    one.take(("before",))
-    own_server.freeze()
-    assert one.try_take() == "away"
-    own_server.thaw()
-    wait_for(lambda: other.try_take() is None, message="the key")
+    for key in (KEY, ("alone",), ("late",)):
+        wait_for(lambda key=key: other.try_take(key) is None, message="the key")
 
 
 def test_redis_need_not_be_there_at_the_start(own_server, start):

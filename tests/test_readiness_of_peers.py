@@ -1,12 +1,13 @@
 """/readyz with Redis: 503 with the reason while a stream would not be accepted, else 200."""
 
 import time
+from functools import partial
 
 import pytest
 import requests
 
 from .support import cluster
-from .support.servers import Proxy, new_id
+from .support.servers import new_id
 from .support.valkey import Valkey
 from .support.waiting import wait_for
 
@@ -18,21 +19,9 @@ def valkey():
 
 
 @pytest.fixture
-def start(deepseek, logs, valkey):
+def start(own_proxy, valkey):
     """Starts a server of one worker."""
-    proxies = []
-
-    def start(**settings):
-        settings = {"CHATPROXY_PEERS": valkey.url, **settings}
-        proxies.append(
-            Proxy("gunicorn", deepseek.url, logs("ready"), ("--keep-alive", "60"), **settings)
-        )
-        return proxies[-1]
-
-    yield start
-    for proxy in proxies:
-        with proxy:
-            pass
+    return partial(own_proxy, options=("--keep-alive", "60"), CHATPROXY_PEERS=valkey.url)
 
 
 def ready(proxy):
@@ -49,53 +38,48 @@ def begins(proxy):
     return stream.status == 200
 
 
-def test_with_an_empty_redis_it_is_not_ready_until_a_stream_would_begin(start, valkey):
-    with start() as proxy:
+def test_with_a_redis_that_remembers_nothing_it_is_not_ready_until_a_stream_would_begin(
+    start, valkey
+):
+    """Whether Redis is new, for which the wait begins with the server, or was emptied."""
+    with start() as proxy, valkey.client() as redis:
+        # The fixture has asked for /healthz alone, which concerns no other worker.
+        wait_for(lambda: redis.exists("chatproxy:chatproxy:memory"), message="a first look")
         status, reason = ready(proxy)
         assert (status, reason.partition(",")[0]) == (503, "Redis is new to this application")
         assert not begins(proxy)
         wait_for(lambda: ready(proxy)[0] == 200, message="readiness")
         assert begins(proxy)
+        redis.flushall()
+        assert not begins(proxy)
+        # It does not wait for this worker's next look at Redis.
+        status, reason = ready(proxy)
+        lost = "What the workers share has just come back"
+        assert (status, reason.partition(";")[0]) == (503, lost)
 
 
-def test_the_wait_for_a_new_redis_begins_with_the_server_and_not_with_its_first_user(start, valkey):
-    with start(), valkey.client() as redis:
-        # The fixture has asked for /healthz alone, which concerns no other worker.
-        wait_for(lambda: redis.exists("chatproxy:chatproxy:memory"), message="a first look")
-
-
-@pytest.mark.parametrize("way", ["kill", "freeze"])
-def test_without_redis_it_is_not_ready_and_is_again_when_a_stream_would_begin(start, valkey, way):
-    valkey.settle("chatproxy")
+def test_without_redis_it_is_not_ready_and_is_again_when_a_stream_would_begin(start, valkey):
+    """Whether it never reached it, or it was killed, or hangs."""
+    valkey.kill()
     with start() as proxy:
-        wait_for(lambda: ready(proxy)[0] == 200, message="readiness")
-        getattr(valkey, way)()
-        wait_for(lambda: ready(proxy)[0] == 503, message="the outage")
-        assert "cannot be reached" in ready(proxy)[1]
-        valkey.start() if way == "kill" else valkey.thaw()
+
+        def check(leave, come_back):
+            leave()
+            wait_for(lambda: ready(proxy)[0] == 503, message="the outage")
+            assert "cannot be reached" in ready(proxy)[1]
+            come_back()
+            wait_for(is_ready_or_says_why, message="readiness")
+            assert begins(proxy)
 
         def is_ready_or_says_why():
             status, reason = ready(proxy)
-            assert status == 200 or "cannot be reached" in reason or "just come back" in reason
+            why = ("cannot be reached", "just come back", "Redis is new")
+            assert status == 200 or any(each in reason for each in why), reason
             return status == 200
 
-        wait_for(is_ready_or_says_why, message="readiness")
-        assert begins(proxy)
-
-
-def test_once_a_stream_was_refused_after_a_flush_it_is_not_ready(start, valkey):
-    """It does not wait for this worker's next look at Redis."""
-    valkey.settle("chatproxy")
-    with start() as proxy:
-        wait_for(lambda: ready(proxy)[0] == 200, message="readiness")
-        with valkey.client() as redis:
-            redis.flushall()
-        assert not begins(proxy)
-        status, reason = ready(proxy)
-        assert (status, reason.partition(";")[0]) == (
-            503,
-            "What the workers share has just come back",
-        )
+        for leave in (lambda: None, valkey.kill):
+            check(leave, valkey.start)
+        check(valkey.freeze, valkey.thaw)
 
 
 def test_it_stays_ready_without_redis_while_streams_may_begin_unasked(start, valkey):
@@ -106,13 +90,3 @@ def test_it_stays_ready_without_redis_while_streams_may_begin_unasked(start, val
         for _ in range(3):
             assert begins(proxy)
             assert ready(proxy) == (200, "")
-
-
-def test_a_server_that_has_never_reached_its_redis_is_not_ready(start, valkey):
-    valkey.kill()
-    with start() as proxy:
-        status, reason = ready(proxy)
-        assert status == 503
-        assert "cannot be reached" in reason
-        valkey.start()
-        wait_for(lambda: ready(proxy)[0] == 200, message="readiness")

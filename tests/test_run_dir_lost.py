@@ -48,6 +48,15 @@ def ready(proxy):
     return answer.status_code, answer.json()
 
 
+def all_say_so(proxy, worker, why):
+    """The server is not ready, and says why; an answer is refused."""
+    status, answer = ready(proxy)
+    assert (status, answer["status"]) == (503, "unavailable")
+    assert why in answer["reason"]
+    refused = worker.start(new_id())
+    assert (refused.status, b"peers_unavailable" in refused.read()) == (503, True)
+
+
 def stop_without_a_guess(worker, stream):
     """Press Stop until it works; a 404 would be a lie."""
     answers = []
@@ -111,11 +120,7 @@ def test_while_it_cannot_be_had_all_say_so_and_then_it_mends_itself(servers, dee
     mine, another = begin(one), begin(one)
     shutil.rmtree(run_dir)
     run_dir.touch()
-    status, answer = ready(servers.proxies[0])
-    assert (status, answer["status"]) == (503, "unavailable")
-    assert "run directory" in answer["reason"]
-    refused = two.start(new_id())
-    assert (refused.status, b"peers_unavailable" in refused.read()) == (503, True)
+    all_say_so(servers.proxies[0], two, "run directory")
     assert two.cancel(another.id)[0] == 503
     assert one.cancel(mine.id)[0] == 200
     run_dir.unlink()
@@ -134,8 +139,7 @@ def test_a_worker_that_begins_meanwhile_does_not_end_its_server(servers):
     os.kill(two.pid, signal.SIGKILL)
     (begun,) = wait_for(lambda: set(cluster.children(servers.proxies[0])) - before)
     newcomer = cluster.Worker(servers.proxies[0], begun)
-    refused = newcomer.start(new_id())
-    assert (refused.status, b"peers_unavailable" in refused.read()) == (503, True)
+    all_say_so(servers.proxies[0], newcomer, "run directory")
     assert stream.read_event()
     run_dir.unlink()
     wait_for(lambda: ready(servers.proxies[0])[0] == 200, message="readiness")
@@ -180,11 +184,7 @@ def test_while_the_file_system_is_full_all_say_so_and_then_it_mends_itself(
             for number in range(100):
                 fillers.append(small_disk / f"filler-{number}")
                 fillers[-1].touch()
-        status, answer = ready(proxy)
-        assert (status, answer["status"]) == (503, "unavailable")
-        assert "No space left" in answer["reason"]
-        refused = worker.start(new_id())
-        assert (refused.status, b"peers_unavailable" in refused.read()) == (503, True)
+        all_say_so(proxy, worker, "No space left")
         assert worker.cancel(stream.id)[0] == 200
         for filler in fillers[:-1]:
             filler.unlink()
@@ -214,34 +214,30 @@ def start_in(shared, deepseek, logs, *options, config=True):
     command = [*COMMANDS["gunicorn"], *options, *(cluster.OPTIONS if config else plain)]
     environment = clean_environment(
         DEEPSEEK_BASE_URL=deepseek.url,
-        CHATPROXY_TOKENIZER="none",
         CHATPROXY_TOKENS=cluster.tokens("ada"),
         TMPDIR=shared,
     )
     return Process([*command, "tests.support.serving:app"], logs("shared"), environment, "gevent")
 
 
-def test_with_our_settings_the_workers_meet_before_the_first_request(shared, deepseek, logs):
-    with start_in(shared, deepseek, logs, "--workers", "3") as server:
-        sockets = wait_for(lambda: len(found := list(shared.glob("[!.]*/*.sock"))) == 3 and found)
-        (run_dir,) = run_dirs(shared)
-        assert {path.parent for path in sockets} == {run_dir}
-        # Nobody could have made it before.
-        assert run_dir.name.startswith(f"chatproxy-{os.geteuid()}-{server.process.pid}-")
-        assert server.stop() == 0
-        assert run_dirs(shared) == []
-
-
 @pytest.mark.parametrize("config", [True, False])
 def test_a_directory_that_another_user_has_in_its_place_is_passed_over(
     shared, deepseek, logs, config
 ):
-    """What somebody removes, another may put there: a name is known once it has been seen."""
+    """What somebody removes, another may put there: a name is known once it has been seen.
+
+    With our settings, the workers meet before the first request.
+    """
     with start_in(shared, deepseek, logs, "--workers", "2", config=config) as server:
+        if config:
+            wait_for(lambda: len([*shared.glob("[!.]*/*.sock")]) == 2, message="all sockets")
         one, two = cluster.workers_of(server, 2)
         stream = begin(one)
         assert two.cancel(new_id())[0] == 404
         (run_dir,) = run_dirs(shared)
+        assert len([*run_dir.glob("*.sock")]) == 2
+        # Nobody could have made it before.
+        assert run_dir.name.startswith(f"chatproxy-{os.geteuid()}-{server.process.pid}-")
         shutil.rmtree(run_dir)
         run_dir.mkdir(mode=0o777)
         if os.geteuid() == 0:
@@ -249,4 +245,9 @@ def test_a_directory_that_another_user_has_in_its_place_is_passed_over(
         stop_without_a_guess(two, stream)
         assert list(run_dir.iterdir()) == []
         assert len(run_dirs(shared)) == 2
-        assert begin(two)
+        for client in (stream, begin(two)):
+            client.leave()
+        two.close()
+        if config:
+            assert server.stop() == 0
+            assert set(run_dirs(shared)) <= {run_dir}, "nothing of its own"

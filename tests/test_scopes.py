@@ -182,7 +182,6 @@ def start_site(deepseek, logs, run_dir, workers, **settings):
         DEEPSEEK_BASE_URL=deepseek.url,
         CHATPROXY_RUN_DIR=run_dir,
         CHATPROXY_MAX_SESSIONS_PER_OWNER=2,
-        CHATPROXY_TOKENIZER="none",
         **settings,
     )
     command = [*COMMANDS["gunicorn"], "-w", str(workers), *cluster.OPTIONS]

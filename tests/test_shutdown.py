@@ -104,39 +104,28 @@ def told():
     signal.signal(signal.SIGTERM, before)
 
 
-def listen(told, *, others=(), is_ready=lambda: False, grace=0.1, error=None):
+def fail(*_):
+    raise PeersUnavailable("The run directory cannot be used.")
+
+
+def listen(told, *, others=list, is_ready=lambda: False, error=None):
     drain = ToldDrain(told, error)
-    shutdown = Shutdown(
-        drain, others=lambda: others, is_another_ready=is_ready, close=[], grace=grace
-    )
+    shutdown = Shutdown(drain, others=others, is_another_ready=is_ready, close=[], grace=0.1)
     shutdown.listen()
     return shutdown
 
 
-def test_a_worker_that_is_alone_drains_before_the_server_hears_of_the_signal(told):
-    _kept = listen(told)
-    os.kill(os.getpid(), signal.SIGTERM)
-    wait_for(lambda: "server" in told)
-    assert told == ["drain", "server"]
-
-
-def test_a_worker_that_cannot_ask_the_others_drains_all_the_same(told):
-    """As when the run directory can't be had: else all that runs is cut off."""
-
-    def fail(*_):
-        raise PeersUnavailable("The run directory cannot be used.")
-
-    shutdown = Shutdown(
-        ToldDrain(told, None), others=fail, is_another_ready=fail, close=[], grace=0.1
-    )
-    shutdown.listen()
+@pytest.mark.parametrize("asked", [{}, {"others": fail, "is_ready": fail}])
+def test_a_worker_that_is_alone_drains_before_the_server_hears_of_the_signal(told, asked):
+    """So does one that can't ask the others, as it has no run directory: all would be cut off."""
+    _kept = listen(told, **asked)
     os.kill(os.getpid(), signal.SIGTERM)
     wait_for(lambda: "server" in told)
     assert told == ["drain", "server"]
 
 
 def test_a_worker_that_is_replaced_already_drains_when_the_server_has_closed_its_socket(told):
-    _kept = listen(told, others=["new"], is_ready=lambda: True)
+    _kept = listen(told, others=lambda: ["new"], is_ready=lambda: True)
     os.kill(os.getpid(), signal.SIGTERM)
     wait_for(lambda: len(told) == 2)
     assert told == ["server", "drain"]

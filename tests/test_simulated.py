@@ -74,8 +74,7 @@ class Running:
 
     def ledger(self, tag: str | None = None) -> dict[str, Any]:
         query = {} if tag is None else {"tag": tag}
-        answer = requests.get(f"{self.url}/ledger", params=query, timeout=5, verify=self.verify)
-        seen: dict[str, Any] = answer.json()
+        seen: dict[str, Any] = self.request("GET", "/ledger", params=query).json()
         return seen
 
     def entry(self, tag: str) -> dict[str, Any]:
@@ -91,15 +90,14 @@ class Running:
         """The one request with this tag, once its peer has gone."""
         return wait_for(lambda: e if (e := self.entry(tag))["peer_gone_how"] else None)
 
+    def request(
+        self, method: str = "POST", path: str = "/chat/completions", **options: Any
+    ) -> requests.Response:
+        options = {"timeout": 5, "allow_redirects": False, "verify": self.verify, **options}
+        return requests.request(method, f"{self.url}{path}", **options)
+
     def post(self, stream: bool = True, **simulate: Any) -> requests.Response:
-        return requests.post(
-            f"{self.url}/chat/completions",
-            json=payload(stream=stream, simulate=simulate),
-            stream=stream,
-            timeout=5,
-            allow_redirects=False,
-            verify=self.verify,
-        )
+        return self.request(json=payload(stream=stream, simulate=simulate), stream=stream)
 
 
 def payload(**fields: Any) -> dict[str, Any]:
@@ -232,13 +230,32 @@ def test_the_public_names_are_these() -> None:
     assert chatproxy.simulated.__all__ == ["Ledger", "Scenario", "SimulatedDeepSeek", "serve"]
 
 
-def test_a_stream_has_the_headers_of_deepseek(running: Running) -> None:
-    answer = running.post(tokens=1, rate=0)
+def test_a_stream_is_that_of_deepseek(running: Running) -> None:
+    """Its headers, each chunk's fields, the reason and the usage in the last, and then done."""
+    answer = running.post(tokens=3, reasoning_tokens=2, rate=0)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["Cache-Control"] == "no-cache"
     assert answer.headers["Transfer-Encoding"] == "chunked"
     assert answer.headers["Connection"] == "keep-alive"
+    assert answer.content.endswith(b"data: [DONE]\n\n")
+    *before, last, done = events(answer.content)
+    assert done == "[DONE]"
+    assert len({chunk["id"] for chunk in [*before, last]}) == 1
+    for chunk in [*before, last]:
+        assert list(chunk) == [
+            *("id", "object", "created", "model"),
+            *("system_fingerprint", "choices", "usage"),
+        ]
+        assert chunk["object"] == "chat.completion.chunk"
+        assert chunk["model"] == "deepseek-flash"
+        assert list(chunk["choices"][0]) == ["index", "delta", "logprobs", "finish_reason"]
+    assert last["choices"][0]["finish_reason"] == "stop"
+    assert last["usage"]["completion_tokens"] == 5
+    assert last["usage"]["completion_tokens_details"] == {"reasoning_tokens": 2}
+    assert last["usage"]["total_tokens"] == last["usage"]["prompt_tokens"] + 5
+    assert {event["choices"][0]["finish_reason"] for event in before} == {None}
+    assert {event["usage"] for event in before} == {None}
 
 
 def test_thinking_is_the_default_and_reasoning_comes_before_content(running: Running) -> None:
@@ -250,48 +267,19 @@ def test_thinking_is_the_default_and_reasoning_comes_before_content(running: Run
     assert [bool(d["reasoning_content"]) for d in spoken[1:-1]] == [True, True, False, False, False]
 
 
-def test_every_chunk_has_the_fields_that_deepseek_sends(running: Running) -> None:
-    seen = events(running.post(tokens=2, reasoning_tokens=1, rate=0).content)
-    chunks = seen[:-1]
-    assert len({chunk["id"] for chunk in chunks}) == 1
-    for chunk in chunks:
-        assert list(chunk) == [
-            *("id", "object", "created", "model"),
-            *("system_fingerprint", "choices", "usage"),
-        ]
-        assert chunk["object"] == "chat.completion.chunk"
-        assert chunk["model"] == "deepseek-flash"
-        assert list(chunk["choices"][0]) == ["index", "delta", "logprobs", "finish_reason"]
-
-
 def test_plain_mode_says_nothing_of_reasoning(running: Running) -> None:
     body = payload(
         thinking={"type": "disabled"}, simulate={"tokens": 2, "reasoning_tokens": 5, "rate": 0}
     )
-    answer = requests.post(f"{running.url}/v1/chat/completions", json=body, timeout=5)
+    answer = running.request(path="/v1/chat/completions", json=body)
     assert b"reasoning_content" not in answer.content
     assert deltas(answer.content, "content") == ["amber ", "birch "]
     assert events(answer.content)[0]["choices"][0]["delta"]["role"] == "assistant"
 
 
-def test_the_last_chunk_has_the_finish_reason_and_the_usage_and_then_comes_done(
-    running: Running,
-) -> None:
-    answer = running.post(tokens=3, reasoning_tokens=2, rate=0)
-    *before, last, done = events(answer.content)
-    assert answer.content.endswith(b"data: [DONE]\n\n")
-    assert done == "[DONE]"
-    assert last["choices"][0]["finish_reason"] == "stop"
-    assert last["usage"]["completion_tokens"] == 5
-    assert last["usage"]["completion_tokens_details"] == {"reasoning_tokens": 2}
-    assert last["usage"]["total_tokens"] == last["usage"]["prompt_tokens"] + 5
-    assert {event["choices"][0]["finish_reason"] for event in before} == {None}
-    assert {event["usage"] for event in before} == {None}
-
-
 def test_max_tokens_cuts_reasoning_and_content_and_says_length(running: Running) -> None:
     body = payload(max_tokens=4, simulate={"tokens": 9, "reasoning_tokens": 3, "rate": 0})
-    answer = requests.post(f"{running.url}/chat/completions", json=body, timeout=5)
+    answer = running.request(json=body)
     assert len(deltas(answer.content, "reasoning_content")) == 3
     assert len(deltas(answer.content, "content")) == 1
     assert events(answer.content)[-2]["choices"][0]["finish_reason"] == "length"
@@ -304,7 +292,7 @@ def test_it_calls_tools_until_it_has_a_result(running: Running) -> None:
     def ask(*messages: dict[str, Any], **others: Any) -> list[Any]:
         asked = payload(**{**fields, **others})
         asked["messages"] += messages
-        answer = requests.post(f"{running.url}/chat/completions", json=asked, timeout=5)
+        answer = running.request(json=asked)
         return events(answer.content)[:-1]
 
     chunks = [each["choices"][0] for each in ask()]
@@ -364,11 +352,13 @@ def test_an_answer_that_is_not_streamed_is_one_json_document(running: Running) -
     assert (entry["finished"], entry["tokens"]) == (True, 3)
 
 
-def test_models_and_balance_are_there(running: Running) -> None:
-    models = requests.get(f"{running.url}/models", timeout=5).json()
+@pytest.mark.parametrize(("key", "is_available"), [("any", True), ("broke", False)])
+def test_models_and_balance_are_there(running: Running, key: str, is_available: bool) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    models = running.request("GET", "/models", headers=headers).json()
     assert [row["id"] for row in models["data"]] == ["deepseek-flash", "deepseek-v4-pro"]
-    balance = requests.get(f"{running.url}/user/balance", timeout=5).json()
-    assert balance["is_available"] is True
+    balance = running.request("GET", "/user/balance", headers=headers).json()
+    assert balance["is_available"] is is_available
 
 
 @pytest.mark.parametrize(
@@ -392,7 +382,7 @@ def test_a_wrong_model_parameter_or_body_is_refused(
     running: Running, fields: dict[str, Any] | bytes, status: int
 ) -> None:
     body = fields if isinstance(fields, bytes) else json.dumps(payload(**fields))
-    answer = requests.post(f"{running.url}/chat/completions", data=body, timeout=5)
+    answer = running.request(data=body)
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
     assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -408,11 +398,9 @@ def test_a_wrong_model_parameter_or_body_is_refused(
 def test_two_keys_are_refused_as_deepseek_refuses_them(
     running: Running, key: str, status: int, message: str
 ) -> None:
-    answer = requests.post(
-        f"{running.url}/chat/completions",
+    answer = running.request(
         json=payload(simulate={"tag": key}),
         headers={"Authorization": f"Bearer {key}"},
-        timeout=5,
     )
     assert answer.status_code == status
     error = answer.json()["error"]
@@ -421,17 +409,11 @@ def test_two_keys_are_refused_as_deepseek_refuses_them(
     assert running.over(key)["status"] == status
 
 
-def test_the_key_broke_has_no_balance_left(running: Running) -> None:
-    headers = {"Authorization": "Bearer broke"}
-    answer = requests.get(f"{running.url}/user/balance", headers=headers, timeout=5)
-    assert answer.json()["is_available"] is False
-
-
 def test_an_unknown_path_is_404_and_a_wrong_method_is_405(running: Running) -> None:
-    assert requests.get(f"{running.url}/nothing", timeout=5).status_code == 404
-    answer = requests.get(f"{running.url}/chat/completions", timeout=5)
+    assert running.request("GET", "/nothing").status_code == 404
+    answer = running.request("GET", "/chat/completions")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
-    assert requests.head(f"{running.url}/chat/completions", timeout=5).status_code == 405
+    assert running.request("HEAD", "/chat/completions").status_code == 405
 
 
 def test_what_is_not_http_gets_a_400_and_is_hung_up_on(running: Running) -> None:
@@ -528,22 +510,20 @@ def test_a_scenario_that_cannot_be_followed_is_refused_with_a_message_that_says_
 ) -> None:
     with pytest.raises(WrongScenario) as wrong:
         Scenario.parse(simulate)
-    answer = requests.post(
-        f"{running.url}/chat/completions",
+    answer = running.request(
         data=json.dumps(payload(simulate=simulate)),
-        timeout=5,
     )
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == str(wrong.value)
 
 
-def test_no_scenario_and_fields_that_are_null_are_the_defaults() -> None:
-    assert Scenario.parse(None) == Scenario.parse({}) == Scenario.parse({"status": None})
-
-
 def test_a_refused_scenario_still_shows_its_tag_in_the_ledger(running: Running) -> None:
     running.post(tag="odd", rat=3)
     assert running.over("odd")["status"] == 400
+
+
+def test_no_scenario_and_fields_that_are_null_are_the_defaults() -> None:
+    assert Scenario.parse(None) == Scenario.parse({}) == Scenario.parse({"status": None})
 
 
 def test_the_rate_is_kept(running: Running) -> None:
@@ -585,11 +565,8 @@ def test_keep_alives_come_from_the_headers_on_until_the_first_token(running: Run
     assert comments.count(b": keep-alive\n\n") >= 3
     assert comments == b": keep-alive\n\n" * comments.count(b":")
     assert b"keep-alive" not in rest
-
-
-def test_the_first_keep_alive_does_not_wait(running: Running) -> None:
-    peer = Peer(running).ask(first_token_delay=3600, keep_alive_every=1000)
-    peer.until(b": keep-alive\n\n")
+    # The first of them does not wait.
+    Peer(running).ask(first_token_delay=3600, keep_alive_every=1000).until(b": keep-alive\n\n")
 
 
 def test_never_headers_answers_never(running: Running) -> None:
@@ -731,7 +708,7 @@ def test_bad_chunking_comes_after_some_tokens(running: Running) -> None:
     assert running.gone("bad")["tokens"] == 2
 
 
-def test_gzip_is_flushed_with_each_event(running: Running) -> None:
+def test_gzip_is_flushed_with_each_event_and_a_complete_file_in_the_end(running: Running) -> None:
     peer = Peer(running).ask(gzip=True, silence_after=2, tokens=9, rate=0)
     while True:
         peer.until(b"\r\n\r\n")
@@ -742,12 +719,8 @@ def test_gzip_is_flushed_with_each_event(running: Running) -> None:
                 break
         peer.read += peer.socket.recv(65536)
     assert b"Content-Encoding: gzip" in peer.read
-
-
-def test_gzip_is_a_complete_file_in_the_end(running: Running) -> None:
-    peer = Peer(running).ask(gzip=True, tokens=2, rate=0)
-    raw = gzip.decompress(dechunked(peer.until(b"\r\n0\r\n\r\n")))
-    assert deltas(raw, "content") == ["amber ", "birch "]
+    whole = Peer(running).ask(gzip=True, tokens=2, rate=0).until(b"\r\n0\r\n\r\n")
+    assert deltas(gzip.decompress(dechunked(whole)), "content") == ["amber ", "birch "]
 
 
 def test_a_huge_event_has_exactly_its_size_and_normal_ones_follow(running: Running) -> None:
@@ -788,11 +761,9 @@ def test_lines_end_as_asked(running: Running, name: str, ending: bytes) -> None:
 
 def test_an_entry_has_these_fields_and_no_key(running: Running) -> None:
     before = time.time(), time.monotonic()
-    requests.post(
-        f"{running.url}/chat/completions",
+    running.request(
         json=payload(simulate={"tag": "full", "tokens": 2, "rate": 0}),
         headers={"Authorization": "Bearer sk-very-secret", "Accept-Encoding": "identity"},
-        timeout=5,
     )
     entry = running.over("full")
     after = time.time(), time.monotonic()
@@ -826,14 +797,14 @@ def test_the_ledger_can_be_asked_for_one_tag_and_can_be_erased(running: Running)
     assert len(running.ledger("a")["requests"]) == 2
     assert [e["tag"] for e in running.ledger("b & c")["requests"]] == ["b & c"]
     assert [e["tag"] for e in running.ledger()["requests"]] == ["a", "b & c", "a"]
-    assert requests.delete(f"{running.url}/ledger", timeout=5).status_code == 200
+    assert running.request("DELETE", "/ledger").status_code == 200
     assert running.ledger()["requests"] == []
     assert running.ledger()["connections"]["accepted"] == 0
 
 
 def test_text_that_utf_8_does_not_have_does_not_break_the_ledger(running: Running) -> None:
     body = json.dumps(payload(model="\ud800", simulate={"tag": "\udfff"}))
-    requests.post(f"{running.url}/chat/completions", data=body, timeout=5)
+    running.request(data=body)
     (entry,) = running.ledger()["requests"]
     assert (entry["tag"], entry["model"], entry["status"]) == ("\udfff", "\ud800", 400)
 
@@ -855,18 +826,11 @@ def test_looking_over_a_connection_of_the_api_leaves_it_counted(running: Running
 def test_a_connection_that_never_sends_a_byte_is_counted(
     request: pytest.FixtureRequest, server: str
 ) -> None:
-    """With TLS, its handshake never ends."""
+    """With TLS, its handshake never ends. It stays counted when the ledger is erased."""
     running: Running = request.getfixturevalue(server)
     peer = Peer(running)
     wait_for(lambda: running.ledger()["connections"] == {"accepted": 1, "open": 1})
-    peer.leave()
-    wait_for(lambda: running.ledger()["connections"] == {"accepted": 1, "open": 0})
-
-
-def test_an_open_connection_stays_counted_when_the_ledger_is_erased(running: Running) -> None:
-    peer = Peer(running)
-    wait_for(lambda: running.ledger()["connections"]["open"] == 1)
-    requests.delete(f"{running.url}/ledger", timeout=5)
+    running.request("DELETE", "/ledger")
     assert running.ledger()["connections"] == {"accepted": 0, "open": 1}
     peer.leave()
     wait_for(lambda: running.ledger()["connections"] == {"accepted": 0, "open": 0})
@@ -1187,13 +1151,12 @@ print([n for n in sys.modules if n.startswith("chatproxy.") and "simulated" not 
     assert Another(code).rest() == "[]\n[]\n"
 
 
-def test_a_text_of_ones_own_is_told_word_by_word(running: Running) -> None:
+def test_a_text_of_ones_own_is_told_word_by_word_and_as_often_as_tokens_are_asked(
+    running: Running,
+) -> None:
     answer = running.post(stream=False, text="one <b>two</b>\nthree").json()
     assert answer["choices"][0]["message"]["content"] == "one <b>two</b>\nthree"
     assert answer["usage"]["completion_tokens"] == 3
     assert not answer["choices"][0]["message"].get("reasoning_content")
-
-
-def test_a_text_is_repeated_for_as_many_tokens_as_asked(running: Running) -> None:
     answer = running.post(stream=False, text=" again", tokens=3).json()
     assert answer["choices"][0]["message"]["content"] == " again again again"

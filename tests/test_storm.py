@@ -25,7 +25,7 @@ def _storm(kind, proxy, deepseek):
     proxy.start(new_id(), simulate={"rate": 0, "tokens": 1}).read_answer()
     before, connected = _resources(proxy, deepseek)
 
-    sessions = storm.plan(1, 200, f"storm-{kind}")
+    sessions = storm.plan(1, 80, f"storm-{kind}")
     asyncio.run(storm.run(proxy.port, sessions))
 
     proxy.wait_until_empty()

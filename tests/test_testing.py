@@ -108,14 +108,7 @@ def test_a_stop_reaches_the_upstream(
     assert receipt["phase"] == ("waiting" if phase == "waiting" else "streaming")
 
 
-def test_so_it_does_for_two_answers_of_a_run_at_once(
-    app: Flask, stop_reaches_upstream: StopReachesUpstream
-) -> None:
-    receipt = stop_reaches_upstream(app, "/api/chat/runs/two", answers=2)
-    assert len(receipt["calls"]) == 2
-
-
-def test_it_is_told_in_every_protocol(
+def test_so_it_does_in_every_protocol_from_python_and_for_two_answers_of_a_run_at_once(
     app: Flask, stop_reaches_upstream: StopReachesUpstream
 ) -> None:
     parts = [{"type": "text", "text": "Hello"}]
@@ -123,6 +116,10 @@ def test_it_is_told_in_every_protocol(
     stop_reaches_upstream(app, "/api/chat", json=asked, stop="/api/chat/chat/stop")
     asked = {"messages": [{"role": "user", "content": "Hello"}]}
     stop_reaches_upstream(app, "/v1/chat/completions", json=asked)
+    receipt = stop_reaches_upstream(app, stop=app.extensions["chat"].cancel)
+    assert receipt["upstreamClosed"] is True
+    receipt = stop_reaches_upstream(app, "/api/chat/runs/two", answers=2)
+    assert len(receipt["calls"]) == 2
 
 
 def test_a_client_in_a_with_that_has_logged_in(
@@ -151,11 +148,6 @@ def test_a_server_by_its_address(app: Flask, stop_reaches_upstream: StopReachesU
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def test_a_stop_from_python(app: Flask, stop_reaches_upstream: StopReachesUpstream) -> None:
-    receipt = stop_reaches_upstream(app, stop=app.extensions["chat"].cancel)
-    assert receipt["upstreamClosed"] is True
 
 
 def lie(_session_id: str) -> Receipt:
@@ -195,13 +187,7 @@ def test_an_answer_that_goes_on_with_another_question_is_one_sentence(
     app: Flask, stop_reaches_upstream: StopReachesUpstream
 ) -> None:
     """As one does that is made by calls which know nothing of one another."""
-
-    def ask_again() -> str:
-        for number in range(2):
-            ask(app, f"again-{number}")
-        return "done"
-
-    app.post("/own")(ask_again)
+    app.post("/own")(lambda: [ask(app, f"again-{number}") for number in range(2)])
     stop = "/api/chat/cancel/again-0"
     with pytest.raises(AssertionError, match="A question was sent after the Stop"):
         stop_reaches_upstream(app, "/own", stop=stop)

@@ -6,7 +6,8 @@ export default defineConfig({
     environment: "node",
     restoreMocks: true,
     unstubGlobals: true,
-    isolate: false, // a process for each file costs a third
+    isolate: false, // a process for each file costs a third,
+    pool: "threads", // and processes cost more than threads
     testTimeout: 60_000, // of what takes a second on a machine at rest
   },
 });

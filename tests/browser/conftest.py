@@ -155,19 +155,21 @@ class Page:
         return [each.url.rsplit("/", 1)[1] for each in self.requested() if "/cancel/" in each.url]
 
 
-def assert_stopped(page, server, deepseek, *, asked=1, overtaken=False):
-    """One Stop: the calm page, the same id everywhere, and the connection to DeepSeek closed.
+def assert_stopped(page, server, deepseek, *, asked=1, stops=1, overtaken=False):
+    """A Stop: the calm page, the same id everywhere, and the connection to DeepSeek closed.
 
+    It is the last of so many ``stops`` of the page's own, each of another answer.
     A Stop may have overtaken its start; then there never was a connection, nor perhaps a question.
     Or it came before the request was sent; then DeepSeek never heard of it.
     """
-    page.stopped_note.wait_for()
+    page.stopped_note.first.wait_for()
     page.wait_until_idle()
-    assert page.stopped_note.count() == 1
+    wait_for(lambda: page.stopped_note.count() == stops)
     assert page.error_note.count() == 0
     wait_for(lambda: page.page.evaluate("document.activeElement.tagName") == "TEXTAREA")
     ids = page.header_ids()
-    [stopped] = set(page.cancelled_ids())
+    assert len(set(page.cancelled_ids())) == stops
+    stopped = page.cancelled_ids()[-1]
     wait_for(lambda: server.lines(f"Cancel request received for {stopped}"))
     if overtaken:
         assert set(ids) <= {stopped}

@@ -17,7 +17,7 @@ from ..support.waiting import wait_for
 from .conftest import Page
 
 #: What is drawn costs as much as it says.
-LONG = {"rate": 2, "tokens": 5000}
+LONG = {"rate": 0.5, "tokens": 5000}
 MOST = 4
 
 
@@ -80,19 +80,16 @@ def open_chat(tab, question):
 def is_sent_or_waits(tab, question):
     """Whether an answer's question was sent; if not, it has to say so."""
     answer = open_chat(tab, question)
-    if answer.get_attribute("data-session-id") in tab.header_ids():
-        return True
-    said = answer.evaluate("each => each.dataset.status === 'queued' && each.innerText")
-    if said:
-        assert "Not sent yet: waiting for a free connection" in said
-        return False
-    return wait_for(lambda: answer.get_attribute("data-session-id") in tab.header_ids())
+    sent = answer.get_attribute("data-session-id") in tab.header_ids()
+    if not sent:
+        answer.get_by_text("Not sent yet: waiting for a free connection").wait_for()
+    return sent
 
 
 def stop(tab, question):
-    """Press Stop, and see what becomes known about it."""
+    """Stop an answer, and see what becomes known about it."""
     answer = open_chat(tab, question)
-    tab.stop_button.click()
+    tab.page.keyboard.press("Escape")
     known = answer.locator("[data-stop=stopped], [data-stop=nothing-to-stop]")
     known.wait_for()
     assert answer.get_by_text("AI response stopped by user.").count() == 1
@@ -117,45 +114,32 @@ def assert_all_over(server, tabs):
     server.wait_until_empty()
 
 
-@pytest.mark.parametrize("kind", ["stops"], indirect=True)
-def test_eight_answers_in_one_tab(tabs, server):
-    tab = tabs()
-    questions = [f"Question {number}" for number in range(8)]
-    for question in questions:
-        ask(tab, question)
-    wait_for(lambda: len(server.live()) == len(tab.header_ids()) == MOST)
-    assert [is_sent_or_waits(tab, question) for question in questions].count(True) == MOST
-    tabs().box.wait_for()
-    for question in questions:
-        stop(tab, question)
-    assert_prompt(tab)
-    assert_all_over(server, [tab])
-
-
-def test_three_tabs_with_three_answers_each(tabs, server, kind):
-    names = ("red", "green", "blue")
-    opened = {}
-    for name in names:
-        opened[name] = tabs()
-        for number in range(3):
-            ask(opened[name], f"{name} {number}")
-    asked = [(tab, f"{name} {number}") for name, tab in opened.items() for number in range(3)]
+def test_eight_answers_in_two_tabs(tabs, server, kind):
+    """Six in one of them, then two in another, which has to be loaded meanwhile."""
+    asked = []
+    for name, count in (("red", 6), ("blue", 2)):
+        tab = tabs()
+        for number in range(count):
+            ask(tab, f"{name} {number}")
+            asked.append((tab, f"{name} {number}"))
+    opened = {tab for tab, _ in asked}
     sent = MOST if kind == "stops" else len(asked)
     # A tab reads on for a moment what it showed before its own question.
-    wait_for(lambda: sum(len(tab.header_ids()) for tab in opened.values()) == sent)
-    assert [is_sent_or_waits(tab, question) for tab, question in asked].count(True) == sent
-    tabs().box.wait_for()
+    wait_for(lambda: sum(len(tab.header_ids()) for tab in opened) == sent)
+    if kind == "stops":
+        wait_for(lambda: len(server.live()) == sent)
+        assert [is_sent_or_waits(tab, question) for tab, question in asked].count(True) == sent
     for tab, question in asked:
         stop(tab, question)
-    for tab in opened.values():
+    for tab in opened:
         assert_prompt(tab)
-    assert_all_over(server, opened.values())
+    assert_all_over(server, opened)
 
 
 def test_an_answer_in_the_background_is_whole_when_it_is_shown_again(tabs, server, deepseek, kind):
     """Its words are numbered: none is missing, and none comes twice."""
     tab = tabs()
-    words = [f"word{number}" for number in range(1, 81)]
+    words = [f"word{number}" for number in range(1, 61)]
     # It goes on for as long as its connection is kept, and for a while after that.
     simulate = {"text": " ".join(words), "rate": 10 if kind == "goes on" else 40}
     tab.page.goto(f"/?simulate={quote(json.dumps({'tag': tab.tag, **simulate}))}")
@@ -165,7 +149,7 @@ def test_an_answer_in_the_background_is_whole_when_it_is_shown_again(tabs, serve
     if kind == "goes on":  # it gives its connection back
         (session_id,) = tab.header_ids()
         wait_for(lambda: server.lines(f"{session_id} client disconnected"))
-    wait_for(lambda: deepseek.entry(tab.tag)["tokens"] >= 65)
+    wait_for(lambda: deepseek.entry(tab.tag)["tokens"] >= 50)
     answer = open_chat(tab, "Count")
     tab.page.locator("article[data-state=finished]").wait_for()
     assert answer.locator(".answer-text").inner_text().split() == words

@@ -9,11 +9,8 @@ from . import test_chat, test_stop
 FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 
 test_a_whole_conversation = test_chat.test_a_whole_conversation
-test_stop_in_mid_text = test_stop.test_stop_in_mid_text
-test_stop_in_the_first_50_ms = test_stop.test_stop_in_the_first_50_ms
-test_escape_stops = test_stop.test_escape_stops
-test_a_cancel_from_elsewhere_ends_the_answer_here = (
-    test_stop.test_a_cancel_from_elsewhere_ends_the_answer_here
+test_each_way_to_stop_ends_an_answer_and_the_next_is_asked_for = (
+    test_stop.test_each_way_to_stop_ends_an_answer_and_the_next_is_asked_for
 )
 
 
@@ -25,3 +22,7 @@ def browser(playwright):
     browser = playwright.firefox.launch(channel="moz-firefox", executable_path=FIREFOX)
     yield browser
     browser.close()
+
+
+def test_stop_before_anything_came(new_page, server, deepseek):
+    test_stop.test_stop_in_the_first_50_ms(new_page, server, deepseek, {"never": "headers"})

@@ -46,6 +46,17 @@ class Question:
     def messages(self) -> list[dict[str, str]]:
         return [{"role": "user", "content": self.text}]
 
+    def read(self, answer: Any) -> Iterator[str]:
+        """Read a completion, or the chunks of one, as openai-python has them."""
+        if not self.stream:
+            self.finish = answer.choices[0].finish_reason
+            yield answer.choices[0].message.content or ""
+            return
+        with contextlib.closing(answer):
+            for chunk in answer:
+                self.finish = chunk.choices[0].finish_reason or self.finish
+                yield chunk.choices[0].delta.content or ""
+
 
 class OpenAI:
     """openai-python."""
@@ -64,14 +75,7 @@ class OpenAI:
             stream=question.stream,
             extra_headers=question.headers,
         )
-        if not question.stream:
-            question.finish = answer.choices[0].finish_reason
-            yield answer.choices[0].message.content or ""
-            return
-        with answer:
-            for chunk in answer:
-                question.finish = chunk.choices[0].finish_reason or question.finish
-                yield chunk.choices[0].delta.content or ""
+        yield from question.read(answer)
 
 
 class LangChain:
@@ -127,14 +131,7 @@ class LiteLLM:
             stream=question.stream,
             extra_headers=question.headers,
         )
-        if not question.stream:
-            question.finish = answer.choices[0].finish_reason
-            yield answer.choices[0].message.content or ""
-            return
-        with contextlib.closing(answer):
-            for chunk in answer:
-                question.finish = chunk.choices[0].finish_reason or question.finish
-                yield chunk.choices[0].delta.content or ""
+        yield from question.read(answer)
 
 
 class LiteLLMDeepSeek(LiteLLM):
@@ -203,7 +200,10 @@ def answer(clients: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Serve standard input."""
+    gc.disable()
     clients = {name: kind(sys.argv[1]) for name, kind in CLIENTS.items()}
+    gc.freeze()  # what is imported takes half a second to look through
+    gc.enable()
     lock = threading.Lock()
 
     def reply(said: dict[str, Any]) -> None:

@@ -160,12 +160,13 @@ ATTACKS = {
 
 
 def main():
-    """``python -m tests.support.attackers PORT NAME COUNT``: attack until the input ends."""
-    port, name, count = sys.argv[1:]
-    with Attackers(int(port), ATTACKS[name], int(count)) as attackers:
-        print("began", flush=True)
-        sys.stdin.read()
-    print(attackers.connections, attackers.sent)
+    """Attack as the input says: a line ``PORT COUNT NAME`` begins, the next one ends it."""
+    for line in iter(sys.stdin.readline, ""):
+        port, count, name = line.rstrip("\n").split(" ", 2)
+        with Attackers(int(port), ATTACKS[name], int(count)):
+            print("began", flush=True)
+            sys.stdin.readline()
+        print("over", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import re
 from functools import partial
 from pathlib import Path
 
+import requests
+
 from .servers import Client, Proxy, chat, new_id
 from .valkey import Valkey
 from .waiting import wait_for
@@ -96,45 +98,30 @@ def begin(worker, **fields):
 
 
 def who_answers(proxy):
-    """The worker that takes a new connection."""
-    connection = Connection(proxy.port)
-    try:
-        return _pid_behind(connection)
-    finally:
-        connection.close()
+    """The worker that takes a new connection; None if it does not answer."""
+    with contextlib.suppress(requests.RequestException):
+        return requests.get(f"{proxy.url}/pid", timeout=30).json()
 
 
 def press_stop(proxy, session_id, owner="ada"):
     """Press Stop once, at any worker.
 
-    None where it could not be answered, or its worker died over it; it may have been carried out
-    all the same.
+    None if it could not be answered, or its worker died over it; it may have been carried out all
+    the same.
     """
-    connection = Connection(proxy.port)
-    headers = {"Authorization": f"Bearer {token_of(owner)}", "Content-Length": "0"}
-    try:
-        connection.request("POST", f"/api/chat/cancel/{session_id}", headers=headers)
-        response = connection.getresponse()
-        answer = response.status, json.loads(response.read())
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-    return answer if answer[0] != 503 else None
+    url = f"{proxy.url}/api/chat/cancel/{session_id}"
+    headers = {"Authorization": f"Bearer {token_of(owner)}"}
+    with contextlib.suppress(requests.RequestException):
+        answer = requests.post(url, headers=headers, timeout=30)
+        if answer.status_code != 503:
+            return answer.status_code, answer.json()
+    return None
 
 
 def stop_anywhere(proxy, session_id, owner="ada", seconds=20):
     """Press Stop until it is answered."""
     press = partial(press_stop, proxy, session_id, owner)
     return wait_for(press, seconds, f"an answer to the Stop of {session_id}")
-
-
-def _pid_behind(connection):
-    try:
-        connection.request("GET", "/pid")
-        return json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException):
-        return None
 
 
 class Stream:

@@ -60,15 +60,27 @@ function inSteps(text, step = 1) {
   return Array.from({ length: Math.ceil(text.length / step) }, (_, at) => (at + 1) * step);
 }
 
+/**
+ * The least of three measurements, or the first that is little: what else goes on adds to some.
+ * @param {() => number} measure
+ * @param {number} little
+ */
+function leastOf(measure, little) {
+  let least = Infinity;
+  for (let tries = 0; tries < 3 && least > little; tries += 1) {
+    least = Math.min(least, measure());
+  }
+  return least;
+}
+
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc");
 
 /**
  * @param {() => unknown} make
- * @returns {number} bytes that what it makes takes; the first time it also loads and compiles
+ * @returns {number} bytes that what it makes takes
  */
 function memoryOf(make) {
-  make();
   collectGarbage();
   const before = process.memoryUsage().heapUsed;
   const made = make();
@@ -83,10 +95,10 @@ describe("a growing document", () => {
     "is that of the whole text in the end, wherever it was cut, with $title",
     ({ source }) => {
       const whole = drawn(grow(EMPTY, source, true, EMPTY));
-      for (const split of inSteps(source)) {
+      for (const split of inSteps(source, Math.ceil(source.length / 200))) {
         expect(drawn(streamed(source, [split]))).toEqual(whole);
       }
-      for (const step of [1, 2, 3, 7, 50]) {
+      for (const step of [1, 7, 50]) {
         expect(drawn(streamed(source, inSteps(source, step)))).toEqual(whole);
       }
     },
@@ -96,7 +108,7 @@ describe("a growing document", () => {
     const all = CASES.map(({ source }) => source).join("\n\n");
     for (const text of [all, all.replaceAll("\n", "\r\n"), all.replaceAll("\n", "\r")]) {
       const whole = grow(EMPTY, text, true, EMPTY);
-      expect(drawn(streamed(text, inSteps(text, 5)))).toEqual(drawn(whole));
+      expect(drawn(streamed(text, inSteps(text, 11)))).toEqual(drawn(whole));
     }
   });
 
@@ -179,30 +191,30 @@ describe("a growing document", () => {
     ["Markdown", EMPTY, "Some *words* of a paragraph.\n\n- and an item\n\n"],
     ["plain text", EMPTY_PLAIN, "Some words. "],
   ])("takes no more memory for having been streamed: %s", (_name, empty, part) => {
-    const text = part.repeat(80_000 / part.length);
-    const whole = memoryOf(() => grow(empty, text, true, empty));
-    const grown = memoryOf(() => {
+    const text = part.repeat(40_000 / part.length);
+    const stream = () => {
       let document = empty;
       for (let [from, soFar] = [0, ""]; from < text.length; from += 50) {
         soFar += text.slice(from, from + 50); // as the page does it
         document = grow(document, soFar, false, empty);
       }
       return grow(document, text, true, empty);
-    });
-    expect(grown).toBeLessThan(2 * whole + 1e6);
+    };
+    const most = 100 * text.length;
+    expect(leastOf(() => memoryOf(stream), most)).toBeLessThan(most);
   });
 
   it("takes no longer for a piece of it than a frame has", () => {
     const line = "word ".repeat(500_000);
     let document = grow(EMPTY, line, false, EMPTY);
-    const took = Array.from({ length: 20 }, (_, n) => {
-      const longer = line + "more ".repeat(n);
-      const begun = performance.now();
+    let longer = line;
+    const measure = () => {
+      longer += "more ";
+      const begun = process.threadCpuUsage();
       document = grow(document, longer, false, EMPTY);
-      return performance.now() - begun;
-    });
-    // Other work may keep the core from most of them; what one costs shows in the quickest.
-    expect(Math.min(...took)).toBeLessThan(16);
+      return process.threadCpuUsage(begun).user;
+    };
+    expect(leastOf(measure, 16_000)).toBeLessThan(16_000);
   });
 
   it("never cuts a character in two", () => {
@@ -291,17 +303,19 @@ describe("hostile text", () => {
     "[a](<b *c `d\n",
   ];
 
+  /** Microseconds. */
+  const LITTLE = 30_000;
+
   /**
    * The processor time that it takes, in microseconds: other work on the machine does not count.
    * @param {() => unknown} work
    */
   function cost(work) {
-    const took = [1, 2, 3].map(() => {
+    return leastOf(() => {
       const begun = process.threadCpuUsage();
       work();
       return process.threadCpuUsage(begun).user;
-    });
-    return Math.min(...took);
+    }, LITTLE);
   }
 
   /**
@@ -310,8 +324,8 @@ describe("hostile text", () => {
    * @param {number} length
    */
   function expectLinear(work, length) {
-    const short = cost(() => work(length));
-    expect(cost(() => work(8 * length))).toBeLessThan(Math.max(30_000, 32 * short));
+    const long = cost(() => work(8 * length));
+    expect(long < LITTLE || long < 32 * cost(() => work(length))).toBe(true);
   }
 
   it.each(pieces)("costs what its length does: %j again and again", (piece) => {

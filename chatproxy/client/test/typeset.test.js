@@ -24,9 +24,14 @@ class Element {
     this.children.push(child);
   }
 
-  /** @returns {Element[]} it, and all that is in it */
-  all() {
-    return [this, ...this.children.flatMap((child) => child.all())];
+  /**
+   * It, and all that is in it.
+   * @param {Element[]} found
+   */
+  all(found = []) {
+    found.push(this);
+    this.children.forEach((child) => child.all(found));
+    return found;
   }
 }
 

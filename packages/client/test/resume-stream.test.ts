@@ -104,18 +104,17 @@ describe("streamChat, where the connection breaks", () => {
   it("has every word once, wherever that was", async () => {
     const bytes = encoder.encode(EVENTS.join(""));
     for (let at = 0; at <= bytes.length; at += 1) {
-      for (const how of ["breaks", "ends"] as const) {
-        asked = [];
-        const cut = () => new Response(body(bytes.slice(0, at), how), { headers: EVENT_STREAM });
-        const { text, reasoning, end } = await listen(streamChat, server(cut, rest));
-        expect({ at, text, reasoning, end }).toEqual({ at, ...WHOLE });
-        expect(posts()).toBe(1);
-      }
+      asked = [];
+      const how = at % 2 ? "breaks" : "ends";
+      const cut = () => new Response(body(bytes.slice(0, at), how), { headers: EVENT_STREAM });
+      const { text, reasoning, end } = await listen(streamChat, server(cut, rest));
+      expect({ at, text, reasoning, end }).toEqual({ at, ...WHOLE });
+      expect(posts()).toBe(1);
     }
   });
 
   it("has every word once where every connection brings one event and a part of the next", async () => {
-    for (let part = 0; part < 160; part += 1) {
+    for (let part = 0; part < 160; part += 3) {
       asked = [];
       const fetch = server((init) => {
         const [next = "", ...others] = EVENTS.slice(afterOf(init));
