@@ -29,6 +29,7 @@ from .support.another import several
 from .support.valkey import Forwarder, Valkey
 from .support.waiting import PATIENCE, wait_for
 
+Place = tuple[Path, Accounts]
 SOON = time.time() + 3600
 #: Names that must not become a path, a pattern, or somebody else's.
 NAMES = ["ada", "../../etc/passwd", "*", "a:b", "张伟" * 400, "\ud800", ""]
@@ -73,17 +74,23 @@ def valkey() -> Iterator[Valkey]:
         yield server
 
 
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the workers of one host."""
+    return tmp_path_factory.mktemp("d") / "run"
+
+
 @pytest.fixture(params=["local", "redis"])
 def workers(
-    request: pytest.FixtureRequest, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, valkey: Valkey, folder: Path
 ) -> Iterator[list[Accounts]]:
     """Three workers of one application."""
-    place, scope = str(tmp_path_factory.mktemp("d") / "run"), f"accounts-{next(_numbers)}"
+    scope = f"accounts-{next(_numbers)}"
     with ExitStack() as stack:
         members: list[Worker] = []
         for _ in range(3):
             peers: LocalPeers | RedisPeers = (
-                LocalPeers(ControlSocket(RunDir(place)), scope)
+                LocalPeers(ControlSocket(RunDir(str(folder))), scope)
                 if request.param == "local"
                 else RedisPeers(valkey.url, scope, 20.0)
             )
@@ -189,6 +196,22 @@ def test_those_who_draw_at_once_never_get_more_than_there_is(workers: list[Accou
     assert draw_from(workers[0], least=0, wanted=0, most=1000).left == 1000 - kept
 
 
+def test_what_was_drawn_before_a_removal_does_not_come_back_after_it(
+    workers: list[Accounts], valkey: Valkey, folder: Path
+) -> None:
+    """If the run directory is removed, or Redis is emptied."""
+    one, two, _ = workers
+    before = draw_from(one, wanted=90)
+    shutil.rmtree(folder, ignore_errors=True)
+    with valkey.client() as client:
+        client.flushall()
+    assert two.draw(("ada", "0"), least=1, wanted=1, most=100, until=SOON) is None
+    one.settle(("ada", "0"), before, 1)  # nobody has begun it anew
+    assert draw_from(two).left == 90
+    one.settle(("ada", "0"), before, 20)
+    assert draw_from(two, wanted=0, least=0).left == 70
+
+
 # ---- one host ------------------------------------------------------------------------------------
 
 
@@ -209,28 +232,13 @@ def test_processes_that_draw_at_once_never_get_more_than_there_is(tmp_path: Path
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path) -> Iterator[tuple[Path, Accounts]]:
+def run_dir(tmp_path: Path) -> Iterator[Place]:
     worker = Worker(LocalPeers(ControlSocket(RunDir(str(tmp_path / "run"))), "app"))
     yield tmp_path / "run", worker.peers.accounts
     worker.peers.close()
 
 
-def test_what_was_drawn_before_a_removal_does_not_come_back_after_it(
-    run_dir: tuple[Path, Accounts],
-) -> None:
-    place, accounts = run_dir
-    before = draw_from(accounts, wanted=90)
-    shutil.rmtree(place)
-    assert accounts.draw(("ada", "0"), least=1, wanted=1, most=100, until=SOON) is None
-    accounts.settle(("ada", "0"), before, 1)  # nobody has begun it anew
-    assert draw_from(accounts, wanted=10).left == 90
-    accounts.settle(("ada", "0"), before, 20)
-    assert draw_from(accounts, wanted=0, least=0).left == 70
-
-
-def test_a_file_that_nothing_was_written_to_is_a_new_account(
-    run_dir: tuple[Path, Accounts],
-) -> None:
+def test_a_file_that_nothing_was_written_to_is_a_new_account(run_dir: Place) -> None:
     place, accounts = run_dir
     draw_from(accounts)
     (file,) = place.glob("accounts/*/*")
@@ -239,7 +247,7 @@ def test_a_file_that_nothing_was_written_to_is_a_new_account(
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_accounts_of_a_time_that_is_over_are_removed(run_dir: tuple[Path, Accounts]) -> None:
+def test_the_accounts_of_a_time_that_is_over_are_removed(run_dir: Place) -> None:
     place, accounts = run_dir
     for number in range(100):
         accounts.draw((str(number),), least=1, wanted=1, most=9, until=time.time() - 9, initial=0)
@@ -248,7 +256,7 @@ def test_the_accounts_of_a_time_that_is_over_are_removed(run_dir: tuple[Path, Ac
 
 
 def test_an_account_that_cannot_be_changed_is_an_honest_refusal(
-    run_dir: tuple[Path, Accounts], monkeypatch: pytest.MonkeyPatch
+    run_dir: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, accounts = run_dir
     draw = draw_from(accounts)
@@ -276,20 +284,6 @@ def test_an_account_in_redis_is_forgotten_when_its_time_is_over(valkey: Valkey) 
         lambda: worker.accounts.draw(("ada",), least=0, wanted=0, most=9, until=SOON) is None,
         message="the end of the account",
     )
-    worker.close()
-
-
-def test_what_was_drawn_before_redis_was_emptied_does_not_come_back_after_it(
-    valkey: Valkey,
-) -> None:
-    worker = Worker(RedisPeers(valkey.url, "emptied", 20.0)).peers
-    before = draw_from(worker.accounts, wanted=90)
-    with valkey.client() as client:
-        client.delete(*client.keys("chatproxy:emptied:account:*"))
-    worker.accounts.settle(("ada", "0"), before, 1)  # nobody has begun it anew
-    assert draw_from(worker.accounts, wanted=10).left == 90
-    worker.accounts.settle(("ada", "0"), before, 20)
-    assert draw_from(worker.accounts, wanted=0, least=0).left == 70
     worker.close()
 
 

@@ -39,13 +39,14 @@ from .support.sessions import new_session
 from .support.spoken import delta
 from .support.waiting import PATIENCE, Background, wait_for
 
+NewChat = Callable[..., ChatProxy]
 #: What the simulated DeepSeek bills for the question, and what it is bounded by at least.
 PROMPT = 5
 PAGE = {"id": "chat_1", "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
 
 
 @pytest.fixture
-def new_chat(deepseek: DeepSeek, tmp_path: Path) -> Callable[..., ChatProxy]:
+def new_chat(deepseek: DeepSeek, tmp_path: Path) -> NewChat:
     """Makes an application before the simulated DeepSeek, which answers at once."""
 
     def new_chat(
@@ -96,9 +97,7 @@ def drain(chat: ChatProxy, owner: str = "") -> None:
 # ---- what is granted, charged and told -----------------------------------------------------------
 
 
-def test_answers_are_charged_what_they_took_to_the_token(
-    new_chat: Callable[..., ChatProxy],
-) -> None:
+def test_answers_are_charged_what_they_took_to_the_token(new_chat: NewChat) -> None:
     chat = new_chat("100000 tokens/day, 1000000 tokens/month")
     for tokens in (10, 200, 1):
         ask(chat, simulate={"tokens": tokens})
@@ -107,7 +106,7 @@ def test_answers_are_charged_what_they_took_to_the_token(
     assert [(each["per"], each["left"]) for each in told] == [("day", 99_774), ("month", 999_774)]
 
 
-def test_money_is_charged_as_the_prices_say(new_chat: Callable[..., ChatProxy]) -> None:
+def test_money_is_charged_as_the_prices_say(new_chat: NewChat) -> None:
     chat = new_chat("1 USD/month", model="deepseek-flash")
     costs = []
     for tokens in (100, 200):
@@ -115,11 +114,12 @@ def test_money_is_charged_as_the_prices_say(new_chat: Callable[..., ChatProxy]) 
         costs.append(1 - float(chat.budget_left()[0].left))
     answer = 0.6e-6 if costs[0] < 1e-4 else 1.2e-6
     assert costs[1] - costs[0] == pytest.approx(200 * answer + PROMPT * answer / 4)
+    with pytest.raises(Refusal, match="no price in USD") as refused:
+        ask(chat, model="another")
+    assert refused.value.code == "model_not_priced"
 
 
-def test_what_is_granted_is_the_most_that_is_made(
-    new_chat: Callable[..., ChatProxy], deepseek: DeepSeek
-) -> None:
+def test_what_is_granted_is_the_most_that_is_made(new_chat: NewChat, deepseek: DeepSeek) -> None:
     """The last answer is cut, and the budget is not exceeded by a token."""
     chat, tags = new_chat("3000 tokens/day", CHATPROXY_BUDGET_MAX_TOKENS=700), []
     with suppress(BudgetSpent):
@@ -139,7 +139,7 @@ def test_what_is_granted_is_the_most_that_is_made(
 
 
 def test_an_upstream_that_knows_one_name_of_the_length_keeps_to_it_whatever_the_client_sends(
-    new_chat: Callable[..., ChatProxy], deepseek: DeepSeek
+    new_chat: NewChat, deepseek: DeepSeek
 ) -> None:
     chat, made = new_chat("10000 tokens/day", tokens=5000), []
     for fields in (
@@ -156,7 +156,7 @@ def test_an_upstream_that_knows_one_name_of_the_length_keeps_to_it_whatever_the_
         ask(chat, n="2")
 
 
-def test_what_a_stop_has_saved_is_of_what_was_granted(new_chat: Callable[..., ChatProxy]) -> None:
+def test_what_a_stop_has_saved_is_of_what_was_granted(new_chat: NewChat) -> None:
     chat = new_chat("2000 tokens/day")
     answer = chat.start({**HELLO, "max_tokens": 5000, "simulate": {"rate": 20}})
     next(answer)
@@ -185,9 +185,7 @@ def ai_sdk(chat: ChatProxy) -> Any:
     return client_of(chat).post("/api/chat", json=PAGE)
 
 
-def test_an_answer_that_reaches_its_budget_is_stopped_in_every_protocol(
-    new_chat: Callable[..., ChatProxy],
-) -> None:
+def test_an_answer_that_reaches_its_budget_is_stopped_in_every_protocol(new_chat: NewChat) -> None:
     chat = new_chat("1000 tokens/day", tokens=5000)
     chat.budget(lambda owner: Budget(1000))  # whose account is the same
     body = native(chat).text
@@ -211,7 +209,7 @@ def test_an_answer_that_reaches_its_budget_is_stopped_in_every_protocol(
     assert '"finishReason":"interrupted"' in page
 
 
-def test_a_refusal_says_the_same_in_every_protocol(new_chat: Callable[..., ChatProxy]) -> None:
+def test_a_refusal_says_the_same_in_every_protocol_and_its_id_is_free(new_chat: NewChat) -> None:
     chat = new_chat("2000 tokens/day", tokens=1500)
     drain(chat)
     refused = native(chat)
@@ -225,18 +223,13 @@ def test_a_refusal_says_the_same_in_every_protocol(new_chat: Callable[..., ChatP
         assert found.json["error"]["message"] == refused.json["error"]
         assert found.headers["X-Should-Retry"] == "false"
     assert (ai_sdk(chat).status_code, ai_sdk(chat).json["code"]) == (429, "budget_spent")
-
-
-def test_an_id_that_was_refused_is_free(new_chat: Callable[..., ChatProxy]) -> None:
-    chat = new_chat("2000 tokens/day", tokens=1500)
-    drain(chat)
     with pytest.raises(BudgetSpent):
         chat.start(HELLO, session_id="session_1")
     chat.budget(lambda owner: [])
     assert chat.start(HELLO, session_id="session_1").wait() == "finished"
 
 
-def test_each_owner_has_what_the_first_function_says(new_chat: Callable[..., ChatProxy]) -> None:
+def test_each_owner_has_what_the_first_function_says(new_chat: NewChat) -> None:
     chat = new_chat("5000 tokens/day", owner=lambda: request.headers.get("X-Owner"))
     given: dict[str, Any] = {"ada": Budget(800), "bob": [], "eve": [Budget(9000), Budget(700)]}
     chat.budget(given.get)
@@ -255,15 +248,8 @@ def test_each_owner_has_what_the_first_function_says(new_chat: Callable[..., Cha
         ask(chat, "ada")
 
 
-def test_a_budget_of_money_is_for_models_with_a_price(new_chat: Callable[..., ChatProxy]) -> None:
-    chat = new_chat("5 EUR/day")
-    with pytest.raises(Refusal, match="no price in EUR") as refused:
-        ask(chat)
-    assert refused.value.code == "model_not_priced"
-
-
 def test_an_account_that_was_lost_begins_with_what_the_records_say(
-    new_chat: Callable[..., ChatProxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_chat: NewChat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chat = new_chat("5000 tokens/day", CHATPROXY_RECORDS=f"sqlite:///{tmp_path}/records.db")
     ask(chat, simulate={"tokens": 100})
@@ -301,7 +287,7 @@ def test_an_account_that_was_lost_begins_with_what_the_records_say(
     ],
 )
 def test_however_an_answer_ends_it_is_charged_once(
-    new_chat: Callable[..., ChatProxy], simulate: dict[str, Any], least: int, most: int
+    new_chat: NewChat, simulate: dict[str, Any], least: int, most: int
 ) -> None:
     chat = new_chat("100000 tokens/day")
     with suppress(Refusal):
@@ -311,7 +297,7 @@ def test_however_an_answer_ends_it_is_charged_once(
 
 
 def test_a_request_that_may_be_billed_counts_beside_the_one_to_another_upstream(
-    new_chat: Callable[..., ChatProxy], deepseek: DeepSeek
+    new_chat: NewChat, deepseek: DeepSeek
 ) -> None:
     chat, tag = new_chat("100000 tokens/day"), new_id()
     chat.upstream(lambda _: [Upstream(deepseek.url, name=name) for name in ("one", "two")])
@@ -325,14 +311,14 @@ def test_a_request_that_may_be_billed_counts_beside_the_one_to_another_upstream(
     assert len(deepseek.entries(tag)) == 1  # all was drawn for the first
 
 
-def test_a_question_that_was_not_sent_takes_nothing(new_chat: Callable[..., ChatProxy]) -> None:
+def test_a_question_that_was_not_sent_takes_nothing(new_chat: NewChat) -> None:
     chat = new_chat("5000 tokens/day", DEEPSEEK_BASE_URL="http://127.0.0.1:9")
     with suppress(Refusal):
         ask(chat)
     assert left(chat) == 5000
 
 
-def test_an_upstream_that_does_not_keep_to_it_is_left(new_chat: Callable[..., ChatProxy]) -> None:
+def test_an_upstream_that_does_not_keep_to_it_is_left(new_chat: NewChat) -> None:
     gone = threading.Event()
 
     def answer(connection: socket.socket, _body: bytes) -> None:
@@ -358,10 +344,7 @@ EVENT = delta(content="more ") + b"\n\n"
 
 @pytest.mark.parametrize("held", ["reserve", "may_send_again"])
 def test_a_stop_waits_for_no_account(
-    new_chat: Callable[..., ChatProxy],
-    deepseek: DeepSeek,
-    monkeypatch: pytest.MonkeyPatch,
-    held: str,
+    new_chat: NewChat, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
     """Before the question is sent, and between two tries of it, nothing is open."""
     chat, tag, goes_on = new_chat("5000 tokens/day"), new_id(), threading.Event()
@@ -391,7 +374,7 @@ def test_a_stop_waits_for_no_account(
 
 @pytest.mark.parametrize("model", [None, "run:one"])
 def test_nobody_waits_for_a_settlement(
-    new_chat: Callable[..., ChatProxy], monkeypatch: pytest.MonkeyPatch, model: str | None
+    new_chat: NewChat, monkeypatch: pytest.MonkeyPatch, model: str | None
 ) -> None:
     chat, goes_on, settled = new_chat("5000 tokens/day"), threading.Event(), list[bool]()
     settle = Grant.settle
@@ -417,7 +400,7 @@ def test_nobody_waits_for_a_settlement(
 # ---- runs ----------------------------------------------------------------------------------------
 
 
-def test_each_question_of_a_run_has_a_grant_of_its_own(new_chat: Callable[..., ChatProxy]) -> None:
+def test_each_question_of_a_run_has_a_grant_of_its_own(new_chat: NewChat) -> None:
     chat = new_chat("2000 tokens/day", tokens=300)
     asked = []
 
@@ -507,10 +490,6 @@ def stop_early(stream: Any, worker: Any) -> None:
     stream.read()
 
 
-def read_all(stream: Any) -> None:
-    stream.read()
-
-
 def attack(servers: Any, seed: int) -> int:
     """Ask in every way that might cost nothing, until nothing is granted; how often it was."""
     dice, granted, refused = random.Random(seed), 0, 0
@@ -539,7 +518,7 @@ def attack(servers: Any, seed: int) -> int:
             elif way == 1:
                 stop_early(stream, dice.choice(mine))
             else:
-                read_all(stream)
+                stream.read()
     for each in mine:
         each.close()
     return granted

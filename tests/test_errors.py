@@ -78,9 +78,7 @@ def test_a_refusal_of_an_applications_own_goes_by_its_status(status: int, passes
 
 
 @pytest.mark.parametrize("status", [400, 429, 502, 503, 504])
-def test_a_failure_of_deepseek_is_tried_again_by_a_client_only_if_that_is_said(
-    status: int,
-) -> None:
+def test_a_failure_of_deepseek_is_tried_again_by_a_client_only_if_that_is_said(status: int) -> None:
     """Our own tries are used up, and each further one may be billed."""
     refusal = errors.UpstreamError("No.", status=status)
     assert refusal.headers() == {"X-Should-Retry": "false"}

@@ -365,8 +365,11 @@ class Worker(Another):
         return self.heard()
 
 
+Start = Callable[[], Worker]
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts workers of one application."""
     workers: list[Worker] = []
 
@@ -384,7 +387,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_each_worker_tells_the_sums_over_all_and_has_a_file_of_its_own(
-    start: Callable[[], Worker], tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
     workers = [start() for _ in range(4)]
     for worker in workers:
@@ -403,7 +406,7 @@ def test_each_worker_tells_the_sums_over_all_and_has_a_file_of_its_own(
 
 
 def test_a_killed_worker_takes_its_live_answers_along_and_the_next_one_counts_on(
-    start: Callable[[], Worker], tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
     """Nothing goes backwards, gauges begin at zero, and the files stay as few as the workers."""
     one, two = start(), start()
@@ -422,7 +425,7 @@ def test_a_killed_worker_takes_its_live_answers_along_and_the_next_one_counts_on
         assert len(files(tmp_path)) == 2
 
 
-def test_a_fork_counts_for_itself(start: Callable[[], Worker]) -> None:
+def test_a_fork_counts_for_itself(start: Start) -> None:
     """As where the application is made, or has even counted, before its server forks."""
     worker = start()
     found = worker.do("answer-in-a-child", "open", "answer-in-a-child", "open-in-a-child")
@@ -437,7 +440,7 @@ def test_without_a_directory_a_fork_does_not_count_what_its_parent_did() -> None
     worker.kill()
 
 
-def test_no_scrape_ever_sees_a_counter_go_backwards(start: Callable[[], Worker]) -> None:
+def test_no_scrape_ever_sees_a_counter_go_backwards(start: Start) -> None:
     """While workers come, count, and are killed at any moment."""
     watcher, seen = start(), 0.0
     for _ in range(3):

@@ -17,6 +17,7 @@ from .support.collector import Collector
 from .support.servers import DeepSeek, Proxy, ask, new_id
 from .support.waiting import PATIENCE, wait_for
 
+Serve = Callable[..., Proxy]
 #: Of a span (opentelemetry-proto, trace.proto).
 UNSET, ERROR = 0, 2
 
@@ -29,7 +30,7 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture
-def serve(own_proxy: Callable[..., Proxy], collector: Collector) -> Callable[..., Proxy]:
+def serve(own_proxy: Serve, collector: Collector) -> Serve:
     def serve(kind: str = "gunicorn", *options: str, **settings: Any) -> Proxy:
         return own_proxy(
             kind,
@@ -51,7 +52,7 @@ TOLD_TO_END = {"gunicorn": signal.SIGTERM, "werkzeug": signal.SIGINT}
 
 @pytest.mark.parametrize("kind", TOLD_TO_END)
 def test_spans_are_whole_after_a_stop_and_at_the_end_of_the_server(
-    serve: Callable[..., Proxy], collector: Collector, deepseek: DeepSeek, kind: str
+    serve: Serve, collector: Collector, deepseek: DeepSeek, kind: str
 ) -> None:
     """One that is stopped, one that is silent at the end of the server, one that ends itself."""
     server = serve(kind, CHATPROXY_GRACE="0.1")
@@ -75,9 +76,7 @@ def test_spans_are_whole_after_a_stop_and_at_the_end_of_the_server(
     assert {each["service.name"] for each in collector.resources()} == {"chatproxy"}
 
 
-def test_each_worker_tells_what_it_has_counted_itself(
-    serve: Callable[..., Proxy], collector: Collector
-) -> None:
+def test_each_worker_tells_what_it_has_counted_itself(serve: Serve, collector: Collector) -> None:
     """The instances add up to what ``/metrics`` has, which sums over the workers."""
     server = serve("gunicorn", "--workers", "2", OTEL_METRIC_EXPORT_INTERVAL="100")
     answers = 8
@@ -92,7 +91,7 @@ def test_each_worker_tells_what_it_has_counted_itself(
 
 
 def test_a_collector_that_does_not_answer_delays_no_answer_no_stop_and_the_end_within_a_bound(
-    serve: Callable[..., Proxy], collector: Collector
+    serve: Serve, collector: Collector
 ) -> None:
     collector.answers.clear()
     server = serve()
@@ -109,7 +108,7 @@ def test_a_collector_that_does_not_answer_delays_no_answer_no_stop_and_the_end_w
 
 
 def test_the_environment_can_do_without_metrics_name_the_service_and_have_its_log_in_json(
-    serve: Callable[..., Proxy], collector: Collector
+    serve: Serve, collector: Collector
 ) -> None:
     """Each line of the log is an object, gunicorn's own among them."""
     environment = {"OTEL_METRICS_EXPORTER": "none", "OTEL_SERVICE_NAME": "chat"}

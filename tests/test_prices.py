@@ -104,8 +104,5 @@ def test_a_mistake_stops_the_start_with_its_place(tmp_path: Path, text: str, pro
     path.write_text(text)
     with pytest.raises(ConfigError, match=f"CHATPROXY_PRICES: {path}: {problem}"):
         Prices(str(path))
-
-
-def test_a_file_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         Prices(str(tmp_path / "none.toml"))

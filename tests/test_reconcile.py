@@ -169,11 +169,15 @@ def spend(upstream: DeepSeek) -> dict[str, Any]:
     return upstream.wait_for(lambda each: not each["open"] and float(each["billed"]) > 0)
 
 
-def test_records_that_agree_differ_by_nothing(upstream: DeepSeek, url: str) -> None:
+def test_what_the_records_lack_shows_and_those_that_agree_differ_by_nothing(
+    upstream: DeepSeek, url: str
+) -> None:
     begun = run(upstream.url, url, "--start")
     assert (begun.exit_code, begun.exception) == (0, None)
     assert "The balance is 1000000.000000000 USD at " in begun.output
     cost = spend(upstream)["billed"]
+    told = run(upstream.url, url).output
+    assert told.splitlines()[-1].split()[-1] == f"{Decimal(cost):.9f}"
     with closing(Database(url)) as database:
         database.add([row_of(ended(cost=cost, stopped=True), "app")])
     (found,) = json.loads(run(upstream.url, url, "--json").output)
@@ -184,11 +188,7 @@ def test_records_that_agree_differ_by_nothing(upstream: DeepSeek, url: str) -> N
     assert told.splitlines()[-1].split() == ["billed", "beyond", "them", "0.000000000"]
 
 
-def test_what_the_records_lack_shows(upstream: DeepSeek, url: str) -> None:
-    run(upstream.url, url, "--start")
-    cost = spend(upstream)["billed"]
-    told = run(upstream.url, url).output
-    assert told.splitlines()[-1].split()[-1] == f"{Decimal(cost):.9f}"
+NO_NUMBER = b'{"balance_infos": [{"currency": "USD", "total_balance": "sNaN"}]}'
 
 
 @pytest.mark.parametrize(
@@ -196,11 +196,7 @@ def test_what_the_records_lack_shows(upstream: DeepSeek, url: str) -> None:
     [
         ("401 No", b"", "DeepSeek answered with status 401."),
         ("200 OK", b"{}", "DeepSeek's answer is no balance."),
-        (
-            "200 OK",
-            b'{"balance_infos": [{"currency": "USD", "total_balance": "sNaN"}]}',
-            "DeepSeek's answer is no balance.",
-        ),
+        ("200 OK", NO_NUMBER, "DeepSeek's answer is no balance."),
         ("nonsense", b"", "DeepSeek could not be asked for the balance."),
     ],
 )
@@ -350,12 +346,9 @@ def test_the_control_is_as_many_answers_as_the_balance_shows(one: str, number: i
             prove._controls(Decimal(one), step)
 
 
-def test_a_model_without_a_price_proves_nothing(upstream: DeepSeek) -> None:
-    result = run(upstream.url, "", "--prove", "--model", "other")
-    assert "The price of 'other' is not known" in result.output
-
-
-def test_without_a_key_or_records_it_says_which(upstream: DeepSeek) -> None:
+def test_without_a_price_a_key_or_records_it_says_which(upstream: DeepSeek) -> None:
+    unpriced = run(upstream.url, "", "--prove", "--model", "other")
+    assert "The price of 'other' is not known" in unpriced.output
     assert "Name the database of the records" in run(upstream.url, "").output
     far = run("https://deepseek.example", "sqlite:////tmp/x", DEEPSEEK_API_KEY="")
     assert "DEEPSEEK_API_KEY is not set" in far.output

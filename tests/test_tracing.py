@@ -526,11 +526,7 @@ RECEIVERS = [name for name in vars(Tracing) if re.match("_.*_(begun|ended|closed
 
 @pytest.mark.parametrize("failing", [["_take_question"], RECEIVERS])
 def test_what_fails_in_tracing_fails_no_answer(
-    app: Flask,
-    upstream: Instant,
-    spans: Spans,
-    monkeypatch: pytest.MonkeyPatch,
-    failing: list[str],
+    app: Flask, upstream: Instant, spans: Spans, monkeypatch: pytest.MonkeyPatch, failing: list[str]
 ) -> None:
     app.config["CHATPROXY_TELEMETRY_CONTENT"] = "1"
 
