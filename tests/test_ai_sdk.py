@@ -196,6 +196,9 @@ def test_a_stopped_answer_ends_with_its_receipt_and_is_interrupted() -> None:
         {"type": "finish", "finishReason": "interrupted"},
         "[DONE]",
     ]
+    unbegun = UiMessage(encode(STOPPED, sse.DONE))
+    assert unbegun.types[:2] == ["start", "start-step"]
+    assert (unbegun.id, unbegun.finish_reason) == (None, "interrupted")
 
 
 @pytest.mark.parametrize("ending", [STOPPED, ERROR])
@@ -204,12 +207,6 @@ def test_a_call_that_was_broken_off_is_never_available(ending: bytes) -> None:
     message = UiMessage(encode(call(id="c", name="f", arguments="{}"), ending))
     assert message.tools["c"]["end"]["type"] == "tool-input-error"
     assert message.tools["c"]["end"]["input"] == "{}"
-
-
-def test_an_answer_that_is_stopped_before_it_begins_has_a_start() -> None:
-    message = UiMessage(encode(STOPPED, sse.DONE))
-    assert message.types[:2] == ["start", "start-step"]
-    assert (message.id, message.finish_reason) == (None, "interrupted")
 
 
 def test_a_failed_answer_ends_with_the_error_and_nothing_after_it() -> None:
@@ -299,6 +296,7 @@ def test_an_event_of_several_lines_is_read() -> None:
 
 
 def test_half_of_an_emoji_is_joined_to_the_other_half() -> None:
+    """In arguments, too."""
     cut = [rb"\ud83d", rb"\ude00 \\ud83d", rb"\"\ud83d"]
     blocks = [
         b'data: {"id": "c", "choices": [{"delta": {"content": "%b"}}]}' % each for each in cut
@@ -306,6 +304,10 @@ def test_half_of_an_emoji_is_joined_to_the_other_half() -> None:
     body = encode(*blocks)
     deltas = b"".join(re.findall(rb'"delta":"(.*)"}', body))
     assert json.loads(b'"%b"' % deltas) == '😀 \\ud83d"\ud83d'
+    pieces = [rb"{\"a\":\"\ud83d", rb"\ude00\"}"]
+    form = b'data: {"choices": [{"delta": {"tool_calls": [{"id": "c", "function": %b}]}}]}'
+    calls = [form % (b'{"name": "f", "arguments": "%b"}' % each) for each in pieces]
+    assert [each["input"] for each in said(*calls, sse.DONE) if "input" in each] == [{"a": "😀"}]
 
 
 def test_what_else_a_chunk_with_half_of_an_emoji_says_stays_as_it_was() -> None:
@@ -317,14 +319,6 @@ def test_what_else_a_chunk_with_half_of_an_emoji_says_stays_as_it_was() -> None:
     assert (message.id, message.text, message.reasoning) == (r"\ud83d-1", "\ud83d", r"\ud83d")
     assert message.metadata["usage"]["raw"] == {"a": r"\ud83d" + "😀"}
     assert {name: tool["name"] for name, tool in message.tools.items()} == {r"\ud83e": r"\ud83f"}
-
-
-def test_half_of_an_emoji_in_arguments_is_joined_to_the_other_half() -> None:
-    pieces = [rb"{\"a\":\"\ud83d", rb"\ude00\"}"]
-    form = b'data: {"choices": [{"delta": {"tool_calls": [{"id": "c", "function": %b}]}}]}'
-    blocks = [form % (b'{"name": "f", "arguments": "%b"}' % each) for each in pieces]
-    parts = said(*blocks, sse.DONE)
-    assert [each["input"] for each in parts if "input" in each] == [{"a": "😀"}]
 
 
 # --- any answer

@@ -139,40 +139,31 @@ def begin_only(connection: socket.socket, _body: bytes) -> None:
     connection.recv(1)
 
 
-REFUSED = {
-    "no id": ({"json": question(None)}, 400, "missing_session_id", "Missing sessionId"),
-    "an id with a slash": ({"json": question("a/b")}, 400, "invalid_session_id", "The session id"),
-    "a header with a slash": (
-        {"headers": {"X-Session-Id": "a/b"}},
-        *(400, "invalid_session_id", "The session id"),
-    ),
-    "an id that is a route": ({"json": question("stream")}, 400, "invalid_request", "The id of"),
-    "no JSON": (
+REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
+    ({"json": question(None)}, 400, "missing_session_id", "Missing sessionId"),
+    ({"json": question("a/b")}, 400, "invalid_session_id", "The session id"),
+    ({"headers": {"X-Session-Id": "a/b"}}, 400, "invalid_session_id", "The session id"),
+    ({"json": question("stream")}, 400, "invalid_request", "The id of"),  # that is a route
+    ({"json": question(messages=[])}, 400, "invalid_request", "'messages' must"),
+    ({"json": question(messages=[{"role": "user"}])}, 400, "invalid_request", "Each of 'messages'"),
+    ({"json": question(x="x" * 3000)}, 413, "body_too_large", "The body is larger"),
+    ({"headers": {"X-On-Disconnect": "maybe"}}, 400, "invalid_request", "X-On-Disconnect must"),
+    (
         {"data": b"{", "content_type": "application/json"},
         *(400, "invalid_json", "The body is not valid JSON."),
     ),
-    "no messages": ({"json": question(messages=[])}, 400, "invalid_request", "'messages' must"),
-    "another form": (
-        {"json": question(messages=[{"role": "user", "content": "Hi"}])},
-        *(400, "invalid_request", "Each of 'messages' must"),
-    ),
-    "too much": ({"json": question(x="x" * 3000)}, 413, "body_too_large", "The body is larger"),
-    "a form that any page can send": (
+    (  # as any page can send it
         {"data": json.dumps(question()), "content_type": "text/plain"},
         *(415, "not_json", "The Content-Type must be application/json."),
     ),
-    "a wrong header": (
-        {"headers": {"X-On-Disconnect": "maybe"}},
-        *(400, "invalid_request", "X-On-Disconnect must"),
-    ),
-}
+]
 
 
 def test_what_is_refused_is_told_in_json_and_costs_nothing(make_site: Any) -> None:
     site = make_site(config={"CHATPROXY_MAX_BODY_BYTES": 2000})
-    for case, (options, status, code, sentence) in REFUSED.items():
+    for options, status, code, sentence in REFUSED:
         response = site.ask(**options)
-        assert (case, response.status_code, response.json["code"]) == (case, status, code)
+        assert (response.status_code, response.json["code"]) == (status, code)
         assert response.json["error"].startswith(sentence)
     assert site.upstream.accepted == 0
     assert site.app.extensions["chatproxy"].registry.live() == []
@@ -198,20 +189,15 @@ def test_a_new_question_replaces_the_live_one_or_waits_for_it_if_that_is_set(
     assert reason == {"replace": "replaced", "enqueue": "user"}[on_active]
 
 
-@pytest.mark.parametrize(
-    ("headers", "body"),
-    [({"X-Session-Id": "session_1"}, b"{"), ({}, b'{"id": "chat_1"}')],
-    ids=["an id of its own", "a chat"],
-)
-def test_a_taken_id_is_told_before_the_rest_is_looked_at(
-    make_site: Any, headers: dict[str, str], body: bytes
-) -> None:
+def test_a_taken_id_is_told_before_the_rest_is_looked_at(make_site: Any) -> None:
+    """One of its own, or that of its chat."""
     site = make_site()
     site.upstream.answer = begin_only
-    live = site.ask(headers={"X-Session-Id": "session_1"})
-    refused = site.ask(data=body, headers=headers, content_type="application/json")
-    assert (refused.status_code, refused.json["code"]) == (409, "session_active")
-    live.close()
+    own = {"X-Session-Id": "session_1"}
+    with site.ask(headers=own):
+        for headers, body in ((own, b"{"), ({}, b'{"id": "chat_1"}')):
+            refused = site.ask(data=body, headers=headers, content_type="application/json")
+            assert (refused.status_code, refused.json["code"]) == (409, "session_active")
 
 
 def test_without_an_owner_nothing_is_told(make_site: Any) -> None:
@@ -243,10 +229,9 @@ def test_the_guide_s_server_serves_those_who_are_logged_in(
 
 
 def test_a_page_of_another_origin_may_use_them_if_it_is_allowed(make_site: Any) -> None:
-    origin = {"Origin": "https://chat.example.com"}
-    site = make_site(config={"CHATPROXY_CORS_ORIGINS": origin["Origin"]})
-    response = site.ask(headers=origin)
-    assert response.headers["Access-Control-Allow-Origin"] == origin["Origin"]
+    origin = "https://chat.example.com"
+    response = make_site(config={"CHATPROXY_CORS_ORIGINS": origin}).ask(headers={"Origin": origin})
+    assert response.headers["Access-Control-Allow-Origin"] == origin
     assert "X-Session-Id" in response.headers["Access-Control-Expose-Headers"]
 
 
@@ -299,11 +284,8 @@ def test_a_stop_for_an_answer_that_is_not_live_is_a_success_and_stops_nothing(
     make_site: Any,
 ) -> None:
     response = make_site().client.post("/api/chat/chat_1/stop", json={"activeStreamId": "s0"})
-    assert response.status_code == 200
-    assert response.json == {
-        "success": True,
-        "message": "That answer is not live; nothing was stopped.",
-    }
+    said = "That answer is not live; nothing was stopped."
+    assert (response.status_code, response.json) == (200, {"success": True, "message": said})
 
 
 # --- any worker, any host
@@ -323,7 +305,7 @@ class Chat:
         self, worker: Any, method: str, path: str, body: Any, **headers: str
     ) -> cluster.Stream:
         connection = worker.connect()
-        text = None if body is None else json.dumps(body)
+        text = json.dumps(body) if body else None
         connection.request(method, f"/api/chat{path}", text, {**self._headers, **headers})
         return cluster.Stream(connection, self.id)
 
@@ -336,7 +318,7 @@ class Chat:
         return self._request(worker, "GET", f"/{session_id or self.id}/stream", None)
 
     def stop(self, worker: Any, **body: str) -> tuple[int, Any]:
-        stream = self._request(worker, "POST", f"/{self.id}/stop", body or None)
+        stream = self._request(worker, "POST", f"/{self.id}/stop", body)
         return stream.status, json.loads(stream.read())
 
 
@@ -419,13 +401,12 @@ def test_an_answer_that_comes_at_once_is_whole(meet: Any) -> None:
     assert message.done
 
 
-def test_there_is_nothing_to_resume_where_nothing_lives(workers: Any) -> None:
+def test_there_is_nothing_to_resume_if_nothing_lives(workers: Any) -> None:
     maker, other = workers
     live, ended = Chat(), Chat()
     stream = begin(live, maker)
     ended.ask(maker, **SHORT).read()
-    foreign = Chat("bob", live.id)
-    for chat in (Chat(), ended, foreign):
+    for chat in (Chat(), ended, Chat("bob", live.id)):
         response = chat.resume(other)
         assert (response.status, response.read()) == (204, b"")
     assert live.stop(other)[0] == 200

@@ -20,17 +20,19 @@ def limits() -> CallLimits:
     return CallLimits()
 
 
-def waiting(limits: CallLimits, handle: AbortHandle | None = None) -> Background[bool]:
-    """One more that waits for the place "a", of which there is one."""
-    before = waiters(limits)
-    started = Background(lambda: limits.wait("a", 1, handle or AbortHandle(), PATIENCE))
-    wait_for(lambda: waiters(limits) > before)
+def waiting(
+    limits: CallLimits, handle: AbortHandle | None = None, most: int = 1
+) -> Background[bool]:
+    """One more that waits for the place "a", which as many may have."""
+
+    def waiters() -> int:
+        place = limits._places.get("a")
+        return len(place.waiting) if place else 0
+
+    before = waiters()
+    started = Background(lambda: limits.wait("a", most, handle or AbortHandle(), PATIENCE))
+    wait_for(lambda: waiters() > before)
     return started
-
-
-def waiters(limits: CallLimits) -> int:
-    place = limits._places.get("a")
-    return len(place.waiting) if place else 0
 
 
 def test_each_place_has_its_limit_and_is_forgotten_when_nobody_uses_it(limits: CallLimits) -> None:
@@ -43,22 +45,18 @@ def test_each_place_has_its_limit_and_is_forgotten_when_nobody_uses_it(limits: C
     assert limits._places == {}
 
 
-def test_places_are_given_in_the_order_of_arrival_and_to_nobody_who_comes_later() -> None:
-    limits = CallLimits()
-    served = list[str]()
+def test_places_are_given_in_the_order_of_arrival_and_to_nobody_who_comes_later(
+    limits: CallLimits,
+) -> None:
     assert limits.take("a", 2)
     assert limits.take("a", 2)
-    first = Background(lambda: (limits.wait("a", 2, AbortHandle(), PATIENCE), served.append("1")))
-    wait_for(lambda: waiters(limits) == 1)
-    second = Background(lambda: (limits.wait("a", 2, AbortHandle(), PATIENCE), served.append("2")))
-    wait_for(lambda: waiters(limits) == 2)
+    first, second = waiting(limits, most=2), waiting(limits, most=2)
     assert not limits.take("a", 3)  # others wait
     limits.free("a")
-    first.result()
-    assert served == ["1"]
+    assert first.result()
+    assert second.still_runs()
     limits.free("a")
-    second.result()
-    assert served == ["1", "2"]
+    assert second.result()
 
 
 def test_a_wait_that_nobody_ends_is_over_with_its_time(limits: CallLimits) -> None:

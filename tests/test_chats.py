@@ -70,18 +70,13 @@ def other(request: pytest.FixtureRequest, here: Registry, there: Registry) -> Re
 
 
 @pytest.mark.parametrize("key", [OWN, CHAT])
-def test_a_live_chat_is_taken(here: Registry, other: Registry, key: SessionKey) -> None:
-    begin(here, key)
-    with pytest.raises(SessionActive):
-        begin(other, SessionKey("ada", "session_2"))
-    assert ("id", "ada", "session_2") not in table_of(here).holders
-
-
-@pytest.mark.parametrize("key", [OWN, CHAT])
-def test_a_stop_for_a_chat_stops_its_answer(
+def test_a_live_chat_is_taken_and_a_stop_for_it_stops_its_answer(
     here: Registry, other: Registry, key: SessionKey
 ) -> None:
     session = begin(here, key)
+    with pytest.raises(SessionActive):
+        begin(other, SECOND)
+    assert ("id", *SECOND) not in table_of(here).holders
     receipt = other.cancel(CHAT, time.monotonic(), remember=False)
     assert receipt is not None
     assert receipt.session_id == key.id
@@ -92,16 +87,14 @@ def test_a_stop_for_a_chat_stops_its_answer(
 def test_a_chat_whose_answer_has_ended_is_free(
     here: Registry, other: Registry, key: SessionKey
 ) -> None:
+    """The answer's own id is retained."""
     finish(here, begin(here, key), events=3)
     assert here.find(CHAT) is None
-    assert begin(other, SessionKey("ada", "session_2") if key == OWN else CHAT)
-
-
-def test_the_own_id_of_an_answer_in_a_chat_is_retained(here: Registry, other: Registry) -> None:
-    finish(here, begin(here), events=3)
-    assert here.find(OWN) is not None
-    with pytest.raises(SessionActive):
-        begin(other, OWN, None)
+    assert begin(other, SECOND if key == OWN else CHAT)
+    if key == OWN:
+        assert here.find(OWN) is not None
+        with pytest.raises(SessionActive):
+            begin(other, OWN, None)
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -127,7 +120,7 @@ def test_a_stop_that_came_first_refuses_by_either_id(here: Registry, other: Regi
     other.cancel(OWN, time.monotonic())
     with pytest.raises(SessionCancelled):
         begin(here)
-    assert begin(here, SessionKey("ada", "session_2"))  # the chat was not left taken
+    assert begin(here, SECOND)  # the chat was not left taken
 
 
 def test_a_chat_is_its_owners(here: Registry, other: Registry) -> None:
@@ -142,16 +135,12 @@ def test_a_refused_answer_frees_both_ids(here: Registry, other: Registry) -> Non
     assert begin(other)
 
 
-def test_an_answer_whose_chat_is_lost_is_stopped(here: Registry) -> None:
+def test_a_session_is_listed_once_and_stopped_if_its_chat_is_lost(here: Registry) -> None:
     session = begin(here)
+    assert [each["sessionId"] for each in here.list_sessions("ada")] == ["session_1"]
+    assert here.live() == [session]
     here.lose(("id", *CHAT))
     assert session.reason is Reason.LOST
-
-
-def test_a_session_is_listed_once(here: Registry) -> None:
-    begin(here)
-    assert [each["sessionId"] for each in here.list_sessions("ada")] == ["session_1"]
-    assert len(here.live()) == 1
 
 
 def test_sessions_without_an_id_run_side_by_side_and_hold_no_lease(here: Registry) -> None:
@@ -228,25 +217,17 @@ def chats_of(registry: Registry, on_active: str, **settings: Any) -> Chats:
 def test_a_new_question_may_replace_the_live_one(
     here: Registry, other: Registry, key: SessionKey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its receipt is in the log, and nobody is said to have pressed Stop."""
-    first = begin(here, key)
-    new = SessionKey("ada", "session_2") if key == OWN else CHAT
-    with caplog.at_level(logging.INFO, logs.logger.name):
+    """Its receipt is in the log, and nobody is said, or counted, to have pressed Stop."""
+    first, new, counted = begin(here, key), SECOND if key == OWN else CHAT, []
+    caplog.set_level(logging.INFO, logs.logger.name)
+    with signals.cancel_answered.connected_to(lambda *_, **__: counted.append(1), other.sender):
         second = chats_of(other, "replace").claim(new, 0.0, CHAT)
     assert first.reason is Reason.REPLACED
+    assert counted == []
     assert other.find(CHAT) is second
     (line,) = [each for each in caplog.messages if "replaced by" in each]
     begins = f"[SSE] {key.id} replaced by {new.id} phase=connecting events=0 upstreamClosed=true"
     assert line.startswith(f"{begins} stopMs=")
-    finish(other, second, events=1)
-
-
-def test_what_is_replaced_is_not_counted_as_stopped(here: Registry, other: Registry) -> None:
-    begin(here)
-    counted: list[object] = []
-    with signals.cancel_answered.connected_to(lambda *_, **__: counted.append(1), other.sender):
-        second = chats_of(other, "replace").claim(SECOND, 0.0, CHAT)
-    assert counted == []
     finish(other, second, events=1)
 
 
@@ -267,7 +248,7 @@ def test_the_one_that_is_replaced_leaves_its_slot(elsewhere: bool) -> None:
 def test_a_question_that_replaces_nothing_is_one_like_any_other(here: Registry) -> None:
     chats = chats_of(here, "replace")
     first = chats.claim(OWN, 0.0, None)
-    second = chats.claim(SessionKey("ada", "session_2"), 0.0, CHAT)
+    second = chats.claim(SECOND, 0.0, CHAT)
     assert first.outcome is None
     for each in (first, second):
         finish(here, each, events=1)
@@ -285,7 +266,7 @@ def test_a_new_question_may_wait_for_the_live_one(
     here: Registry, other: Registry, key: SessionKey
 ) -> None:
     first = begin(here, key)
-    new = SessionKey("ada", "session_2") if key == OWN else CHAT
+    new = SECOND if key == OWN else CHAT
     second = Waiting(other, chats_of(other, "enqueue"), new)
     assert second.session in other.live()
     assert not second.call.opened.wait(MOMENT)

@@ -40,9 +40,8 @@ def whole(*blocks: bytes, choices: int = 1) -> dict[str, Any]:
     events = [sse.numbered(*each) for each in enumerate(blocks, 1)]
     said = [one.encode(event) for event in events]
     assert one.refusal is None
-    found = [each for each in said if each]
-    assert len(found) == 1
-    parsed: dict[str, Any] = json.loads(found[0])
+    (found,) = filter(None, said)
+    parsed: dict[str, Any] = json.loads(found)
     return parsed
 
 

@@ -199,7 +199,10 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
             " .example.com, 10.0.0.0/8,[::1],": (".example.com", "10.0.0.0/8", "[::1]"),
             "*": ("*",),
         },
-        [",", [], "a.example:80", "http://a.example", "a b", "*.a.example", "10.0.0.1/8", "."],
+        [
+            *(",", [], "a.example:80", "http://a.example", "a b", "a..b", "*.a.example"),
+            *("10.0.0.1/8", "."),
+        ],
     ),
     "CHATPROXY_INSECURE": (
         "insecure",

@@ -15,9 +15,9 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import Client as WSGIClient
-from werkzeug.test import TestResponse, create_environ
+from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 
-from chatproxy import ChatProxy, ConfigError, cli, create_app
+from chatproxy import ChatProxy, cli, create_app
 from chatproxy.config import Settings
 from chatproxy.hosts import LOOPBACK, HostGuard, Hosts, is_loopback
 from chatproxy.server import exposure
@@ -27,48 +27,23 @@ from .support.servers import Client, DeepSeek, Proxy, new_id
 LOCAL = {"DEEPSEEK_BASE_URL": "http://127.0.0.1:1"}
 KEY = {"DEEPSEEK_API_KEY": "sk-1"}
 
-#: A Host header, and whether it is a loopback name.
-HEADERS = {
-    "localhost": True,
-    "LocalHost:8000": True,
-    "localhost.": True,
-    "localhost.:8000": True,
-    "localhost:": True,
-    "chat.localhost": True,
-    "127.0.0.1": True,
-    "127.8.9.10:80": True,
-    "[::1]:8000": True,
-    "": False,
-    ":8000": False,
-    "rebound.example": False,
-    "localhost.rebound.example": False,
-    "127.0.0.1.rebound.example": False,
-    "127.0.0.1.nip.io:8000": False,
-    "rebound-localhost": False,
-    "0.0.0.0": False,
-    "10.0.0.1": False,
-    "[::]": False,
-    "[::2]": False,
-    "::1": False,
-    "localhost,rebound.example": False,
-    "localhost rebound.example": False,
-    "user@localhost": False,
-    "rebound.example:@localhost": False,
-    "http://localhost": False,
-    "localhost/": False,
-    "localhost:80:80": False,
-    "localhost:port": False,
-    "localhost\n": False,
-    "localhost\x00": False,
-    "..localhost": False,
-}
+#: Host headers.
+LOCAL_NAMES = [
+    *("localhost", "LocalHost:8000", "localhost.", "localhost.:8000", "localhost:"),
+    *("chat.localhost", "127.0.0.1", "127.8.9.10:80", "[::1]:8000"),
+]
+OTHER_NAMES = [
+    *("", ":8000", "rebound.example", "localhost.rebound.example", "rebound-localhost"),
+    *("127.0.0.1.rebound.example", "127.0.0.1.nip.io:8000", "0.0.0.0", "10.0.0.1"),
+    *("[::]", "[::2]", "::1", "localhost,rebound.example", "localhost rebound.example"),
+    *("user@localhost", "rebound.example:@localhost", "http://localhost", "localhost/"),
+    *("localhost:80:80", "localhost:port", "localhost\n", "localhost\x00", "..localhost"),
+]
 
 
-@pytest.mark.parametrize(("header", "admitted"), HEADERS.items())
-def test_a_loopback_name_is_one_whole_name_with_or_without_a_port(
-    header: str, admitted: bool
-) -> None:
-    assert (header in Hosts(LOOPBACK)) is admitted
+def test_a_loopback_name_is_one_whole_name_with_or_without_a_port() -> None:
+    hosts = Hosts(LOOPBACK)
+    assert [each for each in LOCAL_NAMES + OTHER_NAMES if each in hosts] == LOCAL_NAMES
 
 
 @pytest.mark.parametrize(
@@ -104,14 +79,10 @@ def test_whatever_is_put_around_a_loopback_name_does_not_make_another_one_pass(
             )
 
 
-@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "127.1.1.1", "::1"])
-def test_a_listener_on_a_loopback_address_is_known(name: str) -> None:
-    assert is_loopback(name)
-
-
-@pytest.mark.parametrize("name", ["", "0.0.0.0", "::", "10.0.0.1", "vm", "localhost.example"])
-def test_any_other_listener_counts_as_public(name: str) -> None:
-    assert not is_loopback(name)
+def test_a_listener_on_a_loopback_address_is_known_and_any_other_counts_as_public() -> None:
+    local = ["localhost", "127.0.0.1", "127.1.1.1", "::1"]
+    others = ["", "0.0.0.0", "::", "10.0.0.1", "vm", "localhost.example"]
+    assert [each for each in local + others if is_loopback(each)] == local
 
 
 # ---- the guard
@@ -148,11 +119,10 @@ def test_a_setting_holds_on_every_listener(listener: str) -> None:
         assert not is_admitted(guard, HTTP_HOST=other, SERVER_NAME=listener)
 
 
-@pytest.mark.parametrize("name", ["X_FORWARDED_HOST", "FORWARDED", "X_HOST", "X_ORIGINAL_HOST"])
-def test_what_a_page_can_send_admits_nobody(name: str) -> None:
-    guard = HostGuard(answer, ())
-    forged = {f"HTTP_{name}": "localhost"}
-    assert not is_admitted(guard, HTTP_HOST="rebound.example", **forged)
+def test_what_a_page_can_send_admits_nobody() -> None:
+    names = ("X_FORWARDED_HOST", "FORWARDED", "X_HOST", "X_ORIGINAL_HOST")
+    forged = {f"HTTP_{name}": "localhost" for name in names}
+    assert not is_admitted(HostGuard(answer, ()), HTTP_HOST="rebound.example", **forged)
 
 
 def test_a_target_in_absolute_form_admits_nobody_whom_the_header_does_not() -> None:
@@ -166,24 +136,19 @@ def test_a_target_in_absolute_form_admits_nobody_whom_the_header_does_not() -> N
 def test_a_request_without_a_host_is_refused() -> None:
     environ = create_environ("/", environ_overrides={"SERVER_NAME": "127.0.0.1"})
     del environ["HTTP_HOST"]
-    statuses: list[str] = []
-    list(HostGuard(answer, ())(environ, lambda status, _: statuses.append(status)))  # type: ignore[arg-type]
-    assert statuses == ["421 Misdirected Request"]
+    refused = run_wsgi_app(HostGuard(answer, ()), environ)
+    assert refused[1] == "421 Misdirected Request"
 
 
 def test_probes_are_answered_under_any_name() -> None:
     guard = HostGuard(answer, ())
     for path in ("/healthz", "/readyz"):
         assert ask(guard, path, HTTP_HOST="10.0.0.5:8000").status_code == 200
-    assert ask(guard, "/healthz/x", HTTP_HOST="10.0.0.5:8000").status_code == 421
-
-
-def test_the_refusal_is_a_sentence_a_code_and_no_invitation_to_try_again() -> None:
-    refused = ask(HostGuard(answer, ()), HTTP_HOST="rebound.example")
+    refused = ask(guard, "/healthz/x", HTTP_HOST="10.0.0.5:8000")
     assert refused.status == "421 Misdirected Request"
     assert refused.get_json()["code"] == "host_not_allowed"
     assert refused.headers["X-Should-Retry"] == "false"
-    assert "rebound" not in refused.text
+    assert "10.0.0.5" not in refused.text
 
 
 # ---- the standalone application
@@ -243,7 +208,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_public_listener_says_once_what_is_exposed(caplog: pytest.LogCaptureFixture) -> None:
-    app = create_app({**KEY, "DEEPSEEK_BASE_URL": "http://127.0.0.1:1"})
+    app = create_app({**KEY, **LOCAL})
     for _ in range(2):
         ask(app, "/page.json", SERVER_NAME="0.0.0.0", HTTP_HOST="a.example")
     tokens, hosts = told(caplog)
@@ -270,21 +235,16 @@ def test_there_is_nothing_to_say_of_a_server_that_is_set_up_or_private(
     assert told(caplog) == []
 
 
-@pytest.mark.parametrize(
-    ("url", "is_told"),
-    [
-        ("http://gateway.example", True),
-        ("http://10.0.0.1:8080/v1", True),
-        ("https://gateway.example", False),
-        ("http://localhost:1", False),
-        ("http://[::1]:1", False),
-    ],
-)
-def test_a_key_that_others_can_read_on_its_way_is_told_of(url: str, is_told: bool) -> None:
-    chosen = Settings.load({}, {**KEY, "DEEPSEEK_BASE_URL": url})
-    assert bool(exposure.of_the_keys(chosen)) is is_told
-    silent = Settings.load({}, {**KEY, "DEEPSEEK_BASE_URL": url, "CHATPROXY_INSECURE": "yes"})
-    assert exposure.of_the_keys(silent) == []
+def test_a_key_that_others_can_read_on_its_way_is_told_of() -> None:
+    open_to_others = ["http://gateway.example", "http://10.0.0.1:8080/v1"]
+    private = ["https://gateway.example", "http://localhost:1", "http://[::1]:1"]
+
+    def is_told(url: str, **chosen: str) -> bool:
+        settings = Settings.load({}, {**KEY, "DEEPSEEK_BASE_URL": url, **chosen})
+        return bool(exposure.of_the_keys(settings))
+
+    assert [each for each in open_to_others + private if is_told(each)] == open_to_others
+    assert not is_told(open_to_others[0], CHATPROXY_INSECURE="yes")
 
 
 def test_an_application_of_ones_own_hears_of_its_key(caplog: pytest.LogCaptureFixture) -> None:
@@ -318,28 +278,22 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
     return call
 
 
-@pytest.mark.parametrize("bind", ["0.0.0.0:80", ":80", "[::]:80", "10.0.0.1:80", "chat:80"])
 def test_serve_on_a_public_address_says_one_sentence_of_each_thing_that_is_open(
-    serve: Any, bind: str
+    serve: Any,
 ) -> None:
-    tokens, hosts = serve("--bind", bind).stderr.splitlines()
-    assert "CHATPROXY_TOKENS" in tokens
-    assert "CHATPROXY_HOSTS" in hosts
+    for bind in ("0.0.0.0:80", ":80", "[::]:80", "10.0.0.1:80", "chat:80"):
+        tokens, hosts = serve("--bind", bind).stderr.splitlines()
+        assert "CHATPROXY_TOKENS" in tokens
+        assert "CHATPROXY_HOSTS" in hosts
     assert serve("--bind", bind, "--insecure").stderr == ""
     assert serve("--bind", bind, CHATPROXY_INSECURE="1").stderr == ""
 
 
-@pytest.mark.parametrize("bind", ["127.0.0.1:80", "localhost:80", "[::1]:80", "unix:/tmp/x.sock"])
-def test_serve_on_a_private_address_has_nothing_to_say(serve: Any, bind: str) -> None:
-    assert serve("--bind", bind).stderr == ""
+def test_serve_on_a_private_address_has_nothing_to_say(serve: Any) -> None:
+    for bind in ("127.0.0.1:80", "localhost:80", "[::1]:80", "unix:/tmp/x.sock"):
+        assert serve("--bind", bind).stderr == ""
 
 
 def test_serve_says_that_the_key_can_be_read_wherever_it_listens(serve: Any) -> None:
     [sentence] = serve(DEEPSEEK_BASE_URL="http://gateway.example").stderr.splitlines()
     assert "plain HTTP" in sentence
-
-
-@pytest.mark.parametrize("raw", [",", "a b", "a:80", "https://a.example", "10.0.0.1/8", "a..b"])
-def test_a_list_that_can_match_nothing_stops_the_start(raw: str) -> None:
-    with pytest.raises(ConfigError, match=r"\ACHATPROXY_HOSTS must "):
-        create_app({**LOCAL, "CHATPROXY_HOSTS": raw})

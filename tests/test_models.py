@@ -38,6 +38,15 @@ def reply(peer: Peer, body: bytes = LIST, status: str = "200 OK") -> tuple[str, 
     return request
 
 
+def answered(played: DeepSeek, listed: ModelList) -> Peer:
+    """DeepSeek's end of the connection, after the first list has come."""
+    asked = Background(listed.get)
+    peer = played.accept()
+    reply(peer)
+    assert asked.result() == BY_ID
+    return peer
+
+
 def test_each_model_is_the_text_that_came(played: DeepSeek, listed: ModelList) -> None:
     asked = Background(listed.get)
     head, body = reply(played.accept())
@@ -50,10 +59,7 @@ def test_each_model_is_the_text_that_came(played: DeepSeek, listed: ModelList) -
 def test_it_is_asked_for_once_a_minute_on_the_same_connection(
     played: DeepSeek, listed: ModelList, clock: HandClock
 ) -> None:
-    asked = Background(listed.get)
-    peer = played.accept()
-    reply(peer)
-    asked.result()
+    peer = answered(played, listed)
     clock.now += 59
     assert listed.get() == BY_ID
     clock.now += 2
@@ -90,10 +96,7 @@ def test_an_upstream_without_a_list_has_the_configured_model(
 def test_the_older_list_stays_while_the_upstream_fails(
     played: DeepSeek, listed: ModelList, clock: HandClock
 ) -> None:
-    asked = Background(listed.get)
-    peer = played.accept()
-    reply(peer)
-    asked.result()
+    peer = answered(played, listed)
     clock.now += 61
     asked = Background(listed.get)
     reply(peer, status="500 Oh")
@@ -141,10 +144,7 @@ def test_whoever_comes_meanwhile_waits_for_the_first_list(
 def test_whoever_comes_meanwhile_gets_the_older_list_at_once(
     played: DeepSeek, listed: ModelList, clock: HandClock
 ) -> None:
-    first = Background(listed.get)
-    peer = played.accept()
-    reply(peer)
-    first.result()
+    peer = answered(played, listed)
     clock.now += 61
     second = Background(listed.get)
     peer.request()

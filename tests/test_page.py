@@ -39,19 +39,10 @@ def get(client: FlaskClient, accept: str | None, **headers: str) -> TestResponse
 @pytest.mark.parametrize(
     ("accept", "coding", "body"),
     [
-        (None, None, PLAIN),
-        ("", None, PLAIN),
-        ("deflate", None, PLAIN),
-        ("*;q=0", None, PLAIN),
-        ("gzip;q=0, br;q=0", None, PLAIN),
+        *((each, None, PLAIN) for each in (None, "", "deflate", "*;q=0", "gzip;q=0, br;q=0")),
         ("identity, br;q=0.5", None, PLAIN),
-        ("gzip", "gzip", GZIP),
-        ("gzip, br;q=0.5", "gzip", GZIP),
-        ("br;q=0, *", "gzip", GZIP),
-        ("gzip, deflate, br, zstd", "br", BR),
-        ("br;q=0.1", "br", BR),
-        ("BR", "br", BR),
-        ("*", "br", BR),
+        *((each, "gzip", GZIP) for each in ("gzip", "gzip, br;q=0.5", "br;q=0, *")),
+        *((each, "br", BR) for each in ("gzip, deflate, br, zstd", "br;q=0.1", "BR", "*")),
     ],
 )
 def test_the_client_chooses_the_coding(

@@ -13,15 +13,21 @@ def told(**settings):
 
 
 def test_the_page_is_told_what_it_would_otherwise_have_to_guess():
+    """Models that take images can be chosen too."""
+    defaults = {"system": "Antworte kurz.", "temperature": 0.5}
     page = told(
         CHATPROXY_RETAIN=7,
         CHATPROXY_HEARTBEAT=3,
         CHATPROXY_MAX_BODY_BYTES=2048,
         CHATPROXY_MODEL="m",
+        CHATPROXY_VISION_MODELS="qwen-vl,m",
+        CHATPROXY_PAGE_DEFAULTS=defaults,
     )
     assert (page["retain"], page["heartbeat"], page["maxBodyBytes"]) == (7, 3, 2048)
-    assert (page["model"], page["models"][0]) == ("m", "m")
-    assert (page["visionModels"], page["defaults"]) == ([], {})
+    assert (page["model"], page["models"][0], page["defaults"]) == ("m", "m", defaults)
+    assert page["visionModels"] == ["qwen-vl", "m"]
+    assert page["models"].count("qwen-vl") == page["models"].count("m") == 1
+    assert (told()["visionModels"], told()["defaults"]) == ([], {})
 
 
 def test_an_application_has_the_page_if_it_wants_and_offers_its_runs_there():
@@ -39,17 +45,6 @@ def test_an_application_has_the_page_if_it_wants_and_offers_its_runs_there():
 def test_the_page_asks_the_routes_where_they_are_by_default():
     with pytest.raises(ConfigError, match="/api/chat"):
         ChatProxy(url_prefix="/elsewhere").page()
-
-
-def test_models_that_take_images_can_be_chosen_too():
-    page = told(CHATPROXY_VISION_MODELS="qwen-vl,deepseek-flash")
-    assert page["visionModels"] == ["qwen-vl", "deepseek-flash"]
-    assert page["models"].count("qwen-vl") == page["models"].count("deepseek-flash") == 1
-
-
-def test_the_page_is_told_what_a_chat_begins_with():
-    chosen = {"system": "Antworte kurz.", "temperature": 0.5}
-    assert told(CHATPROXY_PAGE_DEFAULTS=chosen)["defaults"] == chosen
 
 
 @pytest.mark.parametrize(("path", "prefix"), [("", False), ("/v1", False), ("/beta", True)])

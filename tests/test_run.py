@@ -48,6 +48,11 @@ from .support.sessions import new_session
 from .support.waiting import MOMENT, PATIENCE, Background, at_once, wait_for
 
 Chat = Callable[..., Answer]
+#: As a client of the AI SDK asks.
+UI_HELLO = {
+    "id": "c",
+    "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}],
+}
 
 
 # ---- what it makes -------------------------------------------------------------------------------
@@ -78,14 +83,15 @@ def test_what_a_function_gives_is_shown_once(answer: Chat, function: Any) -> Non
     assert got.wait() == "finished"
 
 
+def question(text: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
 def test_several_answers_are_asked_at_once_and_one_after_the_other(
     answer: Chat, upstream: Instant
 ) -> None:
-    def ask(run: Run, payload: dict[str, Any]) -> Iterator[Any]:
-        def question(text: str) -> dict[str, Any]:
-            return {"messages": [{"role": "user", "content": text}]}
-
-        one, two = run.ask(question("one"), show=False), run.ask(question("two"), show=False)
+    def ask(run: Run, _payload: dict[str, Any]) -> Iterator[Any]:
+        one, two = (run.ask(question(text), show=False) for text in ("one", "two"))
         assert (two.read(), one.read()) == ("two", "one")
         yield f"{one.text} and {two.text}, "
         yield from run.ask(question("three"))
@@ -98,7 +104,7 @@ def test_events_of_its_own_reach_each_client_in_its_protocol(chat: ChatProxy, ap
     @chat.run("tell")
     def tell(run: Run, _payload: dict[str, Any]) -> str:
         run.emit("source", {"url": "/a"})
-        run.tell_tool_call("c1", "look", {"at": 1})
+        run.tell_tool_call("c1", "f", {"at": 1})
         run.tell_tool_result("c1", {"seen": True})
         run.tell_tool_result("c2", error="No.")
         return "Hello"
@@ -111,10 +117,8 @@ def test_events_of_its_own_reach_each_client_in_its_protocol(chat: ChatProxy, ap
 
     plain = events(post("/api/chat/runs/tell").encode())
     assert plain[0] == {"id": "1", "event": "source", "by": "run", "data": '{"url":"/a"}'}
-    assert [each.get("event") for each in plain] == [
-        *("source", "tool-call", "tool-result", "tool-result"),
-        *(None, None, None),
-    ]
+    names = ["source", "tool-call", "tool-result", "tool-result", None, None, None]
+    assert [each.get("event") for each in plain] == names
     said = post("/v1/chat/completions", model="run:tell", stream=True)
     chunks = [json.loads(each["data"]) for each in events(said.encode())[:-1]]
     assert all(chunk["choices"][0]["index"] == 0 for chunk in chunks)
@@ -123,27 +127,14 @@ def test_events_of_its_own_reach_each_client_in_its_protocol(chat: ChatProxy, ap
     assert whole["choices"][0]["message"]["content"] == "Hello"
     assert whole["choices"][0]["finish_reason"] == "stop"
     assert "url" not in whole
-    parts = [{"type": "text", "text": "Hello"}]
-    asked = {"id": "c", "messages": [{"id": "m", "role": "user", "parts": parts}]}
-    said = post("/api/chat", model="run:tell", **asked)
+    said = post("/api/chat", model="run:tell", **UI_HELLO)
     told = [json.loads(each["data"]) for each in events(said.encode())[:-1]]
-    by_the_server = {"dynamic": True, "providerExecuted": True}
+    assert all(each.pop("dynamic") and each.pop("providerExecuted") for each in told[3:6])
     assert told[2:6] == [
         {"type": "data-source", "data": {"url": "/a"}},
-        {
-            "type": "tool-input-available",
-            "toolCallId": "c1",
-            "toolName": "look",
-            "input": {"at": 1},
-            **by_the_server,
-        },
-        {
-            "type": "tool-output-available",
-            "toolCallId": "c1",
-            "output": {"seen": True},
-            **by_the_server,
-        },
-        {"type": "tool-output-error", "toolCallId": "c2", "errorText": "No.", **by_the_server},
+        {"type": "tool-input-available", "toolCallId": "c1", "toolName": "f", "input": {"at": 1}},
+        {"type": "tool-output-available", "toolCallId": "c1", "output": {"seen": True}},
+        {"type": "tool-output-error", "toolCallId": "c2", "errorText": "No."},
     ]
     assert told[-1]["type"] == "finish"
 
@@ -162,12 +153,9 @@ def test_a_client_that_asks_for_it_is_told_of_each_call_in_its_protocol(
         yield "Hello"
 
     def post(**headers: str) -> str:
-        parts = [{"type": "text", "text": "Hello"}]
-        asked = {**HELLO, "model": "run:plan", "stream": True}
-        if path == "/api/chat":
-            asked = {"id": "c", "messages": [{"role": "user", "parts": parts}], "model": "run:plan"}
-        said = app.test_client().post(path, json=asked, headers=headers)
-        return said.get_data(as_text=True)
+        asked = UI_HELLO if path == "/api/chat" else {**HELLO, "stream": True}
+        asking = {"json": {**asked, "model": "run:plan"}, "headers": headers}
+        return app.test_client().post(path, **asking).get_data(as_text=True)
 
     told = events(post(**{"X-Session-Id": "s", "X-Calls": "1"}).encode())
     found = [
@@ -294,10 +282,9 @@ def test_each_task_has_an_application_context_of_its_own(answer: Chat) -> None:
 
 
 def test_of_several_choices_the_first_is_read(answer: Chat, upstream: Instant) -> None:
-    def choice(index: int, text: str) -> dict[str, Any]:
-        return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": "stop"}]}
-
-    upstream.says = lambda _: [choice(1, "B"), choice(0, "A"), {"choices": []}]
+    second = say("B")
+    second["choices"][0]["index"] = 1
+    upstream.says = lambda _: [second, say("A"), {"choices": []}]
     assert answer(lambda run, payload: run.ask(payload)).read() == "A"
 
 
@@ -411,17 +398,26 @@ def test_what_a_function_raises_is_a_failed_answer_with_one_sentence(
     assert ("Traceback" in caplog.text) == (sentence is ERROR)
 
 
-def test_an_upstream_s_failure_is_the_function_s_to_handle(answer: Chat, upstream: Instant) -> None:
+def test_a_failure_or_the_silence_of_an_upstream_is_the_function_s_to_handle(
+    app: Flask, upstream: Instant
+) -> None:
+    app.config["CHATPROXY_IDLE_TIMEOUT"] = 0.05
+    chat = ChatProxy(app)
+
     def refuse(_session: StreamSession) -> None:
         raise UpstreamError("It is busy.", code="upstream_busy", status=503)
 
+    @chat.run("ask")
     def ask(run: Run, payload: dict[str, Any]) -> str:
         upstream.on_open = refuse
         with pytest.raises(UpstreamError, match="busy"):
             run.ask(payload).read()
+        upstream.on_open = upstream.says = lambda _: None
+        with pytest.raises(UpstreamError, match="nothing in time"):
+            run.ask(payload).read()
         return "handled"
 
-    assert answer(ask).read() == "handled"
+    assert chat.start({**HELLO, "model": "run:ask"}).read() == "handled"
 
 
 def test_a_stop_is_raised_wherever_the_function_waits_and_nothing_begins_after_it(
@@ -521,25 +517,27 @@ def test_the_session_of_a_run_keeps_its_adapter(answer: Chat) -> None:
 def test_a_request_that_is_tried_again_is_one_call_and_a_stop_ends_the_next_try(
     answer: Chat, first: bytes
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+    again, left = threading.Event(), threading.Event()
 
-        def ask(run: Run, _payload: dict[str, Any]) -> None:
-            run.http.headers["Connection"] = "close"
-            run.http.get_adapter(url).max_retries = Retry(3, status_forcelist=[503])
-            run.http.get(url)
+    def respond(connection: socket.socket, _body: bytes) -> None:
+        if site.accepted == 1:
+            connection.sendall(first)
+            connection.shutdown(socket.SHUT_RDWR)
+        else:
+            again.set()
+            assert connection.recv(1) == b""
+            left.set()
 
+    def ask(run: Run, _payload: dict[str, Any]) -> None:
+        run.http.headers["Connection"] = "close"
+        run.http.get_adapter(site.url).max_retries = Retry(3, status_forcelist=[503])
+        run.http.get(site.url)
+
+    with Scripted(respond) as site:
         got = answer(ask)
-        one, _ = server.accept()
-        with one:
-            one.recv(9999)
-            one.sendall(first)
-        other, _ = server.accept()
-        with other:
-            other.recv(9999)
-            receipt = got.cancel()
-            other.settimeout(PATIENCE)
-            assert other.recv(1) == b""
+        assert again.wait(PATIENCE)
+        receipt = got.cancel()
+        assert left.wait(PATIENCE)
     assert receipt is not None
     assert (receipt.upstream_closed, receipt.left_behind) == (True, ())
     assert [each["outcome"] for each in receipt.calls or ()] == ["stopped"]
@@ -783,22 +781,7 @@ def test_a_run_that_has_told_something_has_begun(chat: ChatProxy, app: Flask) ->
 def test_an_answer_that_is_closed_is_stopped(answer: Chat) -> None:
     with answer(lambda run, payload: run.sleep(PATIENCE)) as got:
         pass
-    assert got.wait() == "stopped"
-    assert got.reason == "disconnect"
-
-
-def test_a_silent_question_fails_and_its_run_goes_on(app: Flask, upstream: Instant) -> None:
-    app.config["CHATPROXY_IDLE_TIMEOUT"] = 0.05
-    chat = ChatProxy(app)
-    upstream.says = lambda _: None
-
-    @chat.run("ask")
-    def ask(run: Run, payload: dict[str, Any]) -> str:
-        with pytest.raises(UpstreamError, match="nothing in time"):
-            run.ask(payload).read()
-        return "gone on"
-
-    assert chat.start({**HELLO, "model": "run:ask"}).read() == "gone on"
+    assert (got.wait(), got.reason) == ("stopped", "disconnect")
 
 
 # ---- from Python ---------------------------------------------------------------------------------
@@ -811,28 +794,31 @@ def test_an_answer_is_stopped_from_the_web_by_its_id(
     got = chat.start(HELLO, session_id="mine")
     receipt = app.test_client().post("/api/chat/cancel/mine").get_json()
     assert receipt["success"] is receipt["upstreamClosed"] is True
-    assert got.wait() == "stopped"
-    assert (got.reason, got.session_id) == ("user", "mine")
     assert "calls" not in receipt
+    assert (got.wait(), got.reason, got.session_id) == ("stopped", "user", "mine")
 
 
 def test_an_application_stops_and_lists_answers(chat: ChatProxy, upstream: Instant) -> None:
+    """An owner is text, as on the routes."""
     upstream.says = lambda _: None
-    answers = [chat.start(HELLO, session_id=f"s{number}", owner="ada") for number in range(2)]
-    answers.append(chat.start(HELLO, owner="ada"))  # without an id
+    seven: Any = 7
+    answers = [chat.start(HELLO, session_id=each, owner=seven) for each in ("s0", "s1", None)]
     other = chat.start(HELLO, session_id="s0", owner="bob")
-    listed = [each["sessionId"] for each in chat.sessions("ada")]
+    listed = [each["sessionId"] for each in chat.sessions("7")]
     assert sorted(listed, key=str) == [None, "s0", "s1"]
-    first = chat.cancel("s1", "ada")
+    first = chat.cancel("s1", seven)
     assert first is not None
     assert first.session_id == "s1"
-    assert chat.cancel("s1", "ada") is None
-    stopped = chat.stop_all("ada")
+    assert chat.cancel("s1", "7") is None
+    stopped = chat.stop_all(seven)
     assert sorted(each.session_id for each in stopped) == ["", "s0"]
     assert all(each.upstream_closed for each in stopped)
     assert [each.wait() for each in answers] == ["stopped"] * 3
     assert other.outcome is None
     assert other.cancel() is not None
+    nobody: Any = None
+    with pytest.raises(ValueError, match="None"):
+        chat.stop_all(nobody)
 
 
 def test_an_answer_that_nobody_has_any_more_ends_as_if_its_client_had_left(
@@ -850,16 +836,6 @@ def test_an_answer_that_nobody_has_any_more_ends_as_if_its_client_had_left(
     (ended,) = [each for each in chat.sessions("ada") if each["sessionId"] == "lost"]
     assert ended["reason"] == "disconnect"
     assert kept.outcome is None
-
-
-def test_an_owner_is_text_as_on_the_routes(chat: ChatProxy, upstream: Instant) -> None:
-    upstream.says = lambda _: None
-    got = chat.start(HELLO, session_id="s", owner=7)  # type: ignore[arg-type]
-    assert [each["sessionId"] for each in chat.sessions("7")] == ["s"]
-    assert len(chat.stop_all(7)) == 1  # type: ignore[arg-type]
-    assert got.wait() == "stopped"
-    with pytest.raises(ValueError, match="None"):
-        chat.stop_all(None)  # type: ignore[arg-type]
 
 
 def test_it_must_be_clear_which_application_is_meant(upstream: Instant, tmp_path: Any) -> None:
@@ -917,7 +893,7 @@ def test_no_call_begins_after_a_stop_whenever_that_comes(
             note(run.session_id or "", lambda: not run.stopped)
             step = own.randrange(6)
             if step == 0:
-                run.ask({"messages": [{"role": "user", "content": "x"}]}).read()
+                run.ask(question("x")).read()
             elif step == 1:
                 run.emit("step", own.random())
             elif step == 2 and depth < 3:
@@ -925,7 +901,7 @@ def test_no_call_begins_after_a_stop_whenever_that_comes(
             elif step == 3:
                 run.sleep(own.random() / 1000)
             elif step == 4:
-                run.ask({"messages": [{"role": "user", "content": "silence"}]})
+                run.ask(question("silence"))
             else:
                 run.check()
 
@@ -933,9 +909,8 @@ def test_no_call_begins_after_a_stop_whenever_that_comes(
     for number in range(200):
         key = f"s{number}"
         stopped[key] = threading.Event()
-        got = chat.start(
-            {**HELLO, "model": "run:act", "seed": dice.randrange(1 << 30)}, session_id=key
-        )
+        payload = {**HELLO, "model": "run:act", "seed": dice.randrange(1 << 30)}
+        got = chat.start(payload, session_id=key)
         time.sleep(dice.choice([0, 0, 0.0002, 0.001, 0.003]))
         receipt = got.cancel()
         stopped[key].set()
