@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import sync_playwright
 
-from ..support.servers import ROOT, Proxy, new_id
+from ..support.servers import Proxy, new_id
 from ..support.waiting import wait_for
 
 #: Without windows it takes a third of the time.
@@ -183,26 +183,3 @@ def assert_stopped(page, server, deepseek, *, asked=1, stops=1, overtaken=False)
         for entry in deepseek.entries(page.tag):
             assert not entry["finished"]
             assert not entry["open"]
-
-
-AXE = ROOT / "chatproxy" / "client" / "node_modules" / "axe-core" / "axe.min.js"
-
-
-def violations(page):
-    """What axe finds in a page as it is now, in either scheme: which rule, and where.
-
-    The schemes differ by their colours alone.
-    """
-    found = _violations(page)
-    page.emulate_media(color_scheme="dark")
-    found += _violations(page, "color-contrast")
-    page.emulate_media(color_scheme="light")
-    return found
-
-
-def _violations(page, *rules):
-    if not page.evaluate("'axe' in globalThis"):
-        page.evaluate(AXE.read_text())
-    options = {"runOnly": list(rules)} if rules else {}
-    found = page.evaluate("(options) => axe.run(options)", options)["violations"]
-    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]

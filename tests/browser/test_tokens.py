@@ -4,7 +4,8 @@ import pytest
 
 from ..support.servers import Proxy
 from ..support.waiting import wait_for
-from .conftest import Page, assert_stopped, violations
+from .axe import violations
+from .conftest import Page, assert_stopped
 
 TOKEN, OTHER = "ann-0123456789abcdef", "bob-0123456789abcdef"
 LONG = {"rate": 40, "tokens": 5000}
