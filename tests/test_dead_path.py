@@ -50,10 +50,7 @@ def far(network: Elsewhere) -> Iterator[DeepSeek]:
 
 @pytest.mark.parametrize("reach", [before_the_headers, silent, mid_stream])
 def test_a_dead_upstream_is_noticed_and_not_asked_again(
-    connect: Connect,
-    network: Elsewhere,
-    far: DeepSeek,
-    reach: Callable[[Peer, Calling], None],
+    connect: Connect, network: Elsewhere, far: DeepSeek, reach: Callable[[Peer, Calling], None]
 ) -> None:
     """By probes: this side has nothing to send. The request may have been processed."""
     calling = Calling(connect(far.url))

@@ -289,12 +289,7 @@ def test_an_error_event_need_not_be_json(proxy):
     [
         ("first error", 502, "upstream_failed", "The model fell over; key ***."),
         ("first error 429", 429, "upstream_busy", "DeepSeek is busy; try again later."),
-        (
-            "first error of the key",
-            502,
-            "upstream_auth",
-            "DeepSeek did not accept the key.",
-        ),
+        ("first error of the key", 502, "upstream_auth", "DeepSeek did not accept the key."),
     ],
 )
 def test_an_error_in_place_of_the_first_event_has_a_status(proxy, part, status, code, sentence):
@@ -309,10 +304,7 @@ def test_json_with_status_200_is_a_failure_that_says_what_it_says(patient_proxy,
     proxy, session_id = patient_proxy, new_id()
     response = ask(proxy, part, session_id)
     assert response.status_code == 502
-    assert response.json() == {
-        "error": "The model fell over; key ***.",
-        "code": "upstream_failed",
-    }
+    assert response.json() == {"error": "The model fell over; key ***.", "code": "upstream_failed"}
     proxy.closing_line(session_id)
     (line,) = proxy.reasons(session_id)
     assert "got no event stream with status 200" in line

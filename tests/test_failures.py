@@ -25,15 +25,7 @@ from chatproxy.observability import logs
 from chatproxy.upstreams.transport import failures
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
-from .support.played import (
-    EVENT,
-    FAR,
-    KEY,
-    Calling,
-    Connect,
-    DeepSeek,
-    Peer,
-)
+from .support.played import EVENT, FAR, KEY, Calling, Connect, DeepSeek, Peer
 from .support.servers import DeepSeek as SimulatedDeepSeek
 from .support.servers import ask, new_id
 from .support.sessions import new_session

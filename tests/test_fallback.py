@@ -420,10 +420,7 @@ def one_at_a_time(services: list[DeepSeek]) -> Upstream:
 
 
 def test_an_upstream_that_is_full_is_passed_over(
-    connect: Connect,
-    services: list[DeepSeek],
-    upstreams: list[Upstream],
-    one_at_a_time: Upstream,
+    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream], one_at_a_time: Upstream
 ) -> None:
     caller = connect()
     first = Asking(caller, one_at_a_time)

@@ -343,8 +343,7 @@ def test_a_stream_has_not_ended_before_its_very_last_byte(
 
 
 @pytest.mark.parametrize(
-    "size",
-    [b"", b"g", b"-5", b"+5", b"0x5", b"1_0", b"5 5", b";a", b"\xb5", b"0" * 20, b"f" * 16],
+    "size", [b"", b"g", b"-5", b"+5", b"0x5", b"1_0", b"5 5", b";a", b"\xb5", b"0" * 20, b"f" * 16]
 )
 def test_a_bad_size_is_refused(size: bytes) -> None:
     with pytest.raises(Malformed):

@@ -263,10 +263,7 @@ def test_socks_4a_works_too(
 
 
 def test_the_proxy_is_told_user_and_password_and_no_log_is(
-    connect: Connect,
-    socks: Socks,
-    monkeypatch: Environment,
-    caplog: pytest.LogCaptureFixture,
+    connect: Connect, socks: Socks, monkeypatch: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     quoted = PASSWORD.replace("-", "%2D")
@@ -306,10 +303,7 @@ def test_what_the_proxy_says_is_told_to_operators_and_tried_again(
         peer.socket.close()
     error = calling.join()
     assert isinstance(error, UpstreamError)
-    assert (error.code, error.message) == (
-        "upstream_unreachable",
-        "DeepSeek could not be reached.",
-    )
+    assert (error.code, error.message) == ("upstream_unreachable", "DeepSeek could not be reached.")
     assert words in error.reason
     assert "(try 2 of 2, /chat/completions)" in error.reason
 
@@ -352,10 +346,7 @@ def amid_the_tls_handshake(peer: SocksPeer) -> None:
     "reach", [greeted, asked_for_credentials, amid_the_reply, amid_the_tls_handshake]
 )
 def test_a_stop_amid_the_handshake_closes_the_connection(
-    connect: Connect,
-    socks: Socks,
-    monkeypatch: Environment,
-    reach: Callable[[SocksPeer], None],
+    connect: Connect, socks: Socks, monkeypatch: Environment, reach: Callable[[SocksPeer], None]
 ) -> None:
     monkeypatch.setenv("all_proxy", f"socks5h://{USER}:{PASSWORD}@{socks.address}")
     calling = Calling(connect("https://deepseek.example"))

@@ -144,11 +144,7 @@ def refused(connect: Connect, mocked: RequestsMock, status: int, **details: Any)
     ],
 )
 def test_each_status_of_deepseek_becomes_the_agreed_refusal(
-    connect: Connect,
-    mocked: RequestsMock,
-    status: int,
-    ours: int,
-    code: str,
+    connect: Connect, mocked: RequestsMock, status: int, ours: int, code: str
 ) -> None:
     error = refused(connect, mocked, status)
     assert (error.status, error.code) == (ours, code)
@@ -323,10 +319,7 @@ def test_the_pause_may_be_given_as_a_date(connect: Connect, mocked: RequestsMock
 
 @pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5", "٣", "0"])
 def test_without_a_usable_wish_the_pauses_grow(
-    connect: Connect,
-    mocked: RequestsMock,
-    monkeypatch: pytest.MonkeyPatch,
-    retry_after: str | None,
+    connect: Connect, mocked: RequestsMock, monkeypatch: pytest.MonkeyPatch, retry_after: str | None
 ) -> None:
     monkeypatch.setattr(tries_module, "FIRST_PAUSE", 4.0)
     first, second = pauses_after(connect, mocked, retry_after)
@@ -446,10 +439,7 @@ def end_amid_a_chunk(peer: Peer) -> None:
 @pytest.mark.parametrize("misbehave", [break_off, send_a_broken_chunk, end_amid_a_chunk])
 @pytest.mark.parametrize("begun", [True, False], ids=["after an event", "before any event"])
 def test_an_answer_that_breaks_off_is_a_failure_and_not_asked_for_again(
-    connect: Connect,
-    deepseek: DeepSeek,
-    misbehave: Callable[[Peer], None],
-    begun: bool,
+    connect: Connect, deepseek: DeepSeek, misbehave: Callable[[Peer], None], begun: bool
 ) -> None:
     calling, peer = asked(connect(deepseek.url), deepseek)
     peer.begin()
@@ -500,10 +490,7 @@ def test_the_end_of_the_body_is_not_waited_for_without_end(
 
 
 def test_the_connection_is_let_go_of_whatever_comes_of_its_last_read(
-    connect: Connect,
-    deepseek: DeepSeek,
-    aside: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
+    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> NoReturn:
         raise MemoryError
@@ -636,8 +623,7 @@ def amid_an_error(peer: Peer, calling: Calling) -> None:
 
 
 @pytest.mark.parametrize(
-    "reach",
-    [before_the_headers, amid_the_headers, silent, mid_stream, amid_a_chunk, amid_an_error],
+    "reach", [before_the_headers, amid_the_headers, silent, mid_stream, amid_a_chunk, amid_an_error]
 )
 def test_an_abort_ends_the_call_and_closes_the_connection(
     connect: Connect, either: DeepSeek, reach: Callable[[Peer, Calling], None]
@@ -860,10 +846,7 @@ def test_the_proxy_of_the_environment_is_used(
 
 
 def test_behind_a_proxy_tls_is_spoken_with_deepseek_itself(
-    connect: Connect,
-    deepseek: DeepSeek,
-    monkeypatch: pytest.MonkeyPatch,
-    trusted: trustme.CA,
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch, trusted: trustme.CA
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", deepseek.url)
     calling = Calling(connect("https://deepseek.example"))
@@ -905,10 +888,7 @@ def test_a_host_that_the_environment_excepts_and_a_loopback_one_have_no_proxy(
 
 
 def test_a_netrc_does_not_replace_the_key(
-    connect: Connect,
-    deepseek: DeepSeek,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")

@@ -322,9 +322,7 @@ def test_a_key_is_told_to_nobody(site: Site, caplog: pytest.LogCaptureFixture, s
     )
     said = f"Wrong: {USERS_KEY} {token} {signature} signature%2F0123456789 {USERS_KEY[:-1]}"
     site.mock.post(
-        "https://a.example/chat/completions",
-        status=status,
-        json={"error": {"message": said}},
+        "https://a.example/chat/completions", status=status, json={"error": {"message": said}}
     )
     with caplog.at_level(logging.DEBUG):
         response = site.ask()
