@@ -154,8 +154,7 @@ def test_an_upstream_that_took_the_request_and_left_is_not_asked_again(
     peer.request()
     wait_for(lambda: calling.session.phase is Phase.WAITING)
     leave(peer)
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.code == "upstream_failed"
     assert error.message == "DeepSeek broke the connection off before it answered."
     assert error.reason.startswith(f"answer {deepseek.url.removeprefix('http://')}: ")
@@ -193,8 +192,7 @@ def test_an_answer_before_all_of_the_request_was_sent_is_read(
     peer = deepseek.accept()
     peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     leave(peer)
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.reason.startswith("status 413 ")
 
 
@@ -206,8 +204,7 @@ def test_a_tls_handshake_that_is_cut_short_is_begun_again(
         peer = deepseek.accept()
         assert peer.socket.recv(1) == b"\x16"
         reset(peer)
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.reason.startswith("TLS 127.0.0.1:")
     assert "(try 2 of 2, /chat/completions)" in error.reason
 
@@ -254,8 +251,7 @@ def test_each_failed_try_is_one_line_with_its_reason(
     words = "Name or service not known"
     resolve(error=socket.gaierror(socket.EAI_NONAME, words)).go_on.set()
     calling = Calling(connect(FAR, tries=3))
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     reasons = [
         f"look-up deepseek.example: {words} (try {number} of 3, /chat/completions)"
         for number in (1, 2, 3)
@@ -264,7 +260,7 @@ def test_each_failed_try_is_one_line_with_its_reason(
         f"DeepSeek failed session_1, again soon: {reason}" for reason in reasons[:2]
     ]
     assert closing(error) == f"DeepSeek failed session_1: {reasons[2]}"
-    assert error.message == "DeepSeek could not be reached."
+    assert (error.code, error.message) == ("upstream_unreachable", "DeepSeek could not be reached.")
 
 
 def closing(error: UpstreamError) -> str:
@@ -294,8 +290,7 @@ def test_a_status_is_told_with_its_path_and_what_deepseek_says_on_one_line(
     peer.request()
     said = json.dumps({"error": {"message": f"{FORGED} {KEY}"}}).encode()
     peer.send(b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%b" % (status, len(said), said))
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.reason == (
         f"status {status}: no [SSE] session_2 ended outcome=finished [2J *** "
         "(try 1 of 1, /v1/chat/completions)"
@@ -314,8 +309,7 @@ def test_what_a_proxy_says_is_one_line_too(
     peer = deepseek.accept()
     peer.request()
     peer.send(b"HTTP/1.1 407 Who\x1b[2J\x85are you?\r\n\r\n")
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.reason.startswith(f"proxy {address}: Tunnel connection failed: 407 Who [2J")
     assert closing(error).isprintable()
     assert password not in closing(error)
