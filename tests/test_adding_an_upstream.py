@@ -11,8 +11,6 @@ import itertools
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +32,7 @@ from chatproxy.upstreams.transport.dialer import Dialer, Resolver
 from chatproxy.upstreams.transport.exchange import Exchange
 
 from .support import played
-from .support.servers import ROOT, clean_environment
+from .support.servers import ROOT
 from .support.waiting import PATIENCE, wait_for
 
 GUIDE = ROOT / "docs" / "adding-an-upstream.md"
@@ -304,16 +302,6 @@ def test_a_reader_that_lags_slows_it_down(answers: AnswerService, line_service: 
     said.start()
     assert text_of(read_all(reader)).encode().split() == lines
     said.join()
-
-
-@pytest.mark.slow
-def test_it_does_all_that_under_gevent_too() -> None:
-    code = "from gevent import monkey; monkey.patch_all(); import pytest, sys; sys.exit("
-    code += f"pytest.main([{__file__!r}, '-q', '-p', 'no:cacheprovider', '-m', 'not slow']))"
-    environment = clean_environment(PYTHONPATH=ROOT)
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
 
 
 def test_the_guide_shows_this_code() -> None:

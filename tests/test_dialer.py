@@ -21,7 +21,7 @@ from chatproxy.upstreams.transport import dialer as dialer_module
 from chatproxy.upstreams.transport.dialer import DEAD_AFTER, Dialer, interleaved
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
-from .support.another import Another
+from .support.another import under_gevent
 from .support.servers import black_hole
 from .support.waiting import PATIENCE, wait_for
 
@@ -232,13 +232,7 @@ def dial_in_vain(dialer: Dialer) -> None:
 
 
 def test_under_gevent_a_race_and_its_stop_go_the_same_way() -> None:
-    script = """
-from gevent import monkey
-monkey.patch_all()
-from tests import test_dialer
-test_dialer.a_race_under_gevent()
-"""
-    assert Another(script).rest() == ""
+    under_gevent(a_race_under_gevent)
 
 
 def test_a_stop_at_any_moment_leaves_no_connection(

@@ -14,7 +14,7 @@ from chatproxy.answers.abort import AbortHandle
 from chatproxy.errors import Aborted
 from chatproxy.server.resolver import PLACES, ThreadedResolver
 
-from .support.another import Another
+from .support.another import under_gevent
 from .support.waiting import PATIENCE, Background, wait_for
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
@@ -145,18 +145,6 @@ def test_a_thread_that_cannot_be_started_is_a_failure_and_gives_its_place_back(
             with pytest.raises(OSError, match="new thread"):
                 resolver.resolve(handle, "good.test", 443, PATIENCE)
     assert resolver.resolve(handle, "good.test", 443, PATIENCE) == FOUND
-
-
-UNDER_GEVENT = """
-from gevent import monkey
-monkey.patch_all()
-from tests import test_resolver
-test_resolver.{}()
-"""
-
-
-def under_gevent(test: Callable[[], None]) -> None:
-    assert Another(UNDER_GEVENT.format(test.__name__)).rest() == ""
 
 
 def the_systems_look_ups_hang() -> Callable[[], None]:

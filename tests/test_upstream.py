@@ -41,7 +41,7 @@ from chatproxy.upstreams.chat_completions import ChatCompletionCall, ChatComplet
 from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 from chatproxy.upstreams.tries import LONGEST_PAUSE
 
-from .support.another import Another
+from .support.another import under_gevent
 from .support.many import MANY, Many
 from .support.pieces import whole
 from .support.played import (
@@ -684,13 +684,7 @@ def the_abort_of_one_beside_many() -> None:
 
 
 def test_under_gevent_an_abort_goes_before_what_others_read() -> None:
-    script = """
-from gevent import monkey
-monkey.patch_all()
-from tests import test_upstream
-test_upstream.the_abort_of_one_beside_many()
-"""
-    assert Another(script).rest() == ""
+    under_gevent(the_abort_of_one_beside_many)
 
 
 def test_an_aborted_call_leaves_nothing_open(connect: Connect, deepseek: DeepSeek) -> None:
