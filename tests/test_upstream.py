@@ -88,20 +88,26 @@ def failure_of(call: ChatCompletionCall) -> UpstreamError:
 # --- what DeepSeek's answers become
 
 
-@pytest.fixture
-def mocked() -> Iterator[RequestsMock]:
+class Mocked:
     """Answers in DeepSeek's place without a network."""
+
+    def __init__(self, connect: Connect, mock: RequestsMock) -> None:
+        self.connect = connect
+        self.calls = mock.calls
+        self._mock = mock
+
+    def answer(self, status: int, **details: Any) -> None:
+        self._mock.add("POST", f"{FAR}/chat/completions", status=status, **details)
+
+    def refused(self, status: int, **details: Any) -> UpstreamError:
+        self.answer(status, **details)
+        return failure_of(new_call(self.connect()))
+
+
+@pytest.fixture
+def mocked(connect: Connect) -> Iterator[Mocked]:
     with RequestsMock() as mock:
-        yield mock
-
-
-def answer_with(mocked: RequestsMock, status: int, **details: Any) -> None:
-    mocked.add("POST", f"{FAR}/chat/completions", status=status, **details)
-
-
-def refused(connect: Connect, mocked: RequestsMock, status: int, **details: Any) -> UpstreamError:
-    answer_with(mocked, status, **details)
-    return failure_of(new_call(connect()))
+        yield Mocked(connect, mock)
 
 
 @pytest.mark.parametrize(
@@ -122,14 +128,14 @@ def refused(connect: Connect, mocked: RequestsMock, status: int, **details: Any)
     ],
 )
 def test_each_status_of_deepseek_becomes_the_agreed_refusal(
-    connect: Connect, mocked: RequestsMock, status: int, ours: int, code: str
+    mocked: Mocked, status: int, ours: int, code: str
 ) -> None:
     """With a sentence of ours; what DeepSeek says, of the key above all, stays here.
 
     A wrong request is an exception.
     """
     said = {"error": {"message": f"Authentication Fails. Your api key: {KEY} is invalid."}}
-    error = refused(connect, mocked, status, json=said, headers={"Retry-After": "0"})
+    error = mocked.refused(status, json=said, headers={"Retry-After": "0"})
     assert (error.status, error.code) == (ours, code)
     assert error.message.endswith(".")
     assert ("Authentication Fails" in error.message) == (code == "upstream_rejected")
@@ -161,17 +167,15 @@ SAID: dict[str, tuple[bytes | dict[str, Any], str]] = {
 @pytest.mark.parametrize("status", [400, 422])
 @pytest.mark.parametrize("who", SAID)
 def test_the_sentence_for_a_wrong_request_is_passed_on_or_replaced_by_ours(
-    connect: Connect, mocked: RequestsMock, status: int, who: str
+    mocked: Mocked, status: int, who: str
 ) -> None:
     said, message = SAID[who]
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
-    assert refused(connect, mocked, status, body=body).message == message
+    assert mocked.refused(status, body=body).message == message
 
 
-def test_operators_read_the_beginning_of_a_body_without_a_sentence(
-    connect: Connect, mocked: RequestsMock
-) -> None:
-    error = refused(connect, mocked, 500, body=f"<h1>Out\nof order</h1> {KEY}".encode())
+def test_operators_read_the_beginning_of_a_body_without_a_sentence(mocked: Mocked) -> None:
+    error = mocked.refused(500, body=f"<h1>Out\nof order</h1> {KEY}".encode())
     assert error.reason == (
         "status 500: '<h1>Out of order</h1> ***' (try 1 of 3, /chat/completions)"
     )
@@ -198,29 +202,23 @@ def test_the_beginning_of_the_key_at_the_end_of_a_text_is_not_told(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_retry_after_of_a_busy_deepseek_is_passed_on(
-    connect: Connect, mocked: RequestsMock, status: int
-) -> None:
-    error = refused(connect, mocked, status, headers={"Retry-After": "3600"})
+def test_the_retry_after_of_a_busy_deepseek_is_passed_on(mocked: Mocked, status: int) -> None:
+    error = mocked.refused(status, headers={"Retry-After": "3600"})
     assert error.headers() == {"Retry-After": "3600", "X-Should-Retry": "false"}
 
 
 @pytest.mark.parametrize("location", ["http://elsewhere.example/", "http://[::1"])
-def test_a_redirect_is_neither_followed_nor_looked_at(
-    connect: Connect, mocked: RequestsMock, location: str
-) -> None:
+def test_a_redirect_is_neither_followed_nor_looked_at(mocked: Mocked, location: str) -> None:
     """It would carry the key elsewhere."""
-    failure = refused(connect, mocked, 307, headers={"Location": location})
+    failure = mocked.refused(307, headers={"Location": location})
     assert (failure.status, failure.code) == (502, "upstream_failed")
     assert [call.request.url for call in mocked.calls] == [f"{FAR}/chat/completions"]
 
 
 @pytest.mark.parametrize("error", [requests.ConnectionError, requests.ConnectTimeout, OSError])
-def test_no_connection_is_said_plainly(
-    connect: Connect, mocked: RequestsMock, error: type[Exception]
-) -> None:
-    answer_with(mocked, 200, body=error(f"something about {KEY}"))
-    failure = failure_of(new_call(connect()))
+def test_no_connection_is_said_plainly(mocked: Mocked, error: type[Exception]) -> None:
+    mocked.answer(200, body=error(f"something about {KEY}"))
+    failure = failure_of(new_call(mocked.connect()))
     assert (failure.status, failure.code) == (502, "upstream_unreachable")
     assert failure.message == "DeepSeek could not be reached."
     assert len(mocked.calls) == TRIES
@@ -232,48 +230,46 @@ def test_no_connection_is_said_plainly(
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("tries", [1, 2, 3])
 def test_a_busy_deepseek_is_asked_as_often_as_the_setting_says(
-    connect: Connect, mocked: RequestsMock, status: int, tries: int
+    mocked: Mocked, status: int, tries: int
 ) -> None:
-    answer_with(mocked, status)
-    failure_of(new_call(connect(tries=tries)))
+    mocked.answer(status)
+    failure_of(new_call(mocked.connect(tries=tries)))
     assert len(mocked.calls) == tries
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422, 500, 502, 504])
 def test_what_another_try_cannot_mend_or_may_be_billed_twice_is_asked_once(
-    connect: Connect, mocked: RequestsMock, status: int
+    mocked: Mocked, status: int
 ) -> None:
-    refused(connect, mocked, status)
+    mocked.refused(status)
     assert len(mocked.calls) == 1
 
 
-def test_a_later_try_may_succeed(connect: Connect, mocked: RequestsMock) -> None:
-    answer_with(mocked, 503)
-    answer_with(mocked, 200, body=requests.ConnectionError())
-    answer_with(mocked, 200, body=EVENT + DONE)
+def test_a_later_try_may_succeed(mocked: Mocked) -> None:
+    mocked.answer(503)
+    mocked.answer(200, body=requests.ConnectionError())
+    mocked.answer(200, body=EVENT + DONE)
     pieces: list[bytes] = []
-    assert run(whole(new_call(connect(), take=lambda piece: pieces.append(piece) is None)))
+    assert run(whole(new_call(mocked.connect(), take=lambda piece: pieces.append(piece) is None)))
     assert b"".join(pieces) == EVENT + DONE
     assert [call.request.body for call in mocked.calls] == [SENT] * 3
 
 
-def pauses_after(connect: Connect, mocked: RequestsMock, retry_after: str | None) -> list[float]:
+def pauses_after(mocked: Mocked, retry_after: str | None) -> list[float]:
     """The pauses between all tries, none of which is taken."""
     pauses = list[float]()
     headers = {} if retry_after is None else {"Retry-After": retry_after}
-    answer_with(mocked, 503, headers=headers)
+    mocked.answer(503, headers=headers)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(AbortHandle, "sleep", lambda _handle, pause: pauses.append(pause))
-        failure_of(new_call(connect()))
+        failure_of(new_call(mocked.connect()))
     return pauses
 
 
 @pytest.mark.parametrize("wish", ["7", " 20 ", "date"])
-def test_the_pause_is_as_long_as_deepseek_asks(
-    connect: Connect, mocked: RequestsMock, wish: str
-) -> None:
+def test_the_pause_is_as_long_as_deepseek_asks(mocked: Mocked, wish: str) -> None:
     date = email.utils.formatdate(time.time() + 10, usegmt=True)
-    pauses = pauses_after(connect, mocked, date if wish == "date" else wish)
+    pauses = pauses_after(mocked, date if wish == "date" else wish)
     least, most = (5, 10) if wish == "date" else (int(wish), int(wish))
     assert len(pauses) == TRIES - 1
     assert all(least <= pause <= most for pause in pauses)
@@ -281,25 +277,23 @@ def test_the_pause_is_as_long_as_deepseek_asks(
 
 @pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5", "٣", "0"])
 def test_without_a_usable_wish_the_pauses_grow(
-    connect: Connect, mocked: RequestsMock, monkeypatch: pytest.MonkeyPatch, retry_after: str | None
+    mocked: Mocked, monkeypatch: pytest.MonkeyPatch, retry_after: str | None
 ) -> None:
     monkeypatch.setattr(tries_module, "FIRST_PAUSE", 4.0)
-    first, second = pauses_after(connect, mocked, retry_after)
+    first, second = pauses_after(mocked, retry_after)
     assert 2.0 <= first <= 4.0 <= second <= 8.0
 
 
-def test_who_asks_for_too_long_a_pause_is_not_waited_for(
-    connect: Connect, mocked: RequestsMock
-) -> None:
+def test_who_asks_for_too_long_a_pause_is_not_waited_for(mocked: Mocked) -> None:
     longer = round(LONGEST_PAUSE) + 1
-    error = refused(connect, mocked, 429, headers={"Retry-After": str(longer)})
+    error = mocked.refused(429, headers={"Retry-After": str(longer)})
     assert error.retry_after == longer
     assert len(mocked.calls) == 1
 
 
-def test_a_stop_ends_the_pause_between_two_tries(connect: Connect, mocked: RequestsMock) -> None:
-    answer_with(mocked, 503, headers={"Retry-After": str(round(LONGEST_PAUSE))})
-    calling = Calling(connect())
+def test_a_stop_ends_the_pause_between_two_tries(mocked: Mocked) -> None:
+    mocked.answer(503, headers={"Retry-After": str(round(LONGEST_PAUSE))})
+    calling = Calling(mocked.connect())
     wait_for(lambda: len(mocked.calls) == 1)
     calling.stop()
     assert len(mocked.calls) == 1
