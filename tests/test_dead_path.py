@@ -13,16 +13,7 @@ from chatproxy.upstreams.transport import dialer
 
 from .support import networks
 from .support.networks import Elsewhere
-from .support.played import (
-    EVENT,
-    Calling,
-    Connect,
-    DeepSeek,
-    Peer,
-    before_the_headers,
-    mid_stream,
-    silent,
-)
+from .support.played import EVENT, Calling, DeepSeek, Peer, before_the_headers, mid_stream, silent
 from .support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not networks.can_be_made(), reason="needs root and iproute2")
@@ -49,10 +40,10 @@ def far(network: Elsewhere) -> Iterator[DeepSeek]:
 
 @pytest.mark.parametrize("reach", [before_the_headers, silent, mid_stream])
 def test_a_dead_upstream_is_noticed_and_not_asked_again(
-    connect: Connect, network: Elsewhere, far: DeepSeek, reach: Callable[[Peer, Calling], None]
+    network: Elsewhere, far: DeepSeek, reach: Callable[[Peer, Calling], None]
 ) -> None:
     """By probes: this side has nothing to send. The request may have been processed."""
-    calling = Calling(connect(far.url))
+    calling = Calling(far.upstream())
     peer = far.accept()
     peer.request()
     reach(peer, calling)
@@ -65,7 +56,7 @@ def test_a_dead_upstream_is_noticed_and_not_asked_again(
 
 
 def test_a_dead_connection_in_the_pool_is_dropped_there(
-    connect: Connect, network: Elsewhere, far: DeepSeek, monkeypatch: pytest.MonkeyPatch
+    network: Elsewhere, far: DeepSeek, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So the next question finds out at once that it must connect."""
     made, connect_plainly = list[HTTPConnection](), HTTPConnection.connect
@@ -75,7 +66,7 @@ def test_a_dead_connection_in_the_pool_is_dropped_there(
         connect_plainly(connection)
 
     monkeypatch.setattr(HTTPConnection, "connect", note)
-    upstream = connect(far.url, connect_timeout=2.0, tries=1)
+    upstream = far.upstream(connect_timeout=2.0, tries=1)
     first = Calling(upstream)
     peer = far.accept()
     peer.answer()
@@ -90,11 +81,11 @@ def test_a_dead_connection_in_the_pool_is_dropped_there(
 
 
 def test_what_a_dead_upstream_does_not_acknowledge_is_given_up(
-    connect: Connect, network: Elsewhere, far: DeepSeek, monkeypatch: pytest.MonkeyPatch
+    network: Elsewhere, far: DeepSeek, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By TCP_USER_TIMEOUT: with data on the way, no probes are sent."""
     monkeypatch.setattr(dialer, "PROBE_AFTER", 1000)
-    upstream = connect(far.url)
+    upstream = far.upstream()
     first = Calling(upstream)
     far.accept().answer()
     assert first.join() is None
@@ -106,11 +97,11 @@ def test_what_a_dead_upstream_does_not_acknowledge_is_given_up(
 
 
 def test_a_host_that_does_not_answer_is_given_up_after_the_connect_timeout(
-    connect: Connect, network: Elsewhere, far: DeepSeek
+    network: Elsewhere, far: DeepSeek
 ) -> None:
     network.cut()
-    error = Calling(connect(far.url, connect_timeout=0.1, tries=2)).failure()
+    error = Calling(far.upstream(connect_timeout=0.1, tries=2)).failure()
     assert error.code == "upstream_unreachable"
-    with contextlib.closing(upstream := connect(far.url)):
+    with contextlib.closing(upstream := far.upstream()):
         calling = Calling(upstream)
         calling.stop()

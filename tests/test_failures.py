@@ -146,10 +146,10 @@ def close(peer: Peer) -> None:
 
 @pytest.mark.parametrize("leave", [close, reset])
 def test_an_upstream_that_took_the_request_and_left_is_not_asked_again(
-    connect: Connect, deepseek: DeepSeek, leave: Callable[[Peer], None]
+    deepseek: DeepSeek, leave: Callable[[Peer], None]
 ) -> None:
     """It may have worked on it; a second request would be a second bill."""
-    calling = Calling(connect(deepseek.url))
+    calling = Calling(deepseek.upstream())
     peer = deepseek.accept()
     peer.request()
     wait_for(lambda: calling.session.phase is Phase.WAITING)
@@ -161,11 +161,9 @@ def test_an_upstream_that_took_the_request_and_left_is_not_asked_again(
     assert deepseek.is_left_alone()
 
 
-def test_a_request_that_was_not_written_whole_is_sent_again(
-    connect: Connect, deepseek: DeepSeek
-) -> None:
+def test_a_request_that_was_not_written_whole_is_sent_again(deepseek: DeepSeek) -> None:
     """The first peer takes some of it, and resets the connection."""
-    calling = Calling(connect(deepseek.url), LARGE)
+    calling = Calling(deepseek.upstream(), LARGE)
     first = deepseek.accept()
     first.socket.recv(1000)
     assert calling.session.phase is Phase.CONNECTING
@@ -186,9 +184,9 @@ def read_on(peer: Peer) -> None:
 
 @pytest.mark.parametrize("leave", [read_on, close])
 def test_an_answer_before_all_of_the_request_was_sent_is_read(
-    connect: Connect, deepseek: DeepSeek, leave: Callable[[Peer], None]
+    deepseek: DeepSeek, leave: Callable[[Peer], None]
 ) -> None:
-    calling = Calling(connect(deepseek.url, tries=1), LARGE)
+    calling = Calling(deepseek.upstream(tries=1), LARGE)
     peer = deepseek.accept()
     peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     leave(peer)
@@ -210,17 +208,17 @@ def test_a_tls_handshake_that_is_cut_short_is_begun_again(
 
 
 def test_how_long_the_request_takes_to_send_is_not_bounded_by_the_connect_timeout(
-    connect: Connect, deepseek: DeepSeek
+    deepseek: DeepSeek,
 ) -> None:
-    calling = Calling(connect(deepseek.url, connect_timeout=1.0, tries=1), LARGE)
+    calling = Calling(deepseek.upstream(connect_timeout=1.0, tries=1), LARGE)
     peer = deepseek.accept()
     time.sleep(1.2)
     peer.answer()
     assert calling.join() is None
 
 
-def test_a_stop_ends_the_sending_of_the_request(connect: Connect, deepseek: DeepSeek) -> None:
-    calling = Calling(connect(deepseek.url), LARGE)
+def test_a_stop_ends_the_sending_of_the_request(deepseek: DeepSeek) -> None:
+    calling = Calling(deepseek.upstream(), LARGE)
     peer = deepseek.accept()
     peer.socket.recv(1000)
     assert calling.session.phase is Phase.CONNECTING
@@ -283,9 +281,9 @@ FORGED = "no\n[SSE] session_2 ended\u2028outcome=finished\x1b[2J\x85"
 
 @pytest.mark.parametrize("status", [400, 404, 500, 503])
 def test_a_status_is_told_with_its_path_and_what_deepseek_says_on_one_line(
-    connect: Connect, deepseek: DeepSeek, status: int
+    deepseek: DeepSeek, status: int
 ) -> None:
-    calling = Calling(connect(deepseek.url + "/v1", tries=1))
+    calling = Calling(deepseek.upstream("/v1", tries=1))
     peer = deepseek.accept()
     peer.request()
     said = json.dumps({"error": {"message": f"{FORGED} {KEY}"}}).encode()

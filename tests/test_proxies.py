@@ -168,7 +168,7 @@ def test_an_excepted_host_and_a_loopback_one_are_reached_without_the_proxy(
 ) -> None:
     monkeypatch.setenv(*proxy)
     with DeepSeek() as deepseek:
-        answered(connect(deepseek.url), deepseek)
+        answered(deepseek.upstream(), deepseek)
         monkeypatch.setenv(*excepted)
         resolve(deepseek.address).go_on.set()
         answered(connect(FAR), deepseek)

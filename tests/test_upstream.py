@@ -182,10 +182,8 @@ def test_operators_read_the_beginning_of_a_body_without_a_sentence(mocked: Mocke
     assert error.message == "DeepSeek answered with status 500."
 
 
-def test_operators_read_in_which_way_an_answer_is_compressed(
-    connect: Connect, deepseek: DeepSeek
-) -> None:
-    calling, peer = asked(connect(deepseek.url), deepseek)
+def test_operators_read_in_which_way_an_answer_is_compressed(deepseek: DeepSeek) -> None:
+    calling, peer = deepseek.asked()
     peer.begin(f"Content-Encoding: br, {KEY}")
     error = calling.failure()
     assert error.reason == "Content-Encoding 'br, ***' (try 1 of 3, /chat/completions)"
@@ -303,13 +301,13 @@ def test_a_stop_ends_the_pause_between_two_tries(mocked: Mocked) -> None:
 
 
 def test_the_request_is_what_deepseek_expects(
-    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Its key is ours, also if a netrc knows the host."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    calling = Calling(connect(deepseek.url + "/v1"))
+    calling = Calling(deepseek.upstream("/v1"))
     head, body = deepseek.accept().request()
     calling.stop()
     fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:-2])
@@ -336,8 +334,8 @@ def test_the_host_is_named_with_its_port_if_that_is_unusual(
     assert connect(base_url).configured.prepare(b"{}").headers["Host"] == host
 
 
-def test_pieces_come_as_they_are_sent(connect: Connect, deepseek: DeepSeek) -> None:
-    calling, peer = asked(connect(deepseek.url), deepseek)
+def test_pieces_come_as_they_are_sent(deepseek: DeepSeek) -> None:
+    calling, peer = deepseek.asked()
     peer.begin()
     for number in range(3):
         peer.chunk(b"data: %d\n\n" % number)
@@ -348,9 +346,9 @@ def test_pieces_come_as_they_are_sent(connect: Connect, deepseek: DeepSeek) -> N
 
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.CONNECTING])
 def test_the_phase_is_waiting_once_the_request_is_sent_and_connecting_again_between_tries(
-    connect: Connect, deepseek: DeepSeek, phase: Phase
+    deepseek: DeepSeek, phase: Phase
 ) -> None:
-    calling, peer = asked(connect(deepseek.url), deepseek)
+    calling, peer = deepseek.asked()
     wait_for(lambda: calling.session.phase is Phase.WAITING)
     if phase is Phase.CONNECTING:
         peer.send(b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n")
@@ -363,9 +361,9 @@ def test_the_phase_is_waiting_once_the_request_is_sent_and_connecting_again_betw
     "said", [b"220 mail.example ESMTP\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"X" * 70_000 + b"\r\n"]
 )
 def test_an_answer_that_is_not_http_is_a_failure_and_not_asked_for_again(
-    connect: Connect, deepseek: DeepSeek, said: bytes
+    deepseek: DeepSeek, said: bytes
 ) -> None:
-    calling, peer = asked(connect(deepseek.url), deepseek)
+    calling, peer = deepseek.asked()
     with contextlib.suppress(ConnectionError):
         peer.send(said)
     error = calling.failure()
@@ -389,9 +387,9 @@ def end_amid_a_chunk(peer: Peer) -> None:
 @pytest.mark.parametrize("misbehave", [break_off, send_a_broken_chunk, end_amid_a_chunk])
 @pytest.mark.parametrize("begun", [True, False], ids=["after an event", "before any event"])
 def test_an_answer_that_breaks_off_is_a_failure_and_not_asked_for_again(
-    connect: Connect, deepseek: DeepSeek, misbehave: Callable[[Peer], None], begun: bool
+    deepseek: DeepSeek, misbehave: Callable[[Peer], None], begun: bool
 ) -> None:
-    calling, peer = asked(connect(deepseek.url), deepseek)
+    calling, peer = deepseek.asked()
     peer.begin()
     if begun:
         peer.chunk(EVENT)
@@ -422,9 +420,9 @@ def aside() -> Iterator[ThreadPoolExecutor]:
 
 
 def test_the_end_of_the_body_is_not_waited_for_without_end(
-    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
+    deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
-    call = connect(deepseek.url).call(Question(BODY), new_session())
+    call = deepseek.upstream().call(Question(BODY), new_session())
     peer = aside.submit(begin_and_fall_silent, deepseek, DONE)
     assert run(whole(call))
     begun = time.monotonic()
@@ -434,12 +432,12 @@ def test_the_end_of_the_body_is_not_waited_for_without_end(
 
 
 def test_the_connection_is_let_go_of_whatever_comes_of_its_last_read(
-    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    deepseek: DeepSeek, aside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> NoReturn:
         raise MemoryError
 
-    call = connect(deepseek.url).call(Question(BODY), new_session())
+    call = deepseek.upstream().call(Question(BODY), new_session())
     peer = aside.submit(begin_and_fall_silent, deepseek, DONE)
     assert run(whole(call))
     monkeypatch.setattr(attempt_module, "wait_for_read", fail)
@@ -448,11 +446,9 @@ def test_the_connection_is_let_go_of_whatever_comes_of_its_last_read(
     assert peer.result(PATIENCE).sees_the_end()
 
 
-def test_an_error_is_not_its_own_cause(
-    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
-) -> None:
+def test_an_error_is_not_its_own_cause(deepseek: DeepSeek, aside: ThreadPoolExecutor) -> None:
     """Else the garbage collector alone could free it, and the whole answer with it."""
-    call = connect(deepseek.url).call(Question(BODY), new_session())
+    call = deepseek.upstream().call(Question(BODY), new_session())
     aside.submit(lambda: begin_and_fall_silent(deepseek).send(b"0\r\n\r\n"))
     with pytest.raises(UpstreamError, match="before the answer was complete") as caught:
         run(whole(call))
@@ -464,21 +460,19 @@ def test_an_error_is_not_its_own_cause(
 
 
 def begun_call(
-    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor, session: StreamSession
+    deepseek: DeepSeek, aside: ThreadPoolExecutor, session: StreamSession
 ) -> tuple[Peer, ChatCompletionCall]:
     """A call of which the first piece has come, and no other is taken."""
     peer = aside.submit(begin_and_fall_silent, deepseek)
     pieces = list[bytes]()
-    call = new_call(connect(deepseek.url), session, lambda piece: pieces.append(piece) is not None)
+    call = new_call(deepseek.upstream(), session, lambda piece: pieces.append(piece) is not None)
     assert not run(whole(call))
     assert pieces == [EVENT]
     return peer.result(PATIENCE), call
 
 
-def test_a_connection_that_was_used_before_is_aborted_all_the_same(
-    connect: Connect, deepseek: DeepSeek
-) -> None:
-    upstream = connect(deepseek.url)
+def test_a_connection_that_was_used_before_is_aborted_all_the_same(deepseek: DeepSeek) -> None:
+    upstream = deepseek.upstream()
     peer = answered(upstream, deepseek)
     second = Calling(upstream)
     peer.request()
@@ -486,10 +480,8 @@ def test_a_connection_that_was_used_before_is_aborted_all_the_same(
     assert peer.sees_the_end()
 
 
-def test_to_abort_a_finished_call_leaves_its_connection_to_the_next(
-    connect: Connect, deepseek: DeepSeek
-) -> None:
-    upstream = connect(deepseek.url)
+def test_to_abort_a_finished_call_leaves_its_connection_to_the_next(deepseek: DeepSeek) -> None:
+    upstream = deepseek.upstream()
     first = Calling(upstream)
     peer = deepseek.accept()
     peer.answer()
@@ -501,10 +493,10 @@ def test_to_abort_a_finished_call_leaves_its_connection_to_the_next(
 
 
 def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
-    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
+    deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
     """The bytes that had come before are read; the socket under them is shut."""
-    upstream = connect(deepseek.url).configured
+    upstream = deepseek.upstream().configured
     exchange = Exchange()
     current_exchange.set(exchange)
     answered = aside.submit(lambda: deepseek.accept().answer())
@@ -517,15 +509,15 @@ def test_a_connection_that_was_aborted_is_not_kept_though_its_answer_was_whole(
 
 
 def test_a_call_that_is_closed_amid_its_answer_closes_the_connection(
-    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
+    deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
-    peer, call = begun_call(connect, deepseek, aside, new_session())
+    peer, call = begun_call(deepseek, aside, new_session())
     call.close()
     assert peer.sees_the_end()
 
 
-def test_cookies_are_not_kept(connect: Connect, deepseek: DeepSeek) -> None:
-    upstream = connect(deepseek.url)
+def test_cookies_are_not_kept(deepseek: DeepSeek) -> None:
+    upstream = deepseek.upstream()
     peer = answered(upstream, deepseek, "Set-Cookie: a=b; Path=/")
     second = Calling(upstream)
     head, _ = peer.request()
@@ -564,10 +556,10 @@ def amid_an_error(peer: Peer, calling: Calling) -> None:
     "reach", [before_the_headers, amid_the_headers, silent, mid_stream, amid_a_chunk, amid_an_error]
 )
 def test_an_abort_ends_the_call_and_closes_the_connection(
-    connect: Connect, either: DeepSeek, reach: Callable[[Peer, Calling], None]
+    either: DeepSeek, reach: Callable[[Peer, Calling], None]
 ) -> None:
     """The next call has one of its own."""
-    upstream = connect(either.url)
+    upstream = either.upstream()
     calling, peer = asked(upstream, either)
     reach(peer, calling)
     calling.stop()
@@ -577,10 +569,10 @@ def test_an_abort_ends_the_call_and_closes_the_connection(
 
 
 def test_what_came_before_the_abort_and_was_not_read_is_not_given_any_more(
-    connect: Connect, deepseek: DeepSeek, aside: ThreadPoolExecutor
+    deepseek: DeepSeek, aside: ThreadPoolExecutor
 ) -> None:
     session = new_session()
-    peer, call = begun_call(connect, deepseek, aside, session)
+    peer, call = begun_call(deepseek, aside, session)
     peer.chunk(EVENT)
     session.cancel(Reason.USER)
     with pytest.raises(Aborted):
@@ -640,11 +632,9 @@ def test_a_connection_that_takes_too_long_is_given_up(connect: Connect) -> None:
     assert failure.code == "upstream_unreachable"
 
 
-def test_a_call_that_was_aborted_before_its_start_opens_no_connection(
-    connect: Connect, deepseek: DeepSeek
-) -> None:
+def test_a_call_that_was_aborted_before_its_start_opens_no_connection(deepseek: DeepSeek) -> None:
     session = new_session()
-    call = new_call(connect(deepseek.url), session)
+    call = new_call(deepseek.upstream(), session)
     session.cancel(Reason.USER)
     with pytest.raises(Aborted):
         run(whole(call))
@@ -681,8 +671,8 @@ def test_under_gevent_an_abort_goes_before_what_others_read() -> None:
     under_gevent(the_abort_of_one_beside_many)
 
 
-def test_an_aborted_call_leaves_nothing_open(connect: Connect, deepseek: DeepSeek) -> None:
-    upstream, open_descriptors = connect(deepseek.url), []
+def test_an_aborted_call_leaves_nothing_open(deepseek: DeepSeek) -> None:
+    upstream, open_descriptors = deepseek.upstream(), []
     for _ in range(5):
         calling, peer = asked(upstream, deepseek)
         before_the_headers(peer, calling)
@@ -696,21 +686,21 @@ def test_an_aborted_call_leaves_nothing_open(connect: Connect, deepseek: DeepSee
 
 
 def test_a_certificate_of_an_authority_from_the_environment_is_accepted(
-    connect: Connect, trusted: trustme.CA
+    trusted: trustme.CA,
 ) -> None:
     with DeepSeek(certificate(trusted, "127.0.0.1")) as deepseek:
-        answered(connect(deepseek.url), deepseek)
+        answered(deepseek.upstream(), deepseek)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "another.example"])
 def test_a_certificate_that_cannot_be_verified_is_refused(
-    connect: Connect, request: pytest.FixtureRequest, authority: trustme.CA, host: str
+    request: pytest.FixtureRequest, authority: trustme.CA, host: str
 ) -> None:
     """Neither one of an unknown authority, nor a known one's for another host."""
     if host != "127.0.0.1":
         request.getfixturevalue("trusted")
     with DeepSeek(certificate(authority, host)) as deepseek:
-        calling = Calling(connect(deepseek.url))
+        calling = Calling(deepseek.upstream())
         with contextlib.suppress(ssl.SSLError, ConnectionError):
             deepseek.accept()
         error = calling.failure()
@@ -772,22 +762,22 @@ def test_an_abort_while_a_proxy_connects(
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_a_lack_of_descriptors_is_not_put_down_to_deepseek(
-    connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch, number: int
+    deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def fail(_descriptor: int) -> NoReturn:
         raise OSError(number, "too many open files")
 
-    call = new_call(connect(deepseek.url))
+    call = new_call(deepseek.upstream())
     monkeypatch.setattr(os, "dup", fail)
     failure = failure_of(call)
     assert (failure.status, failure.code) == (429, "too_many_sessions")
 
 
 def test_an_abort_between_two_tries_does_not_reach_a_connection_that_was_given_back(
-    connect: Connect, deepseek: DeepSeek
+    deepseek: DeepSeek,
 ) -> None:
     """The connection of a refused try goes to the pool, and from there to somebody else's call."""
-    upstream = connect(deepseek.url)
+    upstream = deepseek.upstream()
     first, peer = asked(upstream, deepseek)
     wait_for(lambda: first.session.phase is Phase.WAITING)
     peer.send(b"HTTP/1.1 503 Busy\r\nRetry-After: 15\r\nContent-Length: 2\r\n\r\n{}")
@@ -804,14 +794,11 @@ def test_an_abort_between_two_tries_does_not_reach_a_connection_that_was_given_b
 
 
 def test_no_more_connections_are_kept_than_there_is_room_for(
-    connect: Connect,
-    deepseek: DeepSeek,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And nobody is warned of what is as it should be."""
     monkeypatch.setattr(connections_module, "KEPT_CONNECTIONS", 2)
-    upstream = connect(deepseek.url)
+    upstream = deepseek.upstream()
     calls = [Calling(upstream) for _ in range(4)]
     peers = [deepseek.accept() for _ in calls]
     for peer in peers:
@@ -829,11 +816,11 @@ def test_no_more_connections_are_kept_than_there_is_room_for(
 
 @pytest.mark.parametrize("said", [None, b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n"])
 def test_a_kept_connection_that_deepseek_has_given_up_is_not_tried(
-    said: bytes | None, connect: Connect, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+    said: bytes | None, deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it closed without a word, or said that it is about to."""
     monkeypatch.setattr(tries_module, "FIRST_PAUSE", PATIENCE)
-    upstream = connect(deepseek.url)
+    upstream = deepseek.upstream()
     peer = answered(upstream, deepseek)
     if said:
         peer.send(said)
@@ -843,9 +830,9 @@ def test_a_kept_connection_that_deepseek_has_given_up_is_not_tried(
 
 @pytest.mark.parametrize("length", [b"Content-Length: 5000", b"Transfer-Encoding: chunked"])
 def test_what_came_of_an_error_is_told_though_its_body_breaks_off(
-    connect: Connect, deepseek: DeepSeek, length: bytes
+    deepseek: DeepSeek, length: bytes
 ) -> None:
-    calling, peer = asked(connect(deepseek.url), deepseek)
+    calling, peer = deepseek.asked()
     said = b'{"error": {"message": "Too hot."}}'
     body = b"%x\r\n%b\r\nno chunk\r\n" % (len(said), said) if b"chunked" in length else said
     peer.send(b"HTTP/1.1 400 No\r\n%b\r\n\r\n%b" % (length, body))

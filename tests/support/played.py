@@ -14,7 +14,9 @@ import trustme
 
 from chatproxy.answers.coroutines import run
 from chatproxy.answers.session import Phase, Reason, StreamSession
+from chatproxy.config import Settings
 from chatproxy.errors import Aborted, UpstreamError
+from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams.chat_completions import ChatCompletionCall, ChatCompletions
 
 from .pieces import call_for_pieces, whole
@@ -111,6 +113,17 @@ class DeepSeek:
         self._listener.settimeout(PATIENCE)
         self.address: tuple[str, int] = self._listener.getsockname()
         self.url = "{}://{}:{}".format("https" if tls else "http", *self.address)
+
+    def upstream(self, path: str = "", **settings: Any) -> ChatCompletions:
+        """What asks it; it is closed when this is."""
+        settings = {"api_key": KEY, "base_url": self.url + path, **settings}
+        upstream = ChatCompletions(Settings(**settings), ThreadedResolver())
+        self._stack.callback(upstream.close)
+        return upstream
+
+    def asked(self) -> tuple[Calling, Peer]:
+        """A call that has sent its request, and this end of it."""
+        return asked(self.upstream(), self)
 
     def accept(self) -> Peer:
         return Peer(self.secured(self.accept_plain()) if self._tls else self.accept_plain())
