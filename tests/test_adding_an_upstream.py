@@ -236,17 +236,6 @@ def test_it_answers_through_the_routes(app: Flask, line_service: Service) -> Non
     line_service_says.join()
 
 
-def test_lines_come_as_they_are_said_however_they_are_cut(
-    answers: AnswerService, line_service: Service
-) -> None:
-    reader = begin(answers)
-    line_service.say(b"one\ntw")
-    assert text_of(reader.read(PATIENCE) or b"") == "one\n"
-    line_service.say(b"o\n")
-    assert text_of(reader.read(PATIENCE) or b"") == "two\n"
-    reader.close()
-
-
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.STREAMING])
 def test_a_stop_ends_it(answers: AnswerService, line_service: Service, phase: Phase) -> None:
     reader = begin(answers)
@@ -272,12 +261,14 @@ def test_a_stop_ends_it_while_it_connects(
     assert b"event: stopped" in read_all(reader)
 
 
-def test_an_end_before_the_last_line_is_a_failure(
+def test_lines_come_as_they_are_said_and_an_end_before_the_last_one_is_a_failure(
     answers: AnswerService, line_service: Service
 ) -> None:
     reader = begin(answers)
-    line_service.say(b"one\n")
+    line_service.say(b"one\ntw")
     assert text_of(reader.read(PATIENCE) or b"") == "one\n"
+    line_service.say(b"o\n")
+    assert text_of(reader.read(PATIENCE) or b"") == "two\n"
     line_service.hang_up()
     ending = read_all(reader)
     assert b"event: error" in ending

@@ -182,22 +182,25 @@ def test_an_untrusted_certificate_is_passed_over(stage: Stage, trusted: trustme.
         assert asking.join() is Outcome.FINISHED
 
 
-@pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_question_that_is_at_fault_itself_is_asked_once(stage: Stage, status: int) -> None:
+@pytest.mark.parametrize(
+    ("fail", "status", "message"),
+    [
+        (partial(refuse, 400), 400, "No."),
+        (partial(refuse, 413), 502, "first answered with status 413."),
+        (partial(refuse, 422), 422, "No."),
+        (lambda peer: begin(peer, ERROR % 400), 400, "Out of order"),
+    ],
+)
+def test_a_question_that_is_at_fault_itself_is_asked_once(
+    stage: Stage, fail: Callable[[Peer], None], status: int, message: str
+) -> None:
     asking = stage.ask()
-    refuse(status, stage.accept(0))
+    fail(stage.accept(0))
     assert asking.join() is Outcome.FAILED
     assert stage.leaves_alone(1)
     assert asking.session.upstream == "first"
-
-
-def test_a_question_that_is_at_fault_by_an_event_is_asked_once(stage: Stage) -> None:
-    asking = stage.ask()
-    begin(stage.accept(0), ERROR % 400)
-    assert asking.join() is Outcome.FAILED
-    assert stage.leaves_alone(1)
     assert asking.refusal is not None
-    assert (asking.refusal.status, asking.refusal.message) == (400, "Out of order")
+    assert (asking.refusal.status, asking.refusal.message) == (status, message)
 
 
 @pytest.mark.parametrize("end", [b"", ERROR % 500])

@@ -104,15 +104,8 @@ def test_past_the_bound_a_look_up_waits_for_a_place_and_then_fails_clearly(names
     assert "good.test" not in names.asked
 
 
-def test_a_stop_ends_the_wait_for_a_place(names: Names) -> None:
-    resolver = ThreadedResolver(places=1)
-    first = hanging(resolver, names, 1)[0]
-    Asking(resolver, "hang2.test").stop()
-    first.stop()
-
-
 def test_a_place_that_gets_free_goes_to_whoever_has_waited_longest(names: Names) -> None:
-    """Those who have given up are passed over, and no look-up is made for them."""
+    """A Stop ends the wait; whoever was stopped is passed over, and no name looked up for them."""
     resolver = ThreadedResolver(places=1)
     first = hanging(resolver, names, 1)[0]
     Asking(resolver, "gone.test").stop()
