@@ -128,10 +128,13 @@ PROCESSES = {"logs", "start", "server", "own_server", "postgresql"}
 #: The files that take longest, in this order. They begin first: one of them alone at the end would
 #: keep only a part of the machine busy.
 LONGEST = (
-    *("test_peers_redis", "test_faults_redis", "test_readers", "test_resume", "test_faults"),
-    *("test_cancellations", "test_package", "test_gunicorn_worker", "test_endings", "test_peers"),
-    *("test_hostile_upstream", "test_clients", "test_budgeted_caller", "test_records_storm"),
-    *("test_rotation", "test_runs", "test_metrics", "test_records", "test_conversations"),
+    *("test_peers_redis", "test_endings", "test_readers", "test_benchmarks", "test_cancellations"),
+    *("test_hostile_upstream", "test_faults_redis", "test_speed", "test_faults"),
+    *("test_budgeted_caller", "test_resume", "test_gunicorn_worker", "test_records"),
+    *("test_records_storm", "test_otlp", "test_clients", "test_shutdown", "test_misbehaviour"),
+    *("test_usage", "test_run_dir_lost", "test_runs", "test_dead_path", "test_client_package"),
+    *("test_nginx", "test_readiness_of_peers", "test_package", "test_conversations", "test_pool"),
+    *("test_rotation", "test_storm"),
 )
 #: Those in a browser are done in two parts, this one and the rest, each from its beginning to its
 #: end by one process: whoever runs another test in between has to start the browser anew.
