@@ -17,7 +17,7 @@
 PYTHON ?= python3
 BIND ?= 127.0.0.1:8000
 # Tests that run side by side. Much of a test is waiting.
-JOBS ?= 5
+JOBS ?= 6
 
 # What is compiled is kept: the tests start some hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE

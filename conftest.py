@@ -4,9 +4,11 @@ import contextlib
 import itertools
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import trustme
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support.servers import UNCOUNTED, Client, DeepSeek, Proxy
 
@@ -124,26 +126,22 @@ PROCESSES = {"logs", "start", "server", "own_server", "postgresql"}
 
 
 #: The files that take longest, in this order. They begin first: one of them alone at the end would
-#: keep only a part of the machine busy. Those that mostly wait take turns with those in a browser,
-#: which mostly compute.
+#: keep only a part of the machine busy.
 LONGEST = (
-    *("test_faults_redis", "test_resume", "test_peers_redis", "test_connections", "test_faults"),
-    *("test_page_limits", "test_package", "test_front_ends", "test_cancellations", "test_keeping"),
-    *("test_gunicorn_worker", "test_firefox", "test_scopes", "test_chat", "test_peers"),
-    *(
-        "test_asking",
-        "test_records_storm",
-        "test_storm",
-        "test_benchmarks",
-        "test_rotation",
-        "test_stop",
-    ),
-    *("test_retention", "test_readers", "test_tokens", "test_upstreams_served", "test_runs"),
-    *("test_languages", "test_hostile_upstream", "test_rendering", "test_speed"),
-    *("test_misbehaviour", "test_use_chat", "test_client_package", "test_deployment"),
-    *("test_servers", "test_nginx", "test_run_dir_lost", "test_simulated", "test_testing"),
-    "test_examples",
+    *("test_peers_redis", "test_endings", "test_readers", "test_benchmarks", "test_cancellations"),
+    *("test_hostile_upstream", "test_faults_redis", "test_speed", "test_faults"),
+    *("test_budgeted_caller", "test_resume", "test_gunicorn_worker", "test_records"),
+    *("test_records_storm", "test_otlp", "test_clients", "test_shutdown", "test_misbehaviour"),
+    *("test_usage", "test_run_dir_lost", "test_runs", "test_dead_path", "test_client_package"),
+    *("test_nginx", "test_readiness_of_peers", "test_package", "test_conversations", "test_pool"),
+    *("test_rotation", "test_storm"),
 )
+#: Those in a browser are done in two parts, this one and the rest, each from its beginning to its
+#: end by one process: whoever runs another test in between has to start the browser anew.
+IN_A_BROWSER_FIRST = {
+    *("test_resume", "test_page_limits", "test_stop", "test_asking", "test_use_chat"),
+    *("test_rendering", "test_languages"),
+}
 
 
 def pytest_collection_modifyitems(items):
@@ -153,10 +151,34 @@ def pytest_collection_modifyitems(items):
             item.add_marker("slow")
 
 
+class ByFile(LoadFileScheduling):
+    """Gives each process whole files, or a whole part of those in a browser."""
+
+    def _split_scope(self, nodeid):
+        file = Path(super()._split_scope(nodeid))
+        return f"browser {part(file)}" if "browser" in file.parts else str(file)
+
+
+def part(file):
+    """Which part of the tests in a browser a file is in."""
+    return 1 if file.stem in IN_A_BROWSER_FIRST else 2
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Decide which process runs which tests."""
+    return ByFile(config, log)
+
+
 @pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
 def pytest_begin_with_the_longest(items):
     """Have the files that take longest begin first."""
-    items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
+
+    def turn(item):
+        if "browser" in item.path.parts:
+            return -1, part(item.path)
+        return (*LONGEST, item.path.stem).index(item.path.stem), 0
+
+    items.sort(key=turn)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -153,7 +153,6 @@ def app(upstream: Instant, tmp_path: Any) -> Flask:
         CHATPROXY_RUN_DIR=str(tmp_path),
         CHATPROXY_RUN_GRACE=0.2,
         CHATPROXY_LOG_BYTES=20_000,
-        CHATPROXY_TOKENIZER="none",
     )
     return app
 

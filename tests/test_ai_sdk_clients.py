@@ -209,7 +209,7 @@ class Played:
         self.says: list[list[bytes]] = []
         self._upstream = scripted.Scripted(self._answer)
         app = Flask(__name__)
-        app.config.update(DEEPSEEK_BASE_URL=self._upstream.url, CHATPROXY_TOKENIZER="none")
+        app.config.update(DEEPSEEK_BASE_URL=self._upstream.url)
         ChatProxy(app, name=new_id())
         self._server = make_server("127.0.0.1", 0, app, threaded=True)
         self.url = f"http://127.0.0.1:{self._server.port}"

@@ -40,7 +40,7 @@ def make_app(deepseek: DeepSeek) -> MakeApp:
 
     def make(kind: type[Flask] = Flask, **config: Any) -> Flask:
         app = kind(f"application-{new_id()}")
-        settings = {"DEEPSEEK_BASE_URL": deepseek.url, "CHATPROXY_TOKENIZER": "none"}
+        settings = {"DEEPSEEK_BASE_URL": deepseek.url}
         app.config.update({**settings, "SECRET_KEY": "x", **config})
         return app
 

@@ -57,7 +57,6 @@ def new_chat(deepseek: DeepSeek, tmp_path: Path) -> NewChat:
             DEEPSEEK_BASE_URL=deepseek.url,
             CHATPROXY_RUN_DIR=str(tmp_path),
             CHATPROXY_BUDGET=budget,
-            CHATPROXY_TOKENIZER="none",
         )
         app.config.update(config)
         chat = ChatProxy(app, owner=owner)

@@ -40,7 +40,6 @@ def make_app(url, **settings):
             "CHATPROXY_NAME": new_id(),
             "CHATPROXY_RECORDS": url,
             "CHATPROXY_CONVERSATIONS": "1",
-            "CHATPROXY_TOKENIZER": "none",
             **settings,
         }
     )

@@ -709,7 +709,7 @@ def gunicorn(
 ) -> Iterator[Process]:
     application = f"tests.test_direct_write:{app.__name__}()"
     command = [*GUNICORN, "-k", "gevent", *ACCESS, *options, application]
-    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url, CHATPROXY_TOKENIZER="none")
+    environment = clean_environment(DEEPSEEK_BASE_URL=deepseek.url)
     with Process(command, log_path, environment, "gevent") as process:
         yield process
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("_plain_environment")
 @pytest.fixture
 def make(simulated_deepseek: DeepSeek, tmp_path: Path) -> Make:
     def make(example: ModuleType, **config: Any) -> Flask:
-        settings = {"CHATPROXY_RUN_DIR": str(tmp_path / "run"), "CHATPROXY_TOKENIZER": "none"}
+        settings = {"CHATPROXY_RUN_DIR": str(tmp_path / "run")}
         app: Flask = example.create_app({**simulated_deepseek.settings, **settings, **config})
         return app
 
@@ -158,7 +158,6 @@ def celery_task(
         valkey.settle("celery_task")
         settings = {
             "BROKER": valkey.url,
-            "CHATPROXY_TOKENIZER": "none",
             "DEEPSEEK_BASE_URL": simulated_deepseek.url,
         }
         for name, value in settings.items():

@@ -28,7 +28,6 @@ def guide(
 ) -> dict[str, Any]:
     """What the blocks of the guide define, all in one module, but for what they take as given."""
     monkeypatch.setenv("CHATPROXY_RUN_DIR", str(tmp_path))
-    monkeypatch.setenv("CHATPROXY_TOKENIZER", "none")
     for name, value in simulated_deepseek.settings.items():
         monkeypatch.setenv(name, value)
     given: dict[str, Any] = {

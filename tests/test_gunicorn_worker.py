@@ -116,22 +116,6 @@ def test_beside_four_attackers_whose_bodies_are_only_refused_a_stop_is_fast(
     assert bystander.finish() < LONGEST_GAP
 
 
-def test_eight_attackers_leave_half_of_the_core_to_others(server, bystander, attacked):
-    worker = requests.get(f"{server.url}/pid", timeout=10).json()
-    with attacked("pipelined requests", 8):
-        time.sleep(0.3)  # what they may use at once is used
-        before, begun = cpu_seconds(worker), time.monotonic()
-        time.sleep(0.6)
-        share = (cpu_seconds(worker) - before) / (time.monotonic() - begun)
-    assert share < 0.75
-
-
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
 def test_the_same_holds_if_gunicorn_ends_tls(authority, logs, deepseek, tmp_path):
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")

@@ -27,9 +27,7 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *command],
         cwd=cwd,
-        env=clean_environment(
-            CHATPROXY_TOKENIZER="none", PYTHONPATH=ROOT, PYTHONDONTWRITEBYTECODE=1
-        ),
+        env=clean_environment(PYTHONPATH=ROOT, PYTHONDONTWRITEBYTECODE=1),
         capture_output=True,
         text=True,
         timeout=100,

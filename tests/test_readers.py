@@ -21,12 +21,7 @@ ENDLESS = {**LONG, "tokens": 1_000_000}
 LOG_BYTES = 200_000
 #: Seconds in which a client may take nothing; short.
 TIMEOUT = 1
-#: Without the process that counts tokens, which stays.
-IMPATIENT = {
-    "CHATPROXY_READER_TIMEOUT": TIMEOUT,
-    "CHATPROXY_LOG_BYTES": LOG_BYTES,
-    "CHATPROXY_TOKENIZER": "none",
-}
+IMPATIENT = {"CHATPROXY_READER_TIMEOUT": TIMEOUT, "CHATPROXY_LOG_BYTES": LOG_BYTES}
 
 
 def read_again(port, session_id, after=None, receive_buffer=4096):

@@ -503,6 +503,21 @@ def test_a_fork_writes_its_own_answers_on_a_connection_of_its_own(database_url: 
     assert ids == [("child",), ("parent",), ("waits",)]
 
 
+def test_what_a_url_says_of_its_connection_counts(postgresql: PostgreSQL, tmp_path: Path) -> None:
+    """And the rest stays as it is set here."""
+    said = "application_name=billing&options=-csearch_path%3Delsewhere+-clock_timeout%3D7s"
+    database = Database(f"{postgresql.new_user()}?{said}")
+    names = ("application_name", "search_path", "lock_timeout", "statement_timeout")
+    with database.reading() as connection:
+        found = [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in names]
+    assert found == ["billing", "elsewhere", "7s", "1min"]
+    database.close()
+    database = Database(f"sqlite:///{tmp_path}/records.db?timeout=0.25")
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 250
+    database.close()
+
+
 def test_a_fork_does_not_use_its_parents_connection(postgresql: PostgreSQL) -> None:
     database = Database(postgresql.new_database())
     pid = "SELECT pg_backend_pid()"

@@ -56,7 +56,7 @@ def test_an_ended_answer_leaves_nothing_to_the_garbage_collector(kind, deepseek,
 
 def test_many_answers_do_not_have_everything_searched_for_garbage(deepseek, logs):
     """With a thousand streams that would take 100 ms, in which nobody's Stop is heard."""
-    with Proxy("gunicorn", deepseek.url, logs("gunicorn"), CHATPROXY_TOKENIZER="none") as proxy:
+    with Proxy("gunicorn", deepseek.url, logs("gunicorn")) as proxy:
 
         def full_collections():
             return requests.get(f"{proxy.url}/full-collections", timeout=10).json()

@@ -11,9 +11,8 @@ from .support.waiting import wait_for
 
 
 def test_a_storm_of_sessions_leaves_nothing_behind(kind, logs):
-    # A DeepSeek of its own: connections of others would be in its count too. No tokens are counted:
-    # the process for that stays.
-    settings = {"CHATPROXY_CONNECT_TIMEOUT": 20, "CHATPROXY_TOKENIZER": "none"}
+    # A DeepSeek of its own: connections of others would be in its count too.
+    settings = {"CHATPROXY_CONNECT_TIMEOUT": 20}
     with (
         DeepSeek(logs("deepseek")) as deepseek,
         Proxy(kind, deepseek.url, logs(kind), **settings) as proxy,

@@ -30,7 +30,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, exc, func, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import ChatProxyError, ConfigError
@@ -192,7 +192,7 @@ class Database:
                 pool_pre_ping=is_postgresql,
                 hide_parameters=True,
                 json_serializer=str,  # a row has it as JSON already
-                connect_args=_POSTGRESQL if is_postgresql else {"timeout": _SECONDS},
+                connect_args=_settings_beside(self._url),
             )
             if not is_postgresql:
                 event.listen(self._engine, "connect", _prepare_sqlite)
@@ -211,6 +211,18 @@ class Database:
             raise UnfitRow(_reason(error, self._url.password)) from None
         except (exc.SQLAlchemyError, OSError) as error:
             raise DatabaseError(_reason(error, self._url.password)) from None
+
+
+def _settings_beside(url: URL) -> dict[str, Any]:
+    """What a connection is set to, but for what its URL says itself.
+
+    Both may give PostgreSQL options for the session; if they name the same one, the URL's counts.
+    """
+    usual = _POSTGRESQL if url.get_backend_name() == "postgresql" else {"timeout": _SECONDS}
+    settings = {name: value for name, value in usual.items() if name not in url.query}
+    if "options" in usual and "options" in url.query:
+        settings["options"] = f"{usual['options']} {url.query['options']}"
+    return settings
 
 
 _POSTGRESQL: Mapping[str, Any] = {

@@ -49,7 +49,8 @@ class DeepSeek:
 
     :ivar url: its address, for ``DEEPSEEK_BASE_URL``.
     :ivar settings: for ``app.config``, before ``ChatProxy`` is set up on the application. So it
-        needs no key, and nothing that the environment sets for the real one.
+        needs no key, nothing that the environment sets for the real one, and no process that
+        counts tokens: those of a stopped answer are estimated.
     """
 
     def __init__(self) -> None:
@@ -69,6 +70,7 @@ class DeepSeek:
             "DEEPSEEK_BASE_URL": self.url,
             "DEEPSEEK_API_KEY": "",
             "CHATPROXY_PEERS": "local",
+            "CHATPROXY_TOKENIZER": "none",
         }
 
     def close(self) -> None:

@@ -91,7 +91,7 @@ class StopReachesUpstream:
             receipt = _press(stop, session_id, post, headers or {})
             answered_at = time.monotonic()
             _check_receipt(receipt)
-            self._check_connections(before, pressed_at, within)
+            self._check_connections(before, pressed_at, answered_at, within)
             self._check_end(before, answered_at, asked)
         return receipt
 
@@ -113,15 +113,21 @@ class StopReachesUpstream:
         wait_for(come, message=sentence)
         wait_for(run, message=f"DeepSeek was not asked for {answers} answers at once.")
 
-    def _check_connections(self, before: int, pressed_at: float, within: float) -> None:
-        """All connections are gone within so many seconds of the Stop."""
-        end = pressed_at + within
+    def _check_connections(
+        self, before: int, pressed_at: float, answered_at: float, within: float
+    ) -> None:
+        """All connections that there were are gone within so many seconds of the Stop."""
+
+        def stopped() -> list[dict[str, Any]]:
+            asked = self._deepseek.requests[before:]
+            return [each for each in asked if each["received_mono"] <= answered_at]
+
         wait_for(
-            lambda: not any(each["open"] for each in self._deepseek.requests[before:]),
-            end - time.monotonic(),
+            lambda: not any(each["open"] for each in stopped()),
+            pressed_at + within - time.monotonic(),
             f"{within:g} s after the Stop DeepSeek's answer still goes on.",
         )
-        for each in self._deepseek.requests[before:]:
+        for each in stopped():
             gone_at = each["peer_gone_mono"] or 0.0  # else it was whole
             took = gone_at - pressed_at
             _check(took <= within, f"The connection was closed {took:.1f} s after the Stop.")

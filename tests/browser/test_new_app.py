@@ -25,7 +25,7 @@ def own_server(tmp_path, deepseek, logs):
     settings = folder / "instance" / "settings.py"
     settings.write_text(settings.read_text().replace("http://127.0.0.1:8001", deepseek.url))
     flask = [sys.executable, "-m", "flask", "--app", str(folder / "app.py")]
-    environment = clean_environment(CHATPROXY_TOKENIZER="none")
+    environment = clean_environment()
     command = [*flask, "add-user", "ann", "--password", "secret"]
     subprocess.run(command, env=environment, check=True, timeout=30)
     with Server([*flask, "run", "--port", "0"], logs("new-app"), environment) as server:

@@ -219,11 +219,7 @@ class Cluster:
 
 
 def start(kind, deepseek, logs, tmp_path, *, servers=1, workers=1, **settings):
-    """Start servers; ``settings`` are those of each.
-
-    They estimate tokens: those that count them have one more process for each worker.
-    """
-    settings = {"CHATPROXY_TOKENIZER": "none", **settings}
+    """Start servers; ``settings`` are those of each."""
     run_dirs = [tmp_path / f"run-{number}" for number in range(servers)]
     proxies = []
     try:
