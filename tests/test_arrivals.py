@@ -70,6 +70,16 @@ def test_it_is_one_of_those_that_most_are_awaited_for_that_makes_room(connect, t
     assert len(arrivals) == 5
 
 
+@pytest.mark.parametrize("just_come", ["", "head", "body"])
+def test_of_two_parts_that_as_many_wait_for_it_is_the_older_wait(connect, told, just_come):
+    """So whoever has just come can send what it came for."""
+    arrivals = Arrivals(lambda *what: told.append(what), most=2)
+    older, newcomer, third = (Arrival(connect()[1].fileno()) for _ in range(3))
+    for each, part in ((older, "answer"), (newcomer, just_come), (third, "answer")):
+        arrivals.begin(each, part, 60)
+    assert [each.ended for each in (older, newcomer, third)] == ["room", "", ""]
+
+
 def test_what_is_late_is_ended_and_counted_unless_it_was_only_idle(connect, told):
     arrivals = Arrivals(lambda *what: told.append(what))
     late, idle, early = (Arrival(connect()[1].fileno()) for _ in range(3))

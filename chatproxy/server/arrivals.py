@@ -7,7 +7,8 @@ one that does not take its answer.
    to take the answer. The wait has a deadline.
 2. If there are ``most`` waits already, one is ended to make room: a newcomer always gets in. It is
    the oldest wait for the part that most of them wait for. So a thousand connections that send
-   nothing push out each other, and nobody who sends or takes slowly.
+   nothing push out each other, and nobody who sends or takes slowly. If as many wait for two parts,
+   it is the older wait, so that a client which has just come can send what it came for.
 3. ``sweep``, called now and then, ends what is past its deadline.
 4. A wait is ended by shutting down the receiving half of the client's socket: whoever reads finds
    the end, wherever it reads, and a refusal can still be sent. If it is the answer that is not
@@ -52,12 +53,12 @@ class Arrival:
     :ivar ended: why the wait was ended: "timeout" or "room"; "" if it was not.
     """
 
-    __slots__ = ("deadline", "descriptor", "ended", "part")
+    __slots__ = ("begun", "deadline", "descriptor", "ended", "part")
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.part = self.ended = ""
-        self.deadline = 0.0
+        self.begun = self.deadline = 0.0
 
 
 class Arrivals:
@@ -82,7 +83,8 @@ class Arrivals:
             self._present[arrival.part].pop(arrival, None)
             full = self._most is not None and len(self) >= self._most
             other = self._end(self._oldest_of_most(), "room") if full else None
-            arrival.part, arrival.deadline = part, time.monotonic() + seconds
+            arrival.part, arrival.begun = part, time.monotonic()
+            arrival.deadline = arrival.begun + seconds
             self._present[part][arrival] = None
         self._tell(other)
 
@@ -103,8 +105,9 @@ class Arrivals:
             self._tell(each)
 
     def _oldest_of_most(self) -> Arrival:
-        part = max(_PARTS, key=lambda each: len(self._present[each]))
-        return next(iter(self._present[part]))
+        most = max(map(len, self._present.values()))
+        oldest = (next(iter(each)) for each in self._present.values() if len(each) == most)
+        return min(oldest, key=lambda each: each.begun)
 
     def _end(self, arrival: Arrival, why: str) -> Arrival:
         del self._present[arrival.part][arrival]
