@@ -7,6 +7,7 @@ import json
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, Response
@@ -115,11 +116,9 @@ def chunk(content: str | None, **more: str) -> bytes:
     ],
 )
 def test_events_become_text(blocks: list[bytes], text: str) -> None:
-    assert TextEncoder().encode(numbered(*blocks)).decode() == text
-
-
-def test_comments_say_nothing() -> None:
-    assert TextEncoder().encode(sse.KEEP_ALIVE + sse.HEARTBEAT + numbered(chunk("one"))) == b"one"
+    """And comments say nothing."""
+    comments = sse.KEEP_ALIVE + sse.HEARTBEAT
+    assert TextEncoder().encode(comments + numbered(*blocks)).decode() == text
 
 
 def test_an_answer_is_plain_text(app: Flask) -> None:
@@ -145,18 +144,17 @@ def test_a_stop_ends_it(app: Flask, deepseek: DeepSeek) -> None:
     assert not deepseek.gone(tag)["finished"]
 
 
-def test_a_failure_has_its_status(app: Flask) -> None:
-    response = app.test_client().post(f"/text/{new_id()}", json=chat(simulate={"status": 402}))
-    assert response.status_code == 502
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (chat(simulate={"status": 402}), 502, "upstream_balance"),
+        ({"messages": []}, 400, "invalid_request"),
+    ],
+)
+def test_a_refusal_is_that_of_every_route(app: Flask, body: Any, status: int, code: str) -> None:
+    response = app.test_client().post(f"/text/{new_id()}", json=body)
     assert response.json is not None
-    assert response.json["code"] == "upstream_balance"
-
-
-def test_a_refusal_is_that_of_every_route(app: Flask) -> None:
-    response = app.test_client().post(f"/text/{new_id()}", json={"messages": []})
-    assert response.status_code == 400
-    assert response.json is not None
-    assert response.json["code"] == "invalid_request"
+    assert (response.status_code, response.json["code"]) == (status, code)
 
 
 @pytest.mark.parametrize("reads", [True, False])

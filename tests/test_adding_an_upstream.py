@@ -11,8 +11,6 @@ import itertools
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +32,7 @@ from chatproxy.upstreams.transport.dialer import Dialer, Resolver
 from chatproxy.upstreams.transport.exchange import Exchange
 
 from .support import played
-from .support.servers import ROOT, clean_environment
+from .support.servers import ROOT
 from .support.waiting import PATIENCE, wait_for
 
 GUIDE = ROOT / "docs" / "adding-an-upstream.md"
@@ -238,17 +236,6 @@ def test_it_answers_through_the_routes(app: Flask, line_service: Service) -> Non
     line_service_says.join()
 
 
-def test_lines_come_as_they_are_said_however_they_are_cut(
-    answers: AnswerService, line_service: Service
-) -> None:
-    reader = begin(answers)
-    line_service.say(b"one\ntw")
-    assert text_of(reader.read(PATIENCE) or b"") == "one\n"
-    line_service.say(b"o\n")
-    assert text_of(reader.read(PATIENCE) or b"") == "two\n"
-    reader.close()
-
-
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.STREAMING])
 def test_a_stop_ends_it(answers: AnswerService, line_service: Service, phase: Phase) -> None:
     reader = begin(answers)
@@ -274,12 +261,14 @@ def test_a_stop_ends_it_while_it_connects(
     assert b"event: stopped" in read_all(reader)
 
 
-def test_an_end_before_the_last_line_is_a_failure(
+def test_lines_come_as_they_are_said_and_an_end_before_the_last_one_is_a_failure(
     answers: AnswerService, line_service: Service
 ) -> None:
     reader = begin(answers)
-    line_service.say(b"one\n")
+    line_service.say(b"one\ntw")
     assert text_of(reader.read(PATIENCE) or b"") == "one\n"
+    line_service.say(b"o\n")
+    assert text_of(reader.read(PATIENCE) or b"") == "two\n"
     line_service.hang_up()
     ending = read_all(reader)
     assert b"event: error" in ending
@@ -304,16 +293,6 @@ def test_a_reader_that_lags_slows_it_down(answers: AnswerService, line_service: 
     said.start()
     assert text_of(read_all(reader)).encode().split() == lines
     said.join()
-
-
-@pytest.mark.slow
-def test_it_does_all_that_under_gevent_too() -> None:
-    code = "from gevent import monkey; monkey.patch_all(); import pytest, sys; sys.exit("
-    code += f"pytest.main([{__file__!r}, '-q', '-p', 'no:cacheprovider', '-m', 'not slow']))"
-    environment = clean_environment(PYTHONPATH=ROOT)
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
 
 
 def test_the_guide_shows_this_code() -> None:

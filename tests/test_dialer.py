@@ -21,7 +21,7 @@ from chatproxy.upstreams.transport import dialer as dialer_module
 from chatproxy.upstreams.transport.dialer import DEAD_AFTER, Dialer, interleaved
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
-from .support.another import Another
+from .support.another import under_gevent
 from .support.servers import black_hole
 from .support.waiting import PATIENCE, wait_for
 
@@ -144,11 +144,13 @@ def test_after_a_refusal_the_next_address_is_tried_at_once(net: Net, refusing: s
     assert dial(Dialer(net)) == good
 
 
-def test_if_all_refuse_each_is_named(net: Net) -> None:
+def test_if_all_refuse_each_is_named_and_the_exchange_knows_what_was_tried_last(net: Net) -> None:
+    exchange = Exchange()
     net.leads_to(net.refusing(), net.refusing("::1"))
     with pytest.raises(Unreachable) as caught:
-        dial(Dialer(net))
+        dial(Dialer(net), exchange)
     assert str(caught.value) == "127.0.0.1 Connection refused; ::1 Connection refused"
+    assert (exchange.step, exchange.peer) == (Step.CONNECT, f"{HOST}:443")
 
 
 def test_a_name_without_an_address_is_a_failure(net: Net) -> None:
@@ -232,13 +234,7 @@ def dial_in_vain(dialer: Dialer) -> None:
 
 
 def test_under_gevent_a_race_and_its_stop_go_the_same_way() -> None:
-    script = """
-from gevent import monkey
-monkey.patch_all()
-from tests import test_dialer
-test_dialer.a_race_under_gevent()
-"""
-    assert Another(script).rest() == ""
+    under_gevent(a_race_under_gevent)
 
 
 def test_a_stop_at_any_moment_leaves_no_connection(
@@ -280,11 +276,3 @@ def test_a_dead_peer_is_noticed_within_half_a_minute(net: Net, host: str) -> Non
         assert sock.getsockopt(tcp, socket.TCP_NODELAY) == 1
         assert sock.gettimeout() == PATIENCE
     exchange.close()
-
-
-def test_the_exchange_knows_what_was_tried_last(net: Net) -> None:
-    exchange = Exchange()
-    net.leads_to(net.refusing())
-    with pytest.raises(Unreachable):
-        dial(Dialer(net), exchange)
-    assert (exchange.step, exchange.peer) == (Step.CONNECT, f"{HOST}:443")

@@ -8,6 +8,8 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from unittest import mock
 
 import pytest
@@ -69,6 +71,8 @@ WHOLE = {
     "a last event with one line end, then silence": (HI + STOP[:-1], "hold"),
     "a last event without a line end, then silence": (HI + STOP[:-2], "hold"),
     "a last event without a line end": (HI + STOP[:-2], "end"),
+    "a stream without a type": (HI + STOP, "end", None),
+    "a stream as plain text": (HI + STOP, "end", b"text/plain; charset=utf-8"),
 }
 CUT = {
     "no finish_reason, then the end": (HI, "end"),
@@ -121,8 +125,6 @@ PARTS = {
         "end",
         b"text/html; about=" + KEY.encode(),
     ),
-    "stream without a type": (HI + STOP, "end", None),
-    "stream as plain text": (HI + STOP, "end", b"text/plain; charset=utf-8"),
 }
 
 
@@ -188,7 +190,7 @@ def stage():
         listener.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def proxy(kind, start_proxy, stage):
     return start_proxy(kind, stage[0], CHATPROXY_IDLE_TIMEOUT=1, DEEPSEEK_API_KEY=KEY)
 
@@ -214,11 +216,21 @@ def sent_in(body):
     return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 
 
+@pytest.fixture(scope="module")
+def whole_answers(proxy):
+    """The answers by part, all asked for at once: most of them take a while to be seen as whole."""
+    with ThreadPoolExecutor(len(WHOLE)) as pool:
+        return dict(zip(WHOLE, pool.map(partial(ask, proxy), WHOLE), strict=True))
+
+
 @pytest.mark.parametrize("part", WHOLE)
-def test_an_answer_is_whole_by_its_finish_reason_or_by_done(proxy, part):
-    """Whatever comes of its end: then ``[DONE]`` is written once, and nothing is lost."""
-    session_id = new_id()
-    response = ask(proxy, part, session_id)
+def test_an_answer_is_whole_by_its_finish_reason_or_by_done(proxy, whole_answers, part):
+    """Whatever comes of its end: then ``[DONE]`` is written once, and nothing is lost.
+
+    And whatever its content type is, if it does not name another format.
+    """
+    response = whole_answers[part]
+    session_id = response.request.headers["X-Session-Id"]
     sent = WHOLE[part][0].replace(USAGE, b"")  # which nobody has asked for
     assert said(response) == [*sent_in(sent), "[DONE]"]
     assert "event:" not in response.text
@@ -274,14 +286,13 @@ def test_an_error_within_an_answer_fails_it(proxy, part):
     assert KEY not in proxy.log()
 
 
-def test_an_error_is_not_waited_for_any_longer_than_it_is_whole(patient_proxy):
-    *_, last = events(ask(patient_proxy, "error without a line end, then silence").content)
-    assert json.loads(last["data"])["error"]["message"] == "The model fell over; key ***."
-
-
-def test_an_error_event_need_not_be_json(proxy):
-    *_, last = events(ask(proxy, "text error").content)
-    assert json.loads(last["data"])["error"]["message"] == "It broke."
+def test_an_error_is_not_waited_for_any_longer_than_it_is_whole_and_need_not_be_json(patient_proxy):
+    for part, message in (
+        ("error without a line end, then silence", "The model fell over; key ***."),
+        ("text error", "It broke."),
+    ):
+        *_, last = events(ask(patient_proxy, part).content)
+        assert json.loads(last["data"])["error"]["message"] == message
 
 
 @pytest.mark.parametrize(
@@ -289,12 +300,7 @@ def test_an_error_event_need_not_be_json(proxy):
     [
         ("first error", 502, "upstream_failed", "The model fell over; key ***."),
         ("first error 429", 429, "upstream_busy", "DeepSeek is busy; try again later."),
-        (
-            "first error of the key",
-            502,
-            "upstream_auth",
-            "DeepSeek did not accept the key.",
-        ),
+        ("first error of the key", 502, "upstream_auth", "DeepSeek did not accept the key."),
     ],
 )
 def test_an_error_in_place_of_the_first_event_has_a_status(proxy, part, status, code, sentence):
@@ -309,10 +315,7 @@ def test_json_with_status_200_is_a_failure_that_says_what_it_says(patient_proxy,
     proxy, session_id = patient_proxy, new_id()
     response = ask(proxy, part, session_id)
     assert response.status_code == 502
-    assert response.json() == {
-        "error": "The model fell over; key ***.",
-        "code": "upstream_failed",
-    }
+    assert response.json() == {"error": "The model fell over; key ***.", "code": "upstream_failed"}
     proxy.closing_line(session_id)
     (line,) = proxy.reasons(session_id)
     assert "got no event stream with status 200" in line
@@ -333,11 +336,6 @@ def test_a_page_with_status_200_is_a_failure_and_the_log_says_so_on_one_line(pro
     assert line.isprintable()
     assert not [each for each in proxy.log().splitlines() if each.startswith("[SSE] forged")]
     assert KEY not in proxy.log()
-
-
-@pytest.mark.parametrize("part", ["stream without a type", "stream as plain text"])
-def test_a_stream_without_a_telling_content_type_is_judged_by_what_it_is(proxy, part):
-    assert said(ask(proxy, part))[-1] == "[DONE]"
 
 
 def test_an_event_without_data_is_none_and_does_not_feed_the_idle_timer(proxy):

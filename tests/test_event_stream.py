@@ -107,27 +107,24 @@ def test_what_is_there_already_is_said_first() -> None:
         assert reader.timeouts[0] == 0.0
 
 
-def test_a_stream_that_is_left_gives_nothing_more() -> None:
-    left = []
-    events = EventStream(Script(b"a", b"b"), 15.0, lambda: left.append("now"))
+class Watch:
+    stops = 0
+
+    def stop(self) -> None:
+        self.stops += 1
+
+
+def test_a_stream_that_is_left_gives_nothing_more_and_its_watch_is_stopped_once() -> None:
+    """It has no response that begins late: an application may wrap the body."""
+    left: list[str] = []
+    events, watch = EventStream(Script(b"a", b"b"), 15.0, lambda: left.append("now")), Watch()
+    events.watch = watch
     assert next(events) == b"a"
     events.leave()
+    events.leave()
     assert left
-    assert list(events) == []
-
-
-def test_the_watch_is_stopped_when_the_stream_is_left() -> None:
-    class Watch:
-        stops = 0
-
-        def stop(self) -> None:
-            self.stops += 1
-
-    events, watch = EventStream(Script(), 15.0), Watch()
-    events.watch = watch
-    events.leave()
-    events.leave()
     assert watch.stops == 1
+    assert list(events) == []
 
 
 def test_the_close_of_the_server_closes_the_response_once() -> None:
@@ -139,11 +136,6 @@ def test_the_close_of_the_server_closes_the_response_once() -> None:
     events.close()
     assert response.closed == 1
     assert reader.closed
-
-
-def test_a_stream_can_be_read_without_a_response_that_begins_late() -> None:
-    """An application may wrap the body."""
-    assert list(EventStream(Script(b"a", b"b"), 15.0)) == [b"a", b"b"]
 
 
 def test_events_that_say_nothing_to_a_client_are_silence() -> None:

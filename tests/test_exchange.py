@@ -58,7 +58,9 @@ def test_while_the_connection_is_used_there_is_one_descriptor(pair: Pair) -> Non
     assert is_shut(theirs)
 
 
-def test_a_connection_that_was_let_go_is_not_shut_down(pair: Pair) -> None:
+def test_a_connection_that_was_let_go_is_not_shut_down_and_one_that_was_closed_is_no_error(
+    pair: Pair,
+) -> None:
     ours, theirs = pair
     exchange = Exchange()
     exchange.hold(ours)
@@ -66,12 +68,9 @@ def test_a_connection_that_was_let_go_is_not_shut_down(pair: Pair) -> None:
     exchange.close()
     exchange.abort()
     assert not is_shut(theirs)
-
-
-def test_a_connection_that_was_closed_is_no_error(pair: Pair) -> None:
     exchange = Exchange()
-    exchange.use(pair[0], "")
-    pair[0].close()
+    exchange.use(ours, "")
+    ours.close()
     exchange.abort()
 
 

@@ -25,15 +25,7 @@ from chatproxy.observability import logs
 from chatproxy.upstreams.transport import failures
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
-from .support.played import (
-    EVENT,
-    FAR,
-    KEY,
-    Calling,
-    Connect,
-    DeepSeek,
-    Peer,
-)
+from .support.played import EVENT, FAR, KEY, Calling, Connect, DeepSeek, Peer
 from .support.servers import DeepSeek as SimulatedDeepSeek
 from .support.servers import ask, new_id
 from .support.sessions import new_session
@@ -154,27 +146,24 @@ def close(peer: Peer) -> None:
 
 @pytest.mark.parametrize("leave", [close, reset])
 def test_an_upstream_that_took_the_request_and_left_is_not_asked_again(
-    connect: Connect, deepseek: DeepSeek, leave: Callable[[Peer], None]
+    deepseek: DeepSeek, leave: Callable[[Peer], None]
 ) -> None:
     """It may have worked on it; a second request would be a second bill."""
-    calling = Calling(connect(deepseek.url))
+    calling = Calling(deepseek.upstream())
     peer = deepseek.accept()
     peer.request()
     wait_for(lambda: calling.session.phase is Phase.WAITING)
     leave(peer)
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.code == "upstream_failed"
     assert error.message == "DeepSeek broke the connection off before it answered."
     assert error.reason.startswith(f"answer {deepseek.url.removeprefix('http://')}: ")
     assert deepseek.is_left_alone()
 
 
-def test_a_request_that_was_not_written_whole_is_sent_again(
-    connect: Connect, deepseek: DeepSeek
-) -> None:
+def test_a_request_that_was_not_written_whole_is_sent_again(deepseek: DeepSeek) -> None:
     """The first peer takes some of it, and resets the connection."""
-    calling = Calling(connect(deepseek.url), LARGE)
+    calling = Calling(deepseek.upstream(), LARGE)
     first = deepseek.accept()
     first.socket.recv(1000)
     assert calling.session.phase is Phase.CONNECTING
@@ -195,14 +184,13 @@ def read_on(peer: Peer) -> None:
 
 @pytest.mark.parametrize("leave", [read_on, close])
 def test_an_answer_before_all_of_the_request_was_sent_is_read(
-    connect: Connect, deepseek: DeepSeek, leave: Callable[[Peer], None]
+    deepseek: DeepSeek, leave: Callable[[Peer], None]
 ) -> None:
-    calling = Calling(connect(deepseek.url, tries=1), LARGE)
+    calling = Calling(deepseek.upstream(tries=1), LARGE)
     peer = deepseek.accept()
     peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     leave(peer)
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.reason.startswith("status 413 ")
 
 
@@ -214,24 +202,23 @@ def test_a_tls_handshake_that_is_cut_short_is_begun_again(
         peer = deepseek.accept()
         assert peer.socket.recv(1) == b"\x16"
         reset(peer)
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.reason.startswith("TLS 127.0.0.1:")
     assert "(try 2 of 2, /chat/completions)" in error.reason
 
 
 def test_how_long_the_request_takes_to_send_is_not_bounded_by_the_connect_timeout(
-    connect: Connect, deepseek: DeepSeek
+    deepseek: DeepSeek,
 ) -> None:
-    calling = Calling(connect(deepseek.url, connect_timeout=1.0, tries=1), LARGE)
+    calling = Calling(deepseek.upstream(connect_timeout=1.0, tries=1), LARGE)
     peer = deepseek.accept()
     time.sleep(1.2)
     peer.answer()
     assert calling.join() is None
 
 
-def test_a_stop_ends_the_sending_of_the_request(connect: Connect, deepseek: DeepSeek) -> None:
-    calling = Calling(connect(deepseek.url), LARGE)
+def test_a_stop_ends_the_sending_of_the_request(deepseek: DeepSeek) -> None:
+    calling = Calling(deepseek.upstream(), LARGE)
     peer = deepseek.accept()
     peer.socket.recv(1000)
     assert calling.session.phase is Phase.CONNECTING
@@ -262,8 +249,7 @@ def test_each_failed_try_is_one_line_with_its_reason(
     words = "Name or service not known"
     resolve(error=socket.gaierror(socket.EAI_NONAME, words)).go_on.set()
     calling = Calling(connect(FAR, tries=3))
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     reasons = [
         f"look-up deepseek.example: {words} (try {number} of 3, /chat/completions)"
         for number in (1, 2, 3)
@@ -272,7 +258,7 @@ def test_each_failed_try_is_one_line_with_its_reason(
         f"DeepSeek failed session_1, again soon: {reason}" for reason in reasons[:2]
     ]
     assert closing(error) == f"DeepSeek failed session_1: {reasons[2]}"
-    assert error.message == "DeepSeek could not be reached."
+    assert (error.code, error.message) == ("upstream_unreachable", "DeepSeek could not be reached.")
 
 
 def closing(error: UpstreamError) -> str:
@@ -295,15 +281,14 @@ FORGED = "no\n[SSE] session_2 ended\u2028outcome=finished\x1b[2J\x85"
 
 @pytest.mark.parametrize("status", [400, 404, 500, 503])
 def test_a_status_is_told_with_its_path_and_what_deepseek_says_on_one_line(
-    connect: Connect, deepseek: DeepSeek, status: int
+    deepseek: DeepSeek, status: int
 ) -> None:
-    calling = Calling(connect(deepseek.url + "/v1", tries=1))
+    calling = Calling(deepseek.upstream("/v1", tries=1))
     peer = deepseek.accept()
     peer.request()
     said = json.dumps({"error": {"message": f"{FORGED} {KEY}"}}).encode()
     peer.send(b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%b" % (status, len(said), said))
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.reason == (
         f"status {status}: no [SSE] session_2 ended outcome=finished [2J *** "
         "(try 1 of 1, /v1/chat/completions)"
@@ -322,8 +307,7 @@ def test_what_a_proxy_says_is_one_line_too(
     peer = deepseek.accept()
     peer.request()
     peer.send(b"HTTP/1.1 407 Who\x1b[2J\x85are you?\r\n\r\n")
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.reason.startswith(f"proxy {address}: Tunnel connection failed: 407 Who [2J")
     assert closing(error).isprintable()
     assert password not in closing(error)

@@ -10,8 +10,6 @@ import json
 import logging
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -31,7 +29,7 @@ from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.tries import Tries
 
 from .support.played import Connect, DeepSeek, Peer, certificate
-from .support.servers import ROOT, black_hole, clean_environment
+from .support.servers import black_hole
 from .support.sessions import new_session
 from .support.waiting import PATIENCE, Background, wait_for
 
@@ -70,20 +68,34 @@ class Asking:
         assert self.join() is Outcome.STOPPED
 
 
+class Stage:
+    """Three services that the test plays, the upstreams that lead there, and whoever asks them."""
+
+    def __init__(self, connect: Connect, services: list[DeepSeek]) -> None:
+        self.services = services
+        self.connect = connect
+        self.caller = connect()
+        self.upstreams = [
+            Upstream(f"{service.url}/v1", key, name=name)
+            for service, key, name in zip(services, KEYS, ("first", "second", "third"), strict=True)
+        ]
+        #: The first one, which takes one question at a time.
+        self.narrow = Upstream(services[0].url, KEYS[0], name="narrow", limit=1)
+
+    def ask(self, *upstreams: Upstream) -> Asking:
+        return Asking(self.caller, *(upstreams or self.upstreams))
+
+    def accept(self, number: int) -> Peer:
+        return self.services[number].accept()
+
+    def leaves_alone(self, number: int) -> bool:
+        return self.services[number].is_left_alone()
+
+
 @pytest.fixture
-def services() -> Iterator[list[DeepSeek]]:
-    """Three services that the test plays."""
+def stage(connect: Connect) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(DeepSeek()) for _ in range(3)]
-
-
-@pytest.fixture
-def upstreams(services: list[DeepSeek]) -> list[Upstream]:
-    names = ("first", "second", "third")
-    return [
-        Upstream(f"{service.url}/v1", key, name=name)
-        for service, key, name in zip(services, KEYS, names, strict=True)
-    ]
+        yield Stage(connect, [stack.enter_context(DeepSeek()) for _ in range(3)])
 
 
 def refuse(status: int, peer: Peer) -> None:
@@ -138,113 +150,96 @@ FAILURES: dict[str, tuple[Callable[[Peer], None], str]] = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_the_next_upstream_is_asked_after_any_failure_before_the_first_event(
-    connect: Connect,
-    services: list[DeepSeek],
-    upstreams: list[Upstream],
-    caplog: pytest.LogCaptureFixture,
-    failure: str,
+    stage: Stage, caplog: pytest.LogCaptureFixture, failure: str
 ) -> None:
     fail, reason = FAILURES[failure]
     with caplog.at_level(logging.WARNING, logs.logger.name):
-        asking = Asking(connect(), *upstreams[:2])
-        fail(services[0].accept())
-        answer(services[1].accept())
+        asking = stage.ask(*stage.upstreams[:2])
+        fail(stage.accept(0))
+        answer(stage.accept(1))
         assert asking.join() is Outcome.FINISHED
     assert asking.session.upstream == "second"
     assert asking.session.events == 2
-    assert services[0].is_left_alone()
+    assert stage.leaves_alone(0)
     (line,) = caplog.messages
     assert line.startswith(f"first failed session_1, second next, in 0.0 s: {reason}")
 
 
-def test_an_upstream_that_cannot_be_reached_is_passed_over(
-    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
-) -> None:
+def test_an_upstream_that_cannot_be_reached_is_passed_over(stage: Stage) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = "http://{}:{}".format(*closed.getsockname())
-    asking = Asking(connect(), Upstream(url), upstreams[1])
-    answer(services[1].accept())
+    asking = stage.ask(Upstream(url), stage.upstreams[1])
+    answer(stage.accept(1))
     assert asking.join() is Outcome.FINISHED
 
 
-def test_an_untrusted_certificate_is_passed_over(
-    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream], trusted: trustme.CA
-) -> None:
+def test_an_untrusted_certificate_is_passed_over(stage: Stage, trusted: trustme.CA) -> None:
     with DeepSeek(certificate(trustme.CA(), "127.0.0.1")) as untrusted:
-        asking = Asking(connect(), Upstream(untrusted.url), upstreams[1])
+        asking = stage.ask(Upstream(untrusted.url), stage.upstreams[1])
         with contextlib.suppress(OSError):
             untrusted.accept()
-        answer(services[1].accept())
+        answer(stage.accept(1))
         assert asking.join() is Outcome.FINISHED
 
 
-@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize(
+    ("fail", "status", "message"),
+    [
+        (partial(refuse, 400), 400, "No."),
+        (partial(refuse, 413), 502, "first answered with status 413."),
+        (partial(refuse, 422), 422, "No."),
+        (lambda peer: begin(peer, ERROR % 400), 400, "Out of order"),
+    ],
+)
 def test_a_question_that_is_at_fault_itself_is_asked_once(
-    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream], status: int
+    stage: Stage, fail: Callable[[Peer], None], status: int, message: str
 ) -> None:
-    asking = Asking(connect(), *upstreams)
-    refuse(status, services[0].accept())
+    asking = stage.ask()
+    fail(stage.accept(0))
     assert asking.join() is Outcome.FAILED
-    assert services[1].is_left_alone()
+    assert stage.leaves_alone(1)
     assert asking.session.upstream == "first"
-
-
-def test_a_question_that_is_at_fault_by_an_event_is_asked_once(
-    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
-) -> None:
-    asking = Asking(connect(), *upstreams)
-    begin(services[0].accept(), ERROR % 400)
-    assert asking.join() is Outcome.FAILED
-    assert services[1].is_left_alone()
     assert asking.refusal is not None
-    assert (asking.refusal.status, asking.refusal.message) == (400, "Out of order")
+    assert (asking.refusal.status, asking.refusal.message) == (status, message)
 
 
 @pytest.mark.parametrize("end", [b"", ERROR % 500])
-def test_after_the_first_event_no_other_is_asked(
-    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream], end: bytes
-) -> None:
-    asking = Asking(connect(), *upstreams)
-    cut(services[0].accept(), EVENT, *([end] if end else []))
+def test_after_the_first_event_no_other_is_asked(stage: Stage, end: bytes) -> None:
+    asking = stage.ask()
+    cut(stage.accept(0), EVENT, *([end] if end else []))
     assert asking.join() is Outcome.FAILED
-    assert services[1].is_left_alone()
+    assert stage.leaves_alone(1)
 
 
-def test_comments_are_no_event(
-    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
-) -> None:
-    asking = Asking(connect(), *upstreams)
-    first = services[0].accept()
+def test_comments_are_no_event(stage: Stage) -> None:
+    asking = stage.ask()
+    first = stage.accept(0)
     begin(first, b": OPENROUTER PROCESSING\n\n")
     assert asking.reader.read(PATIENCE) == b": keep-alive\n"
     first.socket.close()
-    answer(services[1].accept())
+    answer(stage.accept(1))
     assert asking.join() is Outcome.FINISHED
 
 
-def test_the_last_failure_is_told_if_none_answers(
-    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
-) -> None:
-    asking = Asking(connect(), *upstreams[:2])
-    refuse(500, services[0].accept())
-    refuse(401, services[1].accept())
+def test_the_last_failure_is_told_if_none_answers(stage: Stage) -> None:
+    asking = stage.ask(*stage.upstreams[:2])
+    refuse(500, stage.accept(0))
+    refuse(401, stage.accept(1))
     assert asking.join() is Outcome.FAILED
     assert isinstance(asking.refusal, UpstreamError)
     assert asking.refusal.message == "second did not accept the key."
     assert asking.refusal.reason.endswith("(try 2 of 3, /v1/chat/completions)")
 
 
-def test_each_is_asked_with_its_own_key_and_with_its_own_name_for_the_model(
-    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
-) -> None:
-    renaming = Upstream(upstreams[1].base_url, KEYS[1], model='the "other"')
-    asking = Asking(connect(), upstreams[0], renaming)
-    first = services[0].accept()
+def test_each_is_asked_with_its_own_key_and_with_its_own_name_for_the_model(stage: Stage) -> None:
+    renaming = Upstream(stage.upstreams[1].base_url, KEYS[1], model='the "other"')
+    asking = stage.ask(stage.upstreams[0], renaming)
+    first = stage.accept(0)
     head, body = first.request()
     assert f"Authorization: Bearer {KEYS[0]}\r\n" in head
     assert body == SENT
     first.socket.close()
-    second = services[1].accept()
+    second = stage.accept(1)
     head, body = second.request()
     assert f"Authorization: Bearer {KEYS[1]}\r\n" in head
     assert KEYS[0] not in head
@@ -273,39 +268,30 @@ def mid_stream(peer: Peer, asking: Asking) -> None:
 @pytest.mark.parametrize("phase", [before_headers, silent, mid_stream])
 @pytest.mark.parametrize("fail", [partial(refuse, 503), cut], ids=["refused", "cut"])
 def test_a_stop_ends_the_second_upstream_and_nothing_begins_afterwards(
-    connect: Connect,
-    services: list[DeepSeek],
-    upstreams: list[Upstream],
-    phase: Callable[[Peer, Asking], None],
-    fail: Callable[[Peer], None],
+    stage: Stage, phase: Callable[[Peer, Asking], None], fail: Callable[[Peer], None]
 ) -> None:
-    asking = Asking(connect(), *upstreams)
-    fail(services[0].accept())
-    second = services[1].accept()
+    asking = stage.ask()
+    fail(stage.accept(0))
+    second = stage.accept(1)
     phase(second, asking)
     asking.stop()
     assert asking.session.upstream == "second"
     assert second.sees_the_end()
-    assert [service.is_left_alone() for service in services] == [True] * 3
+    assert [service.is_left_alone() for service in stage.services] == [True] * 3
 
 
-def test_a_stop_ends_it_while_the_second_is_being_connected(
-    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream]
-) -> None:
+def test_a_stop_ends_it_while_the_second_is_being_connected(stage: Stage) -> None:
     with black_hole() as url:
-        asking = Asking(connect(), upstreams[0], Upstream(url, name="hole"), upstreams[2])
-        refuse(503, services[0].accept())
+        asking = stage.ask(stage.upstreams[0], Upstream(url, name="hole"), stage.upstreams[2])
+        refuse(503, stage.accept(0))
         wait_for(lambda: asking.session.upstream == "hole")
         asking.stop()
     assert asking.session.phase is Phase.CONNECTING
-    assert services[2].is_left_alone()
+    assert stage.leaves_alone(2)
 
 
 def test_a_stop_between_two_upstreams_is_the_end(
-    connect: Connect,
-    services: list[DeepSeek],
-    upstreams: list[Upstream],
-    monkeypatch: pytest.MonkeyPatch,
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes while the failure of the first one is being told."""
     asking: list[Asking] = []
@@ -323,24 +309,21 @@ def test_a_stop_between_two_upstreams_is_the_end(
         return call
 
     monkeypatch.setattr(ChatCompletions, "call", closed)
-    asking.append(Asking(connect(), *upstreams))
-    refuse(503, services[0].accept())
+    asking.append(stage.ask())
+    refuse(503, stage.accept(0))
     assert asking[0].join() is Outcome.STOPPED
-    assert services[1].is_left_alone()
+    assert stage.leaves_alone(1)
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_every_try_leaves_no_descriptor(
-    connect: Connect, services: list[DeepSeek], upstreams: list[Upstream], number: int
-) -> None:
-    caller = connect()
+def test_every_try_leaves_no_descriptor(stage: Stage, number: int) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    asking = Asking(caller, *upstreams)
+    asking = stage.ask()
     peers = []
-    for service in services[:number]:
+    for service in stage.services[:number]:
         peers.append(service.accept())
         cut(peers[-1])
-    peers.append(services[number].accept())
+    peers.append(stage.accept(number))
     mid_stream(peers[-1], asking)
     asking.stop()
     for peer in peers:
@@ -414,98 +397,68 @@ def test_all_together_are_asked_no_more_often_than_one_alone(most: int) -> None:
 # --- limits
 
 
-@pytest.fixture
-def one_at_a_time(services: list[DeepSeek]) -> Upstream:
-    return Upstream(services[0].url, KEYS[0], name="narrow", limit=1)
-
-
-def test_an_upstream_that_is_full_is_passed_over(
-    connect: Connect,
-    services: list[DeepSeek],
-    upstreams: list[Upstream],
-    one_at_a_time: Upstream,
-) -> None:
-    caller = connect()
-    first = Asking(caller, one_at_a_time)
-    mid_stream(services[0].accept(), first)
-    second = Asking(caller, one_at_a_time, upstreams[1])
-    answer(services[1].accept())
+def test_an_upstream_that_is_full_is_passed_over(stage: Stage) -> None:
+    first = stage.ask(stage.narrow)
+    mid_stream(stage.accept(0), first)
+    second = stage.ask(stage.narrow, stage.upstreams[1])
+    answer(stage.accept(1))
     assert second.join() is Outcome.FINISHED
     first.stop()
 
 
 def test_without_another_the_question_is_refused_at_once_and_may_be_sent_again(
-    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream
+    stage: Stage,
 ) -> None:
-    caller = connect()
-    first = Asking(caller, one_at_a_time)
-    mid_stream(services[0].accept(), first)
-    second = Asking(caller, one_at_a_time)
+    first = stage.ask(stage.narrow)
+    mid_stream(stage.accept(0), first)
+    second = stage.ask(stage.narrow)
     assert second.join() is Outcome.FAILED
     assert second.refusal is not None
     assert (second.refusal.status, second.refusal.code) == (429, "upstream_busy")
     assert second.refusal.headers() == {"Retry-After": "1"}
     first.stop()
-    third = Asking(caller, one_at_a_time)
-    answer(services[0].accept())
+    third = stage.ask(stage.narrow)
+    answer(stage.accept(0))
     assert third.join() is Outcome.FINISHED
 
 
 @pytest.mark.parametrize("is_stopped", [False, True], ids=["is had", "is stopped"])
 def test_a_question_may_wait_for_its_turn_until_it_is_stopped(
-    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream, is_stopped: bool
+    stage: Stage, is_stopped: bool
 ) -> None:
-    caller = connect(queue=PATIENCE)
-    first = Asking(caller, one_at_a_time)
-    mid_stream(services[0].accept(), first)
-    second = Asking(caller, one_at_a_time)
+    stage.caller = stage.connect(queue=PATIENCE)
+    first = stage.ask(stage.narrow)
+    mid_stream(stage.accept(0), first)
+    second = stage.ask(stage.narrow)
     assert second.reader.read(PATIENCE) == b": queued\n"
-    assert services[0].is_left_alone()
+    assert stage.leaves_alone(0)
     if is_stopped:
         second.stop()
         assert second.session.phase is Phase.CONNECTING
     first.stop()
     if is_stopped:
-        assert services[0].is_left_alone()
+        assert stage.leaves_alone(0)
     else:
-        answer(services[0].accept())
+        answer(stage.accept(0))
         assert second.join() is Outcome.FINISHED
-    assert caller.limits._places == {}
+    assert stage.caller.limits._places == {}
 
 
-def test_a_limit_is_that_of_a_key_and_a_model(
-    connect: Connect, services: list[DeepSeek], one_at_a_time: Upstream
-) -> None:
-    caller = connect()
+def test_a_limit_is_that_of_a_key_and_a_model(stage: Stage) -> None:
     others = [
-        Upstream(services[0].url, KEYS[1], limit=1),
-        Upstream(services[0].url, KEYS[0], limit=1, model="another"),
+        Upstream(stage.services[0].url, KEYS[1], limit=1),
+        Upstream(stage.services[0].url, KEYS[0], limit=1, model="another"),
     ]
     asking = []
-    for upstream in (one_at_a_time, *others):
-        asking.append(Asking(caller, upstream))
-        mid_stream(services[0].accept(), asking[-1])
+    for upstream in (stage.narrow, *others):
+        asking.append(stage.ask(upstream))
+        mid_stream(stage.accept(0), asking[-1])
     for each in asking:
         each.stop()
 
 
-def test_the_receipt_is_told_what_a_close_does_to_the_bill(
-    connect: Connect, services: list[DeepSeek]
-) -> None:
-    asking = Asking(connect(), Upstream(services[0].url, billing_stops=False))
-    mid_stream(services[0].accept(), asking)
+def test_the_receipt_is_told_what_a_close_does_to_the_bill(stage: Stage) -> None:
+    asking = stage.ask(Upstream(stage.services[0].url, billing_stops=False))
+    mid_stream(stage.accept(0), asking)
     asking.stop()
     assert asking.session.billing_stops is BillingStops.NO
-
-
-@pytest.mark.slow
-def test_all_that_is_so_under_gevent_too() -> None:
-    """And what else waits, or is shared by threads, in the modules behind it."""
-    names = ("fallback", "connections", "call_limits", "chats")
-    options = [*(f"tests/test_{name}.py" for name in names), "-qp", "no:cacheprovider"]
-    code = "from gevent import monkey; monkey.patch_all(); import pytest, sys; "
-    code += f"sys.exit(pytest.main({[*options, '-m', 'not slow']!r}))"
-    environment = clean_environment(PYTHONPATH=ROOT)
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout

@@ -76,19 +76,14 @@ def head_of(stream: bytes, points: Iterable[int] = ()) -> Head:
     return head
 
 
-def test_a_head_is_what_it_says() -> None:
-    head = head_of(
-        b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nX-Empty:\r\nx-a:b\xe9 \r\n\r\n"
-    )
-    assert head == Head(
-        1, 404, "Not Found", [("Content-Type", "text/html"), ("X-Empty", ""), ("x-a", "b\xe9")]
-    )
-
-
 @pytest.mark.parametrize(
     ("stream", "head"),
     [
         (b"HTTP/1.1 200 OK\r\n\r\n", Head(1, 200, "OK", [])),
+        (
+            b"HTTP/1.1 404 Not Found\r\nType: text/html\r\nX-Empty:\r\nx-a:b\xe9 \r\n\r\n",
+            Head(1, 404, "Not Found", [("Type", "text/html"), ("X-Empty", ""), ("x-a", "b\xe9")]),
+        ),
         (b"HTTP/1.1 200\r\n\r\n", Head(1, 200, "", [])),
         (b"HTTP/1.1 200 \r\n\r\n", Head(1, 200, "", [])),
         (b"HTTP/1.0 200 OK\r\na: b\r\n\r\n", Head(0, 200, "OK", [("a", "b")])),
@@ -98,7 +93,10 @@ def test_a_head_is_what_it_says() -> None:
             Head(1, 200, "OK", [("a", "b c"), ("d", "e")]),
         ),
     ],
-    ids=["no fields", "no reason", "an empty reason", "HTTP/1.0", "line feeds alone", "folded"],
+    ids=[
+        *("no fields", "fields", "no reason", "an empty reason"),
+        *("HTTP/1.0", "line feeds alone", "folded"),
+    ],
 )
 def test_what_the_grammar_allows_is_read(stream: bytes, head: Head) -> None:
     assert parse(stream + b"rest") == (head, b"rest")
@@ -277,16 +275,12 @@ def test_an_end_that_is_not_clear_is_refused(lines: list[bytes]) -> None:
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_some_statuses_have_no_body(status: int) -> None:
+    """Nor has a request that says so. After one that must not be there, the connection is over."""
+    length = b"Content-Length: 5"
     assert framing_of(status=status) == Framing(False, 0, True)
-
-
-@pytest.mark.parametrize("line", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
-def test_after_a_body_that_must_not_be_there_the_connection_is_not_used_again(line: bytes) -> None:
-    assert framing_of(line, status=204) == Framing(False, 0, False)
-
-
-def test_a_request_may_be_one_that_is_answered_without_a_body() -> None:
-    head = head_of(OK + b"Content-Length: 5\r\n\r\n")
+    for line in (length, b"Transfer-Encoding: chunked"):
+        assert framing_of(line, status=204) == Framing(False, 0, False)
+    head = head_of(OK + length + END)
     assert head.framing(without_body=True) == Framing(False, 0, False)
 
 
@@ -319,16 +313,11 @@ def test_any_cut_of_any_chunked_stream_gives_the_same_bytes(
 STREAM = chunk(b"hello") + chunk(b"\r\n") + b"0;a\r\nb: c\r\n\r\n"
 
 
-@pytest.mark.parametrize("first", range(len(STREAM)))
-def test_every_two_cuts_give_the_same_bytes(first: int) -> None:
-    for second in range(first, len(STREAM)):
+def test_every_two_cuts_and_single_bytes_give_the_same_bytes() -> None:
+    for points in (*itertools.combinations(range(len(STREAM)), 2), range(len(STREAM))):
         decoder = ChunkDecoder()
-        assert decode(decoder, cut(STREAM, [first, second])) == b"hello\r\n"
+        assert decode(decoder, cut(STREAM, points)) == b"hello\r\n"
         assert decoder.ended
-
-
-def test_one_byte_at_a_time_gives_the_same_bytes() -> None:
-    assert decode(ChunkDecoder(), cut(STREAM, range(len(STREAM)))) == b"hello\r\n"
 
 
 @given(contents, cut_points)
@@ -343,8 +332,7 @@ def test_a_stream_has_not_ended_before_its_very_last_byte(
 
 
 @pytest.mark.parametrize(
-    "size",
-    [b"", b"g", b"-5", b"+5", b"0x5", b"1_0", b"5 5", b";a", b"\xb5", b"0" * 20, b"f" * 16],
+    "size", [b"", b"g", b"-5", b"+5", b"0x5", b"1_0", b"5 5", b";a", b"\xb5", b"0" * 20, b"f" * 16]
 )
 def test_a_bad_size_is_refused(size: bytes) -> None:
     with pytest.raises(Malformed):

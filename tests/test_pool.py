@@ -41,6 +41,7 @@ from .support.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.usefixtures("_plain_environment")
 
+FIRST = b"<user 1>"
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 
@@ -216,6 +217,13 @@ class Played:
         peer.request()
         return asking, peer
 
+    def answered(self) -> Peer:
+        """The connection on which the first user has been answered."""
+        asking, peer = self.asked()
+        peer.send(response(FIRST))
+        assert asking.result(PATIENCE) == FIRST
+        return peer
+
     def another_is_answered(self, *expected: Peer) -> bool:
         """Whether the next call is answered on one of these connections, else on a new one."""
         asking = self.asking(b"user 2")
@@ -235,7 +243,6 @@ def played(request: pytest.FixtureRequest, trusted: trustme.CA) -> Iterator[Play
         yield played
 
 
-FIRST = b"<user 1>"
 IN_ORDER = {
     "chunked": response(FIRST),
     "with a length": b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n" + FIRST,
@@ -283,9 +290,7 @@ def test_a_connection_with_something_over_is_not_used_again(
 def test_a_connection_on_which_something_comes_in_the_pool_is_not_used_again(
     played: Played, over: str
 ) -> None:
-    asking, peer = played.asked()
-    peer.send(response(FIRST))
-    assert asking.result(PATIENCE) == FIRST
+    peer = played.answered()
     peer.send(OVER[over])
     assert played.another_is_answered()
 
@@ -346,22 +351,11 @@ def test_what_the_upstream_has_written_is_noticed_though_it_is_held_back() -> No
             answered.clear()
 
 
-def test_the_answer_after_early_hints_is_the_answer(played: Played) -> None:
-    asking, peer = played.asked()
-    for early in (EARLY, b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 100 Go\r\n\r\n", EARLY * 2):
-        peer.send(early)
-        time.sleep(0.01)
-    peer.send(response(FIRST))
-    assert asking.result(PATIENCE) == FIRST
-
-
 def test_what_comes_while_a_request_is_made_is_no_answer_to_it(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last look is just before the request is sent; then it is sent on another connection."""
-    asking, peer = played.asked()
-    peer.send(response(FIRST))
-    assert asking.result(PATIENCE) == FIRST
+    peer = played.answered()
 
     def use_late(exchange: Exchange, *args: Any) -> None:
         monkeypatch.setattr(Exchange, "use", use)
@@ -375,7 +369,5 @@ def test_what_comes_while_a_request_is_made_is_no_answer_to_it(
 
 def test_a_connection_is_not_kept_for_long(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "KEPT_SECONDS", 0.0)
-    asking, peer = played.asked()
-    peer.send(response(FIRST))
-    assert asking.result(PATIENCE) == FIRST
+    played.answered()
     assert played.another_is_answered()

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from chatproxy.answers.session import Phase
-from chatproxy.errors import ConfigError, UpstreamError
+from chatproxy.errors import ConfigError
 
 from .support.played import (
     DONE,
@@ -24,6 +24,7 @@ from .support.played import (
     DeepSeek,
     Peer,
     Resolver,
+    answered,
     before_the_headers,
     certificate,
     mid_stream,
@@ -62,6 +63,12 @@ class SocksPeer(Peer):
         assert self.take(1) == b"\x01"
         return self.take(self.take(1)[0]), self.take(self.take(1)[0])
 
+    def asked(self) -> tuple[str, int]:
+        """What it is asked for by somebody who needs no password."""
+        self.methods()
+        self.send(b"\x05\x00")
+        return self.target()
+
     def target(self) -> tuple[str, int]:
         assert self.take(3) == b"\x05\x01\x00"
         (kind,) = self.take(1)
@@ -87,9 +94,7 @@ class Socks:
     def lead(self, target: str) -> tuple[str, int]:
         """Serve one connection, and lead it to this URL's host; return what was asked for."""
         peer = self.accept()
-        peer.methods()
-        peer.send(b"\x05\x00")
-        asked = peer.target()
+        asked = peer.asked()
         host, port = target.rpartition("/")[2].rsplit(":", 1)
         inner = socket.create_connection((host, int(port)))
         peer.send(GRANTED)
@@ -145,21 +150,28 @@ def test_a_socks_proxy_beside_the_one_that_is_used_does_not_matter(
     calling.stop()
 
 
-@pytest.mark.parametrize("excepted", ["deepseek.example", ".example", "*"])
-def test_an_excepted_host_is_reached_without_the_socks_proxy(
+@pytest.mark.parametrize(
+    ("proxy", "excepted"),
+    [
+        (("all_proxy", "socks5h://127.0.0.1:1"), ("no_proxy", "deepseek.example")),
+        (("all_proxy", "socks5h://127.0.0.1:1"), ("no_proxy", ".example")),
+        (("all_proxy", "socks5h://127.0.0.1:1"), ("no_proxy", "*")),
+        (("HTTP_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "deepseek.example")),
+    ],
+)
+def test_an_excepted_host_and_a_loopback_one_are_reached_without_the_proxy(
     connect: Connect,
-    deepseek: DeepSeek,
-    resolve: Callable[..., object],
+    resolve: Callable[..., Resolver],
     monkeypatch: Environment,
-    excepted: str,
+    proxy: tuple[str, str],
+    excepted: tuple[str, str],
 ) -> None:
-    monkeypatch.setenv("all_proxy", "socks5h://127.0.0.1:1")
-    monkeypatch.setenv("no_proxy", excepted)
-    host, port = deepseek.url.removeprefix("http://").split(":")
-    resolve((host, int(port))).go_on.set()
-    calling = Calling(connect(FAR))
-    deepseek.accept().answer()
-    assert calling.join() is None
+    monkeypatch.setenv(*proxy)
+    with DeepSeek() as deepseek:
+        answered(deepseek.upstream(), deepseek)
+        monkeypatch.setenv(*excepted)
+        resolve(deepseek.address).go_on.set()
+        answered(connect(FAR), deepseek)
 
 
 @pytest.mark.parametrize(
@@ -206,25 +218,17 @@ def test_what_socks_cannot_carry_stops_the_start(
 # --- through a SOCKS proxy
 
 
-def test_the_proxy_is_asked_for_the_name_and_the_answer_comes_through(
-    connect: Connect, deepseek: DeepSeek, proxied: Socks
-) -> None:
-    calling = Calling(connect(FAR))
-    assert proxied.lead(deepseek.url) == ("deepseek.example", 80)
-    deepseek.accept().answer()
-    assert calling.join() is None
-    assert calling.piece() == EVENT + DONE
-
-
 def test_its_connection_is_kept_for_the_next_question(
     connect: Connect, deepseek: DeepSeek, proxied: Socks
 ) -> None:
+    """The proxy is asked for the name, and the answer comes through."""
     upstream = connect(FAR)
     first = Calling(upstream)
-    proxied.lead(deepseek.url)
+    assert proxied.lead(deepseek.url) == ("deepseek.example", 80)
     peer = deepseek.accept()
     peer.answer()
     assert first.join() is None
+    assert first.piece() == EVENT + DONE
     second = Calling(upstream)
     peer.answer()
     assert second.join() is None
@@ -243,9 +247,7 @@ def test_with_socks5_the_name_is_looked_up_here_and_ipv4_is_preferred(
     monkeypatch.setenv("all_proxy", f"socks5://{socks.address}")
     calling = Calling(connect(FAR))
     peer = socks.accept()
-    peer.methods()
-    peer.send(b"\x05\x00")
-    assert peer.target() == ("192.0.2.9", 80)
+    assert peer.asked() == ("192.0.2.9", 80)
     calling.stop()
 
 
@@ -263,10 +265,7 @@ def test_socks_4a_works_too(
 
 
 def test_the_proxy_is_told_user_and_password_and_no_log_is(
-    connect: Connect,
-    socks: Socks,
-    monkeypatch: Environment,
-    caplog: pytest.LogCaptureFixture,
+    connect: Connect, socks: Socks, monkeypatch: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     quoted = PASSWORD.replace("-", "%2D")
@@ -276,8 +275,7 @@ def test_the_proxy_is_told_user_and_password_and_no_log_is(
     assert peer.methods() == b"\x00\x02"
     assert peer.credentials() == (USER.encode(), PASSWORD.encode())
     peer.send(b"\x01\x01")
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
+    error = calling.failure()
     assert error.reason.startswith(f"proxy {socks.address}: Username and password")
     for secret in (PASSWORD, quoted):
         assert secret not in caplog.text + error.reason + error.message
@@ -299,17 +297,11 @@ def test_what_the_proxy_says_is_told_to_operators_and_tried_again(
     calling = Calling(connect(FAR, tries=2))
     for _ in range(2):
         peer = proxied.accept()
-        peer.methods()
-        peer.send(b"\x05\x00")
-        peer.target()
+        peer.asked()
         peer.send(said)
         peer.socket.close()
-    error = calling.join()
-    assert isinstance(error, UpstreamError)
-    assert (error.code, error.message) == (
-        "upstream_unreachable",
-        "DeepSeek could not be reached.",
-    )
+    error = calling.failure()
+    assert (error.code, error.message) == ("upstream_unreachable", "DeepSeek could not be reached.")
     assert words in error.reason
     assert "(try 2 of 2, /chat/completions)" in error.reason
 
@@ -317,8 +309,7 @@ def test_what_the_proxy_says_is_told_to_operators_and_tried_again(
 def test_a_proxy_that_says_nothing_is_given_up_after_the_connect_timeout(
     connect: Connect, proxied: Socks
 ) -> None:
-    error = Calling(connect(FAR, connect_timeout=0.3, tries=1)).join()
-    assert isinstance(error, UpstreamError)
+    error = Calling(connect(FAR, connect_timeout=0.3, tries=1)).failure()
     assert error.reason == (
         f"proxy {proxied.address}: timed out after 0.3 s (try 1 of 1, /chat/completions)"
     )
@@ -334,16 +325,12 @@ def asked_for_credentials(peer: SocksPeer) -> None:
 
 
 def amid_the_reply(peer: SocksPeer) -> None:
-    peer.methods()
-    peer.send(b"\x05\x00")
-    peer.target()
+    peer.asked()
     peer.send(GRANTED[:5])
 
 
 def amid_the_tls_handshake(peer: SocksPeer) -> None:
-    peer.methods()
-    peer.send(b"\x05\x00")
-    peer.target()
+    peer.asked()
     peer.send(GRANTED)
     assert peer.take(1) == b"\x16"  # a TLS handshake (RFC 8446, section 5.1)
 
@@ -352,10 +339,7 @@ def amid_the_tls_handshake(peer: SocksPeer) -> None:
     "reach", [greeted, asked_for_credentials, amid_the_reply, amid_the_tls_handshake]
 )
 def test_a_stop_amid_the_handshake_closes_the_connection(
-    connect: Connect,
-    socks: Socks,
-    monkeypatch: Environment,
-    reach: Callable[[SocksPeer], None],
+    connect: Connect, socks: Socks, monkeypatch: Environment, reach: Callable[[SocksPeer], None]
 ) -> None:
     monkeypatch.setenv("all_proxy", f"socks5h://{USER}:{PASSWORD}@{socks.address}")
     calling = Calling(connect("https://deepseek.example"))

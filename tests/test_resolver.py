@@ -14,7 +14,7 @@ from chatproxy.answers.abort import AbortHandle
 from chatproxy.errors import Aborted
 from chatproxy.server.resolver import PLACES, ThreadedResolver
 
-from .support.another import Another
+from .support.another import under_gevent
 from .support.waiting import PATIENCE, Background, wait_for
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
@@ -104,15 +104,8 @@ def test_past_the_bound_a_look_up_waits_for_a_place_and_then_fails_clearly(names
     assert "good.test" not in names.asked
 
 
-def test_a_stop_ends_the_wait_for_a_place(names: Names) -> None:
-    resolver = ThreadedResolver(places=1)
-    first = hanging(resolver, names, 1)[0]
-    Asking(resolver, "hang2.test").stop()
-    first.stop()
-
-
 def test_a_place_that_gets_free_goes_to_whoever_has_waited_longest(names: Names) -> None:
-    """Those who have given up are passed over, and no look-up is made for them."""
+    """A Stop ends the wait; whoever was stopped is passed over, and no name looked up for them."""
     resolver = ThreadedResolver(places=1)
     first = hanging(resolver, names, 1)[0]
     Asking(resolver, "gone.test").stop()
@@ -145,18 +138,6 @@ def test_a_thread_that_cannot_be_started_is_a_failure_and_gives_its_place_back(
             with pytest.raises(OSError, match="new thread"):
                 resolver.resolve(handle, "good.test", 443, PATIENCE)
     assert resolver.resolve(handle, "good.test", 443, PATIENCE) == FOUND
-
-
-UNDER_GEVENT = """
-from gevent import monkey
-monkey.patch_all()
-from tests import test_resolver
-test_resolver.{}()
-"""
-
-
-def under_gevent(test: Callable[[], None]) -> None:
-    assert Another(UNDER_GEVENT.format(test.__name__)).rest() == ""
 
 
 def the_systems_look_ups_hang() -> Callable[[], None]:

@@ -108,23 +108,58 @@ def test_what_looks_like_whole_events_gives_the_blocks_that_it_is(pieces: list[b
     assert decode(pieces) == by_the_book(b"".join(pieces))
 
 
-@given(streams)
-def test_a_stream_in_single_bytes_gives_the_same_blocks(stream: bytes) -> None:
-    assert decode(stream[i : i + 1] for i in range(len(stream))) == by_the_book(stream)
-
-
 def test_whole_events_in_one_piece_have_no_bound_but_a_long_one_among_them_has() -> None:
     many = [b"data: 1"] * MAX_EVENT_BYTES
     assert decode([many[0] + b"\n\n", b"\n\n".join([*many, b""])]) == [many[0], *many]
     long = b"data: " + b"x" * MAX_EVENT_BYTES
-    with pytest.raises(UpstreamError):
+    with pytest.raises(UpstreamError, match="more than 262144 bytes"):
         decode([many[0] + b"\n\n", long + b"\n\n"])
 
 
 @given(streams)
-def test_empty_pieces_change_nothing(stream: bytes) -> None:
+def test_single_bytes_and_empty_pieces_give_the_same_blocks(stream: bytes) -> None:
     pieces = [b""] + [part for i in range(len(stream)) for part in (stream[i : i + 1], b"")]
     assert decode(pieces) == by_the_book(stream)
+
+
+SEPARATORS = b"data: a" + LINE_SEPARATOR + b"b\xe2\x80\xa9c\xc2\x85d\x0be\x0cf"
+EXAMPLES: dict[str, tuple[list[bytes], list[bytes]]] = {
+    "a CRLF split between two reads is one line end": (
+        [b"data: 1\r", b"\ndata: 2\r", b"\n\r", b"\n"],
+        [b"data: 1\ndata: 2"],
+    ),
+    "a byte order mark at the start is dropped": ([BOM + b"data: 1\n\n"], [b"data: 1"]),
+    "and one in pieces": ([b"\xef", b"\xbb", b"\xbfdata: 1\n\n"], [b"data: 1"]),
+    "a second one belongs to its line": ([BOM + BOM + b"data: 1\n\n"], []),
+    "so does one amid an event": ([b"data: 1\n" + BOM + b"data: 2\n\n"], [b"data: 1"]),
+    "and one at a later event": ([b"data: 1\n\n", BOM + b"data: 2\n\n"], [b"data: 1"]),
+    "an event that the end cuts off is discarded": ([b"data: 1\n\ndata: 2\n"], [b"data: 1"]),
+    "also amid its line": ([b"data: 1\n\ndata: 2"], [b"data: 1"]),
+    "an event without data is none and leaves nothing": (
+        [b"event: e\n\ndata: 1\n\n"],
+        [b"data: 1"],
+    ),
+    "a comment amid an event comes first": (
+        [b"data: 1\n: c\ndata: 2\n\n"],
+        [b": c", b"data: 1\ndata: 2"],
+    ),
+    "ids, retries and unknown fields are dropped": (
+        [b"id: 9\nretry: 5\nx: y\ndata: 1\nevent: e\n\n"],
+        [b"data: 1\nevent: e"],
+    ),
+    "and do not count": (
+        [b"data: 1\n", *[b"id: ".ljust(1000, b"x") + b"\n"] * 1000, b"\n"],
+        [b"data: 1"],
+    ),
+    "what is not UTF-8 passes": ([b"data: \xff\xc3\x28\x00\n\n"], [b"data: \xff\xc3\x28\x00"]),
+    "Unicode's line separators end no line": ([SEPARATORS + b"\n\n"], [SEPARATORS]),
+}
+
+
+@pytest.mark.parametrize("which", EXAMPLES)
+def test_by_example(which: str) -> None:
+    pieces, blocks = EXAMPLES[which]
+    assert decode(pieces) == blocks
 
 
 @pytest.mark.parametrize("end", LINE_ENDS)
@@ -133,51 +168,10 @@ def test_each_kind_of_line_end_ends_lines_and_events(end: bytes) -> None:
     assert decode([stream]) == [b"event: e\ndata: 1", b"data: 2"]
 
 
-def test_a_crlf_split_between_two_reads_is_one_line_end() -> None:
-    assert decode([b"data: 1\r", b"\ndata: 2\r", b"\n\r", b"\n"]) == [b"data: 1\ndata: 2"]
-
-
 def test_a_block_is_given_as_soon_as_its_line_end_came() -> None:
     decoder = Decoder()
     assert decoder.feed(b"data: 1\r\r") == [b"data: 1"]
     assert decoder.feed(b"\n: c\r") == [b": c"]
-
-
-@pytest.mark.parametrize("pieces", [[BOM + b"data: 1\n\n"], [b"\xef", b"\xbb", b"\xbfdata: 1\n\n"]])
-def test_a_byte_order_mark_at_the_start_is_dropped(pieces: list[bytes]) -> None:
-    assert decode(pieces) == [b"data: 1"]
-
-
-def test_a_byte_order_mark_anywhere_else_belongs_to_its_line() -> None:
-    assert decode([b"data: 1\n" + BOM + b"data: 2\n\n"]) == [b"data: 1"]
-    assert decode([b"data: 1\n\n", BOM + b"data: 2\n\n"]) == [b"data: 1"]
-    assert decode([BOM + BOM + b"data: 1\n\n"]) == []
-
-
-def test_an_event_that_the_end_cuts_off_is_discarded() -> None:
-    assert decode([b"data: 1\n\ndata: 2\n"]) == [b"data: 1"]
-    assert decode([b"data: 1\n\ndata: 2"]) == [b"data: 1"]
-
-
-def test_an_event_without_data_is_none_and_leaves_nothing_behind() -> None:
-    assert decode([b"event: e\n\ndata: 1\n\n"]) == [b"data: 1"]
-
-
-def test_a_comment_amid_an_event_comes_first_and_leaves_the_event_whole() -> None:
-    assert decode([b"data: 1\n: c\ndata: 2\n\n"]) == [b": c", b"data: 1\ndata: 2"]
-
-
-def test_ids_retries_and_unknown_fields_are_dropped() -> None:
-    assert decode([b"id: 9\nretry: 5\nx: y\ndata: 1\nevent: e\n\n"]) == [b"data: 1\nevent: e"]
-
-
-def test_what_is_not_utf_8_passes_byte_for_byte() -> None:
-    assert decode([b"data: \xff\xc3\x28\x00\n\n"]) == [b"data: \xff\xc3\x28\x00"]
-
-
-def test_unicode_line_separators_end_no_line() -> None:
-    block = b"data: a" + LINE_SEPARATOR + b"b\xe2\x80\xa9c\xc2\x85d\x0be\x0cf"
-    assert decode([block + b"\n\n"]) == [block]
 
 
 def bytes_until_refused(piece: bytes) -> int:
@@ -208,11 +202,6 @@ def test_an_event_without_end_is_refused_at_the_limit(piece: bytes) -> None:
     assert MAX_EVENT_BYTES < taken <= MAX_EVENT_BYTES + len(piece) + line_ends
 
 
-def test_a_line_of_a_megabyte_at_once_is_refused() -> None:
-    with pytest.raises(UpstreamError, match="more than 262144 bytes"):
-        Decoder().feed(b"data: " + b"x" * 1024 * 1024 + b"\n\n")
-
-
 @pytest.mark.parametrize("size", [1, 1000, MAX_EVENT_BYTES + 2])
 def test_an_event_of_just_the_limit_passes_in_pieces_of_any_size(size: int) -> None:
     block = b"data: ".ljust(MAX_EVENT_BYTES, b"x")
@@ -223,11 +212,6 @@ def test_an_event_of_just_the_limit_passes_in_pieces_of_any_size(size: int) -> N
 def test_the_limit_is_for_each_event_alone() -> None:
     block = b"data: ".ljust(MAX_EVENT_BYTES - 10, b"x")
     assert decode([block + b"\n\n", block + b"\n", b"\n" + block, b"\n\n"]) == [block] * 3
-
-
-def test_lines_that_are_dropped_do_not_count() -> None:
-    ignored = b"id: ".ljust(1000, b"x") + b"\n"
-    assert decode([b"data: 1\n", *[ignored] * 1000, b"\n"]) == [b"data: 1"]
 
 
 @pytest.mark.parametrize(
@@ -249,25 +233,19 @@ def test_the_data_are_the_data_lines_without_their_names(block: bytes, data: byt
 
 
 @pytest.mark.parametrize(
-    "block", [sse.DONE, b"data:[DONE]", b"data: [DONE] ", b"event: message\ndata: [DONE]"]
-)
-def test_deepseeks_last_event_is_known_in_any_notation(block: bytes) -> None:
-    assert sse.is_done(block)
-
-
-@pytest.mark.parametrize(
-    "block",
+    ("block", "done"),
     [
-        b'data: "[DONE]"',
-        b'data: {"content": "[DONE]"}',
-        b"data: [DONE]\ndata: more",
-        b"event: [DONE]",
-        b": [DONE]",
-        b"data: [done]",
+        *((sse.DONE, True), (b"data:[DONE]", True), (b"data: [DONE] ", True)),
+        (b"event: message\ndata: [DONE]", True),
+        (b'data: "[DONE]"', False),
+        (b'data: {"content": "[DONE]"}', False),
+        (b"data: [DONE]\ndata: more", False),
+        *((b"event: [DONE]", False), (b": [DONE]", False), (b"data: [done]", False)),
     ],
 )
-def test_an_event_that_only_speaks_of_the_end_is_not_the_end(block: bytes) -> None:
-    assert not sse.is_done(block)
+def test_deepseeks_last_event_is_known_in_any_notation(block: bytes, done: bool) -> None:
+    """And none that only speaks of the end."""
+    assert sse.is_done(block) == done
 
 
 @pytest.mark.parametrize("ends", [b"", b"\n", b"\r", b"\r\n"])
@@ -309,15 +287,12 @@ def test_an_event_without_its_line_ends_is_whole_once_they_are_fed(ends: bytes) 
     assert decoder.feed(b"\n\n") == [b"event: e\ndata: 1"]
 
 
-@pytest.mark.parametrize("data", [b"", b" ", b" \t ", b" null", b"null "])
-def test_an_event_may_say_nothing(data: bytes) -> None:
-    assert sse.is_blank(b"data:" + data)
-    assert sse.is_blank(b"event: ping\ndata:" + data)
-
-
-@pytest.mark.parametrize("data", [b"0", b"{}", b'""', b"nullx"])
-def test_whatever_else_is_in_an_event_is_something(data: bytes) -> None:
-    assert not sse.is_blank(b"data: " + data)
+@pytest.mark.parametrize("prefix", [b"data:", b"event: ping\ndata:"])
+def test_an_event_may_say_nothing(prefix: bytes) -> None:
+    for data in (b"", b" ", b" \t ", b" null", b"null "):
+        assert sse.is_blank(prefix + data)
+    for data in (b"0", b"{}", b'""', b"nullx"):
+        assert not sse.is_blank(prefix + data)
 
 
 def test_what_is_no_event_stream_is_kept_for_the_one_who_has_to_tell() -> None:
@@ -325,11 +300,6 @@ def test_what_is_no_event_stream_is_kept_for_the_one_who_has_to_tell() -> None:
     decoder.feed(b'{\n "error": 1\n}\n' + b"id: 4\nretry: 3\n" + b"x" * 9000 + b"\n")
     assert decoder.strays.startswith(b'{\n "error": 1\n}\nxxx')
     assert len(decoder.strays) < 5000
-
-
-def test_comments_are_told_from_events() -> None:
-    assert sse.is_comment(b": keep-alive")
-    assert not sse.is_comment(b"data: :")
 
 
 @given(json_objects)
@@ -352,9 +322,10 @@ def test_whatever_is_written_is_read_again(
 
 
 @pytest.mark.parametrize("comment", OWN_COMMENTS)
-def test_our_own_comments_are_comments(comment: bytes) -> None:
+def test_comments_are_told_from_events(comment: bytes) -> None:
     (block,) = decode([comment])
     assert sse.is_comment(block)
+    assert not sse.is_comment(b"data: :")
 
 
 def test_a_number_comes_as_an_id_line_before_the_event() -> None:

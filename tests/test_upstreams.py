@@ -75,21 +75,14 @@ def test_its_secrets_are_in_no_repr() -> None:
     assert "https://a.example" in repr(upstream)
 
 
-def test_its_name_is_its_host_if_it_has_none() -> None:
-    assert Upstream("http://A.example:8000/v1").name == "A.example:8000"
-
-
-def test_what_its_caller_changes_later_is_not_its_own() -> None:
-    headers = {"X-A": "1"}
-    upstream = Upstream("https://a.example", headers=headers)
-    headers["Host"] = "b.example"
-    assert upstream.credentials == {"X-A": "1"}
-
-
 def test_authorization_may_be_a_header_of_ones_own() -> None:
-    upstream = Upstream("https://a.example", headers={"Authorization": "Basic dTpwYXNzd29yZA=="})
+    """What its caller changes later is not its own. Its name is its host if it has none."""
+    headers = {"Authorization": "Basic dTpwYXNzd29yZA=="}
+    upstream = Upstream("http://A.example:8000/v1", headers=headers)
+    headers["Host"] = "b.example"
     assert upstream.credentials == {"Authorization": "Basic dTpwYXNzd29yZA=="}
     assert "dTpwYXNzd29yZA==" in upstream.secrets
+    assert upstream.name == "A.example:8000"
 
 
 @pytest.mark.parametrize(
@@ -225,19 +218,12 @@ def test_several_are_asked_in_their_order_until_one_answers(site: Site) -> None:
     site.set_up().upstream(lambda _payload: [Upstream(base) for base in bases])
     site.answers(bases[0], 500)
     site.answers(bases[1])
-    with stream_ended.connected_to(told := _Told(), site.app):
+    ends = list[dict[str, Any]]()
+    with stream_ended.connected_to(lambda _app, **told: ends.append(told), site.app):
         assert EVENT in site.ask().data
-        wait_for(lambda: bool(told.ends))
+        wait_for(lambda: bool(ends))
     assert [url.split("/")[2] for url, *_ in site.asked()] == ["a.example", "b.example"]
-    assert told.ends[0]["upstream"] == "b.example"
-
-
-class _Told:
-    def __init__(self) -> None:
-        self.ends: list[dict[str, Any]] = []
-
-    def __call__(self, _app: Flask, **told: Any) -> None:
-        self.ends.append(told)
+    assert ends[0]["upstream"] == "b.example"
 
 
 def test_an_application_may_refuse(site: Site) -> None:
@@ -322,9 +308,7 @@ def test_a_key_is_told_to_nobody(site: Site, caplog: pytest.LogCaptureFixture, s
     )
     said = f"Wrong: {USERS_KEY} {token} {signature} signature%2F0123456789 {USERS_KEY[:-1]}"
     site.mock.post(
-        "https://a.example/chat/completions",
-        status=status,
-        json={"error": {"message": said}},
+        "https://a.example/chat/completions", status=status, json={"error": {"message": said}}
     )
     with caplog.at_level(logging.DEBUG):
         response = site.ask()
@@ -376,26 +360,18 @@ def routed(new_site: Callable[..., Site], tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_model_is_answered_by_the_upstreams_that_the_file_names(routed: Site) -> None:
+    """A question that names no model has the default one; what nobody answers is refused."""
     routed.set_up()
     routed.answers("https://a.example", 503)
     routed.answers("https://b.example")
-    assert EVENT in routed.ask(model="one").data
-    (a, b) = routed.asked()
+    assert EVENT in routed.ask("session_1", model="one").data
+    assert EVENT in routed.ask("session_2").data
+    refused = routed.ask("session_3", model="two")
+    assert (refused.status_code, refused.get_json()["code"]) == (404, "model_not_found")
+    (a, b, default) = routed.asked()
     assert a[1]["Authorization"] == f"Bearer {USERS_KEY}"
     assert (a[2]["model"], b[2]["model"]) == ("one", "eins")
-
-
-def test_a_question_that_names_no_model_has_the_default_one(routed: Site) -> None:
-    routed.set_up()
-    routed.answers("https://b.example")
-    assert EVENT in routed.ask().data
-
-
-def test_a_model_that_nobody_answers_is_refused(routed: Site) -> None:
-    routed.set_up()
-    response = routed.ask(model="two")
-    assert (response.status_code, response.get_json()["code"]) == (404, "model_not_found")
-    assert routed.asked() == []
+    assert default[0] == "https://b.example/chat/completions"
 
 
 def test_the_application_goes_before_the_file(routed: Site) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from .fork_server import Forked, fork_server
@@ -67,6 +67,13 @@ class Another:
         for stream in (self._input, self._output, self._errors):
             with suppress(BrokenPipeError):
                 stream.close()
+
+
+def under_gevent(function: Callable[[], None]) -> None:
+    """Call a function of a module of tests in another process, where gevent has patched all."""
+    module, name = function.__module__, function.__name__
+    script = "from gevent import monkey; monkey.patch_all(); "
+    assert Another(f"{script}from {module} import {name}; {name}()").rest() == ""
 
 
 @contextmanager

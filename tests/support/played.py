@@ -14,7 +14,9 @@ import trustme
 
 from chatproxy.answers.coroutines import run
 from chatproxy.answers.session import Phase, Reason, StreamSession
-from chatproxy.errors import Aborted
+from chatproxy.config import Settings
+from chatproxy.errors import Aborted, UpstreamError
+from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams.chat_completions import ChatCompletionCall, ChatCompletions
 
 from .pieces import call_for_pieces, whole
@@ -109,8 +111,19 @@ class DeepSeek:
             listener or socket.create_server(("127.0.0.1", 0))
         )
         self._listener.settimeout(PATIENCE)
-        scheme = "https" if tls else "http"
-        self.url = "{}://{}:{}".format(scheme, *self._listener.getsockname())
+        self.address: tuple[str, int] = self._listener.getsockname()
+        self.url = "{}://{}:{}".format("https" if tls else "http", *self.address)
+
+    def upstream(self, path: str = "", **settings: Any) -> ChatCompletions:
+        """What asks it; it is closed when this is."""
+        settings = {"api_key": KEY, "base_url": self.url + path, **settings}
+        upstream = ChatCompletions(Settings(**settings), ThreadedResolver())
+        self._stack.callback(upstream.close)
+        return upstream
+
+    def asked(self) -> tuple[Calling, Peer]:
+        """A call that has sent its request, and this end of it."""
+        return asked(self.upstream(), self)
 
     def accept(self) -> Peer:
         return Peer(self.secured(self.accept_plain()) if self._tls else self.accept_plain())
@@ -171,6 +184,12 @@ class Calling:
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         return self.error
+
+    def failure(self) -> UpstreamError:
+        """Why the upstream has failed."""
+        error = self.join()
+        assert isinstance(error, UpstreamError)
+        return error
 
     def stop(self) -> None:
         """Cancel, and see that the call ends by that."""
