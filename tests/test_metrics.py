@@ -228,6 +228,14 @@ def test_the_calls_of_an_upstream_are_summed_over_workers_that_agree_on_nothing(
     assert {each.name for each in tmp_path.iterdir()} == {"chatproxy-chat"}
 
 
+def test_every_worker_tells_the_same_sums_to_the_last_digit(tmp_path: Path) -> None:
+    """A sum that is a little less in another order would look like a counter that began anew."""
+    workers = [new_app(directory=tmp_path) for _ in range(3)]
+    for worker, seconds in zip(workers, (0.1, 0.2, 0.3), strict=True):
+        stop(worker, seconds)
+    assert {value(each, "stop_seconds_sum", by="self") for each in workers} == {0.6}
+
+
 def test_upstreams_beyond_a_number_are_counted_together(tmp_path: Path) -> None:
     one, two = (new_app(directory=tmp_path) for _ in range(2))
     for number in range(MOST_NAMES):

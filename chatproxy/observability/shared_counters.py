@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -68,16 +69,17 @@ class SharedCounters:
             self._write()
 
     def total(self) -> array[float]:
-        """The sums over all workers."""
+        """The sums over all workers, the same whichever of them is asked."""
         with self._lock:
             self._next_look = 0.0
             self._begin()
-            numbers, own = self._numbers[:], self._path
-        for path in sorted(own.parent.glob(f"{self._layout}-*")) if own else ():
+            rows, own = [self._numbers[:]], self._path
+        for path in own.parent.glob(f"{self._layout}-*") if own else ():
             if path != own:
-                for place, number in enumerate(self._read(path)):
-                    numbers[place] += number
-        return numbers
+                rows.append(self._read(path))
+        # Exact: else a sum in another order may be a little less, and a scraper takes a counter
+        # that goes backwards for one that began anew.
+        return array("d", map(math.fsum, zip(*rows, strict=True)))
 
     def _begin(self) -> None:
         """Make sure that this process has a file of its own; its parent keeps the parent's."""
