@@ -119,7 +119,7 @@ def test_a_row_tells_all_that_an_answer_came_to(database_url: str) -> None:
     (row,) = query(database_url, f"SELECT {names} FROM chatproxy_answers")
     *plain, receipt = row
     assert plain == [
-        *("app", "ann", "s1", "deepseek-flash", "DeepSeek", 0, 1500, "streaming"),
+        *("app", "ann", "s1", "deepseek-flash", "DeepSeek", 250, 1500, "streaming"),
         *("stopped", "user", None, 1, "estimated", 0.2, 10, 20, 0, 0, 13_500, "USD"),
         *(7800, 160, 20, 900),
     ]

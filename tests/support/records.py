@@ -30,6 +30,7 @@ def ended(
     if stopped:
         session.cancel(Reason.USER)
     session.end(Outcome.FINISHED)
+    session.first_event_at = session.started_at + 0.25
     session.closed_at = session.started_at + 1.5
     session.account = Account(
         counted(*tokens, source=source, spread=0.2 if source is UsageSource.ESTIMATED else None),
