@@ -65,11 +65,14 @@ def runs(kind, start_proxy, deepseek):
 def test_a_stop_ends_a_run_that_waits_for_no_call(runs, run):
     session_id = new_id()
     client = runs.start(session_id, f"runs/{run}")
-    runs.wait_for_phase(session_id, "waiting")
+    if FUNCTIONS[run][2]:  # a Stop before that would find nothing to leave behind
+        client.read_until(b"event: begun")
+    else:
+        runs.wait_for_phase(session_id, "waiting")
     status, receipt = runs.cancel(session_id)
     assert status == 200
     assert_stopped(runs, session_id, receipt, run)
-    assert events(client.read_answer()[1])[0]["event"] == "stopped"
+    assert events(client.read_answer()[1])[-2]["event"] == "stopped"
 
 
 def begin_both(proxy, deepseek):

@@ -61,13 +61,15 @@ def loop(run, _payload):
         time.sleep(0.01)
 
 
-def deaf(_run, _payload):
+def deaf(run, _payload):
     """For what no Stop ends."""
+    run.emit("begun", {})
     time.sleep(3600)
 
 
 def stubborn(run, _payload):
     """For nothing, and goes on."""
+    run.emit("begun", {})
     while True:
         with contextlib.suppress(Stopped):
             run.check()
@@ -77,8 +79,13 @@ def stubborn(run, _payload):
 def lock(run, _payload):
     """For a lock that a task of its own keeps."""
     kept = threading.Lock()
+
+    def acquire():
+        run.emit("begun", {})
+        kept.acquire()
+
     kept.acquire()
-    run.spawn(kept.acquire).result()
+    run.spawn(acquire).result()
 
 
 def research(run, payload):
