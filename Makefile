@@ -1,6 +1,6 @@
 # make demo    try it: a simulated DeepSeek and the real server, no key needed
 # make check   in about a minute: lint, types, and the tests that start no server
-# make test    all checks, in about seven minutes on two cores: also the slow tests, and the page and
+# make test    all checks, in about four minutes on two cores: also the slow tests, and the page and
 #              its package;
 #              with CI set, a test that is skipped is a failure
 # make floors  tests with the oldest versions of what the package requires
