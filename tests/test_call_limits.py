@@ -25,13 +25,9 @@ def waiting(
 ) -> Background[bool]:
     """One more that waits for the place "a", which as many may have."""
 
-    def waiters() -> int:
-        place = limits._places.get("a")
-        return len(place.waiting) if place else 0
-
-    before = waiters()
+    before = limits.waiting("a")
     started = Background(lambda: limits.wait("a", most, handle or AbortHandle(), PATIENCE))
-    wait_for(lambda: waiters() > before)
+    wait_for(lambda: limits.waiting("a") > before)
     return started
 
 
@@ -42,7 +38,7 @@ def test_each_place_has_its_limit_and_is_forgotten_when_nobody_uses_it(limits: C
         limits.free(key)
     assert limits.take("a", 1)
     limits.free("a")
-    assert limits._places == {}
+    assert limits.in_use == 0
 
 
 def test_places_are_given_in_the_order_of_arrival_and_to_nobody_who_comes_later(
@@ -63,7 +59,7 @@ def test_a_wait_that_nobody_ends_is_over_with_its_time(limits: CallLimits) -> No
     assert limits.take("a", 1)
     assert not limits.wait("a", 1, AbortHandle(), 0.01)
     limits.free("a")
-    assert limits._places == {}
+    assert limits.in_use == 0
 
 
 def test_an_abort_ends_the_wait_and_the_turn_goes_to_the_next(limits: CallLimits) -> None:
@@ -92,7 +88,7 @@ def test_a_turn_that_comes_with_the_abort_is_not_lost(limits: CallLimits) -> Non
         patch.setattr(threading, "Event", Turn)
         with pytest.raises(Aborted):
             limits.wait("a", 1, handle, PATIENCE)
-    assert limits._places == {}
+    assert limits.in_use == 0
 
 
 def test_as_many_may_wait_as_may_run(limits: CallLimits) -> None:
@@ -132,4 +128,4 @@ def test_whatever_the_order_no_more_run_than_may_and_no_place_is_lost(limits: Ca
     for each in [Background(partial(call, seed)) for seed in range(60)]:
         each.result()
     assert 0 < most_running <= 3
-    assert limits._places == {}
+    assert limits.in_use == 0

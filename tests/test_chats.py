@@ -300,7 +300,7 @@ def test_those_that_wait_have_their_turn_in_the_order_of_arrival(
     wait(2, 0.001)
     assert [each.join() for each in waiting] == [Outcome.FINISHED] * 3
     assert order == [0, 1, 2]
-    assert chats._lines == {}
+    assert chats.in_use == 0
 
 
 def test_a_stop_ends_the_wait(here: Registry, other: Registry) -> None:

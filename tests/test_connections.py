@@ -241,7 +241,7 @@ def test_none_is_both_used_and_closed() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert len(idle._kept) <= 3
+    assert idle.number <= 3
 
 
 def test_to_close_closes_the_idle_ones(services: list[DeepSeek]) -> None:

@@ -441,7 +441,7 @@ def test_a_question_may_wait_for_its_turn_until_it_is_stopped(
     else:
         answer(stage.accept(0))
         assert second.join() is Outcome.FINISHED
-    assert stage.caller.limits._places == {}
+    assert stage.caller.limits.in_use == 0
 
 
 def test_a_limit_is_that_of_a_key_and_a_model(stage: Stage) -> None:

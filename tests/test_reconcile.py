@@ -308,9 +308,9 @@ def test_the_balance_decides(
     amounts = [Decimal(amount) for amount in (fall, "0.0004", "0.08", step)]
     if said:
         with pytest.raises(click.ClickException, match=said):
-            prove._judge(*amounts)
+            prove.judge(*amounts)
     else:
-        prove._judge(*amounts)
+        prove.judge(*amounts)
         assert capsys.readouterr().out == "A Stop stops the bill.\n"
 
 
@@ -328,7 +328,7 @@ def test_a_balance_that_does_not_show_what_is_billed_yet_proves_nothing(
 ) -> None:
     monkeypatch.setattr(prove, "_MOST_LOOKS", 6)
     balances = map(dollars, told)
-    rest = lambda: prove._resting_balance(lambda: next(balances), "USD", Decimal("9.8"))  # noqa: E731
+    rest = lambda: prove.resting_balance(lambda: next(balances), "USD", Decimal("9.8"))  # noqa: E731
     if found == "9.75":
         assert rest() == Decimal(found)
     else:
@@ -340,10 +340,10 @@ def test_a_balance_that_does_not_show_what_is_billed_yet_proves_nothing(
 def test_the_control_is_as_many_answers_as_the_balance_shows(one: str, number: int) -> None:
     step = Decimal("0.01")
     if number:
-        assert prove._controls(Decimal(one), step) == number
+        assert prove.number_of_controls(Decimal(one), step) == number
     else:
         with pytest.raises(click.ClickException, match="too large to tell"):
-            prove._controls(Decimal(one), step)
+            prove.number_of_controls(Decimal(one), step)
 
 
 def test_without_a_price_a_key_or_records_it_says_which(upstream: DeepSeek) -> None:

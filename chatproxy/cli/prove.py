@@ -108,7 +108,7 @@ def prove(
     before = _balance(ask_balance, currency)
     step = Decimal(1).scaleb(int(before.as_tuple().exponent))
     one = _output(rates, max_tokens)
-    whole, controls = count * one, _controls(one, step)
+    whole, controls = count * one, number_of_controls(one, step)
     at_once = count * _output(rates, _EVENTS)
     _check_step(whole - at_once, step)
     click.echo(
@@ -129,16 +129,16 @@ def prove(
         raise click.ClickException("The whole answers were too short to show in the balance.")
     came = _cost(rates, stopped)
     least = _output(rates, sum(each.session.events - 1 for each in stopped))  # one has no text
-    latest = _resting_balance(ask_balance, currency, before - least - control + step)
+    latest = resting_balance(ask_balance, currency, before - least - control + step)
     fall = before - latest - control
     click.echo(
         f"Without the whole answers ({control:f}), the balance fell by {fall:f} {currency}. "
         f"What came costs about {came:f}; all of it would have cost {whole:f}."
     )
-    _judge(fall, least, whole, step)
+    judge(fall, least, whole, step)
 
 
-def _controls(one: Decimal, step: Decimal) -> int:
+def number_of_controls(one: Decimal, step: Decimal) -> int:
     """How many whole answers show in a balance, even if they become shorter than they may."""
     number = int(3 * step // one) + 1
     if number > _MOST_CONTROLS:
@@ -224,7 +224,7 @@ def _wait_for_the_end(stopped: list[_Asked], max_tokens: int) -> None:
     time.sleep(seconds)
 
 
-def _resting_balance(ask_balance: AskBalance, currency: str, most: Decimal) -> Decimal:
+def resting_balance(ask_balance: AskBalance, currency: str, most: Decimal) -> Decimal:
     """The balance when it rests, below ``most``."""
     balance = _balance(ask_balance, currency)
     for _ in range(_MOST_LOOKS):
@@ -239,7 +239,14 @@ def _resting_balance(ask_balance: AskBalance, currency: str, most: Decimal) -> D
     raise click.ClickException("The balance falls all the time: something else uses the key.")
 
 
-def _judge(fall: Decimal, came: Decimal, whole: Decimal, step: Decimal) -> None:
+def judge(fall: Decimal, came: Decimal, whole: Decimal, step: Decimal) -> None:
+    """Say that a Stop stops the bill, or why that is not shown.
+
+    :param fall: of the balance, for the answers that were stopped.
+    :param came: what those cost as far as they came.
+    :param whole: what they would have cost whole.
+    :param step: the smallest amount that the balance shows.
+    """
     _check_step(whole - came, step)
     if fall < came - step:
         raise click.ClickException(

@@ -115,6 +115,12 @@ class Chats:
             if session.last_event_at >= end:
                 raise SessionActive("The answer before this one in the chat did not end in time.")
 
+    @property
+    def in_use(self) -> int:
+        """How many chats have a line."""
+        with self._lock:
+            return len(self._lines)
+
     def leave(self, session: StreamSession, chat: SessionKey) -> None:
         """Leave the line, when the session has had its turn or waits no longer."""
         with self._lock:

@@ -33,6 +33,17 @@ class CallLimits:
         self._lock = threading.Lock()
         self._places: dict[Hashable, _Place] = {}
 
+    @property
+    def in_use(self) -> int:
+        """How many places are used or waited for."""
+        with self._lock:
+            return len(self._places)
+
+    def waiting(self, key: Hashable) -> int:
+        """How many wait for a place."""
+        with self._lock:
+            return len(self._places[key].waiting) if key in self._places else 0
+
     def take(self, key: Hashable, most: int) -> bool:
         """Take a place, if it is free now and nobody waits for it. ``free`` gives it back."""
         with self._lock:

@@ -86,6 +86,12 @@ class IdleConnections:
         #: Where each is, and since when; the oldest first.
         self._kept: dict[Idle, tuple[Places, float]] = {}
 
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        with self._lock:
+            return len(self._kept)
+
     def put(self, connection: Idle, places: Places) -> None:
         """Note a connection that is in a pool now; close those that are too many or too old."""
         now = time.monotonic()
