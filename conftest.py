@@ -1,6 +1,7 @@
 """What the tests of the package share with those of the benchmarks."""
 
 import contextlib
+import gc
 import itertools
 import os
 import sys
@@ -179,6 +180,13 @@ def pytest_begin_with_the_longest(items):
         return (*LONGEST, item.path.stem).index(item.path.stem), 0
 
     items.sort(key=turn)
+
+
+def pytest_collection_finish():
+    """What has been collected stays, and much of it: no garbage collection looks at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.hookimpl(hookwrapper=True)
