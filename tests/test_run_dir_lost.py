@@ -69,6 +69,13 @@ def stop_without_a_guess(worker, stream):
     assert set(answers) <= {200, 503}
 
 
+def remove(run_dir):
+    """Remove it at once: amid that, a worker would begin to make it again."""
+    aside = run_dir.with_name(new_id())
+    run_dir.rename(aside)
+    shutil.rmtree(aside)
+
+
 def remove_sockets(run_dir):
     for path in run_dir.glob("*.sock"):
         path.unlink()
@@ -79,13 +86,13 @@ def remove_contents(run_dir):
         path.unlink() if not path.is_dir() else shutil.rmtree(path)
 
 
-@pytest.mark.parametrize("remove", [shutil.rmtree, remove_sockets, remove_contents])
-def test_what_was_removed_is_made_again_and_no_stop_is_told_a_lie(servers, deepseek, remove):
+@pytest.mark.parametrize("lose", [remove, remove_sockets, remove_contents])
+def test_what_was_removed_is_made_again_and_no_stop_is_told_a_lie(servers, deepseek, lose):
     run_dir, workers = servers.run_dirs[0], servers.workers
     streams = [begin(worker) for worker in workers]
     early = new_id()
     assert workers[0].cancel(early)[0] == 404
-    remove(run_dir)
+    lose(run_dir)
     for number, stream in enumerate(streams):
         stop_without_a_guess(workers[number - 1], stream)
         assert deepseek.gone(stream.id)
@@ -104,7 +111,7 @@ def test_the_metrics_go_on_as_those_of_all_workers_after_a_removal(servers):
         return float(text.partition("\nchatproxy_sessions_live ")[2].split("\n")[0])
 
     wait_for(lambda: live() == 3)
-    shutil.rmtree(servers.run_dirs[0])
+    remove(servers.run_dirs[0])
     wait_for(lambda: ready(proxy)[0] == 200, message="readiness")
     for worker in workers:  # whoever is asked for them, or counts, misses the file
         connection = worker.connect()
@@ -118,7 +125,7 @@ def test_the_metrics_go_on_as_those_of_all_workers_after_a_removal(servers):
 def test_while_it_cannot_be_had_all_say_so_and_then_it_mends_itself(servers, deepseek):
     run_dir, (one, two, _) = servers.run_dirs[0], servers.workers
     mine, another = begin(one), begin(one)
-    shutil.rmtree(run_dir)
+    remove(run_dir)
     run_dir.touch()
     all_say_so(servers.proxies[0], two, "run directory")
     assert two.cancel(another.id)[0] == 503
@@ -134,7 +141,7 @@ def test_a_worker_that_begins_meanwhile_does_not_end_its_server(servers):
     """gunicorn gives up if a worker can't begin, and cuts off all that runs."""
     run_dir, (one, two, _) = servers.run_dirs[0], servers.workers
     stream, before = begin(one), set(cluster.children(servers.proxies[0]))
-    shutil.rmtree(run_dir)
+    remove(run_dir)
     run_dir.touch()
     os.kill(two.pid, signal.SIGKILL)
     (begun,) = wait_for(lambda: set(cluster.children(servers.proxies[0])) - before)
@@ -152,7 +159,7 @@ def test_a_worker_that_was_frozen_over_it_gives_up_what_another_has_by_then(serv
     stream = begin(frozen)
     os.kill(frozen.pid, signal.SIGSTOP)
     try:
-        shutil.rmtree(servers.run_dirs[0])
+        remove(servers.run_dirs[0])
         # Nobody can tell it from a dead one any more.
         wait_for(lambda: other.cancel(stream.id)[0] == 404, message="the end of its id")
     finally:
@@ -238,7 +245,7 @@ def test_a_directory_that_another_user_has_in_its_place_is_passed_over(
         assert len([*run_dir.glob("*.sock")]) == 2
         # Nobody could have made it before.
         assert run_dir.name.startswith(f"chatproxy-{os.geteuid()}-{server.process.pid}-")
-        shutil.rmtree(run_dir)
+        remove(run_dir)
         run_dir.mkdir(mode=0o777)
         if os.geteuid() == 0:
             os.chown(run_dir, 65534, 65534)
