@@ -505,7 +505,7 @@ def test_a_fork_writes_its_own_answers_on_a_connection_of_its_own(database_url: 
 
 def test_what_a_url_says_of_its_connection_counts(postgresql: PostgreSQL, tmp_path: Path) -> None:
     """And the rest stays as it is set here."""
-    said = "application_name=billing&options=-csearch_path%3Delsewhere+-clock_timeout%3D7s"
+    said = "application_name=billing&options=-csearch_path%3Delsewhere&options=-clock_timeout%3D7s"
     database = Database(f"{postgresql.new_user()}?{said}")
     names = ("application_name", "search_path", "lock_timeout", "statement_timeout")
     with database.reading() as connection:

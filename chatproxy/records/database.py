@@ -218,10 +218,13 @@ def _settings_beside(url: URL) -> dict[str, Any]:
 
     Both may give PostgreSQL options for the session; if they name the same one, the URL's counts.
     """
-    usual = _POSTGRESQL if url.get_backend_name() == "postgresql" else {"timeout": _SECONDS}
+    usual: Mapping[str, Any] = (
+        _POSTGRESQL if url.get_backend_name() == "postgresql" else {"timeout": _SECONDS}
+    )
     settings = {name: value for name, value in usual.items() if name not in url.query}
-    if "options" in usual and "options" in url.query:
-        settings["options"] = f"{usual['options']} {url.query['options']}"
+    if "options" in usual:
+        given = url.normalized_query.get("options", ())
+        settings["options"] = " ".join([usual["options"], *given])
     return settings
 
 
