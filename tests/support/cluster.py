@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -205,6 +206,8 @@ class Cluster:
         with contextlib.ExitStack() as stack:
             for proxy in self.proxies:
                 stack.enter_context(proxy)
+                # Else it would replace the workers that are killed before it.
+                proxy.process.send_signal(signal.SIGSTOP)
                 stack.callback(kill_all, children(proxy))
 
     def lines(self, text):
