@@ -114,7 +114,8 @@ def test_a_chat_is_on_the_other_device_and_can_be_stopped_and_goes_on_there(new_
     two.page.wait_for_timeout(400)  # a click right after a button has changed would be on the other
     finish(two, "Another one")
     appears("Another one", two, one)
-    two.page.reload()  # until then its text stays as it was at its Stop
+    for device in (one, two):  # until then each shows what it had at the Stop
+        device.page.reload()
     see(lambda: shown(one) == shown(two), one, two)
     assert (shown(one)[0], *shown(one)[2:]) == ("Tell me all", "Another one", "Yes.")
     # Deleted and restored: each is seen on the other one.
