@@ -176,6 +176,7 @@ def celery_task(
         finally:
             worker.kill()
             worker.wait()
+            example.app.extensions["chatproxy"].registry.close()
             print(log.read_text())
 
 
