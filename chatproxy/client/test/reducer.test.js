@@ -342,6 +342,14 @@ describe("another tab", () => {
     expect(reducer(read, { type: "chatRead", id: "c2", messages: [] })).toBe(read);
   });
 
+  it("does not move the list, whatever comes of its answers", () => {
+    const sentTwice = [sent(1000), asked("Again", null, { conversationId: "c2" })];
+    const grown = after(...sentTwice, received({ text: "More", lastEvent: 1 }, 9000));
+    const older = { ...conversation, id: "c3", updatedAt: 1 };
+    const state = reducer(grown, { type: "keptElsewhere", conversation: older });
+    expect(state.conversations.map(({ id }) => id)).toEqual(["c2", "c1", "c3"]);
+  });
+
   it("takes away what it deletes, but not from under one's eyes", () => {
     const gone = /** @type {const} */ ({ type: "deletedElsewhere", id: "c1" });
     expect(reducer(mine, gone)).toBe(mine);

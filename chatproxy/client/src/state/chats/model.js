@@ -52,7 +52,7 @@
  * @property {number} [shelvedAt] when the user last named, pinned, deleted or restored it
  * @property {Partial<Record<import("./join.js").Said, number>>} [saidAt] when each of that was
  *   said last
- * @property {number} updatedAt
+ * @property {number} updatedAt when something was asked in it last
  * @property {Message[]} messages all versions, the oldest first; see `tree.js`
  * @property {import("./chat-settings.js").ChatSettings} [settings] those that are not the defaults
  * @property {string} [model] the one that was chosen in it, if any was

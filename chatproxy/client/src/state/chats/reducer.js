@@ -144,13 +144,14 @@ function newConversation({ newSettings }, id) {
 }
 
 /**
- * Change one answer; nothing else gets a new identity, so that nothing else is drawn again.
+ * Change one answer; nothing else gets a new identity, so that nothing else is drawn again. Its
+ * conversation keeps its place in the list, which must not move under a pointer.
  * @param {ChatState} state
  * @param {Which} which
  * @param {(answer: Answer) => Answer} to
  * @returns {ChatState}
  */
-function change(state, { conversationId, answerId, now }, to) {
+function change(state, { conversationId, answerId }, to) {
   const at = state.conversations.findIndex(({ id }) => id === conversationId);
   const conversation = state.conversations[at];
   const place = conversation?.messages.findLastIndex(({ id }) => id === answerId) ?? -1;
@@ -167,7 +168,7 @@ function change(state, { conversationId, answerId, now }, to) {
   const heard = changed && conversationId === state.currentId;
   return {
     ...state,
-    conversations: state.conversations.with(at, { ...conversation, messages, updatedAt: now }),
+    conversations: state.conversations.with(at, { ...conversation, messages }),
     announcement: heard ? announcementFor(currentLanguage(), after) : state.announcement,
   };
 }
