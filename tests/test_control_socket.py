@@ -34,7 +34,7 @@ from chatproxy.errors import PeersUnavailable
 
 from .support.another import Another, several
 from .support.table import sit_down
-from .support.waiting import PATIENCE, Background, at_once, wait_for
+from .support.waiting import PATIENCE, Background, at_once, wait_for, wait_for_garbage
 
 #: What opens a control socket in another process, and prints its name.
 OPEN = """
@@ -558,7 +558,7 @@ def test_an_application_that_nobody_needs_leaves_nothing(place: Path) -> None:
     descriptors = set(os.listdir("/proc/self/fd"))
     for number in range(3):
         use(f"session_{number}")
-    wait_for(lambda: gc.collect() is not None and list(place.iterdir()) == [])
+    wait_for_garbage(lambda: list(place.iterdir()) == [])
     wait_for(lambda: set(threading.enumerate()) <= threads)
     wait_for(lambda: set(os.listdir("/proc/self/fd")) <= descriptors)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 
 import pytest
@@ -15,6 +14,7 @@ from chatproxy.errors import ShuttingDown
 
 from .support.sessions import new_session
 from .support.table import Table, TablePeers
+from .support.waiting import wait_for_garbage
 
 
 def test_nobody_is_admitted_once_it_has_begun() -> None:
@@ -32,8 +32,7 @@ def test_of_a_session_whose_end_was_told_nothing_is_kept() -> None:
     drain.told(session)
     kept = weakref.ref(session)
     del session
-    gc.collect()
-    assert kept() is None
+    wait_for_garbage(lambda: kept() is None)
 
 
 def test_a_start_that_comes_too_late_is_refused_without_asking_the_other_workers() -> None:

@@ -29,7 +29,7 @@ from chatproxy.upstreams.transport.response import Response
 
 from .support.another import Another
 from .support.many import MANY, Many, pair, wait
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import PATIENCE, wait_for, wait_for_garbage
 
 UNDER_GEVENT = """
 from gevent import monkey
@@ -337,8 +337,7 @@ def the_greenlets_that_are_kept_end_with_their_runner() -> None:
     kept = weakref.ref(task.ran_in[0])
     assert kept() is not None
     del runner, task
-    gc.collect()
-    assert kept() is None
+    wait_for_garbage(lambda: kept() is None)
 
 
 def few_greenlets_are_kept_for_the_next_coroutines() -> None:

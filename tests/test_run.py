@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import random
 import socket
@@ -45,7 +44,7 @@ from .support.instant import HELLO, Instant, say
 from .support.scripted import Scripted
 from .support.servers import events
 from .support.sessions import new_session
-from .support.waiting import MOMENT, PATIENCE, Background, at_once, wait_for
+from .support.waiting import MOMENT, PATIENCE, Background, at_once, wait_for, wait_for_garbage
 
 Chat = Callable[..., Answer]
 #: As a client of the AI SDK asks.
@@ -831,8 +830,7 @@ def test_an_answer_that_nobody_has_any_more_ends_as_if_its_client_had_left(
     loop: list[Any] = [dropped]
     loop.append(loop)
     del dropped, loop
-    gc.collect()
-    wait_for(lambda: upstream.closed)
+    wait_for_garbage(lambda: upstream.closed)
     (ended,) = [each for each in chat.sessions("ada") if each["sessionId"] == "lost"]
     assert ended["reason"] == "disconnect"
     assert kept.outcome is None

@@ -19,7 +19,7 @@ from chatproxy.cli import main
 from .support import cluster
 from .support.servers import COMMANDS, Process, chat, clean_environment, new_id
 from .support.valkey import Valkey
-from .support.waiting import wait_for
+from .support.waiting import wait_for, wait_for_garbage
 
 # ---- what an application is called --------------------------------------------------------------
 
@@ -82,7 +82,7 @@ def test_an_application_that_is_garbage_is_in_nobodys_way(peers, valkey):
         del app, client
     with valkey.client() as redis:
         members = "chatproxy:again-and-again:workers"
-        wait_for(lambda: gc.collect() is not None and redis.zcard(members) == 0)
+        wait_for_garbage(lambda: redis.zcard(members) == 0)
 
 
 def test_further_applications_of_a_name_have_numbers_that_are_not_used_again(caplog):
@@ -306,8 +306,7 @@ def test_two_servers_of_different_names_in_one_run_directory_do_not_meet(own_pro
 
 def test_what_is_known_of_applications_keeps_none_alive():
     name = scope_of(make("short-lived"))
-    gc.collect()
-    assert name not in [scope_of(app) for app in scopes.applications()]
+    wait_for_garbage(lambda: name not in [scope_of(app) for app in scopes.applications()])
 
 
 def test_an_application_that_could_not_be_set_up_is_none_of_the_process(monkeypatch):

@@ -1,6 +1,5 @@
 """A server that is told to stop lets running answers end, and can still be told to stop them."""
 
-import gc
 import json
 import os
 import signal
@@ -16,7 +15,7 @@ from chatproxy.errors import PeersUnavailable
 from chatproxy.server.shutdown import Shutdown
 
 from .support.servers import ask, events, new_id
-from .support.waiting import wait_for
+from .support.waiting import wait_for, wait_for_garbage
 
 
 def _terminate(proxy):
@@ -142,7 +141,6 @@ def test_the_server_hears_of_the_signal_though_the_drain_fails(told, monkeypatch
 
 def test_an_application_that_is_garbage_is_neither_kept_alive_nor_waited_for(told):
     shutdown = weakref.ref(listen(told))
-    gc.collect()
-    assert shutdown() is None
+    wait_for_garbage(lambda: shutdown() is None)
     os.kill(os.getpid(), signal.SIGTERM)
     wait_for(lambda: told == ["server"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,11 @@ def wait_for(
         assert waited < seconds, f"{message} did not come true within {seconds} s"
         time.sleep(min(max(0.01, waited / 5), 0.1))
     return result
+
+
+def wait_for_garbage(condition: Callable[[], T]) -> T:
+    """Collect garbage until ``condition`` holds: while another thread does, a call does nothing."""
+    return wait_for(lambda: condition() if gc.collect() is not None else None)
 
 
 class Background(threading.Thread, Generic[T]):
