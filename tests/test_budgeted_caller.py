@@ -8,7 +8,9 @@ import random
 import re
 import shutil
 import socket
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +24,7 @@ from flask import Flask, request
 from chatproxy import Budget, ChatProxy, Run, Upstream
 from chatproxy.accounting.budgets import Budgets
 from chatproxy.accounting.grant import Grant
-from chatproxy.answers.session import Outcome
+from chatproxy.answers.session import StreamSession
 from chatproxy.errors import (
     BudgetSpent,
     ChatProxyError,
@@ -35,13 +37,14 @@ from chatproxy.records.writer import Records
 from .support import cluster, scripted
 from .support.instant import HELLO, Instant
 from .support.servers import DeepSeek, events, new_id
-from .support.sessions import new_session
 from .support.spoken import delta
 from .support.waiting import PATIENCE, Background, wait_for
 
 NewChat = Callable[..., ChatProxy]
 #: What the simulated DeepSeek bills for the question, and what it is bounded by at least.
 PROMPT = 5
+#: The one of each.
+_apps = weakref.WeakKeyDictionary[ChatProxy, Flask]()
 PAGE = {"id": "chat_1", "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
 
 
@@ -60,6 +63,7 @@ def new_chat(deepseek: DeepSeek, tmp_path: Path) -> NewChat:
         )
         app.config.update(config)
         chat = ChatProxy(app, owner=owner)
+        _apps[chat] = app
 
         @chat.prepare
         def simulate(payload: dict[str, Any]) -> None:
@@ -72,8 +76,7 @@ def new_chat(deepseek: DeepSeek, tmp_path: Path) -> NewChat:
 
 
 def client_of(chat: ChatProxy) -> Any:
-    (app,) = chat._apps
-    return app.test_client()
+    return _apps[chat].test_client()
 
 
 def left(chat: ChatProxy, owner: str = "") -> int:
@@ -166,9 +169,11 @@ def test_what_a_stop_has_saved_is_of_what_was_granted(new_chat: NewChat) -> None
     assert saved.at_most is not None
     assert saved.at_most < 2000
     assert answer.wait() == "stopped"
-    cut = ask(chat, simulate={"tokens": 5000})
-    assert (cut.reason, cut.usage["completion_tokens"] > 500) == ("budget", True)
-    assert "savedAtMost" not in cut._session.account.as_json()
+    said = events(native(chat, simulate={"tokens": 5000}).data)
+    (told,) = [json.loads(each["data"]) for each in said if each.get("event") == "stopped"]
+    assert told["reason"] == "budget"
+    assert told["usage"]["completion_tokens"] > 500
+    assert "savedAtMost" not in told
 
 
 def native(chat: ChatProxy, **fields: Any) -> Any:
@@ -433,20 +438,23 @@ def test_a_question_of_a_run_that_never_began_gives_back_what_it_drew(
 
 
 def test_a_question_of_a_run_ends_whatever_becomes_of_its_close_and_account(
-    upstream: Instant, chat: ChatProxy
+    upstream: Instant, chat: ChatProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    question, reservation = new_session(), Mock()
-    question.reservation = reservation
-    reservation.settle.side_effect = lambda _: question.log.ended or reservation.early()
+    reservation, questions, failures = Mock(), list[StreamSession](), list[str]()
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: failures.append(str(what.exc_value)))
+    reservation.settle.side_effect = lambda session: session.log.ended or reservation.early()
 
-    @chat.run("one")
-    def one(run: Run, payload: dict[str, Any]) -> None:
-        broken = Mock(close=Mock(side_effect=OSError("broken")))
-        with pytest.raises(OSError, match="broken"):
-            run._end_question(question, broken, Mock(), Outcome.FAILED, None)
+    def reserve(session: StreamSession) -> None:
+        session.reservation = reservation
+        questions.append(session)
 
+    upstream.on_open = reserve
+    upstream.on_close = Mock(side_effect=OSError("broken"))
+    chat.run("one")(lambda run, payload: run.ask(payload).read() and None)
     assert ask(chat, model="run:one").outcome == "finished"
+    (question,) = questions
     assert question.closed.is_set()
+    wait_for(lambda: failures == ["broken"])  # in the thread that made the answer
     assert reservation.method_calls == [call.end(), call.settle(question)]
 
 

@@ -7,10 +7,13 @@ import queue
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import requests
 
 from chatproxy.answers.upstream import Upstream
 from chatproxy.config import Settings
@@ -18,13 +21,12 @@ from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import connections as connections_module
 from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.connections import Connections
-from chatproxy.upstreams.endpoint import Endpoint
 from chatproxy.upstreams.transport import connection as connection_module
 from chatproxy.upstreams.transport import pool as pool_module
 from chatproxy.upstreams.transport.idle import IdleConnections, Places
 
 from .support.played import Connect, DeepSeek, Peer
-from .support.waiting import PATIENCE
+from .support.waiting import PATIENCE, wait_for_garbage
 from .test_fallback import Asking, Outcome, answer, mid_stream
 
 pytestmark = pytest.mark.usefixtures("_plain_environment")
@@ -127,33 +129,34 @@ def test_what_is_too_old_to_be_used_again_is_closed_when_another_comes_to_rest(
     assert is_closed(first)
 
 
-def test_what_is_known_of_addresses_is_bounded(
-    connect: Connect, services: list[DeepSeek], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_known_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (pool_module, connections_module):
         monkeypatch.setattr(module, "MOST_POOLS", 2)
+    urls = [f"http://{number}.example/" for number in range(3)]
     connections = Connections(ThreadedResolver(), 1.0)
-    for number in range(20):
-        Endpoint(Upstream(f"http://{number}.example"), connections)
-    assert len(connections._ways) <= 2
-    caller = connect()
-    for service in [*services, *services]:
-        for path in ("", "/v1"):
-            asking = Asking(caller, Upstream(f"{service.url}{path}"))
-            service.accept().request()
-            asking.stop()
-    adapter = caller._connections._session.get_adapter("http://a.example")
-    assert len(adapter._pools) <= 2  # type: ignore[attr-defined]
-    assert len(adapter.poolmanager.pools) <= 2  # type: ignore[attr-defined]
+    ways = list(map(connections.way_to, urls))
+    assert connections.way_to(urls[2]) is ways[2]
+    assert connections.way_to(urls[0]) is not ways[0]
+    idle = IdleConnections(9, 9.0)
+    adapter = pool_module.AbortableAdapter(lambda url: ways[0].dialer, idle, Mock(), 9)
+
+    def pool_for(url: str) -> Any:
+        request = requests.Request("POST", url).prepare()
+        return adapter.get_connection_with_tls_context(request, True)
+
+    pools = list(map(pool_for, urls))
+    assert pool_for(urls[2]) is pools[2]
+    assert pool_for(urls[0]) is not pools[0]
+    assert len(adapter.poolmanager.pools) <= 2
 
 
 def test_an_upstream_that_nobody_keeps_is_forgotten_with_its_key(connect: Connect) -> None:
     caller = connect()
     upstream = Upstream("http://a.example", "sk-0123456789")
     assert caller.endpoint(upstream) is caller.endpoint(upstream)
-    known = len(caller._endpoints)
+    endpoint = weakref.ref(caller.endpoint(upstream))
     del upstream
-    assert len(caller._endpoints) == known - 1
+    wait_for_garbage(lambda: endpoint() is None)
 
 
 def test_tls_is_had_when_it_is_first_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

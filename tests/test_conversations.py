@@ -2,9 +2,8 @@
 
 import json
 import logging
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +16,7 @@ from chatproxy.errors import DatabaseUnavailable
 from chatproxy.records import asking
 from chatproxy.records import conversations as module
 from chatproxy.records.database import Database
+from chatproxy.records.schema import conversations
 
 from .support.postgresql import PostgreSQL
 from .support.servers import new_id
@@ -329,65 +329,97 @@ def test_a_database_that_is_away_is_a_503_and_is_found_again(postgresql, caplog,
 
 
 def test_requests_that_wait_are_bounded_for_each_owner_and_in_time(sqlite, monkeypatch):
-    app = make_app(sqlite)
+    app = make_app(f"{sqlite}?timeout=30")
     ann, bob = User(app), User(app, BOB)
-    kept = app.extensions["chatproxy"].conversations
-    entered, go_on = threading.Event(), threading.Event()
-
-    def hold(_connection):
-        entered.set()
-        assert go_on.wait(30)
-
-    with ThreadPoolExecutor(module.AT_ONCE_OF_ONE + 1) as pool:
-        pool.submit(kept._ask, "somebody", hold)
-        assert entered.wait(10)
-        waiting = [pool.submit(ann.get) for _ in range(module.AT_ONCE_OF_ONE)]
-        try:
-            while kept._asking._slots_here()._taken.size_of("ann") < module.AT_ONCE_OF_ONE:
-                assert not any(each.done() for each in waiting)
-            assert ann.get()[1]["code"] == "too_many_requests"
+    bob.kept("before")
+    other = Database(sqlite)
+    with ThreadPoolExecutor(module.AT_ONCE_OF_ONE + 2) as pool:
+        with other.writing():  # which only one can do at a time
+            held = pool.submit(bob.put)
+            waiting = [pool.submit(ann.put) for _ in range(module.AT_ONCE_OF_ONE + 1)]
+            refused = next(as_completed(waiting, 10))
+            assert refused.result()[1]["code"] == "too_many_requests"
             monkeypatch.setattr(asking, "PATIENCE", 0.0)
-        finally:
-            go_on.set()
-        told = [each.result() for each in waiting]
-    assert [status for status, _ in told] == [503] * len(told)
+        waiting.remove(refused)
+        assert held.result()[0] == 200
+        told = [each.result()[0] for each in waiting]
+    assert told == [503] * module.AT_ONCE_OF_ONE
+    other.close()
     monkeypatch.setattr(asking, "PATIENCE", 5.0)
-    assert bob.get()[0] == 404
+    assert ann.get()[0] == 404
 
 
 def test_a_slow_statement_is_given_up(postgresql, monkeypatch):
-    kept = make_app(postgresql.new_database()).extensions["chatproxy"].conversations
+    url = postgresql.new_database()
+    kept = make_app(url).extensions["chatproxy"].conversations
     assert kept.heads("ann", 0) == ([], False)
     monkeypatch.setattr(module, "STATEMENT_MS", 100)
-    with pytest.raises(DatabaseUnavailable) as raised:
-        kept._ask("ann", lambda connection: connection.execute(text("SELECT pg_sleep(20)")))
+    other = Database(url)
+    with other.writing() as connection:
+        connection.execute(text(f"LOCK TABLE {conversations.name}"))
+        with pytest.raises(DatabaseUnavailable) as raised:
+            kept.heads("ann", 0)
+    other.close()
     assert "statement timeout" in raised.value.reason
 
 
-def test_erasing_waits_for_what_is_being_written(postgresql):
+class Held(Database):
+    """A database in which something happens before what was written is committed."""
+
+    def __init__(self, url):
+        super().__init__(url)
+        self.url = url
+        self.amid = lambda _connection: None
+
+    @contextmanager
+    def writing(self):
+        with super().writing() as connection:
+            yield connection
+            self.amid(connection)
+
+    def conversations(self):
+        return module.Conversations(self, lambda call: call(), "app", module.Bounds(9, 999))
+
+
+@pytest.fixture
+def held(postgresql):
+    held = Held(postgresql.new_database())
+    yield held
+    held.close()
+
+
+def draft(id):
+    return module.Draft(id, f'"{id}"', False, 1, b"1")
+
+
+def test_erasing_waits_for_what_is_being_written(held):
     """Also if it is the owner's first."""
-    url = postgresql.new_database()
-    databases = [Database(url) for _ in range(2)]
-    writer, eraser = (
-        module.Conversations(database, lambda call: call(), "app", module.Bounds(9, 999))
-        for database in databases
-    )
+    other = Held(held.url)
+    writer, eraser = held.conversations(), other.conversations()
     assert eraser.erase("ann") == 0
-    writer.put("ann", module.Draft("a", '"A"', False, 1, b"1"), 0)
+    writer.put("ann", draft("a"), 0)
     locks = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 
-    def erase_amid_a_write(owner, connection):
-        writer._written(owner, "b", 0, module.Draft("b", '"B"', False, 1, b"2"), connection)
-        erased = pool.submit(eraser.erase, owner)
-        wait_for(lambda: connection.scalar(locks) == 1 or erased.done())
-        return erased
+    def erase(connection):
+        erased.append(pool.submit(eraser.erase, owner))
+        wait_for(lambda: connection.scalar(locks) == 1 or erased[-1].done())
 
+    erased, held.amid = [], erase
     with ThreadPoolExecutor(1) as pool:
         for owner, number in (("ann", 2), ("bob", 1)):
-            erased = writer._ask(owner, partial(erase_amid_a_write, owner), writes=True).result()
-            assert (erased, writer.heads(owner, 0)) == (number, ([], False))
-    for database in databases:
-        database.close()
+            writer.put(owner, draft("b"), 0)
+            assert erased.pop().result() == number
+            assert writer.heads(owner, 0) == ([], False)
+    other.close()
+
+
+def test_erasing_may_take_longer_than_what_a_page_asks_for(held):
+    bounds = []
+    held.amid = lambda connection: bounds.append(connection.scalar(text("SHOW statement_timeout")))
+    kept = held.conversations()
+    kept.put("ann", draft("a"), 0)
+    kept.erase("ann")
+    assert bounds == [f"{module.STATEMENT_MS // 1000}s", "1min"]
 
 
 def test_an_export_leaves_out_what_is_deleted_meanwhile_and_nothing_is_logged(app, ann, caplog):

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -66,6 +67,8 @@ class Faulty:
         self.rows: dict[str, dict[str, Any]] = {}
         self.away = away
         self.batches: list[int] = []
+        #: Of the receipts in each.
+        self.characters: list[int] = []
 
     def prepare(self) -> None:
         self._check()
@@ -73,6 +76,7 @@ class Faulty:
     def add(self, rows: list[dict[str, Any]]) -> None:
         self._check()
         self.batches.append(len(rows))
+        self.characters.append(sum(len(row["receipt"] or "") for row in rows))
         self.rows.update({row["key"]: row for row in rows})
 
     def _check(self) -> None:
@@ -327,14 +331,13 @@ def test_what_waits_is_bounded_in_bytes_and_so_is_what_is_written_at_once() -> N
     records = records_in(database, most=1000, settled=settled)
     for _ in range(1000):
         records.add(session)
-    size = sum(len(row["receipt"]) for row in records._rows)
-    assert 900_000 < size < 1000 * 1000 + len(records._rows[0]["receipt"])
-    batch = sum(len(row["receipt"]) for row in writer._batch_of(records._rows))
-    assert batch < writer.BATCH * 1000
-    waiting = len(records._rows)
     database.away = False
     records.close(PATIENCE)
-    assert settled == {"written": waiting, "lost": 1000 - waiting}
+    written = sum(database.batches)
+    assert settled == {"written": written, "lost": 1000 - written}
+    one = sum(database.characters) / written
+    assert 900_000 < sum(database.characters) < 1000 * 1000 + one
+    assert max(database.characters) < writer.BATCH * 1000
 
 
 def test_what_is_left_is_lost_once_however_often_the_records_are_closed() -> None:
@@ -343,8 +346,7 @@ def test_what_is_left_is_lost_once_however_often_the_records_are_closed() -> Non
     records.add(ended("s1"))
     for _ in range(2):
         records.close(0.01)
-    wait_for(lambda: not records._writes)
-    assert settled == {"lost": 1}
+    wait_for(lambda: settled == {"lost": 1})
     records.add(ended("late"))
     wait_for(lambda: settled == {"lost": 2})
     records.close(0.01)
@@ -449,7 +451,7 @@ def test_whoever_asks_a_database_that_fails_slowly_waits_for_one_failure(
     asked = [Background(lambda: records.spent("ann", LONG_AGO))]
     wait_for(lambda: tried == ["ann"])
     asked += [Background(lambda: records.spent("bob", LONG_AGO)) for _ in range(4)]
-    wait_for(lambda: thread._jobs.qsize() == 4)
+    wait_for(lambda: thread.waiting == 4)
     with pytest.raises(DatabaseError, match="no more calls"):
         records.spent("too many", LONG_AGO)
     go_on.set()
@@ -476,11 +478,15 @@ from tests.support.records import ended
 from tests.support.waiting import wait_for
 since, written = datetime(2000, 1, 1, tzinfo=timezone.utc), []
 thread = NativeThread("test")
-records = Records(Database(sys.argv[1]), "app", thread, 100, lambda *told: written.append(told))
+database = Database(sys.argv[1])
+records = Records(database, "app", thread, 100, lambda *told: written.append(told))
+def connect():
+    with database.reading():
+        pass
 records.add(ended("parent"))
 records.spent("ann", since)
 wait_for(lambda: written == [("written", 1)])
-thread.run(lambda: records._database._the_engine().connect().close())  # a connection, in the pool
+thread.run(connect)  # the connection stays, in the pool
 writer.EVERY = 0.3
 records.add(ended("waits"))  # and the parent's thread lives, that will write it
 child = os.fork()
@@ -518,16 +524,25 @@ def test_what_a_url_says_of_its_connection_counts(postgresql: PostgreSQL, tmp_pa
     database.close()
 
 
+FORK_ON_A_CONNECTION = """
+import os, sys
+from chatproxy.records.database import Database
+database = Database(sys.argv[1])
+def ours():
+    with database.reading() as connection:
+        return connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+parents, child = ours(), os.fork()
+if not child:
+    print(ours() != parents, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(ours() == parents)
+"""
+
+
 def test_a_fork_does_not_use_its_parents_connection(postgresql: PostgreSQL) -> None:
-    database = Database(postgresql.new_database())
-    pid = "SELECT pg_backend_pid()"
-    with database.reading() as connection:
-        ours = connection.exec_driver_sql(pid).scalar()
-    database._process -= 1  # as if it were the parent's
-    with database.reading() as connection:
-        assert connection.exec_driver_sql(pid).scalar() != ours
-    database._of_the_parent.dispose()  # type: ignore[union-attr]  # it is there
-    database.close()
+    url = postgresql.new_database()
+    assert Another(FORK_ON_A_CONNECTION, url, prepared="threads").rest() == "True\nTrue\n"
 
 
 def test_a_network_that_is_cut_holds_up_neither_answers_nor_the_end_of_a_process(
@@ -582,10 +597,12 @@ def test_the_password_is_in_no_error(url: str) -> None:
     assert error.value.__suppress_context__
 
 
-def test_a_password_that_a_driver_quotes_is_masked() -> None:
+def test_a_password_that_a_driver_quotes_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    quoting = Mock(side_effect=OSError("no se:cret\n here"))
+    monkeypatch.setattr(psycopg, "connect", quoting)
     database = Database("postgresql://ann:se%3Acret@127.0.0.1/db")
-    with pytest.raises(DatabaseError, match=r"^no \*\*\* here$"), database._explained():
-        raise OSError("no se:cret\n here")
+    with pytest.raises(DatabaseError, match=r"^no \*\*\* here$"):
+        database.prepare()
 
 
 # ---- an application ------------------------------------------------------------------------------

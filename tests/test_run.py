@@ -202,7 +202,9 @@ def test_a_call_that_is_told_of_waits_for_a_client_that_lags(
     assert len(upstream.asked) <= asked + 1
 
 
-def test_a_stop_names_the_calls_that_it_has_ended(answer: Chat, upstream: Instant) -> None:
+def test_a_stop_names_the_calls_that_it_has_ended(
+    app: Flask, answer: Chat, upstream: Instant
+) -> None:
     def ask(run: Run, payload: dict[str, Any]) -> None:
         run.ask(payload, show=False, name="plan").read()
         upstream.says = lambda _: None
@@ -210,12 +212,13 @@ def test_a_stop_names_the_calls_that_it_has_ended(answer: Chat, upstream: Instan
         run.sleep(PATIENCE)
 
     got = answer(ask)
+    (session,) = app.extensions["chatproxy"].registry.live()
     wait_for(lambda: len(upstream.asked) == 2)
     receipt = got.cancel()
     assert receipt is not None
     outcomes = [(each["id"], each["name"], each["outcome"]) for each in receipt.calls or ()]
     assert outcomes == [(1, "plan", "finished"), (2, "search", "stopped")]
-    ending = native.stopped(got._session)[0]
+    ending = native.stopped(session)[0]
     said = native.ending_of(ending)
     assert said is not None
     assert [each["name"] for each in said["calls"]] == ["search"]
@@ -573,7 +576,7 @@ def test_a_stop_ends_the_pause_before_another_try(answer: Chat, header: bytes) -
 
 @pytest.mark.parametrize("reason", [Reason.USER, Reason.DEADLINE, None])
 def test_what_ends_with_a_run_is_stopped_for_the_runs_own_reason(
-    chat: ChatProxy, upstream: Instant, reason: Reason | None
+    app: Flask, chat: ChatProxy, upstream: Instant, reason: Reason | None
 ) -> None:
     """Its calls, and the answers that it has begun; if it is over, nobody reads them any more."""
     upstream.says = lambda _: None
@@ -581,10 +584,11 @@ def test_what_ends_with_a_run_is_stopped_for_the_runs_own_reason(
     upstream.on_open = sessions.append
 
     def begin(run: Run, payload: dict[str, Any]) -> Any:
+        (session,) = app.extensions["chatproxy"].registry.live()
         run.ask(payload), run.context.update(answer=chat.start(HELLO))
         wait_for(lambda: len(sessions) == 2)
         if reason is not None:
-            run._session.cancel(reason)
+            session.cancel(reason)
             run.sleep(3600)
 
     chat.run("r")(begin)
@@ -596,16 +600,17 @@ def test_what_ends_with_a_run_is_stopped_for_the_runs_own_reason(
 
 @pytest.mark.parametrize("body", [b"", b"Hello"])
 def test_a_request_of_a_run_has_ended_when_its_response_has_been_read(
-    answer: Chat, body: bytes
+    app: Flask, answer: Chat, body: bytes
 ) -> None:
     listed: list[Any] = []
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
 
     def ask(run: Run, _payload: dict[str, Any]) -> str:
+        (session,) = app.extensions["chatproxy"].registry.live()
         text = run.http.get(site.url).text
-        calls, _ = run._calls.listed()
+        calls, _ = session.calls.listed()
         listed.extend((each["outcome"], each["closed"]) for each in calls)
-        assert run._calls.live() == []
+        assert session.calls.live() == []
         return text or "nothing"
 
     with Scripted(lambda connection, _: connection.sendall(head + body)) as site:

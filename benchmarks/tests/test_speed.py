@@ -1,8 +1,10 @@
 """The harness that measures relays beside each other works. What it finds is not judged here."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 from xml.etree import ElementTree
 
 import pytest
@@ -13,6 +15,7 @@ from benchmarks.native import Delays
 from benchmarks.processes import Cores
 from benchmarks.relays import ALL, Unavailable
 from benchmarks.speed import plot, report
+from benchmarks.speed import subject as subject_module
 from benchmarks.speed.measures import Measure
 from benchmarks.speed.plan import FULL, QUICK
 from benchmarks.speed.results import TABLES, Results
@@ -262,17 +265,28 @@ def test_where_not_one_stream_is_held_that_is_said():
         most_streams(Pretence(0.5))
 
 
-def test_streams_that_do_not_begin_in_time_are_not_held(tmp_path):
+def test_streams_that_do_not_begin_in_time_are_not_held(tmp_path, monkeypatch):
     begun = []
 
     class Slow:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def answers(self, number, *_):
+            return SimpleNamespace(whole=number, failures=[])
+
         def open(self, number, _prefix, _spec):
             begun.append(number)
             return SimpleNamespace(open=number, failed=0)
 
+    monkeypatch.setattr(subject_module, "Load", Mock(return_value=Slow()))
+
     plan = replace(QUICK, seconds_to_open=-1.0)
-    subject = Subject(NoRelay(), plan, SimpleNamespace(url=""), CORES, tmp_path)
-    subject._running, subject._load = object(), Slow()
+    relay = Mock(**{"start.return_value": nullcontext(Mock(**{"cpu.return_value": 0.0}))})
+    subject = Subject(relay, plan, SimpleNamespace(url=""), CORES, tmp_path)
     with pytest.raises(NotHeld, match="100 of 120 streams began in time"):
         subject.open(120, 1)
     assert begun == [100]

@@ -57,6 +57,11 @@ class NativeThread:
         self._is_closed = False
         self._jobs: queue.SimpleQueue[_Job] = _native_queue()
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait their turn."""
+        return self._jobs.qsize()
+
     def run(self, call: Callable[[], _T]) -> _T:
         """Run a call, and wait for what it returns.
 
@@ -107,7 +112,7 @@ class NativeThread:
                 monkey.get_original("_thread", "start_new_thread")(_work, (self._jobs,))
                 weakref.finalize(self, self._jobs.put, None).atexit = False
                 self._process = os.getpid()
-            if self._jobs.qsize() >= self._places:
+            if self.waiting >= self._places:
                 raise queue.Full
             self._jobs.put((call, _from_native(tell)))  # last, as it leaves a watcher in the loop
 
