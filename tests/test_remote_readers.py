@@ -140,6 +140,34 @@ def test_a_reader_elsewhere_counts_as_a_reader_until_it_leaves() -> None:
     assert len(elsewhere.remote_readers) == 0
 
 
+@pytest.mark.parametrize("loss", ["question", "answer"])
+def test_a_reader_elsewhere_says_that_it_leaves_until_that_is_heard(loss: str) -> None:
+    session = new_session()
+    elsewhere = Elsewhere(session)
+    there = elsewhere.open()
+    elsewhere.losses = [loss] * 3
+    there.close()
+    wait_for(session.flag.is_set)
+    wait_for(lambda: elsewhere.losses == [])
+
+
+def test_a_request_that_comes_when_its_reader_has_left_makes_no_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each takes a way of its own, so that one may overtake the other."""
+    session = new_session(grace=10.0)
+    readers = Elsewhere(session).remote_readers
+    add(session, 1)
+    request = {"owner": "", "id": "session_1", "visit": "v", "after": 0, "wait": 0}
+    readers.leave(request)
+    assert readers.read(request) == {"state": "left"}
+    assert (len(readers), session.log.followed) == (0, False)
+    assert readers.read({**request, "visit": "w"})["state"] == "reading"
+    monkeypatch.setattr(remote_readers, "LOST_SECONDS", -1.0)
+    readers.leave({"visit": "w"})
+    assert readers.read(request)["state"] == "reading", "for that long it is remembered"
+
+
 def test_a_reader_elsewhere_that_asks_no_more_has_gone() -> None:
     session = new_session()
     elsewhere = Elsewhere(session, patience=0.05)

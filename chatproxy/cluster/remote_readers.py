@@ -8,6 +8,9 @@ way is asked for again, and sent again.
 reader is closed if no request has come for somewhat longer than ``CHATPROXY_READER_TIMEOUT`` (the
 other worker does not ask while it writes to its client), and much sooner if the other worker has
 ended. Until then it counts as a reader of the session, as one of this worker's own does.
+
+A reader that leaves says so until that is heard. Its last request may come after that, for each
+takes a way of its own: it does not make a reader anew.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ WAIT_SECONDS = 1.0
 PAUSE_SECONDS = 0.02
 #: Seconds before the next request if there was no reply.
 RETRY_SECONDS = 0.3
-#: Seconds without any reply after which the answer counts as lost.
+#: Seconds without any reply after which the answer counts as lost, and a request that was sent.
 LOST_SECONDS = 20.0
 #: Seconds without a request after which it is looked whether the reader's worker has ended. Also
 #: the seconds until the second look: a worker that was missing only for a moment is back by then.
@@ -60,6 +63,8 @@ class RemoteReaders:
         self._looking = threading.Lock()  # held while a thread looks for workers that have ended
         self._lock = threading.Lock()
         self._kept: dict[str, _KeptReader] = {}
+        #: By name, when readers have left, the first one first.
+        self._left: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -69,6 +74,7 @@ class RemoteReaders:
 
         Its ``state`` is ``READING``; ``OVER`` if that is the end; ``GONE`` if the events are no
         longer held; ``BEYOND`` if there are not that many; ``UNKNOWN`` if there is no session.
+        ``LEFT`` to a reader that has left.
         ``sessionId`` is that of the answer, which may have been asked for by its chat's id.
         """
         name, after, wait = (request.get(part) for part in ("visit", "after", "wait"))
@@ -78,23 +84,31 @@ class RemoteReaders:
         try:
             kept = self._find_or_follow(name, request, after)
             if kept is None:
-                return {"state": PeerState.UNKNOWN}
+                return {"state": PeerState.LEFT if name in self._left else PeerState.UNKNOWN}
             reply = kept.read(after, max(0.0, seconds))
         except EventsGone:
             reply = {"state": PeerState.GONE}
         except ValueError:
             reply = {"state": PeerState.BEYOND}
-        if reply["state"] in (PeerState.OVER, PeerState.GONE):
-            self.leave(request)
+        if reply["state"] in (PeerState.OVER, PeerState.GONE):  # it may ask again: this can be lost
+            self._let_go_of(name)
         return reply
 
     def leave(self, request: Message) -> Message:
         """Let a reader go."""
+        name, now = str(request.get("visit")), time.monotonic()
         with self._lock:
-            kept = self._kept.pop(str(request.get("visit")), None)
+            while self._left and now - next(iter(self._left.values())) > LOST_SECONDS:
+                del self._left[next(iter(self._left))]
+            self._left.setdefault(name, now)
+        self._let_go_of(name)
+        return {"state": PeerState.LEFT}
+
+    def _let_go_of(self, name: str) -> None:
+        with self._lock:
+            kept = self._kept.pop(name, None)
         if kept is not None:
             kept.reader.close()
-        return {"state": PeerState.LEFT}
 
     def sweep(self) -> None:
         """Let those readers go that have not asked for too long. To be called now and then."""
@@ -137,7 +151,7 @@ class RemoteReaders:
         with self._lock:
             kept = self._kept.get(name)
             if kept is None:
-                session = self._find(key)
+                session = None if name in self._left else self._find(key)
                 if session is None:
                     return None
                 worker = str(request.get("worker"))
@@ -241,6 +255,8 @@ class RemoteReader:
                 raise self._lost() from None
             self._closed.wait(RETRY_SECONDS)
             return
+        if self._closed.is_set():
+            return
         if state is PeerState.GONE:
             raise EventsGone(f"The events after number {self._after} are no longer held.")
         if state not in (PeerState.READING, PeerState.OVER):
@@ -268,5 +284,12 @@ class RemoteReader:
         return Refusal(message, status=502, code="answer_lost")
 
     def _leave(self) -> None:
-        with suppress(PeersUnavailable):  # it notices by itself
-            self._ask({**self._request, "ask": "leave"})
+        begun, pause = time.monotonic(), RETRY_SECONDS
+        while time.monotonic() - begun < LOST_SECONDS:  # then it notices by itself
+            try:
+                self._ask({**self._request, "ask": "leave"})
+            except PeersUnavailable:
+                time.sleep(pause)
+                pause *= 2
+            else:
+                break
