@@ -364,8 +364,9 @@ def full_log() -> tuple[AnswerLog, LogReader, Background]:
 
 @pytest.mark.parametrize("goes", [lambda reader: reader.read(0), LogReader.close])
 def test_the_producer_waits_until_the_lagging_reader_reads_on_or_leaves(
-    goes: Callable[[LogReader], object],
+    goes: Callable[[LogReader], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(log_module, "_PATIENCE_SECONDS", 2 * PATIENCE)
     log, reader, producer = full_log()
     goes(reader)
     assert producer.result() is None

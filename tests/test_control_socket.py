@@ -496,6 +496,19 @@ def test_no_control_socket_is_swept_while_it_opens(place: Path, crashes: list[ob
     assert list(place.iterdir()) == []
 
 
+def test_a_sweep_waits_for_whoever_opens_a_control_socket(place: Path) -> None:
+    worker = Worker(place)
+    worker.control.open()
+    with RunDir(str(place)).locked() as path:
+        (path / "opens.sock").touch()
+        sweeping = Background(worker.control.sweep)
+        assert sweeping.still_runs()
+        assert (path / "opens.sock").exists()
+    sweeping.result()
+    worker.control.close()
+    assert list(place.iterdir()) == []
+
+
 def is_opened(control: ControlSocket) -> bool:
     """Open a socket; False if the directory is locked for too long by now."""
     try:
