@@ -176,6 +176,26 @@ def test_what_a_stop_has_saved_is_of_what_was_granted(new_chat: NewChat) -> None
     assert "savedAtMost" not in told
 
 
+def test_a_stopped_answer_is_charged_the_upper_end_of_what_it_is_estimated_at(
+    new_chat: NewChat, deepseek: DeepSeek
+) -> None:
+    chat, charged, estimates = new_chat("100000 tokens/day"), [], []
+    for events_before in (1, 100):
+        before, tag = left(chat), new_id()
+        simulate = {"tag": tag, "rate": 500, "tokens": 5000}
+        answer = chat.start({**HELLO, "max_tokens": 5000, "simulate": simulate})
+        while answer.events < events_before:
+            next(answer)
+        receipt = answer.cancel()
+        assert receipt is not None
+        wait_for(lambda before=before: before - left(chat) < 5000)  # it has been settled
+        charged.append(before - left(chat))
+        usage = receipt.account.usage
+        estimates.append(usage.completion_tokens * (1 + (usage.spread or 0)))
+        assert charged[-1] >= deepseek.gone(tag)["tokens"] + PROMPT
+    assert charged[1] - charged[0] == pytest.approx(estimates[1] - estimates[0], abs=1)
+
+
 def native(chat: ChatProxy, **fields: Any) -> Any:
     headers = {"X-Session-Id": new_id()}
     return client_of(chat).post("/api/chat/stream", json={**HELLO, **fields}, headers=headers)
