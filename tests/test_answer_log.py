@@ -366,7 +366,7 @@ def full_log() -> tuple[AnswerLog, LogReader, Background]:
 def test_the_producer_waits_until_the_lagging_reader_reads_on_or_leaves(
     goes: Callable[[LogReader], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "_PATIENCE_SECONDS", 2 * PATIENCE)
+    monkeypatch.setattr(log_module, "PATIENCE_SECONDS", 2 * PATIENCE)
     log, reader, producer = full_log()
     goes(reader)
     assert producer.result() is None
@@ -403,7 +403,7 @@ def test_the_producer_waits_each_time_the_log_is_full_whatever_room_was_made_bef
 
 def test_room_wakes_every_thread_that_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of a run do."""
-    monkeypatch.setattr(log_module, "_PATIENCE_SECONDS", 0.001)
+    monkeypatch.setattr(log_module, "PATIENCE_SECONDS", 0.001)
     log = AnswerLog(10)
     reader = LogReader(log)
     log.append(blocks(100))

@@ -120,7 +120,7 @@ def test_peak_hours_are_those_of_working_days(time: str, expected: bool) -> None
 
 
 def test_accounts_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(billing, "_CAPACITY", 2)
+    monkeypatch.setattr(billing, "CAPACITY", 2)
     accounts = Accounts()
     used = accounts.of("a")
     used.charge(5)

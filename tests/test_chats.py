@@ -289,7 +289,7 @@ def test_those_that_wait_have_their_turn_in_the_order_of_arrival(
     waiting: list[Waiting] = []
 
     def wait(number: int, pause: float) -> None:
-        monkeypatch.setattr(chats_module, "_SHORTEST_PAUSE", pause)
+        monkeypatch.setattr(chats_module, "SHORTEST_PAUSE", pause)
         key = SessionKey("ada", f"waiting_{number}")
         waiting.append(Waiting(here, chats, key, Call(partial(order.append, number))))
         assert waiting[-1].reader.read(PATIENCE) == b": queued\n"

@@ -21,7 +21,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     (tmp_path / "script.js.br").write_bytes(BR)
     (tmp_path / "script.js.gz").write_bytes(GZIP)
     (tmp_path / "small.svg").write_bytes(b"<svg/>")
-    monkeypatch.setattr(page, "_ASSETS", tmp_path)
+    monkeypatch.setattr(page, "ASSETS", tmp_path)
     return create_app({"DEEPSEEK_BASE_URL": "http://127.0.0.1:1"}).test_client()
 
 

@@ -256,8 +256,8 @@ def test_records_report_and_metrics_of_an_application_are_what_was_billed(
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prove, "_MARGIN", 0.1)
-    monkeypatch.setattr(prove, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(prove, "MARGIN", 0.1)
+    monkeypatch.setattr(prove, "LOOK_SECONDS", 0.01)
 
 
 @pytest.mark.usefixtures("_soon")
@@ -326,7 +326,7 @@ def test_the_balance_decides(
 def test_a_balance_that_does_not_show_what_is_billed_yet_proves_nothing(
     told: list[str], found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prove, "_MOST_LOOKS", 6)
+    monkeypatch.setattr(prove, "MOST_LOOKS", 6)
     balances = map(dollars, told)
     rest = lambda: prove.resting_balance(lambda: next(balances), "USD", Decimal("9.8"))  # noqa: E731
     if found == "9.75":

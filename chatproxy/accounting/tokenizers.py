@@ -8,7 +8,7 @@ Rules:
   for the reply ``PATIENCE`` seconds at the most. If it does not come, the tokens are not counted.
   Whoever waits has closed the connection to the upstream before.
 * A request that nobody waits for any more is not sent. At most ``_MOST_WAITING`` wait. A process
-  that is at one for ``_LONGEST_SECONDS`` is killed.
+  that is at one for ``LONGEST_SECONDS`` is killed.
 * A process that is forked has a thread and a process of its own.
 """
 
@@ -36,7 +36,7 @@ PATIENCE = 0.05
 _MOST_WAITING = 200
 #: What takes longer than the patience anyway: characters of the question and the answer.
 _LONGEST = 200_000
-_LONGEST_SECONDS = 5.0
+LONGEST_SECONDS = 5.0
 #: The pause before a process is started anew, in seconds; each further one is twice as long.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 60.0
 
@@ -141,7 +141,7 @@ class _Speaker:
 
     def _kill_if_stuck(self) -> None:
         since, process = self._busy_since, self._process
-        if process and since is not None and time.monotonic() - since > _LONGEST_SECONDS:
+        if process and since is not None and time.monotonic() - since > LONGEST_SECONDS:
             process.kill()
 
     def _work(self) -> None:

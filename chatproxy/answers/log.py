@@ -47,7 +47,7 @@ from .cursor import Cursor, Sink
 #: The most bytes that a reader is given at once, and one event more.
 _WRITE_BYTES = 64 * 1024
 #: How many seconds the producer waits for readers that are not the furthest ahead.
-_PATIENCE_SECONDS = 0.25
+PATIENCE_SECONDS = 0.25
 #: About what a log and its session need beside the events.
 _OWN_BYTES = 4000
 
@@ -170,7 +170,7 @@ class AnswerLog:
 
     def wait_for_room(self) -> None:
         """Block while the log is full: until its readers read on, leave, or are left behind."""
-        patience: float | None = _PATIENCE_SECONDS
+        patience: float | None = PATIENCE_SECONDS
         while (wakeup := self._wakeup_if_full()) is not None:
             try:
                 wakeup.get(timeout=patience)

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 #: How many events of an answer are read.
 _EVENTS = 50
 #: Seconds that are waited beyond the time at which the last answer would have ended.
-_MARGIN = 10.0
+MARGIN = 10.0
 #: Seconds between two looks at a balance, until it rests.
-_LOOK_SECONDS = 5.0
-_MOST_LOOKS = 60
+LOOK_SECONDS = 5.0
+MOST_LOOKS = 60
 #: How many answers the control may take.
 _MOST_CONTROLS = 20
 _LONGEST_WAIT = 1800.0
@@ -216,7 +216,7 @@ def _at_once(ask: Ask, count: int, most: int | None) -> list[_Asked]:
 
 def _wait_for_the_end(stopped: list[_Asked], max_tokens: int) -> None:
     slowest = max(each.seconds / max(1, each.came) for each in stopped)
-    seconds = min(_LONGEST_WAIT, slowest * max_tokens + _MARGIN)
+    seconds = min(_LONGEST_WAIT, slowest * max_tokens + MARGIN)
     click.echo(
         f"{sum(each.came for each in stopped)} tokens came, and all {len(stopped)} connections are "
         f"closed. Waiting {seconds:.0f} s, in which the answers would have ended ..."
@@ -227,8 +227,8 @@ def _wait_for_the_end(stopped: list[_Asked], max_tokens: int) -> None:
 def resting_balance(ask_balance: AskBalance, currency: str, most: Decimal) -> Decimal:
     """The balance when it rests, below ``most``."""
     balance = _balance(ask_balance, currency)
-    for _ in range(_MOST_LOOKS):
-        time.sleep(_LOOK_SECONDS)
+    for _ in range(MOST_LOOKS):
+        time.sleep(LOOK_SECONDS)
         latest, balance = balance, _balance(ask_balance, currency)
         if latest == balance <= most:
             return balance

@@ -33,7 +33,7 @@ _MOST_REPLACED = 5
 #: Seconds in which an answer that was stopped leaves its ids and its slot.
 _RELEASE_SECONDS = 1.0
 #: Seconds between two looks whether a chat is free: the first ones, and the longest.
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
+SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 
 
 class Chats:
@@ -70,7 +70,7 @@ class Chats:
     def _replace(
         self, key: SessionKey, reconnect_seconds: float, chat: SessionKey
     ) -> StreamSession:
-        replaced, end = 0, time.monotonic() + _SHORTEST_PAUSE
+        replaced, end = 0, time.monotonic() + SHORTEST_PAUSE
         while True:
             try:
                 return self._registry.claim(key, reconnect_seconds, chat)
@@ -85,7 +85,7 @@ class Chats:
                     replaced, end = replaced + 1, time.monotonic() + _RELEASE_SECONDS
                     if replaced >= _MOST_REPLACED:
                         raise
-            time.sleep(_SHORTEST_PAUSE)
+            time.sleep(SHORTEST_PAUSE)
 
     def _enqueue(
         self, key: SessionKey, reconnect_seconds: float, chat: SessionKey
@@ -107,7 +107,7 @@ class Chats:
         :raises Refusal: if it does not come to that.
         """
         session.log.pulse(sse.QUEUED)
-        pause, end = _SHORTEST_PAUSE, time.monotonic() + self._patience
+        pause, end = SHORTEST_PAUSE, time.monotonic() + self._patience
         while not (self._is_first(session, chat) and self._registry.join_chat(session, chat)):
             handle.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

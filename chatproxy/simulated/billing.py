@@ -25,7 +25,7 @@ BALANCE = Decimal(1_000_000)
 
 _NANO = 1_000_000_000
 #: How many accounts are remembered.
-_CAPACITY = 20_000
+CAPACITY = 20_000
 
 
 class Price(NamedTuple):
@@ -89,7 +89,7 @@ class Accounts:
         begins_with = 0 if key == "broke" else self._begins_with
         account = self._accounts.pop(digest, None) or Account(begins_with)
         self._accounts[digest] = account
-        if len(self._accounts) > _CAPACITY:
+        if len(self._accounts) > CAPACITY:
             del self._accounts[next(iter(self._accounts))]
         return account
 

@@ -23,7 +23,7 @@ from ..errors import Refusal
 from .state import current_state
 
 _STATIC = Path(__file__).parent.with_name("static")
-_ASSETS = _STATIC / "assets"
+ASSETS = _STATIC / "assets"
 
 #: The content codings, the smallest first, and what a file's name ends with in each.
 _CODINGS = {"br": ".br", "gzip": ".gz", "identity": ""}
@@ -93,7 +93,7 @@ def asset(name: str) -> Response:
     there = [coding for coding, suffix in _CODINGS.items() if _is_asset(name + suffix)]
     coding = request.accept_encodings.best_match(there, "identity")
     # The name's end tells Flask the coding, and the name before it the type.
-    response = send_from_directory(_ASSETS, name + _CODINGS[coding])
+    response = send_from_directory(ASSETS, name + _CODINGS[coding])
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     response.vary.add("Accept-Encoding")
@@ -136,7 +136,7 @@ def _key_of_the_owner() -> str | None:
 
 
 def _is_asset(name: str) -> bool:
-    path = safe_join(str(_ASSETS), name)
+    path = safe_join(str(ASSETS), name)
     return path is not None and Path(path).is_file()
 
 
