@@ -318,12 +318,14 @@ def test_a_directory_that_was_removed_is_made_again_and_one_of_another_user_is_n
         pytest.fail("others may enter")
 
 
-def test_a_temporary_directory_that_is_too_deep_is_refused_at_the_start(
+def test_a_temporary_directory_that_is_too_deep_is_refused_at_the_start_if_there_is_no_other(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deep = temporary / ("x" * (80 - len(os.fsencode(temporary)) - 1))
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    for name in ("MEMORY", "SHORT"):
+        monkeypatch.setattr(directories, name, "/nowhere")
     refusal("")
 
 
@@ -351,6 +353,25 @@ def test_it_is_in_memory_where_there_is_such_a_file_system(
     assert run_dir.path.parent == folder
     run_dir.leave()
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("has_memory", [True, False])
+def test_it_is_not_in_a_temporary_directory_that_is_too_long_for_sockets(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, has_memory: bool
+) -> None:
+    """Such as that of macOS."""
+    long = folder / ("x" * 80)
+    long.mkdir()
+    memory = str(folder) if has_memory else "/nowhere"
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(directories, "MEMORY", memory)
+    monkeypatch.delenv("SERVER_SOFTWARE", raising=False)
+    directories.check_base()
+    run_dir = RunDir("")
+    assert str(run_dir.path.parent) == (memory if has_memory else "/tmp")
+    run_dir.leave()
+    assert list(long.iterdir()) == []
 
 
 def test_a_fork_of_a_process_gets_its_own(temporary: Path) -> None:

@@ -35,19 +35,32 @@ _LONGEST_SUFFIX = "4194304-0123456789"
 _NAMES = 8
 #: Where Linux has a file system in memory that every user may write to.
 MEMORY = "/dev/shm"  # noqa: S108
+#: A temporary directory whose path is short.
+SHORT = "/tmp"  # noqa: S108
 
 
 def base() -> Path:
     """Where the directories are that were not named: in memory, unless ``TMPDIR`` says otherwise.
 
     Each answer makes a file there and removes it, which takes up to a hundred times as long on a
-    disk.
+    disk. If ``TMPDIR`` is too long for sockets, as macOS has it, they are where it would not be.
 
     :raises OSError: if no file can be made in any temporary directory.
     """
-    if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK | os.X_OK):
+    if "TMPDIR" not in os.environ and _is_writable(MEMORY):
         return Path(MEMORY)
-    return Path(tempfile.gettempdir())
+    usual = tempfile.gettempdir()
+    fit = (each for each in (usual, MEMORY, SHORT) if _has_room(each) and _is_writable(each))
+    return Path(next(fit, usual))
+
+
+def _is_writable(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _has_room(folder: str) -> bool:
+    """Whether the directory of any process could have sockets there."""
+    return not _is_long(Path(folder, f"{_prefix()}{_LONGEST_SUFFIX}"))
 
 
 def of_process() -> Path:
@@ -175,8 +188,12 @@ def check_base() -> None:
 
 
 def _refuse_long(path: Path) -> None:
-    if len(os.fsencode(path)) > _LONGEST:
+    if _is_long(path):
         raise ConfigError(f"CHATPROXY_RUN_DIR has more than {_LONGEST} bytes: {path}.")
+
+
+def _is_long(path: Path) -> bool:
+    return len(os.fsencode(path)) > _LONGEST
 
 
 def is_there(path: Path) -> bool:
