@@ -127,6 +127,8 @@ def test_eight_answers_in_two_tabs(tabs, server, kind):
     sent = MOST if kind == "stops" else len(asked)
     # A tab reads on for a moment what it showed before its own question.
     wait_for(lambda: sum(len(tab.header_ids()) for tab in opened) == sent)
+    for tab in opened:  # what another tab asks comes above, and moves what is to be clicked
+        tab.page.locator(f".list-item:nth-child({len(asked)})").wait_for()
     if kind == "stops":
         wait_for(lambda: len(server.live()) == sent)
         assert [is_sent_or_waits(tab, question) for tab, question in asked].count(True) == sent
