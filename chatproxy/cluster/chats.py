@@ -7,7 +7,8 @@
   but asks nobody before the chat is free. A Stop for the chat is for the one that is live.
 
 Those that wait on one worker have their turn in the order of arrival, those of several in the order
-in which they find the chat free. Each wait has an end: the turn, a Stop, the client's leaving, the
+in which they find the chat free. Each stays in its line until it has ended, and leaves it then,
+whatever it came to (``leave``). Each wait has an end: the turn, a Stop, the client's leaving, the
 deadline, or ``CHATPROXY_IDLE_TIMEOUT``. How many may wait is bounded by what bounds all sessions.
 
 The routes say which chat a question belongs to (``web.streaming.chat_of``).
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 
 from .. import signals, sse
 from ..answers.abort import AbortHandle
@@ -44,8 +44,9 @@ class Chats:
         self._on_active = settings.on_active
         self._patience = settings.idle_timeout
         self._lock = threading.Lock()
-        #: The sessions of this worker that wait for a chat, the first first.
-        self._lines: dict[SessionKey, deque[StreamSession]] = {}
+        #: The sessions of this worker that wait for a chat, or have waited for it and live, the
+        #: first first.
+        self._lines: dict[SessionKey, dict[StreamSession, None]] = {}
 
     def claim(
         self, key: SessionKey, reconnect_seconds: float, chat: SessionKey | None
@@ -97,7 +98,7 @@ class Chats:
                 pass  # the chat is, or the id: then the next line says so
         session = self._registry.claim(key, reconnect_seconds, chat, waits=True)
         with self._lock:
-            self._lines.setdefault(chat, deque()).append(session)
+            self._lines.setdefault(chat, {})[session] = None
         return session
 
     def wait(self, session: StreamSession, chat: SessionKey, handle: AbortHandle) -> None:
@@ -121,13 +122,14 @@ class Chats:
         with self._lock:
             return len(self._lines)
 
-    def leave(self, session: StreamSession, chat: SessionKey) -> None:
-        """Leave the line, when the session has had its turn or waits no longer."""
+    def leave(self, session: StreamSession) -> None:
+        """Take a session that has ended out of its line, if it is in one."""
+        chat = session.chat
         with self._lock:
-            line = self._lines[chat]
-            line.remove(session)
-            if not line:
-                del self._lines[chat]
+            if chat is not None and (line := self._lines.get(chat)) is not None:
+                line.pop(session, None)
+                if not line:
+                    del self._lines[chat]
 
     def _is_awaited(self, chat: SessionKey) -> bool:
         with self._lock:
@@ -135,10 +137,7 @@ class Chats:
 
     def _is_first(self, session: StreamSession, chat: SessionKey) -> bool:
         with self._lock:
-            line = self._lines[chat]
-            while line[0].outcome is not None:  # it has not come to a call
-                line.popleft()
-            return line[0] is session
+            return next(iter(self._lines[chat])) is session
 
 
 class _CallInTurn:
@@ -167,5 +166,4 @@ class _CallInTurn:
 
     def close(self) -> None:
         """See ``Call``."""
-        self._chats.leave(self._session, self._chat)
         self._call.close()
