@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from chatproxy import signals
+from chatproxy.answers.abort import AbortHandle
 from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.answers.producer import produce
 from chatproxy.answers.question import Question
@@ -28,6 +29,7 @@ from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import (
     BudgetSpent,
+    PeersUnavailable,
     Refusal,
     SessionActive,
     SessionCancelled,
@@ -411,6 +413,34 @@ def test_one_that_has_waited_is_closed_though_the_next_one_looks_amid_its_end(
     upstream.calls[THIRD].may_end.set()
     for reader in readers:
         reader.close()
+
+
+def test_a_holder_that_is_silent_for_a_moment_ends_no_wait(here: Registry, there: Registry) -> None:
+    first = begin(here)
+    silent = threading.Event()
+
+    def hear(*_: object, result: str, **__: object) -> None:
+        if result == "unavailable":
+            silent.set()
+
+    with signals.peer_asked.connected_to(hear, there.sender):
+        second = Waiting(there, chats_of(there, "enqueue"))
+        table_of(here).mute.add(PEERS[here].name)
+        assert silent.wait(PATIENCE)
+    table_of(here).mute.clear()
+    finish(here, first, events=1)
+    assert second.join() is Outcome.FINISHED
+
+
+def test_a_holder_that_stays_silent_is_what_the_refusal_tells_of(
+    here: Registry, there: Registry
+) -> None:
+    begin(here)
+    chats = chats_of(there, "enqueue", idle_timeout=0.05)
+    session = chats.claim(SECOND, 0.0, CHAT)
+    table_of(here).mute.add(PEERS[here].name)
+    with pytest.raises(PeersUnavailable):
+        chats.wait(session, CHAT, AbortHandle())
 
 
 def test_the_wait_has_an_end(here: Registry) -> None:

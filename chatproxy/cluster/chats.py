@@ -9,7 +9,8 @@
 Those that wait on one worker have their turn in the order of arrival, those of several in the order
 in which they find the chat free. Each stays in its line until it has ended, and leaves it then,
 whatever it came to (``leave``). Each wait has an end: the turn, a Stop, the client's leaving, the
-deadline, or ``CHATPROXY_IDLE_TIMEOUT``. How many may wait is bounded by what bounds all sessions.
+deadline, or ``CHATPROXY_IDLE_TIMEOUT``. Other workers that can't be asked for a moment don't end
+it. How many may wait is bounded by what bounds all sessions.
 
 The routes say which chat a question belongs to (``web.streaming.chat_of``).
 """
@@ -25,7 +26,7 @@ from ..answers.coroutines import Coroutine
 from ..answers.producer import Call
 from ..answers.session import Reason, SessionKey, StreamSession
 from ..config import Settings
-from ..errors import SessionActive, TooManySessions
+from ..errors import PeersUnavailable, Refusal, SessionActive, TooManySessions
 from .registry import Registry
 
 #: How often one question may replace another, if ever more of them come.
@@ -109,12 +110,21 @@ class Chats:
         """
         session.log.pulse(sse.QUEUED)
         pause, end = SHORTEST_PAUSE, time.monotonic() + self._patience
-        while not (self._is_first(session, chat) and self._registry.join_chat(session, chat)):
+        while (refusal := self._look(session, chat)) is not None:
             handle.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             session.last_event_at = time.monotonic()  # it is not the upstream that is silent
             if session.last_event_at >= end:
-                raise SessionActive("The answer before this one in the chat did not end in time.")
+                raise refusal
+
+    def _look(self, session: StreamSession, chat: SessionKey) -> Refusal | None:
+        """Why a session does not have its chat yet; None if it has."""
+        try:
+            if self._is_first(session, chat) and self._registry.join_chat(session, chat):
+                return None
+        except PeersUnavailable as unavailable:  # perhaps only for a moment
+            return unavailable
+        return SessionActive("The answer before this one in the chat did not end in time.")
 
     @property
     def in_use(self) -> int:
