@@ -24,6 +24,7 @@ from chatproxy.answers.readers import follow
 from chatproxy.answers.reservation import Reservation
 from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey, StreamSession
 from chatproxy.cluster import chats as chats_module
+from chatproxy.cluster import registry as registry_module
 from chatproxy.cluster.chats import Chats
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
@@ -282,6 +283,33 @@ def test_a_new_question_may_replace_the_live_one(
     begins = f"[SSE] {key.id} replaced by {new.id} phase=connecting events=0 upstreamClosed=true"
     assert line.startswith(f"{begins} stopMs=")
     finish(other, second, events=1)
+
+
+@pytest.mark.parametrize("reason", [Reason.USER, Reason.DISCONNECT, Reason.REPLACED])
+def test_a_question_that_replaces_what_is_being_stopped_waits_for_its_close(
+    here: Registry, other: Registry, reason: Reason
+) -> None:
+    """It has not replaced that one: something else has stopped it."""
+    first, told = here.claim(OWN, 0.0, CHAT), list[object]()
+    first.cancel(reason)
+    with signals.stream_replaced.connected_to(lambda *_, **__: told.append(1), other.sender):
+        claim = Background(lambda: chats_of(other, "replace").claim(SECOND, 0.0, CHAT))
+        assert claim.still_runs()
+        finish(here, first, events=1)
+        second = claim.result()
+    assert first.reason is reason
+    assert told == []
+    assert other.find(CHAT) is second
+    finish(other, second, events=1)
+
+
+def test_a_close_that_does_not_come_refuses_the_question_that_replaces(
+    here: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "CONFIRM_SECONDS", 0.05)
+    here.claim(OWN, 0.0, CHAT).cancel(Reason.USER)
+    with pytest.raises(SessionActive):
+        chats_of(here, "replace").claim(SECOND, 0.0, CHAT)
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

@@ -2,7 +2,8 @@
 
 * ``reject``: it is refused (``SessionActive``).
 * ``replace``: it first stops the other one, on whichever worker that is, and begins when the
-  upstream of that has been closed. The other answer ends with the reason ``replaced``.
+  upstream of that has been closed. The other answer ends with the reason ``replaced``, unless
+  something else is stopping it already.
 * ``enqueue``: it begins at once, as a session that can be stopped, left and listed like any other,
   but asks nobody before the chat is free. A Stop for the chat is for the one that is live.
 
@@ -80,13 +81,14 @@ class Chats:
                 receipt = self._registry.cancel(
                     chat, time.monotonic(), remember=False, reason=Reason.REPLACED
                 )
-                if receipt is None and time.monotonic() > end:
-                    raise  # it is the id that is taken, or others have all the slots
-                if receipt is not None:
+                if receipt is not None and not receipt.repeated:
                     signals.stream_replaced.send(self._registry.sender, receipt=receipt, by=key.id)
+                if receipt is not None and (receipt.upstream_closed or not receipt.repeated):
                     replaced, end = replaced + 1, time.monotonic() + _RELEASE_SECONDS
-                    if replaced >= _MOST_REPLACED:
-                        raise
+                elif time.monotonic() > end:
+                    raise  # the id is taken, others have all the slots, or the close does not come
+                if replaced >= _MOST_REPLACED:
+                    raise
             time.sleep(SHORTEST_PAUSE)
 
     def _enqueue(
