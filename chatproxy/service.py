@@ -11,7 +11,8 @@ It ends in ``_end``, in one order:
 3. The call is closed: the connection to the upstream is gone, or back in its pool. What the answer
    came to is settled; of a finished one with the provider's count, that is done before 2.
 4. A stopped or failed answer tells its readers.
-5. The session leaves the registry. Its id stays taken for a while, unless it never began.
+5. The session leaves its chat's line and the registry. Its id stays taken for a while, unless it
+   never began.
 6. Logs and metrics hear of it, and whoever waits for a receipt goes on.
 7. Its budgets are settled, which may take a while. Nobody has waited for that but the owner's next
    question.
@@ -269,6 +270,7 @@ class AnswerService:
             partial(self._close, session, call),
             partial(self._settle, session),
             partial(_write_ending, session, outcome, refusal),
+            partial(self._chats.leave, session),
             partial(self._registry.discard, session),
             partial(signals.stream_closed.send, self._sender, session=session),
             session.closed.set,

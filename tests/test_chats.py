@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,15 +16,21 @@ from typing import Any
 import pytest
 
 from chatproxy import signals
+from chatproxy.answers.abort import AbortHandle
 from chatproxy.answers.coroutines import Coroutine, run
 from chatproxy.answers.producer import produce
+from chatproxy.answers.question import Question
 from chatproxy.answers.readers import follow
+from chatproxy.answers.reservation import Reservation
 from chatproxy.answers.session import Outcome, Phase, Reason, SessionKey, StreamSession
 from chatproxy.cluster import chats as chats_module
+from chatproxy.cluster import registry as registry_module
 from chatproxy.cluster.chats import Chats
 from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import (
+    BudgetSpent,
+    PeersUnavailable,
     Refusal,
     SessionActive,
     SessionCancelled,
@@ -32,12 +39,13 @@ from chatproxy.errors import (
 )
 from chatproxy.observability import logs
 
-from .support.table import Table
-from .support.waiting import MOMENT, PATIENCE, Background
+from .support.table import Table, service_of
+from .support.waiting import MOMENT, PATIENCE, Background, wait_for, wait_for_garbage
 from .test_registry import PEERS, finish, finish_when_cancelled, new_registry
 
 CHAT = SessionKey("ada", "chat_1")
 OWN, SECOND = SessionKey("ada", "session_1"), SessionKey("ada", "session_2")
+THIRD = SessionKey("ada", "session_3")
 
 
 @pytest.fixture
@@ -182,6 +190,51 @@ class Call:
         self.closed.set()
 
 
+class HeldCall(Call):
+    """A call whose answer is whole when it may end, or is aborted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = threading.Event()
+
+    def receive(self) -> Coroutine[bool]:
+        assert self.may_end.wait(PATIENCE)
+        return (yield from super().receive())
+
+    def abort(self) -> None:
+        self.may_end.set()
+
+
+class Upstream:
+    """An upstream whose answers are held, and that refuses those of some."""
+
+    def __init__(self, refused: SessionKey | None = None) -> None:
+        self._refused = refused
+        self.calls: dict[SessionKey, HeldCall] = {}
+        self.sessions: weakref.WeakSet[StreamSession] = weakref.WeakSet()
+
+    def call(self, _question: Question, session: StreamSession) -> HeldCall:
+        self.sessions.add(session)
+        if session.key == self._refused:
+            raise BudgetSpent("No.")
+        return self.calls.setdefault(session.key, HeldCall())
+
+
+class SlowEnd(Reservation):
+    """Has the end of an answer wait until another one has looked twice for its turn."""
+
+    def __init__(self, other: StreamSession) -> None:
+        self._other = other
+
+    def end(self) -> None:
+        for _ in range(2):
+            seen = self._other.last_event_at
+            wait_for(lambda seen=seen: self._other.last_event_at != seen)
+
+    def settle(self, session: StreamSession) -> None:
+        pass
+
+
 class Waiting:
     """A question that is asked in the way that is set, and its answer, made in a thread."""
 
@@ -192,7 +245,7 @@ class Waiting:
         key: SessionKey = SECOND,
         call: Call | None = None,
     ) -> None:
-        self._registry = registry
+        self._registry, self._chats = registry, chats
         self.call = call or Call()
         self.session = chats.claim(key, 0.0, CHAT)
         self.reader = follow(self.session, 0, None)
@@ -202,6 +255,7 @@ class Waiting:
     def _end(self, outcome: Outcome, refusal: Refusal | None) -> None:
         self.session.end(outcome)
         self._in_turn.close()
+        self._chats.leave(self.session)
         finish(self._registry, self.session, refusal, events=0 if refusal else 1)
 
     def join(self) -> Outcome | None:
@@ -229,6 +283,33 @@ def test_a_new_question_may_replace_the_live_one(
     begins = f"[SSE] {key.id} replaced by {new.id} phase=connecting events=0 upstreamClosed=true"
     assert line.startswith(f"{begins} stopMs=")
     finish(other, second, events=1)
+
+
+@pytest.mark.parametrize("reason", [Reason.USER, Reason.DISCONNECT, Reason.REPLACED])
+def test_a_question_that_replaces_what_is_being_stopped_waits_for_its_close(
+    here: Registry, other: Registry, reason: Reason
+) -> None:
+    """It has not replaced that one: something else has stopped it."""
+    first, told = here.claim(OWN, 0.0, CHAT), list[object]()
+    first.cancel(reason)
+    with signals.stream_replaced.connected_to(lambda *_, **__: told.append(1), other.sender):
+        claim = Background(lambda: chats_of(other, "replace").claim(SECOND, 0.0, CHAT))
+        assert claim.still_runs()
+        finish(here, first, events=1)
+        second = claim.result()
+    assert first.reason is reason
+    assert told == []
+    assert other.find(CHAT) is second
+    finish(other, second, events=1)
+
+
+def test_a_close_that_does_not_come_refuses_the_question_that_replaces(
+    here: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "CONFIRM_SECONDS", 0.05)
+    here.claim(OWN, 0.0, CHAT).cancel(Reason.USER)
+    with pytest.raises(SessionActive):
+        chats_of(here, "replace").claim(SECOND, 0.0, CHAT)
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
@@ -317,20 +398,77 @@ def test_a_stop_ends_the_wait(here: Registry, other: Registry) -> None:
 
 def test_whoever_leaves_gives_the_next_its_turn(here: Registry) -> None:
     first, chats = begin(here), chats_of(here, "enqueue")
-    second, third = Waiting(here, chats), Waiting(here, chats, SessionKey("ada", "session_3"))
+    second, third = Waiting(here, chats), Waiting(here, chats, THIRD)
     second.session.leave()
     assert second.join() is Outcome.STOPPED
     finish(here, first, events=1)
     assert third.join() is Outcome.FINISHED
 
 
-def test_one_that_never_came_to_a_call_is_in_nobodys_way(here: Registry) -> None:
-    first, chats = begin(here), chats_of(here, "enqueue")
-    lost = chats.claim(SessionKey("ada", "lost"), 0.0, CHAT)
-    second = Waiting(here, chats)
-    finish(here, lost, refusal=UpstreamError("No."))
+def test_one_that_never_came_to_a_call_is_in_nobodys_way_and_stays_nowhere(here: Registry) -> None:
+    upstream = Upstream(refused=SECOND)
+    service = service_of(here, upstream, on_active="enqueue")
+    readers = [service.begin(OWN, Question(b"{}"), 0.0, CHAT)]
+    with pytest.raises(BudgetSpent):
+        service.begin(SECOND, Question(b"{}"), 0.0, CHAT)
+    wait_for_garbage(lambda: [each.key for each in upstream.sessions] == [OWN])
+    readers.append(service.begin(THIRD, Question(b"{}"), 0.0, CHAT))
+    upstream.calls[OWN].may_end.set()
+    assert upstream.calls[THIRD].opened.wait(PATIENCE)
+    upstream.calls[THIRD].may_end.set()
+    for reader in readers:
+        reader.close()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_one_that_has_waited_is_closed_though_the_next_one_looks_amid_its_end(
+    here: Registry, stopped: bool
+) -> None:
+    upstream = Upstream()
+    service = service_of(here, upstream, on_active="enqueue")
+    keys = (OWN, SECOND, THIRD)
+    readers = [service.begin(key, Question(b"{}"), 0.0, CHAT) for key in keys]
+    _first, second, third = here.live()
+    second.reservation = SlowEnd(third)
+    upstream.calls[OWN].may_end.set()
+    assert upstream.calls[SECOND].opened.wait(PATIENCE)
+    if stopped:
+        assert second.cancel(Reason.USER)
+    upstream.calls[SECOND].may_end.set()
+    assert second.told.wait(PATIENCE)
+    assert upstream.calls[SECOND].closed.is_set()
+    assert upstream.calls[THIRD].opened.wait(PATIENCE)
+    upstream.calls[THIRD].may_end.set()
+    for reader in readers:
+        reader.close()
+
+
+def test_a_holder_that_is_silent_for_a_moment_ends_no_wait(here: Registry, there: Registry) -> None:
+    first = begin(here)
+    silent = threading.Event()
+
+    def hear(*_: object, result: str, **__: object) -> None:
+        if result == "unavailable":
+            silent.set()
+
+    with signals.peer_asked.connected_to(hear, there.sender):
+        second = Waiting(there, chats_of(there, "enqueue"))
+        table_of(here).mute.add(PEERS[here].name)
+        assert silent.wait(PATIENCE)
+    table_of(here).mute.clear()
     finish(here, first, events=1)
     assert second.join() is Outcome.FINISHED
+
+
+def test_a_holder_that_stays_silent_is_what_the_refusal_tells_of(
+    here: Registry, there: Registry
+) -> None:
+    begin(here)
+    chats = chats_of(there, "enqueue", idle_timeout=0.05)
+    session = chats.claim(SECOND, 0.0, CHAT)
+    table_of(here).mute.add(PEERS[here].name)
+    with pytest.raises(PeersUnavailable):
+        chats.wait(session, CHAT, AbortHandle())
 
 
 def test_the_wait_has_an_end(here: Registry) -> None:

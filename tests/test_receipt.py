@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,10 +70,17 @@ def test_a_close_is_confirmed_by_true_and_by_nothing_else(closed: object) -> Non
     assert received(fields, 1.0).upstream_closed is False
 
 
-def test_an_older_worker_does_not_say_which_upstream_it_was() -> None:
+def test_that_something_else_had_stopped_it_is_told_to_workers_alone() -> None:
+    receipt = replace(RECEIPT, repeated=True)
+    assert received(over_the_wire(to_send(receipt, 12.3)), 12.3) == receipt
+    assert receipt.as_json() == RECEIPT.as_json()
+
+
+def test_an_older_worker_says_neither_which_upstream_it_was_nor_who_stopped_it_before() -> None:
     fields = {name: value for name, value in to_send(RECEIPT, 1.0).items() if name in OLDER}
     found = received(fields, 1.0)
     assert (found.upstream, found.billing_stops) == ("", BillingStops.UNKNOWN)
+    assert not found.repeated
 
 
 @pytest.mark.parametrize("missing", OLDER)

@@ -315,6 +315,20 @@ def test_a_stop_waits_for_the_close() -> None:
     assert receipt.upstream_closed
 
 
+@pytest.mark.parametrize("by", [0, 1], ids=["self", "peer"])
+@pytest.mark.parametrize("reason", [Reason.USER, Reason.DISCONNECT])
+def test_a_stop_is_not_told_that_nothing_runs_before_the_close(by: int, reason: Reason) -> None:
+    """Something else is stopping it, and has the receipt."""
+    registries = new_registries(2)
+    session = registries[0].claim(KEY)
+    session.cancel(reason)
+    stop = Background(lambda: cancel(registries[by]))
+    assert stop.still_runs()
+    finish(registries[0], session, events=1)
+    assert stop.result() is None
+    assert session.reason is reason
+
+
 @pytest.mark.parametrize(
     ("by", "constant"), [(0, "CONFIRM_SECONDS"), (1, "PEER_CONFIRM_SECONDS")], ids=["self", "peer"]
 )
@@ -323,11 +337,17 @@ def test_a_close_that_cannot_be_confirmed_is_not_claimed(
 ) -> None:
     monkeypatch.setattr(registry_module, constant, 0.02)
     registries = new_registries(2)
-    registries[0].claim(KEY)
-    receipt = cancel(registries[by])
-    assert receipt is not None
-    assert not receipt.upstream_closed
-    assert receipt.stop_ms >= 19
+    session = registries[0].claim(KEY)
+    for repeated in (False, True):
+        receipt = cancel(registries[by])
+        assert receipt is not None
+        assert not receipt.upstream_closed
+        assert receipt.stop_ms >= 19
+        assert receipt.repeated is repeated
+    session.closed_at = time.monotonic() - 1
+    late = cancel(registries[by])
+    assert late is not None
+    assert 0 <= late.stop_ms < PATIENCE * 1000
 
 
 def test_a_close_is_confirmed_within_two_seconds_and_by_a_peer_before_it_is_given_up() -> None:

@@ -23,7 +23,8 @@ class Receipt:
     answer is a run. ``events`` is the number of the upstream's events until then. ``upstream`` is
     its name, "" if none was asked yet. ``account`` is what the answer came to by then (``usage``).
     ``calls`` are those of a run, and ``left_behind`` the names
-    of its code that had not ended (``Calls.listed``).
+    of its code that had not ended (``Calls.listed``). ``repeated`` is whether something else had
+    stopped it before, and its close was only waited for; no client is told that.
     """
 
     session_id: str
@@ -36,6 +37,7 @@ class Receipt:
     account: Account = NO_ACCOUNT
     calls: tuple[dict[str, Any], ...] | None = None
     left_behind: tuple[str, ...] = ()
+    repeated: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The receipt as the client gets it."""
@@ -54,24 +56,27 @@ class Receipt:
         return fields
 
 
-def of(session: StreamSession, arrived: float) -> Receipt:
+def of(session: StreamSession, arrived: float, *, repeated: bool = False) -> Receipt:
     """The receipt for a Stop of this session.
 
     :param arrived: when the Stop came, in seconds of the monotonic clock.
+    :param repeated: see ``Receipt``. Such a Stop may have come after the close.
     """
     closed_at = session.closed_at
+    seconds = max(0.0, (closed_at or time.monotonic()) - arrived)
     calls, left_behind = session.calls.listed() if session.calls else (None, ())
     return Receipt(
         session_id=session.id,
         phase=session.phase,
         upstream_closed=closed_at is not None,
-        stop_ms=round(((closed_at or time.monotonic()) - arrived) * 1000, 1),
+        stop_ms=round(seconds * 1000, 1),
         events=session.events,
         upstream=session.upstream,
         billing_stops=session.billing_stops,
         account=session.account,
         calls=calls,
         left_behind=left_behind,
+        repeated=repeated,
     )
 
 
@@ -80,7 +85,7 @@ def to_send(receipt: Receipt, took_ms: float) -> dict[str, Any]:
 
     :param took_ms: the milliseconds from the arrival of the question to this answer.
     """
-    return {"tookMs": took_ms, **receipt.as_json()}
+    return {"tookMs": took_ms, "repeated": receipt.repeated, **receipt.as_json()}
 
 
 def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:
@@ -106,6 +111,7 @@ def received(fields: dict[str, Any], elapsed_ms: float) -> Receipt:
             account=usage.received(fields),
             calls=None if (calls := fields.get("calls")) is None else tuple(map(dict, calls)),
             left_behind=tuple(map(str, fields.get("leftBehind", ()))),
+            repeated=fields.get("repeated") is True,
         )
     except (KeyError, TypeError, ValueError, ArithmeticError):
         raise PeersUnavailable("Another worker's answer could not be understood.") from None

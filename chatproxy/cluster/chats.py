@@ -2,13 +2,16 @@
 
 * ``reject``: it is refused (``SessionActive``).
 * ``replace``: it first stops the other one, on whichever worker that is, and begins when the
-  upstream of that has been closed. The other answer ends with the reason ``replaced``.
+  upstream of that has been closed. The other answer ends with the reason ``replaced``, unless
+  something else is stopping it already.
 * ``enqueue``: it begins at once, as a session that can be stopped, left and listed like any other,
   but asks nobody before the chat is free. A Stop for the chat is for the one that is live.
 
 Those that wait on one worker have their turn in the order of arrival, those of several in the order
-in which they find the chat free. Each wait has an end: the turn, a Stop, the client's leaving, the
-deadline, or ``CHATPROXY_IDLE_TIMEOUT``. How many may wait is bounded by what bounds all sessions.
+in which they find the chat free. Each stays in its line until it has ended, and leaves it then,
+whatever it came to (``leave``). Each wait has an end: the turn, a Stop, the client's leaving, the
+deadline, or ``CHATPROXY_IDLE_TIMEOUT``. Other workers that can't be asked for a moment don't end
+it. How many may wait is bounded by what bounds all sessions.
 
 The routes say which chat a question belongs to (``web.streaming.chat_of``).
 """
@@ -17,7 +20,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 
 from .. import signals, sse
 from ..answers.abort import AbortHandle
@@ -25,7 +27,7 @@ from ..answers.coroutines import Coroutine
 from ..answers.producer import Call
 from ..answers.session import Reason, SessionKey, StreamSession
 from ..config import Settings
-from ..errors import SessionActive, TooManySessions
+from ..errors import PeersUnavailable, Refusal, SessionActive, TooManySessions
 from .registry import Registry
 
 #: How often one question may replace another, if ever more of them come.
@@ -44,8 +46,9 @@ class Chats:
         self._on_active = settings.on_active
         self._patience = settings.idle_timeout
         self._lock = threading.Lock()
-        #: The sessions of this worker that wait for a chat, the first first.
-        self._lines: dict[SessionKey, deque[StreamSession]] = {}
+        #: The sessions of this worker that wait for a chat, or have waited for it and live, the
+        #: first first.
+        self._lines: dict[SessionKey, dict[StreamSession, None]] = {}
 
     def claim(
         self, key: SessionKey, reconnect_seconds: float, chat: SessionKey | None
@@ -78,13 +81,14 @@ class Chats:
                 receipt = self._registry.cancel(
                     chat, time.monotonic(), remember=False, reason=Reason.REPLACED
                 )
-                if receipt is None and time.monotonic() > end:
-                    raise  # it is the id that is taken, or others have all the slots
-                if receipt is not None:
+                if receipt is not None and not receipt.repeated:
                     signals.stream_replaced.send(self._registry.sender, receipt=receipt, by=key.id)
+                if receipt is not None and (receipt.upstream_closed or not receipt.repeated):
                     replaced, end = replaced + 1, time.monotonic() + _RELEASE_SECONDS
-                    if replaced >= _MOST_REPLACED:
-                        raise
+                elif time.monotonic() > end:
+                    raise  # the id is taken, others have all the slots, or the close does not come
+                if replaced >= _MOST_REPLACED:
+                    raise
             time.sleep(SHORTEST_PAUSE)
 
     def _enqueue(
@@ -97,7 +101,7 @@ class Chats:
                 pass  # the chat is, or the id: then the next line says so
         session = self._registry.claim(key, reconnect_seconds, chat, waits=True)
         with self._lock:
-            self._lines.setdefault(chat, deque()).append(session)
+            self._lines.setdefault(chat, {})[session] = None
         return session
 
     def wait(self, session: StreamSession, chat: SessionKey, handle: AbortHandle) -> None:
@@ -108,12 +112,21 @@ class Chats:
         """
         session.log.pulse(sse.QUEUED)
         pause, end = SHORTEST_PAUSE, time.monotonic() + self._patience
-        while not (self._is_first(session, chat) and self._registry.join_chat(session, chat)):
+        while (refusal := self._look(session, chat)) is not None:
             handle.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             session.last_event_at = time.monotonic()  # it is not the upstream that is silent
             if session.last_event_at >= end:
-                raise SessionActive("The answer before this one in the chat did not end in time.")
+                raise refusal
+
+    def _look(self, session: StreamSession, chat: SessionKey) -> Refusal | None:
+        """Why a session does not have its chat yet; None if it has."""
+        try:
+            if self._is_first(session, chat) and self._registry.join_chat(session, chat):
+                return None
+        except PeersUnavailable as unavailable:  # perhaps only for a moment
+            return unavailable
+        return SessionActive("The answer before this one in the chat did not end in time.")
 
     @property
     def in_use(self) -> int:
@@ -121,13 +134,14 @@ class Chats:
         with self._lock:
             return len(self._lines)
 
-    def leave(self, session: StreamSession, chat: SessionKey) -> None:
-        """Leave the line, when the session has had its turn or waits no longer."""
+    def leave(self, session: StreamSession) -> None:
+        """Take a session that has ended out of its line, if it is in one."""
+        chat = session.chat
         with self._lock:
-            line = self._lines[chat]
-            line.remove(session)
-            if not line:
-                del self._lines[chat]
+            if chat is not None and (line := self._lines.get(chat)) is not None:
+                line.pop(session, None)
+                if not line:
+                    del self._lines[chat]
 
     def _is_awaited(self, chat: SessionKey) -> bool:
         with self._lock:
@@ -135,10 +149,7 @@ class Chats:
 
     def _is_first(self, session: StreamSession, chat: SessionKey) -> bool:
         with self._lock:
-            line = self._lines[chat]
-            while line[0].outcome is not None:  # it has not come to a call
-                line.popleft()
-            return line[0] is session
+            return next(iter(self._lines[chat])) is session
 
 
 class _CallInTurn:
@@ -167,5 +178,4 @@ class _CallInTurn:
 
     def close(self) -> None:
         """See ``Call``."""
-        self._chats.leave(self._session, self._chat)
         self._call.close()

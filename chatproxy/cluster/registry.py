@@ -287,12 +287,18 @@ class Registry:
     ) -> Receipt | None:
         """Stop a session of this worker, and wait so long for the close of its upstream.
 
-        :returns: None if it has ended.
+        If it is being stopped already, for whatever reason, that close is waited for.
+
+        :returns: None if it has ended by then. But what replaces it gets the receipt of a close
+            that it has waited for, too.
         """
-        if not session.cancel(reason):
+        stopped = session.cancel(reason)
+        if not stopped and (session.closed.is_set() or not session.flag.is_set()):
             return None
-        session.closed.wait(seconds)
-        return receipts.of(session, arrived)
+        closed = session.closed.wait(seconds)
+        if closed and not stopped and reason is not Reason.REPLACED:
+            return None
+        return receipts.of(session, arrived, repeated=not stopped)
 
     def cancel_all(self, owner: str, seconds: float = CONFIRM_SECONDS) -> list[Receipt]:
         """Stop the owner's sessions here; wait so many seconds for the close of their upstreams."""
