@@ -1,8 +1,8 @@
 """The peers of any number of hosts, through Redis or Valkey.
 
 Each worker has two threads: the keeper of its leases (``keeper``), and one that listens to its
-mailbox (``mailbox``). A worker that has been cut off for longer than its lease may find that
-another holds a key by now; then that key is lost.
+mailbox (``mailbox``). A worker that alone has been cut off for longer than its lease has lost its
+keys.
 """
 
 from __future__ import annotations
