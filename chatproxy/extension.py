@@ -516,4 +516,5 @@ def _find_peers(settings: Settings, control_socket: ControlSocket, scope: str) -
     # Not above: it takes 0.1 s and 8 MB.
     from .cluster.redis.peers import RedisPeers  # noqa: PLC0415
 
-    return RedisPeers(settings.peers, scope, settings.lease)
+    has_records = bool(settings.records)
+    return RedisPeers(settings.peers, scope, settings.lease, has_records=has_records)

@@ -22,6 +22,7 @@ from chatproxy.cluster.local import accounts as local
 from chatproxy.cluster.local.control_socket import ControlSocket
 from chatproxy.cluster.local.peers import LocalPeers
 from chatproxy.cluster.local.run_dir import RunDir
+from chatproxy.cluster.redis import accounts as redis_accounts
 from chatproxy.cluster.redis.peers import RedisPeers
 from chatproxy.errors import PeersUnavailable
 
@@ -283,6 +284,49 @@ def test_an_account_in_redis_is_forgotten_when_its_time_is_over(valkey: Valkey) 
     wait_for(
         lambda: worker.accounts.draw(("ada",), least=0, wanted=0, most=9, until=SOON) is None,
         message="the end of the account",
+    )
+    worker.close()
+
+
+def test_with_records_what_was_drawn_from_a_lost_account_is_charged_once(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one has it from the records if it ended before; else it is added, however late."""
+    monkeypatch.setattr(redis_accounts, "RECORDED_SECONDS", 0.0)
+    with Forwarder(valkey.port) as network, ExitStack() as stack:
+        urls = f"redis://127.0.0.1:{network.port}", valkey.url
+        workers = [Worker(RedisPeers(url, "once", 20.0, has_records=True)).peers for url in urls]
+        for worker in workers:
+            stack.callback(worker.close)
+        one, other = (worker.accounts for worker in workers)
+        before, after = draw_from(one, of=0), draw_from(one, of=1)
+        network.cut()
+        with pytest.raises(PeersUnavailable):
+            draw_from(one, of=2)
+        one.settle(("ada", "0"), before, 7)
+        with valkey.client() as client:
+            client.flushall()
+        time.sleep(0.2)  # as the records are written a little later
+        draw_from(other, of=0, initial=7, wanted=0, least=0)
+        draw_from(other, of=1, initial=0, wanted=0, least=0)
+        one.settle(("ada", "1"), after, 5)
+        network.restore()
+        wait_for(lambda: draw_from(other, of=1, wanted=0, least=0).left == 95, message="the later")
+        assert draw_from(other, of=0, wanted=0, least=0).left == 93
+
+
+def test_what_is_settled_before_a_lost_account_begins_anew_is_added_if_the_records_lacked_it(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_accounts, "RECORDED_SECONDS", 3 * PATIENCE)
+    worker = Worker(RedisPeers(valkey.url, "lacked", 20.0, has_records=True)).peers
+    draw = draw_from(worker.accounts)
+    with valkey.client() as client:
+        client.flushall()
+    worker.accounts.settle(("ada", "0"), draw, 7)
+    draw_from(worker.accounts, wanted=0, least=0)
+    wait_for(
+        lambda: draw_from(worker.accounts, wanted=0, least=0).left == 93, message="the settlement"
     )
     worker.close()
 

@@ -35,6 +35,7 @@ LEASE = 2.0
 #: A lease that no test lives to see the end of.
 LONG = 600.0
 KEY = ("id", "", "session_1")
+FREED = ("id", "", "session_2")
 
 _scopes = map("scope-{}".format, itertools.count(1))
 
@@ -192,6 +193,7 @@ def test_more_keys_than_one_script_takes_are_renewed_and_freed(server, start, sc
     keys = [(str(number),) for number in range(501)]
     for key in keys:
         one.take(key)
+    wait_for(one.has_looked, message="the first look")
     with server.client() as client:
         for name in list(client.scan_iter(f"chatproxy:{scope}:key:*")):
             client.delete(name)
@@ -314,6 +316,7 @@ def test_a_key_that_is_freed_while_it_is_renewed_stays_free(
         return answer
 
     if not is_there:
+        wait_for(one.has_looked, message="the first look")
         rewrite(server, *names_of_keys(server, scope), None)
     monkeypatch.setattr(RedisClient, "reach", free_before)
     begin_an_epoch(server, scope)
@@ -698,25 +701,46 @@ def test_many_requests_at_once_notice_an_outage_together(own_server, start):
 
 
 @pytest.mark.parametrize("lease", [LONG, LEASE])
-def test_a_worker_that_was_cut_off_loses_what_another_took_when_its_lease_was_over(
+def test_a_worker_that_was_cut_off_loses_what_another_could_take_when_its_lease_was_over(
     own_server, start, forwarder, lease
 ):
-    """Nothing, if that was not so."""
+    """Also what is free again: whoever had it may have said that it stands for nothing.
+
+    Nothing, if its lease was not over.
+    """
     one, other = start(own_server, lease, url=forwarder.url), start(own_server, lease)
-    one.take(KEY)
-    one.take(("kept",))
+    for key in (KEY, FREED):
+        one.take(key)
     forwarder.cut()
     if lease == LEASE:
-        wait_for(lambda: other.take(KEY) is None, message="the end of the lease")
+        for key in (KEY, FREED):
+            wait_for(lambda key=key: other.take(key) is None, message="the end of the lease")
+        other.free([FREED])
     else:
         assert one.try_take(("two",)) == "away"
         assert other.take(KEY) == one.name
     forwarder.restore()
-    lost = [KEY] if lease == LEASE else []
+    lost = [KEY, FREED] if lease == LEASE else []
     wait_for(lambda: one.try_take(("three",)) is None and one.lost == lost, message="the return")
     assert one.take(KEY) == (other if lost else one).name
-    assert other.take(("kept",)) == one.name
+    assert other.take(FREED) == (None if lost else one.name)
     wait_for(lambda: other.try_ask(one.name, {}) == {"got": {}}, message="an answer")
+
+
+def test_an_outage_that_outlasts_the_leases_costs_no_worker_a_key(
+    own_server, start, forwarder, scope
+):
+    """If it is one for all of them: then nobody could have taken any."""
+    one, other = (start(own_server, url=forwarder.url) for _ in range(2))
+    one.take(KEY)
+    with hammering(other) as answers:
+        wait_for(one.has_looked, message="the first look")
+        forwarder.cut()
+        wait_for(lambda: not names_of_keys(own_server, scope), message="the end of the lease")
+        forwarder.restore()
+        wait_for(lambda: answers[-1] == one.name, message="the end of the outage")
+    assert set(answers) <= {one.name, "away"}
+    assert one.lost == []
 
 
 def test_a_key_is_adopted_while_redis_is_away_and_one_of_two_loses_it(own_server, start):

@@ -425,6 +425,22 @@ def test_what_another_worker_has_taken_is_lost_here_and_not_stopped_by_its_user(
     assert kept.reason is None
 
 
+@pytest.mark.parametrize("meaning", ["live", "finished", "stopped", "stopped before its start"])
+def test_a_stop_for_an_id_that_was_lost_reaches_the_worker_that_has_it_now(meaning: str) -> None:
+    """It is neither told that there is no such session, nor stops the one that was lost."""
+    here, there = new_registries(2)
+    MEANINGS[meaning][0](here)
+    for lost in here.live():
+        finish_when_cancelled(here, lost)
+    table_of(here).holders.clear()  # as if a lease had run out
+    session = there.claim(KEY)
+    finish_when_cancelled(there, session)
+    here.lose(("id", *KEY))
+    assert here.idle
+    assert cancel(here)
+    assert session.reason is Reason.USER
+
+
 @pytest.mark.parametrize("begins", ["before", "meanwhile"])
 def test_a_start_that_a_drain_refuses_leaves_nothing_at_the_table(
     monkeypatch: pytest.MonkeyPatch, begins: str

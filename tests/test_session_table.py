@@ -382,6 +382,13 @@ class AnyOrder(RuleBasedStateMachine):
         self.held.add((owner, session_id))
         assert self.reserved(SessionKey(owner, session_id))
 
+    @rule(owner=OWNERS, session_id=IDS)
+    def lose(self, owner: str, session_id: str) -> None:
+        key = SessionKey(owner, session_id)
+        self.table.lose(key)
+        self.held.discard(key)
+        assert not self.reserved(key)
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.9, 5.0, 29.9, 30.0]))
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds

@@ -57,7 +57,8 @@ class Accounts(Protocol):
     def settle(self, account: AccountKey, draw: Draw, used: int) -> None:
         """Have ``used`` count in place of what was drawn; once for each draw.
 
-        It may be more. If the account was lost since, it is added to the one that was begun anew.
+        It may be more. If the account was lost since, it is added to the one that was begun anew,
+        unless that began with it.
         What can't be settled now is settled later, or counts as it was drawn. Never raises.
         """
 

@@ -77,6 +77,11 @@ class EarlyStops:
             self._remove(key)
             self._give_up(key)
 
+    def forget(self, key: SessionKey) -> None:
+        """Remember one no longer, if there is one for this id."""
+        if key in self._until:
+            self._remove(key)
+
     def _make_room(self, site: str) -> None:
         networks = self._in_site[site]
         key = next(networks.of(networks.largest()))

@@ -72,8 +72,8 @@ class Peers(Protocol):
 
         :param handler: turns a request into a reply. It is called in a thread of its own, may take
             its time, and must not raise.
-        :param on_lost: called with a key that this worker held and that another holds by now,
-            because the two could not reach each other for a while.
+        :param on_lost: called with a key that this worker held, and that another holds by now or
+            may have held, because the two could not reach each other for a while.
         """
 
     def open(self) -> None:

@@ -32,9 +32,9 @@ id holds no lease: nobody can name it.
 Invariants
 ==========
 
-* This worker holds the lease of every id that stands for something here. Exceptions: a session that
-  was allowed to begin offline has its lease as soon as that is possible; and one whose lease
-  another worker has by now is stopped (``lose``), because no Stop would reach it.
+* This worker holds the lease of every id that stands for something here. An id whose lease is lost,
+  because this worker was cut off for long, stands for nothing any more (``lose``). Exception: a
+  session that was allowed to begin offline has its lease as soon as that is possible.
 * A lease is taken before its id gets its meaning, and freed after that is gone, by a thread that
   has the key to itself (``Coordinator.exclusive``).
 * A request of a peer never waits for a key, so that two workers can't wait for each other.
@@ -358,9 +358,13 @@ class Registry:
         return state, receipt
 
     def lose(self, key: LeaseKey) -> None:
-        """Stop the session whose lease another worker holds by now: no Stop would reach it here."""
+        """Have an id that another worker may have by now stand for nothing here.
+
+        A Stop that comes here goes to its holder then. A session that lives is stopped, as no Stop
+        would reach it any more.
+        """
         if key[0] == "id":
-            session = self._sessions.find_live(SessionKey(key[1], key[2]))
+            session = self._sessions.lose(SessionKey(key[1], key[2]))
             if session is not None:
                 session.cancel(Reason.LOST)
 

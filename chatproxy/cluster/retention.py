@@ -91,6 +91,12 @@ class EndedAnswers:
         now = self._timer()
         return [session for session, until in self._retained.values() if now < until]
 
+    def forget(self, key: SessionKey) -> None:
+        """Retain the answer of this id no longer, if there is one; its readers read on."""
+        session, _ = self._retained.pop(key, (None, 0.0))
+        if session is not None:
+            self._hold_on(session)
+
     def look(self) -> None:
         """Drop what need not be held any longer, and keep the bounds. To be called now and then."""
         self._expire()

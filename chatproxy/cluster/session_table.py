@@ -138,6 +138,20 @@ class SessionTable:
             if not session.was_refused:
                 self._ended.add(session)
 
+    def lose(self, key: SessionKey) -> StreamSession | None:
+        """Have an id stand for nothing here from now on, whatever it stood for.
+
+        :returns: the session that lives, if it stood for one. That will not be retained under it.
+        """
+        with self._lock:
+            self._ended.forget(key)
+            self._early.forget(key)
+            session = self._by_key.pop(key, None)
+            if session is not None:
+                session.keys = tuple(each for each in session.keys if each != key)
+                session.is_retained = session.is_retained and key != session.key
+            return session
+
     def remember_stop(self, key: SessionKey, client: str = "") -> bool:
         """Reserve an id for a Stop that came before its start.
 

@@ -4,7 +4,8 @@ A worker may be cut off from Redis at any moment, and whatever it has sent may a
 not at all. So the worker has its own account of what it holds, and one thread, the keeper, that
 brings Redis into line with it. It looks at Redis at least once a second, and
 
-* renews what is held, six times in the time of a lease. What Redis has lost is made anew;
+* renews what is held, six times in the time of a lease. What Redis has lost is made anew, unless
+  another worker may have had it in the meantime;
 * takes what was taken offline, while Redis was away;
 * frees what could not be freed, or may have been brought back since.
 
@@ -21,7 +22,10 @@ Invariants:
   failure, and is freed or taken over by whoever meets it.
 * Whoever frees a lease that is being restored leaves it to the keeper, which frees it after that:
   Redis may do the two in any order.
-* What another worker has by now is told by ``on_lost``, once, and only if it is held still.
+* What another worker has by now, or may have had, is told by ``on_lost``, once, and only if it is
+  held still.
+* What Redis has lost, nobody else can have had until its lease would have been over, or while Redis
+  is not settled.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from ...errors import PeersUnavailable
 from ..peers import LeaseKey
@@ -68,7 +72,8 @@ class LeaseKeeper:
 
     :param worker: its name.
     :param lease: seconds after which the leases of a worker that died are free.
-    :param on_lost: called with a key that was held here and that another worker holds by now.
+    :param on_lost: called with a key that was held here, and that another worker holds by now or
+        may have held since.
     :param on_look: called each time that Redis has been looked at, and is there.
     """
 
@@ -85,6 +90,7 @@ class LeaseKeeper:
         self._redis = redis
         self._store = store
         self._worker = worker
+        self._lease = lease
         self._period = lease / 6
         self._tick = _tick(lease)
         self._on_lost = on_lost
@@ -110,6 +116,9 @@ class LeaseKeeper:
         # The thread's own.
         self._known_epoch = b""
         self._due = 0.0
+        #: Until when, by Redis's clock, nobody else can have had what is held: a lease after the
+        #: last look with which all was renewed.
+        self._kept_until = 0.0
 
     def open(self) -> None:
         """Begin to look at Redis."""
@@ -233,7 +242,7 @@ class LeaseKeeper:
             self._due = time.monotonic() + self._period
             self._store.register(self._worker)
             self._renew()
-            self._known_epoch = epoch.name
+            self._known_epoch, self._kept_until = epoch.name, epoch.now + self._lease
         self._redis.mend()
         if not epoch.holders_first:
             self._take_provisional()
@@ -247,9 +256,14 @@ class LeaseKeeper:
                 for key, lease in self._held.items()
                 if self._provisional.get(key) is not lease
             }
-        for lease, kept in self._store.renew(self._worker, list(keys), self._restore):
+        for lease, kept in self._store.renew(self._worker, list(keys), self._restore_safely):
             if not kept:
                 self._lose(keys[lease], lease)
+
+    def _restore_safely(self, leases: Sequence[Lease]) -> AbstractContextManager[Sequence[Lease]]:
+        """Restore those that are held still, unless another worker may have had them."""
+        is_safe = self._store.is_settling or (self._store.time() or 0.0) < self._kept_until
+        return self._restore(leases if is_safe else ())
 
     @contextmanager
     def _restore(self, leases: Sequence[Lease]) -> Iterator[list[Lease]]:

@@ -15,7 +15,12 @@ when this memory is there. If it is missing, or of another run, a new epoch begi
 settling time of two to three seconds after that, no key can be taken. This includes a Redis that
 is new to the application: one that is empty because nobody has used it looks the same as one that
 was emptied a moment ago (a flush, a replica that was promoted before it had anything). A worker
-that can't reach Redis for all of that time, or for its lease, may lose its keys.
+that can't reach Redis for all of that time may lose its keys.
+
+**An outage of Redis may outlast the leases.** So a memory that no worker has looked at for a while
+is over as well: it ends before any lease does. A worker that alone is cut off for longer than its
+lease loses its keys, even those that nobody has: another worker may have had one in the meantime,
+and have told a Stop that there is no such session.
 
 Redis must keep what has not expired (``noeviction``), and allow scripts, INFO and TIME.
 """
@@ -41,7 +46,7 @@ LATEST = 5.0
 _BATCH = 200
 
 #: Finds the epoch, of which KEYS[1] is the name, and how many of its ARGV[1] ms of settling are
-#: left. Redis forgets it a week after the last worker's look.
+#: left. Redis forgets it ARGV[2] ms after the last worker's look.
 _EPOCH = """
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
 local time = redis.call('TIME')
@@ -50,17 +55,20 @@ local known, since = string.match(redis.call('GET', KEYS[1]) or '', '^(%w*) (%d+
 local same = known == run and tonumber(since) <= now
 if not same then since = string.format('%.0f', now) end
 local epoch = run .. ' ' .. since
-if not same or ARGV[2] == 'keep' then redis.call('SET', KEYS[1], epoch, 'EX', 604800) end
+if not same then redis.call('SET', KEYS[1], epoch, 'PX', ARGV[2]) end
 local left = math.max(0, tonumber(since) + ARGV[1] - now)
 """
-_LOOK = f"{_EPOCH} return {{epoch, left, string.format('%.0f', now)}}"
-#: Takes KEYS[2] with the token ARGV[2] for ARGV[3] ms, also from the token ARGV[4]; until ARGV[5].
+_LOOK = f"""{_EPOCH}
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {{epoch, left, string.format('%.0f', now)}}
+"""
+#: Takes KEYS[2] with the token ARGV[3] for ARGV[4] ms, also from the token ARGV[5]; until ARGV[6].
 _TAKE = f"""{_EPOCH}
-if now > tonumber(ARGV[5]) then return {{1, ''}} end
+if now > tonumber(ARGV[6]) then return {{1, ''}} end
 if left > 0 then return {{left, ''}} end
 local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= ARGV[2] and holder ~= ARGV[4] then return {{0, holder}} end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+if holder and holder ~= ARGV[3] and holder ~= ARGV[5] then return {{0, holder}} end
+redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
 return {{0, ''}}
 """
 #: Extends the leases of the tokens ARGV[4], … to ARGV[1] ms. Until ARGV[3] it also makes those that
@@ -117,11 +125,13 @@ Restore = Callable[[Sequence[Lease]], AbstractContextManager[Sequence[Lease]]]
 class Epoch(NamedTuple):
     """A memory of Redis.
 
-    ``name`` tells one from another. ``holders_first`` says that it is quite new: those who held a
-    key in an earlier one should have it in this one too.
+    ``name`` tells one from another; ``now`` is when it was looked at, in seconds of Redis's clock.
+    ``holders_first`` says that it is quite new: those who held a key in an earlier one should have
+    it in this one too.
     """
 
     name: bytes
+    now: float
     holders_first: bool
 
 
@@ -138,6 +148,9 @@ class LeaseStore:
         self._epoch = f"{prefix}memory"
         self._workers = f"{prefix}workers"
         self._lease_ms = int(lease * 1000)
+        # Keepers renew six times in a lease. So even the last look before an outage finds as much
+        # left of every lease, or more.
+        self._memory_ms = self._lease_ms * 2 // 3
         self._settling_ms = int(settling * 1000)
         self._clock_offset: float | None = None
         #: The time, by the monotonic clock, from which Redis can be trusted.
@@ -160,11 +173,19 @@ class LeaseStore:
 
         :raises PeersUnavailable: if it is.
         """
-        epoch, left, now = self._redis.reach(_LOOK, [self._epoch], [self._settling_ms, "keep"])
-        here = time.monotonic()
-        self._clock_offset = int(now) / 1000 - here
+        epoch, left, ms = self._redis.reach(_LOOK, [self._epoch], self._times())
+        here, now = time.monotonic(), int(ms) / 1000
+        self._clock_offset = now - here
         self._settled_at = here + left / 1000
-        return Epoch(epoch, left > self._settling_ms / 2)
+        return Epoch(epoch, now, left > self._settling_ms / 2)
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether, as of the last look, nobody can have taken a key in this epoch."""
+        return self._settled_at is not None and time.monotonic() < self._settled_at
+
+    def _times(self, *, unsettled: bool = False) -> list[int]:
+        return [0 if unsettled else self._settling_ms, self._memory_ms]
 
     def check(self) -> None:
         """See that keys could be taken now.
@@ -187,8 +208,8 @@ class LeaseStore:
         :returns: None, or the token with which it is held.
         :raises PeersUnavailable: if Redis is away, or not settled.
         """
-        settling = 0 if unsettled else self._settling_ms
-        arguments = [settling, lease.token, self._lease_ms, instead, self._until()]
+        times = self._times(unsettled=unsettled)
+        arguments = [*times, lease.token, self._lease_ms, instead, self._until()]
         left, token = self._redis.run(_TAKE, [self._epoch, lease.name], arguments)
         self._check_settled(left)
         return str(token, "utf-8", "replace") or None
@@ -200,7 +221,7 @@ class LeaseStore:
         what = (
             "What the workers share has just come back"
             if self._was_settled
-            else "Redis is new to this application, or has just been emptied"
+            else "Redis is new to this application, was not used for a while, or was just emptied"
         )
         raise PeersUnavailable(f"{what}; try again.", retry_after=math.ceil(left / 1000))
 
@@ -209,7 +230,7 @@ class LeaseStore:
 
         :raises PeersUnavailable: if Redis is away, or not settled.
         """
-        left, token = self._redis.run(_FIND, [self._epoch, name], [self._settling_ms, ""])
+        left, token = self._redis.run(_FIND, [self._epoch, name], self._times())
         self._check_settled(left)
         return str(token, "utf-8", "replace") or None
 
@@ -235,8 +256,8 @@ class LeaseStore:
     ) -> Iterator[tuple[Lease, bool]]:
         """Renew leases, even if Redis seems to be away.
 
-        :param restore: given those that are missing, tells which of them may be made anew; it is
-            left when that is over.
+        :param restore: given those that are missing, tells which of them may be made anew, and is
+            left when that is over. The others are not kept.
         :returns: each with whether it was kept.
         :raises PeersUnavailable: if Redis is away.
         """
@@ -245,6 +266,7 @@ class LeaseStore:
             if missing:
                 with restore(missing) as held:
                     lost += self._renew(worker, held, self._until())[0]
+                lost += [lease for lease in missing if lease not in held]
             yield from ((lease, lease not in lost) for lease in batch)
 
     def _renew(

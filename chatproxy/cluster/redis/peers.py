@@ -1,8 +1,8 @@
 """The peers of any number of hosts, through Redis or Valkey.
 
 Each worker has two threads: the keeper of its leases (``keeper``), and one that listens to its
-mailbox (``mailbox``). A worker that has been cut off for longer than its lease may find that
-another holds a key by now; then that key is lost.
+mailbox (``mailbox``). A worker that alone has been cut off for longer than its lease has lost its
+keys.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ class RedisPeers:
     :param url: see ``RedisClient``.
     :param scope: the name of the application; each has workers and keys of its own.
     :param lease: seconds after which the keys of a worker that died are free.
+    :param has_records: see ``RedisAccounts``.
     :raises ConfigError: if the URL is wrong, or the lease too short.
     """
 
-    def __init__(self, url: str, scope: str, lease: float) -> None:
+    def __init__(self, url: str, scope: str, lease: float, *, has_records: bool = False) -> None:
         if lease < _SHORTEST_LEASE:
             raise ConfigError(f"CHATPROXY_LEASE must be at least {_SHORTEST_LEASE:g} with Redis.")
         self._redis = RedisClient(url)
@@ -47,7 +48,7 @@ class RedisPeers:
         self._lease = lease
         settling = settling_seconds(lease, self._redis.slowest)
         self._store = LeaseStore(self._redis, self._prefix, lease, settling)
-        self.accounts = RedisAccounts(self._redis, self._prefix, self.open)
+        self.accounts = RedisAccounts(self._redis, self._prefix, self.open, has_records=has_records)
         self._handler: Callable[[Message], Message] | None = None
         self._on_lost: Callable[[LeaseKey], None] | None = None
         self._lock = threading.Lock()
