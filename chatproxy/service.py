@@ -122,7 +122,7 @@ class AnswerService:
                 self._close_dropped,
                 partial(accountant.prepare, registry.live),
             ],
-            lambda: registry.idle and not self.remote_readers and not self._dropped,
+            lambda: registry.idle and self.remote_readers.idle and not self._dropped,
         )
 
     def begin(

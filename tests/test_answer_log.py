@@ -164,7 +164,7 @@ def test_closing_a_reader_wakes_its_thread_and_no_other() -> None:
     other.close()
 
 
-def test_a_closed_reader_gets_nothing_more_and_counts_for_none_also_if_it_goes_back() -> None:
+def test_a_closed_reader_gets_nothing_more_and_counts_for_none() -> None:
     """Whoever made it is told once that it leaves."""
     left: list[bool] = []
     log = log_of(3)
@@ -173,22 +173,7 @@ def test_a_closed_reader_gets_nothing_more_and_counts_for_none_also_if_it_goes_b
     reader.close()
     assert left == [False]
     assert reader.read(PATIENCE) is None
-    reader.go_back(1)
-    assert reader.read(0) is None
     assert not log.followed
-
-
-def test_a_reader_can_go_back() -> None:
-    log = log_of(3)
-    reader = LogReader(log)
-    assert reader.read(0) == b"".join(wire(3))
-    reader.go_back(1)
-    assert reader.read(0) == b"".join(wire(3)[1:])
-    log.clear()
-    with pytest.raises(EventsGone):
-        reader.go_back(1)
-    with pytest.raises(ValueError, match="no event 4 yet"):
-        reader.go_back(4)
 
 
 # --- pulses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from unittest import mock
 
@@ -20,9 +21,12 @@ from chatproxy.cluster.remote_readers import RemoteReader, RemoteReaders
 from chatproxy.errors import EventsGone, PeersUnavailable, Refusal
 
 from .support.sessions import new_session
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import PATIENCE, Background, wait_for, wait_for_garbage
 
 KEY = SessionKey("", "session_1")
+#: The requests of a visit.
+FIRST: Message = {"owner": "", "id": "session_1", "visit": "v", "wait": 0, "first": True}
+LATER: Message = {**FIRST, "first": False}
 
 
 def add(session: StreamSession, count: int) -> None:
@@ -40,7 +44,10 @@ def wire(first: int, last: int) -> bytes:
 
 
 class Elsewhere:
-    """Another worker that has a session, and the way to it, which loses what a test says."""
+    """Another worker that has a session, and the way to it, which loses what a test says.
+
+    A question may also come late: after the next one.
+    """
 
     def __init__(self, session: StreamSession | None, patience: float = PATIENCE) -> None:
         self.session = session
@@ -52,21 +59,29 @@ class Elsewhere:
             lambda worker: worker == "reader's" and self.ended,
         )
         self.losses: list[str] = []
+        self.late: list[Message] = []
         self.asked = 0
 
     def ask(self, question: Message) -> tuple[str, Message]:
         self.asked += 1
         loss = self.losses.pop(0) if self.losses else ""
-        if loss == "question":
+        if loss == "late":
+            self.late.append(question)
+        if loss in ("question", "late"):
             raise PeersUnavailable("Lost.")
+        answer = self.answer(question)
+        while self.late:
+            self.answer(self.late.pop(0))
+        if loss == "answer":
+            raise PeersUnavailable("Lost.")
+        return answer["state"], answer
+
+    def answer(self, question: Message) -> Message:
         answers: dict[str, Callable[[Message], Message]] = {
             "read": self.remote_readers.read,
             "leave": self.remote_readers.leave,
         }
-        answer = answers[question["ask"]](question)
-        if loss == "answer":
-            raise PeersUnavailable("Lost.")
-        return answer["state"], answer
+        return answers[question["ask"]](question)
 
     def open(self, after: int = 0) -> RemoteReader:
         reading = RemoteReader(self.ask, "reader's", KEY, after)
@@ -164,8 +179,115 @@ def test_a_request_that_comes_when_its_reader_has_left_makes_no_reader(
     assert (len(readers), session.log.followed) == (0, False)
     assert readers.read({**request, "visit": "w"})["state"] == "reading"
     monkeypatch.setattr(remote_readers, "LOST_SECONDS", -1.0)
-    readers.leave({"visit": "w"})
+    readers.sweep()
+    assert readers.read({**request, "first": False}) == {"state": "nothing"}
     assert readers.read(request)["state"] == "reading", "for that long it is remembered"
+
+
+@pytest.mark.parametrize("following", [True, False])
+def test_if_the_end_is_lost_it_is_said_again_whatever_has_the_key_by_then(following: bool) -> None:
+    """A chat's id is free when its answer ends, and may be that of the next one."""
+    session = new_session()
+    elsewhere = Elsewhere(session)
+    reading = elsewhere.open()
+    add(session, 2)
+    finish(session)
+    elsewhere.session = new_session() if following else None
+    if elsewhere.session is not None:
+        add(elsewhere.session, 5)
+    elsewhere.losses = ["answer"]
+    assert (reading.read(PATIENCE), reading.read(PATIENCE)) == (wire(1, 2), None)
+    assert len(elsewhere.remote_readers) == 0
+
+
+def test_a_request_that_comes_after_the_end_reads_nothing_of_the_next_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = new_session()
+    elsewhere = Elsewhere(session)
+    readers = elsewhere.remote_readers
+    add(session, 1)
+    finish(session)
+    assert readers.read({**FIRST, "after": 0})["state"] == "over"
+    elsewhere.session = following = new_session()
+    add(following, 1)
+    assert readers.read({**LATER, "after": 0})["last"] == 1
+    readers.leave(FIRST)
+    assert readers.read({**LATER, "after": 0}) == {"state": "left"}
+    monkeypatch.setattr(remote_readers, "LOST_SECONDS", -1.0)
+    readers.sweep()
+    assert readers.read({**LATER, "after": 0}) == {"state": "nothing"}
+    assert (len(readers), following.log.followed) == (0, False)
+
+
+def test_a_request_that_was_overtaken_changes_nothing() -> None:
+    """Here the events that it asks for are gone by then."""
+    session = new_session(log_bytes=30)
+    readers = Elsewhere(session).remote_readers
+    assert readers.read({**FIRST, "after": 0})["last"] == 0
+    for last in range(1, 11):
+        add(session, 1)
+        assert readers.read({**LATER, "after": last - 1})["last"] == last
+    late = readers.read({**LATER, "after": 2})
+    assert (late["state"], late["data"], late["last"]) == ("reading", "", 2)
+    add(session, 1)
+    assert readers.read({**LATER, "after": 10})["last"] == 11
+    assert not session.flag.is_set()
+
+
+def test_what_was_lost_on_the_way_is_sent_again_even_if_the_log_holds_it_no_longer() -> None:
+    session = new_session(log_bytes=100)
+    elsewhere = Elsewhere(session)
+    reading, got = elsewhere.open(), b""
+    for _ in range(5):
+        add(session, 20)
+        elsewhere.losses = ["answer"]
+        got += reading.read(PATIENCE) or b""
+    assert got == wire(1, 100)
+
+
+def test_no_request_waits_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that was frozen finds many that nobody waits for any more."""
+    monkeypatch.setattr(remote_readers, "WAIT_SECONDS", PATIENCE)
+    session = new_session()
+    readers = Elsewhere(session).remote_readers
+    readers.read({**FIRST, "after": 0})
+    waiting = Background(lambda: readers.read({**LATER, "after": 0, "wait": PATIENCE}))
+    assert waiting.still_runs()
+    assert readers.read({**LATER, "after": 0})["state"] == "reading"
+    assert waiting.is_alive()
+    finish(session)
+    assert waiting.result()["state"] == "over"
+
+
+def test_what_is_kept_of_a_visit_that_is_over_is_not_the_answer_and_not_for_long() -> None:
+    session = new_session()
+    elsewhere = Elsewhere(session)
+    reading = elsewhere.open()
+    finish(session)
+    assert reading.read(PATIENCE) is None
+    assert not elsewhere.remote_readers.idle
+    answer = weakref.ref(session)
+    elsewhere.session = None
+    del session
+    wait_for_garbage(lambda: answer() is None)
+
+    def swept() -> bool:
+        elsewhere.remote_readers.sweep()
+        return elsewhere.remote_readers.idle
+
+    wait_for(swept)
+
+
+def test_a_reader_that_has_read_the_end_says_that_it_leaves() -> None:
+    session = new_session()
+    elsewhere = Elsewhere(session)
+    reading = elsewhere.open()
+    finish(session)
+    assert reading.read(PATIENCE) is None
+    asked = elsewhere.asked
+    reading.close()
+    wait_for(lambda: elsewhere.asked > asked)
 
 
 def test_a_reader_elsewhere_that_asks_no_more_has_gone() -> None:
@@ -227,6 +349,19 @@ def test_a_reader_that_was_taken_for_gone_can_go_on() -> None:
     add(session, 3)
     elsewhere.remote_readers.sweep()
     assert reading.read(PATIENCE) == wire(1, 3)
+
+
+def test_a_reader_that_was_taken_for_gone_goes_on_with_its_own_answer() -> None:
+    session = new_session(grace=10.0)
+    elsewhere = Elsewhere(session, patience=-1.0)
+    reading = elsewhere.open()
+    add(session, 1)
+    finish(session)
+    elsewhere.remote_readers.sweep()
+    elsewhere.session = following = new_session()
+    add(following, 5)
+    assert (reading.read(PATIENCE), reading.read(PATIENCE)) == (wire(1, 1), None)
+    assert not following.log.followed
 
 
 def test_the_end_of_a_visit_that_was_swept_is_not_the_end_of_the_answer() -> None:
@@ -326,11 +461,11 @@ def test_a_question_that_makes_no_sense_finds_nothing(question: Message) -> None
 
 @given(
     steps=st.lists(st.sampled_from(["add", "read", "keep-alive"]), max_size=30),
-    losses=st.lists(st.sampled_from(["", "question", "answer"]), max_size=40),
+    losses=st.lists(st.sampled_from(["", "question", "answer", "late"]), max_size=40),
     after=st.integers(0, 3),
 )
 @settings(max_examples=60)
-def test_whatever_is_lost_on_the_way_a_reader_sees_exactly_the_log(
+def test_whatever_is_lost_or_late_on_the_way_a_reader_sees_exactly_the_log(
     steps: list[str], losses: list[str], after: int
 ) -> None:
     session = new_session()

@@ -215,12 +215,6 @@ class AnswerLog:
             self._cursors.add(cursor)
             self._make_room()
 
-    def go_back(self, cursor: Cursor, after: int) -> None:
-        """Have the reader read again from the event after number ``after``; raises as ``join``."""
-        with self._lock:
-            self._move(cursor, after)
-            self._make_room()
-
     def take(self, cursor: Cursor) -> bytes | None:
         """Take what comes next, joined. If there is nothing yet, the cursor waits from now on.
 

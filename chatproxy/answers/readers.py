@@ -98,15 +98,6 @@ class LogReader(Cursor):
         """See ``Reader``."""
         self.sink = sink
 
-    def go_back(self, after: int) -> None:
-        """Read again from the event after number ``after``: what came since did not arrive.
-
-        :raises EventsGone: see above.
-        :raises ValueError: see above.
-        """
-        if after != self.seen:
-            self._log.go_back(self, after)
-
     def close(self) -> None:
         """See ``Reader``."""
         if self._log.leave(self) and self._on_leave is not None:
