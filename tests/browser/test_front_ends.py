@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parent / "front_end"
 WORDS = [f"word{number}" for number in range(1, 1001)]
 SIMULATE = {"text": " ".join(WORDS), "rate": 30}
 #: As many words as the answers have that are read to their end.
-END = 150
+END = 240
 CONFIG = f"""
 export default {{
   build: {{
