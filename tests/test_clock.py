@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from threading import Event
+from unittest.mock import Mock
 
 import pytest
 
@@ -87,6 +88,25 @@ def test_an_answer_without_an_event_for_too_long_is_stopped_as_idle(watch: Watch
     assert silent.flag.wait(PATIENCE)
     assert time.monotonic() - silent.last_event_at >= SHORT
     assert (silent.reason, lively.reason) == (Reason.IDLE, None)
+
+
+def test_an_answer_that_cannot_be_stopped_keeps_no_other_from_it(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = watch(idle=LONG, deadline=SHORT)
+    broken, other = watched.claim("broken"), watched.begin("other")
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, "cancel", Mock(side_effect=OSError("broken")))
+        assert other.flag.wait(PATIENCE)
+        wait_for(lambda: "could not be stopped" in caplog.text)
+    assert broken.flag.wait(PATIENCE), "it is tried again"
+
+
+def test_a_sweep_that_fails_keeps_no_other_from_it() -> None:
+    swept = Event()
+    sweeps = [Mock(side_effect=OSError("broken")), swept.set]
+    Watchdog(LONG, LONG, lambda: (), sweeps, swept.is_set).start()
+    assert swept.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("idle", [LONG, SHORT])

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatproxy.answers import receipt as receipts
 from chatproxy.answers.receipt import Receipt, received, to_send
 from chatproxy.answers.session import Phase
 from chatproxy.answers.upstream import BillingStops
 from chatproxy.answers.usage import Account, Saved, UsageSource, counted
 from chatproxy.errors import PeersUnavailable
+
+from .support.sessions import new_session
 
 ACCOUNT = Account(counted(5, 160, UsageSource.ESTIMATED, 0.2), None, Saved(7840))
 RECEIPT = Receipt(
@@ -46,6 +49,14 @@ def test_a_client_gets_all_of_it() -> None:
         "cost": None,
         "savedAtMost": 7840,
     }
+
+
+@pytest.mark.parametrize(("arrived", "stop"), [(99.9958, 4.2), (100.5, 0.0)])
+def test_a_stop_took_from_its_arrival_to_the_close(arrived: float, stop: float) -> None:
+    """One that is repeated may come after the close."""
+    session = new_session()
+    session.closed_at = 100.0
+    assert receipts.of(session, arrived).stop_ms == stop
 
 
 @pytest.mark.parametrize("phase", Phase)
