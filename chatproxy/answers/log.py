@@ -211,7 +211,11 @@ class AnswerLog:
         :raises ValueError: if there are not that many yet.
         """
         with self._lock:
-            self._move(cursor, after)
+            if after > self.last:
+                raise ValueError(f"There is no event {after} yet.")
+            if after < self._first - 1:
+                raise self._gone(after)
+            cursor.seen, cursor.pulses = after, self._pulses
             self._cursors.add(cursor)
             self._make_room()
 
@@ -287,14 +291,6 @@ class AnswerLog:
         cursor.seen += last + 1 - start
         cursor.pulses = self._pulses
         return bytes(self._data[begin - self._forgotten : ends[last] - self._forgotten])
-
-    def _move(self, cursor: Cursor, after: int) -> None:
-        if after > self.last:
-            raise ValueError(f"There is no event {after} yet.")
-        if after < self._first - 1:
-            raise self._gone(after)
-        cursor.seen = after
-        cursor.pulses = self._pulses
 
     def _gone(self, after: int) -> EventsGone:
         return EventsGone(f"The events after number {after} are no longer held.")

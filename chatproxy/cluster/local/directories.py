@@ -60,7 +60,11 @@ def _is_writable(folder: str) -> bool:
 
 def _has_room(folder: str) -> bool:
     """Whether the directory of any process could have sockets there."""
-    return not _is_long(Path(folder, f"{_prefix()}{_LONGEST_SUFFIX}"))
+    return not _is_long(_longest_in(folder))
+
+
+def _longest_in(folder: Path | str) -> Path:
+    return Path(folder, f"{_prefix()}{_LONGEST_SUFFIX}")
 
 
 def of_process() -> Path:
@@ -184,7 +188,7 @@ def check_base() -> None:
 
     :raises ConfigError: if its path would be too long.
     """
-    _refuse_long(base() / f"{_prefix()}{_LONGEST_SUFFIX}")
+    _refuse_long(_longest_in(base()))
 
 
 def _refuse_long(path: Path) -> None:
