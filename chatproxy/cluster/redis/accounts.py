@@ -27,18 +27,14 @@ from typing import NamedTuple
 
 from ...answers.reservation import AccountKey, Draw
 from ...errors import PeersUnavailable
-from .client import RedisClient, Uncertain
+from .client import NOW, RedisClient, Uncertain
 
 #: Seconds after which the records have an answer that has ended, unless they are away.
 RECORDED_SECONDS = 1.0
 
-_NOW = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-"""
 #: Draws ARGV[2] from KEYS[1], or what is left of ARGV[3], if that is ARGV[1] at least. If it is not
 #: there, and ARGV[5] is not empty, begins it with that and the epoch ARGV[6], until ARGV[4], in ms.
-_DRAW = f"""{_NOW}
+_DRAW = f"""{NOW}
 local drawn, epoch = unpack(redis.call('HMGET', KEYS[1], 'drawn', 'epoch'))
 if not drawn then
   if ARGV[5] == '' then return {{}} end
@@ -55,7 +51,7 @@ return {{amount, left - amount, epoch}}
 #: Has ARGV[2] count in KEYS[1] in place of ARGV[1], which was drawn in the epoch ARGV[3]. One of
 #: another epoch that began in the last ARGV[4] ms, if that is not empty, began with it already.
 #: Tells whether the account is there.
-_SETTLE = f"""{_NOW}
+_SETTLE = f"""{NOW}
 local epoch, begun = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'begun'))
 if not epoch then return 0 end
 local change = tonumber(ARGV[2])

@@ -29,6 +29,11 @@ from ...errors import ConfigError, PeersUnavailable
 
 logger = logging.getLogger("chatproxy")
 
+#: Lua, for the beginning of a script: ``now``, in milliseconds of Redis's own clock.
+NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
 #: Seconds for connecting, and for each reply. A Sentinel is near, has little to do, and is not the
 #: only one.
 TIMEOUT = 1.0

@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 from ...errors import PeersUnavailable
 from ..peers import LeaseKey
-from .client import RedisClient, unreachable
+from .client import NOW, RedisClient, unreachable
 
 #: Seconds after which a script that could make a key does nothing: longer than its sender waits for
 #: its turn and for the result.
@@ -47,10 +47,8 @@ _BATCH = 200
 
 #: Finds the epoch, of which KEYS[1] is the name, and how many of its ARGV[1] ms of settling are
 #: left. Redis forgets it ARGV[2] ms after the last worker's look.
-_EPOCH = """
+_EPOCH = f"""{NOW}
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local known, since = string.match(redis.call('GET', KEYS[1]) or '', '^(%w*) (%d+)$')
 local same = known == run and tonumber(since) <= now
 if not same then since = string.format('%.0f', now) end
@@ -74,10 +72,9 @@ return {{0, ''}}
 #: Extends the leases of the tokens ARGV[4], … to ARGV[1] ms. Until ARGV[3] it also makes those that
 #: are missing. Tells which are held by another than the worker whose tokens begin with ARGV[2], and
 #: which are still missing. Of its own tokens, the latest is the right one.
-_RENEW = """
-local time = redis.call('TIME')
-local makes = time[1] * 1000 + math.floor(time[2] / 1000) <= tonumber(ARGV[3])
-local lost, missing = {}, {}
+_RENEW = f"""{NOW}
+local makes = now <= tonumber(ARGV[3])
+local lost, missing = {{}}, {{}}
 local function number(token) return tonumber(string.sub(token, #ARGV[2] + 1)) end
 for i, key in ipairs(KEYS) do
   local holder, token = redis.call('GET', key), ARGV[i + 3]
@@ -89,7 +86,7 @@ for i, key in ipairs(KEYS) do
     redis.call('SET', key, token, 'PX', ARGV[1])
   end
 end
-return {lost, missing}
+return {{lost, missing}}
 """
 _FREE = """
 for i, key in ipairs(KEYS) do
@@ -99,9 +96,7 @@ end
 #: Finds the token with which KEYS[2] is held.
 _FIND = f"{_EPOCH} return {{left, redis.call('GET', KEYS[2]) or ''}}"
 #: Registers the worker ARGV[1] for ARGV[2] ms; nobody if that is empty. Tells who is registered.
-_REGISTER = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+_REGISTER = f"""{NOW}
 if ARGV[1] ~= '' then
   redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
   redis.call('PEXPIRE', KEYS[1], ARGV[2])

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from ...errors import PeersUnavailable
 from ..peers import Message
-from .client import RedisClient
+from .client import NOW, RedisClient
 
 logger = logging.getLogger("chatproxy")
 
@@ -36,9 +36,7 @@ MOST_WAITING = 2000
 _LONGEST = 1 << 20
 
 #: Appends an item with the time, in Redis's own milliseconds, until which it matters.
-_SEND = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+_SEND = f"""{NOW}
 redis.call('RPUSH', KEYS[1], string.format('%.0f %s', now + ARGV[1], ARGV[2]))
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 """
