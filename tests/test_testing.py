@@ -185,12 +185,22 @@ def test_a_run_that_ignores_it_is_one_sentence(
     go_on.set()
 
 
+@pytest.mark.parametrize("when", ["before the Stop is answered", "at any time after it"])
 def test_an_answer_that_goes_on_with_another_question_is_one_sentence(
-    app: Flask, stop_reaches_upstream: StopReachesUpstream
+    app: Flask,
+    simulated_deepseek: DeepSeek,
+    stop_reaches_upstream: StopReachesUpstream,
+    when: str,
 ) -> None:
     """As one does that is made by calls which know nothing of one another."""
     app.post("/own")(lambda: [ask(app, f"again-{number}") for number in range(2)])
-    stop = "/api/chat/cancel/again-0"
+
+    def stop(_session_id: str) -> Receipt | None:
+        receipt: Receipt | None = app.extensions["chat"].cancel("again-0")
+        if when == "before the Stop is answered":
+            simulated_deepseek.wait_for(lambda each: each["open"])
+        return receipt
+
     with pytest.raises(AssertionError, match="A question was sent after the Stop"):
         stop_reaches_upstream(app, "/own", stop=stop)
 

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .deepseek import DeepSeek, wait_for
@@ -118,16 +119,21 @@ class StopReachesUpstream:
     ) -> None:
         """All connections that there were are gone within so many seconds of the Stop."""
 
-        def stopped() -> list[dict[str, Any]]:
+        def received(until: float) -> list[dict[str, Any]]:
             asked = self._deepseek.requests[before:]
-            return [each for each in asked if each["received_mono"] <= answered_at]
+            return [each for each in asked if each["received_mono"] <= until]
 
-        wait_for(
-            lambda: not any(each["open"] for each in stopped()),
-            pressed_at + within - time.monotonic(),
-            f"{within:g} s after the Stop DeepSeek's answer still goes on.",
-        )
-        for each in stopped():
+        def are_gone(until: float) -> bool:
+            return not any(each["open"] for each in received(until))
+
+        # What the Stop found, and what came while it was answered.
+        for until, sentence in (
+            (pressed_at, f"{within:g} s after the Stop DeepSeek's answer still goes on."),
+            (answered_at, "A question was sent after the Stop."),
+        ):
+            left = pressed_at + within - time.monotonic()
+            wait_for(partial(are_gone, until), left, sentence)
+        for each in received(answered_at):
             gone_at = each["peer_gone_mono"] or 0.0  # else it was whole
             took = gone_at - pressed_at
             _check(took <= within, f"The connection was closed {took:.1f} s after the Stop.")
