@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client, TestResponse
 
 from chatproxy import create_app
 from chatproxy.web import page
@@ -101,3 +104,17 @@ def test_the_page_itself_is_asked_for_each_time(client: FlaskClient) -> None:
     response = ask(client, "/")
     assert response.headers["Cache-Control"] == "no-cache"
     assert ask(client, "/", If_None_Match=response.headers["ETag"]).status_code == 304
+
+
+def test_what_it_names_is_below_its_mount() -> None:
+    """Another application may have the rest of the origin."""
+    app = create_app({"DEEPSEEK_BASE_URL": "http://127.0.0.1:1"})
+    client = Client(DispatcherMiddleware(lambda *_: [], {"/globex": app}))
+    assert client.get("/globex").location.endswith("/globex/")
+    for path in ("/globex/", "/globex/diagram.html"):
+        text = client.get(path, buffered=True).text
+        addresses = re.findall(r'(?:href|src)="([^"]+)"', text)
+        for address in addresses:
+            assert client.get(urljoin(path, address), buffered=True).status_code == 200, address
+        assert addresses
+        assert all(urljoin(path, address).startswith("/globex/") for address in addresses)

@@ -1,7 +1,8 @@
 """The chat page: the built files of ``client/``, with headers that let nothing else run.
 
-The page itself is never cached. The files that it names carry a hash and are cached for ever. The
-build has laid a compressed form beside each that it makes smaller, and the client's
+The page asks for everything below its own address, so an application may be mounted beside others
+of its origin. The page itself is never cached. The files that it names carry a hash and are cached
+for ever. The build has laid a compressed form beside each that it makes smaller, and the client's
 ``Accept-Encoding`` chooses: each form is a representation with an ETag and ranges of its own.
 
 A diagram that an answer describes is drawn in a frame. Its policy gives it an origin of its own and
