@@ -103,6 +103,27 @@ def test_the_endpoints_have_the_names_that_the_page_gives(make_app: MakeApp) -> 
     assert all(f"`{endpoint}`" in text for endpoint in ours)
 
 
+# ---- middleware
+
+
+def test_middleware_sees_the_status_when_the_response_begins(make_app: MakeApp) -> None:
+    app = make_app()
+    ChatProxy(app)
+    inner, seen = app.wsgi_app, []
+
+    def log(environ: Any, start_response: Any) -> Any:
+        def start(status: str, *more: Any) -> Any:
+            seen.append(status)
+            return start_response(status, *more)
+
+        return inner(environ, start)
+
+    app.wsgi_app = log  # type: ignore[method-assign]
+    assert is_whole(start(app))
+    assert start(app, status=402).status_code == 502
+    assert seen == ["200 OK", "502 BAD GATEWAY"]
+
+
 # ---- Flask-WTF
 
 
