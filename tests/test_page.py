@@ -94,6 +94,14 @@ def test_a_range_is_of_the_form_that_is_sent(client: FlaskClient) -> None:
     assert get(client, "br", Range="bytes=3-8", If_Range=other).data == BR
 
 
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
+@pytest.mark.parametrize("date", ["Sun, 01 Jan 99999999999 00:00:00 GMT", "soon", "0", "\xff"])
+def test_a_date_that_is_none_is_no_failure(client: FlaskClient, name: str, date: str) -> None:
+    assert get(client, "br", **{name: date}).data == BR
+    part = get(client, "br", **{name: date, "Range": "bytes=3-8"})
+    assert part.data == (BR if name == "If-Range" else BR[3:9])
+
+
 @pytest.mark.parametrize("path", ["../secret", "..%2fsecret", "/etc/hostname", "none.js", ""])
 def test_nothing_else_can_be_read(client: FlaskClient, tmp_path: Path, path: str) -> None:
     (tmp_path.parent / "secret").write_text("secret")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, jsonify, request, send_from_directory
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_date
 from werkzeug.security import safe_join
 
 from ..config import Settings
@@ -70,6 +71,7 @@ def blueprint(settings: Settings) -> Blueprint:
     routes.get("/diagram.html")(diagram)
     routes.get("/assets/<path:name>")(asset)
     routes.add_url_rule("/page.json", "settings", partial(what_it_offers, settings))
+    routes.before_request(_drop_wrong_dates)
     routes.after_request(_protect)
     return routes
 
@@ -99,6 +101,15 @@ def asset(name: str) -> Response:
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     response.vary.add("Accept-Encoding")
     return response
+
+
+def _drop_wrong_dates() -> None:
+    """Make nothing of dates that Werkzeug fails at: of the year 99999999999."""
+    for name in ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE"):
+        try:
+            parse_date(request.environ.get(name))
+        except OverflowError:
+            request.environ[name] = "none"
 
 
 def what_it_offers(settings: Settings) -> Response:
