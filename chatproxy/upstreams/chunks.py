@@ -6,6 +6,7 @@ The format is that of DeepSeek's chat completions with ``stream: true``
 * An answer is whole with a ``finish_reason`` for each choice, or with ``[DONE]``.
 * An event that reports an error fails the answer, whole or not, and is no event of the answer.
 * Comments and events that say nothing are no events of the answer either.
+* An event loses its name: those that clients get are ours (``stopped``, ``error``, ``account``).
 * A count of tokens is noted. Who has not asked for it does not get the event that has nothing else,
   nor the counts of an upstream that was asked for one with each event.
 * The last event may lack its line ends. If it has a ``finish_reason``, it counts if the body ends
@@ -105,6 +106,8 @@ class ChunkReader:
                 self.error = _error_of(block)
                 if self.error is not None:
                     break
+                if has_names:
+                    block = sse.without_name(block)  # noqa: PLW2901
             if block.rfind(_UNFINISHED) < 0 or self._choices > 1:
                 self._look_for_a_finish(block)
             if block.rfind(_NO_USAGE) < 0 and block.rfind(_USAGE) >= 0:
