@@ -8,7 +8,7 @@ from chatproxy import sse
 from chatproxy.protocols import native
 from chatproxy.upstreams.chunks import ChunkReader
 
-from .support.spoken import STOPPED, delta
+from .support.spoken import STOPPED, chunk, delta
 
 HI = delta(content="Hi")
 
@@ -31,3 +31,14 @@ def test_no_event_of_an_upstream_has_a_name_for_clients(block: bytes) -> None:
     assert events == [HI, b"data: " + sse.data_of(block), HI]
     assert not any(map(native.ending_of, events))
     assert not any(map(native.emitted_in, events))
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "error"])
+def test_an_answer_that_the_upstream_has_broken_off_has_failed(reason: str) -> None:
+    """The former is said by a chatproxy upstream, when its own server is told to stop, say."""
+    chunks = ChunkReader()
+    last = chunk({}, finish_reason=reason, usage={"total_tokens": 3})
+    assert chunks.read(b"".join(each + b"\n\n" for each in (HI, last, sse.DONE))) == [HI]
+    assert chunks.error["finish_reason"] == reason
+    assert not chunks.done
+    assert chunks.usage == {"total_tokens": 3}

@@ -28,6 +28,9 @@ _PLAIN = frozenset({400, 401, 402, 422, 429, 503})
 #: The question itself is at fault, whoever is asked.
 _HOPELESS = frozenset({400, 413, 422})
 _ABOUT_THE_ACCOUNT = frozenset({401, 402})
+#: A ``finish_reason`` of what is not whole: OpenRouter's, and that of our own OpenAI protocol if an
+#: answer was stopped, by its server's shutdown, say.
+_BROKEN_OFF = ("error", "cancelled")
 #: A key of which a part is blotted out already.
 _PART_OF_A_KEY = re.compile(r"[\w-]*\*{3,}[\w*-]*")
 #: What servers call a stream, and what they say if they don't know.
@@ -83,7 +86,8 @@ def _message_of(error: Any) -> str:
 def error_in(said: object) -> Any:
     """The error that an event or a document reports, decoded from JSON; None if there is none.
 
-    It is in ``error``, at the top or in a choice, or is all of ``{"object": "error", …}``.
+    It is in ``error``, at the top or in a choice, or is all of ``{"object": "error", …}``, or is a
+    choice that was broken off.
     """
     if not isinstance(said, dict):
         return None
@@ -95,6 +99,8 @@ def error_in(said: object) -> Any:
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and choice.get("error"):
             return choice["error"]
+        if isinstance(choice, dict) and choice.get("finish_reason") in _BROKEN_OFF:
+            return {**choice, "message": "The upstream has broken the answer off."}
     return None
 
 
