@@ -42,3 +42,18 @@ def test_an_answer_that_the_upstream_has_broken_off_has_failed(reason: str) -> N
     assert chunks.error["finish_reason"] == reason
     assert not chunks.done
     assert chunks.usage == {"total_tokens": 3}
+
+
+@pytest.mark.parametrize("ends", [b"", b"\n", b"\r"])
+def test_the_last_event_may_lack_its_line_ends_and_nothing_else(ends: bytes) -> None:
+    for size in range(1, len(HI) + 1):
+        chunks = ChunkReader()
+        assert chunks.read(HI + b"\n\n" + HI[:size] + ends) == [HI]
+        assert chunks.end() == ([HI] if size == len(HI) else [])
+
+
+def test_a_long_event_may_lack_its_line_ends_too() -> None:
+    """Though it is not looked at before the end."""
+    chunks, long = ChunkReader(), delta(content="x" * 100_000)
+    assert chunks.read(long) == []
+    assert chunks.end() == [long]

@@ -10,8 +10,8 @@ The format is that of DeepSeek's chat completions with ``stream: true``
 * An event loses its name: those that clients get are ours (``stopped``, ``error``, ``account``).
 * A count of tokens is noted. Who has not asked for it does not get the event that has nothing else,
   nor the counts of an upstream that was asked for one with each event.
-* The last event may lack its line ends. If it has a ``finish_reason``, it counts if the body ends
-  well, or if nothing more comes.
+* The last event may lack its line ends. It counts if the body ends well, or if it has a
+  ``finish_reason`` and nothing more comes. An event that was cut off amid its JSON is none.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _USAGE = b'"usage"'
 _NO_USAGE = b'"usage":null'
 #: How an event ends that may end an answer.
 _LAST = (b"}", b"]")
+#: The line ends that the last event may lack.
+_ENDS = b"\n\n"
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"(length")?')
 
@@ -97,7 +99,7 @@ class ChunkReader:
 
     def end(self) -> list[bytes]:
         """Take the end of the body: the present event may lack its line ends, and no more."""
-        return [] if self.over else self.read(b"\n\n")
+        return [] if self.over else self._take(list(filter(_is_whole, self._decoder.feed(_ENDS))))
 
     def _take(self, blocks: list[bytes]) -> list[bytes]:
         events: list[bytes] = []
@@ -167,6 +169,11 @@ def _error_of(block: bytes) -> Any:
     if error is None and sse.is_error(block):
         return sse.data_of(block).decode("utf-8", "replace") if chunk is None else chunk
     return error
+
+
+def _is_whole(block: bytes) -> bool:
+    """Whether the last event lacks nothing but its line ends."""
+    return sse.is_comment(block) or sse.is_done(block) or chunk_of(block) is not None
 
 
 def _without_usage(block: bytes) -> bytes:
