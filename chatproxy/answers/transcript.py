@@ -49,6 +49,13 @@ def finished_in(chunk: Any) -> set[int]:
         return set()
 
 
+def says_something(blocks: Iterable[bytes]) -> bool:
+    """Whether there is any word of the model's in these events."""
+    transcript = Transcript(limit=1)
+    transcript.add(blocks, 0)
+    return bool(transcript.said)
+
+
 class Transcript:
     """Collects the events of one answer.
 
