@@ -57,3 +57,13 @@ def test_a_long_event_may_lack_its_line_ends_too() -> None:
     chunks, long = ChunkReader(), delta(content="x" * 100_000)
     assert chunks.read(long) == []
     assert chunks.end() == [long]
+
+
+@pytest.mark.parametrize(
+    "index", [b"1e400", b"-Infinity", b"NaN", b'"\xff"', b"9" * 5000, b"[" * 9000]
+)
+def test_a_choice_of_an_odd_number_does_not_end(index: bytes) -> None:
+    odd = b'data: {"choices":[{"index":%b,"delta":{},"finish_reason":"stop"}]}' % index
+    chunks = ChunkReader(2)
+    assert chunks.read(odd + b"\n\n") == [odd]
+    assert not chunks.whole

@@ -7,7 +7,6 @@ for the operators (``refusals``, ``failures``), both without a key.
 from __future__ import annotations
 
 import http.client
-import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ import urllib3.exceptions
 from urllib3.util import wait_for_read
 
 from ..answers.coroutines import A_TURN, NOTHING_YET
+from ..answers.foreign_json import value_of
 from ..errors import Aborted, UpstreamError
 from . import refusals
 from .endpoint import Endpoint
@@ -124,10 +124,7 @@ class Attempt:
 
         :param said: the beginning of it, or all: perhaps the upstream's word of an error, in JSON.
         """
-        try:
-            found = refusals.error_in(json.loads(said))
-        except (ValueError, RecursionError):
-            found = None
+        found = refusals.error_in(value_of(said))
         error = UpstreamError(f"{self._endpoint.name}'s answer is not a stream of events.")
         if found is not None:
             error = self.reported(found, begun=False)

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from .. import sse
+from ..answers.foreign_json import decoded
 from ..answers.transcript import chunk_of, finished_in
 from .refusals import error_in
 
@@ -178,9 +179,8 @@ def _is_whole(block: bytes) -> bool:
 
 def _without_usage(block: bytes) -> bytes:
     """An event without its count of tokens. Everything else in it stays as it came."""
-    try:
-        fields = _FIELDS.decode(sse.data_of(block))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    fields = decoded(_FIELDS.decode, sse.data_of(block))
+    if fields is None:
         return block  # it has a name that is no text
     del fields["usage"]
     return b"data: " + msgspec.json.encode(fields)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..answers.foreign_json import value_of
 from ..errors import UpstreamError
 
 #: What other words of an error tell as plainly as a status does.
@@ -70,11 +71,7 @@ def _kind_of(status: int, message: str, retry_after: int | None, name: str) -> U
 
 def message_in(body: bytes) -> str:
     """The upstream's own sentence in the body of a refusal; empty if there is none."""
-    try:
-        error = error_in(json.loads(body))
-    except (ValueError, RecursionError):
-        return ""
-    return _message_of(error)
+    return _message_of(error_in(value_of(body)))
 
 
 def _message_of(error: Any) -> str:
