@@ -73,6 +73,9 @@ WHOLE = {
     "a last event without a line end": (HI + STOP[:-2], "end"),
     "a stream without a type": (HI + STOP, "end", None),
     "a stream as plain text": (HI + STOP, "end", b"text/plain; charset=utf-8"),
+    "a stream with two types": (HI + STOP, "end", STREAM + b"\r\nContent-Type: " + STREAM),
+    "a stream with its type in quotes": (HI + STOP, "end", b'"%b"' % STREAM),
+    "a stream with what is no type": (HI + STOP, "end", b"event-stream"),
 }
 CUT = {
     "no finish_reason, then the end": (HI, "end"),

@@ -35,7 +35,7 @@ _BROKEN_OFF = ("error", "cancelled")
 #: A key of which a part is blotted out already.
 _PART_OF_A_KEY = re.compile(r"[\w-]*\*{3,}[\w*-]*")
 #: What servers call a stream, and what they say if they don't know.
-_MAY_BE_A_STREAM = ("text/event-stream", "", "text/plain", "application/octet-stream")
+_MAY_BE_A_STREAM = ("text/event-stream", "text/plain", "application/octet-stream")
 
 
 def refusal(status: int, message: str, retry_after: int | None, name: str) -> UpstreamError:
@@ -145,8 +145,13 @@ def compressed(coding: str, name: str) -> UpstreamError:
 
 
 def may_be_a_stream(content_type: str) -> bool:
-    """Whether a body of this ``Content-Type`` may be an event stream; its content then decides."""
-    return content_type.partition(";")[0].strip().lower() in _MAY_BE_A_STREAM
+    """Whether a body of this ``Content-Type`` may be an event stream; its content then decides.
+
+    It may be if no other format is named. A type may be there twice, or in quotes.
+    """
+    parts = content_type.lower().replace(";", ",").split(",")
+    named = {part.strip(" \t\"'") for part in parts if "/" in part}
+    return not named or not named.isdisjoint(_MAY_BE_A_STREAM)
 
 
 def seconds_of(value: str | None) -> int | None:
