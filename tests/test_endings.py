@@ -97,6 +97,8 @@ FAILED = {
     + b"event: error\ndata: "
     + json.dumps(ERROR["error"]).encode()
     + b"\n\n",
+    "error in a list": HI + event([ERROR]),
+    "error by its type": HI + event({**ERROR["error"], "type": "error"}) + b"data: [DONE]\n\n",
     "error after finish_reason": HI + STOP + event(ERROR),
     "error without its line ends": HI + event(ERROR, b""),
     "error, then more": HI + event(ERROR) + STOP + b"data: [DONE]\n\n",

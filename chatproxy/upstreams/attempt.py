@@ -160,12 +160,13 @@ class Attempt:
         said = self._said()
         self.close()
         pause = refusals.seconds_of(response.headers.get("Retry-After"))
-        message = self._endpoint.without_secrets(refusals.message_in(said))
-        error = refusals.refusal(response.status_code, message, pause, self._endpoint.name)
+        status = response.status_code
+        message = self._endpoint.without_secrets(refusals.message_in(said, status))
+        error = refusals.refusal(status, message, pause, self._endpoint.name)
         if said and not message:
             error.reason += f": {self._excerpt_of(said)!r}"
-        error.transient = response.status_code in _RETRIED_STATUSES
-        error.refused = response.status_code < 500 or error.transient
+        error.transient = status in _RETRIED_STATUSES
+        error.refused = status < 500 or error.transient
         error.pause = pause
         return error
 
