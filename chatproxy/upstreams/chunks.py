@@ -93,19 +93,10 @@ class ChunkReader:
         :raises UpstreamError: if an event grows beyond ``sse.MAX_EVENT_BYTES``.
         """
         decoder = self._decoder
-        events = self._take(decoder.feed(piece))
-        if not (decoder.is_between_events or self.over) and piece.rstrip().endswith(_LAST):
-            self._look_at(decoder.pending)
-        return events
-
-    def end(self) -> list[bytes]:
-        """Take the end of the body: the present event may lack its line ends, and no more."""
-        return [] if self.over else self._take(list(filter(_is_whole, self._decoder.feed(_ENDS))))
-
-    def _take(self, blocks: list[bytes]) -> list[bytes]:
         events: list[bytes] = []
         self.commented = False
-        has_names = self._decoder.names_events
+        blocks = decoder.feed(piece)
+        has_names = decoder.names_events
         for block in blocks:
             if not block.startswith(_OBJECT):  # as nearly all do
                 if sse.is_comment(block):
@@ -124,7 +115,16 @@ class ChunkReader:
                 events += self._take_usage(block)
             else:
                 events.append(block)
+        if not (decoder.is_between_events or self.over) and piece.rstrip().endswith(_LAST):
+            self._look_at(decoder.pending)
         return list(map(sse.without_name, events)) if has_names else events
+
+    def end(self) -> list[bytes]:
+        """Take the end of the body: the present event may lack its line ends, and no more."""
+        if self.over:
+            return []
+        whole = filter(_is_whole, self._decoder.feed(_ENDS))
+        return self.read(b"".join(block + _ENDS for block in whole))
 
     def _breaks_off(self, block: bytes) -> bool:
         """Look for a ``finish_reason``; return whether it says that the answer is not whole."""
