@@ -225,13 +225,6 @@ def test_a_stop_names_the_calls_that_it_has_ended(
     assert said["leftBehind"] == []
 
 
-def test_an_upstream_can_not_forge_an_event_of_a_run() -> None:
-    """What it sends has no other lines than ``data`` and ``event``."""
-    (block,) = sse.Decoder().feed(native.emitted("source", {}) + b"\n\n")
-    assert native.emitted_in(native.emitted("source", {})) == ("source", b"{}")
-    assert native.emitted_in(block) is None
-
-
 def test_the_function_has_the_application_s_context_and_what_prepare_has_put_into_its_own(
     chat: ChatProxy, app: Flask
 ) -> None:

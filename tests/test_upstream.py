@@ -146,9 +146,13 @@ def test_each_status_of_deepseek_becomes_the_agreed_refusal(
 
 OURS = "DeepSeek rejected the request."
 #: What is said to a wrong request, and what of it the client reads.
-SAID: dict[str, tuple[bytes | dict[str, Any], str]] = {
+SAID: dict[str, tuple[bytes | list[Any] | dict[str, Any], str]] = {
     "DeepSeek": ({"error": {"message": "Too hot", "type": "invalid_request_error"}}, "Too hot"),
     "Ollama": ({"error": "No model of that name"}, "No model of that name"),
+    "Gemini": ([{"error": {"code": 400, "message": "Too many images"}}], "Too many images"),
+    "FastAPI": ({"detail": [{"loc": ["body"], "msg": "Too long"}]}, "Too long"),
+    "FastAPI, in a sentence": ({"detail": "No such model"}, "No such model"),
+    "Mistral": ({"object": "x", "message": "Too hot", "type": "y"}, "Too hot"),
     "vLLM": ({"object": "error", "message": "No such model", "code": 400}, "No such model"),
     "lines and the key": (
         {"error": {"message": f"no {KEY}\r\nsecond\tline"}},

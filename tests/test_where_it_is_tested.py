@@ -76,7 +76,7 @@ ELSEWHERE = {
     "upstreams.balance": "reconcile",
     "upstreams.base": "adding_an_upstream",
     "upstreams.chat_completions": "upstream pool",
-    "upstreams.chunks": "endings",
+    "upstreams.chunks": "chunks endings",
     "upstreams.documents": "models",
     "upstreams.endpoint": "upstream upstreams",
     "upstreams.known": "upstreams",

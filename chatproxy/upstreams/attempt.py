@@ -7,7 +7,6 @@ for the operators (``refusals``, ``failures``), both without a key.
 from __future__ import annotations
 
 import http.client
-import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ import urllib3.exceptions
 from urllib3.util import wait_for_read
 
 from ..answers.coroutines import A_TURN, NOTHING_YET
+from ..answers.foreign_json import value_of
 from ..errors import Aborted, UpstreamError
 from . import refusals
 from .endpoint import Endpoint
@@ -124,10 +124,7 @@ class Attempt:
 
         :param said: the beginning of it, or all: perhaps the upstream's word of an error, in JSON.
         """
-        try:
-            found = refusals.error_in(json.loads(said))
-        except (ValueError, RecursionError):
-            found = None
+        found = refusals.error_in(value_of(said))
         error = UpstreamError(f"{self._endpoint.name}'s answer is not a stream of events.")
         if found is not None:
             error = self.reported(found, begun=False)
@@ -163,12 +160,13 @@ class Attempt:
         said = self._said()
         self.close()
         pause = refusals.seconds_of(response.headers.get("Retry-After"))
-        message = self._endpoint.without_secrets(refusals.message_in(said))
-        error = refusals.refusal(response.status_code, message, pause, self._endpoint.name)
+        status = response.status_code
+        message = self._endpoint.without_secrets(refusals.message_in(said, status))
+        error = refusals.refusal(status, message, pause, self._endpoint.name)
         if said and not message:
             error.reason += f": {self._excerpt_of(said)!r}"
-        error.transient = response.status_code in _RETRIED_STATUSES
-        error.refused = response.status_code < 500 or error.transient
+        error.transient = status in _RETRIED_STATUSES
+        error.refused = status < 500 or error.transient
         error.pause = pause
         return error
 
