@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from ..hosts import is_loopback
 from ..values import as_base_url
@@ -33,7 +33,12 @@ _RESERVED = frozenset(
     }
 )
 #: Fields and parameters whose values anybody may read. All others may be secrets.
-_OPEN = frozenset({"api-version", "http-referer", "referer", "user-agent", "x-title"})
+_OPEN = frozenset(
+    {
+        *("anthropic-beta", "anthropic-version", "api-version", "http-referer", "openai-beta"),
+        *("referer", "user-agent", "x-title"),
+    }
+)
 _NAME_IS_WRONG = "name must be 1 to 64 characters of A-Z a-z 0-9 . _ : -"
 #: Shorter values are no secrets, and would be found in many texts.
 _SHORTEST_SECRET = 8
@@ -150,7 +155,7 @@ class Upstream:
     def _values(self) -> Iterator[str]:
         for name, value in (*self.headers.items(), *self.query.items()):
             if name.lower() not in _OPEN:
-                forms = {value, quote(value, safe=""), *value.split()}
+                forms = {value, *value.split()}
                 yield from (each for each in forms if len(each) >= _SHORTEST_SECRET)
 
 
