@@ -1,9 +1,9 @@
 """Signals in, log lines out (logger ``chatproxy``, INFO).
 
 The lines with ``[SSE]`` are fixed, so that operators can search for them. An answer without an id
-has ``-`` in its place. An id is checked before it gets here, and the reason of a failure is one
-printable line without the key. A traceback, which may quote anybody, is indented. So nothing from
-outside can forge a line.
+has ``-`` in its place. An id is checked before it gets here, and the reason of a failure has no
+key. Whoever logs, and whatever is quoted: a message is one printable line, and a traceback is lines
+that are indented. So nothing from outside can forge a line.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from .. import signals
@@ -46,15 +47,23 @@ def _within_a_line(reason: str) -> str:
     return reason.replace("[SSE]", "[sse]")
 
 
-def indent_traceback(record: logging.LogRecord) -> bool:
+def keep_to_lines(record: logging.LogRecord) -> bool:
     """A filter that lets all records pass. Handlers use the text that it gives them."""
+    with suppress(Exception):  # the handlers tell of a message that can't be made
+        message = record.getMessage()
+        if not message.isprintable():  # Flask quotes a path, and applications quote anybody
+            record.msg, record.args = _printable(message), ()
     if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
         lines = "".join(traceback.format_exception(*record.exc_info)).splitlines()
-        record.exc_text = "\n".join("    " + _within_a_line(line) for line in lines)
+        record.exc_text = "\n".join("    " + _within_a_line(_printable(line)) for line in lines)
     return True
 
 
-logger.addFilter(indent_traceback)
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+logger.addFilter(keep_to_lines)
 
 
 def _id_of(session: StreamSession) -> str:
