@@ -200,6 +200,13 @@ def test_no_part_of_the_key_is_told_even_if_it_is_escaped(mocked: Mocked, part: 
     assert error.reason == f"status 500: {said!r} (try 1 of 3, /chat/completions)"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_the_key_is_found_in_each_encoding_of_json(mocked: Mocked, encoding: str) -> None:
+    """Those that ``json`` reads. Else there would be a space after each letter."""
+    error = mocked.refused(500, body=f'{{"detail": "No {KEY}"}}'.encode(encoding))
+    assert """'{"detail": "No ***"}'""" in error.reason
+
+
 @pytest.mark.parametrize("part", [KEY[:12], KEY[7:]])
 def test_no_part_of_the_key_is_in_the_sentence_for_the_client(mocked: Mocked, part: str) -> None:
     said = {"error": {"message": f"The key {part}... is not valid for this model."}}

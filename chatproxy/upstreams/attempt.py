@@ -152,7 +152,8 @@ class Attempt:
 
     def _excerpt_of(self, said: bytes) -> str:
         """The beginning of a body, for operators."""
-        return self._endpoint.without_secrets(said.decode("utf-8", "replace"))[:200]
+        text = said.decode(json.detect_encoding(said), "replace")
+        return self._endpoint.without_secrets(text)[:200]
 
     def _told(self, error: UpstreamError) -> UpstreamError:
         """This error, with a reason that may be logged."""
