@@ -41,8 +41,13 @@ def one_line(text: str, secrets: Iterable[str]) -> str:
 
     :param text: may be cut amid a secret.
     """
-    printable = "".join(each if each.isprintable() else " " for each in text[:_MOST_READ])
-    return _masked(" ".join(printable.split()), secrets)[:_LONGEST_LINE]
+    line = " ".join(printable(text[:_MOST_READ]).split())
+    return _masked(line, secrets)[:_LONGEST_LINE]
+
+
+def printable(text: str) -> str:
+    """This text with a space for each character that may end a line or direct a terminal."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def passwords_in(url: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from ..answers.session import StreamSession
 from ..answers.upstream import CONFIGURED
 from ..answers.usage import UsageSource
 from ..errors import UpstreamError
+from ..masking import printable
 from .json_logs import FIELDS, JsonFormatter
 
 logger = logging.getLogger("chatproxy")
@@ -52,15 +53,11 @@ def keep_to_lines(record: logging.LogRecord) -> bool:
     with suppress(Exception):  # the handlers tell of a message that can't be made
         message = record.getMessage()
         if not message.isprintable():  # Flask quotes a path, and applications quote anybody
-            record.msg, record.args = _printable(message), ()
+            record.msg, record.args = printable(message), ()
     if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
         lines = "".join(traceback.format_exception(*record.exc_info)).splitlines()
-        record.exc_text = "\n".join("    " + _within_a_line(_printable(line)) for line in lines)
+        record.exc_text = "\n".join("    " + _within_a_line(printable(line)) for line in lines)
     return True
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in text)
 
 
 logger.addFilter(keep_to_lines)
