@@ -51,7 +51,7 @@ def test_the_path_of_a_request_that_fails_is_within_a_line(written: io.StringIO,
     app.add_url_rule("/<_>", view_func=lambda _: 1 // 0)
     assert app.test_client().get(f"/a{end}[SSE] forged").status_code == 500
     first, *indented = written.getvalue().splitlines()
-    assert first == "ERROR Exception on /a [SSE] forged [GET]"
+    assert first == "ERROR Exception on /a [sse] forged [GET]"
     assert all(line.startswith("    ") for line in indented)
 
 
