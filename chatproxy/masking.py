@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 #: The least characters of a secret that nobody may read.
 _SHORTEST_PART = 7
 #: The characters of a text that are read, and those that are left of its line.
-_MOST_READ = 8000
+_MOST_READ = 2000
 _LONGEST_LINE = 1000
 #: How often a text may have been escaped.
 _MOST_LEVELS = 6

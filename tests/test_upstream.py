@@ -36,6 +36,7 @@ from chatproxy.errors import Aborted, ConfigError, UpstreamError
 from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import attempt as attempt_module
 from chatproxy.upstreams import connections as connections_module
+from chatproxy.upstreams import refusals
 from chatproxy.upstreams import tries as tries_module
 from chatproxy.upstreams.chat_completions import ChatCompletionCall, ChatCompletions
 from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
@@ -205,6 +206,15 @@ def test_the_key_is_found_in_each_encoding_of_json(mocked: Mocked, encoding: str
     """Those that ``json`` reads. Else there would be a space after each letter."""
     error = mocked.refused(500, body=f'{{"detail": "No {KEY}"}}'.encode(encoding))
     assert """'{"detail": "No ***"}'""" in error.reason
+
+
+def test_a_key_that_is_blotted_out_in_part_is_found_in_linear_time() -> None:
+    """Looked for at each character, it would take minutes."""
+    begun = time.monotonic()
+    word = "x" * 100_000
+    error = refusals.reported(f"{word} sk-01***cdef", str, "DeepSeek", begun=True)
+    assert error.message == f"{word} ***"
+    assert time.monotonic() - begun < PATIENCE
 
 
 @pytest.mark.parametrize("part", [KEY[:12], KEY[7:]])
