@@ -5,7 +5,8 @@ Whoever is told a key may say it again, in a sentence for the client or in an er
 
 * All of a secret is masked, and so is each part of ``_SHORTEST_PART`` or more characters, wherever
   it stands: many services shorten a key that they show. What they show of it to tell keys apart,
-  such as its last four characters, may be read.
+  such as its last four characters, may be read. So may what looks like a word of the sentence: of
+  the key ``sk-no-key-required`` (llama.cpp's own example) that is "required".
 * It is masked as well if it is escaped as in JSON (``\u0073``), a ``repr``, a URL (``%73``) or HTML
   (``&#115;``), or in several of these.
 * Of a text, however long, the beginning alone is read. The cost grows with the lengths of that and
@@ -21,6 +22,10 @@ from urllib.parse import unquote, urlsplit
 
 #: The least characters of a secret that nobody may read.
 _SHORTEST_PART = 7
+#: What is a word rather than a part of a secret.
+_WORD = re.compile("[a-z_-]{,11}")
+#: What a character is, if it is not to be read: one of a whole secret, or of a part.
+_WHOLE, _PART = b"w", b"p"
 #: The characters of a text that are read, and those that are left of its line.
 _MOST_READ = 2000
 _LONGEST_LINE = 1000
@@ -61,21 +66,22 @@ def passwords_in(url: str) -> tuple[str, ...]:
 def _masked(text: str, secrets: Iterable[str]) -> str:
     meant, begins = _unescaped(text)
     hidden = bytearray(len(meant))
-    parts: set[str] = set()
-    for secret in secrets:
-        whole, _ = _unescaped(secret)
-        at = meant.find(whole) if whole else -1
-        while at >= 0:
-            hidden[at : at + len(whole)] = b"*" * len(whole)
-            at = meant.find(whole, at + len(whole))
-        parts.update(_parts_of(whole))
+    wholes = [whole for whole, _ in map(_unescaped, secrets) if whole]
+    # With a space it would be "Bearer ".
+    parts = {part for whole in wholes for part in _parts_of(whole) if " " not in part}
     for at, part in enumerate(_parts_of(meant)):
-        if part in parts and " " not in part:  # else "Bearer " would be one
-            hidden[at : at + _SHORTEST_PART] = b"*" * _SHORTEST_PART
+        if part in parts:
+            hidden[at : at + _SHORTEST_PART] = _PART * _SHORTEST_PART
+    for whole in wholes:
+        at = meant.find(whole)
+        while at >= 0:
+            hidden[at : at + len(whole)] = _WHOLE * len(whole)
+            at = meant.find(whole, at + len(whole))
     shown, end = "", 0
-    for run in re.finditer(rb"\*+", hidden):
-        shown += text[end : begins[run.start()]] + "***"
-        end = begins[run.end()]
+    for run in re.finditer(rb"[^\0]+", hidden):
+        if _WHOLE in run[0] or not _WORD.fullmatch(meant, *run.span()):
+            shown += text[end : begins[run.start()]] + "***"
+            end = begins[run.end()]
     return shown + text[end:]
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chatproxy.masking import one_line, passwords_in
 
-KEY = "sk-0123456789abcdefghij"
+KEY = "sk-4f9a0c7e21b85d3f6a90"
 #: What each way of writing has an escape for.
 ODD = "a/b+c=\"d'e&f<g>\\h%41i"
 
@@ -31,6 +31,21 @@ def test_each_part_of_seven_characters_is_masked_wherever_it_stands(length: int)
 def test_what_services_show_of_a_key_may_be_read() -> None:
     said = f"Your api key: ****{KEY[-4:]} is invalid, {KEY[:6]}...{KEY[-4:]}"
     assert one_line(said, [KEY]) == said
+
+
+@pytest.mark.parametrize(
+    ("secret", "said", "left"),
+    [
+        ("sk-no-key-required", "'model' is required, and no key", None),
+        ("sk-no-key-required", "sk-no-key-required is wrong", "*** is wrong"),
+        ("assistants=v2", "the role is assistant", None),
+        ("abcdefghijklmnop", "abcdefghijk or abcdefghijkl", "abcdefghijk or ***"),
+        ("sk-0abcdefghij", "0abcdefghij", "***"),
+    ],
+)
+def test_a_word_of_a_sentence_may_be_read(secret: str, said: str, left: str | None) -> None:
+    """Some keys are made of words."""
+    assert one_line(said, [secret]) == (left or said)
 
 
 def test_a_short_secret_is_masked_whole_and_one_of_words_leaves_the_words_alone() -> None:

@@ -33,12 +33,7 @@ _RESERVED = frozenset(
     }
 )
 #: Fields and parameters whose values anybody may read. All others may be secrets.
-_OPEN = frozenset(
-    {
-        *("anthropic-beta", "anthropic-version", "api-version", "http-referer", "openai-beta"),
-        *("referer", "user-agent", "x-title"),
-    }
-)
+_OPEN = frozenset({"api-version", "http-referer", "referer", "user-agent", "x-title"})
 _NAME_IS_WRONG = "name must be 1 to 64 characters of A-Z a-z 0-9 . _ : -"
 #: Shorter values are no secrets, and would be found in many texts.
 _SHORTEST_SECRET = 8
