@@ -72,9 +72,17 @@ def test_an_owner_is_one_cell_of_the_list_of_sessions(monkeypatch):
     assert (listed + refused).replace("\n", "").isprintable()
 
 
-def test_the_demo_is_a_server_with_a_simulation_behind_it(logs):
-    """One command; Ctrl-C ends both of its processes without a traceback."""
-    with Process([*CHATPROXY, "demo", "--bind", "127.0.0.1:0"], logs("demo")) as demo:
+def test_the_demo_is_a_server_with_a_simulation_behind_it(logs, tmp_path):
+    """One command; Ctrl-C ends both of its processes without a traceback. It reaches nothing that
+    the environment names for a real server."""
+    environment = clean_environment(
+        CHATPROXY_UPSTREAMS=tmp_path / "upstreams.toml",
+        CHATPROXY_RECORDS=f"sqlite:///{tmp_path}/records.db",
+        CHATPROXY_RUN_DIR=tmp_path / "run",
+        CHATPROXY_PEERS="redis://127.0.0.1:9",
+    )
+    command = [*CHATPROXY, "demo", "--bind", "127.0.0.1:0"]
+    with Process(command, logs("demo"), environment) as demo:
         wait_for(lambda: "Ctrl-C ends both" in demo.log())
         upstream = re.search(r"simulated DeepSeek at (\S+)", demo.log())[1]
         session_id, receipt = stop_in_mid_answer(demo.port)
@@ -86,6 +94,7 @@ def test_the_demo_is_a_server_with_a_simulation_behind_it(logs):
         assert "Traceback" not in demo.log()
         with pytest.raises(requests.ConnectionError):
             requests.get(upstream, timeout=5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_serve_runs_one_gevent_worker(logs, deepseek_tls, ca_file):

@@ -49,6 +49,7 @@ def cancel(session_id: str, owner: str | None, application: str | None, run_dir:
             (each["runDir"], each["application"], each["owner"])
             for each in operators.sessions(run_dir)
             if each["sessionId"] == session_id
+            and each["outcome"] is None  # what has ended elsewhere can't be meant
             and owner in (None, each["owner"])
             and application in (None, each["application"])
         }
