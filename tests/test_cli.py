@@ -11,6 +11,7 @@ import requests
 from click.testing import CliRunner
 
 from chatproxy import cli
+from chatproxy.cli import operators
 from chatproxy.config import describe
 
 from .support.servers import (
@@ -49,6 +50,26 @@ def stop_in_mid_answer(port):
     client.read_until(b"id: 3\n")
     url = f"http://127.0.0.1:{port}/api/chat/cancel/{session_id}"
     return session_id, requests.post(url, timeout=5).json()
+
+
+def test_an_owner_is_one_cell_of_the_list_of_sessions(monkeypatch):
+    """An application may take any text for one, such as a name that a user has chosen."""
+    owner = {"owner": "ann\nforged  bob\x1b[2J", "application": "chatproxy", "runDir": "/r"}
+    state = {"sessionId": "session_1", "outcome": None, "phase": "waiting", "events": 0}
+    found = [
+        {**owner, **state, "ageSeconds": 1.0},
+        {**owner, **state, "owner": "b", "ageSeconds": 1},
+    ]
+    monkeypatch.setattr(operators, "sessions", lambda _run_dir: found)
+    listed = CliRunner().invoke(cli.main, ["sessions"]).output
+    assert [line.split()[0] for line in listed.splitlines()] == [
+        "SESSION",
+        "session_1",
+        "session_1",
+    ]
+    refused = CliRunner().invoke(cli.main, ["cancel", "session_1"]).output
+    assert "Several owners have this id: ann forged  bob [2J, b. Choose one" in refused
+    assert (listed + refused).replace("\n", "").isprintable()
 
 
 def test_the_demo_is_a_server_with_a_simulation_behind_it(logs, tmp_path):

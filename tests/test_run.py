@@ -508,6 +508,16 @@ def test_the_session_of_a_run_keeps_its_adapter(answer: Chat) -> None:
     assert answer(mount).read() == "kept"
 
 
+@pytest.mark.parametrize("proxy", ["127.0.0.1:99999", "[::1", "#half@127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+    answer: Chat, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, proxy: str
+) -> None:
+    monkeypatch.setenv("all_proxy", f"http://ann:s3cr3t-of-the-proxy@{proxy}")
+    assert answer(lambda run, _: run.http.get("http://site.example").text).wait() == "failed"
+    assert "InvalidProxyURL: The environment names a proxy that can't be used" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
 @pytest.mark.parametrize("first", [b"", b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"])
 def test_a_request_that_is_tried_again_is_one_call_and_a_stop_ends_the_next_try(
     answer: Chat, first: bytes

@@ -48,7 +48,6 @@ ELSEWHERE = {
     "observability.counters_by_name": "metrics",
     "observability.families": "metrics",
     "observability.instruments": "tracing otlp",
-    "observability.logs": "failures endings extension",
     "observability.shared_counters": "metrics",
     "protocols.base": "adding_a_protocol",
     "protocols.chunk_texts": "ai_sdk",

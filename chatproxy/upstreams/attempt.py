@@ -7,6 +7,7 @@ for the operators (``refusals``, ``failures``), both without a key.
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -149,7 +150,8 @@ class Attempt:
 
     def _excerpt_of(self, said: bytes) -> str:
         """The beginning of a body, for operators."""
-        return self._endpoint.without_secrets(said.decode("utf-8", "replace"))[:200]
+        text = said.decode(json.detect_encoding(said), "replace")
+        return self._endpoint.without_secrets(text)[:200]
 
     def _told(self, error: UpstreamError) -> UpstreamError:
         """This error, with a reason that may be logged."""

@@ -34,8 +34,9 @@ _ABOUT_THE_ACCOUNT = frozenset({401, 402})
 #: A ``finish_reason`` of what is not whole: OpenRouter's, and that of our own OpenAI protocol if an
 #: answer was stopped, by its server's shutdown, say.
 _BROKEN_OFF = ("error", "cancelled")
-#: A key of which a part is blotted out already.
-_PART_OF_A_KEY = re.compile(r"[\w-]*\*{3,}[\w*-]*")
+#: A key of which a part is blotted out already. It is looked for at the beginnings of words alone:
+#: at each character of a long word it would take milliseconds.
+_PART_OF_A_KEY = re.compile(r"(?<![\w-])[\w-]*\*{3,}[\w*-]*")
 #: What servers call a stream, and what they say if they don't know.
 _MAY_BE_A_STREAM = ("text/event-stream", "text/plain", "application/octet-stream")
 
