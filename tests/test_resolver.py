@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
+from chatproxy import ChatProxy, Run, extension
 from chatproxy.answers.abort import AbortHandle
 from chatproxy.errors import Aborted
 from chatproxy.server.resolver import PLACES, ThreadedResolver
 
 from .support.another import under_gevent
+from .support.instant import HELLO, say
+from .support.scripted import Scripted, response
 from .support.waiting import PATIENCE, Background, wait_for
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
@@ -138,6 +144,29 @@ def test_a_thread_that_cannot_be_started_is_a_failure_and_gives_its_place_back(
             with pytest.raises(OSError, match="new thread"):
                 resolver.resolve(handle, "good.test", 443, PATIENCE)
     assert resolver.resolve(handle, "good.test", 443, PATIENCE) == FOUND
+
+
+@pytest.mark.usefixtures("_plain_environment")
+def test_what_a_run_looks_up_takes_no_place_from_its_upstreams(
+    names: Names, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(extension, "ThreadedResolver", lambda: ThreadedResolver(places=1))
+    hello = response(b"data: %b\n\n" % json.dumps(say("Hello")).encode(), b"data: [DONE]\n\n")
+    with Scripted(lambda connection, _: connection.sendall(hello)) as site:
+        app = Flask(__name__)
+        url = site.url.replace("127.0.0.1", "localhost")
+        app.config.update(DEEPSEEK_BASE_URL=url, CHATPROXY_RUN_DIR=str(tmp_path))
+        chat = ChatProxy(app)
+
+        @chat.run("fetch")
+        def fetch(run: Run, _payload: dict[str, Any]) -> None:
+            run.http.get("http://hang.test/")
+
+        with app.app_context():
+            fetching = chat.start({**HELLO, "model": "run:fetch"})
+            wait_for(lambda: names.asked)
+            assert fetching.cancel() is not None
+            assert chat.start(HELLO).read() == "Hello"
 
 
 def the_systems_look_ups_hang() -> Callable[[], None]:

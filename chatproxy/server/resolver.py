@@ -42,7 +42,7 @@ _Answer = list[Address] | OSError
 
 
 class ThreadedResolver:
-    """Finds the addresses of hosts, for all calls of one application.
+    """Finds the addresses of hosts: for the upstreams of an application, or for its runs.
 
     :param places: how many look-ups run at once.
     """
