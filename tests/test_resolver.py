@@ -16,6 +16,7 @@ from flask import Flask
 from chatproxy import ChatProxy, Run, extension
 from chatproxy.answers.abort import AbortHandle
 from chatproxy.errors import Aborted
+from chatproxy.server import resolver as resolver_module
 from chatproxy.server.resolver import PLACES, ThreadedResolver
 
 from .support.another import under_gevent
@@ -121,6 +122,46 @@ def test_a_place_that_gets_free_goes_to_whoever_has_waited_longest(names: Names)
     assert first.result() == second.result() == FOUND
     assert names.asked == ["hang0.test", "good.test"]
     assert Asking(resolver, "again.test").result() == FOUND
+
+
+def test_a_name_that_hangs_takes_one_place_however_many_ask_for_it(names: Names) -> None:
+    """Those who wait share one look-up, until it has ended; a Stop ends the wait of one of them."""
+    resolver = ThreadedResolver(places=2)
+    first, *stopped, last = [Asking(resolver, "hang.test") for _ in range(5)]
+    for asking in stopped:
+        asking.stop()
+    assert Asking(resolver, "good.test").result() == FOUND
+    names.over.set()
+    assert first.result() == last.result() == FOUND
+    before = len(names.asked)
+    assert Asking(resolver, "hang.test").result() == FOUND
+    assert len(names.asked) == before + 1
+
+
+def test_all_who_share_a_look_up_are_told_that_it_failed(names: Names) -> None:
+    resolver = ThreadedResolver(places=1)
+    first = hanging(resolver, names, 1)[0]
+    asking = [Asking(resolver, "none.test") for _ in range(5)]
+    assert asking[-1].still_runs()
+    names.over.set()
+    assert first.result() == FOUND
+    for each in asking:
+        with pytest.raises(socket.gaierror, match="not known"):
+            each.result()
+    assert names.asked.count("none.test") < len(asking)
+
+
+def test_a_look_up_that_hangs_is_not_joined_for_long(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one may be answered at once: a packet can be lost."""
+    resolver = ThreadedResolver()
+    first = hanging(resolver, names, 1)[0]
+    monkeypatch.setattr(resolver_module, "JOINED_SECONDS", 0.0)
+    second = Asking(resolver, "hang0.test")
+    wait_for(lambda: len(names.asked) == 2)
+    names.over.set()
+    assert first.result() == second.result() == FOUND
 
 
 def test_a_look_up_that_takes_too_long_is_given_up_in_time(names: Names) -> None:
