@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -20,6 +22,7 @@ from chatproxy.upstreams.http_session import HttpSession
 from chatproxy.upstreams.transport.http1 import MOST_HEAD_BYTES
 
 from .support.another import under_gevent
+from .support.costs import cost
 from .support.scripted import Answer, Scripted
 from .support.waiting import PATIENCE, Background
 
@@ -139,6 +142,35 @@ def test_a_body_is_the_same_whole_and_in_pieces(
     assert got.content == content
     assert b"".join(got.iter_content(1000)) == content
     assert b"".join(get(response).iter_content(None)) == content
+
+
+@pytest.mark.parametrize("delimiter", [b"", b"cd"])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("encoding", [None, "utf-8"])
+def test_its_lines_are_those_that_requests_finds(
+    get: Callable[[bytes], requests.Response], encoding: str | None, size: int, delimiter: bytes
+) -> None:
+    content = "ab\n\ncd\r\nef\r\rgh\x0b\x0cij\x85k\u2028l\n m".encode()
+    options: Any = {"delimiter": delimiter.decode() if encoding else delimiter}
+    for end in (b"", b"\n", b"\r\n", b"n"):
+        got, asked = get(plain(content + end)), requests.Response()
+        asked.raw = io.BytesIO(content + end)
+        got.encoding = asked.encoding = encoding
+        ours, theirs = (
+            list(each.iter_lines(size, bool(encoding), **options)) for each in (got, asked)
+        )
+        assert ours == theirs
+
+
+def test_a_long_line_costs_no_more_than_short_ones(
+    get: Callable[[bytes], requests.Response],
+) -> None:
+    def cost_of(line: bytes) -> float:
+        got: list[requests.Response] = []
+        body = plain(line * 1024)
+        return cost(lambda: list(got[-1].iter_lines()), lambda: got.append(get(body)))
+
+    assert cost_of(b"x" * 1024) < 5 * cost_of(b"x" * 1023 + b"\n")
 
 
 def test_a_body_that_was_read_in_pieces_cannot_be_had_whole(

@@ -35,6 +35,7 @@ from urllib.parse import urlsplit
 import requests
 import requests.adapters
 import urllib3
+from requests.models import ITER_CHUNK_SIZE
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util import Retry
@@ -319,6 +320,27 @@ class _Response(requests.Response):
             self.exchange.check()
             raise
         self.exchange.check()
+
+    def iter_lines(
+        self,
+        chunk_size: int | None = ITER_CHUNK_SIZE,
+        decode_unicode: bool = False,
+        delimiter: typing.Any = None,
+    ) -> Iterator[typing.Any]:
+        """See ``requests``, which goes over a long line again with each piece of it."""
+        if delimiter:
+            yield from super().iter_lines(chunk_size, decode_unicode, delimiter)
+            return
+        begun: list[typing.Any] = []
+        for piece in self.iter_content(chunk_size, decode_unicode):
+            for line in piece.splitlines(keepends=True):
+                begun.append(line)
+                if (ended := line.splitlines()[0]) != line:
+                    begun[-1] = ended
+                    yield piece[:0].join(begun)
+                    begun.clear()
+        if begun:
+            yield begun[0][:0].join(begun)
 
     @property
     def content(self) -> typing.Any:
