@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from chatproxy.answers.calls import Calls
 from chatproxy.answers.coroutines import A_TURN
 from chatproxy.errors import Stopped
 from chatproxy.server.resolver import ThreadedResolver
-from chatproxy.upstreams.http_session import HttpSession
+from chatproxy.upstreams.http_session import HttpSession, Turns
 from chatproxy.upstreams.transport.http1 import MOST_HEAD_BYTES
 
 from .support.another import under_gevent
@@ -51,7 +53,7 @@ def sending(response: bytes) -> Answer:
 
 
 def session_of(handle: AbortHandle) -> HttpSession:
-    session = HttpSession(handle, ThreadedResolver(), Calls())
+    session = HttpSession(handle, ThreadedResolver(), Calls(), Turns())
     session.trust_env = False
     return session
 
@@ -76,8 +78,8 @@ def get(handle: AbortHandle) -> Iterator[Callable[[bytes], requests.Response]]:
 # ---- others have their turn ---------------------------------------------------------------------
 
 
-def most_between_two_turns(pieces: Iterator[bytes]) -> tuple[int, int]:
-    """How many pieces there are, and how many at most come before another greenlet has its turn."""
+def pieces_between_turns(response: bytes, readers: int = 1) -> list[int]:
+    """How many pieces are read between two turns of another greenlet, by all readers together."""
     count, turns, over = 0, [0], threading.Event()
 
     def live() -> None:
@@ -85,26 +87,43 @@ def most_between_two_turns(pieces: Iterator[bytes]) -> tuple[int, int]:
             turns.append(count)
             time.sleep(A_TURN)
 
-    other = Background(live)
-    for _ in pieces:
-        count += 1
-    over.set()
-    other.result()
+    def read(got: requests.Response) -> None:
+        nonlocal count
+        for _ in got.iter_content(None):
+            count += 1
+
+    with session_of(AbortHandle(Stopped)) as session, Scripted(sending(response)) as site:
+        asked = [session.get(site.url, stream=True, timeout=PATIENCE) for _ in range(readers)]
+        other = Background(live)
+        for each in [Background(partial(read, got)) for got in asked]:
+            each.result()
+        over.set()
+        other.result()
     turns.append(count)
-    return count, max(later - earlier for earlier, later in itertools.pairwise(turns))
+    return [later - earlier for earlier, later in itertools.pairwise(turns)]
 
 
 def read_beside_another() -> None:
     for response in (SMALL_CHUNKS, zipped(b"\n" * (1 << 27))):
-        with session_of(AbortHandle(Stopped)) as session, Scripted(sending(response)) as site:
-            got = session.get(site.url, stream=True, timeout=PATIENCE)
-            count, most = most_between_two_turns(got.iter_content(None))
-            assert count > 10 * most, f"{most} of {count}"
+        found = pieces_between_turns(response)
+        assert sum(found) > 10 * max(found), f"{max(found)} of {sum(found)}"
+
+
+def read_side_by_side() -> None:
+    one, many = (
+        statistics.mean(filter(None, pieces_between_turns(SMALL_CHUNKS, readers)))
+        for readers in (1, 8)
+    )
+    assert many < 4 * one, f"{many:.0f} and {one:.0f}"
 
 
 def test_whoever_answers_lets_others_have_their_turn() -> None:
     """Also if pieces are small and come without a pause, or grow when they are inflated."""
     under_gevent(read_beside_another)
+
+
+def test_of_many_who_answer_without_a_pause_one_has_its_turn_at_a_time() -> None:
+    under_gevent(read_side_by_side)
 
 
 def test_after_a_stop_nothing_is_read_of_what_had_come_before(

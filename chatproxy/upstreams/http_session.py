@@ -13,8 +13,8 @@ end it:
   connection is let go of, or none of the tries has brought one.
 * After an abort whatever fails raises the handle's error; so does a body that goes on, or that
   seems to have ended.
-* What comes is read, inflated and joined in pieces, and between two of them others have their turn:
-  gevent's ``recv`` lets nobody else run while there is something. (``_Request.give_way``)
+* What comes is read, inflated and joined in pieces, and between two of them others have their turn
+  (``Turns``): gevent's ``recv`` lets nobody else run while there is something.
 
 A session and its connections serve one run: no other gets its cookies, or what came too late.
 """
@@ -59,16 +59,35 @@ _SLICE = 0.001
 _BUFFER_BYTES = 2048
 
 
+class Turns:
+    """Has requests that read without a pause do so one after the other, for a slice each.
+
+    Between two slices the event loop sees to all else. Safe to use from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: set[object] = set()
+
+    def wait(self, request: object) -> None:
+        """Wait until all others that are at it have had their slice."""
+        self._waiting.add(request)
+        try:
+            time.sleep(A_TURN + _SLICE * (len(self._waiting) - 1))
+        finally:
+            self._waiting.discard(request)
+
+
 class HttpSession(requests.Session):
     """A session of ``requests``; see above.
 
     :param handle: ends all requests. Its error is raised by them from then on.
     :param calls: is told of each request.
+    :param turns: those of all sessions of an application.
     """
 
-    def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls) -> None:
+    def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls, turns: Turns) -> None:
         super().__init__()
-        adapter = _Adapter(handle, resolver, calls)
+        adapter = _Adapter(handle, resolver, calls, turns)
         super().mount("http://", adapter)
         super().mount("https://", adapter)
 
@@ -88,10 +107,11 @@ class HttpSession(requests.Session):
 class _Request(Exchange):
     """One HTTP request, as ``Calls`` lists it."""
 
-    def __init__(self, handle: AbortHandle, calls: Calls, name: str) -> None:
+    def __init__(self, handle: AbortHandle, calls: Calls, turns: Turns, name: str) -> None:
         super().__init__(on_sent=self._has_been_sent)
         self._handle = handle
         self._calls = calls
+        self._turns = turns
         self.phase = Phase.CONNECTING
         self.events = 0
         self.upstream = ""
@@ -142,7 +162,7 @@ class _Request(Exchange):
     def give_way(self) -> None:
         """Let others have their turn if it is time; see also ``check``."""
         if time.monotonic() - self._turn_began > _SLICE:
-            time.sleep(A_TURN)
+            self._turns.wait(self)
             self._turn_began = time.monotonic()
         self.check()
 
@@ -356,10 +376,11 @@ class _Response(requests.Response):
 class _Adapter(requests.adapters.HTTPAdapter):
     """The transport of such a session."""
 
-    def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls) -> None:
+    def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls, turns: Turns) -> None:
         self._handle = handle
         self._resolver = resolver
         self._calls = calls
+        self._turns = turns
         super().__init__()
 
     @property
@@ -376,7 +397,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
     ) -> requests.Response:
         """Send one request; see ``requests``."""
         name = f"{request.method} {urlsplit(request.url or '').hostname or ''}"
-        exchange = _Request(self._handle, self._calls, name)
+        exchange = _Request(self._handle, self._calls, self._turns, name)
         token = current_exchange.set(exchange)
         try:
             response = super().send(request, *args, **kwargs)
