@@ -346,8 +346,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         settings, scope, has_owners=extension.owner is not None
     )
     registry = Registry(settings, app, peers)
-    resolver = ThreadedResolver()
-    upstream = ChatCompletions(settings, resolver)
+    upstream = ChatCompletions(settings, ThreadedResolver())
     metrics.watch(upstream)
     prices = Prices(settings.prices)
     accountant = Accountant(prices, find_counter(settings.tokenizer))
@@ -366,7 +365,7 @@ def _assemble(app: Flask, settings: Settings, routes: Routes, extension: ChatPro
         upstream=caller,
         routes=routes,
         spawn=spawn,
-        resolver=resolver,
+        resolver=ThreadedResolver(),  # what hangs here takes no place from the upstreams
         log_bytes=settings.log_bytes,
         model=settings.model,
         accountant=accountant,

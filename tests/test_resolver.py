@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
+from chatproxy import ChatProxy, Run, extension
 from chatproxy.answers.abort import AbortHandle
 from chatproxy.errors import Aborted
+from chatproxy.server import resolver as resolver_module
 from chatproxy.server.resolver import PLACES, ThreadedResolver
 
 from .support.another import under_gevent
+from .support.instant import HELLO, say
+from .support.scripted import Scripted, response
 from .support.waiting import PATIENCE, Background, wait_for
 
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
@@ -117,6 +124,46 @@ def test_a_place_that_gets_free_goes_to_whoever_has_waited_longest(names: Names)
     assert Asking(resolver, "again.test").result() == FOUND
 
 
+def test_a_name_that_hangs_takes_one_place_however_many_ask_for_it(names: Names) -> None:
+    """Those who wait share one look-up, until it has ended; a Stop ends the wait of one of them."""
+    resolver = ThreadedResolver(places=2)
+    first, *stopped, last = [Asking(resolver, "hang.test") for _ in range(5)]
+    for asking in stopped:
+        asking.stop()
+    assert Asking(resolver, "good.test").result() == FOUND
+    names.over.set()
+    assert first.result() == last.result() == FOUND
+    before = len(names.asked)
+    assert Asking(resolver, "hang.test").result() == FOUND
+    assert len(names.asked) == before + 1
+
+
+def test_all_who_share_a_look_up_are_told_that_it_failed(names: Names) -> None:
+    resolver = ThreadedResolver(places=1)
+    first = hanging(resolver, names, 1)[0]
+    asking = [Asking(resolver, "none.test") for _ in range(5)]
+    assert asking[-1].still_runs()
+    names.over.set()
+    assert first.result() == FOUND
+    for each in asking:
+        with pytest.raises(socket.gaierror, match="not known"):
+            each.result()
+    assert names.asked.count("none.test") < len(asking)
+
+
+def test_a_look_up_that_hangs_is_not_joined_for_long(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one may be answered at once: a packet can be lost."""
+    resolver = ThreadedResolver()
+    first = hanging(resolver, names, 1)[0]
+    monkeypatch.setattr(resolver_module, "JOINED_SECONDS", 0.0)
+    second = Asking(resolver, "hang0.test")
+    wait_for(lambda: len(names.asked) == 2)
+    names.over.set()
+    assert first.result() == second.result() == FOUND
+
+
 def test_a_look_up_that_takes_too_long_is_given_up_in_time(names: Names) -> None:
     begun = time.monotonic()
     with pytest.raises(OSError, match=r"^timed out after 0\.05 s$"):
@@ -138,6 +185,29 @@ def test_a_thread_that_cannot_be_started_is_a_failure_and_gives_its_place_back(
             with pytest.raises(OSError, match="new thread"):
                 resolver.resolve(handle, "good.test", 443, PATIENCE)
     assert resolver.resolve(handle, "good.test", 443, PATIENCE) == FOUND
+
+
+@pytest.mark.usefixtures("_plain_environment")
+def test_what_a_run_looks_up_takes_no_place_from_its_upstreams(
+    names: Names, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(extension, "ThreadedResolver", lambda: ThreadedResolver(places=1))
+    hello = response(b"data: %b\n\n" % json.dumps(say("Hello")).encode(), b"data: [DONE]\n\n")
+    with Scripted(lambda connection, _: connection.sendall(hello)) as site:
+        app = Flask(__name__)
+        url = site.url.replace("127.0.0.1", "localhost")
+        app.config.update(DEEPSEEK_BASE_URL=url, CHATPROXY_RUN_DIR=str(tmp_path))
+        chat = ChatProxy(app)
+
+        @chat.run("fetch")
+        def fetch(run: Run, _payload: dict[str, Any]) -> None:
+            run.http.get("http://hang.test/")
+
+        with app.app_context():
+            fetching = chat.start({**HELLO, "model": "run:fetch"})
+            wait_for(lambda: names.asked)
+            assert fetching.cancel() is not None
+            assert chat.start(HELLO).read() == "Hello"
 
 
 def the_systems_look_ups_hang() -> Callable[[], None]:

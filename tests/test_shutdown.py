@@ -14,8 +14,9 @@ from chatproxy.answers.drain import Drain
 from chatproxy.errors import PeersUnavailable
 from chatproxy.server.shutdown import Shutdown
 
+from .support.another import under_gevent
 from .support.servers import ask, events, new_id
-from .support.waiting import wait_for, wait_for_garbage
+from .support.waiting import Background, wait_for, wait_for_garbage
 
 
 def _terminate(proxy):
@@ -74,6 +75,15 @@ def test_the_application_can_keep_what_came_until_the_shutdown(own_proxy, deepse
     client.read_until(b"id: 5\n")
     assert proxy.stop() == 0
     assert Path(kept).read_text().startswith("stopped amber birch")
+
+
+@pytest.mark.slow
+def test_a_worker_whose_loop_a_run_keeps_is_replaced_though_answers_run(own_proxy):
+    proxy = own_proxy(options=["--timeout", "2"], TEST_RUNS=1)
+    proxy.start(new_id(), simulate={"never": "tokens"})
+    proxy.start(new_id(), "runs/greedy").read_until(b"event: begun")
+    wait_for(lambda: proxy.log().count("Booting worker") == 2)
+    assert ask(proxy, simulate={"rate": 0, "tokens": 1}).ok
 
 
 # ---- the signal, without a server ---------------------------------------------------------------
@@ -144,3 +154,25 @@ def test_an_application_that_is_garbage_is_neither_kept_alive_nor_waited_for(tol
     wait_for_garbage(lambda: shutdown() is None)
     os.kill(os.getpid(), signal.SIGTERM)
     wait_for(lambda: told == ["server"])
+
+
+def the_server_ends_the_process() -> None:
+    """In a greenlet that takes whatever is raised for an error of its own, and goes on."""
+    went_on = []
+
+    def run(number):
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException as error:
+            went_on.append(error)
+
+    signal.signal(signal.SIGABRT, lambda *_: sys.exit(1))
+    _kept = listen([]), listen([])
+    for number, error in ((signal.SIGABRT, SystemExit), (signal.SIGINT, KeyboardInterrupt)):
+        with pytest.raises(error):
+            Background(lambda number=number: run(number)).result()
+    assert went_on == []
+
+
+def test_a_process_that_is_to_end_at_once_does_so_whichever_greenlet_runs():
+    under_gevent(the_server_ends_the_process)

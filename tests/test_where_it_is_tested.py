@@ -80,7 +80,6 @@ ELSEWHERE = {
     "upstreams.endpoint": "upstream upstreams",
     "upstreams.known": "upstreams",
     "upstreams.limits": "call_limits",
-    "upstreams.http_session": "runs",
     "upstreams.stream_options": "openai_routes accounting",
     "upstreams.refusals": "upstream",
     "upstreams.tries": "fallback upstream",

@@ -45,7 +45,7 @@ from ..answers.upstream import Upstream, listed
 from ..errors import InvalidRequest, Refusal, Stopped
 from ..protocols import chat_request, native
 from ..upstreams.base import Caller
-from ..upstreams.http_session import HttpSession
+from ..upstreams.http_session import HttpSession, Turns
 from ..upstreams.routes import Routes
 from ..upstreams.transport.dialer import Resolver
 from .ask import Ask
@@ -103,6 +103,7 @@ class Resources:
     :ivar within: makes the context in which the application's code runs, one for each thread.
     :ivar sender: the sender of the signals: the application.
     :ivar waits: who waits for which future.
+    :ivar turns: whose turn it is to read what has come.
     """
 
     upstream: Caller
@@ -115,6 +116,7 @@ class Resources:
     within: Callable[[], AbstractContextManager[object]]
     sender: object
     waits: Waits = field(default_factory=Waits)
+    turns: Turns = field(default_factory=Turns)
 
 
 class Run:
@@ -259,7 +261,10 @@ class Run:
         """A session of ``requests``. Whatever is sent by it ends with the run, in every phase."""
         with self._lock:
             if self._http is None:
-                self._http = HttpSession(self._handle, self._resources.resolver, self._calls)
+                resources = self._resources
+                self._http = HttpSession(
+                    self._handle, resources.resolver, self._calls, resources.turns
+                )
             return self._http
 
     # ---- what it says ----------------------------------------------------------------------------

@@ -26,6 +26,12 @@ master sends a SIGTERM to its oldest worker when the new one is ready.
 2. It drains only after ``_CLOSING_SECONDS``: what it accepted until then still begins here. Nobody
    is refused.
 
+SIGABRT from gunicorn's master, to a worker that is silent for longer than gunicorn's ``timeout``:
+the server's handler raises ``SystemExit`` amid whatever runs. Under gevent that may be a greenlet,
+such as a run's, which takes it for an error of its own: the worker would go on, and accept nothing.
+So it is raised in the main greenlet, which ends the process. So is the ``KeyboardInterrupt`` of
+SIGINT.
+
 At exit, whatever the reason, ``close`` is called, so that every answer is closed and logged.
 
 Invariants:
@@ -51,6 +57,9 @@ from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any
+
+import gevent
+from gevent import monkey
 
 from ..answers.drain import Drain
 from ..errors import PeersUnavailable
@@ -102,6 +111,9 @@ class Shutdown:
         previous = signal.getsignal(signal.SIGTERM)
         if callable(previous) and _run_before(weakref.WeakMethod(self._end), previous):
             self._hears_in = process
+        if monkey.is_module_patched("threading"):
+            for number in (signal.SIGABRT, signal.SIGINT):
+                _raise_in_main_greenlet(number)
         if self._exits_in != process:
             self._exits_in = process
             atexit.register(_call_if_alive, weakref.WeakMethod(self._close_all))
@@ -169,6 +181,29 @@ def _run_before(end: weakref.WeakMethod[Callable[..., None]], previous: Callable
         return False  # the server's own handler stays
     signal.siginterrupt(signal.SIGTERM, False)
     return True
+
+
+class _EndsProcess:
+    """A signal handler; what it raises in order to end the process is raised in the main greenlet.
+
+    :param previous: the handler that it takes the place of.
+    """
+
+    def __init__(self, previous: Callable[..., Any]) -> None:
+        self._previous = previous
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self._previous(number, frame)
+        except (SystemExit, KeyboardInterrupt) as error:
+            gevent.get_hub().parent.throw(error)  # nobody resumes the greenlet that ran
+
+
+def _raise_in_main_greenlet(number: int) -> None:
+    previous = signal.getsignal(number)
+    if callable(previous) and not isinstance(previous, _EndsProcess):
+        with suppress(ValueError):  # outside the main thread
+            signal.signal(number, _EndsProcess(previous))
 
 
 def _call_if_alive(method: weakref.WeakMethod[Callable[[], None]]) -> None:

@@ -11,7 +11,10 @@ end it:
 * The exchange lets go of its connection when that is closed or goes back to the pool. It is a
   request with all its tries, so it lets go of the handle when there is a response and its
   connection is let go of, or none of the tries has brought one.
-* After an abort whatever fails raises the handle's error; so does a body that seems to have ended.
+* After an abort whatever fails raises the handle's error; so does a body that goes on, or that
+  seems to have ended.
+* What comes is read, inflated and joined in pieces, and between two of them others have their turn
+  (``Turns``): gevent's ``recv`` lets nobody else run while there is something.
 
 A session and its connections serve one run: no other gets its cookies, or what came too late.
 """
@@ -21,6 +24,7 @@ from __future__ import annotations
 import copy
 import functools
 import http.client
+import io
 import socket
 import ssl
 import time
@@ -31,23 +35,47 @@ from urllib.parse import urlsplit
 import requests
 import requests.adapters
 import urllib3
+from requests.models import ITER_CHUNK_SIZE
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util import Retry
 
 from ..answers.abort import AbortHandle
 from ..answers.calls import Calls
+from ..answers.coroutines import A_TURN
 from ..answers.session import Outcome, Phase
 from ..answers.trace import Trace
 from ..answers.usage import NO_ACCOUNT
 from ..errors import ConfigError
 from .connections import tls_context
+from .transport.content_coding import PIECE_BYTES
 from .transport.dialer import Dialer, Resolver
 from .transport.exchange import Exchange, Step, current_exchange
+from .transport.http1 import MOST_HEAD_BYTES
 from .transport.proxies import SocksDialer, is_socks, proxy_for
 
-#: Interim responses (RFC 9110, section 15.2) that are skipped before the final one.
-_MOST_INTERIM = 100
+#: Seconds after which others have their turn before the next piece is read.
+_SLICE = 0.001
+#: Bytes that are read ahead, for lines: chunks of a byte each fill a slice with that.
+_BUFFER_BYTES = 2048
+
+
+class Turns:
+    """Has requests that read without a pause do so one after the other, for a slice each.
+
+    Between two slices the event loop sees to all else. Safe to use from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: set[object] = set()
+
+    def wait(self, request: object) -> None:
+        """Wait until all others that are at it have had their slice."""
+        self._waiting.add(request)
+        try:
+            time.sleep(A_TURN + _SLICE * (len(self._waiting) - 1))
+        finally:
+            self._waiting.discard(request)
 
 
 class HttpSession(requests.Session):
@@ -55,11 +83,12 @@ class HttpSession(requests.Session):
 
     :param handle: ends all requests. Its error is raised by them from then on.
     :param calls: is told of each request.
+    :param turns: those of all sessions of an application.
     """
 
-    def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls) -> None:
+    def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls, turns: Turns) -> None:
         super().__init__()
-        adapter = _Adapter(handle, resolver, calls)
+        adapter = _Adapter(handle, resolver, calls, turns)
         super().mount("http://", adapter)
         super().mount("https://", adapter)
 
@@ -79,10 +108,11 @@ class HttpSession(requests.Session):
 class _Request(Exchange):
     """One HTTP request, as ``Calls`` lists it."""
 
-    def __init__(self, handle: AbortHandle, calls: Calls, name: str) -> None:
+    def __init__(self, handle: AbortHandle, calls: Calls, turns: Turns, name: str) -> None:
         super().__init__(on_sent=self._has_been_sent)
         self._handle = handle
         self._calls = calls
+        self._turns = turns
         self.phase = Phase.CONNECTING
         self.events = 0
         self.upstream = ""
@@ -93,6 +123,7 @@ class _Request(Exchange):
         #: The status of the response; None before. What has failed, if anything has.
         self.status: int | None = None
         self.failure = ""
+        self._turn_began = self.started_at
         handle.attach(self.abort)
         calls.begin(name, self)
 
@@ -129,6 +160,13 @@ class _Request(Exchange):
         """See that what has failed was not ended by the handle, whose error nobody tries again."""
         self._handle.check()
 
+    def give_way(self) -> None:
+        """Let others have their turn if it is time; see also ``check``."""
+        if time.monotonic() - self._turn_began > _SLICE:
+            self._turns.wait(self)
+            self._turn_began = time.monotonic()
+        self.check()
+
     def end(self) -> None:
         """Let go of the connection, and of the handle. May be called twice."""
         self.close()
@@ -137,16 +175,55 @@ class _Request(Exchange):
         self._calls.end(self)
 
 
+class _Pieces(io.RawIOBase):
+    """What a response is read from: a connection, in small pieces, for a request that gives way."""
+
+    def __init__(self, connection: io.RawIOBase, request: _Request) -> None:
+        self._connection = connection
+        self._request = request
+        #: Whether the head has not ended; how many bytes have come.
+        self.in_head = True
+        self._came = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def readinto(self, buffer: typing.Any) -> int | None:
+        self._request.give_way()
+        if self.in_head and self._came > MOST_HEAD_BYTES:
+            raise http.client.HTTPException(f"the head is larger than {MOST_HEAD_BYTES} bytes")
+        count: int | None = self._connection.readinto(memoryview(buffer)[:PIECE_BYTES])
+        self._came += count or 0
+        return count
+
+    def close(self) -> None:
+        super().close()
+        self._connection.close()
+
+
 class _FinalResponse(http.client.HTTPResponse):
     """A response that is not an interim one: ``http.client`` skips 100 alone."""
 
+    def __init__(self, sock: socket.socket, *args: typing.Any, **kwargs: typing.Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        request = current_exchange.get()
+        assert isinstance(request, _Request)
+        self._pieces = _Pieces(self.fp.detach(), request)
+        self.fp = io.BufferedReader(self._pieces, _BUFFER_BYTES)
+
+    def begin(self) -> None:
+        super().begin()
+        self._pieces.in_head = False
+
     def _read_status(self) -> tuple[str, int, str]:
-        for _ in range(_MOST_INTERIM):
+        while True:
             found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
             if not http.client.SWITCHING_PROTOCOLS < found[1] < http.client.OK:
                 return found
             http.client.parse_headers(self.fp)
-        raise http.client.HTTPException("got too many interim responses")
 
 
 class _Connection(HTTPConnection):
@@ -242,32 +319,69 @@ class _HTTPSPool(_PoolMixin, urllib3.HTTPSConnectionPool):
 
 
 class _Response(requests.Response):
-    """A response whose body does not seem to end if its connection was aborted."""
+    """A response that comes in pieces, and whose body does not seem to end if it was aborted."""
 
-    handle: AbortHandle
+    exchange: _Request
+    _content_consumed: bool
 
     def iter_content(
         self, chunk_size: int | None = 1, decode_unicode: bool = False
     ) -> Iterator[typing.Any]:
         """See ``requests``."""
+        if chunk_size is None and not self._content_consumed:
+            chunk_size = PIECE_BYTES  # else all that comes at once would be inflated at once
         return self._until_aborted(super().iter_content(chunk_size, decode_unicode))
 
     def _until_aborted(self, pieces: Iterator[typing.Any]) -> Iterator[typing.Any]:
         try:
-            yield from pieces
+            for piece in pieces:
+                self.exchange.give_way()
+                yield piece
         except Exception:
-            self.handle.check()
+            self.exchange.check()
             raise
-        self.handle.check()
+        self.exchange.check()
+
+    def iter_lines(
+        self,
+        chunk_size: int | None = ITER_CHUNK_SIZE,
+        decode_unicode: bool = False,
+        delimiter: typing.Any = None,
+    ) -> Iterator[typing.Any]:
+        """See ``requests``, which goes over a long line again with each piece of it."""
+        if delimiter:
+            yield from super().iter_lines(chunk_size, decode_unicode, delimiter)
+            return
+        begun: list[typing.Any] = []
+        for piece in self.iter_content(chunk_size, decode_unicode):
+            for line in piece.splitlines(keepends=True):
+                begun.append(line)
+                if (ended := line.splitlines()[0]) != line:
+                    begun[-1] = ended
+                    yield piece[:0].join(begun)
+                    begun.clear()
+        if begun:
+            yield begun[0][:0].join(begun)
+
+    @property
+    def content(self) -> typing.Any:
+        """See ``requests``. A file is as large as its pieces; to join them would take a while."""
+        if not self._content_consumed and self.raw is not None:
+            body = io.BytesIO()
+            for piece in self.iter_content(PIECE_BYTES):
+                body.write(piece)
+            self._content = body.getvalue()
+        return super().content
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
     """The transport of such a session."""
 
-    def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls) -> None:
+    def __init__(self, handle: AbortHandle, resolver: Resolver, calls: Calls, turns: Turns) -> None:
         self._handle = handle
         self._resolver = resolver
         self._calls = calls
+        self._turns = turns
         super().__init__()
 
     @property
@@ -288,7 +402,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
             ``requests``, it does not repeat the proxy's URL, which may have a password.
         """
         name = f"{request.method} {urlsplit(request.url or '').hostname or ''}"
-        exchange = _Request(self._handle, self._calls, name)
+        exchange = _Request(self._handle, self._calls, self._turns, name)
         token = current_exchange.set(exchange)
         try:
             _check_proxy(request.url or "", kwargs.get("proxies") or {})
@@ -308,7 +422,9 @@ class _Adapter(requests.adapters.HTTPAdapter):
         """See ``requests``."""
         response = _Response()
         response.__dict__.update(super().build_response(req, resp).__dict__)
-        response.handle = self._handle
+        exchange = current_exchange.get()
+        assert isinstance(exchange, _Request)
+        response.exchange = exchange
         return response
 
     def build_connection_pool_key_attributes(

@@ -76,6 +76,13 @@ def stubborn(run, _payload):
             time.sleep(0.01)
 
 
+def greedy(run, _payload):
+    """For nothing, and lets nobody else run; no Stop ends that."""
+    run.emit("begun", {})
+    while True:
+        pass
+
+
 def lock(run, _payload):
     """For a lock that a task of its own keeps."""
     kept = threading.Lock()
@@ -121,3 +128,4 @@ FUNCTIONS = {
 def register(functions):
     """Add them to the functions of an application."""
     functions.update({name: function for name, (function, _, _) in FUNCTIONS.items()})
+    functions["greedy"] = greedy
