@@ -3,8 +3,8 @@
 docs/servers.md has a row for each server that was tried. Two shortcomings are mended here:
 
 * A server that answers each request in one of a few threads (gunicorn's gthread worker, waitress)
-  could have all of them taken by streams; a Stop would then wait for one to end. So one thread is
-  kept for Stops: a stream that would take the last one is refused.
+  could have all of them taken by streams, and by bodies that come slowly; a Stop would then wait
+  for one to end. So one thread is kept for Stops: whoever else would take the last one is refused.
 * Granian needs the status when the application returns, not when the first item is asked for.
 
 Of the others the log warns: a server that takes one request at a time, gevent that patched too
@@ -27,6 +27,9 @@ from typing import Any
 
 from ..answers.shares import SlotPool
 from ..config import Settings
+from ..errors import TooManySessions
+from ..sockets import shut_down
+from .disconnect import client_socket
 
 logger = logging.getLogger("chatproxy")
 
@@ -65,7 +68,7 @@ class ServerCapabilities:
         self._settings = settings
         self._lock = threading.Lock()
         self._process: int | None = None
-        #: The threads that streams may take; None if the server does not bound them.
+        #: The threads that bodies and streams may take; None if the server does not bound them.
         self._threads: SlotPool | None = None
 
     def inspect(self, environ: Environ) -> None:
@@ -84,12 +87,26 @@ class ServerCapabilities:
             logger.warning(_FEW_THREADS + _SEE, threads, threads - 1)
 
     def take_thread(self) -> Callable[[], None]:
-        """Take a thread for a stream, if the server has only a few.
+        """Take a thread for a body that comes or for a stream, if the server has only a few.
 
         :returns: how to give it back; may be called twice.
         :raises TooManySessions: if only one is left.
         """
         return self._threads.take() if self._threads is not None else _nothing
+
+    def take_thread_for_body(self, environ: Environ) -> Callable[[], None]:
+        """Take one as ``take_thread`` does, before the body of a request is read.
+
+        :raises TooManySessions: if only one is left; the client is seen to send no more then.
+        """
+        try:
+            return self.take_thread()
+        except TooManySessions:
+            # gthread would wait for what is unread, for five seconds in the last thread.
+            client = client_socket(environ) if "gunicorn.socket" in environ else None
+            if client is not None:
+                shut_down(client.fileno(), socket.SHUT_RD)
+            raise
 
 
 def _nothing() -> None:

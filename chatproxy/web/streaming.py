@@ -85,10 +85,18 @@ def _attend() -> None:
 
 
 def _forget(error: BaseException | None) -> None:
-    """Stop reading if the request failed after its view: nobody will get the answer."""
+    """Give back the thread if there is no answer; stop reading if nobody will get it.
+
+    Nobody will if the request failed after its view.
+    """
+    g.pop("chatproxy_thread", _no_thread)()
     events: EventStream | None = g.pop("chatproxy_events", None)
     if events is not None and error is not None:
         events.leave()
+
+
+def _no_thread() -> None:
+    pass
 
 
 def _refuse_large_body(form: Form, _error: RequestEntityTooLarge) -> Response:
@@ -142,12 +150,18 @@ def require_json() -> None:
         raise InvalidRequest(sentence, status=415, code="not_json")
 
 
-def read_body(state: State, limit: int | None = None) -> bytes:
+def read_body(state: State, limit: int | None = None, *, of_a_stop: bool = False) -> bytes:
     """The body of the present request.
 
+    It may come slowly, so a thread counts as taken from here on (``take_thread``): for the answer,
+    if one begins, and to the end of the request otherwise. A Stop takes what is left to Stops.
+
     :param limit: how many bytes it may have; ``CHATPROXY_MAX_BODY_BYTES`` if left out.
-    :raises Refusal, HTTPException: if it is too large, too slow, or can't be read.
+    :raises Refusal, HTTPException: if it is too large, too slow, or can't be read, or if only one
+        thread is left.
     """
+    if not of_a_stop and "chatproxy_thread" not in g:
+        g.chatproxy_thread = state.server.take_thread_for_body(request.environ)
     limit = limit or state.settings.max_body_bytes
     # One byte more: Werkzeug cuts a body without Content-Length off at the limit, and is silent.
     request.max_content_length = limit + 1
@@ -192,7 +206,7 @@ def begin(
     question = state.prepare(payload)
     if question.run and request.headers.get("X-Calls") == "1":
         question = question._replace(tells_calls=True)
-    free_thread = state.server.take_thread()
+    free_thread = g.pop("chatproxy_thread", None) or state.server.take_thread()
     try:
         reader = state.service.begin(key, question, seconds, chat, tells_account=tells_account)
     except BaseException:
