@@ -24,7 +24,6 @@ from ..errors import BodyTooLarge, InvalidRequest, Refusal
 from ..protocols.base import Encoder
 from ..protocols.chat_request import Payload
 from ..protocols.headers import check_chat_id, check_reconnect_seconds
-from ..server.capabilities import reads_status_at_once
 from ..server.disconnect import client_socket
 from .event_stream import EventStream
 from .state import State, current_state
@@ -285,8 +284,6 @@ class StreamResponse(Response):
         if self.response is not self._events:
             return super().__call__(environ, start_response)
         self._events.respond_late(partial(self._start, environ, start_response), self.close)
-        if reads_status_at_once(environ):
-            self._events.begin()
         return self._events
 
     def _start(
