@@ -20,6 +20,21 @@ from . import scopes, values
 from .errors import ConfigError
 from .hosts import is_loopback
 
+#: The settings that lead out of an application: to an upstream and its key, to other workers, a
+#: database, a collector; and who may come in. A test or a demo, which must stay by itself, has each
+#: of them empty; so none that its environment sets counts.
+LEADING_OUT = (
+    "DEEPSEEK_API_KEY",
+    "DEEPSEEK_BASE_URL",
+    "CHATPROXY_UPSTREAMS",
+    "CHATPROXY_TOKENS",
+    "CHATPROXY_PEERS",
+    "CHATPROXY_RUN_DIR",
+    "CHATPROXY_RECORDS",
+    "CHATPROXY_CONVERSATIONS",
+    "CHATPROXY_TELEMETRY",
+)
+
 
 def _option(
     name: str,

@@ -239,6 +239,8 @@ class ChatProxy:
     def page(self) -> Blueprint:
         """The chat page at ``/``, for ``app.register_blueprint(chat.page())``; it offers the runs.
 
+        If the application is mounted below a path, the page is too, and asks this application.
+
         :raises ConfigError: if the routes are not below ``/api/chat``, which the page asks.
         :raises RuntimeError: if it is not clear for which application.
         """

@@ -175,6 +175,11 @@ def is_error(block: bytes) -> bool:
     return any(name == b"event" and value.strip() == b"error" for name, _, value in lines)
 
 
+def without_name(block: bytes) -> bytes:
+    """This event without its name: its ``data`` lines."""
+    return b"\n".join([line for line in block.split(b"\n") if not line.startswith(b"event")])
+
+
 def is_blank(block: bytes) -> bool:
     """Whether this event says nothing: its data is empty, white space, or ``null``."""
     return data_of(block).strip() in _NOTHING

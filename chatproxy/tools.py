@@ -29,6 +29,7 @@ from typing import Any
 
 import msgspec
 
+from .answers.foreign_json import NO_JSON
 from .errors import Refusal
 from .runs.parts import Part, Parts
 from .runs.run import Run
@@ -212,6 +213,6 @@ def _shown(text: str) -> Any:
     try:
         value = msgspec.json.decode(text)
         msgspec.json.encode(value)
-    except (ValueError, RecursionError):
+    except NO_JSON:
         return text
     return value

@@ -23,7 +23,8 @@ from werkzeug.serving import make_server
 from chatproxy import ChatProxy, sse
 
 from .support import scripted
-from .support.ai_sdk import FOLDER, NODE, AiSdk, UseChat, is_there
+from .support.ai_sdk import FOLDER, NODE, UseChat, drive_ai_sdk, is_there
+from .support.driven import DrivenProcess
 from .support.servers import ROOT, new_id
 from .support.spoken import chunk, delta
 
@@ -51,8 +52,8 @@ PHASES = {
 
 
 @pytest.fixture(scope="module")
-def ai_sdk(logs: Any) -> Iterator[AiSdk]:
-    with contextlib.closing(AiSdk(logs("ai-sdk"))) as ai_sdk:
+def ai_sdk(logs: Any) -> Iterator[DrivenProcess]:
+    with contextlib.closing(drive_ai_sdk(logs("ai-sdk"))) as ai_sdk:
         yield ai_sdk
 
 
@@ -62,7 +63,7 @@ def server(start_proxy: Any, deepseek: Any) -> Any:
 
 
 @pytest.fixture
-def chat(ai_sdk: AiSdk, server: Any) -> UseChat:
+def chat(ai_sdk: DrivenProcess, server: Any) -> UseChat:
     return UseChat(ai_sdk, server.url)
 
 
@@ -163,7 +164,7 @@ def test_an_answer_that_is_cut_is_an_error_and_keeps_its_text(chat: UseChat, end
 
 
 def test_a_second_page_reads_all_of_the_live_answer_can_not_ask_and_sees_the_stop(
-    chat: UseChat, ai_sdk: AiSdk, server: Any
+    chat: UseChat, ai_sdk: DrivenProcess, server: Any
 ) -> None:
     first = chat.send(**PHASES["streaming"]).look_for("text")
     again = UseChat(ai_sdk, server.url, chat.id).resume()
@@ -180,7 +181,7 @@ def test_a_second_page_reads_all_of_the_live_answer_can_not_ask_and_sees_the_sto
 
 
 def test_a_page_that_was_reloaded_reads_all_of_the_answer(
-    ai_sdk: AiSdk, start_proxy: Any, deepseek: Any
+    ai_sdk: DrivenProcess, start_proxy: Any, deepseek: Any
 ) -> None:
     server = start_proxy("gunicorn", deepseek.url, CHATPROXY_ON_DISCONNECT=10)
     chat = UseChat(ai_sdk, server.url)
@@ -256,7 +257,7 @@ SAYS = [
 
 
 def test_a_tool_is_called_and_its_result_is_answered_in_the_same_message(
-    ai_sdk: AiSdk, played: Played
+    ai_sdk: DrivenProcess, played: Played
 ) -> None:
     played.says = [CALLS, SAYS]
     chat = UseChat(ai_sdk, played.url, answers={"weather": {"celsius": 30}})
@@ -276,7 +277,7 @@ def test_a_tool_is_called_and_its_result_is_answered_in_the_same_message(
 
 @pytest.mark.parametrize("ending", ["cut", "no JSON"])
 def test_a_call_that_is_not_whole_is_not_carried_out(
-    ai_sdk: AiSdk, played: Played, ending: str
+    ai_sdk: DrivenProcess, played: Played, ending: str
 ) -> None:
     whole = [*CALLS[:3], call(function={"arguments": "{"}), *CALLS[5:]]
     played.says = [CALLS[:5] if ending == "cut" else whole, SAYS]
@@ -287,7 +288,7 @@ def test_a_call_that_is_not_whole_is_not_carried_out(
     assert view.status == ("error" if ending == "cut" else "ready")
 
 
-def test_an_image_reaches_the_upstream(ai_sdk: AiSdk, played: Played) -> None:
+def test_an_image_reaches_the_upstream(ai_sdk: DrivenProcess, played: Played) -> None:
     played.says = [SAYS]
     image = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,iVBORw0K"}
     UseChat(ai_sdk, played.url).send([image]).settled()
@@ -312,12 +313,17 @@ class Asking:
     """
 
     def __init__(
-        self, ai_sdk: AiSdk, url: str, provider: str, simulate: dict[str, Any], **fields: Any
+        self,
+        ai_sdk: DrivenProcess,
+        url: str,
+        provider: str,
+        simulate: dict[str, Any],
+        **fields: Any,
     ) -> None:
         self.id = new_id()
         asked = {"provider": provider, "baseURL": f"{url}/v1", "sessionId": self.id}
         how = {"stream": True, "leave": False, **fields}
-        self._done = ai_sdk.begin("ask", **asked, **how, simulate={"tag": self.id, **simulate})
+        self._done = ai_sdk.begin(do="ask", **asked, **how, simulate={"tag": self.id, **simulate})
 
     @property
     def found(self) -> dict[str, Any]:
@@ -326,7 +332,7 @@ class Asking:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_provider_gets_a_whole_answer(
-    ai_sdk: AiSdk, server: Any, provider: str, stream: bool
+    ai_sdk: DrivenProcess, server: Any, provider: str, stream: bool
 ) -> None:
     found = Asking(ai_sdk, server.url, provider, WHOLE, stream=stream).found
     assert (found["text"], found["finishReason"]) == (TEXT, "stop")
@@ -336,7 +342,7 @@ def test_a_provider_gets_a_whole_answer(
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_provider_s_answer_can_be_stopped_by_its_id(
-    ai_sdk: AiSdk, server: Any, deepseek: Any, provider: str, phase: str
+    ai_sdk: DrivenProcess, server: Any, deepseek: Any, provider: str, phase: str
 ) -> None:
     asking = Asking(ai_sdk, server.url, provider, PHASES[phase])
     reach(server, deepseek, asking.id, phase)
@@ -348,7 +354,7 @@ def test_a_provider_s_answer_can_be_stopped_by_its_id(
 
 
 def test_a_provider_that_leaves_ends_its_answer(
-    ai_sdk: AiSdk, server: Any, deepseek: Any, provider: str
+    ai_sdk: DrivenProcess, server: Any, deepseek: Any, provider: str
 ) -> None:
     asking = Asking(ai_sdk, server.url, provider, PHASES["streaming"], leave=True)
     assert asking.found["isAbort"]
@@ -356,7 +362,7 @@ def test_a_provider_that_leaves_ends_its_answer(
 
 
 def test_a_provider_shows_a_refusal_and_does_not_take_a_cut_answer_for_a_whole_one(
-    ai_sdk: AiSdk, server: Any, provider: str
+    ai_sdk: DrivenProcess, server: Any, provider: str
 ) -> None:
     error = Asking(ai_sdk, server.url, provider, {"status": 402}).found["error"]
     assert error["status"] == 502
@@ -368,7 +374,7 @@ def test_a_provider_shows_a_refusal_and_does_not_take_a_cut_answer_for_a_whole_o
     assert found.get("finishReason") in (None, "error")
 
 
-def test_a_provider_gets_tool_calls(ai_sdk: AiSdk, played: Played, provider: str) -> None:
+def test_a_provider_gets_tool_calls(ai_sdk: DrivenProcess, played: Played, provider: str) -> None:
     played.says = [CALLS]
     found = Asking(ai_sdk, played.url, provider, {}).found
     assert found["call"] == {"name": "weather", "input": {"city": "Rom"}}

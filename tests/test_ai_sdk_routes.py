@@ -9,6 +9,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from werkzeug.test import TestResponse
 
 from chatproxy import ChatProxy, sse
 from chatproxy.answers.transcript import Transcript
+from chatproxy.protocols.headers import TAKEN
 from chatproxy.web import streaming
 
 from .support import cluster, scripted
@@ -226,6 +228,21 @@ def test_the_guide_s_server_serves_those_who_are_logged_in(
     routes = re.findall(r"^\| `(?:GET|POST) (.*?)` \|", guide, re.MULTILINE)
     assert {route.replace("<chat id>", "<chat_id>") for route in routes} <= rules
     assert len(routes) == 3
+
+
+def test_what_is_asked_of_a_chat_is_no_other_route_s(make_site: Any, tmp_path: Path) -> None:
+    """For any id that a chat may have, and with all routes that there can be."""
+    config = {"CHATPROXY_CONVERSATIONS": "1", "CHATPROXY_RECORDS": f"sqlite:///{tmp_path}/db"}
+    site = make_site(config=config, owner=lambda: "ada")
+    words = {word for rule in site.app.url_map.iter_rules() for word in rule.rule.split("/")}
+    match = site.app.url_map.bind("localhost").match
+    others = {
+        word
+        for word in words - {""}
+        for method, last in (("GET", "stream"), ("POST", "stop"))
+        if not match(f"/api/chat/{word}/{last}", method)[0].startswith("chatproxy_ai_sdk.")
+    }
+    assert others == set(TAKEN)
 
 
 def test_a_page_of_another_origin_may_use_them_if_it_is_allowed(make_site: Any) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import prometheus_client
@@ -102,20 +103,50 @@ def test_the_endpoints_have_the_names_that_the_page_gives(make_app: MakeApp) -> 
     assert all(f"`{endpoint}`" in text for endpoint in ours)
 
 
+# ---- middleware
+
+
+def test_middleware_sees_the_status_when_the_response_begins(make_app: MakeApp) -> None:
+    app = make_app()
+    ChatProxy(app)
+    inner, seen = app.wsgi_app, []
+
+    def log(environ: Any, start_response: Any) -> Any:
+        def start(status: str, *more: Any) -> Any:
+            seen.append(status)
+            return start_response(status, *more)
+
+        return inner(environ, start)
+
+    app.wsgi_app = log  # type: ignore[method-assign]
+    assert is_whole(start(app))
+    assert start(app, status=402).status_code == 502
+    assert seen == ["200 OK", "502 BAD GATEWAY"]
+
+
 # ---- Flask-WTF
 
 
-def test_flask_wtf_refuses_the_routes_until_they_are_exempt(make_app: MakeApp) -> None:
-    app = make_app()
+def test_flask_wtf_refuses_the_routes_until_they_are_exempt(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    records = f"sqlite:///{tmp_path}/db"
+    app = make_app(CHATPROXY_RECORDS=records, CHATPROXY_CONVERSATIONS="1")
     csrf = CSRFProtect(app)
-    ChatProxy(app)
+    ChatProxy(app, owner=lambda: "ann")
     app.post("/form")(lambda: "sent")
+
+    def keep() -> int:
+        return app.test_client().put("/api/chat/conversations/c1", json={}).status_code
+
+    assert keep() == 400
     assert (start(app).status_code, stop(app).status_code) == (400, 400)
     assert (ask(app).status_code, complete(app).status_code) == (400, 400)
     exec(lines("Flask-WTF"), {"csrf": csrf, "app": app})
     assert is_whole(start(app))
     assert (ask(app).status_code, complete(app).status_code) == (200, 200)
     assert stop(app).status_code == 404
+    assert keep() == 428  # as it does not say what it replaces
     assert app.test_client().post("/form").status_code == 400
 
 

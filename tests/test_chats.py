@@ -443,7 +443,10 @@ def test_one_that_has_waited_is_closed_though_the_next_one_looks_amid_its_end(
         reader.close()
 
 
-def test_a_holder_that_is_silent_for_a_moment_ends_no_wait(here: Registry, there: Registry) -> None:
+@pytest.mark.parametrize("since", ["it was asked", "it waits"])
+def test_a_holder_that_is_silent_for_a_moment_refuses_no_question_that_may_wait(
+    here: Registry, there: Registry, since: str
+) -> None:
     first = begin(here)
     silent = threading.Event()
 
@@ -452,8 +455,11 @@ def test_a_holder_that_is_silent_for_a_moment_ends_no_wait(here: Registry, there
             silent.set()
 
     with signals.peer_asked.connected_to(hear, there.sender):
+        if since == "it was asked":
+            table_of(here).mute.add(PEERS[here].name)
         second = Waiting(there, chats_of(there, "enqueue"))
         table_of(here).mute.add(PEERS[here].name)
+        silent.clear()
         assert silent.wait(PATIENCE)
     table_of(here).mute.clear()
     finish(here, first, events=1)

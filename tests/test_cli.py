@@ -11,6 +11,7 @@ import requests
 from click.testing import CliRunner
 
 from chatproxy import cli
+from chatproxy.cli import operators
 from chatproxy.config import describe
 
 from .support.servers import (
@@ -51,9 +52,37 @@ def stop_in_mid_answer(port):
     return session_id, requests.post(url, timeout=5).json()
 
 
-def test_the_demo_is_a_server_with_a_simulation_behind_it(logs):
-    """One command; Ctrl-C ends both of its processes without a traceback."""
-    with Process([*CHATPROXY, "demo", "--bind", "127.0.0.1:0"], logs("demo")) as demo:
+def test_an_owner_is_one_cell_of_the_list_of_sessions(monkeypatch):
+    """An application may take any text for one, such as a name that a user has chosen."""
+    owner = {"owner": "ann\nforged  bob\x1b[2J", "application": "chatproxy", "runDir": "/r"}
+    state = {"sessionId": "session_1", "outcome": None, "phase": "waiting", "events": 0}
+    found = [
+        {**owner, **state, "ageSeconds": 1.0},
+        {**owner, **state, "owner": "b", "ageSeconds": 1},
+    ]
+    monkeypatch.setattr(operators, "sessions", lambda _run_dir: found)
+    listed = CliRunner().invoke(cli.main, ["sessions"]).output
+    assert [line.split()[0] for line in listed.splitlines()] == [
+        "SESSION",
+        "session_1",
+        "session_1",
+    ]
+    refused = CliRunner().invoke(cli.main, ["cancel", "session_1"]).output
+    assert "Several owners have this id: ann forged  bob [2J, b. Choose one" in refused
+    assert (listed + refused).replace("\n", "").isprintable()
+
+
+def test_the_demo_is_a_server_with_a_simulation_behind_it(logs, tmp_path):
+    """One command; Ctrl-C ends both of its processes without a traceback. It reaches nothing that
+    the environment names for a real server."""
+    environment = clean_environment(
+        CHATPROXY_UPSTREAMS=tmp_path / "upstreams.toml",
+        CHATPROXY_RECORDS=f"sqlite:///{tmp_path}/records.db",
+        CHATPROXY_RUN_DIR=tmp_path / "run",
+        CHATPROXY_PEERS="redis://127.0.0.1:9",
+    )
+    command = [*CHATPROXY, "demo", "--bind", "127.0.0.1:0"]
+    with Process(command, logs("demo"), environment) as demo:
         wait_for(lambda: "Ctrl-C ends both" in demo.log())
         upstream = re.search(r"simulated DeepSeek at (\S+)", demo.log())[1]
         session_id, receipt = stop_in_mid_answer(demo.port)
@@ -65,6 +94,7 @@ def test_the_demo_is_a_server_with_a_simulation_behind_it(logs):
         assert "Traceback" not in demo.log()
         with pytest.raises(requests.ConnectionError):
             requests.get(upstream, timeout=5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_serve_runs_one_gevent_worker(logs, deepseek_tls, ca_file):

@@ -22,12 +22,13 @@ from .support.clients import (
     ENVIRONMENT,
     NODE,
     Asked,
-    Driver,
     RealClient,
     drive_node,
     drive_python,
     is_there,
+    printed,
 )
+from .support.driven import DrivenProcess
 from .support.servers import ROOT, DeepSeek, Proxy, clean_environment, new_id
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
@@ -61,7 +62,7 @@ def server(start_proxy: Any, deepseek: DeepSeek) -> Proxy:
 
 
 @pytest.fixture(scope="module")
-def drivers(server: Proxy, logs: Any) -> Iterator[dict[str, Driver]]:
+def drivers(server: Proxy, logs: Any) -> Iterator[dict[str, DrivenProcess]]:
     """The clients in Python, and the one for Node."""
     if not is_there():
         pytest.skip("the clients are not installed; make .venv/clients does that")
@@ -83,7 +84,10 @@ class Seen(NamedTuple):
 
 @pytest.fixture(scope="module", params=CLIENTS)
 def seen(
-    request: pytest.FixtureRequest, drivers: dict[str, Driver], server: Proxy, deepseek: DeepSeek
+    request: pytest.FixtureRequest,
+    drivers: dict[str, DrivenProcess],
+    server: Proxy,
+    deepseek: DeepSeek,
 ) -> Seen:
     """One client, with all its questions asked, and its answers stopped that are to be."""
     driver = drivers["node" if request.param == "openai-node" else "python"]
@@ -199,12 +203,12 @@ def run(command: list[str], folder: Path, **environment: str) -> str:
 
 
 def test_the_code_for_openai_python_stops_an_answer(
-    drivers: dict[str, Driver], server: Proxy
+    drivers: dict[str, DrivenProcess], server: Proxy
 ) -> None:
-    printed = drivers["python"].run(code(server, "openai-python", "python", SLOW))
-    assert printed.startswith("amber ")
-    assert "'upstreamClosed': True" in printed
-    assert printed.endswith("cancelled\n")
+    said = printed(drivers["python"], code(server, "openai-python", "python", SLOW))
+    assert said.startswith("amber ")
+    assert "'upstreamClosed': True" in said
+    assert said.endswith("cancelled\n")
 
 
 @pytest.mark.usefixtures("drivers")
@@ -218,8 +222,10 @@ def test_the_code_for_openai_node_stops_an_answer(server: Proxy, tmp_path: Path)
 
 
 @pytest.mark.parametrize("heading", ["LangChain", "LiteLLM"])
-def test_the_code_for_others_runs(drivers: dict[str, Driver], server: Proxy, heading: str) -> None:
-    assert drivers["python"].run(code(server, heading, "python")) == SAID
+def test_the_code_for_others_runs(
+    drivers: dict[str, DrivenProcess], server: Proxy, heading: str
+) -> None:
+    assert printed(drivers["python"], code(server, heading, "python")) == SAID
 
 
 @pytest.mark.usefixtures("drivers")

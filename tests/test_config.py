@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatproxy.config import Settings, describe, unknown_names
+from chatproxy.config import LEADING_OUT, Settings, describe, unknown_names
 from chatproxy.errors import ConfigError
 
 KEY = "sk-0123456789abcdef"
@@ -218,6 +218,23 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "CHATPROXY_TELEMETRY_CONTENT": ("telemetry_content", {"1": True}, ["all"]),
     "CHATPROXY_PROPAGATE_TRACE": ("propagate_trace", {"1": True}, ["always"]),
 }
+#: Those that may stay as the environment of a test or a demo has them: they lead nowhere.
+WITHIN = {
+    *("CHATPROXY_MODEL", "CHATPROXY_VISION_MODELS", "CHATPROXY_TRIES", "CHATPROXY_QUEUE"),
+    *("CHATPROXY_PRICES", "CHATPROXY_TOKENIZER", "CHATPROXY_BUDGET", "CHATPROXY_BUDGET_MAX_TOKENS"),
+    *("CHATPROXY_CONNECT_TIMEOUT", "CHATPROXY_IDLE_TIMEOUT", "CHATPROXY_DEADLINE"),
+    *("CHATPROXY_HEARTBEAT", "CHATPROXY_READER_TIMEOUT", "CHATPROXY_BODY_TIMEOUT"),
+    *("CHATPROXY_MAX_BODY_BYTES", "CHATPROXY_LOG_BYTES", "CHATPROXY_RETAIN"),
+    *("CHATPROXY_RETAIN_BYTES", "CHATPROXY_ON_DISCONNECT", "CHATPROXY_ON_ACTIVE"),
+    *("CHATPROXY_MAX_SESSIONS", "CHATPROXY_MAX_SESSIONS_PER_OWNER"),
+    *("CHATPROXY_GRACE", "CHATPROXY_RUN_GRACE", "CHATPROXY_NAME"),
+    *("CHATPROXY_LEASE", "CHATPROXY_WITHOUT_PEERS", "CHATPROXY_RECORDS_BUFFER"),
+    *("CHATPROXY_CONVERSATION_BYTES", "CHATPROXY_CONVERSATIONS_PER_OWNER"),
+    *("CHATPROXY_CONVERSATION_BYTES_PER_OWNER", "CHATPROXY_TELEMETRY_CONTENT"),
+    *("CHATPROXY_PROPAGATE_TRACE", "CHATPROXY_LOG_FORMAT", "CHATPROXY_INSECURE"),
+    *("CHATPROXY_CORS_ORIGINS", "CHATPROXY_HOSTS", "CHATPROXY_OPENAI_PREFIX"),
+    *("CHATPROXY_NOTICE", "CHATPROXY_PAGE_DEFAULTS"),
+}
 WRONG_SECONDS = ["soon", "0", "-1", "nan", "inf", "1e400", 10**400, "1e10", []]
 WRONG_COUNTS = ["many", "0", "-1", "1.5", "1e3", 2.5, []]
 INJECTED_BY_KUBERNETES = re.compile(r"CHATPROXY(_\w+)?_(SERVICE_(HOST|PORT\w*)|PORT(_\w+)?)")
@@ -281,6 +298,14 @@ def test_the_config_of_the_application_goes_before_the_environment(
 def test_an_empty_string_counts_as_not_set(name: str, empty: str) -> None:
     local = {"DEEPSEEK_BASE_URL": "http://localhost:8001"}
     assert Settings.load({}, {**local, name: empty} if name != "DEEPSEEK_BASE_URL" else WITH_KEY)
+
+
+def test_each_setting_leads_out_of_an_application_or_stays_within() -> None:
+    """Decide it for a new one: would a test that has it from its environment reach anything?"""
+    assert sorted([*LEADING_OUT, *WITHIN]) == sorted(CASES)
+    outside = {name: next(iter(CASES[name][1])) for name in LEADING_OUT}
+    assert Settings.load({}, outside) != Settings()
+    assert Settings.load(dict.fromkeys(LEADING_OUT, ""), outside) == Settings()
 
 
 def test_the_config_may_hold_numbers_lists_and_mappings() -> None:

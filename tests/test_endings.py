@@ -73,6 +73,9 @@ WHOLE = {
     "a last event without a line end": (HI + STOP[:-2], "end"),
     "a stream without a type": (HI + STOP, "end", None),
     "a stream as plain text": (HI + STOP, "end", b"text/plain; charset=utf-8"),
+    "a stream with two types": (HI + STOP, "end", STREAM + b"\r\nContent-Type: " + STREAM),
+    "a stream with its type in quotes": (HI + STOP, "end", b'"%b"' % STREAM),
+    "a stream with what is no type": (HI + STOP, "end", b"event-stream"),
 }
 CUT = {
     "no finish_reason, then the end": (HI, "end"),
@@ -82,6 +85,8 @@ CUT = {
         "end",
     ),
     "half of an event with a finish_reason": (HI + STOP[:-5], "end"),
+    "half of an event": (HI + HI[:-9], "end"),
+    "half of the end": (HI + b"data: [DONE", "end"),
     "an event cut off by a break": (HI + STOP[:-2], "break"),
 }
 FAILED = {
@@ -92,6 +97,8 @@ FAILED = {
     + b"event: error\ndata: "
     + json.dumps(ERROR["error"]).encode()
     + b"\n\n",
+    "error in a list": HI + event([ERROR]),
+    "error by its type": HI + event({**ERROR["error"], "type": "error"}) + b"data: [DONE]\n\n",
     "error after finish_reason": HI + STOP + event(ERROR),
     "error without its line ends": HI + event(ERROR, b""),
     "error, then more": HI + event(ERROR) + STOP + b"data: [DONE]\n\n",
@@ -109,6 +116,7 @@ PARTS = {
         "hold",
     ),
     "error without a line end, then silence": (HI + event(ERROR, b""), "hold"),
+    "half of the first event": (HI[:-9], "end"),
     "text error": (HI + b"event: error\ndata: It broke.\n\n", "hold"),
     "blank": (HI + b"data:\n\ndata: \n\nevent: ping\ndata:\n\ndata: null\n\n", "blank drip"),
     "two choices": (HI + event(chunk("", "stop", 0)) + event(chunk("", "stop", 1)), "end"),
@@ -248,14 +256,21 @@ def test_a_whole_answer_is_over_a_few_seconds_before_the_idle_timer(patient_prox
 
 @pytest.mark.parametrize("part", CUT)
 def test_an_end_without_finish_reason_and_done_is_a_failure(proxy, part):
-    """The log tells why."""
+    """The log tells why. What was cut off amid an event is none for clients, who decode each."""
     session_id = new_id()
     response = ask(proxy, part, session_id)
-    *_, last = events(response.content)
+    *answer, last = events(response.content)
+    assert all(json.loads(each["data"])["choices"] for each in answer)
     assert json.loads(last["data"])["error"]["code"] == "upstream_failed"
     assert "[DONE]" not in response.text
     proxy.closing_line(session_id)
     assert len(proxy.reasons(session_id)) == 1
+
+
+def test_half_of_an_event_is_no_answer(proxy):
+    """So it has a status, and another upstream may be asked."""
+    response = ask(proxy, "half of the first event")
+    assert (response.status_code, response.json()["code"]) == (502, "upstream_failed")
 
 
 def test_each_choice_that_is_asked_for_has_to_finish(proxy):

@@ -16,18 +16,19 @@ import gevent.ssl
 import pytest
 import requests
 from gunicorn.config import Config
-from gunicorn.http import wsgi
+from gunicorn.http import RequestParser, wsgi
 from gunicorn.http.message import Message
 
 from chatproxy.server import direct_write as wire
 from chatproxy.server.gunicorn import connections
 from chatproxy.server.gunicorn.body import MOST_UNREAD_BYTES, PIECE
 from chatproxy.server.gunicorn.connections import MOST_HEAD_BYTES, Guard
+from chatproxy.server.gunicorn.pacing import SHARE
 from chatproxy.server.gunicorn.worker import fits
 
 from .support.attackers import ATTACKS, Bystander
 from .support.servers import ROOT, Client, Proxy, chat, new_id
-from .support.waiting import wait_for
+from .support.waiting import PATIENCE, wait_for
 
 #: The default of CHATPROXY_MAX_BODY_BYTES.
 MAX_BODY_BYTES = 1 << 20
@@ -140,6 +141,11 @@ def test_the_same_holds_if_gunicorn_ends_tls(authority, logs, deepseek, tmp_path
             assert time.perf_counter() - begun < LONGEST_STOP
         flood.close()
         mute.close()
+        with connect_tls(context, server.port, pause=2 * LONGEST_STOP * SHARE) as slow:
+            begun = time.perf_counter()
+            slow.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+            assert slow.recv(65536).startswith(b"HTTP/1.1 200")
+            assert time.perf_counter() - begun < LONGEST_STOP
 
 
 class TLSProxy(Proxy):
@@ -150,9 +156,17 @@ class TLSProxy(Proxy):
         return found and "Booting worker" in self.log() and found[1]
 
 
-def connect_tls(context, port):
-    sock = socket.create_connection(("127.0.0.1", port), timeout=20)
-    return context.wrap_socket(sock, server_hostname="127.0.0.1")
+def connect_tls(context, port, pause=0.0):
+    """A connection whose client takes so long over its part of the handshake."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setblocking(False)
+    wrapped = context.wrap_socket(sock, server_hostname="127.0.0.1", do_handshake_on_connect=False)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        wrapped.do_handshake()
+    time.sleep(pause)
+    wrapped.settimeout(20)
+    wrapped.do_handshake()
+    return wrapped
 
 
 def test_a_client_that_left_before_the_tls_handshake_is_no_failure_of_the_server(authority):
@@ -167,6 +181,23 @@ def test_a_client_that_left_before_the_tls_handshake_is_no_failure_of_the_server
     connection = connections.Connection(Guard(1, 1, 1, 1), descriptor)
     with pytest.raises(OSError, match="reset"):
         connections.wrap(accepted, context, connection)
+
+
+def test_a_client_that_sends_too_fast_can_make_room_while_it_waits_for_its_turn():
+    guard = Guard(timeout=60, keepalive=60, most=1, most_body=1)
+    peer, accepted = gevent.socket.socketpair()
+    descriptor = accepted.detach()
+    with peer, connections.Client(peer.family, peer.type, fileno=descriptor) as client:
+        connection = client.connection = connections.Connection(guard, descriptor)
+        peer.sendall(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        request = next(RequestParser(Config(), client, ("127.0.0.1", 0)))
+        body = connection.begin_request(request)
+        peer.sendall(b"1\r\nx\r\n" * 20_000)
+        guard.bucket.charge(3600, time.perf_counter())  # so the greedy have to wait for an hour
+        reading = gevent.spawn(connection.read_ahead, request, body)
+        wait_for(lambda: gevent.sleep(0) or len(guard.arrivals))
+        connections.Connection(guard, peer.fileno())  # a newcomer
+        assert reading.get(timeout=PATIENCE) is False
 
 
 # ---- what is left unread ------------------------------------------------------------------------

@@ -94,3 +94,9 @@ def test_the_id_of_a_chat_looks_like_a_session_id(chat_id: str) -> None:
     assert headers.check_chat_id("chat_1") == "chat_1"
     with pytest.raises(InvalidRequest, match="X-Chat-Id"):
         headers.check_chat_id(chat_id)
+
+
+@pytest.mark.parametrize("chat_id", headers.TAKEN)
+def test_the_id_of_a_chat_is_no_routes(chat_id: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"can't be {chat_id}, which is a route"):
+        headers.check_chat_id(chat_id)

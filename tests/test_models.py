@@ -77,9 +77,10 @@ def test_it_is_asked_for_once_a_minute_on_the_same_connection(
         (b'{"data":[{"name":"x"}]}', "200 OK"),
         (b'{"data":[]}', "200 OK"),
         (b'{"data":[%b]}' % (b'{"id":"x"},' * 300_000), "200 OK"),
-        (b"[" * 100_000, "200 OK"),
+        (b'{"data":' + b"[" * 100_000, "200 OK"),
+        (b'{"data":[{"id":"\xff"}]}', "200 OK"),
     ],
-    ids=["404", "401", "page", "no ids", "empty", "too large", "nested"],
+    ids=["404", "401", "page", "no ids", "empty", "too large", "nested", "no UTF-8"],
 )
 def test_an_upstream_without_a_list_has_the_configured_model(
     played: DeepSeek, listed: ModelList, body: bytes, status: str

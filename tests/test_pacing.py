@@ -86,10 +86,10 @@ def test_a_connection_that_works_little_for_ever_never_sleeps():
 def test_a_request_is_charged_only_if_the_next_one_was_there_already():
     waited, pipelined = Pacer(LeakyBucket(), 0.0), Pacer(LeakyBucket(), 0.0)
     for pacer in (waited, pipelined):
-        pacer.serve(5 * SLICE)
-    waited.rest(5 * SLICE)
-    assert waited.work(5.1 * SLICE) is None
-    assert pipelined.work(5.1 * SLICE) == 0.0
+        pacer.serve(1.5 * SLICE)
+    waited.rest(1.5 * SLICE)
+    assert waited.work(1.6 * SLICE) is None
+    assert pipelined.work(1.6 * SLICE) == 0.0
 
 
 def test_an_answer_of_an_hour_is_charged_as_a_short_one():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client, TestResponse
 
 from chatproxy import create_app
 from chatproxy.web import page
@@ -91,6 +94,14 @@ def test_a_range_is_of_the_form_that_is_sent(client: FlaskClient) -> None:
     assert get(client, "br", Range="bytes=3-8", If_Range=other).data == BR
 
 
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
+@pytest.mark.parametrize("date", ["Sun, 01 Jan 99999999999 00:00:00 GMT", "soon", "0", "\xff"])
+def test_a_date_that_is_none_is_no_failure(client: FlaskClient, name: str, date: str) -> None:
+    assert get(client, "br", **{name: date}).data == BR
+    part = get(client, "br", **{name: date, "Range": "bytes=3-8"})
+    assert part.data == (BR if name == "If-Range" else BR[3:9])
+
+
 @pytest.mark.parametrize("path", ["../secret", "..%2fsecret", "/etc/hostname", "none.js", ""])
 def test_nothing_else_can_be_read(client: FlaskClient, tmp_path: Path, path: str) -> None:
     (tmp_path.parent / "secret").write_text("secret")
@@ -101,3 +112,17 @@ def test_the_page_itself_is_asked_for_each_time(client: FlaskClient) -> None:
     response = ask(client, "/")
     assert response.headers["Cache-Control"] == "no-cache"
     assert ask(client, "/", If_None_Match=response.headers["ETag"]).status_code == 304
+
+
+def test_what_it_names_is_below_its_mount() -> None:
+    """Another application may have the rest of the origin."""
+    app = create_app({"DEEPSEEK_BASE_URL": "http://127.0.0.1:1"})
+    client = Client(DispatcherMiddleware(lambda *_: [], {"/globex": app}))
+    assert client.get("/globex").location.endswith("/globex/")
+    for path in ("/globex/", "/globex/diagram.html"):
+        text = client.get(path, buffered=True).text
+        addresses = re.findall(r'(?:href|src)="([^"]+)"', text)
+        for address in addresses:
+            assert client.get(urljoin(path, address), buffered=True).status_code == 200, address
+        assert addresses
+        assert all(urljoin(path, address).startswith("/globex/") for address in addresses)

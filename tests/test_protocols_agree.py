@@ -19,7 +19,7 @@ from chatproxy.protocols.openai import ChunkEncoder
 
 from .support.costs import cost
 from .support.said import Said, answers
-from .support.spoken import HOSTILE, NUMBERS, in_pieces, numbered
+from .support.spoken import HOSTILE, NUMBERS, delta, in_pieces, numbered
 from .support.ui_stream import UiMessage
 
 #: As the AI SDK names them.
@@ -106,6 +106,17 @@ def test_no_event_takes_longer_than_json_needs_for_numbers(event: str) -> None:
     data, bound = numbered(HOSTILE[event]), cost(lambda: json.loads(NUMBERS))
     for make in LOOKING.values():
         assert cost(lambda make=make: make().encode(data)) < bound
+
+
+@pytest.mark.parametrize("field", ["index", "finish_reason"])
+@pytest.mark.parametrize("value", [b'"\xff"', b"1e400", b"Infinity", b"9" * 5000, b"[" * 900])
+def test_an_event_that_no_decoder_takes_is_passed_over(field: str, value: bytes) -> None:
+    odd = b'data: {"choices":[{"delta":{"content":"a"},"%b":%b}]}' % (field.encode(), value)
+    for make in LOOKING.values():
+        encoder = make()
+        body = encoder.encode(numbered(odd, delta(content="b"), sse.DONE))
+        assert b'b"' in body
+        assert encoder.refusal is None
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import selectors
 import socket
 import threading
@@ -279,6 +280,23 @@ def test_the_proxy_is_told_user_and_password_and_no_log_is(
     assert error.reason.startswith(f"proxy {socks.address}: Username and password")
     for secret in (PASSWORD, quoted):
         assert secret not in caplog.text + error.reason + error.message
+
+
+def test_an_http_proxy_may_repeat_its_login_and_no_log_does(
+    connect: Connect, monkeypatch: Environment
+) -> None:
+    """As it is in the URL, and as ``Proxy-Authorization`` has it; all of it or a part."""
+    with DeepSeek() as proxy:
+        address = proxy.url.removeprefix("http://")
+        monkeypatch.setenv("http_proxy", f"http://{USER}:{PASSWORD.replace('-', '%2D')}@{address}")
+        calling = Calling(connect(FAR, tries=1))
+        peer = proxy.accept()
+        head, _ = peer.request()
+        (basic,) = re.findall("Proxy-Authorization: Basic (.*)\r", head)
+        said = f"Who is {basic}, {basic[:12]}..., {USER}:{PASSWORD}, {PASSWORD[6:]}?".encode()
+        peer.send(b"HTTP/1.1 407 No\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+        reason = calling.failure().reason
+    assert reason.startswith(f"status 407: 'Who is ***, ***..., {USER}:***, ***?'")
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,7 @@ NO_NUMBER = b'{"balance_infos": [{"currency": "USD", "total_balance": "sNaN"}]}'
         ("401 No", b"", "DeepSeek answered with status 401."),
         ("200 OK", b"{}", "DeepSeek's answer is no balance."),
         ("200 OK", NO_NUMBER, "DeepSeek's answer is no balance."),
+        ("200 OK", b'{"balance_infos": ' + b"[" * 100_000, "DeepSeek's answer is no balance."),
         ("nonsense", b"", "DeepSeek could not be asked for the balance."),
     ],
 )

@@ -597,12 +597,15 @@ def test_the_password_is_in_no_error(url: str) -> None:
     assert error.value.__suppress_context__
 
 
-def test_a_password_that_a_driver_quotes_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    quoting = Mock(side_effect=OSError("no se:cret\n here"))
+@pytest.mark.parametrize("place", ["ann:se%3Acret@127.0.0.1/db", "127.0.0.1/db?password=se%3Acret"])
+@pytest.mark.parametrize("quoted", ["se:cret", "se%3Acret", "se\\x3acret"])
+def test_a_password_that_a_driver_quotes_is_masked(
+    monkeypatch: pytest.MonkeyPatch, place: str, quoted: str
+) -> None:
+    quoting = Mock(side_effect=OSError(f"no {quoted}\n here"))
     monkeypatch.setattr(psycopg, "connect", quoting)
-    database = Database("postgresql://ann:se%3Acret@127.0.0.1/db")
     with pytest.raises(DatabaseError, match=r"^no \*\*\* here$"):
-        database.prepare()
+        Database(f"postgresql://{place}").prepare()
 
 
 # ---- an application ------------------------------------------------------------------------------

@@ -329,6 +329,19 @@ def test_a_stop_is_not_told_that_nothing_runs_before_the_close(by: int, reason: 
     assert session.reason is reason
 
 
+def test_who_stops_all_waits_for_those_that_are_being_stopped_already() -> None:
+    registry = new_registry()
+    session = registry.claim(KEY)
+    assert session.cancel(Reason.IDLE)
+    (receipt,) = registry.cancel_all(KEY.owner, 0.02)
+    assert not receipt.upstream_closed
+    assert receipt.repeated
+    stopped = Background(lambda: registry.cancel_all(KEY.owner))
+    assert stopped.still_runs()
+    finish(registry, session)
+    assert stopped.result() == []
+
+
 @pytest.mark.parametrize(
     ("by", "constant"), [(0, "CONFIRM_SECONDS"), (1, "PEER_CONFIRM_SECONDS")], ids=["self", "peer"]
 )

@@ -111,6 +111,20 @@ def test_a_table_has_a_last_line_with_the_sums_and_csv_exact_amounts(url: str) -
     assert [each["cost USD"] for each in rows][::2] == ["", "0.000000001"]
 
 
+def test_what_a_client_calls_a_model_is_one_cell(database_url: str) -> None:
+    """Of a table, and of a spreadsheet."""
+    names = ["a\n2026-11-26  forged", "b\x1b[2J\u2028c", "\t=d()"]
+    database = Database(database_url)
+    database.prepare()
+    database.add([row(DAY, model=name) for name in names])
+    database.close()
+    _, *lines, _total = report(database_url, "--by", "model").splitlines()
+    shown = sorted(line.split("  ")[0].strip() for line in lines)
+    assert shown == ["=d()", "a 2026-11-26", "b [2J c"]
+    rows = csv.DictReader(io.StringIO(report(database_url, "--by", "model", "--csv"), newline=""))
+    assert "'\t=d()" in [each["model"] for each in rows]
+
+
 def test_sums_are_exact_and_have_no_bound(database_url: str) -> None:
     """Also of rows that are larger than any that are made now."""
     database = Database(database_url)

@@ -102,7 +102,8 @@ def test_without_a_file_all_models_are_deepseeks() -> None:
 MISTAKES = [
     ("[models]", "[modles]", "the file must not have 'modles'"),
     ('others = "refuse"', 'others = "ollama"', "others must be 'DeepSeek' or 'refuse'"),
-    ('"AZURE_KEY"', '"EMPTY"', "[upstreams.azure-eu]: api_key_env names 'EMPTY', which is not set"),
+    ('"AZURE_KEY"', '"EMPTY"', "[upstreams.azure-eu]: api_key_env must be the name of a variable"),
+    ('"AZURE_KEY"', '"sk-0123456789"', "[upstreams.azure-eu]: api_key_env must be the name of a"),
     ("limit = 100", 'api_key = "x"', "[upstreams.azure-eu]: must have api_key or api_key_env"),
     ("limit = 100", "limit = 0", "[upstreams.azure-eu]: limit must be a whole number"),
     ("limit = 100", "limit = true", "[upstreams.azure-eu]: limit must be a whole number"),

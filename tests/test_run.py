@@ -225,13 +225,6 @@ def test_a_stop_names_the_calls_that_it_has_ended(
     assert said["leftBehind"] == []
 
 
-def test_an_upstream_can_not_forge_an_event_of_a_run() -> None:
-    """What it sends has no other lines than ``data`` and ``event``."""
-    (block,) = sse.Decoder().feed(native.emitted("source", {}) + b"\n\n")
-    assert native.emitted_in(native.emitted("source", {})) == ("source", b"{}")
-    assert native.emitted_in(block) is None
-
-
 def test_the_function_has_the_application_s_context_and_what_prepare_has_put_into_its_own(
     chat: ChatProxy, app: Flask
 ) -> None:
@@ -513,6 +506,16 @@ def test_the_session_of_a_run_keeps_its_adapter(answer: Chat) -> None:
         return "kept"
 
     assert answer(mount).read() == "kept"
+
+
+@pytest.mark.parametrize("proxy", ["127.0.0.1:99999", "[::1", "#half@127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+    answer: Chat, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, proxy: str
+) -> None:
+    monkeypatch.setenv("all_proxy", f"http://ann:s3cr3t-of-the-proxy@{proxy}")
+    assert answer(lambda run, _: run.http.get("http://site.example").text).wait() == "failed"
+    assert "InvalidProxyURL: The environment names a proxy that can't be used" in caplog.text
+    assert "s3cr3t" not in caplog.text
 
 
 @pytest.mark.parametrize("first", [b"", b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"])

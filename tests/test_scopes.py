@@ -281,7 +281,10 @@ def test_operators_see_whose_an_answer_is_and_stop_the_one_that_they_mean(site, 
     assert (status, json.loads(receipt)["upstreamClosed"]) == (0, True)
     assert deepseek.gone(f"/globex{session_id}")
     assert deepseek.entries(session_id)[-1]["peer_gone_at"] is None
-    assert site.acme.stop(2, session_id) == 200
+    # The one that has ended is still listed, and is not meant.
+    status, receipt = operate("cancel", session_id, "--run-dir", run_dir)
+    assert (status, json.loads(receipt)["upstreamClosed"]) == (0, True)
+    assert deepseek.gone(session_id)
     assert NO_NAME not in site.server.log()
     assert len(list((site.run_dir / "metrics").glob("*"))) == 2
 

@@ -14,6 +14,7 @@ from chatproxy.answers.readers import LogReader
 from chatproxy.answers.session import Outcome, Phase, Reason, StreamSession
 
 from .support.sessions import new_session
+from .support.spoken import delta
 from .support.waiting import PATIENCE, Background, at_once
 
 ROUNDS = 5
@@ -242,14 +243,18 @@ def test_an_answer_is_abandoned_once_nobody_has_come_back_in_time() -> None:
     assert not session.is_abandoned(session.left_at + 11.0)
 
 
-def test_the_silence_after_a_whole_answer_begins_with_its_last_events() -> None:
+def test_the_silence_after_a_whole_answer_begins_with_the_last_that_it_says() -> None:
+    """Events that say nothing do not put its end off."""
     session = session_in(Phase.WAITING)
     session.take([b"data: 1"])
     assert session.quiet_since is None
     session.take([b"data: 2"], whole=True)
     assert (since := session.quiet_since) is not None
     session.take([], whole=True)
+    session.take([b'data: {"choices":[]}', delta(role="assistant", content="")], whole=True)
     assert session.quiet_since == since
+    session.take([delta(content="more")], whole=True)
+    assert session.quiet_since > since
 
 
 def test_phases_outcomes_and_reasons_have_the_words_of_the_contract() -> None:

@@ -86,6 +86,36 @@ def test_it_answers_as_it_is_told_and_tells_what_it_saw(
     assert simulated_deepseek.connections["accepted"] >= 1
 
 
+def test_nothing_that_the_environment_names_is_reached(
+    simulated_deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a developer's environment has it, whose ``.env`` is that of the real server."""
+    (tmp_path / "upstreams.toml").write_text(
+        """
+        [upstreams.real]
+        base_url = "http://127.0.0.1:9"
+        api_key_env = "REAL_KEY"
+        [models]
+        deepseek-flash = ["real"]
+        """
+    )
+    for name, value in {
+        "REAL_KEY": "sk-real",
+        "CHATPROXY_UPSTREAMS": f"{tmp_path}/upstreams.toml",
+        "CHATPROXY_RECORDS": f"sqlite:///{tmp_path}/records.db",
+        "CHATPROXY_CONVERSATIONS": "1",
+        "CHATPROXY_TOKENS": "ann:0123456789abcdef",
+        "CHATPROXY_RUN_DIR": f"{tmp_path}/run",
+        "CHATPROXY_PEERS": "redis://127.0.0.1:9",
+    }.items():
+        monkeypatch.setenv(name, value)
+    app = Flask("tested")
+    app.config.update(simulated_deepseek.settings)
+    ChatProxy(app)
+    assert '"content":"This"' in ask(app)
+    assert [each.name for each in tmp_path.iterdir()] == ["upstreams.toml"]
+
+
 def test_it_forgets_the_test_before(app: Flask, simulated_deepseek: DeepSeek) -> None:
     assert simulated_deepseek.questions == simulated_deepseek.requests == []
     assert '"content":"This"' in ask(app)

@@ -36,6 +36,7 @@ from chatproxy.errors import Aborted, ConfigError, UpstreamError
 from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import attempt as attempt_module
 from chatproxy.upstreams import connections as connections_module
+from chatproxy.upstreams import refusals
 from chatproxy.upstreams import tries as tries_module
 from chatproxy.upstreams.chat_completions import ChatCompletionCall, ChatCompletions
 from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
@@ -146,9 +147,13 @@ def test_each_status_of_deepseek_becomes_the_agreed_refusal(
 
 OURS = "DeepSeek rejected the request."
 #: What is said to a wrong request, and what of it the client reads.
-SAID: dict[str, tuple[bytes | dict[str, Any], str]] = {
+SAID: dict[str, tuple[bytes | list[Any] | dict[str, Any], str]] = {
     "DeepSeek": ({"error": {"message": "Too hot", "type": "invalid_request_error"}}, "Too hot"),
     "Ollama": ({"error": "No model of that name"}, "No model of that name"),
+    "Gemini": ([{"error": {"code": 400, "message": "Too many images"}}], "Too many images"),
+    "FastAPI": ({"detail": [{"loc": ["body"], "msg": "Too long"}]}, "Too long"),
+    "FastAPI, in a sentence": ({"detail": "No such model"}, "No such model"),
+    "Mistral": ({"object": "x", "message": "Too hot", "type": "y"}, "Too hot"),
     "vLLM": ({"object": "error", "message": "No such model", "code": 400}, "No such model"),
     "lines and the key": (
         {"error": {"message": f"no {KEY}\r\nsecond\tline"}},
@@ -191,14 +196,35 @@ def test_operators_read_in_which_way_an_answer_is_compressed(deepseek: DeepSeek)
     assert error.reason == "Content-Encoding 'br, ***' (try 1 of 3, /chat/completions)"
 
 
-@pytest.mark.parametrize("length", [7, 12, len(KEY) - 1])
-def test_the_beginning_of_the_key_at_the_end_of_a_text_is_not_told(
-    connect: Connect, length: int
-) -> None:
-    """The text may have been cut there."""
-    clean = connect().configured.without_secrets
-    assert clean(f"Your key: {KEY[:length]}\n") == "Your key: ***"
-    assert clean(f"{KEY[:length]} {KEY} s") == f"{KEY[:length]} *** s"
+@pytest.mark.parametrize("part", [KEY, KEY[:12], KEY[7:]])
+def test_no_part_of_the_key_is_told_even_if_it_is_escaped(mocked: Mocked, part: str) -> None:
+    """To operators, who read the body; a client gets a sentence of ours."""
+    escaped = "".join(f"\\u{ord(each):04x}" for each in part)
+    error = mocked.refused(500, body=f'{{"detail": "No {part}...", "key": "{escaped}"}}'.encode())
+    said = '{"detail": "No ***...", "key": "***"}'
+    assert error.reason == f"status 500: {said!r} (try 1 of 3, /chat/completions)"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_the_key_is_found_in_each_encoding_of_json(mocked: Mocked, encoding: str) -> None:
+    """Those that ``json`` reads. Else there would be a space after each letter."""
+    error = mocked.refused(500, body=f'{{"detail": "No {KEY}"}}'.encode(encoding))
+    assert """'{"detail": "No ***"}'""" in error.reason
+
+
+def test_a_key_that_is_blotted_out_in_part_is_found_in_linear_time() -> None:
+    """Looked for at each character, it would take minutes."""
+    begun = time.monotonic()
+    word = "x" * 100_000
+    error = refusals.reported(f"{word} sk-01***cdef", str, "DeepSeek", begun=True)
+    assert error.message == f"{word} ***"
+    assert time.monotonic() - begun < PATIENCE
+
+
+@pytest.mark.parametrize("part", [KEY[:12], KEY[7:]])
+def test_no_part_of_the_key_is_in_the_sentence_for_the_client(mocked: Mocked, part: str) -> None:
+    said = {"error": {"message": f"The key {part}... is not valid for this model."}}
+    assert mocked.refused(400, json=said).message == "The key ***... is not valid for this model."
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -75,11 +75,13 @@ def produce(session: StreamSession, call: Call, end: End) -> Coroutine[None]:
         call.open()
         ended = False
         while not ended:
-            session.quiet_since = time.monotonic() if session.whole else None
             ended = yield from call.receive()
-            session.quiet_since = None  # from here on it waits for readers, if for anything
+            quiet_since, session.quiet_since = session.quiet_since, None
             if not ended:
+                waits_since = time.monotonic()
                 session.log.wait_for_room()
+                if quiet_since is not None:
+                    session.quiet_since = quiet_since + time.monotonic() - waits_since
         outcome = Outcome.FINISHED
     except Aborted:
         outcome = Outcome.STOPPED

@@ -38,7 +38,7 @@ from .log import AnswerLog
 from .question import Question
 from .reservation import Reservation
 from .trace import Trace
-from .transcript import Transcript
+from .transcript import Transcript, says_something
 from .upstream import CONFIGURED, BillingStops
 from .usage import NO_ACCOUNT
 
@@ -170,7 +170,7 @@ class StreamSession:
         self.whole = False
         #: Whether nobody waits for its end any more.
         self.concluded = False
-        #: Since when the producer waits for nothing but the end; None while it waits for readers.
+        #: Since when only the end is missing, the waits for readers left out; None during these.
         self.quiet_since: float | None = None
         #: Times of the monotonic clock, in seconds.
         self.started_at = self.last_event_at = time.monotonic()
@@ -240,7 +240,7 @@ class StreamSession:
         :param whole: whether the answer is whole with them.
         """
         now = time.monotonic()
-        if whole and (events or not self.whole):
+        if whole and (not self.whole or says_something(events)):
             self.quiet_since = now
         self.whole = whole  # before anybody can read the events, and leave
         if events:

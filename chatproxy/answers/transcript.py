@@ -10,14 +10,11 @@ somebody wants to know, or when there are many of them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
-import msgspec
-
 from .. import sse
+from .foreign_json import value_of
 
 #: As many bytes of events are kept before they are taken apart, which takes half a millisecond.
 _MOST_PENDING = 64 * 1024
@@ -31,13 +28,8 @@ _OBJECT = b"data: {"
 
 def chunk_of(block: bytes) -> Any:
     """What an event says in JSON; None if it is no JSON."""
-    if block.startswith(_OBJECT):
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return msgspec.json.decode(block[6:])
-    try:  # of several lines, or with what is no character
-        return json.loads(sse.data_of(block).decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
+    is_one_line = block.startswith(_OBJECT) and b"\n" not in block
+    return value_of(block[6:] if is_one_line else sse.data_of(block))
 
 
 def finished_in(chunk: Any) -> set[int]:
@@ -45,8 +37,15 @@ def finished_in(chunk: Any) -> set[int]:
     try:
         ended = [each for each in chunk["choices"] if each["finish_reason"]]
         return {int(each.get("index", 0)) for each in ended}
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, OverflowError, LookupError, TypeError, AttributeError):
         return set()
+
+
+def says_something(blocks: Iterable[bytes]) -> bool:
+    """Whether there is any word of the model's in these events."""
+    transcript = Transcript(limit=1)
+    transcript.add(blocks, 0)
+    return bool(transcript.said)
 
 
 class Transcript:

@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from ..hosts import is_loopback
 from ..values import as_base_url
@@ -150,7 +150,7 @@ class Upstream:
     def _values(self) -> Iterator[str]:
         for name, value in (*self.headers.items(), *self.query.items()):
             if name.lower() not in _OPEN:
-                forms = {value, quote(value, safe=""), *value.split()}
+                forms = {value, *value.split()}
                 yield from (each for each in forms if len(each) >= _SHORTEST_SECRET)
 
 

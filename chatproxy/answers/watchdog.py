@@ -6,7 +6,8 @@ now and then, wherever that waits (for a name, a connection, an event, a reader)
 * A session without an event for the idle timeout is cancelled, and so is one that has lived up to
   its deadline, and one to which no reader has come back in time.
 * A run may be silent: it is its calls that are looked at, each a session of its own.
-* A whole answer is concluded, not cancelled, when the upstream is silent for a moment.
+* A whole answer is concluded, not cancelled, when the upstream has said no more for a moment,
+  whatever else it sends.
 
 It also sweeps what is kept for a while only. The thread lives while there is anything to look at.
 """
@@ -23,10 +24,10 @@ from .session import Reason, StreamSession
 
 logger = logging.getLogger("chatproxy")
 
-#: Seconds of silence after which a whole answer needs no ``[DONE]``. Only the count of tokens may
-#: follow the ``finish_reason`` (``stream_options.include_usage``). It is ready by then and comes
-#: right behind, in the same packet or the next; a lost packet is sent again within a second or two.
-#: If this were longer, a user who sees a whole answer would see it still running.
+#: Seconds without another word after which a whole answer needs no ``[DONE]``. Only the count of
+#: tokens may follow the ``finish_reason`` (``stream_options.include_usage``). It is ready by then,
+#: and comes right behind, in the same packet or the next; a lost packet is sent again within a
+#: second or two. If this were longer, a user who sees a whole answer would see it still running.
 WHOLE_SECONDS = 3.0
 
 

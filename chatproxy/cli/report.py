@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ChatProxyError
+from ..masking import printable
 from ..values import as_records
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _write_csv(by: Sequence[str], lines: list[Line]) -> None:
 
 def _harmless(cell: str) -> str:
     """A text that no spreadsheet takes for a formula: it may be a client's."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
+    return f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@")) else cell
 
 
 def _write_table(by: Sequence[str], lines: list[Line]) -> None:
@@ -163,8 +164,8 @@ def _row(line: Line) -> list[str]:
     sums = line.sums
     names = ("answers", "stopped", "failed", "prompt_tokens", "completion_tokens", "savedAtMost")
     costs = ", ".join(f"{cost.amount:,.6f} {cost.currency}" for cost in line.cost_list())
-    printable = ["".join(c if c.isprintable() else "?" for c in cell) or "-" for cell in line.of]
-    return [*printable, *(f"{sums[name]:,}" for name in names), costs or "-"]
+    of = [printable(cell) or "-" for cell in line.of]
+    return [*of, *(f"{sums[name]:,}" for name in names), costs or "-"]
 
 
 _FORMS: dict[str, Callable[[Sequence[str], list[Any]], None]] = {

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 import click
 
-from ..config import Settings, describe
+from ..config import LEADING_OUT, Settings, describe
 from ..errors import ConfigError
 from ..hosts import is_loopback
 from ..server import exposure
@@ -87,16 +87,16 @@ def _warn(settings: Settings, routes: Routes, bind: str) -> None:
 def demo(bind: str, workers: int) -> None:
     """Run the server with a simulated DeepSeek behind it.
 
-    It needs no key and no network. Ctrl-C ends both.
+    It needs no key and no network, and reaches no database and no other server that the
+    environment names. Ctrl-C ends both.
     """
     _require("gunicorn", "server")
     _require("h11", "simulate")
     from .gunicorn_server import GunicornServer
 
     with _simulation() as upstream:
+        os.environ.update(dict.fromkeys(LEADING_OUT, ""))
         os.environ["DEEPSEEK_BASE_URL"] = upstream
-        os.environ["DEEPSEEK_API_KEY"] = os.environ["CHATPROXY_TOKENS"] = ""
-        os.environ["CHATPROXY_UPSTREAMS"] = ""
         os.environ["CHATPROXY_INSECURE"] = "1"  # it has no key that a stranger could spend
         os.environ.setdefault("CHATPROXY_NOTICE", _NOTICE)
         os.environ.setdefault("CHATPROXY_ON_DISCONNECT", "30")

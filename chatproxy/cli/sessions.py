@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 
 from ..answers.session import SessionKey
+from ..masking import printable
 from . import operators
 
 _RUN_DIR = click.option(
@@ -32,7 +33,7 @@ def sessions(run_dir: str) -> None:
     for each in found:
         state = each["outcome"] or each["phase"]
         age = f"{each['ageSeconds']:.0f} s"
-        names = each["sessionId"] or "-", each["owner"], state
+        names = each["sessionId"] or "-", printable(each["owner"]), state
         click.echo(row.format(*names, each["events"], age, each["application"]))
 
 
@@ -48,6 +49,7 @@ def cancel(session_id: str, owner: str | None, application: str | None, run_dir:
             (each["runDir"], each["application"], each["owner"])
             for each in operators.sessions(run_dir)
             if each["sessionId"] == session_id
+            and each["outcome"] is None  # what has ended elsewhere can't be meant
             and owner in (None, each["owner"])
             and application in (None, each["application"])
         }
@@ -70,7 +72,7 @@ def _refuse_several(found: set[tuple[str, str, str]]) -> None:
     for number, (kind, option) in enumerate(kinds):
         names = sorted({each[number] for each in found})
         if len(names) > 1:
-            listed = ", ".join(names)
+            listed = printable(", ".join(names))
             raise click.ClickException(
                 f"Several {kind} have this id: {listed}. Choose one with {option}."
             )

@@ -5,6 +5,7 @@
  */
 
 import { readFileSync } from "node:fs";
+import { basename } from "node:path";
 
 const EARLY = "src/early.js";
 
@@ -13,9 +14,9 @@ const TABLES_LICENSE = "node_modules/pdfjs-dist/cmaps/LICENSE";
 const MANIFEST = {
   name: "Chat",
   short_name: "Chat",
-  id: "/",
-  start_url: "/",
-  scope: "/",
+  // Beside the assets' folder; addresses in it are relative to its own.
+  start_url: "../",
+  scope: "../",
   display: "standalone",
   background_color: "#faf9f7",
   theme_color: "#faf9f7",
@@ -45,13 +46,13 @@ export function pageFiles() {
         const emit = (/** @type {string} */ name, /** @type {string | Buffer} */ source) =>
           this.getFileName(this.emitFile({ type: "asset", name, source }));
         const icons = Object.entries(ICONS).map(([name, icon]) => ({
-          src: `/${emit(name, contentOf(`src/icons/${name}`))}`,
+          src: basename(emit(name, contentOf(`src/icons/${name}`))),
           ...icon,
         }));
-        early = `/${emit("early.js", contentOf(EARLY))}`;
+        early = `./${emit("early.js", contentOf(EARLY))}`;
         const source = contentOf(TABLES_LICENSE);
         this.emitFile({ type: "asset", fileName: "licenses-cmaps.txt", source });
-        manifest = `/${emit("manifest.json", JSON.stringify({ ...MANIFEST, icons }))}`;
+        manifest = `./${emit("manifest.json", JSON.stringify({ ...MANIFEST, icons }))}`;
       },
     },
     transformIndexHtml: {

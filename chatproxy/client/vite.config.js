@@ -69,7 +69,8 @@ const GROUPS = [
 
 // With `--mode comparison`, to be compared with another build (see same-build.js).
 export default defineConfig(({ mode }) => ({
-  base: "/",
+  // Relative to the page, which may be below a path.
+  base: "./",
   plugins: [react(), pageFiles(), woff2Only, compress(mode !== "comparison")],
   // The source of @chatproxy/client, so that it need not be built first.
   resolve: { conditions: ["source", ...defaultClientConditions] },

@@ -97,8 +97,8 @@ class Chats:
         if not self._is_awaited(chat):
             try:
                 return self._registry.claim(key, reconnect_seconds, chat)
-            except SessionActive:
-                pass  # the chat is, or the id: then the next line says so
+            except (SessionActive, PeersUnavailable):
+                pass  # that may be the chat's alone: if it is the id's, the next line says so
         session = self._registry.claim(key, reconnect_seconds, chat, waits=True)
         with self._lock:
             self._lines.setdefault(chat, {})[session] = None

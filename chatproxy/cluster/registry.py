@@ -278,8 +278,8 @@ class Registry:
         wanted = only in (None, session.id)
         return self.cancel_session(session, arrived, seconds, reason) if wanted else None
 
-    @staticmethod
     def cancel_session(
+        self,
         session: StreamSession,
         arrived: float,
         seconds: float = CONFIRM_SECONDS,
@@ -292,22 +292,37 @@ class Registry:
         :returns: None if it has ended by then. But what replaces it gets the receipt of a close
             that it has waited for, too.
         """
-        stopped = session.cancel(reason)
+        return self._confirm(session, session.cancel(reason), arrived, seconds, reason)
+
+    def cancel_all(self, owner: str, seconds: float = CONFIRM_SECONDS) -> list[Receipt]:
+        """Stop all of an owner's sessions here, each as ``cancel_session`` does.
+
+        :param seconds: how long their closes are waited for, all told.
+        """
+        arrived = time.monotonic()
+        end = arrived + seconds
+        owned = [(each, each.cancel(Reason.USER)) for each in self.live() if each.owner == owner]
+        found = [
+            self._confirm(session, stopped, arrived, max(0.0, end - time.monotonic()))
+            for session, stopped in owned
+        ]
+        return [receipt for receipt in found if receipt is not None]
+
+    @staticmethod
+    def _confirm(
+        session: StreamSession,
+        stopped: bool,
+        arrived: float,
+        seconds: float,
+        reason: Reason = Reason.USER,
+    ) -> Receipt | None:
+        """What ``cancel_session`` does after ``session.cancel``, which has returned ``stopped``."""
         if not stopped and (session.closed.is_set() or not session.flag.is_set()):
             return None
         closed = session.closed.wait(seconds)
         if closed and not stopped and reason is not Reason.REPLACED:
             return None
         return receipts.of(session, arrived, repeated=not stopped)
-
-    def cancel_all(self, owner: str, seconds: float = CONFIRM_SECONDS) -> list[Receipt]:
-        """Stop the owner's sessions here; wait so many seconds for the close of their upstreams."""
-        arrived = time.monotonic()
-        owned = [each for each in self.live() if each.owner == owner]
-        stopped = [each for each in owned if each.cancel(Reason.USER)]
-        for session in stopped:
-            session.closed.wait(max(0.0, arrived + seconds - time.monotonic()))
-        return [receipts.of(session, arrived) for session in stopped]
 
     def _cancel_elsewhere(
         self, key: SessionKey, request: Message, arrived: float, client: str, remember: bool

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ..answers.foreign_json import NO_JSON
 from ..answers.question import Question
 from ..answers.session import UNNAMED_CHAT, Outcome, Reason, StreamSession
 from ..answers.upstream import Upstream
@@ -121,7 +122,7 @@ def of_question(question: Question) -> Attributes:
     }
     if question.choices > 1:
         found["gen_ai.request.choice.count"] = question.choices
-    with suppress(msgspec.MsgspecError, RecursionError):
+    with suppress(*NO_JSON, OverflowError):
         parameters = msgspec.json.decode(question.body, type=_Parameters)
         for name in _FLOATS:
             if type(value := getattr(parameters, name)) in (int, float):

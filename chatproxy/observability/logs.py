@@ -1,9 +1,10 @@
 """Signals in, log lines out (logger ``chatproxy``, INFO).
 
 The lines with ``[SSE]`` are fixed, so that operators can search for them. An answer without an id
-has ``-`` in its place. An id is checked before it gets here, and the reason of a failure is one
-printable line without the key. A traceback, which may quote anybody, is indented. So nothing from
-outside can forge a line.
+has ``-`` in its place. An id is checked before it gets here, and the reason of a failure has no
+key. Whoever logs, and whatever is quoted (an application quotes anybody, and Flask the path of a
+request): a message is one printable line, that has ``[SSE]`` at its beginning or nowhere, and the
+lines of a traceback are indented. So nothing from outside can forge a line.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from .. import signals
@@ -19,9 +21,13 @@ from ..answers.session import StreamSession
 from ..answers.upstream import CONFIGURED
 from ..answers.usage import UsageSource
 from ..errors import UpstreamError
+from ..masking import printable
 from .json_logs import FIELDS, JsonFormatter
 
 logger = logging.getLogger("chatproxy")
+
+#: What our fixed lines begin with.
+_MARK = "[SSE]"
 
 
 def to_stderr(log_format: str = "text") -> None:
@@ -41,20 +47,25 @@ def to_stderr(log_format: str = "text") -> None:
     logger.setLevel(logging.INFO)
 
 
-def _within_a_line(reason: str) -> str:
-    """A reason, which may quote DeepSeek, in a form that no search for our lines finds."""
-    return reason.replace("[SSE]", "[sse]")
+def _quoted(text: str) -> str:
+    """A text, which may quote anybody, within a line, and as no search for our lines finds it."""
+    return printable(text).replace(_MARK, _MARK.lower())
 
 
-def indent_traceback(record: logging.LogRecord) -> bool:
+def keep_to_lines(record: logging.LogRecord) -> bool:
     """A filter that lets all records pass. Handlers use the text that it gives them."""
+    with suppress(Exception):  # the handlers tell of a message that can't be made
+        message = record.getMessage()
+        if not message.isprintable() or message.rfind(_MARK) > 0:
+            own = _MARK if message.startswith(_MARK) else ""
+            record.msg, record.args = own + _quoted(message[len(own) :]), ()
     if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
         lines = "".join(traceback.format_exception(*record.exc_info)).splitlines()
-        record.exc_text = "\n".join("    " + _within_a_line(line) for line in lines)
+        record.exc_text = "\n".join("    " + _quoted(line) for line in lines)
     return True
 
 
-logger.addFilter(indent_traceback)
+logger.addFilter(keep_to_lines)
 
 
 def _id_of(session: StreamSession) -> str:
@@ -99,7 +110,6 @@ def _try_failed(
     pause: float,
     **_: Any,
 ) -> None:
-    words = _within_a_line(reason)
     again = "again" if following == upstream else f"{following} next,"
     logger.warning(
         "%s failed %s, %s in %.1f s: %s",
@@ -107,7 +117,7 @@ def _try_failed(
         _id_of(session),
         again,
         pause,
-        words,
+        reason,
         extra=_with_fields(session, upstream=upstream, following=following, pause=pause),
     )
 
@@ -130,12 +140,11 @@ def _stream_replaced(_sender: object, receipt: Receipt, by: str, **_: Any) -> No
 def _stream_closed(_sender: object, session: StreamSession, **_: Any) -> None:
     if (refusal := session.refusal) is not None:
         if isinstance(refusal, UpstreamError):
-            reason = _within_a_line(refusal.reason or refusal.message)
             logger.warning(
                 "%s failed %s: %s",
                 _upstream_of(session),
                 _id_of(session),
-                reason,
+                refusal.reason or refusal.message,
                 extra=_with_fields(session, upstream=_upstream_of(session)),
             )
         logger.warning(

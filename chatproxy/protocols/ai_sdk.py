@@ -37,9 +37,10 @@ from typing import Any
 import msgspec
 
 from .. import sse
+from ..answers.foreign_json import NO_JSON
 from ..errors import Refusal
 from . import chunk_texts, native
-from .chunk_texts import NO_JSON, Chunk, ToolCall, TooManyError, says
+from .chunk_texts import Chunk, ToolCall, TooManyError, says
 
 #: The most bytes of tool calls that an encoder keeps, and what each call adds to its own: all of
 #: them are ended at once.

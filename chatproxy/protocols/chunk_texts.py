@@ -62,9 +62,6 @@ class Chunk(msgspec.Struct, gc=False):
 
 _CHUNK = msgspec.json.Decoder(Chunk)
 
-#: What a text may fail with that an upstream has sent as JSON.
-NO_JSON = (msgspec.DecodeError, RecursionError)
-
 #: The most choices and tool calls of a chunk, together.
 MOST_ITEMS = 1000
 
@@ -76,7 +73,7 @@ class TooManyError(Exception):
 def parse(data: bytes) -> Chunk:
     """A chunk, also if a text in it is cut amid a surrogate pair.
 
-    :raises msgspec.DecodeError: if it is none.
+    :raises: one of ``NO_JSON`` if it is none.
     :raises TooManyError: see above.
     """
     chunk, show = surrogates.decoded(_CHUNK.decode, data)

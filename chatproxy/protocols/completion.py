@@ -20,12 +20,12 @@ largest. An answer that grows beyond that is refused.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from .. import sse
+from ..answers.foreign_json import decoded
 from ..errors import Refusal
 from . import growing_json, native
 from .growing_json import FullError, GrowingObject, Room, Show, json_of
@@ -144,7 +144,4 @@ class CompletionEncoder:
 
 def _index_of(text: bytes) -> int:
     """The index of a choice; 0 if it is no number."""
-    with suppress(msgspec.DecodeError):
-        index: int = _INDEX.decode(text)
-        return index
-    return 0
+    return decoded(_INDEX.decode, text) or 0

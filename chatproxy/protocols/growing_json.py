@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ..answers.foreign_json import NO_JSON
 from . import surrogates
-from .chunk_texts import NO_JSON
 
 #: The fields whose strings are not joined.
 SAID_ONCE = frozenset({"id", "index", "name", "role", "type"})
@@ -236,7 +236,7 @@ def decoded(text: bytes) -> tuple[dict[str, bytes], Show] | None:
     with suppress(*NO_JSON):
         fields, show = surrogates.decoded(_FIELDS.decode, text)
         return _named(fields, show), show
-    with suppress(*NO_JSON, ValueError):
+    with suppress(*NO_JSON):
         return _named(_FIELDS.decode(_without_nan(text)), bytes), bytes
     return None
 

@@ -13,6 +13,9 @@ import re
 
 from ..errors import InvalidRequest
 
+#: What can't be a chat's id, because ``<prefix>/<chat id>/…`` would be another route of this name.
+TAKEN = ("stream", "cancel", "runs", "conversations")
+
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -43,11 +46,21 @@ def check_session_id(text: str | None) -> str:
 def check_chat_id(text: str | None) -> str:
     """The id of a chat that ``X-Chat-Id`` gives, which looks like a session id; "" for none.
 
-    :raises InvalidRequest: if it has the wrong form.
+    :raises InvalidRequest: if it has the wrong form, or is a route's.
     """
     if text and not is_session_id(text):
         raise InvalidRequest("X-Chat-Id must be 1 to 128 characters of A-Z a-z 0-9 . _ : -.")
-    return text or ""
+    return check_not_taken(text or "")
+
+
+def check_not_taken(chat_id: str) -> str:
+    """The id of a chat, if its Stop and its reading have an address.
+
+    :raises InvalidRequest: if they would be another route's.
+    """
+    if chat_id in TAKEN:
+        raise InvalidRequest(f"The id of a chat can't be {chat_id}, which is a route.")
+    return chat_id
 
 
 def check_reconnect_seconds(text: str | None, most: float) -> float:

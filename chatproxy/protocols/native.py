@@ -1,12 +1,13 @@
 """The native protocol: an answer as server-sent events, the upstream's and a few of our own.
 
-The upstream's events pass through byte for byte. Beside them (docs/architecture.md):
+The ``data`` lines of the upstream's events pass through byte for byte; no name does, so that none
+of its events can be taken for one of ours. Beside them (docs/architecture.md):
 
 * ``event: stopped`` says that the answer was stopped, why and in which phase; ``[DONE]`` follows.
 * ``event: error`` says why there is no whole answer.
 * ``event: account`` says what a finished answer came to, if its client has asked for it.
-* Events of a run's own have the name that it gives them. A line ``by: run`` tells them from the
-  upstream's, of which no line but ``data`` and ``event`` is passed on. Clients skip it.
+* Events of a run's own have the name that it gives them. A line ``by: run`` tells them from all
+  others: of the upstream's events no line but ``data`` is passed on. Clients skip it.
 
 The log holds every answer in this form, so there is nothing to encode.
 """
@@ -117,7 +118,7 @@ def ending_of(event: bytes) -> dict[str, Any] | None:
     try:
         said = json.loads(found[1])
     except (ValueError, RecursionError):
-        return None  # the upstream names its events as it likes
+        return None  # a caller of an application's own names its events as it likes
     error = said.get("error")
     if isinstance(error, dict) and {"message", "code"} <= error.keys():
         return dict(said)

@@ -21,10 +21,11 @@ from contextlib import suppress
 from typing import Any
 
 from .. import sse
+from ..answers.foreign_json import NO_JSON
 from ..answers.transcript import chunk_of
 from ..errors import Refusal, UpstreamError
 from . import chunk_texts, native
-from .chunk_texts import NO_JSON, TooManyError
+from .chunk_texts import TooManyError
 
 #: The most choices of which the end of an answer is told. OpenAI makes no more.
 MOST_CHOICES = 128

@@ -27,16 +27,13 @@ import msgspec
 from ..errors import InvalidRequest
 from . import surrogates
 from .chat_request import Payload
-from .headers import check_session_id
+from .headers import check_not_taken, check_session_id
 
 #: The most messages and parts of a question, together.
 MOST_PARTS = 4_000
 
 #: The fields that are the AI SDK's own.
 _OWN_FIELDS = ("id", "messages", "trigger", "messageId")
-
-#: What can't be a chat's id, because the native protocol has routes of these names.
-_TAKEN = ("stream", "cancel")
 
 _NULL = msgspec.Raw(b"null")
 _CHAT_ID = msgspec.json.Decoder(str | None)
@@ -85,9 +82,7 @@ def chat_id_of(fields: Payload) -> str:
         chat_id = _CHAT_ID.decode(bytes(fields.get("id", b"null"))) or ""
     except msgspec.DecodeError:
         raise InvalidRequest("'id', the id of the chat, must be a string.") from None
-    if chat_id in _TAKEN:
-        raise InvalidRequest("The id of a chat can't be stream or cancel, which are routes.")
-    return chat_id and check_session_id(chat_id)
+    return check_not_taken(chat_id and check_session_id(chat_id))
 
 
 def payload_of(fields: Payload) -> tuple[Payload, bool]:

@@ -34,6 +34,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, func,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import ChatProxyError, ConfigError
+from ..masking import one_line, passwords_in
 from .rows import Row, owner_in_row
 from .schema import VERSION_TABLE, answers, sum_of
 
@@ -77,6 +78,7 @@ class Database:
                 "CHATPROXY_RECORDS needs psycopg: pip install 'chatproxy[records]'."
             ) from None
         self._url = parsed
+        self._secrets = passwords_in(parsed.render_as_string(hide_password=False))
         self._engine: Engine | None = None
         self._process = os.getpid()
         self._is_prepared = False
@@ -206,11 +208,11 @@ class Database:
             yield
         except exc.DBAPIError as error:
             kind = UnfitRow if isinstance(error, (exc.DataError, exc.IntegrityError)) else None
-            raise (kind or DatabaseError)(_reason(error.orig, self._url.password)) from None
+            raise (kind or DatabaseError)(_reason(error.orig, self._secrets)) from None
         except (exc.StatementError, OverflowError) as error:  # a value that a driver can't send
-            raise UnfitRow(_reason(error, self._url.password)) from None
+            raise UnfitRow(_reason(error, self._secrets)) from None
         except (exc.SQLAlchemyError, OSError) as error:
-            raise DatabaseError(_reason(error, self._url.password)) from None
+            raise DatabaseError(_reason(error, self._secrets)) from None
 
 
 def _settings_beside(url: URL) -> dict[str, Any]:
@@ -256,7 +258,5 @@ def _version(connection: Connection) -> str | None:
     return context.get_current_revision()
 
 
-def _reason(error: BaseException | None, password: Any) -> str:
-    said = " ".join(str(error).split())[:300] or type(error).__name__
-    printable = "".join(each if each.isprintable() else "?" for each in said)
-    return printable.replace(str(password), "***") if password else printable
+def _reason(error: BaseException | None, secrets: tuple[str, ...]) -> str:
+    return one_line(str(error), secrets)[:300] or type(error).__name__

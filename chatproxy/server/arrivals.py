@@ -12,7 +12,7 @@ one that does not take its answer.
 3. ``sweep``, called now and then, ends what is past its deadline.
 4. A wait is ended by shutting down the receiving half of the client's socket: whoever reads finds
    the end, wherever it reads, and a refusal can still be sent. If it is the answer that is not
-   taken, both halves are shut down.
+   taken, both halves are shut down. Who waits elsewhere is called (``on_end``).
 5. ``give_up`` ends one wait to make room where waits are not all that counts: the bodies of a
    gunicorn worker also take memory (``server.gunicorn.body``).
 6. ``finish``: what was awaited has come, or the connection is about to be closed.
@@ -53,12 +53,14 @@ class Arrival:
     :param descriptor: of the client's socket.
     :ivar part: "head" or "body"; "answer" for the client to take it; "" for anything of a request.
     :ivar ended: why the wait was ended: "timeout" or "room"; "" if it was not.
+    :ivar on_end: called when the wait is ended, for who does not wait at the socket.
     """
 
-    __slots__ = ("begun", "deadline", "descriptor", "ended", "part")
+    __slots__ = ("begun", "deadline", "descriptor", "ended", "on_end", "part")
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self.on_end: Callable[[], None] | None = None
         self.part = self.ended = ""
         self.begun = self.deadline = 0.0
 
@@ -128,6 +130,8 @@ class Arrivals:
         arrival.ended = why
         how = socket.SHUT_RDWR if arrival.part == "answer" else socket.SHUT_RD
         shut_down(arrival.descriptor, how)
+        if arrival.on_end is not None:
+            arrival.on_end()
         return arrival
 
     def _tell(self, arrival: Arrival | None) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ..config import LEADING_OUT
 from ..simulated import Scenario, SimulatedDeepSeek
 
 #: Seconds for which a test waits for what should come at once.
@@ -49,8 +50,9 @@ class DeepSeek:
 
     :ivar url: its address, for ``DEEPSEEK_BASE_URL``.
     :ivar settings: for ``app.config``, before ``ChatProxy`` is set up on the application. So it
-        needs no key, nothing that the environment sets for the real one, and no process that
-        counts tokens: those of a stopped answer are estimated.
+        needs no key, reaches nothing that the environment names for the real one (an upstream, a
+        database, other workers), and has no process that counts tokens: those of a stopped answer
+        are estimated.
     """
 
     def __init__(self) -> None:
@@ -67,9 +69,8 @@ class DeepSeek:
         self._run(self._server.start())
         self.url = self._server.url
         self.settings = {
+            **dict.fromkeys(LEADING_OUT, ""),
             "DEEPSEEK_BASE_URL": self.url,
-            "DEEPSEEK_API_KEY": "",
-            "CHATPROXY_PEERS": "local",
             "CHATPROXY_TOKENIZER": "none",
         }
 

@@ -18,6 +18,7 @@ import urllib3.exceptions
 from urllib3.util import wait_for_read
 
 from ..answers.coroutines import A_TURN, NOTHING_YET
+from ..answers.foreign_json import value_of
 from ..errors import Aborted, UpstreamError
 from . import refusals
 from .endpoint import Endpoint
@@ -124,10 +125,7 @@ class Attempt:
 
         :param said: the beginning of it, or all: perhaps the upstream's word of an error, in JSON.
         """
-        try:
-            found = refusals.error_in(json.loads(said))
-        except (ValueError, RecursionError):
-            found = None
+        found = refusals.error_in(value_of(said))
         error = UpstreamError(f"{self._endpoint.name}'s answer is not a stream of events.")
         if found is not None:
             error = self.reported(found, begun=False)
@@ -152,7 +150,8 @@ class Attempt:
 
     def _excerpt_of(self, said: bytes) -> str:
         """The beginning of a body, for operators."""
-        return self._endpoint.without_secrets(said.decode("utf-8", "replace"))[:200]
+        text = said.decode(json.detect_encoding(said), "replace")
+        return self._endpoint.without_secrets(text)[:200]
 
     def _told(self, error: UpstreamError) -> UpstreamError:
         """This error, with a reason that may be logged."""
@@ -163,12 +162,13 @@ class Attempt:
         said = self._said()
         self.close()
         pause = refusals.seconds_of(response.headers.get("Retry-After"))
-        message = self._endpoint.without_secrets(refusals.message_in(said))
-        error = refusals.refusal(response.status_code, message, pause, self._endpoint.name)
+        status = response.status_code
+        message = self._endpoint.without_secrets(refusals.message_in(said, status))
+        error = refusals.refusal(status, message, pause, self._endpoint.name)
         if said and not message:
             error.reason += f": {self._excerpt_of(said)!r}"
-        error.transient = response.status_code in _RETRIED_STATUSES
-        error.refused = response.status_code < 500 or error.transient
+        error.transient = status in _RETRIED_STATUSES
+        error.refused = status < 500 or error.transient
         error.pause = pause
         return error
 

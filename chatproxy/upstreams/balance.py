@@ -6,6 +6,7 @@ from decimal import Decimal, InvalidOperation
 
 import msgspec
 
+from ..answers.foreign_json import NO_JSON
 from ..answers.usage import Cost
 from ..errors import Aborted, UpstreamError
 from .attempt import TRANSPORT_ERRORS
@@ -34,7 +35,7 @@ def balance_of(upstreams: ChatCompletions) -> list[Cost]:
         return [Cost(_amount(each.total_balance), each.currency[:3]) for each in found]
     except (Aborted, *TRANSPORT_ERRORS):
         raise UpstreamError("DeepSeek could not be asked for the balance.") from None
-    except (msgspec.DecodeError, InvalidOperation):
+    except (*NO_JSON, InvalidOperation):
         raise UpstreamError("DeepSeek's answer is no balance.") from None
 
 

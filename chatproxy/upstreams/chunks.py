@@ -4,12 +4,14 @@ The format is that of DeepSeek's chat completions with ``stream: true``
 (https://api-docs.deepseek.com/api/create-chat-completion). Rules:
 
 * An answer is whole with a ``finish_reason`` for each choice, or with ``[DONE]``.
-* An event that reports an error fails the answer, whole or not, and is no event of the answer.
+* An event that reports an error fails the answer, whole or not, and is no event of the answer. So
+  does a ``finish_reason`` that says that the upstream has broken the answer off.
 * Comments and events that say nothing are no events of the answer either.
+* An event loses its name: those that clients get are ours (``stopped``, ``error``, ``account``).
 * A count of tokens is noted. Who has not asked for it does not get the event that has nothing else,
   nor the counts of an upstream that was asked for one with each event.
-* The last event may lack its line ends. If it has a ``finish_reason``, it counts if the body ends
-  well, or if nothing more comes.
+* The last event may lack its line ends. It counts if the body ends well, or if it has a
+  ``finish_reason`` and nothing more comes. An event that was cut off amid its JSON is none.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 import msgspec
 
 from .. import sse
+from ..answers.foreign_json import decoded
 from ..answers.transcript import chunk_of, finished_in
 from .refusals import error_in
 
@@ -28,11 +31,14 @@ _OBJECT = b"data: {"
 #: What to look for in an event before any of it is decoded. It can't be in a text within JSON,
 #: which escapes its quotes. (``rfind`` takes a third of the time of ``in`` here.)
 _ERROR = b'"error"'
+_CANCELLED = b'"cancelled"'
 _UNFINISHED = b'"finish_reason":null'
 _USAGE = b'"usage"'
 _NO_USAGE = b'"usage":null'
 #: How an event ends that may end an answer.
 _LAST = (b"}", b"]")
+#: The line ends that the last event may lack.
+_ENDS = b"\n\n"
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"(length")?')
 
@@ -101,29 +107,42 @@ class ChunkReader:
                     break
                 if sse.is_blank(block):
                     continue
-            if block.rfind(_ERROR) >= 0 or has_names:
-                self.error = _error_of(block)
-                if self.error is not None:
-                    break
-            if block.rfind(_UNFINISHED) < 0 or self._choices > 1:
-                self._look_for_a_finish(block)
+            if (block.rfind(_ERROR) >= 0 or has_names) and self._has_failed(block):
+                break
+            if (block.rfind(_UNFINISHED) < 0 or self._choices > 1) and self._breaks_off(block):
+                break
             if block.rfind(_NO_USAGE) < 0 and block.rfind(_USAGE) >= 0:
                 events += self._take_usage(block)
             else:
                 events.append(block)
         if not (decoder.is_between_events or self.over) and piece.rstrip().endswith(_LAST):
             self._look_at(decoder.pending)
-        return events
+        return list(map(sse.without_name, events)) if has_names else events
 
     def end(self) -> list[bytes]:
         """Take the end of the body: the present event may lack its line ends, and no more."""
-        return [] if self.over else self.read(b"\n\n")
+        if self.over:
+            return []
+        whole = filter(_is_whole, self._decoder.feed(_ENDS))
+        return self.read(b"".join(block + _ENDS for block in whole))
 
-    def _look_for_a_finish(self, block: bytes) -> None:
-        if (found := _FINISH_REASON.search(block)) is not None:
-            self.cut_short = self.cut_short or found[1] is not None
-            self._finished |= finished_in(chunk_of(block))
-            self.seems_whole = self.whole
+    def _breaks_off(self, block: bytes) -> bool:
+        """Look for a ``finish_reason``; return whether it says that the answer is not whole."""
+        if (found := _FINISH_REASON.search(block)) is None:
+            return False
+        if block.rfind(_CANCELLED) >= 0 and self._has_failed(block):
+            return True
+        self.cut_short = self.cut_short or found[1] is not None
+        self._finished |= finished_in(chunk_of(block))
+        self.seems_whole = self.whole
+        return False
+
+    def _has_failed(self, block: bytes) -> bool:
+        """Note the error that an event reports; return whether it reports any."""
+        self.error = _error_of(block)
+        if self.error is not None:
+            self._take_usage(block)
+        return self.error is not None
 
     def _take_usage(self, block: bytes) -> list[bytes]:
         """Note a count of tokens; return the event for the client, if it gets it."""
@@ -153,11 +172,15 @@ def _error_of(block: bytes) -> Any:
     return error
 
 
+def _is_whole(block: bytes) -> bool:
+    """Whether the last event lacks nothing but its line ends."""
+    return sse.is_comment(block) or sse.is_done(block) or chunk_of(block) is not None
+
+
 def _without_usage(block: bytes) -> bytes:
     """An event without its count of tokens. Everything else in it stays as it came."""
-    try:
-        fields = _FIELDS.decode(sse.data_of(block))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    fields = decoded(_FIELDS.decode, sse.data_of(block))
+    if fields is None:
         return block  # it has a name that is no text
     del fields["usage"]
     return b"data: " + msgspec.json.encode(fields)

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import os
 import ssl
+from base64 import b64encode
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import certifi
 import requests
@@ -24,6 +25,7 @@ from requests.cookies import RequestsCookieJar
 
 from ..errors import ConfigError
 from ..hosts import is_loopback
+from ..masking import passwords_in
 from .transport.connection import KEPT_SECONDS
 from .transport.dialer import Dialer, Resolver
 from .transport.idle import IdleConnections
@@ -58,10 +60,14 @@ class _Session(requests.Session):
 
 
 class Way(NamedTuple):
-    """How an address is reached: by an HTTP proxy, for ``requests``, and by a dialer."""
+    """How an address is reached: by an HTTP proxy, for ``requests``, and by a dialer.
+
+    :ivar secrets: what a proxy is told, and nobody else.
+    """
 
     proxies: dict[str, str]
     dialer: Dialer
+    secrets: tuple[str, ...] = ()
 
 
 class Connections:
@@ -110,8 +116,8 @@ class Connections:
         if proxy is None:
             return Way({}, self._dialer)
         if is_socks(proxy):
-            return Way({}, SocksDialer(proxy, self._resolver))
-        return Way({urlsplit(url).scheme: proxy}, self._dialer)
+            return Way({}, SocksDialer(proxy, self._resolver), _secrets_of(proxy))
+        return Way({urlsplit(url).scheme: proxy}, self._dialer, _secrets_of(proxy))
 
     def _trusted(self) -> ssl.SSLContext:
         assert self._tls is not None  # since the way to the address was found
@@ -133,6 +139,13 @@ class Connections:
         """Close the idle connections."""
         self._session.close()
         self._idle.close()
+
+
+def _secrets_of(proxy: str) -> tuple[str, ...]:
+    """The password in a proxy's URL, and the login as ``Proxy-Authorization`` has it (RFC 7617)."""
+    login = unquote(urlsplit(proxy).netloc.rpartition("@")[0])
+    basic = b64encode(login.encode("latin-1", "replace")).decode()
+    return (basic, *passwords_in(proxy)) if login else ()
 
 
 def tls_context(verify: Any) -> ssl.SSLContext:

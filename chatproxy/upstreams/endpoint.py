@@ -1,6 +1,7 @@
 """The endpoint of an upstream: what its requests look like, and what must not leave here.
 
-No text of an upstream's leaves without its keys masked (``without_secrets``).
+No text of an upstream's, or of a proxy's before it, leaves without their keys masked
+(``without_secrets``).
 """
 
 from __future__ import annotations
@@ -15,11 +16,9 @@ from urllib3.util import parse_url
 
 from ..answers.question import Question
 from ..answers.upstream import BillingStops, Upstream, UsageStats
+from ..masking import one_line
 from . import known, stream_options
 from .connections import Connections
-
-#: How much of the beginning of a key may be read by anybody.
-_HARMLESS = 6
 
 
 class Endpoint:
@@ -111,18 +110,8 @@ class Endpoint:
         return self._connections.send(request, self._way)
 
     def without_secrets(self, text: str) -> str:
-        """This text without the keys, which the upstream may repeat; one printable line of it.
-
-        The text may be cut amid a key.
-        """
-        printable = "".join(each if each.isprintable() else " " for each in text)
-        line = " ".join(printable.split())
-        for secret in self._secrets:
-            line = line.replace(secret, "***")
-            for length in range(len(secret) - 1, _HARMLESS, -1):
-                if line.endswith(secret[:length]):
-                    line = line[:-length] + "***"
-        return line[:1000]
+        """One printable line of this text, without what the upstream or its proxy may repeat."""
+        return one_line(text, (*self._secrets, *self._way.secrets))
 
 
 def _host_of(url: str) -> str:

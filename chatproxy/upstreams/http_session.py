@@ -40,10 +40,11 @@ from ..answers.calls import Calls
 from ..answers.session import Outcome, Phase
 from ..answers.trace import Trace
 from ..answers.usage import NO_ACCOUNT
+from ..errors import ConfigError
 from .connections import tls_context
 from .transport.dialer import Dialer, Resolver
 from .transport.exchange import Exchange, Step, current_exchange
-from .transport.proxies import SocksDialer, is_socks
+from .transport.proxies import SocksDialer, is_socks, proxy_for
 
 #: Interim responses (RFC 9110, section 15.2) that are skipped before the final one.
 _MOST_INTERIM = 100
@@ -281,11 +282,16 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def send(
         self, request: requests.PreparedRequest, *args: typing.Any, **kwargs: typing.Any
     ) -> requests.Response:
-        """Send one request; see ``requests``."""
+        """Send one request; see ``requests``.
+
+        :raises requests.exceptions.InvalidProxyURL: if its proxy can't be used. Unlike the error of
+            ``requests``, it does not repeat the proxy's URL, which may have a password.
+        """
         name = f"{request.method} {urlsplit(request.url or '').hostname or ''}"
         exchange = _Request(self._handle, self._calls, name)
         token = current_exchange.set(exchange)
         try:
+            _check_proxy(request.url or "", kwargs.get("proxies") or {})
             response = super().send(request, *args, **kwargs)
         except BaseException as error:
             exchange.failure = type(error).__name__
@@ -336,6 +342,13 @@ class _Adapter(requests.adapters.HTTPAdapter):
         else:
             _dial_by(super().proxy_manager_for(proxy, **kwargs), Dialer(self._resolver))
         return self.proxy_manager[proxy]
+
+
+def _check_proxy(url: str, named: typing.Mapping[str, str]) -> None:
+    try:
+        proxy_for(url, named)
+    except ConfigError as error:
+        raise requests.exceptions.InvalidProxyURL(str(error)) from None
 
 
 def _with_abortable_pauses(retries: Retry, handle: AbortHandle) -> Retry:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from ..answers.foreign_json import decoded
 from ..errors import Aborted, UpstreamError
 from .attempt import TRANSPORT_ERRORS
 from .chat_completions import ChatCompletions
@@ -40,6 +41,10 @@ class _Model(msgspec.Struct, gc=False):
 
 class _List(msgspec.Struct, gc=False):
     data: list[msgspec.Raw]
+
+
+_MODEL = msgspec.json.Decoder(_Model)
+_LIST = msgspec.json.Decoder(_List)
 
 
 class ModelList:
@@ -101,7 +106,7 @@ class ModelList:
         found: Models = {}
         try:
             found = _models_in(document(self._upstreams.configured, "/models"))
-        except (*TRANSPORT_ERRORS, Aborted, UpstreamError, msgspec.DecodeError):
+        except (*TRANSPORT_ERRORS, Aborted, UpstreamError):
             pass  # the older list stays
         finally:
             self._end(found)
@@ -121,6 +126,8 @@ def _entry(model: str, owner: str = "chatproxy") -> bytes:
 
 
 def _models_in(document: bytes) -> Models:
-    """:raises msgspec.DecodeError: if this is no list of models."""
-    listed = msgspec.json.decode(document, type=_List).data
-    return {msgspec.json.decode(each, type=_Model).id: bytes(each) for each in listed}
+    """The models of a list; none if it is no list."""
+    listed = decoded(_LIST.decode, document)
+    texts = [] if listed is None else map(bytes, listed.data)
+    models = {text: decoded(_MODEL.decode, text) for text in texts}
+    return {model.id: text for text, model in models.items() if model is not None}

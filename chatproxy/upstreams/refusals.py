@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..answers.foreign_json import value_of
 from ..errors import UpstreamError
 
 #: What other words of an error tell as plainly as a status does.
@@ -25,13 +26,19 @@ _STATUS_BY_WORD = {
     "rate_limit_exceeded": 429,
 }
 _PLAIN = frozenset({400, 401, 402, 422, 429, 503})
+#: The request is wrong, and its client is told what the upstream says of it.
+_WRONG = frozenset({400, 422})
 #: The question itself is at fault, whoever is asked.
 _HOPELESS = frozenset({400, 413, 422})
 _ABOUT_THE_ACCOUNT = frozenset({401, 402})
-#: A key of which a part is blotted out already.
-_PART_OF_A_KEY = re.compile(r"[\w-]*\*{3,}[\w*-]*")
+#: A ``finish_reason`` of what is not whole: OpenRouter's, and that of our own OpenAI protocol if an
+#: answer was stopped, by its server's shutdown, say.
+_BROKEN_OFF = ("error", "cancelled")
+#: A key of which a part is blotted out already. It is looked for at the beginnings of words alone:
+#: at each character of a long word it would take milliseconds.
+_PART_OF_A_KEY = re.compile(r"(?<![\w-])[\w-]*\*{3,}[\w*-]*")
 #: What servers call a stream, and what they say if they don't know.
-_MAY_BE_A_STREAM = ("text/event-stream", "", "text/plain", "application/octet-stream")
+_MAY_BE_A_STREAM = ("text/event-stream", "text/plain", "application/octet-stream")
 
 
 def refusal(status: int, message: str, retry_after: int | None, name: str) -> UpstreamError:
@@ -48,7 +55,7 @@ def refusal(status: int, message: str, retry_after: int | None, name: str) -> Up
 
 
 def _kind_of(status: int, message: str, retry_after: int | None, name: str) -> UpstreamError:
-    if status in (400, 422):
+    if status in _WRONG:
         sentence = message or f"{name} rejected the request."
         return UpstreamError(sentence, status=status, code="upstream_rejected")
     if status == 401:
@@ -65,36 +72,45 @@ def _kind_of(status: int, message: str, retry_after: int | None, name: str) -> U
     return UpstreamError(f"{name} answered with status {status}.")
 
 
-def message_in(body: bytes) -> str:
-    """The upstream's own sentence in the body of a refusal; empty if there is none."""
-    try:
-        error = error_in(json.loads(body))
-    except (ValueError, RecursionError):
-        return ""
+def message_in(body: bytes, status: int) -> str:
+    """The upstream's own sentence in the body of a refusal; empty if there is none.
+
+    To a wrong request, whose client gets it, some say it in ``message``, and FastAPI in ``detail``.
+    """
+    said = value_of(body)
+    error = error_in(said)
+    if error is None and status in _WRONG and isinstance(said, dict):
+        error = said.get("message") or said.get("detail")
     return _message_of(error)
 
 
 def _message_of(error: Any) -> str:
-    """The sentence of an error that is one, or has one in ``message``."""
-    message = error.get("message") if isinstance(error, dict) else error
+    """The sentence of an error, or of the first of some, that is one, or has one in a field."""
+    first = error[0] if isinstance(error, list) and error else error
+    message = first.get("message") or first.get("msg") if isinstance(first, dict) else first
     return message if isinstance(message, str) else ""
 
 
 def error_in(said: object) -> Any:
     """The error that an event or a document reports, decoded from JSON; None if there is none.
 
-    It is in ``error``, at the top or in a choice, or is all of ``{"object": "error", …}``.
+    It is in ``error``, at the top or in a choice, or is all of ``{"object": "error", …}`` or of
+    ``{"type": "error", …}``, or is a choice that was broken off. Gemini has a list around it.
     """
+    if isinstance(said, list) and said:
+        said = said[0]
     if not isinstance(said, dict):
         return None
     if said.get("error"):
         return said["error"]
-    if said.get("object") == "error":
+    if "error" in (said.get("object"), said.get("type")):
         return said
     choices = said.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and choice.get("error"):
             return choice["error"]
+        if isinstance(choice, dict) and choice.get("finish_reason") in _BROKEN_OFF:
+            return {**choice, "message": "The upstream has broken the answer off."}
     return None
 
 
@@ -142,8 +158,13 @@ def compressed(coding: str, name: str) -> UpstreamError:
 
 
 def may_be_a_stream(content_type: str) -> bool:
-    """Whether a body of this ``Content-Type`` may be an event stream; its content then decides."""
-    return content_type.partition(";")[0].strip().lower() in _MAY_BE_A_STREAM
+    """Whether a body of this ``Content-Type`` may be an event stream; its content then decides.
+
+    It may be if no other format is named. A type may be there twice, or in quotes.
+    """
+    parts = content_type.lower().replace(";", ",").split(",")
+    named = {part.strip(" \t\"'") for part in parts if "/" in part}
+    return not named or not named.isdisjoint(_MAY_BE_A_STREAM)
 
 
 def seconds_of(value: str | None) -> int | None:

@@ -122,7 +122,7 @@ class _Reader:
                 raise Mistake("must have api_key or api_key_env, not both")
             fields["api_key"] = self._environ.get(str(variable), "").strip()
             if not fields["api_key"]:
-                raise Mistake(f"api_key_env names {variable!r}, which is not set")
+                raise Mistake("api_key_env must be the name of a variable that is set, not the key")
         for field in ("headers", "query"):
             toml_files.table(field, fields.get(field, {}))
         if "base_url" not in fields:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ..answers.foreign_json import decoded
 from ..answers.upstream import UsageStats
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -33,18 +34,11 @@ def to_send(text: bytes, stats: UsageStats) -> bytes:
     asked = _ASKED_FOR[stats]
     if not text or not asked:
         return text or _ALONE.get(stats, b"")
-    fields = _fields_of(text)
+    fields = decoded(_FIELDS.decode, text)
     return text if fields is None else msgspec.json.encode({**fields, **asked})
 
 
 def asks_for(text: bytes, name: str) -> bool:
     """Whether the client has asked for what has this name."""
-    fields = _fields_of(text) if text else None
+    fields = decoded(_FIELDS.decode, text)
     return fields is not None and bytes(fields.get(name, b"")) == b"true"
-
-
-def _fields_of(text: bytes) -> dict[str, msgspec.Raw] | None:
-    try:
-        return dict(_FIELDS.decode(text))
-    except (msgspec.DecodeError, RecursionError):
-        return None

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import msgspec
 from flask import Blueprint, Response, jsonify, request
 
+from ..answers.foreign_json import NO_JSON
 from ..errors import InvalidRequest
 from ..protocols import surrogates
 from ..protocols.headers import check_session_id
@@ -144,7 +145,7 @@ def _read_draft(id: str, body: bytes) -> Draft:
         _check_characters(body)
         written, show = surrogates.decoded(_WRITTEN.decode, body)
         title = json.loads(show(written.title))
-    except (RecursionError, ValueError):  # of json's and msgspec's, and for what is not UTF-8
+    except NO_JSON:
         title = None
     if not isinstance(title, str) or len(title) > _LONGEST_TITLE:
         raise InvalidRequest(

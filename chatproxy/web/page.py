@@ -1,7 +1,8 @@
 """The chat page: the built files of ``client/``, with headers that let nothing else run.
 
-The page itself is never cached. The files that it names carry a hash and are cached for ever. The
-build has laid a compressed form beside each that it makes smaller, and the client's
+The page asks for everything below its own address, so an application may be mounted beside others
+of its origin. The page itself is never cached. The files that it names carry a hash and are cached
+for ever. The build has laid a compressed form beside each that it makes smaller, and the client's
 ``Accept-Encoding`` chooses: each form is a representation with an ETag and ranges of its own.
 
 A diagram that an answer describes is drawn in a frame. Its policy gives it an origin of its own and
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, jsonify, request, send_from_directory
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_date
 from werkzeug.security import safe_join
 
 from ..config import Settings
@@ -69,6 +71,7 @@ def blueprint(settings: Settings) -> Blueprint:
     routes.get("/diagram.html")(diagram)
     routes.get("/assets/<path:name>")(asset)
     routes.add_url_rule("/page.json", "settings", partial(what_it_offers, settings))
+    routes.before_request(_drop_wrong_dates)
     routes.after_request(_protect)
     return routes
 
@@ -98,6 +101,15 @@ def asset(name: str) -> Response:
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     response.vary.add("Accept-Encoding")
     return response
+
+
+def _drop_wrong_dates() -> None:
+    """Make nothing of dates that Werkzeug fails at: of the year 99999999999."""
+    for name in ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE"):
+        try:
+            parse_date(request.environ.get(name))
+        except OverflowError:
+            request.environ[name] = "none"
 
 
 def what_it_offers(settings: Settings) -> Response:

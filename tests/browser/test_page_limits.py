@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 from ..support.waiting import wait_for
 from .axe import violations
@@ -156,13 +157,14 @@ def test_the_first_visit_is_light_and_it_can_be_installed(page):
     )
     assert sum(size for _, size in sent) < 130_000, sent
 
-    address = page.page.locator("link[rel=manifest]").get_attribute("href")
+    address = page.page.locator("link[rel=manifest]").evaluate("link => link.href")
     told = page.page.request.get(address)
     manifest = told.json()
     assert "json" in told.headers["content-type"]
-    assert (manifest["start_url"], manifest["display"]) == ("/", "standalone")
+    assert urljoin(address, manifest["start_url"]) == urljoin(page.page.url, "/")
+    assert manifest["display"] == "standalone"
     for icon in manifest["icons"]:
-        response = page.page.request.get(icon["src"])
+        response = page.page.request.get(urljoin(address, icon["src"]))
         assert response.status == 200
         assert response.headers["content-type"].startswith(icon["type"])
     assert devtools(page).send("Page.getAppManifest")["errors"] == []

@@ -88,8 +88,10 @@ def open_page(browser, server, script):
     """Opens the page in a tab; all tabs of a test are in one browser profile."""
     context, errors = browser.new_context(base_url=server.url), []
 
-    def open_page(chat_id, simulate=LONG, named=False):
+    def open_page(chat_id, simulate=LONG, named=False, on_resume=None):
         page = context.new_page()
+        if on_resume is not None:
+            page.route("**/stream", on_resume)
         page.on("pageerror", lambda error: errors.append(str(error)))
         tag = {"tag": chat_id, **simulate}
         return Page(page, script.replace("</", "<\\/"), id=chat_id, simulate=tag, named=named)
@@ -122,6 +124,24 @@ def test_a_stop_before_the_first_token_ends_the_answer(open_page, deepseek):
     page = open_page(chat_id, {"never": "tokens"})
     page.ask()
     deepseek.entry(chat_id)
+    page.stop.click()
+    page.page.get_by_role("button", name="Send").wait_for()
+    assert not deepseek.gone(chat_id)["finished"]
+
+
+def test_a_question_that_is_sent_before_the_resume_is_answered_can_be_stopped(open_page, deepseek):
+    chat_id, resumes = new_id(), []
+
+    def hold(route):
+        resumes.append(route)
+
+    page = open_page(chat_id, {"never": "tokens"}, on_resume=hold)
+    page.ask()
+    deepseek.entry(chat_id)
+    for resume in resumes:
+        with page.page.expect_response("**/stream"):
+            resume.fulfill(status=204)
+    page.page.evaluate("() => new Promise(requestAnimationFrame)")
     page.stop.click()
     page.page.get_by_role("button", name="Send").wait_for()
     assert not deepseek.gone(chat_id)["finished"]

@@ -39,5 +39,5 @@ async function serve(fields) {
 }
 
 const { version } = JSON.parse(readFileSync(`${folder}/node_modules/openai/package.json`));
-reply({ "openai-node": version });
+reply({ number: 0, "openai-node": version });
 createInterface({ input: process.stdin }).on("line", (line) => serve(JSON.parse(line)));

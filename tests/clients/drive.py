@@ -1,8 +1,9 @@
 """Drives the clients in Python: ``python drive.py BASE_URL``, with what tests/clients.txt names.
 
 A line of JSON comes for each question, and one goes back with what its user gets: the text, the
-``finish_reason``, or the error. Questions run side by side. The first line that goes back has the
-versions of all clients. They share one process, because some take seconds to import.
+``finish_reason``, or the error. Questions run side by side. The line with the number 0 goes back
+first, with the versions of all clients. They share one process, because some take seconds to
+import.
 
     → {"number": 1, "client": "llm", "text": "Hello", "id": "a", "stream": true, "leave": false}
     ← {"number": 1, "text": "Hi!", "finish": "stop", "error": null}
@@ -213,7 +214,8 @@ def main() -> None:
     def serve(fields: dict[str, Any]) -> None:
         reply({"number": fields["number"], **answer(clients, fields)})
 
-    reply({name: importlib.metadata.version(each.package) for name, each in clients.items()})
+    versions = {name: importlib.metadata.version(each.package) for name, each in clients.items()}
+    reply({"number": 0, **versions})
     for line in sys.stdin:
         threading.Thread(target=serve, args=(json.loads(line),), daemon=True).start()
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import subprocess
-import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from .servers import ROOT, clean_environment, new_id
+from .driven import DrivenProcess
+from .servers import ROOT, new_id
 from .waiting import wait_for
 
 #: ``make .venv/ai-sdk`` puts the packages there.
@@ -19,46 +16,9 @@ NODE = str(ROOT / ".venv" / "bin" / "node")
 _PATIENCE = 30.0
 
 
-class AiSdk:
-    """The process; it does any number of things side by side."""
-
-    def __init__(self, log_path: Path) -> None:
-        self._log_path = log_path
-        self._numbers = itertools.count(1)
-        self._awaited: dict[int, Future[dict[str, Any]]] = {}
-        with log_path.open("w") as log:
-            self._process = subprocess.Popen(
-                [NODE, "drive.mjs"],
-                cwd=FOLDER,
-                env=clean_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def begin(self, do: str, **fields: Any) -> Future[dict[str, Any]]:
-        """Have something done; see ``drive.mjs``."""
-        number = next(self._numbers)
-        done = self._awaited[number] = Future[dict[str, Any]]()
-        line = json.dumps({"number": number, "do": do, **fields})
-        assert self._process.stdin is not None
-        print(line, file=self._process.stdin, flush=True)
-        return done
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            said = json.loads(line)
-            self._awaited.pop(said.pop("number")).set_result(said)
-        for awaited in self._awaited.values():
-            awaited.set_exception(RuntimeError(self._log_path.read_text()))
+def drive_ai_sdk(log_path: Path) -> DrivenProcess:
+    """The process of ``drive.mjs``, which says what it does."""
+    return DrivenProcess([NODE, "drive.mjs"], FOLDER, log_path)
 
 
 class UseChat:
@@ -69,7 +29,7 @@ class UseChat:
     :param more: for ``chatOf`` in ``drive.mjs``.
     """
 
-    def __init__(self, ai_sdk: AiSdk, url: str, id: str | None = None, **more: Any) -> None:
+    def __init__(self, ai_sdk: DrivenProcess, url: str, id: str | None = None, **more: Any) -> None:
         self.id = id or new_id()
         self._ai_sdk = ai_sdk
         self._fields = {"chat": new_id(), "id": self.id, "api": f"{url}/api/chat", **more}
@@ -89,11 +49,11 @@ class UseChat:
 
     def stop(self) -> View:
         """Press the hook's own Stop."""
-        return View(self._ai_sdk.begin("stop", **self._fields).result(_PATIENCE))
+        return View(self._ai_sdk.begin(do="stop", **self._fields).result(_PATIENCE))
 
     def look(self) -> View:
         """What the page shows now."""
-        return View(self._ai_sdk.begin("look", **self._fields).result(_PATIENCE))
+        return View(self._ai_sdk.begin(do="look", **self._fields).result(_PATIENCE))
 
     def look_for(self, name: str) -> View:
         """The same once there is something of this name."""
@@ -105,7 +65,7 @@ class UseChat:
 
     def _begin(self, do: str, simulate: dict[str, Any], **fields: Any) -> UseChat:
         body = {"simulate": {"tag": self.id, **simulate}}
-        self._sent.append(self._ai_sdk.begin(do, **self._fields, **fields, body=body))
+        self._sent.append(self._ai_sdk.begin(do=do, **self._fields, **fields, body=body))
         return self
 
 

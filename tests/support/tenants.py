@@ -1,4 +1,4 @@
-"""Two applications of one process, made by one function.
+"""Two applications of one process, made by one function, each with a chat page.
 
 gunicorn takes ``tests.support.tenants:app``. With ``TEST_LAZY`` each is made when somebody first
 asks for it.
@@ -18,7 +18,8 @@ from chatproxy.observability import metrics
 def create_app(tenant):
     app = Flask(__name__)
     name = tenant if os.environ.get("TEST_NAMED") else None
-    ChatProxy(app, owner=lambda: request.headers.get("X-User"), name=name)
+    chat = ChatProxy(app, owner=lambda: request.headers.get("X-User"), name=name)
+    app.register_blueprint(chat.page())
     metrics.init_app(app)
     app.get("/readyz")(readyz)
     app.get("/pid")(lambda: jsonify(os.getpid()))

@@ -26,6 +26,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from ...errors import ConfigError, PeersUnavailable
+from ...masking import one_line, passwords_in
 
 logger = logging.getLogger("chatproxy")
 
@@ -75,7 +76,7 @@ class RedisClient:
         try:
             self._client = _client(url, TIMEOUT)
             self._blocking_client = _client(url, _POP_SECONDS + TIMEOUT)
-            self._secrets = _secrets(url)
+            self._secrets = passwords_in(url)
         except Exception:  # whose text may hold a part of the password
             raise ConfigError(
                 "CHATPROXY_PEERS is not a URL of Redis; in a user or password, the characters "
@@ -175,10 +176,7 @@ class RedisClient:
 
     def _text_of(self, error: Exception) -> str:
         # What follows " : " describes each Sentinel at length.
-        text = " ".join(f"{type(error).__name__}: {error}".partition(" : ")[0].split())
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return one_line(f"{type(error).__name__}: {error}".partition(" : ")[0], self._secrets)
 
 
 class _Sentinel(Sentinel):
@@ -265,11 +263,3 @@ def _address(host: str) -> tuple[str, int]:
     if not parts.hostname:
         raise ValueError("no host")
     return parts.hostname, parts.port or 26379
-
-
-def _secrets(url: str) -> list[str]:
-    """Every password in a URL, as it is written there and as it is meant."""
-    parts = urlsplit(url)
-    written = [parts.netloc.rpartition("@")[0].partition(":")[2]]
-    written += re.findall("password=([^&]*)", parts.query)
-    return [text for each in written for text in (each, unquote(each)) if text]

@@ -46,6 +46,7 @@ from typing import Any
 
 import gevent
 import gevent.socket
+from gevent.event import Event
 from gevent.ssl import SSLSocket
 from gunicorn.http.errors import InvalidChunkSize, LimitRequestHeaders
 
@@ -106,7 +107,6 @@ class Connection:
 
     def __init__(self, guard: Guard, descriptor: int) -> None:
         self._guard = guard
-        self._loop = gevent.get_hub().loop
         self._pacer = Pacer(guard.bucket, time.perf_counter())
         self._head_bytes = 0
         self._body: RequestBody | None = None
@@ -122,10 +122,9 @@ class Connection:
         :raises ParseException: one of gunicorn's, if what comes is no honest request.
         """
         self._give_way()
-        turn = self._loop.iteration
+        if self._arrival.ended:
+            return b""  # whatever else comes: a client that sends without pause goes on to
         data: bytes = recv(min(size, self._body.piece if self._body else PIECE), *flags)
-        if self._loop.iteration != turn:
-            self._pacer.rest(time.perf_counter())
         self._count(len(data))
         return data
 
@@ -193,7 +192,8 @@ class Connection:
         """Wait for the client to send, or to take what is sent to it; both may have to make room.
 
         A body counts only while somebody waits for it, and anew each time that some of it came: if
-        there are too many, the silent ones go, not the slow ones.
+        there are too many, the silent ones go, not the slow ones. Who has to wait before it is read
+        on, as it comes too fast, counts too.
         """
         if to_send:
             self.arrivals.begin(self._arrival, "answer", math.inf)
@@ -202,6 +202,7 @@ class Connection:
         try:
             yield
         finally:
+            self._pacer.rest(time.perf_counter())
             if to_send or self._body is not None:
                 self.arrivals.finish(self._arrival)
 
@@ -212,8 +213,11 @@ class Connection:
     def _give_way(self) -> None:
         pause = self._pacer.work(time.perf_counter())
         if pause is not None:
-            gevent.sleep(pause)
-            self._pacer.rest(time.perf_counter())
+            turn = Event()
+            self._arrival.on_end = turn.set
+            with self.waiting(to_send=False):
+                turn.wait(pause)
+            self._arrival.on_end = None
 
     def _count(self, size: int) -> None:
         if self._body is not None:

@@ -22,7 +22,7 @@ Times are seconds by a clock of the caller's. Nothing here waits.
 from __future__ import annotations
 
 SLICE = 0.001
-BURST = 0.005
+BURST = 0.002
 REFILL = 0.002
 SHARE = 0.4
 #: Seconds by which the greedy may run ahead of their share before they sleep.

@@ -14,6 +14,7 @@ import { eventStream, untilSilence } from "./connection.js";
 import { NOT_A_STREAM } from "./errors.js";
 import { parse } from "./json.js";
 import { takeConnection } from "./locks.js";
+import { outlast, QuestionEnd } from "./question-end.js";
 import { resumeFor, TRY_MS, type Resume } from "./resume.js";
 import { createSessionId } from "./session-id.js";
 import { sleep, within } from "./sleep.js";
@@ -54,6 +55,8 @@ interface Reading extends AnswerOfChat, Place {
   request: (abortSignal: AbortSignal) => Promise<unknown>;
   /** With what it was asked for; null before that. */
   asked: RequestInit | null;
+  /** null if it is not of a question. */
+  end: QuestionEnd | null;
 }
 
 export class ChatProxyTransport<
@@ -105,7 +108,14 @@ export class ChatProxyTransport<
     options.abortSignal?.addEventListener("abort", () =>
       handedOut ? this.#stop(reading) : reading.closing.abort(),
     );
-    const parts = await this.#open(reading, options, () => reconnect(reading.closing.signal));
+    const first = () => reconnect(reading.closing.signal);
+    const parts = await this.#open(reading, options, first).catch(async (error) => {
+      const end = () => this.#current.get(reading.chatId)?.end;
+      if (await outlast(end, options.abortSignal)) {
+        return null; // a question took over
+      }
+      throw error;
+    });
     handedOut = true;
     return parts;
   }
@@ -113,17 +123,19 @@ export class ChatProxyTransport<
   /** A new reading of a chat takes over from the one before, which is left. */
   #begin(chatId: string, sessionId: string | null, request: Reading["request"]): Reading {
     const closing = new AbortController();
-    const reading = { chatId, sessionId, closing, request, asked: null, path: "", query: "" };
+    const end = sessionId === null ? null : new QuestionEnd();
+    const reading = { chatId, sessionId, closing, request, asked: null, end, path: "", query: "" };
     this.#readings.set(reading.closing.signal, reading);
     this.#current.get(chatId)?.closing.abort();
     this.#current.set(chatId, reading);
     return reading;
   }
 
-  #end(reading: Reading) {
+  async #end(reading: Reading): Promise<void> {
     if (this.#current.get(reading.chatId) === reading) {
       this.#current.delete(reading.chatId);
     }
+    await reading.end?.come();
   }
 
   /** Reads what `first` opens, on as many connections as it takes. */
@@ -144,14 +156,14 @@ export class ChatProxyTransport<
       signal.throwIfAborted();
       return parts;
     };
-    const parts = await open().catch((error) => {
+    const parts = await open().catch(async (error) => {
       connection?.free();
-      this.#end(reading);
+      await this.#end(reading);
       throw error;
     });
     if (parts === null || connection === null) {
       connection?.free();
-      this.#end(reading);
+      await this.#end(reading);
       return parts;
     }
     const id = reading.sessionId ?? chatId;
@@ -169,23 +181,26 @@ export class ChatProxyTransport<
     const read = readParts(source, parts, connection);
     const over = () => {
       attention.close();
-      this.#end(reading);
+      return this.#end(reading);
     };
     signal.addEventListener("abort", () => {
       connection.free();
-      over();
+      void over();
       void read.return();
     });
     return new ReadableStream({
       async pull(controller) {
-        const { done, value } = await read.next().catch((error) => {
-          over();
+        const { done, value } = await read.next().catch(async (error) => {
+          await over();
           throw error;
         });
         if (done) {
-          over();
+          await over();
           controller.close();
         } else {
+          if (value.type === "error") {
+            await reading.end?.come();
+          }
           controller.enqueue(value);
         }
       },
@@ -240,7 +255,7 @@ export class ChatProxyTransport<
     if (closing.signal.aborted) {
       return;
     }
-    this.#end(reading);
+    void this.#end(reading);
     if (asked === null) {
       closing.abort();
       report(onStop, { chatId, sessionId, state: "nothing-to-stop" });

@@ -38,6 +38,10 @@ let log: string[] | null;
 let refuse: ((method: string) => Response | undefined) | null;
 /** What a resume has to wait for. */
 let held: Promise<void> | null;
+/** What a question has to wait for, and what it is answered with if not as usual. */
+let asked: Promise<Response | undefined> | null;
+/** How many resumes have been asked for. */
+let gets: number;
 /** Whether the page can't see the response's X-Session-Id. */
 let nameless: boolean;
 let stops: any[];
@@ -54,7 +58,12 @@ async function fetch(url: any, init: RequestInit = {}): Promise<Response> {
   if (refusal) {
     return refusal;
   }
+  const other = method === "POST" && (await asked);
+  if (other) {
+    return other;
+  }
   if (method === "GET") {
+    gets += 1;
     const given = new Promise((_, reject) =>
       signal?.addEventListener("abort", () => reject(signal.reason)),
     );
@@ -136,6 +145,8 @@ beforeEach(() => {
   stops = [];
   refuse = null;
   held = null;
+  asked = null;
+  gets = 0;
   nameless = false;
   log = [...BEGIN, word("Half")].map(plainly);
   cancel = () => Response.json(RECEIPT);
@@ -274,6 +285,37 @@ describe("ChatProxyTransport", () => {
     expect(cancels).toEqual([]);
     expect(textOf(chat)).toBe("Half");
   });
+
+  it.each(["finished", "failed", "refused", "stopped"])(
+    "leaves the status to a question that is sent while a resume waits, until it is %s",
+    async (how) => {
+      held = new Promise(() => undefined);
+      const chat = createChat();
+      const resumed = chat.resumeStream();
+      await until(() => expect(gets).toBe(1));
+      log = [];
+      let answer: (response?: Response) => void = () => undefined;
+      asked = new Promise((resolve) => (answer = resolve));
+      const sent = chat.sendMessage({ text: "Hello" });
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      expect(chat.status).toBe("submitted");
+      answer(how === "refused" ? Response.json({ error: "Too many." }, { status: 429 }) : undefined);
+      if (how !== "refused") {
+        await until(() => expect(streams).toHaveLength(1));
+        say(...BEGIN, word("Half"));
+        await until(() => expect(chat.status).toBe("streaming"));
+        if (how === "finished") {
+          finish();
+        } else if (how === "failed") {
+          say({ type: "error", errorText: "No more." });
+        } else {
+          await chat.stop();
+        }
+      }
+      await Promise.all([sent, resumed]);
+      expect(chat.status).toBe(how === "failed" || how === "refused" ? "error" : "ready");
+    },
+  );
 
   it("shows a refusal as an error", async () => {
     refuse = () => Response.json({ error: "Too many.", code: "too_many_sessions" }, { status: 429 });

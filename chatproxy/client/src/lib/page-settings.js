@@ -1,5 +1,6 @@
 import { resumeFor } from "./llm-api.jsx";
 import { asModel } from "./models.js";
+import { addressAt } from "./mount.js";
 
 /**
  * What the server tells the page: a line to show at the top, the models to choose from, what a chat
@@ -43,7 +44,7 @@ const DEFAULTS = {
  */
 export async function loadPageSettings() {
   try {
-    const response = await fetch("/page.json", { signal: AbortSignal.timeout(PATIENCE_MS) });
+    const response = await fetch(addressAt("page.json"), { signal: AbortSignal.timeout(PATIENCE_MS) });
     const { onDisconnect, retain, heartbeat, runs, ...told } = await response.json();
     const times = { retainSeconds: retain, heartbeatSeconds: heartbeat };
     const resume = resumeFor(onDisconnect, times);

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from "react";
 
 import { useLanguage } from "../i18n/current.js";
+import { addressAt } from "../lib/mount.js";
 
 /** In pixels. A frame that asks for more is scrolled. */
 const TALLEST = 2000;
@@ -61,7 +62,7 @@ export function Diagram({ source }) {
       ref={frame}
       className="diagram"
       title={say("diagram")}
-      src="/diagram.html"
+      src={addressAt("diagram.html")}
       sandbox="allow-scripts"
       style={{ blockSize: height }}
     />

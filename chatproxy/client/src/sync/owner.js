@@ -7,6 +7,8 @@
  * The tab remembers the key for as long as the token, for a server that can't be asked.
  */
 
+import { partOf } from "../lib/browser-storage.js";
+import { addressAt } from "../lib/mount.js";
 import { headersFor } from "../state/asking/access.js";
 
 const KEY = "chatproxy.owner";
@@ -87,7 +89,8 @@ async function askOwner(token) {
   const signal = AbortSignal.timeout(PATIENCE_MS);
   try {
     // Without the query it would be what was loaded in advance, for somebody without a token.
-    const response = await fetch("/page.json?owner", { headers: headersFor(token), signal });
+    const address = addressAt("page.json?owner");
+    const response = await fetch(address, { headers: headersFor(token), signal });
     return (await response.json()).conversations;
   } catch {
     return undefined;
@@ -101,25 +104,7 @@ async function askOwner(token) {
  * @returns {Storage | null}
  */
 export function storageOf(storage, owner) {
-  if (!storage || !owner) {
-    return storage;
-  }
-  const prefix = `chatproxy.of.${owner}.`;
-  const nameOf = (/** @type {string} */ key) => (SHARED.has(key) ? key : prefix + key);
-  const keys = () =>
-    Array.from({ length: storage.length }, (_, at) => storage.key(at) ?? "")
-      .filter((key) => key.startsWith(prefix) || SHARED.has(key))
-      .map((key) => (SHARED.has(key) ? key : key.slice(prefix.length)));
-  return {
-    get length() {
-      return keys().length;
-    },
-    key: (at) => keys()[at] ?? null,
-    getItem: (key) => storage.getItem(nameOf(key)),
-    setItem: (key, value) => storage.setItem(nameOf(key), value),
-    removeItem: (key) => storage.removeItem(nameOf(key)),
-    clear: () => keys().forEach((key) => storage.removeItem(nameOf(key))),
-  };
+  return storage && owner ? partOf(storage, `chatproxy.of.${owner}.`, SHARED) : storage;
 }
 
 /**

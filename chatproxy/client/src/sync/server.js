@@ -1,5 +1,6 @@
 /** What is asked of the server about the conversations that it keeps. */
 
+import { API } from "../lib/mount.js";
 import { asConversation } from "../state/chats/record.js";
 
 /**
@@ -16,7 +17,7 @@ import { asConversation } from "../state/chats/record.js";
  *   no conversation: it is damaged. Null: there is none
  */
 
-const ADDRESS = "/api/chat/conversations";
+const ADDRESS = `${API}/conversations`;
 const LONGEST_TITLE = 1000;
 /** Milliseconds for a list, and for a conversation: it may be large, and the network slow. */
 const PATIENCE_MS = { list: 30_000, one: 120_000 };

@@ -7,6 +7,7 @@
 
 import { createFlusher } from "../../lib/frame-flusher.js";
 import { resumeFor, resumeStream, stopChat, streamChat } from "../../lib/llm-api.jsx";
+import { API } from "../../lib/mount.js";
 
 /** Milliseconds for which a question may be on its way, and between looking for it. */
 const EARLY_MS = 5000;
@@ -92,7 +93,8 @@ function run(read, sessionId, listeners, { headers = {}, resume = resumeFor(0), 
 
   async function stream() {
     const { signal } = closing;
-    const end = await read({ sessionId, headers, signal, resume, view, ...gathered.listeners });
+    const how = { sessionId, baseUrl: API, headers, signal, resume, view };
+    const end = await read({ ...how, ...gathered.listeners });
     if (live) {
       live = false;
       gathered.close();
@@ -131,7 +133,7 @@ function run(read, sessionId, listeners, { headers = {}, resume = resumeFor(0), 
  * @param {{headers: Record<string, string>, closing?: AbortController}} options
  */
 export async function pressStop(sessionId, { onStopState, onUnauthorized }, options) {
-  const stop = await stopChat(sessionId, { ...options, onState: onStopState });
+  const stop = await stopChat(sessionId, { ...options, baseUrl: API, onState: onStopState });
   if (stop.state === "refused" && stop.status === UNAUTHORIZED) {
     onUnauthorized?.();
   }

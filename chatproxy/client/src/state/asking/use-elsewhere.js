@@ -1,6 +1,7 @@
 import { useCallback, useEffect, useState } from "react";
 
 import { listRunning, stopChat } from "../../lib/llm-api.jsx";
+import { API } from "../../lib/mount.js";
 import { headersFor } from "./access.js";
 
 /** Milliseconds between two looks at an answer that is known to run. */
@@ -19,7 +20,7 @@ export function useElsewhere(token, conversations) {
 
   const look = useCallback(async () => {
     if (token && document.visibilityState === "visible") {
-      const ids = await listRunning({ headers: headersFor(token) });
+      const ids = await listRunning({ baseUrl: API, headers: headersFor(token) });
       setFound({ token, ids });
     }
   }, [token]);
@@ -43,7 +44,8 @@ export function useElsewhere(token, conversations) {
   }, [running, look]);
 
   const stop = async () => {
-    await Promise.all(unknown.map((id) => stopChat(id, { headers: headersFor(token) })));
+    const server = { baseUrl: API, headers: headersFor(token) };
+    await Promise.all(unknown.map((id) => stopChat(id, server)));
     await look();
   };
 

@@ -20,6 +20,7 @@
 
 import { openDB } from "idb";
 
+import { MOUNT } from "../../lib/mount.js";
 import { isSame, joinOutside, SAID } from "../chats/join.js";
 import { addMessage, unite } from "../chats/merge.js";
 import { statusOf } from "../chats/record.js";
@@ -57,7 +58,7 @@ import { createTabs } from "./tabs.js";
  * @property {(hear: () => void) => () => void} onUnsent have it called when there is something to send
  */
 
-const NAME = "chatproxy";
+const NAME = MOUNT === "/" ? "chatproxy" : `chatproxy@${MOUNT}`;
 const VERSION = 2;
 /** Milliseconds after which a browser that does not open its storage counts as one without. */
 const PATIENCE_MS = 10_000;
