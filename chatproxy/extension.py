@@ -53,7 +53,7 @@ from .runs.call import Function, Runs
 from .runs.run import Resources, find_run
 from .server import exposure
 from .server.arrivals import BodyTimer
-from .server.capabilities import ServerCapabilities
+from .server.capabilities import ServerCapabilities, beginning_at_once
 from .server.disconnect import DisconnectWatcher
 from .server.event_loop import CoroutineRunner
 from .server.resolver import ThreadedResolver
@@ -175,6 +175,7 @@ class ChatProxy:
             if origins:
                 CORS(blueprint, origins=origins, expose_headers=_EXPOSED_HEADERS)
             app.register_blueprint(blueprint)
+        app.wsgi_app = beginning_at_once(app.wsgi_app)  # type: ignore[assignment,method-assign]
         self._apps.add(app)
 
     def prepare(self, function: _P) -> _P:

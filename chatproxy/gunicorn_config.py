@@ -93,7 +93,7 @@ def post_worker_init(worker: Any) -> None:
         worker.log.warning(
             "chatproxy: this gunicorn version is not known; events go through it, which is slower."
         )
-    if not adopt(worker, _settings.body_timeout, _rotation):
+    if not adopt(worker, _settings.body_timeout, _most_body(), _rotation):
         worker.log.warning(
             "chatproxy: this is not the gevent worker of a known gunicorn version; a client that "
             "sends without pause can hold up the others."
@@ -102,6 +102,12 @@ def post_worker_init(worker: Any) -> None:
         app.extensions["chatproxy"].attend()
     _collect_garbage_seldom()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _most_body() -> int:
+    """Bytes of the largest body that a route of ours reads: one more than it may have."""
+    kept = _settings.conversation_bytes if _settings.conversations else 0
+    return max(_settings.max_body_bytes, kept) + 1
 
 
 def _collect_garbage_seldom() -> None:

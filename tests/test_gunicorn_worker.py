@@ -21,7 +21,7 @@ from gunicorn.http.message import Message
 
 from chatproxy.server import direct_write as wire
 from chatproxy.server.gunicorn import connections
-from chatproxy.server.gunicorn.body import MOST_UNREAD_BYTES
+from chatproxy.server.gunicorn.body import MOST_UNREAD_BYTES, PIECE
 from chatproxy.server.gunicorn.connections import MOST_HEAD_BYTES, Guard
 from chatproxy.server.gunicorn.pacing import SHARE
 from chatproxy.server.gunicorn.worker import fits
@@ -30,6 +30,8 @@ from .support.attackers import ATTACKS, Bystander
 from .support.servers import ROOT, Client, Proxy, chat, new_id
 from .support.waiting import PATIENCE, wait_for
 
+#: The default of CHATPROXY_MAX_BODY_BYTES.
+MAX_BODY_BYTES = 1 << 20
 #: Seconds: generous, as the machine of a test is busy. Unguarded, each attack costs many.
 LONGEST_GAP = 1.0
 LONGEST_STOP = 1.0
@@ -176,13 +178,13 @@ def test_a_client_that_left_before_the_tls_handshake_is_no_failure_of_the_server
         leaving.close()
         descriptor = listener.accept()[0].detach()
         accepted = connections.Client(listener.family, listener.type, fileno=descriptor)
-    connection = connections.Connection(Guard(1, 1, 1), descriptor)
+    connection = connections.Connection(Guard(1, 1, 1, 1), descriptor)
     with pytest.raises(OSError, match="reset"):
         connections.wrap(accepted, context, connection)
 
 
 def test_a_client_that_sends_too_fast_can_make_room_while_it_waits_for_its_turn():
-    guard = Guard(timeout=60, keepalive=60, most=1)
+    guard = Guard(timeout=60, keepalive=60, most=1, most_body=1)
     peer, accepted = gevent.socket.socketpair()
     descriptor = accepted.detach()
     with peer, connections.Client(peer.family, peer.type, fileno=descriptor) as client:
@@ -203,9 +205,9 @@ def test_a_client_that_sends_too_fast_can_make_room_while_it_waits_for_its_turn(
 
 def test_a_client_that_is_still_sending_gets_its_answer_and_then_the_end(server):
     client = Client(server.port)
-    client.send(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
+    client.send(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n")
     with contextlib.suppress(ConnectionError):
-        client.send(b"x" * 1_000_000)
+        client.send(b"x" * 2_000_000)
     assert answer_to(client) == 404
     assert b"connection: close" in client.received.lower()
 
@@ -216,19 +218,21 @@ def test_a_client_that_sends_no_more_is_waited_for_without_a_turn_of_the_loop(mo
     loop = gevent.get_hub().loop
     peer, accepted = socket.socketpair()
     with peer, accepted:
-        connection = connections.Connection(Guard(1, 1, 1), accepted.fileno())
+        connection = connections.Connection(Guard(1, 1, 1, 1), accepted.fileno())
         before = loop.iteration
         connection.linger()
     assert loop.iteration - before < 5
 
 
-def test_the_connection_is_kept_if_little_was_left_unread(server):
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_the_connection_is_kept_if_little_was_left_unread(server, method):
+    """A body is read before the application has its request, unless the method has none."""
     client = Client(server.port)
     for _ in range(2):
         client.received = b""
         client.send(
-            b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-            % MOST_UNREAD_BYTES
+            b"%b /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+            % (method, MOST_UNREAD_BYTES)
             + b"x" * MOST_UNREAD_BYTES
         )
         client.read_until(b"}\n")
@@ -420,25 +424,86 @@ def test_many_that_send_nothing_push_out_nobody_who_is_slow(logs, deepseek):
         assert set(unfinished(server).values()) == {0}
 
 
-def test_nobody_works_on_a_request_before_its_body_has_come(server):
-    """So one that never comes costs little."""
+_LARGE = b"x" * MAX_BODY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        (b"Content-Length: 4", b"abcd"),
+        (b"Content-Length: %d" % MAX_BODY_BYTES, _LARGE),
+        (b"Transfer-Encoding: chunked", b"%X\r\n%b\r\n0\r\n\r\n" % (MAX_BODY_BYTES, _LARGE)),
+        (b"Expect: 100-continue\r\nContent-Length: 4", b"abcd"),
+    ],
+    ids=["small", "the largest", "chunked", "asked for"],
+)
+def test_nobody_works_on_a_request_before_its_body_has_come(server, header, body):
+    """So nothing of the application's is held meanwhile, and one that never comes costs little."""
     client = Client(server.port)
-    client.send(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab")
+    client.send(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\n%b\r\n\r\n" % header)
+    if b"Expect" in header:
+        client.read_until(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.received = b""
+    client.send(body[:-1])
     for _ in range(5):
         assert requests.get(f"{server.url}/healthz", timeout=10).ok
     client.socket.setblocking(False)
     with pytest.raises(BlockingIOError):
         client.socket.recv(1)
     client.socket.settimeout(10)
-    client.send(b"cd")
-    assert answer_to(client) == 404
+    client.send(body[-1:])
+    client.read_until(b"}\n")
+    assert client.received.startswith(b"HTTP/1.1 404")
+    assert b"connection: keep-alive" in client.received.lower()
+
+
+@pytest.mark.parametrize(
+    ("header", "sent"),
+    [
+        (b"Content-Length: %d" % (MAX_BODY_BYTES + 2), b""),
+        (b"Content-Length: %d\r\nExpect: 100-continue" % (MAX_BODY_BYTES + 2), b""),
+        (b"Transfer-Encoding: chunked", b"FFFFFFFF\r\n" + 2 * _LARGE),
+    ],
+    ids=["by its length", "asked for", "chunked"],
+)
+def test_a_body_that_is_too_large_is_refused_before_it_has_come(server, header, sent):
+    client = Client(server.port)
+    head = b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nX-Session-Id: large\r\n%b\r\n\r\n"
+    with contextlib.suppress(ConnectionError):
+        client.send(head % header + sent)
+    client.read_until(b"body_too_large")
+
+
+def test_bodies_that_hold_much_make_room_and_shut_nobody_out(logs, deepseek):
+    """It is the largest that goes, not one that is smaller and as slow."""
+    limit = 256 * 1024
+    with Proxy("gunicorn", deepseek.url, logs("much"), CHATPROXY_MAX_BODY_BYTES=limit) as server:
+        slow = Client(server.port)
+        body = json.dumps(chat(unread="x" * 150_000, simulate={"tokens": 3})).encode()
+        slow.send(
+            b"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nX-Session-Id: %b\r\n"
+            b"Content-Length: %d\r\n\r\n" % (new_id().encode(), len(body))
+        )
+        slow.send(body[:-1])
+        large = [Client(server.port) for _ in range(100)]  # 64 of them have room
+        for client in large:
+            client.send(
+                b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % limit
+            )
+            with contextlib.suppress(ConnectionError):
+                client.send(b"x" * (limit - 1))
+        assert stop_seconds(server) < LONGEST_STOP
+        wait_for(lambda: unfinished(server)["body", "room"] >= 10, message="room")
+        slow.send(body[-1:])
+        slow.read_until(b"[DONE]")
 
 
 def test_what_does_not_come_in_time_is_answered_or_closed_and_counted(server):
     """A body is answered with a 408, unless nobody reads it; a head also ends if it drips."""
     before = unfinished(server)
-    body, unread, head, dripping = (Client(server.port) for _ in range(4))
+    body, large, unread, head, dripping = (Client(server.port) for _ in range(5))
     body.send(HALF_BODY % 1)
+    large.send((HALF_BODY % 2).replace(b": 100", b": %d" % (2 * PIECE)) + b"x" * (PIECE - 1))
     unread.send(HALF_BODY.replace(b"/api/chat/stream", b"/nowhere") % 1)
     head.send(b"GET / HTTP/1.1\r\nHost:")
     begun = time.monotonic()
@@ -448,12 +513,13 @@ def test_what_does_not_come_in_time_is_answered_or_closed_and_counted(server):
     assert answer_to(body) == 408
     refusal = json.loads(body.received.partition(b"\r\n\r\n")[2])
     assert refusal == {"error": "The body did not come within 1 seconds.", "code": "body_timeout"}
+    assert answer_to(large) == 408
     assert answer_to(unread) == 404
     assert head.socket.recv(1) == b""
     assert time.monotonic() - begun < 10
     after = unfinished(server)
     counted = {part: after[part, "timeout"] - before[part, "timeout"] for part in ("head", "body")}
-    assert counted == {"head": 2, "body": 2}
+    assert counted == {"head": 2, "body": 3}
 
 
 def is_closed_for(client, byte):

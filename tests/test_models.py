@@ -40,7 +40,7 @@ def reply(peer: Peer, body: bytes = LIST, status: str = "200 OK") -> tuple[str, 
 
 def answered(played: DeepSeek, listed: ModelList) -> Peer:
     """DeepSeek's end of the connection, after the first list has come."""
-    asked = Background(listed.get)
+    asked = Background(listed.wait)
     peer = played.accept()
     reply(peer)
     assert asked.result() == BY_ID
@@ -48,7 +48,7 @@ def answered(played: DeepSeek, listed: ModelList) -> Peer:
 
 
 def test_each_model_is_the_text_that_came(played: DeepSeek, listed: ModelList) -> None:
-    asked = Background(listed.get)
+    asked = Background(listed.wait)
     head, body = reply(played.accept())
     assert asked.result() == BY_ID
     assert head.startswith("GET /beta/models HTTP/1.1\r\n")
@@ -63,9 +63,9 @@ def test_it_is_asked_for_once_a_minute_on_the_same_connection(
     clock.now += 59
     assert listed.get() == BY_ID
     clock.now += 2
-    asked = Background(listed.get)
+    assert listed.get() == BY_ID
     reply(peer, b'{"data":[{"id":"three"}]}')
-    assert asked.result() == {"three": b'{"id":"three"}'}
+    wait_for(lambda: listed.get() == {"three": b'{"id":"three"}'})
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_it_is_asked_for_once_a_minute_on_the_same_connection(
 def test_an_upstream_without_a_list_has_the_configured_model(
     played: DeepSeek, listed: ModelList, body: bytes, status: str
 ) -> None:
-    asked = Background(listed.get)
+    asked = Background(listed.wait)
     peer = played.accept()
     with contextlib.suppress(ConnectionError):  # what is too large is not read to its end
         reply(peer, body, status)
     assert json.loads(asked.result()["configured"])["id"] == "configured"
-    assert listed.get().keys() == {"configured"}
+    assert listed.wait().keys() == {"configured"}
     assert played.is_left_alone()  # it is not asked again at once
 
 
@@ -99,60 +99,64 @@ def test_the_older_list_stays_while_the_upstream_fails(
 ) -> None:
     peer = answered(played, listed)
     clock.now += 61
-    asked = Background(listed.get)
+    assert listed.wait() == BY_ID
     reply(peer, status="500 Oh")
-    assert asked.result() == BY_ID
+    assert peer.sees_the_end()
+    assert listed.get() == BY_ID
 
 
 def test_one_that_does_not_come_in_time_is_given_up(
     played: DeepSeek, listed: ModelList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(documents, "SECONDS", 1.0)
-    asked = Background(listed.get)
+    asked = Background(listed.wait)
     peer = played.accept()
     peer.request()
     assert asked.result().keys() == {"configured"}
     assert peer.sees_the_end()
 
 
-def test_one_that_fails_keeps_no_descriptor(
-    played: DeepSeek, connect: Connect, clock: HandClock
-) -> None:
-    listed = ModelList(connect(played.url.replace("http:", "https:")), "configured", timer=clock)
+def test_one_that_fails_keeps_no_descriptor(played: DeepSeek, connect: Connect) -> None:
+    upstream = connect(played.url.replace("http:", "https:"))
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        asked = Background(listed.get)
+        asked = Background(ModelList(upstream, "configured").wait)
         peer = played.accept()
         peer.send(b"This is no TLS.")
         asked.result()
         peer.socket.close()
-        clock.now += 61
     wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
-def test_whoever_comes_meanwhile_waits_for_the_first_list(
+def test_whoever_waits_for_the_first_list_gets_it_when_it_is_asked_for_once(
     played: DeepSeek, listed: ModelList
 ) -> None:
-    first = Background(listed.get)
+    assert listed.get() is None
+    first = Background(listed.wait)
     peer = played.accept()
-    others = [Background(listed.get) for _ in range(3)]
+    others = [Background(listed.wait) for _ in range(3)]
     assert all(each.still_runs() for each in others)
     assert played.is_left_alone()
     reply(peer)
     assert [each.result() for each in (first, *others)] == [BY_ID] * 4
 
 
-def test_whoever_comes_meanwhile_gets_the_older_list_at_once(
-    played: DeepSeek, listed: ModelList, clock: HandClock
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
+def test_nobody_waits_for_another_than_the_first(
+    played: DeepSeek,
+    listed: ModelList,
+    clock: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str,
 ) -> None:
-    peer = answered(played, listed)
+    """If it fails, that is known for now, too."""
+    monkeypatch.setattr(documents, "SECONDS", 3600.0)
+    first = Background(listed.wait)
+    reply(played.accept(), status=status)
+    known = first.result()
     clock.now += 61
-    second = Background(listed.get)
-    peer.request()
-    assert listed.get() == BY_ID
-    assert second.still_runs()
-    peer.socket.close()
-    assert second.result() == BY_ID
+    for _ in range(2):
+        assert Background(listed.wait).result() == known == listed.get()
 
 
 @pytest.mark.usefixtures("_plain_environment")
@@ -160,4 +164,4 @@ def test_a_mock_of_requests_may_answer(connect: Connect) -> None:
     listed = ModelList(connect(FAR), "configured")
     with RequestsMock() as mock:
         mock.get(f"{FAR}/models", body=LIST)
-        assert listed.get() == BY_ID
+        assert listed.wait() == BY_ID

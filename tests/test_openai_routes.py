@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, abort, request
+from flask import Flask, Response, abort, request
 from responses import RequestsMock
 from werkzeug.test import TestResponse
 
@@ -425,6 +426,38 @@ def test_an_empty_prefix_switches_the_routes_off(make_app: MakeApp, empty: str) 
 
 
 # --- models
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/v1/models", 200, b'{"object":"list","data":[{"id": "org/m"}]}'),
+        ("/v1/models/org/m", 200, b'{"id": "org/m"}'),
+        ("/v1/models/other", 404, b"There is no model of this name."),
+    ],
+)
+def test_the_first_list_is_awaited_after_the_teardown(
+    app: Flask, path: str, status: int, text: bytes
+) -> None:
+    """So whoever waits for it holds nothing of the application's."""
+    torn_down = threading.Event()
+    app.teardown_appcontext(lambda _error: torn_down.set())
+
+    @app.after_request
+    def add_a_header(response: Response) -> Response:
+        response.headers["X-Added"] = "1"
+        return response
+
+    def after_the_teardown(_request: object) -> tuple[int, dict[str, str], bytes]:
+        assert torn_down.wait(PATIENCE)
+        return 200, {}, b'{"data": [{"id": "org/m"}]}'
+
+    with RequestsMock() as mock:
+        mock.add_callback("GET", f"{app.config['DEEPSEEK_BASE_URL']}/models", after_the_teardown)
+        told = app.test_client().get(path)
+    assert told.status_code == status
+    assert text in told.data
+    assert (told.content_type, told.headers["X-Added"]) == ("application/json", "1")
 
 
 def test_the_models_are_those_of_the_upstream(app: Flask) -> None:

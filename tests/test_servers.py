@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import ssl
 import sys
 import time
@@ -21,7 +22,7 @@ from chatproxy.config import Settings
 from chatproxy.server import capabilities as servers
 from chatproxy.server.capabilities import ServerCapabilities, shortcomings, threads_of
 
-from .support.servers import ROOT, Client, DeepSeek, Proxy, ask, new_id
+from .support.servers import ROOT, Client, DeepSeek, Proxy, ask, chat, new_id
 from .support.waiting import wait_for
 
 StartProxy = Callable[..., Proxy]
@@ -147,6 +148,36 @@ def test_a_pool_of_threads_keeps_one_for_stops(
         reader.read_until(b"event: stopped")
         wait_for(lambda: is_whole(proxy), message="the threads are free again")
         assert proxy.log().count("This server answers in 3 threads") == 1
+
+
+def test_a_body_that_comes_slowly_leaves_the_last_thread_to_stops(
+    logs: Any, deepseek: DeepSeek
+) -> None:
+    """Also to those that have a body of their own, which says what to stop."""
+    with Proxy("gunicorn-threads", deepseek.url, logs("bodies"), ["--threads", "3"]) as proxy:
+        session_id, url = new_id(), f"{proxy.url}/api/chat"
+        proxy.start(session_id, simulate={"rate": 20, "tokens": 10_000}).read_until(b"data:")
+        body = json.dumps(chat(simulate={"tokens": 2})).encode()
+
+        def begin_to_send() -> Client:
+            client = Client(proxy.port)
+            client.send(
+                f"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nX-Session-Id: {new_id()}\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+            )
+            return client
+
+        slow = begin_to_send()
+        wait_for(lambda: ask(proxy, simulate={"tokens": 1}).status_code == 429)
+        begin_to_send().read_until(b"too_many_sessions")
+        began = time.monotonic()
+        for stream_id, key in (("another", "message"), (session_id, "upstreamClosed")):
+            stop = {"json": {"activeStreamId": stream_id}, "timeout": 10}
+            assert key in requests.post(f"{url}/{session_id}/stop", **stop).json()
+        assert time.monotonic() - began < 3
+        slow.send(body)
+        slow.read_until(b"[DONE]")
+        wait_for(lambda: is_whole(proxy), message="the threads are free again")
 
 
 def is_whole(proxy: Proxy) -> bool:
@@ -282,13 +313,21 @@ def test_a_worker_of_gunicorn_that_can_do_it_all_has_nothing_to_be_said_of(
 
 
 def test_granian_has_its_status_before_it_asks_for_an_item(deepseek: DeepSeek) -> None:
-    """It sends what it knows when the application returns; a refusal went out as a 200."""
+    """It sends what it knows when the application returns; a refusal went out as a 200.
+
+    The status is awaited after the application's teardown all the same.
+    """
     app = Flask("eager")
     app.config["DEEPSEEK_BASE_URL"] = deepseek.url
     ChatProxy(app)
+    seen: list[str] = []
+    app.teardown_appcontext(lambda _error: seen.append("teardown"))
     body = b'{"messages": [{"role": "user"}], "simulate": {"status": 402}}'
-    for software, expected in (("Granian", ["502 BAD GATEWAY"]), ("other", [])):
-        statuses: list[str] = []
+    for software, expected in (
+        ("Granian", ["teardown", "502 BAD GATEWAY"]),
+        ("other", ["teardown"]),
+    ):
+        seen.clear()
         environ = create_environ(
             "/api/chat/stream",
             method="POST",
@@ -297,7 +336,7 @@ def test_granian_has_its_status_before_it_asks_for_an_item(deepseek: DeepSeek) -
             headers={"X-Session-Id": new_id()},
             environ_overrides={"SERVER_SOFTWARE": software, "wsgi.multithread": True},
         )
-        items: Any = app(environ, lambda status, _, seen=statuses: seen.append(status))
-        assert statuses == expected
+        items: Any = app(environ, lambda status, _: seen.append(status))
+        assert seen == expected
         assert b"upstream_balance" in b"".join(items)
         items.close()

@@ -13,7 +13,9 @@ one that does not take its answer.
 4. A wait is ended by shutting down the receiving half of the client's socket: whoever reads finds
    the end, wherever it reads, and a refusal can still be sent. If it is the answer that is not
    taken, both halves are shut down. Who waits elsewhere is called (``on_end``).
-5. ``finish``: what was awaited has come, or the connection is about to be closed.
+5. ``give_up`` ends one wait to make room where waits are not all that counts: the bodies of a
+   gunicorn worker also take memory (``server.gunicorn.body``).
+6. ``finish``: what was awaited has come, or the connection is about to be closed.
 
 Invariants:
 
@@ -95,6 +97,14 @@ class Arrivals:
         with self._lock:
             self._present[arrival.part].pop(arrival, None)
 
+    def give_up(self, arrival: Arrival, part: str) -> None:
+        """End the wait for ``part`` to make room; it may pause amid data."""
+        with self._lock:
+            self._present[arrival.part].pop(arrival, None)
+            arrival.part = part
+            self._shut(arrival, "room")
+        self._tell(arrival)
+
     def sweep(self) -> None:
         """End what is past its deadline."""
         now = time.monotonic()
@@ -113,6 +123,10 @@ class Arrivals:
 
     def _end(self, arrival: Arrival, why: str) -> Arrival:
         del self._present[arrival.part][arrival]
+        return self._shut(arrival, why)
+
+    @staticmethod
+    def _shut(arrival: Arrival, why: str) -> Arrival:
         arrival.ended = why
         how = socket.SHUT_RDWR if arrival.part == "answer" else socket.SHUT_RD
         shut_down(arrival.descriptor, how)

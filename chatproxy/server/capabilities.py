@@ -3,9 +3,11 @@
 docs/servers.md has a row for each server that was tried. Two shortcomings are mended here:
 
 * A server that answers each request in one of a few threads (gunicorn's gthread worker, waitress)
-  could have all of them taken by streams; a Stop would then wait for one to end. So one thread is
-  kept for Stops: a stream that would take the last one is refused.
-* Granian needs the status when the application returns, not when the first item is asked for.
+  could have all of them taken by streams, and by bodies that come slowly; a Stop would then wait
+  for one to end. So one thread is kept for Stops: whoever else would take the last one is refused.
+* Granian needs the status when the application returns, not when the first item is asked for. So
+  there a response that begins late begins in ``beginning_at_once``, around the application: still
+  outside of the request.
 
 Of the others the log warns: a server that takes one request at a time, gevent that patched too
 late, processes that can't find each other, a bridge from ASGI that hides whether the client is
@@ -15,6 +17,7 @@ still there.
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import os
 import signal
@@ -22,11 +25,15 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..answers.shares import SlotPool
 from ..config import Settings
+from ..errors import TooManySessions
+from ..sockets import shut_down
+from .direct_write import WSGIApplication
+from .disconnect import client_socket
 
 logger = logging.getLogger("chatproxy")
 
@@ -65,7 +72,7 @@ class ServerCapabilities:
         self._settings = settings
         self._lock = threading.Lock()
         self._process: int | None = None
-        #: The threads that streams may take; None if the server does not bound them.
+        #: The threads that bodies and streams may take; None if the server does not bound them.
         self._threads: SlotPool | None = None
 
     def inspect(self, environ: Environ) -> None:
@@ -84,21 +91,77 @@ class ServerCapabilities:
             logger.warning(_FEW_THREADS + _SEE, threads, threads - 1)
 
     def take_thread(self) -> Callable[[], None]:
-        """Take a thread for a stream, if the server has only a few.
+        """Take a thread for a body that comes or for a stream, if the server has only a few.
 
         :returns: how to give it back; may be called twice.
         :raises TooManySessions: if only one is left.
         """
         return self._threads.take() if self._threads is not None else _nothing
 
+    def take_thread_for_body(self, environ: Environ) -> Callable[[], None]:
+        """Take one as ``take_thread`` does, before the body of a request is read.
+
+        :raises TooManySessions: if only one is left; the client is seen to send no more then.
+        """
+        try:
+            return self.take_thread()
+        except TooManySessions:
+            # gthread would wait for what is unread, for five seconds in the last thread.
+            client = client_socket(environ) if "gunicorn.socket" in environ else None
+            if client is not None:
+                shut_down(client.fileno(), socket.SHUT_RD)
+            raise
+
 
 def _nothing() -> None:
     pass
 
 
-def reads_status_at_once(environ: Environ) -> bool:
-    """Whether a server needs the status before it asks for the first item (against PEP 3333)."""
-    return bool(environ.get("SERVER_SOFTWARE") == "Granian")
+def beginning_at_once(application: WSGIApplication) -> WSGIApplication:
+    """The application, with responses that begin before it returns if its server needs that.
+
+    Granian has it so, against PEP 3333. What an item is awaited for may be long; the application's
+    teardown has run by then.
+    """
+
+    def begin(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        if environ.get("SERVER_SOFTWARE") != "Granian":
+            return application(environ, start_response)
+        begun = False
+
+        def start(*given: Any) -> Any:
+            nonlocal begun
+            begun = True
+            return start_response(*given)
+
+        items = application(environ, start)
+        return items if begun else _Begun(items)
+
+    return begin
+
+
+class _Begun:
+    """The items of a response, of which the first is there already."""
+
+    def __init__(self, items: Iterable[bytes]) -> None:
+        self._items = items
+        rest = iter(items)
+        try:
+            self._chain = itertools.chain(list(itertools.islice(rest, 1)), rest)
+        except BaseException:
+            self.close()
+            raise
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chain)
+
+    def close(self) -> None:
+        close = getattr(self._items, "close", None)
+        if close is not None:
+            close()
 
 
 def threads_of(environ: Environ) -> int | None:

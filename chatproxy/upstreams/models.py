@@ -3,8 +3,8 @@
 ``GET {base_url}/models`` (https://api-docs.deepseek.com/api/list-models), with the key, through the
 same pool as the questions, at most once a minute. Rules:
 
-* One thread asks at a time. While there is an older list, the others have that; while there is
-  none, they wait for the first.
+* A thread asks, one at a time, and no request waits for it: everybody has the older list meanwhile.
+  Only the first list may be awaited, outside of a request.
 * A list that can't be had, takes too long or is too large (``documents``) leaves the older one in
   force. If there has never been one, the configured model is all.
 * A model of the file is listed as ours, whatever DeepSeek says of it. If the file refuses all
@@ -73,18 +73,34 @@ class ModelList:
         #: Set when the request that runs has ended; None if none runs.
         self._asking: threading.Event | None = None
 
-    def get(self) -> Models:
-        """All models; wait for the upstream if need be."""
+    def get(self) -> Models | None:
+        """All models that are known; None if the first list is still to come.
+
+        Asks for the list if it is old, or if there is none, and does not wait for it.
+        """
         with self._lock:
-            asking = self._asking
-            asks = self._asks and asking is None and self._timer() >= self._expires
+            asks = self._asks and self._asking is None and self._timer() >= self._expires
             if asks:
                 self._asking = threading.Event()
         if asks:
-            self._ask()
-        elif asking is not None and not self._models:
+            self._begin_to_ask()
+        return self._known() if self._expires >= 0 or not self._asks else None
+
+    def wait(self) -> Models:
+        """All models; waits for the first list if it is still to come."""
+        models, asking = self.get(), self._asking
+        if models is None and asking is not None:
             asking.wait(SECONDS)
+        return models or self._known()
+
+    def _known(self) -> Models:
         return {**(self._models or self._configured), **self._ours}
+
+    def _begin_to_ask(self) -> None:
+        try:
+            threading.Thread(target=self._ask, name="chatproxy-models", daemon=True).start()
+        except RuntimeError:  # there is no thread
+            self._end({})
 
     def _ask(self) -> None:
         found: Models = {}
@@ -93,12 +109,15 @@ class ModelList:
         except (*TRANSPORT_ERRORS, Aborted, UpstreamError):
             pass  # the older list stays
         finally:
-            with self._lock:
-                self._models = found or self._models
-                self._expires = self._timer() + _FRESH_SECONDS
-                asked, self._asking = self._asking, None
-            if asked is not None:
-                asked.set()
+            self._end(found)
+
+    def _end(self, found: Models) -> None:
+        with self._lock:
+            self._models = found or self._models
+            self._expires = self._timer() + _FRESH_SECONDS
+            asked, self._asking = self._asking, None
+        if asked is not None:
+            asked.set()
 
 
 def _entry(model: str, owner: str = "chatproxy") -> bytes:

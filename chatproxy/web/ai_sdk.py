@@ -93,7 +93,7 @@ def stop(chat_id: str) -> tuple[Response, int, dict[str, str]]:
 def _active_stream_id(state: State) -> str | None:
     """The answer that the body names; None if it names none."""
     with suppress(Refusal, HTTPException, msgspec.DecodeError):
-        fields = chat_request.parse(streaming.read_body(state))
+        fields = chat_request.parse(streaming.read_body(state, of_a_stop=True))
         only: str | None = _ID.decode(bytes(fields.get("activeStreamId", b"null")))
         return only
     return None

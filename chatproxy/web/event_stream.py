@@ -78,24 +78,11 @@ class EventStream(DirectBody):
         self._respond = respond
         self._on_close = on_close
 
-    def begin(self) -> None:
-        """Respond, unless that was done: wait for something to say, for one heartbeat at most."""
-        respond, self._respond = self._respond, None  # it refers to the request, which may be large
-        if respond is None:
-            return
-        self._first = self._first or self._read()
-        instead = respond(self._reader.refusal or self._encoder.refusal)
-        if instead is not None:
-            self._instead = iter(instead)
-        elif (writer := self.borrow()) is not None:
-            encoder = self._encoder
-            self._reader.lend(writer if _is_plain(encoder) else _EncodingSink(writer, encoder))
-
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        self.begin()
+        self._begin()
         if self._instead is not None:
             return next(self._instead)
         item, self._first = self._first or self._read(), None
@@ -122,6 +109,19 @@ class EventStream(DirectBody):
                 on_close()
         finally:
             self.give_back()
+
+    def _begin(self) -> None:
+        """Respond, unless that was done: wait for something to say, for one heartbeat at most."""
+        respond, self._respond = self._respond, None  # it refers to the request, which may be large
+        if respond is None:
+            return
+        self._first = self._first or self._read()
+        instead = respond(self._reader.refusal or self._encoder.refusal)
+        if instead is not None:
+            self._instead = iter(instead)
+        elif (writer := self.borrow()) is not None:
+            encoder = self._encoder
+            self._reader.lend(writer if _is_plain(encoder) else _EncodingSink(writer, encoder))
 
     def _read(self) -> bytes | None:
         """The next bytes for the client, which are some; None if no more will come."""

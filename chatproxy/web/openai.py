@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import ClosingIterator
 
 from ..answers.question import RUN
 from ..answers.session import SessionKey
@@ -22,8 +25,12 @@ from ..protocols.base import Encoder
 from ..protocols.completion import CompletionEncoder
 from ..protocols.headers import check_session_id
 from ..protocols.openai import ChunkEncoder
+from ..upstreams.models import Models
 from . import streaming
 from .state import State, current_state
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 #: How a refusal looks, and a whole answer.
 FORM = streaming.Form(
@@ -69,32 +76,63 @@ def _session_id() -> str:
 
 def models() -> Response:
     """The models of the upstream, and the runs of the application."""
-    state = current_state()
-    state.establish_owner()
-    data = b",".join(_all(state).values())
-    return _as_json(b'{"object":"list","data":[%b]}' % data)
+    return _tell(lambda models: b'{"object":"list","data":[%b]}' % b",".join(models.values()))
 
 
 def model(name: str) -> Response:
     """One of them."""
+
+    def found(models: Models) -> bytes:
+        if name not in models:
+            raise Refusal("There is no model of this name.", status=404, code="model_not_found")
+        return models[name]
+
+    return _tell(found)
+
+
+def _tell(text_of: Callable[[Models], bytes]) -> Response:
+    """Respond with what is to be told of the models, and of the application's runs as models."""
     state = current_state()
     state.establish_owner()
-    found = _all(state).get(name)
-    if found is None:
-        raise Refusal("There is no model of this name.", status=404, code="model_not_found")
-    return _as_json(found)
+    known = state.models.get()
+    if known is not None:
+        return Response(text_of(_with_runs(state, known)), headers=FORM.headers)
+    g.chatproxy_thread = state.server.take_thread()
+    return _LateResponse(state, text_of)
 
 
-def _all(state: State) -> dict[str, bytes]:
-    """The models, and the application's runs as models, each as JSON by its name."""
-    runs = {RUN + name: _described(RUN + name) for name in state.runs}
-    return {**state.models.get(), **runs}
+class _LateResponse(Response):
+    """Tells of the models when the server asks for the first item: it may have to wait for them.
+
+    By then the application's teardown has run. What the application adds to the headers stays.
+    """
+
+    def __init__(self, state: State, text_of: Callable[[Models], bytes]) -> None:
+        super().__init__(headers=FORM.headers)
+        self._state = state
+        self._text_of = text_of
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer as a WSGI application."""
+        self.call_on_close(g.pop("chatproxy_thread"))
+        return ClosingIterator(self._items(environ, start_response), self.close)
+
+    def _items(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        try:
+            self.set_data(self._text_of(_with_runs(self._state, self._state.models.wait())))
+        except Refusal as refusal:
+            self.status_code = refusal.status
+            self.headers.update(refusal.headers())
+            self.set_data(self._state.app.json.dumps(FORM.body_of(refusal)))
+        start_response(self.status, self.get_wsgi_headers(environ).to_wsgi_list())
+        if environ["REQUEST_METHOD"] != "HEAD":
+            yield self.get_data()
+
+
+def _with_runs(state: State, models: Models) -> Models:
+    return {**models, **{RUN + name: _described(RUN + name) for name in state.runs}}
 
 
 def _described(name: str) -> bytes:
     fields = {"id": name, "object": "model", "created": 0, "owned_by": "chatproxy"}
     return json.dumps(fields).encode("ascii")
-
-
-def _as_json(text: bytes) -> Response:
-    return Response(text, content_type="application/json", headers={"Cache-Control": "no-store"})

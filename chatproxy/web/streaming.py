@@ -24,7 +24,6 @@ from ..errors import BodyTooLarge, InvalidRequest, Refusal
 from ..protocols.base import Encoder
 from ..protocols.chat_request import Payload
 from ..protocols.headers import check_chat_id, check_reconnect_seconds
-from ..server.capabilities import reads_status_at_once
 from ..server.disconnect import client_socket
 from .event_stream import EventStream
 from .state import State, current_state
@@ -85,10 +84,18 @@ def _attend() -> None:
 
 
 def _forget(error: BaseException | None) -> None:
-    """Stop reading if the request failed after its view: nobody will get the answer."""
+    """Give back the thread if there is no answer; stop reading if nobody will get it.
+
+    Nobody will if the request failed after its view.
+    """
+    g.pop("chatproxy_thread", _no_thread)()
     events: EventStream | None = g.pop("chatproxy_events", None)
     if events is not None and error is not None:
         events.leave()
+
+
+def _no_thread() -> None:
+    pass
 
 
 def _refuse_large_body(form: Form, _error: RequestEntityTooLarge) -> Response:
@@ -142,12 +149,18 @@ def require_json() -> None:
         raise InvalidRequest(sentence, status=415, code="not_json")
 
 
-def read_body(state: State, limit: int | None = None) -> bytes:
+def read_body(state: State, limit: int | None = None, *, of_a_stop: bool = False) -> bytes:
     """The body of the present request.
 
+    It may come slowly, so a thread counts as taken from here on (``take_thread``): for the answer,
+    if one begins, and to the end of the request otherwise. A Stop takes what is left to Stops.
+
     :param limit: how many bytes it may have; ``CHATPROXY_MAX_BODY_BYTES`` if left out.
-    :raises Refusal, HTTPException: if it is too large, too slow, or can't be read.
+    :raises Refusal, HTTPException: if it is too large, too slow, or can't be read, or if only one
+        thread is left.
     """
+    if not of_a_stop and "chatproxy_thread" not in g:
+        g.chatproxy_thread = state.server.take_thread_for_body(request.environ)
     limit = limit or state.settings.max_body_bytes
     # One byte more: Werkzeug cuts a body without Content-Length off at the limit, and is silent.
     request.max_content_length = limit + 1
@@ -192,7 +205,7 @@ def begin(
     question = state.prepare(payload)
     if question.run and request.headers.get("X-Calls") == "1":
         question = question._replace(tells_calls=True)
-    free_thread = state.server.take_thread()
+    free_thread = g.pop("chatproxy_thread", None) or state.server.take_thread()
     try:
         reader = state.service.begin(key, question, seconds, chat, tells_account=tells_account)
     except BaseException:
@@ -271,8 +284,6 @@ class StreamResponse(Response):
         if self.response is not self._events:
             return super().__call__(environ, start_response)
         self._events.respond_late(partial(self._start, environ, start_response), self.close)
-        if reads_status_at_once(environ):
-            self._events.begin()
         return self._events
 
     def _start(

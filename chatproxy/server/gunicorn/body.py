@@ -1,11 +1,15 @@
-"""The body of a request, plain or chunked: how much has come, and how much of that is framing.
+"""The body of a request, plain or chunked: what has come of it, and how much of that is framing.
 
 gunicorn decodes the body (its length, or the chunked coding); the application reads it through a
-``RequestBody``, piece by piece. Rules:
+``RequestBody``, piece by piece, most of the time after all of it has come. Rules:
 
 * A read of the socket is at most a piece, so that gunicorn's parser never holds the event loop for
   long: 64 KiB, or 4 KiB in the chunked coding, every byte of which is parsed.
 * A chunked body may not be mostly sizes, extensions and trailers.
+* What has come and waits for the application is counted over all bodies of a worker
+  (``BodyMemory``). If it is too much, the body that holds the most of those that still come is
+  given up. So one that comes slowly is given up only beside many that are as large, and one that
+  came in a single piece never is.
 * A body that the application leaves unread is read on only if at most ``MOST_UNREAD_BYTES`` are
   missing. The length of a chunked one is not known, so it is not read on.
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 #: The most that is read at once: of a body, and of one in the chunked coding.
@@ -25,23 +30,60 @@ _MOST_OVERHEAD = 16 * 1024
 MOST_UNREAD_BYTES = 64 * 1024
 
 
+class BodyMemory:
+    """Bounds what the bodies of a worker hold that waits for the application.
+
+    :param most: in bytes; what came in a single piece may exceed it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        #: Those that hold something, and whose rest is awaited before the application is called.
+        self._coming: set[RequestBody] = set()
+
+    def hold(self, body: RequestBody, size: int) -> None:
+        """Note that so much more of a body has come; give one up if that is too much."""
+        self._held += size
+        body.waiting += size
+        if not body.ended:
+            self._coming.add(body)
+        if self._held > self._most and self._coming:
+            max(self._coming, key=attrgetter("waiting")).give_up()
+
+    def release(self, body: RequestBody, size: int) -> None:
+        """Note that so much of a body waits no longer."""
+        self._held -= size
+        body.waiting -= size
+
+    def hand_on(self, body: RequestBody) -> None:
+        """Note that the rest of a body is the application's to wait for."""
+        self._coming.discard(body)
+
+
 class RequestBody(io.RawIOBase):
     """The body of one request.
 
     :param body: gunicorn's.
     :param length: its Content-Length; None in the chunked coding.
+    :param memory: counts what waits here.
     """
 
     #: Called when all of it has come.
     on_end: Callable[[], None] | None = None
+    #: Called if it is given up.
+    on_give_up: Callable[[], None] | None = None
 
-    def __init__(self, body: Any, length: int | None) -> None:
+    def __init__(self, body: Any, length: int | None, memory: BodyMemory) -> None:
         super().__init__()
         self._body = body
         self._length = length
+        self._memory = memory
         self._delivered = 0
-        self._ahead = b""
+        self._pieces: list[memoryview] = []
         self._failure: Exception | None = None
+        #: Bytes that have come and wait for the application; kept by ``memory``.
+        self.waiting = 0
         #: Bytes received for it, overhead included, without those that came with the head.
         self.received = 0
         self.ended = False
@@ -53,35 +95,67 @@ class RequestBody(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read the next piece into ``buffer``; return its size, which is 0 at the end."""
-        data = self._ahead[: len(buffer)] or self._next(len(buffer))
-        self._ahead = self._ahead[len(data) :]
-        buffer[: len(data)] = data
-        return len(data)
+        if not self._pieces:
+            data = self._next(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        piece = self._pieces.pop(0)
+        size = min(len(piece), len(buffer))
+        buffer[:size] = piece[:size]
+        if size < len(piece):
+            self._pieces.insert(0, piece[size:])
+        self._memory.release(self, size)
+        return size
 
     def read_ahead(self, most: int) -> None:
-        """Wait for the first ``most`` bytes, or for all; an error is raised for the reader."""
+        """Wait for all of it, or for ``most`` bytes; an error is raised for the reader."""
         try:
-            while not self.ended and len(self._ahead) < most:
-                self._ahead += self._next(most)
+            while not self.ended and self.waiting < most:
+                if data := self._next(most):  # an empty piece would be the end for the reader
+                    self._pieces.append(memoryview(data))
+                    self._memory.hold(self, len(data))
         except Exception as error:
             self._failure = error
+        finally:
+            self._memory.hand_on(self)
 
     def fail(self, failure: Exception) -> None:
         """Have this raised for the reader instead of the end."""
         self._failure = failure
 
+    def give_up(self) -> None:
+        """Drop what has come of it, and wait for no more, to make room for others."""
+        self._failure = ConnectionAbortedError("The body has made room for others.")
+        self._memory.hand_on(self)
+        self.drop()
+        if self.on_give_up is not None:
+            self.on_give_up()
+
+    def drop(self) -> None:
+        """Forget what has come and was not read."""
+        self._pieces.clear()
+        self._memory.release(self, self.waiting)
+
+    def may_be_within(self, most: int) -> bool:
+        """Whether it can have ``most`` bytes or fewer, as far as is known."""
+        return self._length is None or self._length <= most
+
     def _next(self, size: int) -> bytes:
-        if self._failure is not None:
-            raise self._failure
+        self._check()
         if self.ended:
             return b""
         data: bytes = self._body.read(min(size, self.piece))
+        self._check()  # it may have been given up meanwhile
         self._delivered += len(data)
         if not data or self._delivered == self._length:
             self.ended = True
             if self.on_end is not None:
                 self.on_end()
         return data
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     @property
     def is_far_from_its_end(self) -> bool:
@@ -98,12 +172,12 @@ class RequestBody(io.RawIOBase):
         return self._length is None and self.received > _MOST_OVERHEAD + 2 * data
 
 
-def body_of(request: Any) -> RequestBody | None:
+def body_of(request: Any, memory: BodyMemory) -> RequestBody | None:
     """The body of a request whose head gunicorn has parsed; None if it has none."""
     length = 0
     for name, value in request.headers:
         if name == "TRANSFER-ENCODING":
-            return RequestBody(request.body, None)
+            return RequestBody(request.body, None, memory)
         if name == "CONTENT-LENGTH":
             length = int(value)
-    return RequestBody(request.body, length) if length else None
+    return RequestBody(request.body, length, memory) if length else None

@@ -11,8 +11,10 @@ How a request comes in:
    connection has had enough of the loop (``pacing``), reads a piece, and counts it. With the first
    byte the head begins to arrive, and its time to run (``arrivals``).
 3. ``begin_request``: the head is parsed. The body, if there is one, becomes a ``RequestBody``.
-4. ``read_ahead`` waits for its first 64 KiB before anybody works on the request: a body that never
-   comes costs no more than a connection.
+4. ``read_ahead`` waits for all of it before anybody works on the request, if it is no larger than
+   an application of ours may take: so nothing of the application's is held while it comes, and one
+   that never comes costs no more than a connection. A larger one is handed on: at once if its
+   length says so, otherwise when so much has come.
 5. The application reads the body, and answers. A client that does not take the answer counts as
    arriving too, so that it can be the one that makes room.
 6. ``drain`` reads the rest of a body that the application left unread, if the end is near.
@@ -26,6 +28,8 @@ Invariants:
   before the next one.
 * Whatever a connection waits for has a deadline or can make room for a newcomer, except while the
   application works.
+* What waits of bodies that come, and of those that the application has not read yet, is bounded
+  over all connections.
 * An ``Arrival`` ends before its socket is closed, because descriptors are used again.
 """
 
@@ -50,11 +54,13 @@ from ... import signals
 from ...errors import BodyTimeout
 from ...sockets import plain_socket, shut_down
 from ..arrivals import Arrival, Arrivals
-from .body import MOST_UNREAD_BYTES, PIECE, RequestBody, body_of
+from .body import PIECE, BodyMemory, RequestBody, body_of
 from .pacing import LeakyBucket, Pacer
 
 #: The largest head of a request.
 MOST_HEAD_BYTES = 64 * 1024
+#: How many of the largest bodies may wait in a worker for the application.
+_MOST_WAITING_BODIES = 64
 #: Bytes read ahead for an application that reads less at once. A request keeps this buffer, and so
 #: does a stream, to its end.
 _BUFFER_BYTES = 256
@@ -72,9 +78,12 @@ class Guard:
     :param keepalive: seconds for which a connection may wait for its next request; 0 for
         ``timeout``.
     :param most: connections that may be sending a request, or waiting to.
+    :param most_body: bytes of a body that are awaited before anybody works on its request.
     """
 
-    def __init__(self, timeout: float, keepalive: float, most: int) -> None:
+    def __init__(self, timeout: float, keepalive: float, most: int, most_body: int) -> None:
+        self.most_body = most_body
+        self.memory = BodyMemory(_MOST_WAITING_BODIES * most_body)
         self.timeout = timeout
         self.keepalive = keepalive or timeout
         self.bucket = LeakyBucket()
@@ -123,7 +132,7 @@ class Connection:
         """Take over the body of a request whose head has come; None if it has none."""
         self._give_way()
         self.arrivals.finish(self._arrival)
-        self._body = body = body_of(request)
+        self._body = body = body_of(request, self._guard.memory)
         if body is None:
             return None
         request.body = io.BufferedReader(body, _BUFFER_BYTES)
@@ -133,17 +142,22 @@ class Connection:
         return body
 
     def read_ahead(self, request: Any, body: RequestBody) -> bool:
-        """Wait for a body, or for its beginning, before anybody works on the request.
+        """Wait for a body, or for as much as may wait here, before anybody works on the request.
 
         :returns: False if the connection has made room for another.
         """
         self._body_until = time.monotonic() + self._guard.timeout
-        body.read_ahead(MOST_UNREAD_BYTES)
-        self._body_until = math.inf
+        body.on_give_up = partial(self.arrivals.give_up, self._arrival, "body")
+        body.read_ahead(self._guard.most_body)
+        self._body_until, body.on_give_up = math.inf, None
         if self._arrival.ended == "timeout":
             request.must_close = True
             body.fail(BodyTimeout(f"The body did not come within {self._guard.timeout:g} seconds."))
         return self._arrival.ended != "room"
+
+    def is_read_ahead(self, request: Any, body: RequestBody) -> bool:
+        """Whether a body is awaited before anybody works on its request."""
+        return request.method not in ("GET", "HEAD") and body.may_be_within(self._guard.most_body)
 
     def end_request(self) -> None:
         """Wait for the next request, now that this one is answered."""

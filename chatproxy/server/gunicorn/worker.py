@@ -8,8 +8,8 @@ What ``Worker`` changes:
 
 * A connection's socket is a ``connections.Client``: it yields while there is data, and what it
   waits for is bounded in time and number.
-* The application is not called before the body has come, or 64 KiB of it (unless the client waits
-  to be asked for it by ``100 Continue``).
+* The application is not called before the body has come, unless that is too large; a client that
+  waits to be asked for it (``100 Continue``) is asked.
 * The rest of a body that the application left unread is read if it is small. Otherwise the
   connection is closed so that the client still gets the answer.
 * A worker that has served ``max_requests`` is replaced before it ends (``rotation``).
@@ -36,6 +36,7 @@ from gunicorn.http.wsgi import default_environ
 from gunicorn.workers.ggevent import GeventWorker
 
 from ... import scopes
+from .body import RequestBody
 from .connections import Client, Connection, Guard, wrap
 from .rotation import Rotation
 
@@ -46,19 +47,20 @@ _REQUEST = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r
 _ACCEPTED_IN_A_TURN = 4
 
 
-def adopt(worker: Any, timeout: float, rotation: Rotation) -> bool:
+def adopt(worker: Any, timeout: float, most_body: int, rotation: Rotation) -> bool:
     """Make a gevent worker of gunicorn's, which is about to serve, one of ours.
 
     The class is changed on the object because ``-k gevent`` on the command line goes before the
     ``worker_class`` of a configuration.
 
-    :param timeout: seconds in which the head of a request must come.
+    :param timeout: seconds in which the head of a request must come, and then its body.
+    :param most_body: bytes of a body that are awaited before the application is called.
     :returns: False if it is of another class, or gunicorn's internals are not as expected.
     """
     if type(worker) is not GeventWorker or not fits(worker.cfg):
         return False
     worker.__class__ = Worker
-    worker.begin(timeout, rotation)
+    worker.begin(timeout, most_body, rotation)
     return True
 
 
@@ -110,13 +112,13 @@ class Worker(GeventWorker):
     rotation: Rotation
     max_requests: int
 
-    def begin(self, timeout: float, rotation: Rotation) -> None:
+    def begin(self, timeout: float, most_body: int, rotation: Rotation) -> None:
         """Set up what gunicorn's worker lacks."""
         self.cfg = _Settings(self.cfg)
         # To note where a greenlet was begun takes longer than to make it; it is for debugging.
         gevent.config.track_greenlet_tree = False
         most = max(1, self.worker_connections // 3)
-        self.guard = Guard(timeout, self.cfg.keepalive, most)
+        self.guard = Guard(timeout, self.cfg.keepalive, most, most_body)
         self.rotation = rotation
         # gunicorn itself would accept nothing more once it has served so many.
         self._rotate_after = self._rotate_at = self.max_requests
@@ -153,20 +155,30 @@ class Worker(GeventWorker):
         """Serve a request; read the rest of its body, or have its connection closed."""
         connection: Connection = sock.connection
         body = connection.begin_request(req)
-        if body is not None and _is_sending(req) and not connection.read_ahead(req, body):
-            raise StopIteration
+        try:
+            if body is not None and connection.is_read_ahead(req, body):
+                _ask_for_body(req, sock)
+                if not connection.read_ahead(req, body):
+                    raise StopIteration
+            kept = self._answer(listener_name, req, sock, addr, body)
+        finally:
+            if body is not None:
+                body.drop()
+                body.on_end = None  # it refers to the request, and the request to the body
+        connection.end_request()
+        return kept
+
+    def _answer(
+        self, listener_name: Any, req: Any, sock: Any, addr: Any, body: RequestBody | None
+    ) -> Any:
         try:
             kept = super().handle_request(listener_name, req, sock, addr)
-            if body is not None and not body.ended and not connection.drain(body):
+            if body is not None and not body.ended and not sock.connection.drain(body):
                 raise StopIteration
         except BaseException:
             if body is not None and not body.ended and sock.fileno() >= 0:
-                connection.linger()
+                sock.connection.linger()
             raise
-        finally:
-            if body is not None:
-                body.on_end = None  # it refers to the request, and the request to the body
-        connection.end_request()
         return kept
 
     def handle_http2(self, listener: Any, client: Any, *args: Any, **kwargs: Any) -> None:
@@ -205,17 +217,23 @@ class Worker(GeventWorker):
         return bool(self.alive) and not any(state.registry.drain.leaving for state in states)
 
 
-def _is_sending(request: Any) -> bool:
-    """Whether a body comes, and comes without being asked for (RFC 9110, 10.1.1)."""
-    waits = any(name == "EXPECT" for name, _ in request.headers)
-    return request.method not in ("GET", "HEAD") and not waits
+def _ask_for_body(request: Any, client: Any) -> None:
+    """Ask for a body if its client waits for that (RFC 9110, 10.1.1), instead of gunicorn."""
+    asks = [each for each in request.headers if each[0] == "EXPECT"]
+    if not asks:
+        return
+    if request.version >= (1, 1):
+        client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    # Newer versions of gunicorn look for this, older ones for the header.
+    request._expected_100_continue = False
+    request.headers = [each for each in request.headers if each not in asks]
 
 
 def fits(config: Any) -> bool:
     """Whether gunicorn reads requests as ``Connection`` expects; tried on a socket pair."""
     peer, accepted = gevent.socket.socketpair()
     with peer, Client(accepted.family, accepted.type, fileno=accepted.detach()) as client:
-        guard = Guard(timeout=1, keepalive=1, most=1)
+        guard = Guard(timeout=1, keepalive=1, most=1, most_body=2)
         client.connection = Connection(guard, client.fileno())
         peer.sendall(_REQUEST)
         try:
