@@ -85,6 +85,21 @@ def test_after_an_abort_no_connection_is_used(pair: Pair) -> None:
     assert open_descriptors() == before
 
 
+@pytest.mark.parametrize("end", ["failed", "aborted", "begun again"])
+def test_who_chose_a_connection_is_blamed_if_it_brings_no_response(pair: Pair, end: str) -> None:
+    blamed = list[str]()
+    exchange = Exchange()
+    exchange.hold(pair[0], lambda: blamed.append(end))
+    exchange.use(pair[0], "")
+    if end == "aborted":
+        exchange.abort()
+    if end == "begun again":
+        exchange.begin()
+    exchange.fail()
+    exchange.fail()
+    assert blamed == ["failed"] * (end == "failed")
+
+
 def test_each_request_that_has_been_sent_is_told_of() -> None:
     sent = list[Step]()
     exchange = Exchange(on_sent=lambda: sent.append(exchange.step))

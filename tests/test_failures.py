@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import requests
+import trustme
 
 from chatproxy import signals
 from chatproxy.answers.session import Phase, StreamSession
@@ -25,7 +26,7 @@ from chatproxy.observability import logs
 from chatproxy.upstreams.transport import failures
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
-from .support.played import EVENT, FAR, KEY, Calling, Connect, DeepSeek, Peer
+from .support.played import EVENT, FAR, KEY, Calling, Connect, DeepSeek, Peer, Resolver, certificate
 from .support.servers import DeepSeek as SimulatedDeepSeek
 from .support.servers import ask, new_id
 from .support.sessions import new_session
@@ -192,6 +193,24 @@ def test_an_answer_before_all_of_the_request_was_sent_is_read(
     leave(peer)
     error = calling.failure()
     assert error.reason.startswith("status 413 ")
+
+
+# --- handshakes
+
+
+def test_an_address_that_breaks_tls_off_is_left_for_another(
+    connect: Connect, resolve: Callable[..., Resolver], trusted: trustme.CA, deepseek: DeepSeek
+) -> None:
+    with DeepSeek(certificate(trusted, "deepseek.example")) as good:
+        resolve(deepseek.address, good.address).go_on.set()
+        upstream = connect("https://deepseek.example", tries=2)
+        first = Calling(upstream)
+        reset(Peer(deepseek.accept_plain()))
+        good.accept().answer("Connection: close")
+        second = Calling(upstream)
+        good.accept().answer()
+        assert [first.join(), second.join()] == [None, None]
+        assert deepseek.is_left_alone()
 
 
 def test_a_tls_handshake_that_is_cut_short_is_begun_again(

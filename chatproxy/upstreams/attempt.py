@@ -73,7 +73,7 @@ class Attempt:
         try:
             response = self._endpoint.send(self._endpoint.prepare(content, headers))
         except (*TRANSPORT_ERRORS, Aborted) as error:
-            self._exchange.close()
+            self._exchange.fail()
             if self._exchange.aborted:
                 raise Aborted from None
             name = self._endpoint.name

@@ -289,6 +289,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
             response = super().send(request, *args, **kwargs)
         except BaseException as error:
             exchange.failure = type(error).__name__
+            exchange.fail()
             exchange.end()
             self._handle.check()
             raise

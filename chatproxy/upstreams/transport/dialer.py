@@ -7,8 +7,10 @@ Rules:
   5). The first to connect wins, and the others are closed.
 * The address that won goes first for ``WINNER_SECONDS``. So an address that does not answer delays
   one connection in that time, not each.
-* All attempts together take no longer than the time that is given. Until one has won, an abort
-  shuts the sockets of all of them; from then on the exchange holds the winner.
+* An address that connects and then brings no response, because TLS or a proxy breaks off there,
+  goes last for as long; of several the one that failed last. So another try is one elsewhere.
+* All attempts together take no longer than the time that is given. Until one has
+  won, an abort shuts the sockets of all of them; from then on the exchange holds the winner.
 * A connection whose peer has gone without a word is noticed within ``DEAD_AFTER``, whether it is
   idle, waits for a response, or has something to send.
 """
@@ -23,7 +25,8 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from ...answers.abort import AbortHandle
 from ...sockets import Address, shut
@@ -31,14 +34,18 @@ from .exchange import Exchange, Step, Unreachable
 
 #: Seconds between two attempts (RFC 8305, section 8, recommends this).
 ATTEMPT_DELAY = 0.25
-#: Seconds for which the address that won is tried first.
+#: Seconds for which the address that won is tried first, and one that failed then last.
 WINNER_SECONDS = 600.0
-#: How many hosts' winners are known.
-_MOST_WINNERS = 1000
+#: How many hosts' winners are known, and of how many hosts which addresses have failed.
+_MOST_HOSTS = 1000
 #: Seconds after which a peer that answers nothing is taken for dead.
 DEAD_AFTER = 30
 #: Seconds of silence before the first keep-alive probe, and between two of them.
 PROBE_AFTER, PROBE_EVERY = 15, 5
+
+
+#: A host and a port.
+_Place = tuple[str, int]
 
 
 class Resolver(Protocol):
@@ -62,7 +69,9 @@ class Dialer:
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         #: By host and port: the socket address that won last, and until when it goes first.
-        self._winners: dict[tuple[str, int], tuple[object, float]] = {}
+        self._winners: dict[_Place, tuple[object, float]] = {}
+        #: By host and port: the socket addresses that have failed, and until when each goes last.
+        self._failed: dict[_Place, dict[object, float]] = {}
 
     def dial(
         self, exchange: Exchange, host: str, port: int, timeout: float | None
@@ -75,16 +84,14 @@ class Dialer:
         :raises OSError: if that fails, or takes too long. Its text says why.
         """
         found = interleaved(self.look_up(exchange, host, port, timeout))
+        place = host, port
+        self._put_in_order(place, found)
         exchange.enter(Step.CONNECT, f"{host}:{port}")
-        last, until = self._winners.get((host, port), (None, 0.0))
-        if time.monotonic() < until:
-            found.sort(key=lambda address: address[4] != last)
         with _Race(exchange, found, timeout) as race:
             sock, address = race.run()
-            exchange.hold(sock)
-        if len(self._winners) >= _MOST_WINNERS:
-            self._winners.clear()
-        self._winners[host, port] = address[4], time.monotonic() + WINNER_SECONDS
+            exchange.hold(sock, partial(self._distrust, place, address[4]))
+        _bound(self._winners)
+        self._winners[place] = address[4], time.monotonic() + WINNER_SECONDS
         sock.settimeout(timeout)
         _set(sock, "TCP_USER_TIMEOUT", DEAD_AFTER * 1000)
         return sock
@@ -95,6 +102,29 @@ class Dialer:
         """The addresses of a host, as ``Resolver.resolve`` finds them."""
         exchange.enter(Step.LOOK_UP, host)
         return self._resolver.resolve(exchange, host, port, timeout)
+
+    def _put_in_order(self, place: _Place, found: list[Address]) -> None:
+        now, failed = time.monotonic(), self._failed.get(place, {})
+        last, until = self._winners.get(place, (None, 0.0))
+
+        def rank(address: Address) -> tuple[float, bool]:
+            distrusted_until = failed.get(address[4], 0.0)
+            is_winner = address[4] == last and now < until
+            return distrusted_until if now < distrusted_until else 0.0, not is_winner
+
+        found.sort(key=rank)
+
+    def _distrust(self, place: _Place, sockaddr: object) -> None:
+        """Try this address last for a while: it brought no response."""
+        now = time.monotonic()
+        failed = {each: until for each, until in self._failed.get(place, {}).items() if now < until}
+        _bound(self._failed)
+        self._failed[place] = {**failed, sockaddr: now + WINNER_SECONDS}
+
+
+def _bound(known: dict[_Place, Any]) -> None:
+    if len(known) >= _MOST_HOSTS:
+        known.clear()
 
 
 def interleaved(addresses: Iterable[Address]) -> list[Address]:

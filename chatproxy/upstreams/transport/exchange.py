@@ -59,24 +59,27 @@ class Exchange(AbortHandle):
         #: The response to the latest request. None before it begins, and if a mock of ``requests``
         #: answers.
         self.response: Response | None = None
+        self._blame: Callable[[], None] | None = None
         self._shut: AbortFn | None = None
         self._duplicate: int | None = None
 
     def begin(self) -> None:
         """Begin a try: nothing is open, nothing has come."""
-        self.response = None
+        self.response = self._blame = None
         self.enter(Step.LOOK_UP, "")
 
     def enter(self, step: Step, peer: str) -> None:
         """Note which step begins, and with whom."""
         self.step, self.peer = step, peer
 
-    def hold(self, sock: socket.socket) -> None:
+    def hold(self, sock: socket.socket, blame: Callable[[], None] | None = None) -> None:
         """Tie a connection to this exchange that has just been made, under whatever is put on it.
 
+        :param blame: is called if no response comes on it; see ``fail``.
         :raises Aborted: if ``abort`` came first.
         """
         self.close()
+        self._blame = blame
         self._duplicate = os.dup(sock.fileno())
         self._shut = partial(shut_down, self._duplicate)
         self.attach(self._shut)
@@ -98,6 +101,16 @@ class Exchange(AbortHandle):
         self.enter(Step.ANSWER, self.peer)
         if self._on_sent is not None:
             self._on_sent()
+
+    def fail(self) -> None:
+        """Let go of the connection, on which no response has come, and blame whoever chose it.
+
+        If the exchange was aborted, or the connection had been used before, nobody is to blame.
+        """
+        blame, self._blame = self._blame, None
+        if blame is not None and not self.aborted:
+            blame()
+        self.close()
 
     def close(self) -> None:
         """Let go of the connection, which stays open."""
