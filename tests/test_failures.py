@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import itertools
 import json
 import logging
 import re
+import select
 import socket
 import ssl
 import struct
@@ -21,11 +23,15 @@ import trustme
 
 from chatproxy import signals
 from chatproxy.answers.session import Phase, StreamSession
+from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
 from chatproxy.observability import logs
+from chatproxy.server.resolver import ThreadedResolver
+from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.transport import failures
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
+from .support.another import under_gevent
 from .support.played import EVENT, FAR, KEY, Calling, Connect, DeepSeek, Peer, Resolver, certificate
 from .support.servers import DeepSeek as SimulatedDeepSeek
 from .support.servers import ask, new_id
@@ -211,6 +217,50 @@ def test_an_address_that_breaks_tls_off_is_left_for_another(
         good.accept().answer()
         assert [first.join(), second.join()] == [None, None]
         assert deepseek.is_left_alone()
+
+
+#: By what the environment names and which URL is asked: what begins the reply of the other side.
+HANDSHAKES = {
+    "tls": ("", "https://{}", b"\x16\x03\x03\x40\x00\x02\x00\x3f\xf0"),
+    "tunnel": ("http://{}", "https://deepseek.example", b"HTTP/1.1 200 OK\r\nA: "),
+    "socks": ("socks5h://{}", FAR, b"\x05\x00\x05\x00\x00\x03\xff"),
+}
+
+
+def a_handshake_that_never_ends(kind: str) -> None:
+    proxy, url, reply = HANDSHAKES[kind]
+    with DeepSeek() as deepseek, pytest.MonkeyPatch.context() as environment:
+        address = deepseek.url.removeprefix("http://")
+        if proxy:
+            environment.setenv("all_proxy", proxy.format(address))
+        settings = Settings(api_key=KEY, base_url=url.format(address), connect_timeout=0.3, tries=1)
+        upstream = ChatCompletions(settings, ThreadedResolver())
+        calling = Calling(upstream)
+        peer = deepseek.accept()
+        with contextlib.suppress(OSError):
+            peer.socket.recv(65536)
+            peer.send(reply)
+            while not select.select([peer.socket], [], [], 0.02)[0] or peer.socket.recv(65536):
+                peer.send(b"x")
+        error = calling.failure()
+        upstream.close()
+    assert (error.code, error.transient) == ("upstream_unreachable", True)
+    assert "timed out after 0.3 s" in error.reason
+
+
+def handshakes_that_never_end() -> None:
+    for kind in HANDSHAKES:
+        a_handshake_that_never_ends(kind)
+
+
+@pytest.mark.parametrize("kind", HANDSHAKES)
+def test_a_handshake_of_which_a_byte_comes_now_and_then_is_given_up(kind: str) -> None:
+    """After the connect timeout, as one that is silent."""
+    a_handshake_that_never_ends(kind)
+
+
+def test_under_gevent_so_it_is() -> None:
+    under_gevent(handshakes_that_never_end)
 
 
 def test_a_tls_handshake_that_is_cut_short_is_begun_again(

@@ -4,10 +4,11 @@ The classes are urllib3's, which put TLS and tunnels on a connection. How they c
 send a request and read a response, is here. This is the way of a connection, from top to bottom:
 
 1. ``pool`` takes one that was kept, if ``is_connected`` finds it still good, or a new object.
-2. A new one connects (``_new_conn``): ``dialer`` finds an address that answers. If there is an
+2. A new one connects (``connect``): ``dialer`` finds an address that answers. If there is an
    HTTP proxy, ``_tunnel`` asks it for a tunnel; then urllib3 puts TLS on the socket. Meanwhile the
-   exchange holds a duplicate of the descriptor.
-3. ``ask`` ties the socket to the exchange (``use``) and sends the request in one piece. From then
+   exchange holds a duplicate of the descriptor, and sees to it that all this takes no longer than
+   the connection's timeout.
+3. ``ask`` ties the socket to the exchange (``use``) and sends the request (``_write``). From then
    on the connection has no timeout: the watchdog ends what takes too long, in the same way as a
    Stop.
 4. ``ask`` reads the head of the response. Its owner reads the body from the socket (``response``).
@@ -65,12 +66,27 @@ class AbortableConnection(HTTPConnection):
     #: Since when it has been kept without a request, by the monotonic clock; None before.
     _kept_since: float | None = None
 
+    @property
+    def _seconds(self) -> float | None:
+        return self.timeout if isinstance(self.timeout, (int, float)) else None
+
+    def connect(self) -> None:
+        """Connect, with all that this takes until a request can be sent."""
+        exchange = current_exchange.get()
+        exchange.limit(self._seconds)
+        try:
+            super().connect()
+        finally:  # on a socket that was shut, ``ssl`` makes no handshake, and does not say so
+            if exchange.overdue:
+                raise Unreachable(f"timed out after {self._seconds:g} s")
+
     def _new_conn(self) -> socket.socket:
         """Connect to the upstream, or to the HTTP proxy before it; urllib3 goes on from there."""
         exchange = current_exchange.get()
-        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
-        sock = self.dialer.dial(exchange, self._dns_host.strip("[]"), self.port, timeout)
-        exchange.enter(Step.TLS, f"{self.host}:{self.port}")  # if there is any
+        host = self._dns_host.strip("[]")
+        sock = self.dialer.dial(exchange, host, self.port, self._seconds)
+        if isinstance(self, HTTPSConnection):
+            exchange.shake_hands(Step.TLS, f"{self.host}:{self.port}")
         return sock
 
     def set_tunnel(
@@ -88,7 +104,7 @@ class AbortableConnection(HTTPConnection):
     def _tunnel(self) -> None:
         """Ask for it (RFC 9110, section 9.3.6)."""
         exchange = current_exchange.get()
-        exchange.enter(Step.PROXY, f"{self.host}:{self.port}")
+        exchange.shake_hands(Step.PROXY, f"{self.host}:{self.port}")
         lines = [f"{name}: {value}" for name, value in self._tunnel_fields.items()]
         request = [f"CONNECT {self._tunnel_authority} HTTP/1.1", *lines, "", ""]
         self.sock.sendall("\r\n".join(request).encode("latin-1"))
@@ -99,7 +115,7 @@ class AbortableConnection(HTTPConnection):
             raise OSError(f"Tunnel connection failed: {response.status} {response.reason}")
         if response.exceeded:
             raise Malformed("Something came through a tunnel before anything was asked for.")
-        exchange.enter(Step.TLS, self._tunnel_authority)
+        exchange.shake_hands(Step.TLS, self._tunnel_authority)
 
     @property
     def is_kept(self) -> bool:

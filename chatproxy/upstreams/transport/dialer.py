@@ -9,7 +9,7 @@ Rules:
   one connection in that time, not each.
 * An address that connects and then brings no response, because TLS or a proxy breaks off there,
   goes last for as long; of several the one that failed last. So another try is one elsewhere.
-* All attempts together take no longer than the time that is given. Until one has
+* The look-up and all attempts together take no longer than the time that is given. Until one has
   won, an abort shuts the sockets of all of them; from then on the exchange holds the winner.
 * A connection whose peer has gone without a word is noticed within ``DEAD_AFTER``, whether it is
   idle, waits for a response, or has something to send.
@@ -74,20 +74,28 @@ class Dialer:
         self._failed: dict[_Place, dict[object, float]] = {}
 
     def dial(
-        self, exchange: Exchange, host: str, port: int, timeout: float | None
+        self,
+        exchange: Exchange,
+        host: str,
+        port: int,
+        timeout: float | None,
+        since: float | None = None,
     ) -> socket.socket:
         """Look a host up and connect to it.
 
-        :param timeout: seconds, for the look-up and again for connecting.
+        :param timeout: seconds, for the look-up and connecting together.
+        :param since: from when they count, by the monotonic clock; None for now.
         :returns: a connected socket, which has this timeout and is held by the exchange.
         :raises Aborted: if the exchange's ``abort`` comes first.
         :raises OSError: if that fails, or takes too long. Its text says why.
         """
-        found = interleaved(self.look_up(exchange, host, port, timeout))
-        place = host, port
+        begun, left, place = time.monotonic(), timeout, (host, port)
+        if timeout is not None and since is not None:
+            begun, left = since, max(0.0, since + timeout - begun)
+        found = interleaved(self.look_up(exchange, host, port, left))
         self._put_in_order(place, found)
         exchange.enter(Step.CONNECT, f"{host}:{port}")
-        with _Race(exchange, found, timeout) as race:
+        with _Race(exchange, found, timeout, begun) as race:
             sock, address = race.run()
             exchange.hold(sock, partial(self._distrust, place, address[4]))
         _bound(self._winners)
@@ -141,14 +149,17 @@ class _Race:
 
     All sockets are closed at the end, so that no number is used again while an abort may still shut
     it down; but the winner's is left open unless there is an error.
+
+    :param timeout: seconds that all may take, since ``begun`` by the monotonic clock.
     """
 
     def __init__(
-        self, handle: AbortHandle, addresses: list[Address], timeout: float | None
+        self, handle: AbortHandle, addresses: list[Address], timeout: float | None, begun: float
     ) -> None:
         self._handle = handle
         self._left = deque(addresses)
         self._timeout = math.inf if timeout is None else timeout
+        self._end = begun + self._timeout
         self._opened: list[socket.socket] = []
         #: Those that are connecting, by descriptor.
         self._running: dict[int, tuple[socket.socket, Address]] = {}
@@ -178,8 +189,7 @@ class _Race:
             shut(sock)
 
     def _run(self) -> tuple[socket.socket, Address]:
-        now = time.monotonic()
-        end = now + self._timeout
+        now, end = time.monotonic(), self._end
         while now < end:
             self._handle.check()
             if self._left and now >= self._next_at:

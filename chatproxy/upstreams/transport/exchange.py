@@ -11,6 +11,10 @@ descriptor. Shutting that down reaches the connection under any layer, and nobod
 the duplicate, so its number can't become another socket's. From then on the exchange has the
 outermost socket, which knows when it is closed: a stream does not need two descriptors.
 
+The time until the request can be sent is bounded (``limit``). Look-ups and attempts to connect have
+timeouts. A handshake has not: the timeout of a socket is for one read, and a peer may send a byte
+now and then for ever. So a timer shuts the duplicate down.
+
 ``connection`` finds the exchange in ``current_exchange``, as urllib3 has no argument to pass it on.
 """
 
@@ -18,6 +22,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import Enum
@@ -59,6 +65,10 @@ class Exchange(AbortHandle):
         #: The response to the latest request. None before it begins, and if a mock of ``requests``
         #: answers.
         self.response: Response | None = None
+        #: Whether a handshake was ended because it took too long.
+        self.overdue = False
+        self._until: float | None = None
+        self._timer: threading.Timer | None = None
         self._blame: Callable[[], None] | None = None
         self._shut: AbortFn | None = None
         self._duplicate: int | None = None
@@ -72,6 +82,11 @@ class Exchange(AbortHandle):
         """Note which step begins, and with whom."""
         self.step, self.peer = step, peer
 
+    def limit(self, seconds: float | None) -> None:
+        """From now, allow so many seconds until the request can be sent; None for any number."""
+        self._until = None if seconds is None else time.monotonic() + seconds
+        self.overdue = False
+
     def hold(self, sock: socket.socket, blame: Callable[[], None] | None = None) -> None:
         """Tie a connection to this exchange that has just been made, under whatever is put on it.
 
@@ -83,6 +98,28 @@ class Exchange(AbortHandle):
         self._duplicate = os.dup(sock.fileno())
         self._shut = partial(shut_down, self._duplicate)
         self.attach(self._shut)
+
+    def shake_hands(self, step: Step, peer: str) -> None:
+        """Begin a handshake on the connection that is held, such as that of TLS.
+
+        :raises Unreachable: if there is no timer to be had to end it when it takes too long.
+        """
+        self.enter(step, peer)
+        if self._until is None or self._timer is not None:
+            return
+        seconds = self._until - time.monotonic()
+        self._timer = threading.Timer(seconds, self._run_out, [self._shut])
+        self._timer.daemon = True
+        try:
+            self._timer.start()
+        except RuntimeError as error:  # no thread can be started
+            raise Unreachable(str(error)) from error
+
+    def _run_out(self, shut_held: AbortFn) -> None:
+        with self._lock:
+            if shut_held in self._abort_fns:
+                self.overdue = True
+                shut_held()
 
     def use(self, sock: socket.socket, peer: str) -> None:
         """Go on with a connection on which the request can be sent; nothing is put on it any more.
@@ -114,6 +151,9 @@ class Exchange(AbortHandle):
 
     def close(self) -> None:
         """Let go of the connection, which stays open."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._shut is not None:
             self.detach(self._shut)
             self._shut = None
