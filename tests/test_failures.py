@@ -28,7 +28,7 @@ from chatproxy.errors import UpstreamError
 from chatproxy.observability import logs
 from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams.chat_completions import ChatCompletions
-from chatproxy.upstreams.transport import failures
+from chatproxy.upstreams.transport import dialer, failures
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
 from .support.another import under_gevent
@@ -71,6 +71,11 @@ def failure(error: BaseException, step: Step) -> UpstreamError:
 
 
 BEFORE_THE_ANSWER = [step for step in Step if step is not Step.ANSWER]
+
+
+def test_what_is_not_http_is_not_tried_again_though_the_request_was_not_written_whole() -> None:
+    found = failure(http.client.BadStatusLine("220 mail.example ESMTP"), Step.SEND)
+    assert (found.message, found.transient) == ("DeepSeek's answer is not HTTP.", False)
 
 
 @pytest.mark.parametrize("step", BEFORE_THE_ANSWER)
@@ -183,13 +188,30 @@ def test_a_request_that_was_not_written_whole_is_sent_again(deepseek: DeepSeek) 
     assert calling.join() is None
 
 
+def test_a_request_that_was_written_for_long_is_not_sent_again(
+    deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another try would take as long."""
+    monkeypatch.setattr(failures, "LONG_SECONDS", 0.0)
+    calling = Calling(deepseek.upstream(), LARGE)
+    peer = deepseek.accept()
+    peer.socket.recv(1000)
+    reset(peer)
+    assert calling.failure().code == "upstream_unreachable"
+    assert deepseek.is_left_alone()
+
+
+def stay(peer: Peer) -> None:
+    """Neither read on nor leave."""
+
+
 def read_on(peer: Peer) -> None:
     peer.socket.shutdown(socket.SHUT_WR)
     while peer.socket.recv(1 << 20):
         continue
 
 
-@pytest.mark.parametrize("leave", [read_on, close])
+@pytest.mark.parametrize("leave", [read_on, close, stay])
 def test_an_answer_before_all_of_the_request_was_sent_is_read(
     deepseek: DeepSeek, leave: Callable[[Peer], None]
 ) -> None:
@@ -199,6 +221,55 @@ def test_an_answer_before_all_of_the_request_was_sent_is_read(
     leave(peer)
     error = calling.failure()
     assert error.reason.startswith("status 413 ")
+
+
+EARLY = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+
+
+@pytest.mark.parametrize("early", [EARLY, EARLY + b"HTTP/1.1 200 O"])
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+def test_what_comes_before_all_of_the_request_was_sent_and_is_no_refusal_changes_nothing(
+    trusted: trustme.CA, early: bytes, secured: bool
+) -> None:
+    with DeepSeek(certificate(trusted, "127.0.0.1") if secured else None) as deepseek:
+        calling = Calling(deepseek.upstream(tries=1), LARGE)
+        peer = deepseek.accept()
+        head = b"%bHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" % EARLY
+        peer.send(early)
+        peer.request()
+        peer.send(head[len(early) :])
+        peer.chunk(EVENT)
+        peer.send(b"0\r\n\r\n")
+        assert calling.join() is None
+        assert calling.piece() == EVENT
+
+
+def test_an_answer_that_begins_before_the_request_was_read_does_not_end_the_request(
+    deepseek: DeepSeek,
+) -> None:
+    calling = Calling(deepseek.upstream(tries=1), LARGE)
+    peer = deepseek.accept()
+    peer.begin()
+    peer.request()
+    peer.chunk(EVENT)
+    peer.send(b"0\r\n\r\n")
+    assert calling.join() is None
+    assert calling.piece() == EVENT
+
+
+def test_a_peer_that_is_alive_and_does_not_read_yet_is_waited_for(
+    deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a local model does that answers one question after the other."""
+    monkeypatch.setattr(dialer, "DEAD_AFTER", 1)
+    calling = Calling(deepseek.upstream(tries=1), LARGE)
+    peer = deepseek.accept()
+    with socket.create_connection(deepseek.address) as impatient, deepseek.accept_plain():
+        impatient.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000)
+        with pytest.raises(TimeoutError):
+            impatient.sendall(LARGE)
+    peer.answer()
+    assert calling.join() is None
 
 
 # --- handshakes

@@ -69,7 +69,7 @@ class Attempt:
         :raises UpstreamError: if there is no answer.
         """
         token = current_exchange.set(self._exchange)
-        self._exchange.begin()
+        self._exchange.begin(len(content))
         try:
             response = self._endpoint.send(self._endpoint.prepare(content, headers))
         except (*TRANSPORT_ERRORS, Aborted) as error:

@@ -12,11 +12,12 @@ Rules:
 * The look-up and all attempts together take no longer than the time that is given. Until one has
   won, an abort shuts the sockets of all of them; from then on the exchange holds the winner.
 * A connection whose peer has gone without a word is noticed within ``DEAD_AFTER``, whether it is
-  idle, waits for a response, or has something to send.
+  idle, waits for a response, or has something to send (but see ``set_patience``).
 """
 
 from __future__ import annotations
 
+import _socket
 import itertools
 import math
 import os
@@ -29,7 +30,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from ...answers.abort import AbortHandle
-from ...sockets import Address, shut
+from ...sockets import Address, plain_socket, shut
 from .exchange import Exchange, Step, Unreachable
 
 #: Seconds between two attempts (RFC 8305, section 8, recommends this).
@@ -101,7 +102,7 @@ class Dialer:
         _bound(self._winners)
         self._winners[place] = address[4], time.monotonic() + WINNER_SECONDS
         sock.settimeout(timeout)
-        _set(sock, "TCP_USER_TIMEOUT", DEAD_AFTER * 1000)
+        set_patience(sock.fileno(), patient=False)
         return sock
 
     def look_up(
@@ -133,6 +134,19 @@ class Dialer:
 def _bound(known: dict[_Place, Any]) -> None:
     if len(known) >= _MOST_HOSTS:
         known.clear()
+
+
+def set_patience(descriptor: int, *, patient: bool) -> None:
+    """Say what becomes of a connection whose peer takes nothing of what is sent.
+
+    It is broken off after ``DEAD_AFTER``. But a living peer that does not read takes nothing
+    either, once its window is full (RFC 9293, section 3.8.6), and the system does not tell it from
+    a dead one.
+
+    :param patient: to wait for it, for as long as its system answers. A dead one is noticed late.
+    """
+    with plain_socket(descriptor) as plain:
+        _set(plain, "TCP_USER_TIMEOUT", 0 if patient else DEAD_AFTER * 1000)
 
 
 def interleaved(addresses: Iterable[Address]) -> list[Address]:
@@ -251,7 +265,7 @@ def _keep_alive(sock: socket.socket) -> None:
     _set(sock, "TCP_KEEPCNT", max(1, (DEAD_AFTER - PROBE_AFTER) // PROBE_EVERY))
 
 
-def _set(sock: socket.socket, name: str, value: int) -> None:
+def _set(sock: _socket.socket, name: str, value: int) -> None:
     option = getattr(socket, name, None)
     if option is not None:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -33,6 +33,10 @@ from ...answers.abort import AbortFn, AbortHandle
 from ...sockets import shut, shut_down
 from .response import Response
 
+#: The most bytes of a request's body that any peer takes without reading any: the first window of
+#: TCP is 64 KB as a rule, of which a head and TLS take some.
+TAKEN_UNREAD = 56 * 1024
+
 
 class Step(str, Enum):
     """What an exchange does until its response begins. The values are part of log lines."""
@@ -60,11 +64,15 @@ class Exchange(AbortHandle):
         super().__init__()
         self._on_sent = on_sent
         self.step = Step.LOOK_UP
+        #: Since when it is at this step, by the monotonic clock.
+        self.since = time.monotonic()
         #: The other side of this step: a host, with its port if there is one. Empty before any.
         self.peer = ""
         #: The response to the latest request. None before it begins, and if a mock of ``requests``
         #: answers.
         self.response: Response | None = None
+        #: Whether the request is larger than what a peer takes without reading.
+        self.is_large = False
         #: Whether a handshake was ended because it took too long.
         self.overdue = False
         self._until: float | None = None
@@ -73,14 +81,18 @@ class Exchange(AbortHandle):
         self._shut: AbortFn | None = None
         self._duplicate: int | None = None
 
-    def begin(self) -> None:
-        """Begin a try: nothing is open, nothing has come."""
+    def begin(self, size: int = 0) -> None:
+        """Begin a try: nothing is open, nothing has come.
+
+        :param size: of the request's body, in bytes.
+        """
         self.response = self._blame = None
+        self.is_large = size > TAKEN_UNREAD
         self.enter(Step.LOOK_UP, "")
 
     def enter(self, step: Step, peer: str) -> None:
         """Note which step begins, and with whom."""
-        self.step, self.peer = step, peer
+        self.step, self.peer, self.since = step, peer, time.monotonic()
 
     def limit(self, seconds: float | None) -> None:
         """From now, allow so many seconds until the request can be sent; None for any number."""
