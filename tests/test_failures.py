@@ -453,6 +453,25 @@ def test_what_a_proxy_says_is_one_line_too(
     assert password not in closing(error)
 
 
+@pytest.mark.parametrize(("status", "tries"), [(403, 1), (407, 1), (502, 2), (503, 2)])
+def test_a_proxy_that_refuses_is_asked_again_only_if_that_may_help(
+    connect: Connect,
+    deepseek: DeepSeek,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    tries: int,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", deepseek.url)
+    calling = Calling(connect("https://deepseek.example", tries=2))
+    for _ in range(tries):
+        peer = deepseek.accept()
+        peer.request()
+        peer.send(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+    error = calling.failure()
+    assert f"Tunnel connection failed: {status} No (try {tries} of 2" in error.reason
+    assert (error.code, error.elsewhere) == ("upstream_unreachable", True)
+
+
 @pytest.fixture(scope="module")
 def simulated(logs: Any) -> Iterator[SimulatedDeepSeek]:
     """Speaks HTTP, and no TLS."""

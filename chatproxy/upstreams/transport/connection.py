@@ -51,7 +51,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from ...answers.coroutines import NOTHING_YET
 from ...sockets import plain_socket
 from .dialer import Dialer, set_patience
-from .exchange import Exchange, Step, Unreachable, current_exchange
+from .exchange import Exchange, Refused, Step, Unreachable, current_exchange
 from .http1 import Malformed
 from .idle import IdleConnections
 from .response import Response
@@ -60,6 +60,9 @@ from .response import Response
 #: minute, and what lies between may forget it without a word. A request that is sent just then may
 #: be lost, and must not be sent again. Another connection costs a few round trips.
 KEPT_SECONDS = 30.0
+#: Statuses by which a proxy says what another request can't help: it knows nobody of this name, or
+#: leads nobody there.
+_REFUSED_FOR_GOOD = frozenset({400, 401, 403, 405, 407})
 
 
 class AbortableConnection(HTTPConnection):
@@ -123,7 +126,8 @@ class AbortableConnection(HTTPConnection):
         response.begin()
         if not 200 <= response.status < 300:
             self.close()
-            raise OSError(f"Tunnel connection failed: {response.status} {response.reason}")
+            kind = Refused if response.status in _REFUSED_FOR_GOOD else Unreachable
+            raise kind(f"Tunnel connection failed: {response.status} {response.reason}")
         if response.exceeded:
             raise Malformed("Something came through a tunnel before anything was asked for.")
         exchange.shake_hands(Step.TLS, self._tunnel_authority)

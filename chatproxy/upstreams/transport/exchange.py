@@ -54,6 +54,10 @@ class Unreachable(OSError):
     """A step failed before the request could be sent. The text says why, for operators."""
 
 
+class Refused(Unreachable):
+    """A proxy refuses to lead to the upstream, and would do so again."""
+
+
 class Exchange(AbortHandle):
     """One request and its response, with all tries that it takes.
 

@@ -3,8 +3,8 @@
 A request is a POST that may cost money (it is not idempotent: RFC 9110, section 9.2.2). So it is
 sent to an upstream again only if that can't have got it whole: no byte of a response has come, and
 the step that failed was before ``Step.ANSWER``. What another try can't help is not tried again
-either: a certificate that is refused stays refused. Nor is a request that has been written for
-longer than ``LONG_SECONDS``: another try would take as long.
+either: a certificate that is refused stays refused, and so does the password of a proxy. Nor is a
+request that has been written for longer than ``LONG_SECONDS``: another try would take as long.
 
 The client is told one short sentence. Operators are told the reason: the step, with whom, and the
 words of the system, the resolver, TLS or the proxy.
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import requests
 
 from ...errors import UpstreamError
-from .exchange import Exchange, Step, Unreachable
+from .exchange import Exchange, Refused, Step, Unreachable
 
 #: Seconds of writing after which a request is not sent to the same upstream again.
 LONG_SECONDS = 10.0
@@ -91,7 +91,7 @@ def _kind_of(error: BaseException, step: Step, name: str) -> UpstreamError:
         sentence = f"{name} could not be reached: the TLS connection could not be made."
         return UpstreamError(sentence, code="upstream_unreachable")
     unreachable = UpstreamError(f"{name} could not be reached.", code="upstream_unreachable")
-    unreachable.transient = True
+    unreachable.transient = not any(isinstance(each, Refused) for each in _causes(error))
     return unreachable
 
 
