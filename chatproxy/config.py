@@ -90,7 +90,7 @@ class Settings:
         "CHATPROXY_CONNECT_TIMEOUT",
         values.as_seconds,
         10.0,
-        "seconds for each step: resolving, connecting, TLS",
+        "seconds until a request can be sent: resolving, connecting, a proxy and TLS together",
     )
     tries: int = _option(
         "CHATPROXY_TRIES", values.as_count, 3, "requests to upstreams for one question, at most"

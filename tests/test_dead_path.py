@@ -10,10 +10,20 @@ import pytest
 from urllib3.connection import HTTPConnection
 
 from chatproxy.upstreams.transport import dialer
+from chatproxy.upstreams.transport.exchange import TAKEN_UNREAD
 
 from .support import networks
 from .support.networks import Elsewhere
-from .support.played import EVENT, Calling, DeepSeek, Peer, before_the_headers, mid_stream, silent
+from .support.played import (
+    BODY,
+    EVENT,
+    Calling,
+    DeepSeek,
+    Peer,
+    before_the_headers,
+    mid_stream,
+    silent,
+)
 from .support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not networks.can_be_made(), reason="needs root and iproute2")
@@ -80,13 +90,14 @@ def test_a_dead_connection_in_the_pool_is_dropped_there(
     assert "does not answer" in error.reason
 
 
+@pytest.mark.parametrize("before", [BODY, b"{%b}" % (b" " * TAKEN_UNREAD)], ids=["small", "large"])
 def test_what_a_dead_upstream_does_not_acknowledge_is_given_up(
-    network: Elsewhere, far: DeepSeek, monkeypatch: pytest.MonkeyPatch
+    network: Elsewhere, far: DeepSeek, monkeypatch: pytest.MonkeyPatch, before: bytes
 ) -> None:
-    """By TCP_USER_TIMEOUT: with data on the way, no probes are sent."""
+    """By TCP_USER_TIMEOUT: with data on the way, no probes are sent. Whatever went before."""
     monkeypatch.setattr(dialer, "PROBE_AFTER", 1000)
     upstream = far.upstream()
-    first = Calling(upstream)
+    first = Calling(upstream, before)
     far.accept().answer()
     assert first.join() is None
     network.cut()

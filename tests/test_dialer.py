@@ -136,6 +136,39 @@ def test_an_address_that_won_and_is_no_longer_there_is_forgotten(
         assert dial(dialer) == good
 
 
+def test_addresses_that_bring_no_response_go_last_and_of_those_the_first_to_fail_first(
+    net: Net, in_no_hurry: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a while, though they connect: the one that won last is not tried for ever."""
+    three = [net.listening().getsockname() for _ in range(3)]
+    net.leads_to(*three)
+
+    def fail(dialer: Dialer) -> object:
+        exchange = Exchange()
+        with dialer.dial(exchange, HOST, 443, PATIENCE) as sock:
+            exchange.fail()
+            return sock.getpeername()
+
+    dialer = Dialer(net)
+    assert [fail(dialer) for _ in range(6)] == three * 2
+    assert dial(dialer) == three[0]
+    monkeypatch.setattr(dialer_module, "WINNER_SECONDS", 0.0)
+    dialer = Dialer(net)
+    assert [fail(dialer) for _ in range(2)] == three[:1] * 2
+
+
+def test_one_that_won_and_fails_is_left_for_another_that_stays(net: Net, in_no_hurry: None) -> None:
+    bad, good = net.listening().getsockname(), net.listening().getsockname()
+    net.leads_to(bad, good)
+    dialer, exchange = Dialer(net), Exchange()
+    assert dial(dialer) == bad
+    with dialer.dial(exchange, HOST, 443, PATIENCE):
+        exchange.fail()
+    for order in ([bad, good], [good, bad]):
+        net.leads_to(*order)
+        assert dial(dialer) == good
+
+
 @pytest.mark.parametrize("refusing", ["127.0.0.1", "::1"])
 @pytest.mark.usefixtures("in_no_hurry")
 def test_after_a_refusal_the_next_address_is_tried_at_once(net: Net, refusing: str) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from chatproxy.errors import Aborted
-from chatproxy.upstreams.transport.exchange import Exchange, Step
+from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
+
+from .support.waiting import PATIENCE, wait_for
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -83,6 +86,53 @@ def test_after_an_abort_no_connection_is_used(pair: Pair) -> None:
         exchange.use(pair[0], "")
     exchange.close()
     assert open_descriptors() == before
+
+
+def test_a_handshake_that_takes_too_long_is_ended_and_nothing_that_comes_after_it(
+    pair: Pair,
+) -> None:
+    ours, theirs = pair
+    used, late = Exchange(), Exchange()
+    for exchange in (used, late):
+        exchange.limit(0.05)
+        exchange.hold(ours)
+        exchange.shake_hands(Step.TLS, "deepseek.example:443")
+        if exchange is used:
+            exchange.use(ours, "")
+            exchange.close()
+    wait_for(lambda: is_shut(theirs))
+    assert (used.overdue, late.overdue, late.aborted) == (False, True, False)
+    late.close()
+
+
+def test_a_handshake_without_a_thread_for_its_timer_is_not_begun(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_timer: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", fail)
+    exchange = Exchange()
+    exchange.limit(PATIENCE)
+    exchange.hold(pair[0])
+    with pytest.raises(Unreachable, match="thread"):
+        exchange.shake_hands(Step.PROXY, "")
+    exchange.close()
+
+
+@pytest.mark.parametrize("end", ["failed", "aborted", "begun again"])
+def test_who_chose_a_connection_is_blamed_if_it_brings_no_response(pair: Pair, end: str) -> None:
+    blamed = list[str]()
+    exchange = Exchange()
+    exchange.hold(pair[0], lambda: blamed.append(end))
+    exchange.use(pair[0], "")
+    if end == "aborted":
+        exchange.abort()
+    if end == "begun again":
+        exchange.begin()
+    exchange.fail()
+    exchange.fail()
+    assert blamed == ["failed"] * (end == "failed")
 
 
 def test_each_request_that_has_been_sent_is_told_of() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import itertools
 import json
 import logging
 import re
+import select
 import socket
 import ssl
 import struct
@@ -17,15 +19,20 @@ from typing import Any
 
 import pytest
 import requests
+import trustme
 
 from chatproxy import signals
 from chatproxy.answers.session import Phase, StreamSession
+from chatproxy.config import Settings
 from chatproxy.errors import UpstreamError
 from chatproxy.observability import logs
-from chatproxy.upstreams.transport import failures
+from chatproxy.server.resolver import ThreadedResolver
+from chatproxy.upstreams.chat_completions import ChatCompletions
+from chatproxy.upstreams.transport import dialer, failures
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
-from .support.played import EVENT, FAR, KEY, Calling, Connect, DeepSeek, Peer
+from .support.another import under_gevent
+from .support.played import EVENT, FAR, KEY, Calling, Connect, DeepSeek, Peer, Resolver, certificate
 from .support.servers import DeepSeek as SimulatedDeepSeek
 from .support.servers import ask, new_id
 from .support.sessions import new_session
@@ -64,6 +71,11 @@ def failure(error: BaseException, step: Step) -> UpstreamError:
 
 
 BEFORE_THE_ANSWER = [step for step in Step if step is not Step.ANSWER]
+
+
+def test_what_is_not_http_is_not_tried_again_though_the_request_was_not_written_whole() -> None:
+    found = failure(http.client.BadStatusLine("220 mail.example ESMTP"), Step.SEND)
+    assert (found.message, found.transient) == ("DeepSeek's answer is not HTTP.", False)
 
 
 @pytest.mark.parametrize("step", BEFORE_THE_ANSWER)
@@ -176,13 +188,30 @@ def test_a_request_that_was_not_written_whole_is_sent_again(deepseek: DeepSeek) 
     assert calling.join() is None
 
 
+def test_a_request_that_was_written_for_long_is_not_sent_again(
+    deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another try would take as long."""
+    monkeypatch.setattr(failures, "LONG_SECONDS", 0.0)
+    calling = Calling(deepseek.upstream(), LARGE)
+    peer = deepseek.accept()
+    peer.socket.recv(1000)
+    reset(peer)
+    assert calling.failure().code == "upstream_unreachable"
+    assert deepseek.is_left_alone()
+
+
+def stay(peer: Peer) -> None:
+    """Neither read on nor leave."""
+
+
 def read_on(peer: Peer) -> None:
     peer.socket.shutdown(socket.SHUT_WR)
     while peer.socket.recv(1 << 20):
         continue
 
 
-@pytest.mark.parametrize("leave", [read_on, close])
+@pytest.mark.parametrize("leave", [read_on, close, stay])
 def test_an_answer_before_all_of_the_request_was_sent_is_read(
     deepseek: DeepSeek, leave: Callable[[Peer], None]
 ) -> None:
@@ -192,6 +221,117 @@ def test_an_answer_before_all_of_the_request_was_sent_is_read(
     leave(peer)
     error = calling.failure()
     assert error.reason.startswith("status 413 ")
+
+
+EARLY = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+
+
+@pytest.mark.parametrize("early", [EARLY, EARLY + b"HTTP/1.1 200 O"])
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+def test_what_comes_before_all_of_the_request_was_sent_and_is_no_refusal_changes_nothing(
+    trusted: trustme.CA, early: bytes, secured: bool
+) -> None:
+    with DeepSeek(certificate(trusted, "127.0.0.1") if secured else None) as deepseek:
+        calling = Calling(deepseek.upstream(tries=1), LARGE)
+        peer = deepseek.accept()
+        head = b"%bHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" % EARLY
+        peer.send(early)
+        peer.request()
+        peer.send(head[len(early) :])
+        peer.chunk(EVENT)
+        peer.send(b"0\r\n\r\n")
+        assert calling.join() is None
+        assert calling.piece() == EVENT
+
+
+def test_an_answer_that_begins_before_the_request_was_read_does_not_end_the_request(
+    deepseek: DeepSeek,
+) -> None:
+    calling = Calling(deepseek.upstream(tries=1), LARGE)
+    peer = deepseek.accept()
+    peer.begin()
+    peer.request()
+    peer.chunk(EVENT)
+    peer.send(b"0\r\n\r\n")
+    assert calling.join() is None
+    assert calling.piece() == EVENT
+
+
+def test_a_peer_that_is_alive_and_does_not_read_yet_is_waited_for(
+    deepseek: DeepSeek, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a local model does that answers one question after the other."""
+    monkeypatch.setattr(dialer, "DEAD_AFTER", 1)
+    calling = Calling(deepseek.upstream(tries=1), LARGE)
+    peer = deepseek.accept()
+    with socket.create_connection(deepseek.address) as impatient, deepseek.accept_plain():
+        impatient.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000)
+        with pytest.raises(TimeoutError):
+            impatient.sendall(LARGE)
+    peer.answer()
+    assert calling.join() is None
+
+
+# --- handshakes
+
+
+def test_an_address_that_breaks_tls_off_is_left_for_another(
+    connect: Connect, resolve: Callable[..., Resolver], trusted: trustme.CA, deepseek: DeepSeek
+) -> None:
+    with DeepSeek(certificate(trusted, "deepseek.example")) as good:
+        resolve(deepseek.address, good.address).go_on.set()
+        upstream = connect("https://deepseek.example", tries=2)
+        first = Calling(upstream)
+        reset(Peer(deepseek.accept_plain()))
+        good.accept().answer("Connection: close")
+        second = Calling(upstream)
+        good.accept().answer()
+        assert [first.join(), second.join()] == [None, None]
+        assert deepseek.is_left_alone()
+
+
+#: By what the environment names and which URL is asked: what begins the reply of the other side.
+HANDSHAKES = {
+    "tls": ("", "https://{}", b"\x16\x03\x03\x40\x00\x02\x00\x3f\xf0"),
+    "tunnel": ("http://{}", "https://deepseek.example", b"HTTP/1.1 200 OK\r\nA: "),
+    "socks": ("socks5h://{}", FAR, b"\x05\x00\x05\x00\x00\x03\xff"),
+}
+
+
+def a_handshake_that_never_ends(kind: str) -> None:
+    proxy, url, reply = HANDSHAKES[kind]
+    with DeepSeek() as deepseek, pytest.MonkeyPatch.context() as environment:
+        address = deepseek.url.removeprefix("http://")
+        if proxy:
+            environment.setenv("all_proxy", proxy.format(address))
+        settings = Settings(api_key=KEY, base_url=url.format(address), connect_timeout=0.3, tries=1)
+        upstream = ChatCompletions(settings, ThreadedResolver())
+        calling = Calling(upstream)
+        peer = deepseek.accept()
+        with contextlib.suppress(OSError):
+            peer.socket.recv(65536)
+            peer.send(reply)
+            while not select.select([peer.socket], [], [], 0.02)[0] or peer.socket.recv(65536):
+                peer.send(b"x")
+        error = calling.failure()
+        upstream.close()
+    assert (error.code, error.transient) == ("upstream_unreachable", True)
+    assert "timed out after 0.3 s" in error.reason
+
+
+def handshakes_that_never_end() -> None:
+    for kind in HANDSHAKES:
+        a_handshake_that_never_ends(kind)
+
+
+@pytest.mark.parametrize("kind", HANDSHAKES)
+def test_a_handshake_of_which_a_byte_comes_now_and_then_is_given_up(kind: str) -> None:
+    """After the connect timeout, as one that is silent."""
+    a_handshake_that_never_ends(kind)
+
+
+def test_under_gevent_so_it_is() -> None:
+    under_gevent(handshakes_that_never_end)
 
 
 def test_a_tls_handshake_that_is_cut_short_is_begun_again(
@@ -311,6 +451,25 @@ def test_what_a_proxy_says_is_one_line_too(
     assert error.reason.startswith(f"proxy {address}: Tunnel connection failed: 407 Who [2J")
     assert closing(error).isprintable()
     assert password not in closing(error)
+
+
+@pytest.mark.parametrize(("status", "tries"), [(403, 1), (407, 1), (502, 2), (503, 2)])
+def test_a_proxy_that_refuses_is_asked_again_only_if_that_may_help(
+    connect: Connect,
+    deepseek: DeepSeek,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    tries: int,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", deepseek.url)
+    calling = Calling(connect("https://deepseek.example", tries=2))
+    for _ in range(tries):
+        peer = deepseek.accept()
+        peer.request()
+        peer.send(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+    error = calling.failure()
+    assert f"Tunnel connection failed: {status} No (try {tries} of 2" in error.reason
+    assert (error.code, error.elsewhere) == ("upstream_unreachable", True)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from chatproxy.server.resolver import ThreadedResolver
 from chatproxy.upstreams import attempt as attempt_module
 from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.transport import connection as connection_module
-from chatproxy.upstreams.transport.exchange import Exchange
+from chatproxy.upstreams.transport.exchange import TAKEN_UNREAD, Exchange
 
 from .support.pieces import call_for_pieces, whole
 from .support.played import DeepSeek, Peer, certificate
@@ -327,6 +327,27 @@ def test_a_connection_whose_answer_does_not_end_well_is_not_used_again(
     with contextlib.suppress(OSError):
         assert peer.socket.recv(1) == b""
     assert played.another_is_answered()
+
+
+def test_a_connection_whose_request_was_refused_before_it_was_written_whole_is_not_used_again(
+    played: Played,
+) -> None:
+    asking = played.asking(b"user 1," + b" " * (16 << 20))
+    peer = played.accept()
+    peer.send(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+    assert asking.result(PATIENCE) == b"DeepSeek answered with status 413."
+    assert played.another_is_answered()
+
+
+def test_a_large_request_goes_on_a_new_connection_which_is_kept(played: Played) -> None:
+    """The peer of one that was kept may be gone."""
+    played.answered()
+    asking = played.asking(b"user 1," + b" " * TAKEN_UNREAD)
+    peer = played.accept()
+    peer.request()
+    peer.send(response(FIRST))
+    assert asking.result(PATIENCE) == FIRST
+    assert played.another_is_answered(peer)
 
 
 def test_what_the_upstream_has_written_is_noticed_though_it_is_held_back() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import select
 import socket
 import sys
 import threading
@@ -15,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask, current_app
 from flask.globals import app_ctx
 from requests.adapters import HTTPAdapter
@@ -546,6 +548,23 @@ def test_a_request_that_is_tried_again_is_one_call_and_a_stop_ends_the_next_try(
     assert receipt is not None
     assert (receipt.upstream_closed, receipt.left_behind) == (True, ())
     assert [each["outcome"] for each in receipt.calls or ()] == ["stopped"]
+
+
+def test_a_request_whose_proxy_never_ends_its_reply_times_out(answer: Chat) -> None:
+    """The timeout is for all that comes before the request, though a byte comes now and then."""
+
+    def drip(connection: socket.socket, _body: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 Connected\r\nA: ")
+        while not select.select([connection], [], [], 0.02)[0]:
+            connection.sendall(b"x")
+
+    def ask(run: Run, _payload: dict[str, Any]) -> str:
+        with pytest.raises(requests.ConnectTimeout):
+            run.http.get("https://site.example", proxies={"https": proxy.url}, timeout=(0.3, 3600))
+        return "timed out"
+
+    with Scripted(drip) as proxy:
+        assert answer(ask).read() == "timed out"
 
 
 @pytest.mark.parametrize("header", [b"", b"Retry-After: 3600\r\n"])

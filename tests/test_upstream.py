@@ -10,6 +10,7 @@ import contextlib
 import email.utils
 import errno
 import json
+import math
 import os
 import socket
 import ssl
@@ -284,16 +285,16 @@ def pauses_after(mocked: Mocked, retry_after: str | None) -> list[float]:
     return pauses
 
 
-@pytest.mark.parametrize("wish", ["7", " 20 ", "date"])
+@pytest.mark.parametrize("wish", ["7", " 20 ", "1.5", "date"])
 def test_the_pause_is_as_long_as_deepseek_asks(mocked: Mocked, wish: str) -> None:
     date = email.utils.formatdate(time.time() + 10, usegmt=True)
     pauses = pauses_after(mocked, date if wish == "date" else wish)
-    least, most = (5, 10) if wish == "date" else (int(wish), int(wish))
+    least, most = (5, 10) if wish == "date" else (math.ceil(float(wish)),) * 2
     assert len(pauses) == TRIES - 1
     assert all(least <= pause <= most for pause in pauses)
 
 
-@pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5", "٣", "0"])
+@pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1.5.2", "٣", "0"])
 def test_without_a_usable_wish_the_pauses_grow(
     mocked: Mocked, monkeypatch: pytest.MonkeyPatch, retry_after: str | None
 ) -> None:

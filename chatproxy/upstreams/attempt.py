@@ -70,11 +70,11 @@ class Attempt:
         :raises UpstreamError: if there is no answer.
         """
         token = current_exchange.set(self._exchange)
-        self._exchange.begin()
+        self._exchange.begin(len(content))
         try:
             response = self._endpoint.send(self._endpoint.prepare(content, headers))
         except (*TRANSPORT_ERRORS, Aborted) as error:
-            self._exchange.close()
+            self._exchange.fail()
             if self._exchange.aborted:
                 raise Aborted from None
             name = self._endpoint.name

@@ -74,7 +74,7 @@ class Connections:
     """See above. Safe to use from any thread.
 
     :param resolver: finds the addresses of hosts.
-    :param connect_timeout: seconds for each step until a request can be sent.
+    :param connect_timeout: seconds for all steps until a request can be sent, together.
     """
 
     def __init__(self, resolver: Resolver, connect_timeout: float) -> None:

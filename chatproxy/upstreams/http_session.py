@@ -240,14 +240,31 @@ class _Connection(HTTPConnection):
         exchange.check()
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
         begun = time.monotonic()
+        exchange.limit(timeout)
         try:
             sock = self.dialer.dial(exchange, self._dns_host.strip("[]"), self.port, timeout)
         except OSError as error:
             if timeout is not None and time.monotonic() - begun >= timeout:
                 raise ConnectTimeoutError(self, str(error)) from error
             raise NewConnectionError(self, str(error)) from error
-        exchange.enter(Step.TLS, f"{self.host}:{self.port}")
+        if isinstance(self, HTTPSConnection):
+            exchange.shake_hands(Step.TLS, f"{self.host}:{self.port}")
         return sock
+
+    def connect(self) -> None:
+        """Connect, with the handshakes of a proxy and of TLS, within the timeout."""
+        try:
+            super().connect()
+        finally:  # see ``AbortableConnection.connect``
+            self._check_time()
+
+    def _tunnel(self) -> None:
+        super()._tunnel()  # it takes the end of the connection for a success
+        self._check_time()
+
+    def _check_time(self) -> None:
+        if current_exchange.get().overdue:
+            raise ConnectTimeoutError(self, "A handshake timed out.")
 
     def request(self, *args: typing.Any, **kwargs: typing.Any) -> None:
         """Send a request; connect before if need be."""
@@ -409,6 +426,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
             response = super().send(request, *args, **kwargs)
         except BaseException as error:
             exchange.failure = type(error).__name__
+            exchange.fail()
             exchange.end()
             self._handle.check()
             raise

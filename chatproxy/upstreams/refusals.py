@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import re
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ _BROKEN_OFF = ("error", "cancelled")
 #: A key of which a part is blotted out already. It is looked for at the beginnings of words alone:
 #: at each character of a long word it would take milliseconds.
 _PART_OF_A_KEY = re.compile(r"(?<![\w-])[\w-]*\*{3,}[\w*-]*")
+#: What ``Retry-After`` is if it is no date.
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")
 #: What servers call a stream, and what they say if they don't know.
 _MAY_BE_A_STREAM = ("text/event-stream", "text/plain", "application/octet-stream")
 
@@ -168,11 +171,14 @@ def may_be_a_stream(content_type: str) -> bool:
 
 
 def seconds_of(value: str | None) -> int | None:
-    """The seconds that a ``Retry-After`` header asks for (RFC 9110, section 10.2.3)."""
+    """The seconds that a ``Retry-After`` header asks for (RFC 9110, section 10.2.3).
+
+    A fraction, which some send, is rounded up.
+    """
     if value is None:
         return None
-    if value.strip().isascii() and value.strip().isdigit():
-        return min(int(value.strip()[:9]), 86_400)
+    if (found := _SECONDS.fullmatch(value.strip())) is not None:
+        return math.ceil(min(float(found[0]), 86_400))
     try:
         seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):

@@ -7,14 +7,17 @@ Rules:
   5). The first to connect wins, and the others are closed.
 * The address that won goes first for ``WINNER_SECONDS``. So an address that does not answer delays
   one connection in that time, not each.
-* All attempts together take no longer than the time that is given. Until one has won, an abort
-  shuts the sockets of all of them; from then on the exchange holds the winner.
+* An address that connects and then brings no response, because TLS or a proxy breaks off there,
+  goes last for as long; of several the one that failed last. So another try is one elsewhere.
+* The look-up and all attempts together take no longer than the time that is given. Until one has
+  won, an abort shuts the sockets of all of them; from then on the exchange holds the winner.
 * A connection whose peer has gone without a word is noticed within ``DEAD_AFTER``, whether it is
-  idle, waits for a response, or has something to send.
+  idle, waits for a response, or has something to send (but see ``set_patience``).
 """
 
 from __future__ import annotations
 
+import _socket
 import itertools
 import math
 import os
@@ -23,22 +26,27 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from ...answers.abort import AbortHandle
-from ...sockets import Address, shut
+from ...sockets import Address, plain_socket, shut
 from .exchange import Exchange, Step, Unreachable
 
 #: Seconds between two attempts (RFC 8305, section 8, recommends this).
 ATTEMPT_DELAY = 0.25
-#: Seconds for which the address that won is tried first.
+#: Seconds for which the address that won is tried first, and one that failed then last.
 WINNER_SECONDS = 600.0
-#: How many hosts' winners are known.
-_MOST_WINNERS = 1000
+#: How many hosts' winners are known, and of how many hosts which addresses have failed.
+_MOST_HOSTS = 1000
 #: Seconds after which a peer that answers nothing is taken for dead.
 DEAD_AFTER = 30
 #: Seconds of silence before the first keep-alive probe, and between two of them.
 PROBE_AFTER, PROBE_EVERY = 15, 5
+
+
+#: A host and a port.
+_Place = tuple[str, int]
 
 
 class Resolver(Protocol):
@@ -62,31 +70,39 @@ class Dialer:
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         #: By host and port: the socket address that won last, and until when it goes first.
-        self._winners: dict[tuple[str, int], tuple[object, float]] = {}
+        self._winners: dict[_Place, tuple[object, float]] = {}
+        #: By host and port: the socket addresses that have failed, and until when each goes last.
+        self._failed: dict[_Place, dict[object, float]] = {}
 
     def dial(
-        self, exchange: Exchange, host: str, port: int, timeout: float | None
+        self,
+        exchange: Exchange,
+        host: str,
+        port: int,
+        timeout: float | None,
+        since: float | None = None,
     ) -> socket.socket:
         """Look a host up and connect to it.
 
-        :param timeout: seconds, for the look-up and again for connecting.
+        :param timeout: seconds, for the look-up and connecting together.
+        :param since: from when they count, by the monotonic clock; None for now.
         :returns: a connected socket, which has this timeout and is held by the exchange.
         :raises Aborted: if the exchange's ``abort`` comes first.
         :raises OSError: if that fails, or takes too long. Its text says why.
         """
-        found = interleaved(self.look_up(exchange, host, port, timeout))
+        begun, left, place = time.monotonic(), timeout, (host, port)
+        if timeout is not None and since is not None:
+            begun, left = since, max(0.0, since + timeout - begun)
+        found = interleaved(self.look_up(exchange, host, port, left))
+        self._put_in_order(place, found)
         exchange.enter(Step.CONNECT, f"{host}:{port}")
-        last, until = self._winners.get((host, port), (None, 0.0))
-        if time.monotonic() < until:
-            found.sort(key=lambda address: address[4] != last)
-        with _Race(exchange, found, timeout) as race:
+        with _Race(exchange, found, timeout, begun) as race:
             sock, address = race.run()
-            exchange.hold(sock)
-        if len(self._winners) >= _MOST_WINNERS:
-            self._winners.clear()
-        self._winners[host, port] = address[4], time.monotonic() + WINNER_SECONDS
+            exchange.hold(sock, partial(self._distrust, place, address[4]))
+        _bound(self._winners)
+        self._winners[place] = address[4], time.monotonic() + WINNER_SECONDS
         sock.settimeout(timeout)
-        _set(sock, "TCP_USER_TIMEOUT", DEAD_AFTER * 1000)
+        set_patience(sock.fileno(), patient=False)
         return sock
 
     def look_up(
@@ -95,6 +111,42 @@ class Dialer:
         """The addresses of a host, as ``Resolver.resolve`` finds them."""
         exchange.enter(Step.LOOK_UP, host)
         return self._resolver.resolve(exchange, host, port, timeout)
+
+    def _put_in_order(self, place: _Place, found: list[Address]) -> None:
+        now, failed = time.monotonic(), self._failed.get(place, {})
+        last, until = self._winners.get(place, (None, 0.0))
+
+        def rank(address: Address) -> tuple[float, bool]:
+            distrusted_until = failed.get(address[4], 0.0)
+            is_winner = address[4] == last and now < until
+            return distrusted_until if now < distrusted_until else 0.0, not is_winner
+
+        found.sort(key=rank)
+
+    def _distrust(self, place: _Place, sockaddr: object) -> None:
+        """Try this address last for a while: it brought no response."""
+        now = time.monotonic()
+        failed = {each: until for each, until in self._failed.get(place, {}).items() if now < until}
+        _bound(self._failed)
+        self._failed[place] = {**failed, sockaddr: now + WINNER_SECONDS}
+
+
+def _bound(known: dict[_Place, Any]) -> None:
+    if len(known) >= _MOST_HOSTS:
+        known.clear()
+
+
+def set_patience(descriptor: int, *, patient: bool) -> None:
+    """Say what becomes of a connection whose peer takes nothing of what is sent.
+
+    It is broken off after ``DEAD_AFTER``. But a living peer that does not read takes nothing
+    either, once its window is full (RFC 9293, section 3.8.6), and the system does not tell it from
+    a dead one.
+
+    :param patient: to wait for it, for as long as its system answers. A dead one is noticed late.
+    """
+    with plain_socket(descriptor) as plain:
+        _set(plain, "TCP_USER_TIMEOUT", 0 if patient else DEAD_AFTER * 1000)
 
 
 def interleaved(addresses: Iterable[Address]) -> list[Address]:
@@ -111,14 +163,17 @@ class _Race:
 
     All sockets are closed at the end, so that no number is used again while an abort may still shut
     it down; but the winner's is left open unless there is an error.
+
+    :param timeout: seconds that all may take, since ``begun`` by the monotonic clock.
     """
 
     def __init__(
-        self, handle: AbortHandle, addresses: list[Address], timeout: float | None
+        self, handle: AbortHandle, addresses: list[Address], timeout: float | None, begun: float
     ) -> None:
         self._handle = handle
         self._left = deque(addresses)
         self._timeout = math.inf if timeout is None else timeout
+        self._end = begun + self._timeout
         self._opened: list[socket.socket] = []
         #: Those that are connecting, by descriptor.
         self._running: dict[int, tuple[socket.socket, Address]] = {}
@@ -148,8 +203,7 @@ class _Race:
             shut(sock)
 
     def _run(self) -> tuple[socket.socket, Address]:
-        now = time.monotonic()
-        end = now + self._timeout
+        now, end = time.monotonic(), self._end
         while now < end:
             self._handle.check()
             if self._left and now >= self._next_at:
@@ -211,7 +265,7 @@ def _keep_alive(sock: socket.socket) -> None:
     _set(sock, "TCP_KEEPCNT", max(1, (DEAD_AFTER - PROBE_AFTER) // PROBE_EVERY))
 
 
-def _set(sock: socket.socket, name: str, value: int) -> None:
+def _set(sock: _socket.socket, name: str, value: int) -> None:
     option = getattr(socket, name, None)
     if option is not None:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -3,7 +3,8 @@
 A request is a POST that may cost money (it is not idempotent: RFC 9110, section 9.2.2). So it is
 sent to an upstream again only if that can't have got it whole: no byte of a response has come, and
 the step that failed was before ``Step.ANSWER``. What another try can't help is not tried again
-either: a certificate that is refused stays refused.
+either: a certificate that is refused stays refused, and so does the password of a proxy. Nor is a
+request that has been written for longer than ``LONG_SECONDS``: another try would take as long.
 
 The client is told one short sentence. Operators are told the reason: the step, with whom, and the
 words of the system, the resolver, TLS or the proxy.
@@ -14,13 +15,16 @@ from __future__ import annotations
 import errno
 import http.client
 import ssl
+import time
 from collections.abc import Iterator
 
 import requests
 
 from ...errors import UpstreamError
-from .exchange import Exchange, Step, Unreachable
+from .exchange import Exchange, Refused, Step, Unreachable
 
+#: Seconds of writing after which a request is not sent to the same upstream again.
+LONG_SECONDS = 10.0
 #: These say only that a read or write had to wait.
 _WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 #: TLS's errors for a connection that was closed or reset. No certificate is at fault then.
@@ -33,6 +37,8 @@ def unanswered(error: BaseException, exchange: Exchange, name: str) -> UpstreamE
     :param name: the upstream's.
     """
     failure = _kind_of(error, exchange.step, name)
+    if exchange.step is Step.SEND and time.monotonic() - exchange.since > LONG_SECONDS:
+        failure.transient = False
     # Without a peer no step has begun: a mock of requests stands in for the upstream.
     step = f"{exchange.step.value} {exchange.peer}: " if exchange.peer else ""
     failure.reason = step + words_of(error)
@@ -77,7 +83,7 @@ def _kind_of(error: BaseException, step: Step, name: str) -> UpstreamError:
         )
         short.elsewhere = False
         return short
-    if _not_http(error) and step is Step.ANSWER:
+    if _not_http(error) and step in (Step.SEND, Step.ANSWER):
         return UpstreamError(f"{name}'s answer is not HTTP.")
     if step is Step.ANSWER:
         return UpstreamError(f"{name} broke the connection off before it answered.")
@@ -85,7 +91,7 @@ def _kind_of(error: BaseException, step: Step, name: str) -> UpstreamError:
         sentence = f"{name} could not be reached: the TLS connection could not be made."
         return UpstreamError(sentence, code="upstream_unreachable")
     unreachable = UpstreamError(f"{name} could not be reached.", code="upstream_unreachable")
-    unreachable.transient = True
+    unreachable.transient = not any(isinstance(each, Refused) for each in _causes(error))
     return unreachable
 
 

@@ -19,6 +19,7 @@ import urllib3
 
 from .connection import AbortableConnection, AbortableTLSConnection
 from .dialer import Dialer
+from .exchange import current_exchange
 from .idle import IdleConnections, Places
 
 #: The most addresses that have a pool.
@@ -33,6 +34,12 @@ class _PoolMixin(urllib3.HTTPConnectionPool):
     def _new_conn(self) -> typing.Any:
         conn: typing.Any = super()._new_conn()
         conn.dialer, conn.idle = self.dialer, self.idle
+        return conn
+
+    def _get_conn(self, timeout: float | None = None) -> typing.Any:
+        conn: typing.Any = super()._get_conn(timeout)
+        if conn.is_kept and current_exchange.get().is_large:
+            conn.close()  # it connects again; see ``connection``
         return conn
 
     def _make_request(  # type: ignore[override]

@@ -9,6 +9,7 @@ is looked up here, with ``socks5h`` and ``socks4a`` by the proxy.
 from __future__ import annotations
 
 import socket
+import time
 import typing
 from urllib.parse import unquote, urlsplit
 
@@ -55,17 +56,23 @@ class SocksDialer(Dialer):
                 )
 
     def dial(
-        self, exchange: Exchange, host: str, port: int, timeout: float | None
+        self,
+        exchange: Exchange,
+        host: str,
+        port: int,
+        timeout: float | None,
+        since: float | None = None,
     ) -> socket.socket:
         """Connect to a host through the proxy, as ``Dialer.dial`` does."""
+        since = time.monotonic() if since is None else since
         if not self._remote_names:
             found = self.look_up(exchange, host, port, timeout)
             # The proxy may have no IPv6, and SOCKS 4 has none.
             found.sort(key=lambda address: address[0] != socket.AF_INET)
             host = str(found[0][4][0])
-        sock = super().dial(exchange, self._host, self._port, timeout)
-        exchange.enter(Step.PROXY, f"{self._host}:{self._port}")
+        sock = super().dial(exchange, self._host, self._port, timeout, since)
         try:
+            exchange.shake_hands(Step.PROXY, f"{self._host}:{self._port}")
             self._shake_hands(sock, host, port)
         except BaseException:
             sock.close()

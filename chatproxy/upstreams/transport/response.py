@@ -9,7 +9,7 @@ come is taken at once, and decoded in one go. The way of a byte:
               the head)                                      fit into one piece)
 
 ``receive_coded`` goes as far as the transfer coding, ``receive`` all the way. ``begin`` reads the
-head.
+head, ``read_head`` a part of it.
 
 * What was read from the socket is in this object or was given out. So it is known whether anything
   came after the response, and the next response on the connection can't begin with it.
@@ -55,7 +55,10 @@ class Response:
         self.socket = sock
         #: How many bytes of the body have been read from the socket.
         self.taken = 0
+        #: Whether the head has come, and so ``status`` and ``headers`` are there.
+        self.begun = False
         self._without_body = method in ("HEAD", "CONNECT")
+        self._parser = HeadParser()
         self._over = b""  # not decoded: it came with the head, or after the end
         self._held = b""  # decoded, and not given out yet
         self._fault: Malformed | None = None  # to be raised when the rest has been given out
@@ -69,15 +72,24 @@ class Response:
         self.give_back: Callable[[], None] | None = None
 
     def begin(self) -> None:
-        """Read the head; wait for it if the socket blocks.
+        """Wait for the head, on a socket that blocks. Errors are as in ``read_head``."""
+        while not (self.begun or self.read_head()):
+            time.sleep(A_TURN)  # gevent's recv lets nobody else run while there is something
 
+    def read_head(self) -> bool:
+        """Read from the socket once; return whether the head has come.
+
+        :raises BlockingIOError: as in ``receive``.
         :raises http.client.RemoteDisconnected: if the connection ends before anything came.
         :raises Malformed: if what comes is no response.
         :raises OSError: if the connection breaks.
         """
-        parser = HeadParser()
-        while (head := parser.feed(self._more_of_the_head(parser))) is None:
-            time.sleep(A_TURN)  # gevent's recv lets nobody else run while there is something
+        parser = self._parser
+        head = parser.feed(self._more_of_the_head(parser))
+        if head is None:
+            return False
+        self.begun = True
+        del self._parser  # the stream may last for long
         self._over = parser.rest
         self.version, self.status, self.reason = 10 + min(head.version, 1), head.status, head.reason
         self.headers = HTTPHeaderDict(head.fields)
@@ -89,6 +101,7 @@ class Response:
             self._inflater = Inflater(coding)
         elif coding != "identity":
             self.unknown_coding = coding
+        return True
 
     def _more_of_the_head(self, parser: HeadParser) -> bytes:
         data = self.socket.recv(PIECE_BYTES)
