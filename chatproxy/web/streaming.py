@@ -198,6 +198,7 @@ def begin(
     except BaseException:
         free_thread()
         raise
+    reader.withheld = encoder.withheld
     # Not by an ExitStack, as below: it takes a kilobyte of each stream.
     events = EventStream(reader, state.settings.heartbeat, free_thread, encoder)
     with _left_if_it_fails(events):
