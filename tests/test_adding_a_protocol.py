@@ -31,7 +31,7 @@ class TextEncoder:
     """An ``Encoder``: the plain text of an answer."""
 
     heartbeat = b""
-    refusal = None
+    refusal = withheld = None
 
     def __init__(self) -> None:
         self._decoder = sse.Decoder()

@@ -135,7 +135,8 @@ def test_choices_share_what_is_granted() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["x" * (1 << 20), [TEXT] * 20_000, [[0.1] * 250_000], "\\u00e9" * 170_000]
+    "content",
+    ["x" * (1 << 20), [TEXT] * 16_000, [{}] * 24_000, [[0.1] * 49_000], "\\u00e9" * 170_000],
 )
 def test_a_megabyte_takes_some_milliseconds(content: Any) -> None:
     body = body_of(content)

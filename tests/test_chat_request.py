@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from chatproxy.errors import InvalidRequest
 from chatproxy.protocols import chat_request
+from chatproxy.protocols.bounds import Bounds
 
 from .support.costs import cost
 
@@ -137,6 +138,46 @@ def test_the_number_of_fields_is_bounded() -> None:
     assert refusal.message == "The body has more than 1000 fields."
 
 
+def number_of(value: Any) -> int:
+    """How many values there are in one, and itself; one that is empty is two."""
+    if not isinstance(value, (list, dict)):
+        return 1
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + (sum(map(number_of, inner)) or 1)
+
+
+@given(st.dictionaries(st.text(max_size=8), values, max_size=5), st.booleans())
+def test_the_number_of_values_is_bounded(fields: dict[str, Any], escaped: bool) -> None:
+    """They may take many times the memory and the time of their text."""
+    body = json.dumps(fields, ensure_ascii=escaped).encode("utf-8", "backslashreplace")
+    number = number_of(fields)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(chat_request, "MOST_VALUES", number)
+        chat_request.parse(body)
+        patched.setattr(chat_request, "MOST_VALUES", number - 1)
+        refusal = refusal_of(body)
+    assert (refusal.status, refusal.code) == (400, "invalid_request")
+    assert refusal.message == f"The body has more than {number - 1} values."
+
+
+def test_a_name_may_have_half_an_emoji_and_what_stands_for_one_here() -> None:
+    names = [r"\ud800", r"a\"\u005c\uDfffb", r"\\ud800", r"\ufdd0zzz"]
+    body = "{" + ",".join(f'"{name}":1' for name in names) + "}"
+    assert chat_request.parse(body.encode()).keys() == json.loads(body).keys()
+
+
+def test_a_megabyte_of_the_smallest_texts_is_too_many() -> None:
+    for text in (b'"",', b'",",'):
+        body = b'{"a":[%b0]}' % (text * (MEGABYTE // len(text)))
+        assert refusal_of(body).message == "The body has more than 50000 values."
+
+
+@pytest.mark.parametrize("text", [b"[a, b, {c}], ", rb"\\[", rb"\"[,{", rb"\\\"[,"], ids=repr)
+def test_what_is_in_a_text_is_no_value(text: bytes) -> None:
+    body = b'{"a":"%b"}' % (text * (MEGABYTE // len(text)))
+    assert sent(body) == body
+
+
 @given(st.binary(max_size=50))
 def test_no_body_does_more_than_be_refused(body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
@@ -235,6 +276,45 @@ def test_a_megabyte_is_looked_through_in_a_fraction_of_the_time_to_decode_number
     assert {
         name for name, body in LARGE.items() if cost(partial(look_through, body)) > bound
     } == set()
+
+
+#: What takes longest to decode, to compare or to write.
+SMALL = {
+    "empty lists": b"[]",
+    "nested lists": b"[[[[[[[[[]]]]]]]]]",
+    "objects": b'{"":1}',
+    "numbers": b"1e9",
+    "long numbers": b"123456789012.3456789e99",
+    "texts": b'""',
+    "half emojis": rb'"\ud83d\ud83d"',
+    "messages": b'{"role":""}',
+    "messages with parts": b'{"role":"","content":[{},{},{},{},{}]}',
+    "messages with half emojis": rb'{"role":"","content":"\ud83d"}',
+}
+
+
+def as_many_as_may_be(one: bytes) -> bytes:
+    values = 1 + sum(map(one.count, (b",", b"[", b"{")))
+    number = min(MEGABYTE // (len(one) + 1), chat_request.MOST_VALUES // values - 10)
+    items = b",".join([one] * number)
+    if b"role" in one:
+        return b'{"messages":[%b]}' % items
+    return b'{"messages":[{"role":"user"}],"a":[%b]}' % items
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_whatever_an_application_looks_at_no_step_takes_long(name: str) -> None:
+    """Between two of them others have a turn."""
+    body = as_many_as_may_be(SMALL[name])
+    fields = chat_request.parse(body)
+    whole = chat_request.complete(fields, "m")
+    steps: list[Callable[[], object]] = [
+        partial(chat_request.parse, body),
+        partial(chat_request.check, fields),
+        partial(chat_request.change, fields, [lambda fields: None]),
+        partial(Bounds, whole, 1),
+    ]
+    assert max(map(cost, steps)) < cost(lambda: json.loads(LARGE["floats"]))
 
 
 def test_what_is_nested_too_deeply_to_be_written_is_refused() -> None:

@@ -38,11 +38,15 @@ def whole(*blocks: bytes, choices: int = 1) -> dict[str, Any]:
     """The completion of an answer of these events, and nothing before its end."""
     one = encoder(choices)
     events = [sse.numbered(*each) for each in enumerate(blocks, 1)]
-    said = [one.encode(event) for event in events]
+    assert not any(map(one.encode, events))
     assert one.refusal is None
-    (found,) = filter(None, said)
-    parsed: dict[str, Any] = json.loads(found)
+    parsed: dict[str, Any] = json.loads(b"".join(one.pieces()))
     return parsed
+
+
+def said_by(one: CompletionEncoder, *blocks: bytes) -> bytes:
+    """What an encoder has said when the answer has ended with these events."""
+    return one.encode(numbered(*blocks)) + b"".join(one.pieces())
 
 
 def message(*deltas: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +172,7 @@ def test_what_is_no_chunk_is_passed_over(garbage: bytes) -> None:
 def test_what_need_not_be_decoded_stays_as_it_came() -> None:
     number = b"9" * 5000
     blocks = [b'data: {"a": %b, "b": 1e9, "c": [1.0], "d": "\\/"}' % number, sse.DONE]
-    said = encoder().encode(numbered(*blocks))
+    said = said_by(encoder(), *blocks)
     assert b'"a":%b,"b":1e9,"c":[1.0],"d":"\\/"' % number in said
 
 
@@ -257,7 +261,7 @@ def test_what_repeats_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(20):
         one.encode(data)
     assert one.refusal is None
-    found = json.loads(one.encode(numbered(sse.DONE)))
+    found = json.loads(said_by(one, sse.DONE))
     assert len(found["choices"][0]["message"]["content"]) == 100_000
 
 
@@ -294,9 +298,51 @@ def test_a_large_completion_is_put_together_at_once() -> None:
         for _ in range(20):
             made[-1].encode(numbered(delta(content="x" * 250_000)))
 
-    ours = cost(lambda: done.append(made.pop().encode(numbered(sse.DONE))), make)
+    ours = cost(lambda: done.append(said_by(made.pop(), sse.DONE)), make)
     assert len(done[0]) > 5_000_000
     assert ours < 3 * cost(lambda: json.loads(done[0]))
+
+
+def large() -> CompletionEncoder:
+    """Of an answer of a megabyte that has ended."""
+    one = encoder()
+    for _ in range(5):
+        one.encode(numbered(delta(content=LARGE)))
+    assert one.size >= 5 * len(LARGE)
+    one.encode(numbered(sse.DONE))
+    return one
+
+
+def test_what_has_been_given_out_is_held_no_longer() -> None:
+    one = large()
+    size = one.size
+    for piece in one.pieces():
+        assert len(piece) <= 65536
+        size -= len(piece)
+        assert one.size == size
+    assert size == 0
+
+
+def test_what_is_dropped_amid_its_pieces_breaks_off() -> None:
+    one = large()
+    pieces = one.pieces()
+    next(pieces)
+    one.drop()
+    assert one.size == 0
+    with pytest.raises(BrokenPipeError):
+        next(pieces)
+
+
+def test_what_is_dropped_before_is_refused_and_after_is_no_matter() -> None:
+    one = encoder()
+    one.encode(numbered(delta(content="a")))
+    one.drop()
+    assert one.refusal is not None
+    assert (one.size, one.refusal.code) == (0, "events_gone")
+    one = encoder()
+    said_by(one, sse.DONE)
+    one.drop()
+    assert one.refusal is None
 
 
 # --- any chunks, cut anywhere
@@ -338,10 +384,11 @@ def test_any_answer_in_any_pieces_says_the_same(
 ) -> None:
     blocks = [chunk(each, index=index) for index, each in answer]
     one = encoder(choices=2)
-    said = b"".join(one.encode(piece) for piece in in_pieces([*blocks, ending], data))
+    assert not list(filter(None, map(one.encode, in_pieces([*blocks, ending], data))))
     if ending is ERROR:
-        assert (said, one.refusal is not None) == (b"", True)
+        assert one.refusal is not None
         return
+    said = b"".join(one.pieces())
     found = {each["index"]: each for each in json.loads(said)["choices"]}
     assert found.keys() == ({0, 1} if ending is STOPPED else {index for index, _ in answer})
     for index, each in found.items():
@@ -360,7 +407,7 @@ def test_any_answer_in_any_pieces_says_the_same(
 
 @given(st.lists(lines_of_bytes(40), max_size=5))
 def test_no_bytes_do_harm(garbage: list[bytes]) -> None:
-    json.loads(encoder().encode(numbered(*garbage, sse.DONE)))
+    json.loads(said_by(encoder(), *garbage, sse.DONE))
 
 
 @settings(max_examples=50)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -157,6 +157,33 @@ class Endless(Script):
 
     def read(self, timeout: float) -> bytes | None:
         return self._item
+
+
+class AtTheEnd(native.NativeEncoder):
+    """Says nothing before the end."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+
+    @property
+    def withheld(self) -> Any:
+        return self
+
+    def encode(self, data: bytes) -> bytes:
+        return b""
+
+    def pieces(self) -> Iterator[bytes]:
+        yield from self._pieces
+
+
+def test_what_is_said_at_the_end_is_given_piece_by_piece_to_a_reader_that_stays() -> None:
+    reader = Script(b"a", b"b")
+    events = EventStream(reader, 15.0, encoder=AtTheEnd(b"1", b"2", b"3"))
+    response = Response(events)
+    assert list(events) == [b"1", b"2", b"3"]
+    assert (response.begun, reader.closed) == ([None], 0)
+    events.close()
+    assert reader.closed
 
 
 # --- encoding

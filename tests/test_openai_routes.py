@@ -141,6 +141,43 @@ def test_a_stopped_stream_ends_with_a_whole_chunk(app: Flask, upstream: Repeatin
     assert upstream.left.get(timeout=PATIENCE) == b""
 
 
+def begun_whole(
+    app: Flask, upstream: Repeating, headers: dict[str, str] | None = None
+) -> Iterator[bytes]:
+    """The pieces of an answer that has ended, of which its client has taken one."""
+    upstream.blocks = [delta(content="x" * 200_000), sse.DONE]
+    pieces = ask(app, headers, stream=False).iter_encoded()
+    assert next(pieces)
+    wait_for(lambda: not live(app))
+    return pieces
+
+
+def has_let_go(app: Flask) -> bool:
+    registry = app.extensions["chatproxy"].registry
+    registry.sweep()
+    return bool(registry.idle)
+
+
+def test_a_whole_answer_counts_until_its_client_has_taken_it(
+    app: Flask, upstream: Repeating
+) -> None:
+    pieces = begun_whole(app, upstream, {"X-Session-Id": "one"})
+    (ended,) = app.extensions["chatproxy"].registry.all()
+    assert ended.log.footprint > ended.log.withheld > 100_000
+    assert len(b"".join(pieces)) > 100_000
+    assert ended.log.withheld == 0
+
+
+def test_a_whole_answer_that_there_is_no_room_for_breaks_off(
+    make_app: MakeApp, upstream: Repeating
+) -> None:
+    app = make_app(CHATPROXY_RETAIN_BYTES=100_000)
+    pieces = begun_whole(app, upstream)
+    wait_for(lambda: has_let_go(app))
+    with pytest.raises(BrokenPipeError):
+        next(pieces)
+
+
 def test_a_cut_stream_ends_with_an_error(app: Flask, upstream: Repeating) -> None:
     upstream.blocks, upstream.end = ANSWER[:1], "cut"
     *_, last = sse.Decoder().feed(ask(app, stream=True).data)

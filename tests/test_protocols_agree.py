@@ -129,4 +129,6 @@ def test_an_answer_says_the_same_in_each_protocol(
     blocks, said = answer
     encoder = make()
     body = b"".join(map(encoder.encode, in_pieces(blocks, data)))
+    if encoder.withheld is not None:
+        body += b"".join(encoder.withheld.pieces())
     assert read(body) == said

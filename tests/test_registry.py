@@ -766,7 +766,11 @@ class TableWithAGap(SessionTable):
 def test_a_stop_that_asks_while_its_session_begins_is_not_told_that_it_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    table, begun, sessions = Table(), list[StreamSession](), TableWithAGap(60.0, 1 << 20, 1 << 20)
+    table, begun, sessions = (
+        Table(),
+        list[StreamSession](),
+        TableWithAGap(60.0, 60.0, 1 << 20, 1 << 20),
+    )
     with monkeypatch.context() as patched:
         patched.setattr(registry_module, "SessionTable", lambda *_limits: sessions)
         here = new_registry(table)

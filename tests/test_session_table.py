@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from .support.sessions import new_session
 from .support.waiting import HandClock
 
 RETAIN = 60.0
+HOLD = 1800.0
 #: More than the time between two looks.
 LOOK = 1.5
 
@@ -54,7 +57,7 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def table(clock: HandClock) -> SessionTable:
-    return SessionTable(RETAIN, 1 << 20, 1 << 20, clock)
+    return SessionTable(RETAIN, HOLD, 1 << 20, 1 << 20, clock)
 
 
 @pytest.fixture
@@ -222,7 +225,7 @@ def is_held(reader: LogReader) -> bool:
 
 def small(clock: HandClock, share: int = 1 << 20) -> SessionTable:
     """Room for three answers of 10,000 bytes."""
-    return SessionTable(RETAIN, 45_000, share, clock)
+    return SessionTable(RETAIN, HOLD, 45_000, share, clock)
 
 
 def end(table: SessionTable, owner: str, name: str) -> StreamSession:
@@ -250,6 +253,63 @@ def test_what_a_reader_holds_counts_until_it_lets_go(clock: HandClock) -> None:
     look(table, clock)
     new = end(table, "", "newer")
     assert table.all() == [new]
+
+
+def test_what_readers_hold_alone_has_an_end(table: SessionTable, clock: HandClock) -> None:
+    """Also if they take a little now and then."""
+    reader = end_read(table, "", "read")
+    clock.now += RETAIN
+    look(table, clock)
+    clock.now += HOLD - 1
+    look(table, clock)
+    assert len(table) == 0
+    assert not is_held(reader)
+
+
+class Kept:
+    """What is withheld from a client."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def pieces(self) -> Iterator[bytes]:
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        self.size = 0
+
+
+def end_withheld(table: SessionTable, name: str, size: int = 10_000) -> Kept:
+    """Retain an answer that has been read, but is yet to be told to the reader's client."""
+    session = session_of(SessionKey("", name))
+    reader = LogReader(session.log)
+    reader.withheld = kept = Kept(size)
+    retain(table, session)
+    return kept
+
+
+def test_an_answer_that_is_given_whole_counts_until_its_client_has_taken_it(
+    clock: HandClock,
+) -> None:
+    table = small(clock)
+    kept = end_withheld(table, "whole", 35_000)
+    end(table, "", "no room")
+    assert [session.id for session in table.all()] == ["whole"]
+    kept.size = 0
+    look(table, clock)
+    end(table, "", "room")
+    assert [session.id for session in table.all()] == ["whole", "room"]
+    clock.now += RETAIN
+    look(table, clock)
+    assert len(table) == 0
+
+
+def test_answers_that_are_given_whole_make_room_for_newer_ones(clock: HandClock) -> None:
+    table = small(clock)
+    kept = [end_withheld(table, str(number)) for number in range(9)]
+    assert all(each.size for each in kept)
+    look(table, clock)
+    assert [bool(each.size) for each in kept] == [False] * 6 + [True] * 3
 
 
 def test_those_that_nobody_reads_go_first_then_the_oldest_that_are_read(clock: HandClock) -> None:
@@ -358,7 +418,7 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(retain=st.sampled_from([5.0, 30.0, 70.0]))
     def begin(self, retain: float) -> None:
         self.retain = retain
-        self.table = SessionTable(retain, 3 * FOOTPRINT, 2 * FOOTPRINT, self.clock)
+        self.table = SessionTable(retain, HOLD, 3 * FOOTPRINT, 2 * FOOTPRINT, self.clock)
 
     def teardown(self) -> None:
         self.patch.undo()
@@ -429,7 +489,7 @@ TestAnyOrder.settings = settings(
 
 @given(st.lists(st.text(st.characters(exclude_categories=()), min_size=1, max_size=8), unique=True))
 def test_names_of_any_kind_are_told_apart(names: list[str]) -> None:
-    table = SessionTable(RETAIN, 1 << 20, 1 << 20, HandClock())
+    table = SessionTable(RETAIN, HOLD, 1 << 20, 1 << 20, HandClock())
     for name in names[::2]:
         table.remember_stop(SessionKey(f"{name}'s", name))
         retain(table, session_of(SessionKey("x", name)))

@@ -26,7 +26,11 @@ def test_the_sizes_and_the_largest_are_right_after_any_steps(
 ) -> None:
     shares, model = Shares[int, str](), dict[int, tuple[str, int]]()
     for put, key, share, size in steps:
-        if key in model:
+        if put and key in model and model[key][0] == share:
+            shares.resize(key, size)
+            model[key] = share, size
+            put = False  # noqa: PLW2901
+        elif key in model:
             shares.remove(key)
             del model[key]
         if put:

@@ -21,6 +21,7 @@ What follows from that:
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Protocol
 
 
@@ -46,10 +47,27 @@ class Sink(Protocol):
         """
 
 
+class Withheld(Protocol):
+    """What a reader's client is told only at the end of the answer, beside the log until then."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes are held; 0 when all has been given out, or dropped."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give it out when the answer has ended; each piece is held no longer.
+
+        :raises ConnectionError: if it was dropped in between: the client can't be told the rest.
+        """
+
+    def drop(self) -> None:
+        """Hold it no longer. May be called twice, by any thread and under the log's lock."""
+
+
 class Cursor:
     """What a log knows of a reader. There are many, so it is small: gevent's queues take 2 KB."""
 
-    __slots__ = ("_wakeup", "pulses", "seen", "sink", "waits", "writing")
+    __slots__ = ("_wakeup", "pulses", "seen", "sink", "waits", "withheld", "writing")
 
     def __init__(self) -> None:
         #: The number of the last event that the reader was given.
@@ -59,6 +77,7 @@ class Cursor:
         self.waits = False
         self.writing = False
         self.sink: Sink | None = None
+        self.withheld: Withheld | None = None
         #: Nobody's lock: ``sleep`` acquires it, ``wake`` releases it.
         self._wakeup = threading.Lock()
         self._wakeup.acquire()

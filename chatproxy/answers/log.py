@@ -104,8 +104,14 @@ class AnswerLog:
 
     @property
     def footprint(self) -> int:
-        """About how many bytes of memory the log takes."""
-        return self.size + self._ends.itemsize * len(self._ends) + _OWN_BYTES
+        """About how many bytes of memory the log takes, with what is withheld from its readers."""
+        return self.size + self._ends.itemsize * len(self._ends) + self.withheld + _OWN_BYTES
+
+    @property
+    def withheld(self) -> int:
+        """Bytes that readers hold beside the log until their clients have been told."""
+        with self._lock:
+            return sum(map(_withheld_from, self._cursors))
 
     @property
     def full(self) -> bool:
@@ -120,7 +126,7 @@ class AnswerLog:
 
     @property
     def needed(self) -> bool:
-        """Whether a reader has yet to read some of what is held."""
+        """Whether a reader, or its client, has yet to be given some of what is held."""
         with self._lock:
             return self._is_needed()
 
@@ -200,6 +206,9 @@ class AnswerLog:
             if self._is_needed() and not although_needed:
                 return False
             self._forget(len(self._ends))
+            for cursor in self._cursors:
+                if cursor.withheld is not None:
+                    cursor.withheld.drop()
             return True
 
     # --- for a reader
@@ -247,6 +256,8 @@ class AnswerLog:
             if cursor not in self._cursors:
                 return False
             self._cursors.remove(cursor)
+            if cursor.withheld is not None:
+                cursor.withheld.drop()
             self._make_room()
             cursor.wake()
             return True
@@ -299,7 +310,10 @@ class AnswerLog:
         return cursor.seen >= self._first - 1
 
     def _is_needed(self) -> bool:
-        return any(self._first - 1 <= cursor.seen < self.last for cursor in self._cursors)
+        return any(
+            self._first - 1 <= cursor.seen < self.last or _withheld_from(cursor)
+            for cursor in self._cursors
+        )
 
     def _make_room(self) -> None:
         excess = len(self._data) - self._limit
@@ -347,3 +361,7 @@ class AnswerLog:
             wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
             self._waiting.append(wakeup)
             return wakeup
+
+
+def _withheld_from(cursor: Cursor) -> int:
+    return 0 if cursor.withheld is None else cursor.withheld.size

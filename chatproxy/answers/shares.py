@@ -61,6 +61,12 @@ class Shares(Generic[_K, _S]):
             del self._shares[share]
         self._resize(share, -size)
 
+    def resize(self, key: _K, size: int) -> None:
+        """Give a key another size; it stays as old as it was."""
+        share, before = self._entries[key]
+        self._entries[key] = share, size
+        self._resize(share, size - before)
+
     def of(self, share: _S) -> Iterator[_K]:
         """The keys of one share, the oldest first."""
         return iter(self._shares.get(share, ()))

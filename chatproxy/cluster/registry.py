@@ -87,6 +87,7 @@ class Registry:
         self._log_bytes = settings.log_bytes
         self._sessions = SessionTable(
             settings.retain,
+            settings.deadline,
             settings.retain_bytes,
             settings.max_sessions_per_owner * settings.log_bytes,
         )

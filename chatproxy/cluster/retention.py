@@ -1,8 +1,9 @@
 """Ended answers: what a worker still holds of them, in one account with two bounds.
 
 * An answer that has ended is retained for some time: it is found by its id, and can be read again.
-  After that it is held for as long as a reader has yet to read some of it, and no longer. One that
-  has no id of its own is held like that from the beginning.
+  After that it is held for as long as a reader has yet to read some of it, or its client to take
+  some of an answer that is given whole, and no longer than an answer may take. One that has no id
+  of its own is held like that from the beginning.
 * All that is held counts, retained or not, for the worker and for the owner. Past a bound the
   oldest go first: those that nobody reads before those that are read. If the worker has too many,
   the owner who has most makes room; if owners are not known, all are one.
@@ -30,21 +31,25 @@ class EndedAnswers:
     """The ended answers of one worker.
 
     :param retain: seconds for which each is retained.
-    :param most: the most bytes of all.
-    :param most_of_owner: the most bytes of one owner, if owners are known.
+    :param hold: seconds for which one is held at most for its readers alone.
     :param timer: tells the time, in seconds.
     :param give_up: called with the key of each that is retained no longer.
+    :param most: the most bytes of all.
+    :param most_of_owner: the most bytes of one owner, if owners are known.
     """
 
     def __init__(
         self,
         retain: float,
-        most: int,
-        most_of_owner: int,
+        hold: float,
         timer: Callable[[], float],
         give_up: Callable[[SessionKey], None],
+        *,
+        most: int,
+        most_of_owner: int,
     ) -> None:
         self._retain = retain
+        self._hold = hold
         self._most = most
         self._most_of_owner = most_of_owner
         self._timer = timer
@@ -52,8 +57,10 @@ class EndedAnswers:
         #: Until when each is retained; the oldest first.
         self._retained: dict[SessionKey, tuple[StreamSession, float]] = {}
         self._held = Shares[StreamSession, str]()
-        #: Those of them that are no longer retained, and have readers left.
-        self._held_on: dict[StreamSession, None] = {}
+        #: Until when those of them are held that are no longer retained, and have readers left.
+        self._held_on: dict[StreamSession, float] = {}
+        #: Those of them that become smaller as a client takes what was withheld from it.
+        self._shrinking: dict[StreamSession, None] = {}
 
     def __len__(self) -> int:
         """How many are held, retained or not."""
@@ -68,6 +75,8 @@ class EndedAnswers:
                 self._give_up(key)
             return
         self._held.put(session, session.owner, size)
+        if session.log.withheld:
+            self._shrinking[session] = None
         if session.is_retained:
             replaced = self._retained.pop(key, None)
             self._retained[key] = session, self._timer() + self._retain
@@ -102,6 +111,10 @@ class EndedAnswers:
         self._expire()
         for session in list(self._held_on):
             self._hold_on(session)
+        for session in list(self._shrinking):
+            self._held.resize(session, session.log.footprint)
+            if not session.log.withheld:
+                del self._shrinking[session]
         oldest: dict[str, Iterator[StreamSession]] = {}
         while (owner := self._overdrawn()) is not None:
             if owner not in oldest:
@@ -122,14 +135,15 @@ class EndedAnswers:
 
     def _hold_on(self, session: StreamSession) -> None:
         """Hold an answer that is no longer retained, if a reader needs it."""
-        if session.log.clear():
+        now = self._timer()
+        until = self._held_on.setdefault(session, now + self._hold)
+        if session.log.clear(although_needed=now >= until):
             self._drop(session)
-        else:
-            self._held_on[session] = None
 
     def _drop(self, session: StreamSession) -> None:
         self._held.remove(session)
         self._held_on.pop(session, None)
+        self._shrinking.pop(session, None)
         key = session.key
         if self._retained.get(key, (None,))[0] is session:
             del self._retained[key]

@@ -38,6 +38,7 @@ class SessionTable:
     """The ids that one worker knows.
 
     :param retain: seconds for which an ended session is retained.
+    :param hold: seconds for which its readers may hold it after that; see ``EndedAnswers``.
     :param retain_bytes: the most bytes of all that are held; see ``EndedAnswers``.
     :param share_bytes: the most of them that one owner may have.
     :param timer: tells the time, in seconds.
@@ -46,6 +47,7 @@ class SessionTable:
     def __init__(
         self,
         retain: float,
+        hold: float,
         retain_bytes: int,
         share_bytes: int,
         timer: Callable[[], float] = time.monotonic,
@@ -57,7 +59,9 @@ class SessionTable:
         self._lock = threading.Lock()
         self._live: dict[StreamSession, None] = {}
         self._by_key: dict[SessionKey, StreamSession] = {}
-        self._ended = EndedAnswers(retain, retain_bytes, share_bytes, timer, give_up)
+        self._ended = EndedAnswers(
+            retain, hold, timer, give_up, most=retain_bytes, most_of_owner=share_bytes
+        )
         self._early = EarlyStops(timer, give_up)
 
     def __len__(self) -> int:

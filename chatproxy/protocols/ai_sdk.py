@@ -149,6 +149,7 @@ class AiSdkEncoder:
     )
 
     heartbeat = sse.HEARTBEAT
+    withheld = None
 
     def __init__(self, session_id: str, *, continues: bool = False) -> None:
         #: Set if this client can't be told the rest. A failure of the answer is an event.

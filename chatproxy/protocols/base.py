@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ..answers.cursor import Withheld
 from ..errors import Refusal
 
 
@@ -27,6 +28,10 @@ class Encoder(Protocol):
 
         It counts if the client has got nothing yet: then the response has its status.
         """
+
+    @property
+    def withheld(self) -> Withheld | None:
+        """What the client is told only at the end of the answer; None if it is told as it comes."""
 
     def encode(self, data: bytes) -> bytes:
         """What the client gets for this, now; ``b""`` for nothing yet. Never raises.

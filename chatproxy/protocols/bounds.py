@@ -65,7 +65,7 @@ class Bounds:
 
     def __init__(self, body: bytes, choices: int) -> None:
         self._choices = choices
-        self._fields = chat_request.parse(body)
+        self._fields = chat_request.fields_of(body)
         around = _AROUND + (_AROUND_TOOLS if "tools" in self._fields else 0)
         self.prompt = len(body) + around + _of_parts(self._fields)
         _count_in(self._fields, "n")  # the service might take a wrong one for what it looks like

@@ -14,19 +14,23 @@ the same, so that the answer can be stopped like any other. How chunks become on
 
 What is held is bounded: each chunk is taken apart once and dropped, and what it says is kept as the
 JSON text of the completion (``growing_json``), of at most ``MOST_BYTES`` with ``MOST_FIELDS``
-fields. At the end the parts are put one after the other. Both take a few milliseconds for the
-largest. An answer that grows beyond that is refused.
+fields. At the end the parts are put one after the other and given out in pieces, each of which is
+held no longer: so there is one copy, which counts until the client has taken it (``Withheld``).
+Each step takes a few milliseconds for the largest. An answer that grows beyond that is refused.
 """
 
 from __future__ import annotations
 
+import errno
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from .. import sse
 from ..answers.foreign_json import decoded
-from ..errors import Refusal
+from ..errors import EventsGone, Refusal
 from . import growing_json, native
 from .growing_json import FullError, GrowingObject, Room, Show, json_of
 from .openai import MOST_CHOICES, failure_of
@@ -36,6 +40,8 @@ from .openai import MOST_CHOICES, failure_of
 MOST_BYTES = 16 << 20
 #: The most fields of all its objects. A tool call has five.
 MOST_FIELDS = 2048
+#: The bytes of a completion that are given out at once.
+_PIECE_BYTES = 64 * 1024
 
 _NO_TOKENS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 _TOOL_CALLS = ("tool_calls", "function_call")
@@ -43,7 +49,7 @@ _INDEX = msgspec.json.Decoder(int)
 
 
 class CompletionEncoder:
-    """An ``Encoder``: nothing until the answer has ended, then all of it as one JSON object.
+    """An ``Encoder``, and its ``Withheld``: all of the answer as one JSON object, at its end.
 
     ``refusal`` is set if the answer fails after it has begun: then there is no object, and the
     response can have the status of the refusal.
@@ -64,13 +70,26 @@ class CompletionEncoder:
         self._expected = range(min(choices, MOST_CHOICES))
         self._choices: dict[int, GrowingObject] = {}
         self._ended = False
+        #: What is left to be given out when the answer has ended, and its size.
+        self._parts: deque[bytes | bytearray] = deque()
+        self._left = 0
+
+    @property
+    def withheld(self) -> CompletionEncoder:
+        """See ``Encoder``."""
+        return self  # an attribute would be a cycle
+
+    @property
+    def size(self) -> int:
+        """See ``Withheld``."""
+        return self._left if self._ended else self._room.taken
 
     def encode(self, data: bytes) -> bytes:
         """See ``Encoder``."""
         try:
             for event in data.split(b"\n\n"):
-                if not self._ended and (whole := self._take(event)):
-                    return whole
+                if not self._ended:
+                    self._take(event)
         except (FullError, RecursionError):
             sentence = "The answer is too large to be given whole; ask for it with 'stream'."
             self.fail(Refusal(sentence, status=502, code="answer_too_large", should_retry=False))
@@ -79,23 +98,35 @@ class CompletionEncoder:
     def fail(self, refusal: Refusal) -> bytes:
         """See ``Encoder``."""
         self.refusal = refusal
-        self._ended = True
-        self._choices.clear()
+        self._end_with(deque())
         return b""
 
-    def _take(self, event: bytes) -> bytes:
-        """Take the next event; return the completion if it is the last one."""
+    def pieces(self) -> Iterator[bytes]:
+        """See ``Withheld``."""
+        while piece := self._next_piece():
+            yield piece
+        if self.refusal is not None:
+            raise BrokenPipeError(errno.EPIPE, self.refusal.message)  # servers are silent about it
+
+    def drop(self) -> None:
+        """See ``Withheld``."""
+        if self.refusal is None and (self._left or not self._ended):
+            self.fail(EventsGone("The answer is no longer held."))
+
+    def _take(self, event: bytes) -> None:
         ending = native.ending_of(event)
         if ending is not None:
-            return self.fail(failure_of(ending)) if "error" in ending else self._stopped(ending)
-        if sse.is_done(event):
-            return self._whole()
-        if native.emitted_in(event) is not None:
-            return b""
-        if (chunk := growing_json.decoded(sse.data_of(event))) is not None:
+            if "error" in ending:
+                self.fail(failure_of(ending))
+            else:
+                self._stopped(ending)
+        elif sse.is_done(event):
+            self._whole()
+        elif native.emitted_in(event) is not None:
+            pass
+        elif (chunk := growing_json.decoded(sse.data_of(event))) is not None:
             self._room.begin_event()
             self._take_chunk(*chunk)
-        return b""
 
     def _take_chunk(self, chunk: dict[str, bytes], show: Show) -> None:
         choices = bytes(chunk.pop("choices", b""))
@@ -122,7 +153,7 @@ class CompletionEncoder:
             fields.merge({"message": b'{"role":"assistant","content":null}'})
         return self._choices[index]
 
-    def _stopped(self, stopped: dict[str, Any]) -> bytes:
+    def _stopped(self, stopped: dict[str, Any]) -> None:
         self._room.begin_event()
         self._fields.propose("id", json_of(stopped["sessionId"] or ""))
         # Some clients fail at a completion without one. Nothing was sent while it connected.
@@ -132,14 +163,33 @@ class CompletionEncoder:
         for index in {*self._expected, *self._choices}:
             if self._choice(index).propose("finish_reason", b'"cancelled"'):
                 self._choice(index).leave_out("message", _TOOL_CALLS)
-        return self._whole()
+        self._whole()
 
-    def _whole(self) -> bytes:
-        self._ended = True
+    def _whole(self) -> None:
         self._room.begin_event()
         self._fields.replace({"object": b'"chat.completion"'})
         self._fields.put_items("choices", self._choices)
-        return b"".join(self._fields.parts())
+        self._end_with(deque(self._fields.parts()))
+
+    def _end_with(self, parts: deque[bytes | bytearray]) -> None:
+        """Hold nothing else from now on."""
+        self._fields, self._choices = GrowingObject(self._room), {}
+        self._parts, self._left = parts, sum(map(len, parts))
+        self._ended = True
+
+    def _next_piece(self) -> bytes:
+        """Take what comes next of the parts; b"" if there is nothing left."""
+        parts, piece = self._parts, bytearray()  # ``drop`` puts others in their place
+        while parts and len(piece) < _PIECE_BYTES:
+            part, room = parts.popleft(), _PIECE_BYTES - len(piece)
+            piece += part[:room]
+            if len(part) > room:
+                part = bytearray(part)
+                del part[:room]
+                parts.appendleft(part)
+        if parts is self._parts:
+            self._left -= len(piece)
+        return bytes(piece)
 
 
 def _index_of(text: bytes) -> int:

@@ -71,15 +71,17 @@ class Room:
         self._bytes = size
         self._fields = fields
         self._values = _MOST_VALUES
+        #: Bytes that are taken.
+        self.taken = 0
 
     def take(self, size: int, fields: int = 0) -> None:
         """Take room for so many bytes and fields; fewer than no bytes are given back.
 
         :raises FullError: if there is not enough.
         """
-        self._bytes -= size
+        self.taken += size
         self._fields -= fields
-        if self._bytes < 0 or self._fields < 0:
+        if self.taken > self._bytes or self._fields < 0:
             raise FullError
 
     def begin_event(self) -> None:

@@ -28,6 +28,7 @@ class NativeEncoder:
 
     heartbeat = sse.HEARTBEAT
     refusal = None
+    withheld = None
 
     def encode(self, data: bytes) -> bytes:
         """See ``Encoder``."""

@@ -96,6 +96,7 @@ class ChunkEncoder:
 
     heartbeat = sse.HEARTBEAT
     refusal: Refusal | None = None
+    withheld = None
 
     def __init__(self, model: str, created: int, choices: int = 1) -> None:
         self._model = model

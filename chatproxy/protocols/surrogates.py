@@ -13,8 +13,9 @@ several times quicker to replace, and nothing is looked for twice.
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -26,7 +27,7 @@ _PAIR, _LOWER, _UPPER = "\u0378", "\ufdd0", "\ufdd1"  # unassigned, and two nonc
 _PAIRS = (rb"\\", _PAIR.encode())
 _HIDDEN = (_PAIRS, (rb"\ud", _LOWER.encode()), (rb"\uD", _UPPER.encode()))
 _DOCUMENT = msgspec.json.Decoder(msgspec.Raw)
-_IN_A_NAME = re.compile(f"[{_LOWER}{_UPPER}](...)")
+_DECODER = json.JSONDecoder(strict=False)
 
 
 def decoded(decode: Callable[[bytes], _T], text: bytes) -> tuple[_T, Callable[[bytes], bytes]]:
@@ -74,4 +75,9 @@ def _show(used: Iterable[tuple[bytes, bytes]], text: bytes) -> bytes:
 
 def shown_name(name: str) -> str:
     """Of a string that has been decoded, what it was before something was hidden in it."""
-    return _IN_A_NAME.sub(lambda found: chr(int("d" + found[1], 16)), name.replace(_PAIR, "\\"))
+    if _LOWER in name or _UPPER in name:
+        text = name.replace("\\", _PAIR).replace('"', r"\"")
+        text = text.replace(_LOWER, r"\ud").replace(_UPPER, r"\uD")
+        with suppress(ValueError):  # it has such a character of its own
+            name = _DECODER.decode(f'"{text}"')
+    return name.replace(_PAIR, "\\")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import inspect
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from ..answers.producer import Call
 from ..answers.question import Question
 from ..answers.session import StreamSession
 from ..errors import Aborted, Stopped
+from ..protocols import chat_request
 from .run import Resources, Run
 
 #: An application's function: it gets the run and the payload. What it yields or returns is shown.
@@ -127,7 +127,7 @@ class RunCall:
         try:
             self._run.enter()
             with self._run.within():
-                payload = json.loads(self._body)
+                payload = chat_request.decode(self._body)
                 self._body = b""
                 self._run.check()
                 self._show_all(self._function(self._run, payload))

@@ -24,7 +24,7 @@ from ..protocols import chat_request, ui_messages
 from ..protocols.ai_sdk import AiSdkEncoder
 from ..protocols.headers import check_session_id
 from . import native, streaming
-from .state import State, current_state
+from .state import State, current_state, give_way
 
 FORM = streaming.Form(
     Refusal.as_json, {**streaming.STREAM_HEADERS, "X-Vercel-AI-UI-Message-Stream": "v1"}
@@ -56,7 +56,7 @@ def ask() -> Response:
     key = SessionKey(owner, check_session_id(session_id or chat_id))
     chat = streaming.chat_of(state, owner, chat_id)
     state.registry.check_claim(key, chat)
-    streaming.give_way()
+    give_way()
     payload, continues = ui_messages.payload_of(fields)
     encoder = AiSdkEncoder(key.id, continues=continues)
     return streaming.begin(state, key, payload, seconds, encoder=encoder, form=FORM, chat=chat)

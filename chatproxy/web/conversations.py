@@ -28,7 +28,7 @@ from ..protocols import surrogates
 from ..protocols.headers import check_session_id
 from ..records.conversations import Conversations, Draft, Head
 from . import streaming
-from .state import State, current_state
+from .state import State, current_state, give_way
 
 FORM = streaming.Form(lambda refusal: refusal.as_json(), {})
 
@@ -92,7 +92,7 @@ def write(id: str) -> Response:
     streaming.require_json()
     check_session_id(id)
     draft = _read_draft(id, streaming.read_body(state, state.settings.conversation_bytes))
-    streaming.give_way()
+    give_way()
     revision = conversations.put(owner, draft, seen)
     return _tagged(jsonify(id=id, revision=revision), revision)
 
@@ -163,7 +163,7 @@ def _check_characters(body: bytes) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")()
     for at in range(0, len(body), _A_STEP):
         decoder.decode(body[at : at + _A_STEP])
-        streaming.give_way()
+        give_way()
     decoder.decode(b"", final=True)
 
 

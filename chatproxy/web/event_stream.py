@@ -60,6 +60,7 @@ class EventStream(DirectBody):
         self._on_leave = on_leave
         self._first: bytes | None = None
         self._respond: Respond | None = None
+        #: What comes in place of events: the body of a refusal, or what is told at the end.
         self._instead: Iterator[bytes] | None = None
         self._on_close: Callable[[], None] | None = None
         #: Tells that the client has gone; stopped when the stream is left.
@@ -83,7 +84,7 @@ class EventStream(DirectBody):
 
     def __next__(self) -> bytes:
         self._begin()
-        if self._instead is not None:
+        if self._first is None and self._instead is not None:
             return next(self._instead)
         item, self._first = self._first or self._read(), None
         if item is None:
@@ -118,7 +119,7 @@ class EventStream(DirectBody):
         self._first = self._first or self._read()
         instead = respond(self._reader.refusal or self._encoder.refusal)
         if instead is not None:
-            self._instead = iter(instead)
+            self._first, self._instead = None, iter(instead)
         elif (writer := self.borrow()) is not None:
             encoder = self._encoder
             self._reader.lend(writer if _is_plain(encoder) else _EncodingSink(writer, encoder))
@@ -135,12 +136,20 @@ class EventStream(DirectBody):
                 self._reader.close()
                 return self._encoder.fail(refusal)
             if ready is None:
-                return None
+                return self._end()
             item = self._encode(ready)
             # What has come may say nothing to this client.
             if not item and (not ready or time.monotonic() >= end):
                 item, end = self._encoder.heartbeat, time.monotonic() + self._heartbeat
         return item
+
+    def _end(self) -> bytes | None:
+        """What the client is told when the answer has ended, or the first piece of it."""
+        withheld = self._encoder.withheld
+        if withheld is None or self._encoder.refusal is not None:
+            return None
+        self._instead = withheld.pieces()
+        return next(self._instead, None)
 
     def _encode(self, ready: bytes) -> bytes:
         return ready if _is_plain(self._encoder) else b"".join(_encoded(self._encoder, ready))

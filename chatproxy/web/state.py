@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app
 
+from ..answers.coroutines import A_TURN
 from ..answers.question import RUN, Question
 from ..answers.upstream import Upstream, listed
 from ..budgeted_caller import BudgetedCaller
@@ -102,13 +104,17 @@ class State:
         run = self._run_called(chat_request.model_of(payload))
         context: dict[str, Any] = {}
         if self.preparers:
+            give_way()
             preparers = [partial(_prepare, preparer, context) for preparer in self.preparers]
             payload = chat_request.change(payload, preparers)
+            give_way()
         model = chat_request.model_of(payload)  # a preparer may have chosen another
         run = run or self._run_called(model)
         # The code of a run decodes it, too, and a number that is too large is the client's fault.
-        fields = chat_request.decoded(payload) if self.choosers or run else {}
-        chosen = self._chosen_for(fields)
+        chosen: tuple[Upstream, ...] = ()
+        if self.choosers or run:
+            chosen = self._chosen_for(chat_request.decoded(payload))
+            give_way()
         if run:
             body = chat_request.complete_for_run(payload)
             return Question(body, model=RUN + run, upstreams=chosen, run=run, context=context)
@@ -138,6 +144,11 @@ class State:
         if name not in self.runs:
             raise Refusal("There is no run of this name.", status=404, code="model_not_found")
         return name
+
+
+def give_way() -> None:
+    """Let others have a turn, since each step takes some milliseconds for the largest questions."""
+    time.sleep(A_TURN)
 
 
 def _prepare(preparer: Prepare, context: dict[str, Any], payload: Payload) -> Payload | None:

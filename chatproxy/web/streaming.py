@@ -7,7 +7,6 @@ to a database that the login took is given back by then.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import signals
-from ..answers.coroutines import A_TURN
 from ..answers.session import UNNAMED_CHAT, SessionKey
 from ..errors import BodyTooLarge, InvalidRequest, Refusal
 from ..protocols.base import Encoder
@@ -26,7 +24,7 @@ from ..protocols.chat_request import Payload
 from ..protocols.headers import check_chat_id, check_reconnect_seconds
 from ..server.disconnect import client_socket
 from .event_stream import EventStream
-from .state import State, current_state
+from .state import State, current_state, give_way
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -178,11 +176,6 @@ def read_body(state: State, limit: int | None = None, *, of_a_stop: bool = False
     return body
 
 
-def give_way() -> None:
-    """Let others have a turn, since each step takes some milliseconds for the largest questions."""
-    time.sleep(A_TURN)
-
-
 def begin(
     state: State,
     key: SessionKey,
@@ -211,6 +204,7 @@ def begin(
     except BaseException:
         free_thread()
         raise
+    reader.withheld = encoder.withheld
     # Not by an ExitStack, as below: it takes a kilobyte of each stream.
     events = EventStream(reader, state.settings.heartbeat, free_thread, encoder)
     with _left_if_it_fails(events):
