@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .. import forks
 from ..answers.session import SessionKey, StreamSession
 from ..answers.usage import NO_ACCOUNT
 from .early_stops import EarlyStops
@@ -50,15 +51,20 @@ class SessionTable:
         share_bytes: int,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._bounds = retain, retain_bytes, share_bytes
         self._timer = timer
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._next_look = 0.0
         self._given_up: list[SessionKey] = []
         give_up = self._given_up.append
         self._lock = threading.Lock()
         self._live: dict[StreamSession, None] = {}
         self._by_key: dict[SessionKey, StreamSession] = {}
-        self._ended = EndedAnswers(retain, retain_bytes, share_bytes, timer, give_up)
-        self._early = EarlyStops(timer, give_up)
+        self._ended = EndedAnswers(*self._bounds, self._timer, give_up)
+        self._early = EarlyStops(self._timer, give_up)
 
     def __len__(self) -> int:
         """How many ids stand for something, or have been given up and not been fetched.

@@ -32,6 +32,7 @@ import gevent.socket
 from gevent import monkey
 from gevent.resolver.thread import Resolver as ThreadResolver
 
+from .. import forks
 from ..answers.abort import AbortHandle
 from ..sockets import Address
 
@@ -48,7 +49,12 @@ class ThreadedResolver:
     """
 
     def __init__(self, places: int = PLACES) -> None:
-        self._free = places
+        self._places = places
+        self._set_up()
+        forks.begin_again(self._set_up)
+
+    def _set_up(self) -> None:
+        self._free = self._places
         self._waiting: deque[_LookUp] = deque()
         self._lock = threading.Lock()
 
