@@ -19,7 +19,18 @@ PACKAGE = Path(chatproxy.__file__).parent
 #: From the bottom up. A folder, or a module beside the folders, imports only from itself and from
 #: those further down; those side by side don't know each other.
 FLOORS = [
-    {"errors", "hosts", "masking", "scopes", "signals", "sockets", "sse", "config", "values"},
+    {
+        "errors",
+        "forks",
+        "hosts",
+        "masking",
+        "scopes",
+        "signals",
+        "sockets",
+        "sse",
+        "config",
+        "values",
+    },
     {"answers", "toml_files"},
     {"accounting", "upstreams", "server", "cluster", "protocols", "observability", "records"},
     {"service", "budgeted_caller", "record_keeping", "runs"},

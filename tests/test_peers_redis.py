@@ -1029,9 +1029,11 @@ import os, sys
 from chatproxy.cluster.redis.peers import RedisPeers
 peers = RedisPeers(sys.argv[1], sys.argv[2], 2.0)
 peers.serve(lambda question: {"pid": os.getpid()}, print)
-assert peers.name
+before = peers.take(("parent",)) if sys.argv[3] else None
+assert (before, bool(peers.name)) == (None, True)
 for number in range(2):
     if not os.fork():
+        assert peers.ask(peers.name, {}, 10.0) == {"pid": os.getpid()}
         line = f"{peers.take((str(number),))} {peers.name}\\n"
         os.write(1, line.encode())  # at once, as the other writes too
         peers.close()
@@ -1041,9 +1043,10 @@ for _ in range(2):
 """
 
 
-def test_processes_that_fork_before_the_first_use_are_workers_of_their_own(server, scope):
+@pytest.mark.parametrize("used", ["", "used"])
+def test_processes_that_fork_are_workers_of_their_own(server, scope, used):
     server.settle(scope)
-    lines = [line.split() for line in Another(FORK, server.url, scope).rest().splitlines()]
+    lines = [line.split() for line in Another(FORK, server.url, scope, used).rest().splitlines()]
     assert [taken for taken, _name in lines] == ["None", "None"]
     assert len({name for _taken, name in lines}) == 2
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import signal
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +22,12 @@ from chatproxy import ChatProxy
 from chatproxy.answers.shares import SlotPool
 from chatproxy.config import Settings
 from chatproxy.server import capabilities as servers
-from chatproxy.server.capabilities import ServerCapabilities, shortcomings, threads_of
+from chatproxy.server.capabilities import (
+    ServerCapabilities,
+    longest_grace,
+    shortcomings,
+    threads_of,
+)
 
 from .support.servers import ROOT, Client, DeepSeek, Proxy, ask, chat, new_id
 from .support.waiting import wait_for
@@ -284,6 +291,57 @@ def test_waitress_tells_its_threads() -> None:
     environ = {"waitress.client_disconnected": channel.check_client_disconnected}
     assert threads_of(environ) == 4
     assert threads_of({}) is None
+
+
+class GunicornWorker:
+    """What gunicorn's workers show of themselves."""
+
+    __module__ = "gunicorn.workers.other"
+
+    def __init__(self, *, max_requests: int = 0, graceful_timeout: int = 30) -> None:
+        self.cfg = SimpleNamespace(max_requests=max_requests, graceful_timeout=graceful_timeout)
+
+    def handle_abort(self, *_: object) -> None:
+        """Be found: the handler of SIGABRT is a method of the worker."""
+
+
+class OurWorker(GunicornWorker):
+    __module__ = "chatproxy.server.gunicorn.worker"
+
+
+@pytest.fixture
+def within() -> Iterator[Callable[[GunicornWorker], None]]:
+    """Has this process be a worker of gunicorn's."""
+    before = signal.getsignal(signal.SIGABRT)
+
+    def be(worker: GunicornWorker) -> None:
+        signal.signal(signal.SIGABRT, worker.handle_abort)
+
+    yield be
+    signal.signal(signal.SIGABRT, before)
+
+
+def test_a_worker_that_ends_itself_after_some_requests_is_told_of_unless_it_is_ours(
+    within: Callable[[GunicornWorker], None],
+) -> None:
+    within(GunicornWorker(max_requests=1000))
+    assert "After max_requests" in of()
+    for worker in (GunicornWorker(), OurWorker(max_requests=1000)):
+        within(worker)
+        assert of() == ""
+
+
+@pytest.mark.parametrize(("graceful_timeout", "longest"), [(30, 25), (6, 1)])
+def test_a_grace_is_no_longer_than_gunicorn_waits(
+    graceful_timeout: int, longest: int, within: Callable[[GunicornWorker], None]
+) -> None:
+    assert longest_grace() == math.inf
+    within(GunicornWorker(graceful_timeout=graceful_timeout))
+    assert longest_grace() == longest
+    assert of({"CHATPROXY_GRACE": str(longest)}) == ""
+    told = of({"CHATPROXY_GRACE": "60"})
+    assert f"answers have {longest} seconds" in told
+    assert "set that to 65 or more" in told
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import weakref
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,9 @@ from chatproxy.answers.drain import Drain
 from chatproxy.errors import PeersUnavailable
 from chatproxy.server.shutdown import Shutdown
 
-from .support.another import under_gevent
+from .support.another import Another, under_gevent
 from .support.servers import ask, events, new_id
-from .support.waiting import Background, wait_for, wait_for_garbage
+from .support.waiting import PATIENCE, Background, wait_for, wait_for_garbage
 
 
 def _terminate(proxy):
@@ -90,15 +92,17 @@ def test_a_worker_whose_loop_a_run_keeps_is_replaced_though_answers_run(own_prox
 
 
 class ToldDrain(Drain):
-    """A drain that notes when it begins, and whether it fails."""
+    """A drain that notes when it begins, waits for something, and may fail."""
 
-    def __init__(self, told, error=None):
+    def __init__(self, told, wait, error):
         super().__init__()
         self._told = told
+        self._wait_for_all = wait
         self._error = error
 
     def run(self, grace):
         self._told.append("drain")
+        self._wait_for_all()
         super().run(grace)
         if self._error:
             raise self._error
@@ -117,8 +121,8 @@ def fail(*_):
     raise PeersUnavailable("The run directory cannot be used.")
 
 
-def listen(told, *, others=list, is_ready=lambda: False, error=None):
-    drain = ToldDrain(told, error)
+def listen(told, *, others=list, is_ready=lambda: False, wait=int, error=None):
+    drain = ToldDrain(told, wait, error)
     shutdown = Shutdown(drain, others=others, is_another_ready=is_ready, close=[], grace=0.1)
     shutdown.listen()
     return shutdown
@@ -176,3 +180,60 @@ def the_server_ends_the_process() -> None:
 
 def test_a_process_that_is_to_end_at_once_does_so_whichever_greenlet_runs():
     under_gevent(the_server_ends_the_process)
+
+
+@pytest.mark.parametrize("again", [1, 3])
+def test_a_signal_that_comes_again_while_answers_run_cuts_nothing_off(told, again):
+    """A supervisor may send it to all processes, gunicorn's master then to its workers."""
+    gate = threading.Event()
+    _kept = listen(told, wait=gate.wait)
+    for _ in range(again):
+        os.kill(os.getpid(), signal.SIGTERM)
+    wait_for(lambda: told == ["drain"])
+    os.kill(os.getpid(), signal.SIGTERM)
+    gate.set()
+    wait_for(lambda: told == ["drain", "server"])
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait_for(lambda: told == ["drain", "server", "server"])
+
+
+def test_the_applications_of_a_process_end_at_the_same_time(told):
+    both = threading.Barrier(2)
+    _kept = [listen(told, wait=partial(both.wait, PATIENCE)) for _ in range(2)]
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait_for(lambda: "server" in told)
+    assert told == ["drain", "drain", "server"]
+
+
+def test_the_server_hears_early_only_if_all_applications_are_replaced(told):
+    gate = threading.Event()
+    new = {"others": lambda: ["new"], "is_ready": lambda: True}
+    _kept = [listen(told, wait=gate.wait, **new), listen(told, wait=gate.wait)]
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait_for(lambda: told == ["drain", "drain"])
+    gate.set()
+    wait_for(lambda: told == ["drain", "drain", "server"])
+
+
+ENDED = """
+import os, signal, sys, threading
+from tests.test_shutdown import listen
+told, others = [], sys.argv[1:]
+def end(*_):
+    told.append("server")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+kept = listen(told, others=lambda: others, is_ready=lambda: others)
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait(60)
+except SystemExit:
+    print(*told)
+"""
+
+
+@pytest.mark.parametrize("kind", ["threads", "gevent"])
+@pytest.mark.parametrize(("others", "order"), [([], "drain server"), (["new"], "server drain")])
+def test_a_handler_that_exits_does_so_in_the_main_thread_after_the_drain(kind, others, order):
+    """As ``signal.signal(SIGTERM, lambda *_: sys.exit(0))`` does, the usual line of a container."""
+    assert Another(ENDED, *others, prepared=kind).rest() == f"{order}\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 
+from .. import forks
 from ..errors import ShuttingDown
 from .session import Reason, StreamSession
 
@@ -20,6 +21,10 @@ class Drain:
     """The end of one worker."""
 
     def __init__(self) -> None:
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         #: Sessions whose end the application has not been told of yet.
         self._untold: set[StreamSession] = set()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from typing import Generic, TypeVar
 
+from .. import forks
 from ..errors import TooManySessions
 
 _K = TypeVar("_K", bound=Hashable)
@@ -109,6 +110,10 @@ class SlotPool:
     def __init__(self, most: int, most_of_one: int | None = None) -> None:
         self._most = most
         self._most_of_one = most if most_of_one is None else most_of_one
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._taken = Shares[object, str]()
 

@@ -20,6 +20,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 
+from .. import forks
 from .session import Reason, StreamSession
 
 logger = logging.getLogger("chatproxy")
@@ -56,6 +57,10 @@ class Watchdog:
         self._live = live
         self._sweeps = list(sweeps)
         self._is_done = is_done
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._runs = False
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import threading
 import time
 
-from .. import signals, sse
+from .. import forks, signals, sse
 from ..answers.abort import AbortHandle
 from ..answers.coroutines import Coroutine
 from ..answers.producer import Call
@@ -45,6 +45,10 @@ class Chats:
         self._registry = registry
         self._on_active = settings.on_active
         self._patience = settings.idle_timeout
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         #: The sessions of this worker that wait for a chat, or have waited for it and live, the
         #: first first.

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from .. import signals
+from .. import forks, signals
 from ..errors import PeersUnavailable
 from .peers import LeaseKey, Message, Peers, PeerState
 
@@ -41,6 +41,10 @@ class Coordinator:
         self._peers = peers
         self._sender = sender
         self._allow_offline = allow_offline
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         #: The keys that a thread deals with; each event is set when that thread is done.
         self._busy: dict[LeaseKey, threading.Event] = {}

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from typing import NamedTuple
 
+from .. import forks
 from ..config import Settings
 from ..errors import TooManySessions
 from .coordinator import Coordinator
@@ -34,6 +35,10 @@ class SlotLimiter:
         self._most = settings.max_sessions
         self._most_of_owner = settings.max_sessions_per_owner
         self._coordinator = coordinator
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._taken = 0
         self._taken_by: Counter[str] = Counter()

@@ -30,6 +30,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 
+from .. import forks
 from ..answers.cursor import Sink
 from ..answers.readers import LogReader, follow
 from ..answers.session import SessionKey, StreamSession
@@ -69,6 +70,10 @@ class RemoteReaders:
         self._sender = sender
         self._patience = patience
         self._has_ended = has_ended
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._looking = threading.Lock()  # held while a thread looks for workers that have ended
         self._lock = threading.Lock()
         self._visits: dict[str, _Visit] = {}

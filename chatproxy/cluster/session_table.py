@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .. import forks
 from ..answers.session import SessionKey, StreamSession
 from ..answers.usage import NO_ACCOUNT
 from .early_stops import EarlyStops
@@ -52,17 +53,23 @@ class SessionTable:
         share_bytes: int,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._bounds = retain, hold, retain_bytes, share_bytes
         self._timer = timer
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._next_look = 0.0
         self._given_up: list[SessionKey] = []
         give_up = self._given_up.append
         self._lock = threading.Lock()
         self._live: dict[StreamSession, None] = {}
         self._by_key: dict[SessionKey, StreamSession] = {}
+        retain, hold, most, share = self._bounds
         self._ended = EndedAnswers(
-            retain, hold, timer, give_up, most=retain_bytes, most_of_owner=share_bytes
+            retain, hold, self._timer, give_up, most=most, most_of_owner=share
         )
-        self._early = EarlyStops(timer, give_up)
+        self._early = EarlyStops(self._timer, give_up)
 
     def __len__(self) -> int:
         """How many ids stand for something, or have been given up and not been fetched.

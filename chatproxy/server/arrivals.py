@@ -37,6 +37,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .. import forks
 from ..errors import BodyTimeout
 from ..sockets import shut_down
 
@@ -74,6 +75,10 @@ class Arrivals:
     def __init__(self, on_unfinished: OnUnfinished, most: int | None = None) -> None:
         self._on_unfinished = on_unfinished
         self._most = most
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         #: By the part that they wait for, the oldest first.
         self._present: dict[str, dict[Arrival, None]] = {part: {} for part in _PARTS}
@@ -148,6 +153,10 @@ class BodyTimer:
     def __init__(self, seconds: float, on_unfinished: OnUnfinished) -> None:
         self._seconds = seconds
         self._arrivals = Arrivals(on_unfinished)
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._runs = False
 

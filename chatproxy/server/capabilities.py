@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import math
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from ..answers.drain import TELL_SECONDS
 from ..answers.shares import SlotPool
 from ..config import Settings
 from ..errors import TooManySessions
@@ -38,6 +40,9 @@ from .disconnect import client_socket
 logger = logging.getLogger("chatproxy")
 
 Environ = dict[str, Any]
+
+#: Seconds that a drain takes after its grace, and the server to end after that.
+_ENDING_SECONDS = TELL_SECONDS + 1.0
 
 _ONE_AT_A_TIME = (
     "This server takes one request at a time in each process: a Stop waits until a running answer "
@@ -61,6 +66,15 @@ _APART = (
 )
 _HIDES_CLIENTS = (
     "This server does not tell when a client has left: the answer goes on, and costs, to its end."
+)
+_SHORT_GRACE = (
+    "At a SIGTERM running answers have %g seconds, not the %g of CHATPROXY_GRACE, because gunicorn "
+    "ends its workers after graceful_timeout: set that to %g or more."
+)
+_CUTS_OFF = (
+    "After max_requests this worker of gunicorn accepts nothing more, not even a Stop, and cuts "
+    "off what still runs after graceful_timeout: use chatproxy's settings, which replace a worker "
+    "before it ends."
 )
 _SEE = " See docs/servers.md for servers that can do it all."
 
@@ -175,6 +189,14 @@ def threads_of(environ: Environ) -> int | None:
     return threads if isinstance(threads, int) and threads > 1 else None
 
 
+def longest_grace() -> float:
+    """Seconds that answers may run on after a SIGTERM, before the server ends this process."""
+    worker = _gunicorn_worker()
+    if worker is None:
+        return math.inf
+    return max(0.0, float(worker.cfg.graceful_timeout - _ENDING_SECONDS))
+
+
 def shortcomings(environ: Environ, settings: Settings) -> Iterator[str]:
     """A sentence for each thing that can't work under the server of this request."""
     worker = _gunicorn_worker()
@@ -190,6 +212,10 @@ def shortcomings(environ: Environ, settings: Settings) -> Iterator[str]:
         yield _APART
     if _is_blind_bridge(environ):
         yield _HIDES_CLIENTS
+    if settings.grace > (longest := longest_grace()):
+        yield _SHORT_GRACE % (longest, settings.grace, settings.grace + _ENDING_SECONDS)
+    if worker is not None and worker.cfg.max_requests and not _is_ours(worker):
+        yield _CUTS_OFF
 
 
 def _gunicorn_worker() -> Any:
@@ -197,6 +223,11 @@ def _gunicorn_worker() -> Any:
     worker = getattr(signal.getsignal(signal.SIGABRT), "__self__", None)
     modules = [kind.__module__ for kind in type(worker).__mro__]  # ours derives from gunicorn's
     return worker if any(module.startswith("gunicorn.") for module in modules) else None
+
+
+def _is_ours(worker: Any) -> bool:
+    """Whether it is ``gunicorn.worker.Worker``, which only gunicorn's processes import."""
+    return type(worker).__module__.startswith(f"{__package__}.")
 
 
 def _is_gevent(environ: Environ, worker: Any) -> bool:

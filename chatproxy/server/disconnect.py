@@ -48,6 +48,7 @@ from typing import Any, NamedTuple, Protocol
 import gevent
 from gevent import monkey
 
+from .. import forks
 from ..sockets import plain_socket
 from .stalled_clients import StalledClients
 
@@ -211,6 +212,10 @@ class _SelectorThread:
     """
 
     def __init__(self) -> None:
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._watches: dict[int, _SelectorWatch] = {}
         self._selector: selectors.BaseSelector | None = None

@@ -37,6 +37,7 @@ import gevent.socket
 from gevent import monkey
 from gevent.resolver.thread import Resolver as ThreadResolver
 
+from .. import forks
 from ..answers.abort import AbortHandle
 from ..sockets import Address
 
@@ -56,7 +57,12 @@ class ThreadedResolver:
     """
 
     def __init__(self, places: int = PLACES) -> None:
-        self._free = places
+        self._places = places
+        self._set_up()
+        forks.begin_again(self._set_up)
+
+    def _set_up(self) -> None:
+        self._free = self._places
         self._in_line: deque[_LookUp] = deque()
         #: The latest look-up of each name that is looked up, or waits for a place.
         self._latest: dict[tuple[str, int], _LookUp] = {}

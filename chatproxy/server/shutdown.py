@@ -1,8 +1,12 @@
 """Shutdown: at SIGTERM the server lets the running answers end first; who hears it, in order.
 
-A server's own SIGTERM handler (gunicorn's, for example) closes the listening socket at once, and
-then no Stop could arrive. So ours runs before it. It does not know what an answer is: it hears the
-signal, and calls what it was given.
+The SIGTERM handler of a server (gunicorn's, for example) closes the listening socket at once, and
+that of an application may end the process: no Stop could arrive after that. So ours runs before
+it. It does not know what an answer is: it hears the signal, and calls what it was given.
+
+A process has one such handler, for all its applications, which end at the same time. When it is the
+turn of the handler before it, it sends the process the signal once more and lets it through: so
+that one is called by the system, in the main thread, where it may raise ``SystemExit``.
 
 SIGTERM to gunicorn's master, and with it to all workers (``systemctl stop``):
 
@@ -10,19 +14,20 @@ SIGTERM to gunicorn's master, and with it to all workers (``systemctl stop``):
 2. It asks for another worker that is ready. All of them are leaving, so there is none.
 3. It drains: new answers are refused (503), running ones have ``grace`` seconds in which they can
    still be stopped; then they end with the reason "shutdown".
-4. It calls the server's handler, which closes the listening socket and ends the process.
+4. It lets the signal through to the server's handler, which closes the listening socket and ends
+   the process.
 
 SIGHUP to the master (reload): new workers start, and each old one gets a SIGTERM.
 
 1. As 1 to 3 above, because the new workers are not ready yet.
-2. Once one of them is, the old worker calls the server's handler while its own answers still run:
-   all new connections now go to the new workers, and a Stop for an old answer reaches the old
-   worker from there, through its control socket.
+2. Once one of them is, the old worker lets the signal through while its own answers still run: all
+   new connections now go to the new workers, and a Stop for an old answer reaches the old worker
+   from there, through its control socket.
 
 A worker that has served ``--max-requests``, or a new one in its place (``gunicorn.rotation``): the
 master sends a SIGTERM to its oldest worker when the new one is ready.
 
-1. The old worker finds the new one ready, and calls the server's handler first.
+1. The old worker finds the new one ready, and lets the signal through first.
 2. It drains only after ``_CLOSING_SECONDS``: what it accepted until then still begins here. Nobody
    is refused.
 
@@ -36,7 +41,10 @@ At exit, whatever the reason, ``close`` is called, so that every answer is close
 
 Invariants:
 
-* The server's handler is called exactly once for each signal, also if the drain fails.
+* The server's handler hears of the signal once, also if a drain fails, and if the signal comes
+  again meanwhile. What comes after that it hears at once.
+* If it raises an error while answers still run, the error is raised when they have ended.
+* No drain takes longer than the server lets it (``capabilities.longest_grace``).
 * If the process has no Python handler for SIGTERM (it ignores the signal, or dies of it),
   nothing is installed.
 * Neither the signal handler nor the exit handler keeps an application alive: both refer to it
@@ -54,15 +62,16 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from functools import partial
 from types import FrameType
 from typing import Any
 
 import gevent
 from gevent import monkey
 
+from .. import forks
 from ..answers.drain import Drain
 from ..errors import PeersUnavailable
+from .capabilities import longest_grace
 
 #: Seconds between two questions whether another worker is ready.
 _ASKING_SECONDS = 0.3
@@ -95,92 +104,167 @@ class Shutdown:
         self._is_another_ready = is_another_ready
         self._close = list(close)
         self._grace = grace
-        #: The processes in which the signal handler and the exit handler are installed.
-        self._hears_in: int | None = None
-        self._exits_in: int | None = None
+        #: Set once its answers have ended; made anew when they begin to.
+        self.over = threading.Event()
+        self._end = 0.0
+        self._begin()
+        forks.begin_again(self._begin)
+        atexit.register(_call_if_alive, weakref.WeakMethod(self._close_all))
+
+    def _begin(self) -> None:
+        self._hears = False
 
     def listen(self) -> None:
-        """Install the handlers, once in each process.
+        """Hear the signal from now on.
 
         Called when the application is made, and again by requests: a server that forks, or sets
         its own handler after that, is caught up with by the first request.
         """
-        process = os.getpid()
-        if self._hears_in == process:
-            return
-        previous = signal.getsignal(signal.SIGTERM)
-        if callable(previous) and _run_before(weakref.WeakMethod(self._end), previous):
-            self._hears_in = process
-        if monkey.is_module_patched("threading"):
-            for number in (signal.SIGABRT, signal.SIGINT):
-                _raise_in_main_greenlet(number)
-        if self._exits_in != process:
-            self._exits_in = process
-            atexit.register(_call_if_alive, weakref.WeakMethod(self._close_all))
+        if not self._hears and (handler := _installed()) is not None:
+            handler.applications.add(self)
+            self._hears = True
+            if monkey.is_module_patched("threading"):
+                for number in (signal.SIGABRT, signal.SIGINT):
+                    _raise_in_main_greenlet(number)
 
-    def _end(self, call_server: Callable[[], Any]) -> None:
-        """Drain; call the server's handler before, during or after that.
-
-        It runs in a thread (or greenlet) of its own.
-        """
-        first = threading.Lock()
-
-        def call_server_once() -> None:
-            if first.acquire(blocking=False):
-                call_server()
-
-        end = time.monotonic() + self._grace
+    def leave(self) -> float:
+        """Have no other worker count on this one; return the seconds that the answers have."""
+        grace = min(self._grace, longest_grace())
+        self._end, self.over = time.monotonic() + grace, threading.Event()
         self._drain.leaving = True
-        try:
-            if self._is_replaced():
-                call_server_once()
-                time.sleep(min(_CLOSING_SECONDS, self._grace))
-            else:
-                _thread.start_new_thread(self._hand_over, (call_server_once, end))
-            self._drain.run(max(0.0, end - time.monotonic()))
-        finally:
-            call_server_once()
+        return grace
 
-    def _is_replaced(self) -> bool:
-        """Whether another worker already accepts what comes."""
+    def has_others(self) -> bool:
+        """Whether there seem to be other workers."""
         with suppress(PeersUnavailable):
-            if self._others():
-                # If the whole server is told to stop, the others need a moment to hear of it too.
-                time.sleep(_ASKING_SECONDS)
-                return self._is_another_ready()
+            return bool(self._others())
         return False
 
-    def _hand_over(self, call_server: Callable[[], Any], end: float) -> None:
-        """Call the server's handler as soon as another worker accepts what comes."""
-        while time.monotonic() < end:
-            time.sleep(_ASKING_SECONDS)
-            with suppress(PeersUnavailable):
-                if self._is_another_ready():
-                    call_server()
-                    return
+    def needs_nobody(self) -> bool:
+        """Whether its answers have ended, or another worker accepts what comes for it."""
+        with suppress(PeersUnavailable):
+            return self.over.is_set() or self._is_another_ready()
+        return False
+
+    def drain(self) -> None:
+        """Have its answers end."""
+        try:
+            self._drain.run(max(0.0, self._end - time.monotonic()))
+        finally:
+            self.over.set()
 
     def _close_all(self) -> None:
         for close in self._close:
             close()
 
 
-def _run_before(end: weakref.WeakMethod[Callable[..., None]], previous: Callable[..., Any]) -> bool:
-    """Install a handler that has ``end`` call the previous one; False outside the main thread."""
+class _Handler:
+    """The handler of SIGTERM: has the applications of this process end, then lets it through.
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        call_server = partial(previous, number, frame)
-        if (run := end()) is None:
-            call_server()
-        else:
+    :param previous: the handler before it, the server's.
+    :ivar applications: those that end first.
+    """
+
+    def __init__(self, previous: Callable[..., Any]) -> None:
+        self._previous = previous
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
+        self.applications: weakref.WeakSet[Shutdown] = weakref.WeakSet()
+        self._has_begun = self._lets_through = self._over = False
+        #: Held by whoever raises the signal again.
+        self._first = threading.Lock()
+        #: What the handler before this one has raised.
+        self._error: BaseException | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal, in the main thread."""
+        applications = list(self.applications)
+        if self._lets_through or not applications:
+            self._let_through(number, frame)
+        elif not self._has_begun:
+            self._has_begun = True
             # A signal handler must not wait, not even for a threading.Thread to start.
-            _thread.start_new_thread(run, (call_server,))
+            _thread.start_new_thread(self._end_all, (applications,))
 
+    def _let_through(self, number: int, frame: FrameType | None) -> None:
+        if self._error is None:
+            try:
+                self._previous(number, frame)
+            except BaseException as error:
+                if not self._has_begun:
+                    raise
+                self._error = error
+        if self._error is not None and self._over:
+            raise self._error
+
+    def _end_all(self, applications: list[Shutdown]) -> None:
+        """Have all end; let the signal through before, during or after that."""
+        ended = threading.Event()
+        try:
+            grace = min([each.leave() for each in applications])
+            if _are_replaced(applications):
+                self._raise_again_once()
+                time.sleep(min(_CLOSING_SECONDS, grace))
+            else:
+                _thread.start_new_thread(self._hand_over, (applications, ended))
+            for each in applications:
+                _thread.start_new_thread(each.drain, ())
+            for each in applications:
+                each.over.wait()
+        finally:
+            self._over = True
+            ended.set()
+            self._raise_again_once()
+            if self._error is not None:
+                self._raise_again()
+
+    def _hand_over(self, applications: list[Shutdown], ended: threading.Event) -> None:
+        """Let the signal through as soon as other workers accept what comes."""
+        while not ended.wait(_ASKING_SECONDS):
+            if all(each.needs_nobody() for each in applications):
+                self._raise_again_once()
+                return
+
+    def _raise_again_once(self) -> None:
+        if self._first.acquire(blocking=False):
+            self._lets_through = True
+            self._raise_again()
+
+    @staticmethod
+    def _raise_again() -> None:
+        """Send this process the signal, as if from outside: not to a greenlet that runs now."""
+        itself = (os.getpid(), signal.SIGTERM)
+        try:
+            monkey.get_original("_thread", "start_new_thread")(os.kill, itself)
+        except RuntimeError:  # no more threads can be had at present
+            os.kill(*itself)
+
+
+def _installed() -> _Handler | None:
+    """The handler of this process, installed now if need be.
+
+    None if there is no other that it would run before, or if this is not the main thread.
+    """
+    present = signal.getsignal(signal.SIGTERM)
+    if isinstance(present, _Handler) or not callable(present):
+        return present if isinstance(present, _Handler) else None
+    handler = _Handler(present)
     try:
-        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGTERM, handler)
     except ValueError:
-        return False  # the server's own handler stays
-    signal.siginterrupt(signal.SIGTERM, False)
-    return True
+        return None  # the server's own handler stays
+    return handler
+
+
+def _are_replaced(applications: list[Shutdown]) -> bool:
+    """Whether other workers already accept what comes for each of these."""
+    if not all(each.has_others() for each in applications):
+        return False
+    # If the whole server is told to stop, the others need a moment to hear of it too.
+    time.sleep(_ASKING_SECONDS)
+    return all(each.needs_nobody() for each in applications)
 
 
 class _EndsProcess:

@@ -29,6 +29,7 @@ import threading
 import time
 from contextlib import suppress
 
+from .. import forks
 from ..sockets import plain_socket
 
 #: The longest time between two looks at what the clients take, in seconds.
@@ -104,6 +105,10 @@ class StalledClients:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._period = min(timeout / 4, _LONGEST_PERIOD)
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._flows: dict[int, _Flow] = {}
         self._runs = False

@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable
 
+from .. import forks
 from ..answers.abort import AbortHandle
 
 
@@ -30,6 +31,10 @@ class CallLimits:
     """The limits of one application in this worker. Safe to use from any thread."""
 
     def __init__(self) -> None:
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._places: dict[Hashable, _Place] = {}
 

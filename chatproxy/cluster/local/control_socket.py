@@ -27,6 +27,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from ... import forks
 from ...errors import PeersUnavailable
 from ..peers import Message, PeerState
 from .messages import Handler, WorkerEnded, accept, ask, is_listening, listen, shut_down
@@ -57,7 +58,8 @@ class ControlSocket:
         self._prefix = prefix_of(scope)
         self.on_return: Callable[[str], None] = _ignore
         self._handler: Handler | None = None
-        self._lock = threading.Lock()
+        self._set_up()
+        forks.begin_again(self._set_up)
         self._process: int | None = None
         self._closed_in: int | None = None
         self._name = ""
@@ -69,6 +71,9 @@ class ControlSocket:
         self._identity: _Identity | None = None
         self._settled_at = 0.0
         self._close: weakref.finalize[..., ControlSocket] | None = None
+
+    def _set_up(self) -> None:
+        self._lock = threading.Lock()  # the rest tells by the process what is its parent's
 
     def serve(self, handler: Handler) -> None:
         """Have requests answered by ``handler``, a method, in a thread each."""

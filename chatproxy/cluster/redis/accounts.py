@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ... import forks
 from ...answers.reservation import AccountKey, Draw
 from ...errors import PeersUnavailable
 from .client import NOW, RedisClient, Uncertain
@@ -94,6 +95,10 @@ class RedisAccounts:
         self._prefix = prefix
         self._open = open
         self._has_records = has_records
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         #: What could not be settled yet. No answer begins while Redis is away, so it is bounded.
         self._late: deque[_Settlement] = deque()

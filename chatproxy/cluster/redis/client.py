@@ -25,6 +25,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from ... import forks
 from ...errors import ConfigError, PeersUnavailable
 from ...masking import one_line, passwords_in
 
@@ -73,16 +74,21 @@ class RedisClient:
     """
 
     def __init__(self, url: str) -> None:
+        self._url = url
         try:
-            self._client = _client(url, TIMEOUT)
-            self._blocking_client = _client(url, _POP_SECONDS + TIMEOUT)
             self._secrets = passwords_in(url)
+            self._begin()
         except Exception:  # whose text may hold a part of the password
             raise ConfigError(
                 "CHATPROXY_PEERS is not a URL of Redis; in a user or password, the characters "
                 "/ ? # @ must be written as %2F %3F %23 %40."
             ) from None
         self.slowest = TIMEOUT + _SENTINEL_TIMEOUT * len(_sentinels(self._client))
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
+        self._client = _client(self._url, TIMEOUT)
+        self._blocking_client = _client(self._url, _POP_SECONDS + TIMEOUT)
         self.wakeup = threading.Event()
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
         self._lock = threading.Lock()

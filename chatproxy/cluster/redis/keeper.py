@@ -135,6 +135,10 @@ class LeaseKeeper:
             self._held.clear()
         self._release(leases)
 
+    def abandon(self) -> None:
+        """Leave all leases as they are: this process was forked from the one that holds them."""
+        self._closed = True
+
     # ---- for any thread -------------------------------------------------------------------------
 
     def take(self, key: LeaseKey, *, allow_offline: bool = False) -> str | None:

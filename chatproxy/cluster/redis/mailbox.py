@@ -106,6 +106,11 @@ class Mailbox:
             self._thread.join(1.0)
             self._redis.run(_DELETE, [self._name_of(self._worker)], [])
 
+    def abandon(self) -> None:
+        """Leave the mailbox as it is: this process was forked from the one that reads it."""
+        self._closed = threading.Event()
+        self._closed.set()
+
     def ask(self, worker: str, request: Message, seconds: float) -> Message:
         """Send a request to a worker, and wait for its reply.
 

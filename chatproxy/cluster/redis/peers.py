@@ -7,13 +7,13 @@ keys.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterable
 
+from ... import forks
 from ...errors import ConfigError
 from ..peers import LeaseKey, Message
 from .accounts import RedisAccounts
@@ -31,7 +31,8 @@ _SHORTEST_LEASE = 2.0
 class RedisPeers:
     """The workers that share a Redis; see ``Peers``.
 
-    Nothing is opened before the first use, so that a process may fork until then.
+    Nothing is opened before the first use. A process that forks after that has a child that is a
+    worker of its own, and opens what it needs itself.
 
     :param url: see ``RedisClient``.
     :param scope: the name of the application; each has workers and keys of its own.
@@ -51,19 +52,21 @@ class RedisPeers:
         self.accounts = RedisAccounts(self._redis, self._prefix, self.open, has_records=has_records)
         self._handler: Callable[[Message], Message] | None = None
         self._on_lost: Callable[[LeaseKey], None] | None = None
-        self._lock = threading.Lock()
         self._keeper: LeaseKeeper | None = None
         self._mailbox: Mailbox | None = None
-        self._closed = False
-        self._name, self._process = "", 0
+        self._begin()
+        forks.begin_again(self._begin)
 
-    @property
-    def name(self) -> str:
-        """The name of this worker; each process has its own, even if several fork from one."""
-        if self._process != os.getpid():
-            host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
-            self._name, self._process = f"{host}-{secrets.token_hex(4)}", os.getpid()
-        return self._name
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        if self._keeper is not None and self._mailbox is not None:  # the parent's
+            self._keeper.abandon()
+            self._mailbox.abandon()
+        self._keeper = self._mailbox = None
+        self._closed = False
+        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
+        #: The name of this worker; each process has its own, even if several fork from one.
+        self.name = f"{host}-{secrets.token_hex(4)}"
 
     def serve(
         self, handler: Callable[[Message], Message], on_lost: Callable[[LeaseKey], None]

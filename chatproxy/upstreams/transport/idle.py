@@ -15,6 +15,8 @@ import threading
 import time
 from typing import Protocol
 
+from ... import forks
+
 
 class Idle(Protocol):
     """A connection, as far as this is concerned."""
@@ -32,8 +34,13 @@ class Places:
 
     def __init__(self, maxsize: int) -> None:
         self._most = maxsize
-        self._lock = threading.Lock()
         self._places: list[Idle | None] = []
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._places = [None] * len(self._places)
 
     def full(self) -> bool:
         """Whether there is no room for another."""
@@ -82,6 +89,10 @@ class IdleConnections:
     def __init__(self, most: int, seconds: float) -> None:
         self._most = most
         self._seconds = seconds
+        self._begin()
+        forks.begin_again(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         #: Where each is, and since when; the oldest first.
         self._kept: dict[Idle, tuple[Places, float]] = {}
