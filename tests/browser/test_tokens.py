@@ -146,6 +146,30 @@ def test_the_token_is_kept_for_the_tab_until_it_is_forgotten_and_no_longer(new_p
     token_box(page).wait_for()
 
 
+def test_the_token_is_kept_and_asked_for_if_the_page_gets_no_settings(new_page):
+    """The network may be slow, or the server away for a moment, when the page is loaded."""
+    page = new_page()
+    page.expected_messages += (
+        "Failed to load resource: net::ERR_FAILED",
+        "was preloaded using link preload",
+    )
+    enter(page, TOKEN)
+    page.page.route("**/page.json", lambda route: route.abort())
+    page.page.reload()
+    page.ask()
+    page.wait_until_idle()
+    assert sent_tokens(page) == [f"Bearer {TOKEN}"]
+    forget_button(page).click()
+    page.page.reload()
+    page.ask("Who am I?")
+    page.wait_for_text("This server needs an access token.")
+    enter(page, TOKEN)
+    page.page.get_by_role("button", name="Try again").click()
+    page.wait_until_idle()
+    assert page.error_note.count() == 0
+    assert sent_tokens(page)[1:] == [None, f"Bearer {TOKEN}"]
+
+
 def test_an_answer_that_runs_can_be_stopped_after_its_token_was_forgotten(
     new_page, server, deepseek
 ):

@@ -37,6 +37,10 @@ describe("access", () => {
     expect(refused(entered(TOKEN), TOKEN)).toEqual({ token: "", refused: true });
   });
 
+  it("is no word about a token if there was none", () => {
+    expect(refused(NO_ACCESS, "")).toEqual(NO_ACCESS);
+  });
+
   it("stays when the refusal of an earlier token comes late", () => {
     expect(refused(entered(TOKEN), "an-earlier-token")).toEqual(entered(TOKEN));
   });

@@ -46,6 +46,16 @@ describe("the keeper", () => {
     }
   });
 
+  it("writes in time when the clock is put back", async () => {
+    const { keeper, writes } = begin();
+    keeper.keep([growing(1)]);
+    await keeper.save();
+    vi.setSystemTime(Date.now() - 3_600_000);
+    keeper.keep([growing(2)]);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(writes.map(([one]) => lastOf(one).lastEvent)).toEqual([1, 2]);
+  });
+
   it("writes a question at once, however short a while ago the page was opened", async () => {
     const { keeper, writes, loaded } = begin();
     keeper.keep(loaded);

@@ -240,6 +240,30 @@ describe("the journal", () => {
     expect(storage.length).toBe(1);
   });
 
+  it("has what it had of a conversation that has become too large for it", async () => {
+    const storage = storageOf(1500);
+    createJournal(storage).write([chatOf("c"), chatOf("d")]);
+    vi.stubGlobal("indexedDB", undefined);
+    const { journal } = await openLibrary(storage);
+    journal.write([chatOf("c", { text: "word ".repeat(500) }), chatOf("d", { text: "More" })]);
+    const { conversations } = readJournal(storage);
+    expect(conversations.map(({ id }) => id).toSorted()).toEqual(["c", "d"]);
+    expect(lastOf(conversations.find(({ id }) => id === "c")).text).toBe("Hi");
+    expect(lastOf(conversations.find(({ id }) => id === "d")).text).toBe("More");
+    expect(storage.length).toBe(2);
+  });
+
+  it("takes nothing away that another tab has written since", async () => {
+    const storage = storageOf();
+    const one = createJournal(storage);
+    one.write([chatOf("c", { state: "running", text: "Half", lastEvent: 4 })]);
+    vi.stubGlobal("indexedDB", undefined);
+    const other = await openLibrary(storage);
+    one.write([chatOf("c", { text: "Half and half", lastEvent: 9 })]);
+    other.journal.write(allOf(other));
+    expect(lastOf(readJournal(storage).conversations[0])).toMatchObject({ lastEvent: 9 });
+  });
+
   it("survives a storage that takes nothing, and one that is not there", () => {
     for (const storage of [storageOf(0), null]) {
       createJournal(storage).write([chatOf("c")]);

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { chunk, EVENT_STREAM, json, serve } from "../../../packages/client/test/server.ts";
-import { startRun } from "../src/state/asking/run.js";
+import { startRun, takeUpRun } from "../src/state/asking/run.js";
 
 const RECEIPT = { success: true, sessionId: "s1", phase: "streaming", upstreamClosed: true, stopMs: 1, events: 1 };
 
@@ -55,8 +55,7 @@ afterEach(async () => {
   await server.close();
 });
 
-/** @param {Record<string, string>} [headers] */
-function begin(headers) {
+function listen() {
   /** @type {string[]} */
   const heard = [];
   const listeners = {
@@ -67,6 +66,12 @@ function begin(headers) {
     onEnd: (/** @type {any} */ { outcome }) => heard.push(outcome),
     onUnauthorized: () => heard.push("unauthorized"),
   };
+  return { listeners, heard };
+}
+
+/** @param {Record<string, string>} [headers] */
+function begin(headers) {
+  const { listeners, heard } = listen();
   const run = startRun("s1", { messages: [] }, listeners, { ...(headers && { headers }) });
   return { run, heard };
 }
@@ -173,6 +178,22 @@ describe("a run", () => {
     expect(heard).toContain("(reconnecting)");
     const reads = server.asked.filter(({ url }) => url.includes("/stream"));
     expect(reads.map(({ method }) => method)).toEqual(["POST", "GET"]);
+  });
+
+  it.each([
+    ["now", 0],
+    ["on a device whose clock is ahead", 3_600_000],
+  ])("looks for an answer that was asked %s, and not for ever", async (_where, ahead) => {
+    vi.useFakeTimers();
+    const missing = vi.fn(async () => Response.json({ error: "No." }, { status: 404 }));
+    vi.stubGlobal("fetch", missing);
+    const { listeners, heard } = listen();
+    const startedAt = Date.now() + ahead;
+    takeUpRun({ id: "s1", lastEvent: 0, status: "waiting", startedAt }, listeners);
+    await vi.advanceTimersByTimeAsync(10_000);
+    vi.useRealTimers();
+    expect(missing.mock.calls.length).toBeGreaterThan(1);
+    expect(heard.at(-1)).toBe("cut_off");
   });
 
   it("is over at once, without a word to the server, if it is left", async () => {

@@ -17,7 +17,7 @@ import { takeConnection } from "./locks.js";
 import { outlast, QuestionEnd } from "./question-end.js";
 import { resumeFor, TRY_MS, type Resume } from "./resume.js";
 import { createSessionId } from "./session-id.js";
-import { sleep, within } from "./sleep.js";
+import { sleep, whenAborted, within } from "./sleep.js";
 import { pressStop, report, type StopState } from "./stop.js";
 import { readParts, type Parts } from "./ui-parts.js";
 
@@ -83,7 +83,7 @@ export class ChatProxyTransport<
     const send = (abortSignal: AbortSignal) => super.sendMessages({ ...options, abortSignal });
     const reading = this.#begin(options.chatId, sessionId, send);
     const { signal: abortSignal } = reading.closing;
-    options.abortSignal?.addEventListener("abort", () => this.#stop(reading));
+    whenAborted(options.abortSignal, () => this.#stop(reading));
     const parts = await this.#open(reading, options, () =>
       send(abortSignal).catch(async (error) => {
         // As in streamChat: the browser itself has sent it again, and the first one is answered.
@@ -105,7 +105,7 @@ export class ChatProxyTransport<
       super.reconnectToStream({ ...options, abortSignal });
     const reading = this.#begin(options.chatId, null, reconnect);
     let handedOut = false;
-    options.abortSignal?.addEventListener("abort", () =>
+    whenAborted(options.abortSignal, () =>
       handedOut ? this.#stop(reading) : reading.closing.abort(),
     );
     const first = () => reconnect(reading.closing.signal);

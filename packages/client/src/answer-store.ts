@@ -120,7 +120,7 @@ export function createAnswerStore(options: AnswerOptions) {
 
   function stop() {
     const { sessionId, state } = now;
-    if (sessionId === null || state !== "running" || closing === null) {
+    if (sessionId === null || state !== "running") {
       return;
     }
     change({ state: "frozen", stopState: { state: "unconfirmed" } });
@@ -130,7 +130,7 @@ export function createAnswerStore(options: AnswerOptions) {
         change({ stopState: known, state: known.state === "stopped" ? "stopped" : "frozen" });
       }
     };
-    void stopChat(sessionId, { ...options, closing, onState });
+    void stopChat(sessionId, { ...options, closing: closing ?? undefined, onState });
   }
 
   return {

@@ -88,7 +88,7 @@ export function createAttention({ sessionId, view, reconnectSeconds }: Attention
     /** Waits until it is to be read again. */
     async due(signal: AbortSignal | undefined): Promise<void> {
       while (mayLeave() && !signal?.aborted) {
-        const pause = keeper ? readAt + visitMs - Date.now() : undefined;
+        const pause = keeper ? readAt + visitMs - performance.now() : undefined;
         if (pause !== undefined && pause <= 0) {
           return;
         }
@@ -148,7 +148,7 @@ export function createAttention({ sessionId, view, reconnectSeconds }: Attention
           clearTimeout(quiet);
           clearTimeout(whole);
           changes.removeEventListener("change", came);
-          readAt = Date.now();
+          readAt = performance.now();
         },
       };
     },

@@ -168,15 +168,15 @@ export async function readOn(
 /** When to try again, and for how long. */
 export function createPatience(seconds: number) {
   let tries = 0;
-  let until = Date.now() + seconds * 1000;
+  let until = performance.now() + seconds * 1000;
   return {
     /** Milliseconds before the next try. */
     pause: () => PAUSES_MS[tries++] ?? PAUSES_MS.at(-1)!,
     renew() {
       tries = 0;
-      until = Date.now() + seconds * 1000;
+      until = performance.now() + seconds * 1000;
     },
-    over: () => Date.now() >= until,
+    over: () => performance.now() >= until,
   };
 }
 
@@ -194,10 +194,10 @@ async function readAgain({ answer, attention, options }: Reader): Promise<Reply>
     return { end, held: connection.waited };
   }
   const last = answer.last();
-  const begun = Date.now();
+  const begun = performance.now();
   const { silenceMs } = resume ?? {};
   const { end, left } = await read(body, answer, { signal, silenceMs, attention, connection });
-  return { end, left, held: answer.last() > last || Date.now() - begun > HELD_MS };
+  return { end, left, held: answer.last() > last || performance.now() - begun > HELD_MS };
 }
 
 /** @returns null if there is no reply */
@@ -231,6 +231,9 @@ async function refused(response: Response, answer: Listening): Promise<AnswerEnd
     await drop(response);
     return answer.cutOff(ok ? gone : { ...gone, status });
   }
-  const error = await errorOf(response);
-  return isTemporary(status) ? null : answer.cutOff(error);
+  if (isTemporary(status)) {
+    await drop(response);
+    return null;
+  }
+  return answer.cutOff(await errorOf(response));
 }

@@ -42,3 +42,12 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
   over.abort();
 }
+
+/** Calls `act` when the signal is aborted, or at once if that was before. */
+export function whenAborted(signal: AbortSignal | undefined, act: () => unknown): void {
+  if (signal?.aborted) {
+    act();
+  } else {
+    signal?.addEventListener("abort", act);
+  }
+}

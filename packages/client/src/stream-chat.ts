@@ -50,7 +50,7 @@ async function askAndRead(reader: Reader, options: StreamOptions): Promise<Answe
   if (connection === null) {
     return answer.aborted();
   }
-  const asked = Date.now();
+  const asked = performance.now();
   const response = await send(question, options, answer).catch((error) => {
     connection.free();
     throw error;
@@ -58,7 +58,7 @@ async function askAndRead(reader: Reader, options: StreamOptions): Promise<Answe
   const body = response?.ok ? await eventStream(response) : null;
   if (body === null) {
     connection.free();
-    return unanswered(reader, response, Date.now() - asked);
+    return unanswered(reader, response, performance.now() - asked);
   }
   const { silenceMs } = resume ?? {};
   const { end, left } = await read(body, answer, { signal, silenceMs, attention, connection });

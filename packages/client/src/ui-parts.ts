@@ -61,12 +61,12 @@ export async function* readParts(
     let { held, left } = opening;
     if (opened) {
       const before = had.count;
-      const begun = Date.now();
+      const begun = performance.now();
       left = yield* readConnection(opened, had, attention);
       if (had.ended || signal.aborted) {
         return;
       }
-      held = had.count > before || Date.now() - begun > HELD_MS;
+      held = had.count > before || performance.now() - begun > HELD_MS;
     }
     if (held) {
       patience.renew();

@@ -199,6 +199,16 @@ describe("ChatProxyTransport", () => {
     await until(() => expect(stops.at(-1)).toMatchObject({ state: "stopped" }));
   });
 
+  it("asks and resumes nothing if it was stopped before", async () => {
+    const transport = new ChatProxyTransport({ fetch, onStop: (stop) => stops.push(stop) });
+    const options = { chatId: "chat-1", messageId: undefined, abortSignal: AbortSignal.abort() };
+    const question = { ...options, trigger: "submit-message" as const, messages: [] };
+    await expect(transport.sendMessages(question)).rejects.toMatchObject({ name: "AbortError" });
+    expect(stops).toMatchObject([{ state: "nothing-to-stop" }]);
+    await expect(transport.reconnectToStream(options)).rejects.toMatchObject({ name: "AbortError" });
+    expect([streams, gets, cancels]).toEqual([[], 0, []]);
+  });
+
   it("never says that a Stop is confirmed that is not", async () => {
     cancel = () => Promise.reject(new TypeError("fetch failed"));
     const { chat } = await asking();

@@ -149,7 +149,7 @@ describe("long connections", () => {
   });
 
   it.each(["h2", "h3"])("are not counted over %s", async (nextHopProtocol) => {
-    vi.stubGlobal("performance", { getEntriesByType: () => [{ nextHopProtocol }] });
+    vi.stubGlobal("performance", { now: Date.now, getEntriesByType: () => [{ nextHopProtocol }] });
     ["a", "b", "c", "d", "e"].forEach((id) => start(id));
     await pass(200);
     expect(open()).toHaveLength(5);
@@ -277,6 +277,16 @@ describe("an answer that nobody looks at", () => {
     expect(streams.filter(({ method }) => method === "POST")).toHaveLength(1);
   });
 
+  it("is visited in time when the clock is put back", async () => {
+    start("a", { ...LASTING, view });
+    await pass(10);
+    view.hide();
+    await pass(2500);
+    vi.setSystemTime(Date.now() - 3_600_000);
+    await pass(10_000);
+    expect(streams.length).toBeGreaterThan(1);
+  });
+
   it("is left at the latest after 2 seconds, however much comes", async () => {
     start("a", { ...LASTING, view });
     await pass(10);
@@ -368,7 +378,7 @@ describe("an answer that nobody looks at", () => {
   });
 
   it("keeps a connection that is for long readings when it is looked at again", async () => {
-    vi.stubGlobal("performance", { getEntriesByType: () => [{ nextHopProtocol: "h2" }] });
+    vi.stubGlobal("performance", { now: Date.now, getEntriesByType: () => [{ nextHopProtocol: "h2" }] });
     start("a", { ...LASTING, view });
     await pass(10);
     view.hide();

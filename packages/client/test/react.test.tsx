@@ -177,6 +177,15 @@ describe("useAnswer", () => {
     expect(asked).toHaveLength(1);
   });
 
+  it("stops the answer after it was unmounted, too", async () => {
+    await asking();
+    const { sessionId, stop } = answer;
+    await show(null);
+    await until(() => expect(gone).toBe(true));
+    stop();
+    await until(() => expect(asked.at(-1)?.url).toBe(`/api/chat/cancel/${sessionId}`));
+  });
+
   it("stops the answer when it is unmounted, if asked to", async () => {
     await asking({ stopOnUnmount: true });
     await show(null);

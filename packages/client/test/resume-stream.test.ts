@@ -192,6 +192,12 @@ describe("streamChat, where the connection breaks", () => {
     expect(asked).toHaveLength(5);
   });
 
+  it("does not wait for all of a refusal, after which it tries again", async () => {
+    const first = () => stream(EVENTS.slice(0, 3).join(""));
+    const endless = () => new Response(body(encoder.encode("{"), "stays"), { status: 502 });
+    expect(await listen(streamChat, server(first, endless, rest))).toMatchObject(WHOLE);
+  });
+
   it("waits longer from try to try, and gives up when the time is over", async () => {
     const times: number[] = [];
     const first = () => stream(EVENTS.slice(0, 3).join(""));

@@ -12,7 +12,8 @@ import { addressAt } from "./mount.js";
  * @property {string[]} runs the application's, as models
  * @property {string[]} visionModels those that take images
  * @property {import("../state/chats/chat-settings.js").ChatSettings} defaults what a chat begins with
- * @property {boolean} authorization whether every request needs an access token
+ * @property {boolean} [authorization] whether every request needs an access token; left out if the
+ *   server could not be asked
  * @property {boolean} prefix whether the model can go on with the text of an answer (DeepSeek's chat
  *   prefix completion)
  * @property {number} maxBodyBytes the largest question that the server takes, with all before it
@@ -32,7 +33,6 @@ const DEFAULTS = {
   runs: [],
   visionModels: [],
   defaults: {},
-  authorization: false,
   prefix: false,
   maxBodyBytes: 1 << 20,
   resume: resumeFor(0),

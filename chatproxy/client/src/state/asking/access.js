@@ -32,7 +32,7 @@ export function entered(text) {
  * @returns {Access}
  */
 export function refused(access, token) {
-  return access.token === token ? { token: "", refused: true } : access;
+  return access.token === token ? { token: "", refused: token !== "" } : access;
 }
 
 /**

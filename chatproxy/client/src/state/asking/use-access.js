@@ -3,12 +3,14 @@ import { useCallback, useEffect, useMemo, useState } from "react";
 import { entered, keepAccess, loadAccess, NO_ACCESS, refused } from "./access.js";
 
 /**
- * The access token, if the server wants one.
+ * The access token, if the server wants one. If it could not be asked, that of the tab counts, and
+ * the first 401 is its word.
  * @param {Storage | null} storage that of the tab
- * @param {boolean} required
+ * @param {boolean | undefined} told whether it wants one; undefined: it could not be asked
  */
-export function useAccess(storage, required) {
-  const [access, setAccess] = useState(() => (required ? loadAccess(storage) : NO_ACCESS));
+export function useAccess(storage, told) {
+  const [required, setRequired] = useState(told);
+  const [access, setAccess] = useState(() => (told === false ? NO_ACCESS : loadAccess(storage)));
 
   useEffect(() => keepAccess(storage, access), [storage, access]);
 
@@ -18,12 +20,12 @@ export function useAccess(storage, required) {
     return next.token !== "";
   }, []);
   const forget = useCallback(() => setAccess(NO_ACCESS), []);
-  const refuse = useCallback(
-    (/** @type {string} */ token) => setAccess((access) => refused(access, token)),
-    [],
-  );
+  const refuse = useCallback((/** @type {string} */ token) => {
+    setRequired((required) => required ?? true);
+    setAccess((access) => refused(access, token));
+  }, []);
 
-  const asked = required && access.token === "";
+  const asked = Boolean(required) && access.token === "";
   return useMemo(
     () => ({ ...access, asked, enter, forget, refuse }),
     [access, asked, enter, forget, refuse],

@@ -12,53 +12,78 @@ import { createSessionId } from "../../lib/llm-api.jsx";
 import { unite } from "../chats/merge.js";
 import { asConversation } from "../chats/record.js";
 
-/** @typedef {import("../chats/model.js").Conversation} Conversation */
+/**
+ * @typedef {import("../chats/model.js").Conversation} Conversation
+ * @typedef {{key: string, id: string, text: string}} Entry of the conversation with that id
+ */
 
 const PREFIX = "chatproxy.chat.";
 
 /**
  * What the tabs have left; what is damaged stays where it is.
  * @param {Storage | null} storage null if the browser forbids it
- * @returns {{conversations: Conversation[], keys: string[]}} each conversation once
+ * @returns {{conversations: Conversation[], entries: Entry[]}} each conversation once
  */
 export function readJournal(storage) {
   /** @type {Map<string, Conversation>} */
   const conversations = new Map();
-  const keys = [];
+  const entries = [];
   for (const key of keysWith(storage, PREFIX)) {
-    const conversation = parse(storage?.getItem(key) ?? "");
+    const text = storage?.getItem(key) ?? "";
+    const conversation = parse(text);
     if (conversation) {
       const other = conversations.get(conversation.id);
       conversations.set(conversation.id, other ? unite(conversation, other) : conversation);
-      keys.push(key);
+      entries.push({ key, id: conversation.id, text });
     }
   }
-  return { conversations: [...conversations.values()], keys };
+  return { conversations: [...conversations.values()], entries };
 }
 
 /**
- * The part of the journal that one tab has read, and writes.
+ * The part of the journal that one tab has read, and writes. What another tab has written since, under
+ * the same key, is that tab's.
  * @param {Storage | null} storage
- * @param {string[]} keys what it has read; all of it is in what the tab writes
+ * @param {Entry[]} entries what it has read; all of it is in what the tab writes
  */
-export function createJournal(storage, keys = []) {
+export function createJournal(storage, entries = []) {
   const tabId = createSessionId();
-  const clear = () => {
-    keys.forEach((key) => storage?.removeItem(key));
-    keys = [];
-  };
+
+  /**
+   * @param {Entry[]} some
+   * @returns {Entry[]} those that were there
+   */
+  function remove(some) {
+    const there = some.filter(({ key, text }) => storage?.getItem(key) === text);
+    there.forEach(({ key }) => storage?.removeItem(key));
+    return there;
+  }
+
+  /** @param {Entry[]} some which there may be no room for */
+  function put(some) {
+    some.forEach(({ key, text }) => storage?.setItem(key, text));
+    entries.push(...some);
+  }
+
   return {
-    clear,
+    clear() {
+      remove(entries);
+      entries = [];
+    },
     /** @param {Conversation[]} conversations with the messages that the library does not have */
     write(conversations) {
-      clear();
+      const before = entries;
+      const ids = new Set(conversations.map(({ id }) => id));
+      entries = [];
+      remove(before.filter(({ id }) => !ids.has(id)));
       for (const conversation of conversations) {
-        const key = `${PREFIX}${conversation.id}.${tabId}`;
+        const { id } = conversation;
+        const old = remove(before.filter((entry) => entry.id === id));
         try {
-          storage?.setItem(key, JSON.stringify(conversation));
-          keys.push(key);
+          put([{ key: `${PREFIX}${id}.${tabId}`, id, text: JSON.stringify(conversation) }]);
         } catch {
           // No room: as a rule the library has it a moment later, also when the page has gone.
+          put(old); // less of it is more than nothing
         }
       }
     },

@@ -71,7 +71,7 @@ export function createKeeper({ library, loaded, onFound, onTrouble }) {
 
   function wake() {
     if (!writing) {
-      timer ??= setTimeout(save, Math.max(0, savedAt + pause - Date.now()));
+      timer ??= setTimeout(save, Math.max(0, savedAt + pause - performance.now()));
     }
   }
 
@@ -94,7 +94,7 @@ export function createKeeper({ library, loaded, onFound, onTrouble }) {
       journal.clear();
       return;
     }
-    savedAt = Date.now();
+    savedAt = performance.now();
     try {
       const found = await library.keep(changed.map(({ part }) => part));
       changed.forEach(({ whole }) => mark(whole));

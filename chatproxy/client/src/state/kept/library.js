@@ -75,8 +75,8 @@ const MEASURE_MS = 30_000;
  * @returns {Promise<Library>}
  */
 export async function openLibrary(storage, shownId, owner = "") {
-  const { conversations: unkept, keys } = readJournal(storage);
-  const journal = createJournal(storage, keys);
+  const { conversations: unkept, entries } = readJournal(storage);
+  const journal = createJournal(storage, entries);
   try {
     const db = await inTime(openDatabase(owner));
     const library = createLibrary(db, owner);
