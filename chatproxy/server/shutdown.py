@@ -120,12 +120,14 @@ class Shutdown:
         Called when the application is made, and again by requests: a server that forks, or sets
         its own handler after that, is caught up with by the first request.
         """
-        if not self._hears and (handler := _installed()) is not None:
+        if self._hears:
+            return
+        if (handler := _installed()) is not None:
             handler.applications.add(self)
             self._hears = True
-            if monkey.is_module_patched("threading"):
-                for number in (signal.SIGABRT, signal.SIGINT):
-                    _raise_in_main_greenlet(number)
+        if monkey.is_module_patched("threading"):
+            for number in (signal.SIGABRT, signal.SIGINT):
+                _raise_in_main_greenlet(number)
 
     def leave(self) -> float:
         """Have no other worker count on this one; return the seconds that the answers have."""
