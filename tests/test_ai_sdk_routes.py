@@ -20,6 +20,7 @@ from werkzeug.test import TestResponse
 from chatproxy import ChatProxy, sse
 from chatproxy.answers.transcript import Transcript
 from chatproxy.protocols.headers import TAKEN
+from chatproxy.web import ai_sdk as web_ai_sdk
 from chatproxy.web import streaming
 
 from .support import cluster, scripted
@@ -115,7 +116,8 @@ def test_others_have_a_turn_after_each_step_of_a_question(
     make_site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[None] = []
-    monkeypatch.setattr(streaming, "give_way", lambda: turns.append(None))
+    for step in (web_ai_sdk, streaming):
+        monkeypatch.setattr(step, "give_way", lambda: turns.append(None))
     make_site().ask()
     assert len(turns) == 2  # it is parsed, converted, and prepared
 

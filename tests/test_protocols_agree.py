@@ -32,6 +32,12 @@ FINISH_REASONS = {
 }
 
 
+def encoded(encoder: Encoder, *pieces: bytes) -> bytes:
+    """What a client gets for these events, to the end."""
+    body = b"".join(map(encoder.encode, pieces))
+    return body if encoder.withheld is None else body + b"".join(encoder.withheld.pieces())
+
+
 def said_in_chunks(body: bytes) -> Said:
     """What a client of chat completions reads in a stream."""
     said = Said()
@@ -114,7 +120,7 @@ def test_an_event_that_no_decoder_takes_is_passed_over(field: str, value: bytes)
     odd = b'data: {"choices":[{"delta":{"content":"a"},"%b":%b}]}' % (field.encode(), value)
     for make in LOOKING.values():
         encoder = make()
-        body = encoder.encode(numbered(odd, delta(content="b"), sse.DONE))
+        body = encoded(encoder, numbered(odd, delta(content="b"), sse.DONE))
         assert b'b"' in body
         assert encoder.refusal is None
 
@@ -128,7 +134,4 @@ def test_an_answer_says_the_same_in_each_protocol(
     make, read = PROTOCOLS[protocol]
     blocks, said = answer
     encoder = make()
-    body = b"".join(map(encoder.encode, in_pieces(blocks, data)))
-    if encoder.withheld is not None:
-        body += b"".join(encoder.withheld.pieces())
-    assert read(body) == said
+    assert read(encoded(encoder, *in_pieces(blocks, data))) == said

@@ -56,7 +56,8 @@ class Another:
         """What else it prints, when it has ended well."""
         self._input.close()
         printed, errors = self._output.read(), self._errors.read()
-        assert (self.process.wait(PATIENCE), errors) == (0, "")
+        assert (status := self.process.wait(PATIENCE)) == 0, (status, errors)
+        assert not errors, errors
         self.kill()
         return printed
 
