@@ -395,6 +395,6 @@ def test_granian_has_its_status_before_it_asks_for_an_item(deepseek: DeepSeek) -
             environ_overrides={"SERVER_SOFTWARE": software, "wsgi.multithread": True},
         )
         items: Any = app(environ, lambda status, _: seen.append(status))
-        assert seen == expected
+        assert list(dict.fromkeys(seen)) == expected  # other contexts are torn down, too
         assert b"upstream_balance" in b"".join(items)
         items.close()

@@ -171,6 +171,7 @@ def the_server_ends_the_process() -> None:
             went_on.append(error)
 
     signal.signal(signal.SIGABRT, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may have been begun without
     _kept = listen([]), listen([])
     for number, error in ((signal.SIGABRT, SystemExit), (signal.SIGINT, KeyboardInterrupt)):
         with pytest.raises(error):

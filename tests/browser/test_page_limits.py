@@ -274,6 +274,7 @@ def test_nothing_moves_and_nothing_is_hidden_for_those_who_asked_for_that(new_pa
 
 
 def with_dialogs(page):
+    page.box.wait_for()
     yield "empty"
     for name in ("Settings", "Keyboard shortcuts", "Saved prompts"):
         button(page, name).click()
