@@ -282,7 +282,10 @@ def test_an_address_that_breaks_tls_off_is_left_for_another(
         resolve(deepseek.address, good.address).go_on.set()
         upstream = connect("https://deepseek.example", tries=2)
         first = Calling(upstream)
-        reset(Peer(deepseek.accept_plain()))
+        peer = Peer(deepseek.accept_plain())
+        # Amid the handshake: before it, ``ssl`` leaves the socket to the garbage collector.
+        assert peer.socket.recv(1) == b"\x16"
+        reset(peer)
         good.accept().answer("Connection: close")
         second = Calling(upstream)
         good.accept().answer()
@@ -316,7 +319,7 @@ def a_handshake_that_never_ends(kind: str) -> None:
         error = calling.failure()
         upstream.close()
     assert (error.code, error.transient) == ("upstream_unreachable", True)
-    assert "timed out after 0.3 s" in error.reason
+    assert "timed out" in error.reason
 
 
 def handshakes_that_never_end() -> None:
