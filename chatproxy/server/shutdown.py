@@ -78,6 +78,8 @@ _ASKING_SECONDS = 0.3
 #: Seconds in which a server closes its listening socket, and its clients learn that their
 #: connections are not kept. gunicorn looks once a second.
 _CLOSING_SECONDS = 2.0
+#: Seconds in which a signal is heard that a process sends itself.
+_HEARD_WITHIN = 1.0
 
 
 class Shutdown:
@@ -174,7 +176,7 @@ class _Handler:
 
     def _begin(self) -> None:
         self.applications: weakref.WeakSet[Shutdown] = weakref.WeakSet()
-        self._has_begun = self._lets_through = self._over = False
+        self._has_begun = self._lets_through = self._over = self._heard = False
         #: Held by whoever raises the signal again.
         self._first = threading.Lock()
         #: What the handler before this one has raised.
@@ -191,6 +193,7 @@ class _Handler:
             _thread.start_new_thread(self._end_all, (applications,))
 
     def _let_through(self, number: int, frame: FrameType | None) -> None:
+        self._heard = True
         if self._error is None:
             try:
                 self._previous(number, frame)
@@ -234,14 +237,17 @@ class _Handler:
             self._lets_through = True
             self._raise_again()
 
-    @staticmethod
-    def _raise_again() -> None:
+    def _raise_again(self) -> None:
         """Send this process the signal, as if from outside: not to a greenlet that runs now."""
-        itself = (os.getpid(), signal.SIGTERM)
+        itself, self._heard = (os.getpid(), signal.SIGTERM), False
         try:
             monkey.get_original("_thread", "start_new_thread")(os.kill, itself)
         except RuntimeError:  # no more threads can be had at present
             os.kill(*itself)
+        # If a signal comes just before gevent's loop waits, it is heard at the loop's next event.
+        end = time.monotonic() + _HEARD_WITHIN
+        while not self._heard and time.monotonic() < end:
+            time.sleep(_HEARD_WITHIN / 100)
 
 
 def _installed() -> _Handler | None:
