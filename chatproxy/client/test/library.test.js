@@ -151,6 +151,27 @@ describe("the library", () => {
     expect(await one.read(["d"])).toEqual([[]]);
   });
 
+  it("tells a tab that listens later, too, but each thing once", async () => {
+    const [one, other, late] = [
+      await openLibrary(null),
+      await openLibrary(null),
+      await openLibrary(null),
+    ];
+    /** @type {string[]} */
+    const heard = [];
+    const hear = (/** @type {string} */ who) => ({
+      onKept: (/** @type {{id: string}} */ { id }) => void heard.push(`${who} ${id}`),
+      onDeleted: () => undefined,
+    });
+    other.listen(hear("other"));
+    await one.keep([chatOf("c")]);
+    await vi.waitFor(() => expect(heard).toEqual(["other c"]));
+    late.listen(hear("late"))();
+    late.listen(hear("late"));
+    await one.keep([chatOf("d")]);
+    await vi.waitFor(() => expect(heard).toEqual(["other c", "late c", "other d", "late d"]));
+  });
+
   it("refuses to grow beyond its bound, and takes more once there is room", async () => {
     let usage = 2 ** 31;
     vi.stubGlobal("navigator", { storage: { estimate: async () => ({ usage, quota: 2 ** 40 }) } });
