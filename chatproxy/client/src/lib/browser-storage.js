@@ -1,7 +1,7 @@
 import { MOUNT } from "./mount.js";
 
 /** What all pages of an origin share: how they look, which is no application's. */
-const SHARED = new Set(["chatproxy.theme", "chatproxy.language"]);
+export const LOOKS = new Set(["chatproxy.theme", "chatproxy.language"]);
 
 /**
  * @param {"localStorage" | "sessionStorage"} kind what lasts, or what goes with the tab
@@ -10,7 +10,7 @@ const SHARED = new Set(["chatproxy.theme", "chatproxy.language"]);
  */
 export function browserStorage(kind) {
   try {
-    return MOUNT === "/" ? window[kind] : partOf(window[kind], `${MOUNT}:`, SHARED);
+    return MOUNT === "/" ? window[kind] : partOf(window[kind], `${MOUNT}:`, LOOKS);
   } catch {
     return null;
   }

@@ -7,13 +7,13 @@
  * The tab remembers the key for as long as the token, for a server that can't be asked.
  */
 
-import { partOf } from "../lib/browser-storage.js";
+import { LOOKS, partOf } from "../lib/browser-storage.js";
 import { addressAt } from "../lib/mount.js";
 import { headersFor } from "../state/asking/access.js";
 
 const KEY = "chatproxy.owner";
 /** What is the browser's, or the tab's, and not an owner's. */
-const SHARED = new Set([KEY, "chatproxy.token", "chatproxy.theme", "chatproxy.language"]);
+const SHARED = new Set([KEY, "chatproxy.token", ...LOOKS]);
 /** Milliseconds that the server may take to say whose they are. */
 const PATIENCE_MS = 5000;
 /** What the server gives; it becomes the name of a database. */
