@@ -3,7 +3,7 @@
 A fork copies the memory, and no thread but the one that forks. So in the child a flag says that a
 thread runs which does not exist; a lock may be held for good by another one; and a socket, or what
 is known of it, is shared with the parent. Whoever has any of these sets them up in a method of its
-own, and has it called again in each child:
+own, and has it called by ``begin``, here and again in each child:
 
 * It must not wait, and must not touch what the parent still uses: a socket is left, not shut.
 * Under gevent a child has copies of all greenlets, which go on there. Those that serve only the
@@ -22,11 +22,12 @@ from typing import Any, cast
 _methods: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
 
 
-def begin_again(method: Callable[[], None]) -> None:
-    """Have a method called in each child of this process, as long as its object lives there.
+def begin(method: Callable[[], None]) -> None:
+    """Call a method, and have it called in each child of this process while its object lives there.
 
     One method of an object, at most.
     """
+    method()
     bound = cast("MethodType", method)
     _methods[bound.__self__] = bound.__func__
 

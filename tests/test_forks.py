@@ -181,8 +181,7 @@ class Counted:
 
     def __init__(self) -> None:
         self.begun = 0
-        self.begin()
-        forks.begin_again(self.begin)
+        forks.begin(self.begin)
 
     def begin(self) -> None:
         self.begun += 1

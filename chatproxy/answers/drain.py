@@ -21,8 +21,7 @@ class Drain:
     """The end of one worker."""
 
     def __init__(self) -> None:
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

@@ -37,5 +37,10 @@ def value_of(text: bytes) -> Any:
     """
     found = decoded(msgspec.json.decode, text) if len(text) <= _MOST_BYTES else None
     if found is None:  # or it has what is no character, half a surrogate pair, or NaN
-        found = decoded(json.loads, text.decode(json.detect_encoding(text), "replace"))
+        found = decoded(json.loads, text_of(text))
     return found
+
+
+def text_of(data: bytes) -> str:
+    """The characters that may be JSON, in whichever Unicode encoding; see ``value_of``."""
+    return data.decode(json.detect_encoding(data), "replace")

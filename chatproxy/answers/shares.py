@@ -110,8 +110,7 @@ class SlotPool:
     def __init__(self, most: int, most_of_one: int | None = None) -> None:
         self._most = most
         self._most_of_one = most if most_of_one is None else most_of_one
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

@@ -57,8 +57,7 @@ class Watchdog:
         self._live = live
         self._sweeps = list(sweeps)
         self._is_done = is_done
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

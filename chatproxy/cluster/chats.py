@@ -45,8 +45,7 @@ class Chats:
         self._registry = registry
         self._on_active = settings.on_active
         self._patience = settings.idle_timeout
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

@@ -41,8 +41,7 @@ class Coordinator:
         self._peers = peers
         self._sender = sender
         self._allow_offline = allow_offline
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

@@ -35,8 +35,7 @@ class SlotLimiter:
         self._most = settings.max_sessions
         self._most_of_owner = settings.max_sessions_per_owner
         self._coordinator = coordinator
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

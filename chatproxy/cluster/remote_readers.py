@@ -70,8 +70,7 @@ class RemoteReaders:
         self._sender = sender
         self._patience = patience
         self._has_ended = has_ended
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._looking = threading.Lock()  # held while a thread looks for workers that have ended

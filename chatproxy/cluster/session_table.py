@@ -55,8 +55,7 @@ class SessionTable:
     ) -> None:
         self._bounds = retain, hold, retain_bytes, share_bytes
         self._timer = timer
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._next_look = 0.0

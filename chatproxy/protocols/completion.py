@@ -184,9 +184,9 @@ class CompletionEncoder:
             part, room = parts.popleft(), _PIECE_BYTES - len(piece)
             piece += part[:room]
             if len(part) > room:
-                part = bytearray(part)
-                del part[:room]
-                parts.appendleft(part)
+                rest = part if isinstance(part, bytearray) else bytearray(part)
+                del rest[:room]
+                parts.appendleft(rest)
         if parts is self._parts:
             self._left -= len(piece)
         return bytes(piece)

@@ -19,6 +19,7 @@ import re
 from typing import Any
 
 from .. import sse
+from ..answers.foreign_json import decoded
 from ..answers.session import Outcome, StreamSession
 from ..errors import Refusal
 
@@ -116,10 +117,9 @@ def ending_of(event: bytes) -> dict[str, Any] | None:
     found = _ENDING.match(event)
     if found is None:
         return None
-    try:
-        said = json.loads(found[1])
-    except (ValueError, RecursionError):
-        return None  # a caller of an application's own names its events as it likes
+    said = decoded(json.loads, found[1])
+    if said is None:  # a caller of an application's own names its events as it likes
+        return None
     error = said.get("error")
     if isinstance(error, dict) and {"message", "code"} <= error.keys():
         return dict(said)

@@ -75,8 +75,7 @@ class Arrivals:
     def __init__(self, on_unfinished: OnUnfinished, most: int | None = None) -> None:
         self._on_unfinished = on_unfinished
         self._most = most
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -153,8 +152,7 @@ class BodyTimer:
     def __init__(self, seconds: float, on_unfinished: OnUnfinished) -> None:
         self._seconds = seconds
         self._arrivals = Arrivals(on_unfinished)
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

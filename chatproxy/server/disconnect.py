@@ -212,8 +212,7 @@ class _SelectorThread:
     """
 
     def __init__(self) -> None:
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

@@ -58,8 +58,7 @@ class ThreadedResolver:
 
     def __init__(self, places: int = PLACES) -> None:
         self._places = places
-        self._set_up()
-        forks.begin_again(self._set_up)
+        forks.begin(self._set_up)
 
     def _set_up(self) -> None:
         self._free = self._places

@@ -109,8 +109,7 @@ class Shutdown:
         #: Set once its answers have ended; made anew when they begin to.
         self.over = threading.Event()
         self._end = 0.0
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
         atexit.register(_call_if_alive, weakref.WeakMethod(self._close_all))
 
     def _begin(self) -> None:
@@ -171,8 +170,7 @@ class _Handler:
 
     def __init__(self, previous: Callable[..., Any]) -> None:
         self._previous = previous
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self.applications: weakref.WeakSet[Shutdown] = weakref.WeakSet()
@@ -256,8 +254,10 @@ def _installed() -> _Handler | None:
     None if there is no other that it would run before, or if this is not the main thread.
     """
     present = signal.getsignal(signal.SIGTERM)
-    if isinstance(present, _Handler) or not callable(present):
-        return present if isinstance(present, _Handler) else None
+    if isinstance(present, _Handler):
+        return present
+    if not callable(present):
+        return None
     handler = _Handler(present)
     try:
         signal.signal(signal.SIGTERM, handler)

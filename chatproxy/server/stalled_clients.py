@@ -105,8 +105,7 @@ class StalledClients:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._period = min(timeout / 4, _LONGEST_PERIOD)
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

@@ -7,7 +7,6 @@ for the operators (``refusals``, ``failures``), both without a key.
 from __future__ import annotations
 
 import http.client
-import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ import urllib3.exceptions
 from urllib3.util import wait_for_read
 
 from ..answers.coroutines import A_TURN, NOTHING_YET
-from ..answers.foreign_json import value_of
+from ..answers.foreign_json import text_of, value_of
 from ..errors import Aborted, UpstreamError
 from . import refusals
 from .endpoint import Endpoint
@@ -150,8 +149,7 @@ class Attempt:
 
     def _excerpt_of(self, said: bytes) -> str:
         """The beginning of a body, for operators."""
-        text = said.decode(json.detect_encoding(said), "replace")
-        return self._endpoint.without_secrets(text)[:200]
+        return self._endpoint.without_secrets(text_of(said))[:200]
 
     def _told(self, error: UpstreamError) -> UpstreamError:
         """This error, with a reason that may be logged."""

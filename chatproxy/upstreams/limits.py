@@ -31,8 +31,7 @@ class CallLimits:
     """The limits of one application in this worker. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

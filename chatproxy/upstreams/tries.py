@@ -7,8 +7,8 @@ the first event that a client gets. Rules:
   422: ``UpstreamError.elsewhere``), at once.
 * The same upstream is asked again only if nothing can have come of it (``transient``): if the
   request was not written whole and not for long, or if it was busy (429, 503). That is when no
-  other is left, after
-  a pause that grows and honours its ``Retry-After``; the one with the shortest pause goes first.
+  other is left, after a pause that grows and honours its ``Retry-After``; the one with the shortest
+  pause goes first.
 * All upstreams together are sent ``CHATPROXY_TRIES`` requests at most: each may be billed.
 """
 

@@ -86,14 +86,12 @@ def _forget(error: BaseException | None) -> None:
 
     Nobody will if the request failed after its view.
     """
-    g.pop("chatproxy_thread", _no_thread)()
+    free_thread = g.pop("chatproxy_thread", None)
+    if free_thread is not None:
+        free_thread()
     events: EventStream | None = g.pop("chatproxy_events", None)
     if events is not None and error is not None:
         events.leave()
-
-
-def _no_thread() -> None:
-    pass
 
 
 def _refuse_large_body(form: Form, _error: RequestEntityTooLarge) -> Response:

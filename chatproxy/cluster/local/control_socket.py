@@ -58,8 +58,7 @@ class ControlSocket:
         self._prefix = prefix_of(scope)
         self.on_return: Callable[[str], None] = _ignore
         self._handler: Handler | None = None
-        self._set_up()
-        forks.begin_again(self._set_up)
+        forks.begin(self._set_up)
         self._process: int | None = None
         self._closed_in: int | None = None
         self._name = ""

@@ -95,8 +95,7 @@ class RedisAccounts:
         self._prefix = prefix
         self._open = open
         self._has_records = has_records
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

@@ -77,14 +77,13 @@ class RedisClient:
         self._url = url
         try:
             self._secrets = passwords_in(url)
-            self._begin()
+            forks.begin(self._begin)
         except Exception:  # whose text may hold a part of the password
             raise ConfigError(
                 "CHATPROXY_PEERS is not a URL of Redis; in a user or password, the characters "
                 "/ ? # @ must be written as %2F %3F %23 %40."
             ) from None
         self.slowest = TIMEOUT + _SENTINEL_TIMEOUT * len(_sentinels(self._client))
-        forks.begin_again(self._begin)
 
     def _begin(self) -> None:
         self._client = _client(self._url, TIMEOUT)

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ...answers.foreign_json import decoded
 from ...errors import PeersUnavailable
 from ..peers import Message
 from .client import NOW, RedisClient
@@ -207,8 +208,5 @@ def _parsed(item: bytes) -> dict[str, Any]:
     until, _, text = item.partition(b" ")
     if len(item) > _LONGEST or not (until.isdigit() and len(until) < 20):
         return {}
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
+    message = decoded(json.loads, text)
     return {**message, "until": int(until) / 1000} if isinstance(message, dict) else {}

@@ -54,8 +54,7 @@ class RedisPeers:
         self._on_lost: Callable[[LeaseKey], None] | None = None
         self._keeper: LeaseKeeper | None = None
         self._mailbox: Mailbox | None = None
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

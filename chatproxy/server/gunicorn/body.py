@@ -17,6 +17,7 @@ gunicorn decodes the body (its length, or the chunked coding); the application r
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
@@ -80,7 +81,7 @@ class RequestBody(io.RawIOBase):
         self._length = length
         self._memory = memory
         self._delivered = 0
-        self._pieces: list[memoryview] = []
+        self._pieces: deque[memoryview] = deque()
         self._failure: Exception | None = None
         #: Bytes that have come and wait for the application; kept by ``memory``.
         self.waiting = 0
@@ -99,11 +100,11 @@ class RequestBody(io.RawIOBase):
             data = self._next(len(buffer))
             buffer[: len(data)] = data
             return len(data)
-        piece = self._pieces.pop(0)
+        piece = self._pieces.popleft()
         size = min(len(piece), len(buffer))
         buffer[:size] = piece[:size]
         if size < len(piece):
-            self._pieces.insert(0, piece[size:])
+            self._pieces.appendleft(piece[size:])
         self._memory.release(self, size)
         return size
 

@@ -75,24 +75,23 @@ class Dialer:
         self._failed: dict[_Place, dict[object, float]] = {}
 
     def dial(
-        self,
-        exchange: Exchange,
-        host: str,
-        port: int,
-        timeout: float | None,
-        since: float | None = None,
+        self, exchange: Exchange, host: str, port: int, timeout: float | None
     ) -> socket.socket:
         """Look a host up and connect to it.
 
         :param timeout: seconds, for the look-up and connecting together.
-        :param since: from when they count, by the monotonic clock; None for now.
         :returns: a connected socket, which has this timeout and is held by the exchange.
         :raises Aborted: if the exchange's ``abort`` comes first.
         :raises OSError: if that fails, or takes too long. Its text says why.
         """
-        begun, left, place = time.monotonic(), timeout, (host, port)
-        if timeout is not None and since is not None:
-            begun, left = since, max(0.0, since + timeout - begun)
+        return self._dial(exchange, (host, port), timeout, time.monotonic())
+
+    def _dial(
+        self, exchange: Exchange, place: _Place, timeout: float | None, begun: float
+    ) -> socket.socket:
+        """As ``dial``, with a timeout that began some time ago."""
+        host, port = place
+        left = None if timeout is None else max(0.0, begun + timeout - time.monotonic())
         found = interleaved(self.look_up(exchange, host, port, left))
         self._put_in_order(place, found)
         exchange.enter(Step.CONNECT, f"{host}:{port}")

@@ -35,8 +35,7 @@ class Places:
     def __init__(self, maxsize: int) -> None:
         self._most = maxsize
         self._places: list[Idle | None] = []
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -89,8 +88,7 @@ class IdleConnections:
     def __init__(self, most: int, seconds: float) -> None:
         self._most = most
         self._seconds = seconds
-        self._begin()
-        forks.begin_again(self._begin)
+        forks.begin(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()

@@ -56,21 +56,16 @@ class SocksDialer(Dialer):
                 )
 
     def dial(
-        self,
-        exchange: Exchange,
-        host: str,
-        port: int,
-        timeout: float | None,
-        since: float | None = None,
+        self, exchange: Exchange, host: str, port: int, timeout: float | None
     ) -> socket.socket:
         """Connect to a host through the proxy, as ``Dialer.dial`` does."""
-        since = time.monotonic() if since is None else since
+        begun = time.monotonic()
         if not self._remote_names:
             found = self.look_up(exchange, host, port, timeout)
             # The proxy may have no IPv6, and SOCKS 4 has none.
             found.sort(key=lambda address: address[0] != socket.AF_INET)
             host = str(found[0][4][0])
-        sock = super().dial(exchange, self._host, self._port, timeout, since)
+        sock = self._dial(exchange, (self._host, self._port), timeout, begun)
         try:
             exchange.shake_hands(Step.PROXY, f"{self._host}:{self._port}")
             self._shake_hands(sock, host, port)
