@@ -30,12 +30,14 @@ from .support.waiting import PATIENCE, Background
 
 #: Within what a connection holds, so that a reader who goes on need not wait.
 MANY = 200_000
-SMALL_CHUNKS = (
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * MANY + b"0\r\n\r\n"
-)
 CONTENT = b"abc" * 100_000
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 FIELD = b"A: %b\r\n" % (b"b" * 8000)
+
+
+def small_chunks(number: int) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"1\r\nx\r\n" * number + b"0\r\n\r\n"
 
 
 def plain(content: bytes, fields: bytes = b"") -> bytes:
@@ -104,14 +106,14 @@ def pieces_between_turns(response: bytes, readers: int = 1) -> list[int]:
 
 
 def read_beside_another() -> None:
-    for response in (SMALL_CHUNKS, zipped(b"\n" * (1 << 27))):
+    for response in (small_chunks(MANY), zipped(b"\n" * (1 << 27))):
         found = pieces_between_turns(response)
         assert sum(found) > 10 * max(found), f"{max(found)} of {sum(found)}"
 
 
 def read_side_by_side() -> None:
     one, many = (
-        statistics.mean(filter(None, pieces_between_turns(SMALL_CHUNKS, readers)))
+        statistics.mean(filter(None, pieces_between_turns(small_chunks(MANY // readers), readers)))
         for readers in (1, 8)
     )
     assert many < 4 * one, f"{many:.0f} and {one:.0f}"
@@ -129,7 +131,7 @@ def test_of_many_who_answer_without_a_pause_one_has_its_turn_at_a_time() -> None
 def test_after_a_stop_nothing_is_read_of_what_had_come_before(
     handle: AbortHandle, get: Callable[[bytes], requests.Response]
 ) -> None:
-    got = get(SMALL_CHUNKS)
+    got = get(small_chunks(MANY))
     pieces = got.iter_content(None)
     assert next(pieces) == b"x"
     handle.abort()
@@ -145,7 +147,7 @@ def test_after_a_stop_nothing_is_read_of_what_had_come_before(
 @pytest.mark.parametrize(
     ("response", "content"),
     [
-        (SMALL_CHUNKS, b"x" * MANY),
+        (small_chunks(MANY), b"x" * MANY),
         (plain(CONTENT), CONTENT),
         (zipped(CONTENT), CONTENT),
         (EARLY * 100 + plain(b"abc"), b"abc"),

@@ -11,7 +11,7 @@ from chatproxy.server.gunicorn.rotation import Rotation
 
 from .support.cluster import children
 from .support.servers import Client, data_events, events, new_id
-from .support.waiting import wait_for
+from .support.waiting import PATIENCE, wait_for
 
 AFTER = 5
 
@@ -59,7 +59,8 @@ def test_one_worker_at_a_time_is_replaced(signals):
     assert rotation.replace(7, wait)
 
 
-def test_the_next_does_not_begin_before_the_one_that_goes_can_have_been_told(signals):
+def test_the_next_does_not_begin_before_the_one_that_goes_can_have_been_told(signals, monkeypatch):
+    monkeypatch.setattr("chatproxy.server.gunicorn.rotation._TELLING_SECONDS", PATIENCE)
     rotation, tried = Rotation(), []
 
     def wait():

@@ -387,6 +387,7 @@ def test_stop_works_from_either_tab(new_page, second_tab, server, deepseek, stop
     press_stop(stops)
     for each in (page, tab):
         assert_stopped_calmly(each)
+        each.wait_for_text("stopped in")
         each.page.reload()
         assert_stopped_calmly(each)
         assert missing(each) == []

@@ -56,9 +56,9 @@ class Another:
         """What else it prints, when it has ended well."""
         self._input.close()
         printed, errors = self._output.read(), self._errors.read()
-        assert (status := self.process.wait(PATIENCE)) == 0, (status, errors)
-        assert not errors, errors
+        status = self.process.wait(PATIENCE)
         self.kill()
+        assert (status, errors) == (0, "")
         return printed
 
     def kill(self) -> None:
