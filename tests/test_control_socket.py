@@ -32,7 +32,7 @@ from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable
 
-from .support.another import Another, several
+from .support.another import Another
 from .support.descriptors import open_descriptors
 from .support.table import sit_down
 from .support.waiting import PATIENCE, Background, at_once, wait_for, wait_for_garbage
@@ -465,46 +465,25 @@ def test_whoever_opens_sweeps_what_the_dead_have_left_and_a_sweep_also_what_lead
         assert {each.name for each in place.iterdir()} == stay
 
 
-def test_a_sweep_waits_for_whoever_opens_a_control_socket(
+def test_a_sweep_and_a_close_wait_for_whoever_opens_a_control_socket(
     new_worker: NewWorker, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A socket that is there but does not listen yet looks like that of the dead."""
-    one, two = new_worker(), new_worker()
-    one.control.open()
-    listen, sweeping = socket.socket.listen, list[Background[None]]()
+    stays, leaves, comes = (new_worker() for _ in range(3))
+    stays.control.open()
+    leaves.control.open()
+    listen, waiting = socket.socket.listen, list[Background[None]]()
 
     def listen_late(self: socket.socket, backlog: int) -> None:
-        sweeping.append(Background(one.control.sweep))
-        assert sweeping[0].still_runs()
+        waiting.extend(Background(each) for each in (stays.control.sweep, leaves.control.close))
+        assert all(each.still_runs() for each in waiting)
         listen(self, backlog)
 
     monkeypatch.setattr(socket.socket, "listen", listen_late)
-    two.control.open()
-    sweeping[0].result()
-    assert sockets(place) == {one.control.name, two.control.name}
-
-
-def test_no_process_sweeps_the_control_socket_that_another_opens(place: Path) -> None:
-    script = """
-input()
-sockets = [ControlSocket(RunDir(sys.argv[1])) for _ in range(6)]
-for each in sockets:
-    each.serve(worker.answer)
-    control.ask(each.name, {}, 20)
-    control.sweep()
-for each in sockets:
-    assert each.name in os.listdir(sys.argv[1])
-    assert control.ask(each.name, {}, 20)["pid"] == os.getpid()
-for each in sockets:
-    each.close()
-control.close()
-"""
-    with several(3, OPEN + script, place) as processes:
-        for process in processes:
-            process.tell()
-        for process in processes:
-            assert process.rest() == ""
-    assert list(place.iterdir()) == []
+    comes.control.open()
+    for each in waiting:
+        each.result()
+    assert sockets(place) == {stays.control.name, comes.control.name}
 
 
 # ---- to close -----------------------------------------------------------------------------------
