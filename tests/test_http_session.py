@@ -29,7 +29,7 @@ from .support.scripted import Answer, Scripted
 from .support.waiting import PATIENCE, Background
 
 #: Within what a connection holds, so that a reader who goes on need not wait.
-MANY = 200_000
+MANY = 100_000
 SMALL_CHUNKS = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * MANY + b"0\r\n\r\n"
 )
@@ -104,7 +104,7 @@ def pieces_between_turns(response: bytes, readers: int = 1) -> list[int]:
 
 
 def read_beside_another() -> None:
-    for response in (SMALL_CHUNKS, zipped(b"\n" * (1 << 27))):
+    for response in (SMALL_CHUNKS, zipped(b"\n" * (1 << 25))):
         found = pieces_between_turns(response)
         assert sum(found) > 10 * max(found), f"{max(found)} of {sum(found)}"
 
@@ -114,7 +114,7 @@ def read_side_by_side() -> None:
         statistics.mean(filter(None, pieces_between_turns(SMALL_CHUNKS, readers)))
         for readers in (1, 8)
     )
-    assert many < 4 * one, f"{many:.0f} and {one:.0f}"
+    assert many < 5.5 * one, f"{many:.0f} and {one:.0f}"
 
 
 def test_whoever_answers_lets_others_have_their_turn() -> None:
