@@ -9,8 +9,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ from chatproxy.errors import PeersUnavailable
 
 from .support.another import several
 from .support.valkey import Forwarder, Valkey
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import PATIENCE, at_once, wait_for
 from .test_local_peers import Worker
 
 Place = tuple[Path, Accounts]
@@ -196,8 +196,7 @@ def test_those_who_draw_at_once_never_get_more_than_there_is(workers: list[Accou
             kept += found.amount // 2
         return kept
 
-    with ThreadPoolExecutor(12) as pool:
-        kept = sum(pool.map(draw, range(12)))
+    kept = sum(at_once(*(partial(draw, number) for number in range(12))))
     assert draw_from(workers[0], least=0, wanted=0, most=1000).left == 1000 - kept
 
 

@@ -200,7 +200,7 @@ def test_a_stream_that_is_reset_leaves_the_others_of_its_connection(nginx, deeps
     assert events(client.read_answer(first)[1])[-1]["data"] == "[DONE]"
 
 
-def test_silence_is_bridged_by_heartbeats(start_nginx, start_proxy, deepseek, connect):
+def test_silence_is_bridged_by_heartbeats(start_nginx, start_proxy, deepseek, connect_h2):
     """nginx would cut it short; here its patience is one second instead of sixty."""
 
     def begin(heartbeat):
@@ -208,7 +208,7 @@ def test_silence_is_bridged_by_heartbeats(start_nginx, start_proxy, deepseek, co
         impatient = {"proxy_read_timeout 60s;": "proxy_read_timeout 1s;"}
         nginx = start_nginx(proxy.url, values=impatient)
         scenario = {"tag": f"{nginx.port}", "first_token_delay": 3, "tokens": 1}
-        return connect(nginx).post_stream(new_id(), simulate=scenario), scenario["tag"]
+        return connect_h2(nginx).post_stream(new_id(), simulate=scenario), scenario["tag"]
 
     cut, kept = begin(heartbeat=30), begin(heartbeat=0.2)
     deepseek.gone(cut[1])
