@@ -8,9 +8,9 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,18 +19,17 @@ from hypothesis import strategies as st
 
 from chatproxy.answers.reservation import Accounts, Draw
 from chatproxy.cluster.local import accounts as local
-from chatproxy.cluster.local.control_socket import ControlSocket
-from chatproxy.cluster.local.peers import LocalPeers
-from chatproxy.cluster.local.run_dir import RunDir
 from chatproxy.cluster.redis import accounts as redis_accounts
 from chatproxy.cluster.redis.peers import RedisPeers
 from chatproxy.errors import PeersUnavailable
 
 from .support.another import several
 from .support.valkey import Forwarder, Valkey
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import PATIENCE, at_once, wait_for
+from .test_local_peers import Worker
 
 Place = tuple[Path, Accounts]
+InRedis = Callable[..., Accounts]
 SOON = time.time() + 3600
 #: Names that must not become a path, a pattern, or somebody else's.
 NAMES = ["ada", "../../etc/passwd", "*", "a:b", "张伟" * 400, "\ud800", ""]
@@ -58,17 +57,6 @@ print(kept)
 """
 
 
-class Worker:
-    """Peers that are asked nothing."""
-
-    def __init__(self, peers: LocalPeers | RedisPeers) -> None:
-        self.peers = peers
-        peers.serve(self.answer, lambda _key: None)
-
-    def answer(self, question: dict[str, object]) -> dict[str, object]:
-        return {"state": "active", **question}
-
-
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[Valkey]:
     with Valkey() as server:
@@ -81,23 +69,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("d") / "run"
 
 
-@pytest.fixture(params=["local", "redis"])
-def workers(
-    request: pytest.FixtureRequest, valkey: Valkey, folder: Path
-) -> Iterator[list[Accounts]]:
-    """Three workers of one application."""
-    scope = f"accounts-{next(_numbers)}"
+@pytest.fixture
+def on_host(folder: Path) -> Iterator[Callable[[str], Accounts]]:
+    """Makes the accounts of workers on one host, by the name of their application."""
     with ExitStack() as stack:
-        members: list[Worker] = []
-        for _ in range(3):
-            peers: LocalPeers | RedisPeers = (
-                LocalPeers(ControlSocket(RunDir(str(folder))), scope)
-                if request.param == "local"
-                else RedisPeers(valkey.url, scope, 20.0)
-            )
-            members.append(Worker(peers))
+        workers: list[Worker] = []
+
+        def make(scope: str) -> Accounts:
+            workers.append(Worker(folder, scope))
+            stack.callback(workers[-1].peers.close)
+            return workers[-1].peers.accounts
+
+        yield make
+
+
+@pytest.fixture
+def in_redis(valkey: Valkey) -> Iterator[InRedis]:
+    """Makes those of workers on several hosts."""
+    with ExitStack() as stack:
+
+        def make(scope: str, port: int = valkey.port, **settings: bool) -> Accounts:
+            peers = RedisPeers(f"redis://127.0.0.1:{port}", scope, 20.0, **settings)
             stack.callback(peers.close)
-        yield [each.peers.accounts for each in members]
+            peers.serve(lambda question: question, lambda _key: None)
+            return peers.accounts
+
+        yield make
+
+
+@pytest.fixture(params=["on_host", "in_redis"])
+def workers(request: pytest.FixtureRequest) -> list[Accounts]:
+    """Three workers of one application."""
+    make, scope = request.getfixturevalue(request.param), f"accounts-{next(_numbers)}"
+    return [make(scope) for _ in range(3)]
 
 
 def draw_from(accounts: Accounts, name: str = "ada", **given: int) -> Draw:
@@ -192,8 +196,7 @@ def test_those_who_draw_at_once_never_get_more_than_there_is(workers: list[Accou
             kept += found.amount // 2
         return kept
 
-    with ThreadPoolExecutor(12) as pool:
-        kept = sum(pool.map(draw, range(12)))
+    kept = sum(at_once(*(partial(draw, number) for number in range(12))))
     assert draw_from(workers[0], least=0, wanted=0, most=1000).left == 1000 - kept
 
 
@@ -233,10 +236,8 @@ def test_processes_that_draw_at_once_never_get_more_than_there_is(tmp_path: Path
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path) -> Iterator[Place]:
-    worker = Worker(LocalPeers(ControlSocket(RunDir(str(tmp_path / "run"))), "app"))
-    yield tmp_path / "run", worker.peers.accounts
-    worker.peers.close()
+def run_dir(folder: Path, on_host: Callable[[str], Accounts]) -> Place:
+    return folder, on_host("app")
 
 
 def test_a_file_that_nothing_was_written_to_is_a_new_account(run_dir: Place) -> None:
@@ -278,27 +279,23 @@ def test_an_account_that_cannot_be_changed_is_an_honest_refusal(
 # ---- several hosts -------------------------------------------------------------------------------
 
 
-def test_an_account_in_redis_is_forgotten_when_its_time_is_over(valkey: Valkey) -> None:
-    worker = Worker(RedisPeers(valkey.url, "forgets", 20.0)).peers
-    worker.accounts.draw(("ada",), least=1, wanted=1, most=9, until=time.time() + 0.3, initial=0)
+def test_an_account_in_redis_is_forgotten_when_its_time_is_over(in_redis: InRedis) -> None:
+    accounts = in_redis("forgets")
+    accounts.draw(("ada",), least=1, wanted=1, most=9, until=time.time() + 0.3, initial=0)
     wait_for(
-        lambda: worker.accounts.draw(("ada",), least=0, wanted=0, most=9, until=SOON) is None,
+        lambda: accounts.draw(("ada",), least=0, wanted=0, most=9, until=SOON) is None,
         message="the end of the account",
     )
-    worker.close()
 
 
 def test_with_records_what_was_drawn_from_a_lost_account_is_charged_once(
-    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+    valkey: Valkey, in_redis: InRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new one has it from the records if it ended before; else it is added, however late."""
     monkeypatch.setattr(redis_accounts, "RECORDED_SECONDS", 0.0)
-    with Forwarder(valkey.port) as network, ExitStack() as stack:
-        urls = f"redis://127.0.0.1:{network.port}", valkey.url
-        workers = [Worker(RedisPeers(url, "once", 20.0, has_records=True)).peers for url in urls]
-        for worker in workers:
-            stack.callback(worker.close)
-        one, other = (worker.accounts for worker in workers)
+    with Forwarder(valkey.port) as network:
+        one = in_redis("once", network.port, has_records=True)
+        other = in_redis("once", has_records=True)
         before, after = draw_from(one, of=0), draw_from(one, of=1)
         network.cut()
         with pytest.raises(PeersUnavailable):
@@ -316,41 +313,37 @@ def test_with_records_what_was_drawn_from_a_lost_account_is_charged_once(
 
 
 def test_what_is_settled_before_a_lost_account_begins_anew_is_added_if_the_records_lacked_it(
-    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+    valkey: Valkey, in_redis: InRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_accounts, "RECORDED_SECONDS", 3 * PATIENCE)
-    worker = Worker(RedisPeers(valkey.url, "lacked", 20.0, has_records=True)).peers
-    draw = draw_from(worker.accounts)
+    accounts = in_redis("lacked", has_records=True)
+    draw = draw_from(accounts)
     with valkey.client() as client:
         client.flushall()
-    worker.accounts.settle(("ada", "0"), draw, 7)
-    draw_from(worker.accounts, wanted=0, least=0)
-    wait_for(
-        lambda: draw_from(worker.accounts, wanted=0, least=0).left == 93, message="the settlement"
-    )
-    worker.close()
+    accounts.settle(("ada", "0"), draw, 7)
+    draw_from(accounts, wanted=0, least=0)
+    wait_for(lambda: draw_from(accounts, wanted=0, least=0).left == 93, message="the settlement")
 
 
 def test_what_cannot_be_settled_while_redis_is_away_is_settled_when_it_is_back(
-    valkey: Valkey,
+    valkey: Valkey, in_redis: InRedis
 ) -> None:
     """What was under way when it went may have been done: it is not sent twice."""
     with Forwarder(valkey.port) as network:
-        worker = Worker(RedisPeers(f"redis://127.0.0.1:{network.port}", "away", 20.0)).peers
-        draws = [draw_from(worker.accounts) for _ in range(3)]
+        accounts = in_redis("away", network.port)
+        draws = [draw_from(accounts) for _ in range(3)]
         network.cut()
         with pytest.raises(PeersUnavailable):
-            draw_from(worker.accounts, wanted=9)
+            draw_from(accounts, wanted=9)
         for draw in draws:
-            worker.accounts.settle(("ada", "0"), draw, 1)
+            accounts.settle(("ada", "0"), draw, 1)
         network.restore()
 
         def settled() -> bool:
             try:
-                left = draw_from(worker.accounts, wanted=0, least=0).left
+                left = draw_from(accounts, wanted=0, least=0).left
             except PeersUnavailable:
                 return False
             return left in (100 - 3, 100 - 3 - 9)  # the draw may have come through
 
         wait_for(settled, message="all settlements")
-        worker.close()

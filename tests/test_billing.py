@@ -13,6 +13,7 @@ import requests
 from chatproxy.simulated import billing
 from chatproxy.simulated.billing import PRICES, Accounts, Price, is_peak
 
+from .support.instant import HELLO
 from .support.waiting import wait_for
 from .test_simulated import Running
 
@@ -29,12 +30,8 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
 
 
 def ask(running: Running, key: str = "sk-1", **simulate: Any) -> requests.Response:
-    body = {
-        "model": "deepseek-flash",
-        "messages": [{"role": "user", "content": "Hello"}],
-        "stream": True,
-        "simulate": {"rate": 0, **simulate},
-    }
+    scenario = {"rate": 0, **simulate}
+    body = {**HELLO, "model": "deepseek-flash", "stream": True, "simulate": scenario}
     headers = {"Authorization": f"Bearer {key}"}
     url = f"{running.url}/chat/completions"
     return requests.post(url, json=body, headers=headers, stream=True, timeout=10)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import ssl
-import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -25,8 +24,9 @@ from chatproxy.upstreams.transport import connection as connection_module
 from chatproxy.upstreams.transport import pool as pool_module
 from chatproxy.upstreams.transport.idle import IdleConnections, Places
 
+from .support.descriptors import is_shut
 from .support.played import Connect, DeepSeek, Peer
-from .support.waiting import PATIENCE, wait_for_garbage
+from .support.waiting import at_once, wait_for_garbage
 from .test_fallback import Asking, Outcome, answer, mid_stream
 
 pytestmark = pytest.mark.usefixtures("_plain_environment")
@@ -45,16 +45,6 @@ def answered(caller: ChatCompletions, service: DeepSeek, key: str = "") -> Peer:
     answer(peer)
     assert asking.join() is Outcome.FINISHED
     return peer
-
-
-def is_closed(peer: Peer) -> bool:
-    peer.socket.setblocking(False)
-    try:
-        return peer.socket.recv(1) == b""
-    except BlockingIOError:
-        return False
-    finally:
-        peer.socket.settimeout(PATIENCE)
 
 
 def test_many_keys_share_the_connections_to_an_address(
@@ -80,7 +70,7 @@ def test_no_more_connections_are_idle_than_there_is_room_for_whatever_they_lead_
     monkeypatch.setattr(connections_module, "KEPT_CONNECTIONS", 2)
     caller = connect()
     peers = [answered(caller, service) for service in services]
-    assert [is_closed(peer) for peer in peers] == [True, True, False, False]
+    assert [is_shut(peer.socket) for peer in peers] == [True, True, False, False]
     again = Asking(caller, Upstream(services[3].url))
     answer(peers[3])
     assert again.join() is Outcome.FINISHED
@@ -99,7 +89,7 @@ def test_a_connection_that_is_in_use_does_not_make_room(
     mid_stream(peer, busy)
     for service in services[1:]:
         answered(caller, service)
-    assert not is_closed(peer)
+    assert not is_shut(peer.socket)
     busy.stop()
     assert peer.sees_the_end()
 
@@ -113,7 +103,7 @@ def test_a_connection_that_is_used_again_takes_no_room(
     busy = Asking(caller, Upstream(services[1].url))
     mid_stream(reused, busy)
     answered(caller, services[2])
-    assert not is_closed(oldest)
+    assert not is_shut(oldest.socket)
     busy.stop()
 
 
@@ -126,7 +116,7 @@ def test_what_is_too_old_to_be_used_again_is_closed_when_another_comes_to_rest(
     first = answered(caller, services[0])
     time.sleep(0.001)
     answered(caller, services[1])
-    assert is_closed(first)
+    assert is_shut(first.socket)
 
 
 def test_what_is_known_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,11 +228,7 @@ def test_none_is_both_used_and_closed() -> None:
             with contextlib.suppress(queue.Full):
                 put(idle, places, connection)
 
-    threads = [threading.Thread(target=use) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*[use] * 6)
     assert wrong == []
     assert idle.number <= 3
 

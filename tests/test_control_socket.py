@@ -32,7 +32,8 @@ from chatproxy.cluster.registry import Registry
 from chatproxy.config import Settings
 from chatproxy.errors import PeersUnavailable
 
-from .support.another import Another, several
+from .support.another import Another
+from .support.descriptors import open_descriptors
 from .support.table import sit_down
 from .support.waiting import PATIENCE, Background, at_once, wait_for, wait_for_garbage
 
@@ -464,81 +465,25 @@ def test_whoever_opens_sweeps_what_the_dead_have_left_and_a_sweep_also_what_lead
         assert {each.name for each in place.iterdir()} == stay
 
 
-def test_no_control_socket_is_swept_while_it_opens(place: Path, crashes: list[object]) -> None:
+def test_a_sweep_and_a_close_wait_for_whoever_opens_a_control_socket(
+    new_worker: NewWorker, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A socket that is there but does not listen yet looks like that of the dead."""
-    over = threading.Event()
-    sweeper = Worker(place)
-    sweeper.control.open()
+    stays, leaves, comes = (new_worker() for _ in range(3))
+    stays.control.open()
+    leaves.control.open()
+    listen, waiting = socket.socket.listen, list[Background[None]]()
 
-    def sweep() -> None:
-        while not over.wait(0.001):
-            with suppress(PeersUnavailable):
-                sweeper.control.sweep()
+    def listen_late(self: socket.socket, backlog: int) -> None:
+        waiting.extend(Background(each) for each in (stays.control.sweep, leaves.control.close))
+        assert all(each.still_runs() for each in waiting)
+        listen(self, backlog)
 
-    opened: list[Worker] = []
-
-    def open_some() -> None:
-        for _ in range(5):
-            worker = Worker(place)
-            wait_for(lambda worker=worker: is_opened(worker.control), PATIENCE)
-            opened.append(worker)
-
-    sweeping = Background(sweep)
-    at_once(*[open_some] * 3)
-    over.set()
-    sweeping.result()
-    assert sockets(place) == {each.control.name for each in [sweeper, *opened]}
-    for worker in opened:
-        assert sweeper.control.ask(worker.control.name, {}, PATIENCE)["state"] == "ready"
-        worker.control.close()
-    assert crashes == []
-    sweeper.control.close()
-    assert list(place.iterdir()) == []
-
-
-def test_a_sweep_waits_for_whoever_opens_a_control_socket(place: Path) -> None:
-    worker = Worker(place)
-    worker.control.open()
-    with RunDir(str(place)).locked() as path:
-        (path / "opens.sock").touch()
-        sweeping = Background(worker.control.sweep)
-        assert sweeping.still_runs()
-        assert (path / "opens.sock").exists()
-    sweeping.result()
-    worker.control.close()
-    assert list(place.iterdir()) == []
-
-
-def is_opened(control: ControlSocket) -> bool:
-    """Open a socket; False if the directory is locked for too long by now."""
-    try:
-        control.open()
-    except PeersUnavailable:
-        return False
-    return True
-
-
-def test_no_process_sweeps_the_control_socket_that_another_opens(place: Path) -> None:
-    script = """
-input()
-sockets = [ControlSocket(RunDir(sys.argv[1])) for _ in range(6)]
-for each in sockets:
-    each.serve(worker.answer)
-    control.ask(each.name, {}, 20)
-    control.sweep()
-for each in sockets:
-    assert each.name in os.listdir(sys.argv[1])
-    assert control.ask(each.name, {}, 20)["pid"] == os.getpid()
-for each in sockets:
-    each.close()
-control.close()
-"""
-    with several(3, OPEN + script, place) as processes:
-        for process in processes:
-            process.tell()
-        for process in processes:
-            assert process.rest() == ""
-    assert list(place.iterdir()) == []
+    monkeypatch.setattr(socket.socket, "listen", listen_late)
+    comes.control.open()
+    for each in waiting:
+        each.result()
+    assert sockets(place) == {stays.control.name, comes.control.name}
 
 
 # ---- to close -----------------------------------------------------------------------------------
@@ -577,12 +522,12 @@ def test_an_application_that_nobody_needs_leaves_nothing(place: Path) -> None:
 
 
 def test_a_socket_that_cannot_listen_is_closed(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    new_worker: NewWorker, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_socket: socket.socket, _backlog: int) -> NoReturn:
         raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
-    worker = Worker(place)
+    worker = new_worker()
     monkeypatch.setattr(socket.socket, "listen", refuse)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -592,13 +537,14 @@ def test_a_socket_that_cannot_listen_is_closed(
     assert [each for each in caught if each.category is ResourceWarning] == []
     monkeypatch.undo()
     assert worker.control.ask(worker.control.name, {}, PATIENCE)["state"] == "ready"
-    worker.control.close()
-    assert list(place.iterdir()) == []
+    assert sockets(place) == {worker.control.name}
 
 
-def test_a_control_socket_that_cannot_be_opened_leaves_nothing_open(place: Path) -> None:
-    worker, another = Worker(place), RunDir(str(place))
-    before = os.listdir("/proc/self/fd")
+def test_a_control_socket_that_cannot_be_opened_leaves_nothing_open(
+    new_worker: NewWorker, place: Path
+) -> None:
+    worker, another = new_worker(), RunDir(str(place))
+    before = open_descriptors()
     with another.locked(), pytest.raises(PeersUnavailable):
         worker.control.open()
     place.rmdir()
@@ -606,15 +552,16 @@ def test_a_control_socket_that_cannot_be_opened_leaves_nothing_open(place: Path)
     with pytest.raises(PeersUnavailable):
         worker.control.open()
     place.unlink()
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert open_descriptors() == before
     assert worker.control.ask(worker.control.name, {}, PATIENCE)["state"] == "ready"
-    worker.control.close()
 
 
 # ---- forks --------------------------------------------------------------------------------------
 
 
-def test_a_fork_has_a_control_socket_of_its_own_and_leaves_that_of_its_parent(place: Path) -> None:
+def test_a_fork_has_a_control_socket_of_its_own_and_leaves_that_of_its_parent(
+    new_worker: NewWorker, place: Path
+) -> None:
     script = """
 child = os.fork()
 if child == 0:
@@ -627,8 +574,7 @@ os.waitpid(child, 0)
 print("over", flush=True)
 input()
 """
-    process = Another(OPEN + script, place)
-    worker = Worker(place)
+    process, worker = Another(OPEN + script, place), new_worker()
     try:
         of_parent, of_child = process.read(), process.read()
         asked = [worker.control.ask(name, {}, PATIENCE)["pid"] for name in (of_parent, of_child)]
@@ -639,10 +585,11 @@ input()
         assert worker.control.ask(of_parent, {}, PATIENCE)["pid"] == process.process.pid
     finally:
         process.kill()
-        worker.control.close()
 
 
-def test_a_fork_that_outlives_a_worker_does_not_seem_to_be_it(place: Path) -> None:
+def test_a_fork_that_outlives_a_worker_does_not_seem_to_be_it(
+    new_worker: NewWorker, place: Path
+) -> None:
     """As the processes of a pool do, when gunicorn kills the worker that has made them."""
     script = """
 child = os.fork()
@@ -653,8 +600,7 @@ if child == 0:
 print(child, flush=True)
 input()
 """
-    process = Another(OPEN + script, place)
-    worker = Worker(place)
+    process, worker = Another(OPEN + script, place), new_worker()
     name, child = process.read(), int(process.read())
     try:
         assert worker.control.lives(name)
@@ -662,7 +608,6 @@ input()
         wait_for(lambda: not worker.control.lives(name))
     finally:
         os.kill(child, 9)
-        worker.control.close()
 
 
 def test_names_are_not_used_twice(place: Path) -> None:

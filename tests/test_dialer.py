@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import socket
 import threading
@@ -22,8 +21,9 @@ from chatproxy.upstreams.transport.dialer import DEAD_AFTER, Dialer, interleaved
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
 from .support.another import under_gevent
+from .support.descriptors import open_descriptors
 from .support.servers import black_hole
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import PATIENCE, Background, wait_for
 
 HOST = "several.test"
 
@@ -203,10 +203,6 @@ def test_all_attempts_together_take_no_longer_than_the_time_that_is_given(
     assert "127.0.0.1 does not answer" in str(caught.value)
 
 
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_losers_and_failures_leave_nothing_open(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialer_module, "ATTEMPT_DELAY", 0.01)
     net.leads_to(net.silent(), net.refusing(), net.silent(), net.listening().getsockname())
@@ -224,21 +220,12 @@ def test_a_stop_ends_every_attempt_at_once(net: Net, monkeypatch: pytest.MonkeyP
 
 def stop_while(net: Net, running: int) -> None:
     """Stop when so many attempts are running; the call ends, and nothing stays open."""
-    before, ended = open_descriptors(), list[BaseException]()
-    exchange = Exchange()
-
-    def connect() -> None:
-        try:
-            dial(Dialer(net), exchange, timeout=PATIENCE * 6)
-        except Aborted as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=connect)
-    thread.start()
+    before, exchange = open_descriptors(), Exchange()
+    dialing = Background(lambda: dial(Dialer(net), exchange, timeout=PATIENCE * 6))
     wait_for(lambda: open_descriptors() == before + running)
     exchange.abort()
-    thread.join(PATIENCE)
-    assert len(ended) == 1
+    with pytest.raises(Aborted):
+        dialing.result()
     wait_for(lambda: open_descriptors() <= before)
 
 
@@ -257,13 +244,9 @@ def a_race_under_gevent() -> None:
         assert turns, "other greenlets did not run"
         counting.kill()
         net.leads_to(net.silent(), net.silent())
-        dial_in_vain(dialer)
+        with pytest.raises(Unreachable):
+            dial(dialer, timeout=0.05)
         stop_while(net, running=2)
-
-
-def dial_in_vain(dialer: Dialer) -> None:
-    with pytest.raises(Unreachable):
-        dial(dialer, timeout=0.05)
 
 
 def test_under_gevent_a_race_and_its_stop_go_the_same_way() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ import pytest
 from chatproxy.errors import Aborted
 from chatproxy.upstreams.transport.exchange import Exchange, Step, Unreachable
 
+from .support import many
+from .support.descriptors import is_shut, open_descriptors
 from .support.waiting import PATIENCE, wait_for
 
 Pair = tuple[socket.socket, socket.socket]
@@ -20,21 +21,8 @@ Pair = tuple[socket.socket, socket.socket]
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     """A connection, and the other end of it."""
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
-
-
-def is_shut(theirs: socket.socket) -> bool:
-    try:
-        return theirs.recv(1) == b""
-    except BlockingIOError:
-        return False
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    with many.pair() as pair:
+        yield pair
 
 
 def test_an_abort_reaches_a_connection_whose_descriptor_another_socket_has_taken_over(

@@ -20,11 +20,11 @@ from werkzeug.test import TestResponse
 
 from chatproxy import ChatProxy, ConfigError, Refusal, sse, stream_ended, stream_started
 
+from .support.instant import HELLO
 from .support.scripted import Repeating
 from .support.spoken import chunk, delta
 from .support.waiting import PATIENCE, Background, wait_for
 
-CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 USAGE = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
 NOT_FOUND = {"success": False, "message": "Session not found"}
 ORIGIN = "https://chat.example.com"
@@ -68,7 +68,7 @@ class Site:
         if session_id is not None:
             headers["X-Session-Id"] = session_id
         if not options.keys() & {"data", "input_stream"}:
-            options.setdefault("json", CHAT)
+            options.setdefault("json", HELLO)
         return self.app.test_client().post(f"{self.prefix}/stream", headers=headers, **options)
 
     def stop(self, session_id: str = "session_1", **headers: str) -> TestResponse:
@@ -129,16 +129,6 @@ def error_of(response: TestResponse) -> tuple[int, str]:
 # --- setting up
 
 
-def test_the_application_can_be_given_at_once_or_later() -> None:
-    apps = [Flask("first"), Flask("second")]
-    for app in apps:
-        app.config["DEEPSEEK_BASE_URL"] = "http://127.0.0.1:1"
-    ChatProxy(apps[0])
-    ChatProxy().init_app(apps[1])
-    first, second = ({rule.rule for rule in app.url_map.iter_rules()} for app in apps)
-    assert first == second >= {"/api/chat/stream", "/api/chat/cancel/<path:session_id>"}
-
-
 def test_tokens_do_not_stand_in_for_the_owners_of_an_application(make_site: MakeSite) -> None:
     """Whoever sets them counts on nobody else getting in."""
     tokens = {"CHATPROXY_TOKENS": "ada:0123456789abcdef"}
@@ -186,8 +176,7 @@ def test_the_routes_and_the_settings_are_those_of_the_application(
     assert site.app.test_client().post("/api/chat/stream").status_code == 404
 
 
-def test_the_applications_own_checks_come_first(make_site: MakeSite, deepseek: Repeating) -> None:
-    site = make_site()
+def test_the_applications_own_checks_come_first(site: Site, deepseek: Repeating) -> None:
     site.app.before_request(lambda: Response("Log in.", 403))
     assert site.stream().status_code == 403
     assert site.stop().status_code == 403
@@ -208,7 +197,7 @@ def test_an_answer_is_deepseeks_events_byte_for_byte_with_numbers(site: Site) ->
 
 
 def test_deepseek_gets_the_clients_fields_and_a_stream(site: Site, deepseek: Repeating) -> None:
-    fields = {**CHAT, "new_field": {"x": 1}}
+    fields = {**HELLO, "new_field": {"x": 1}}
     site.stream(json={**fields, "stream": False}).get_data()
     assert deepseek.received == [{**fields, **ADDED}]
 
@@ -243,7 +232,7 @@ def test_a_request_that_cannot_be_used_never_reaches_deepseek(
 def test_a_body_that_says_it_is_too_large_is_not_read_and_one_of_the_limit_is(
     make_site: MakeSite,
 ) -> None:
-    body = json.dumps(CHAT).encode()
+    body = json.dumps(HELLO).encode()
     site = make_site(CHATPROXY_MAX_BODY_BYTES=len(body))
     assert site.stream(data=body).status_code == 200
     larger = io.BytesIO(b" " * 5000)
@@ -373,7 +362,7 @@ def test_preparers_run_in_the_request_each_on_what_the_last_one_left(
         lambda payload: payload.update(trail=payload["trail"] + "b"),
         lambda payload: {**payload, "trail": payload["trail"] + "c", "user": request.path},
     )
-    asked = make_site(chat).stream(json={**CHAT, "temperature": 1})
+    asked = make_site(chat).stream(json={**HELLO, "temperature": 1})
     assert asked.get_data() == wire(WHOLE)
     (sent,) = deepseek.received
     assert [each["role"] for each in sent.pop("messages")] == ["system", "user"]
@@ -387,7 +376,7 @@ def test_a_preparer_that_returns_something_wrong_is_not_blamed_on_the_client(
 ) -> None:
     site = make_site(preparing(lambda payload: wrong))
     assert site.stream().status_code == 500
-    assert site.app.extensions["chatproxy"].registry.live() == []
+    assert not site.live
 
 
 @pytest.mark.parametrize("preparers", [[], [lambda payload: payload.update(user="u")]])
@@ -421,10 +410,10 @@ def test_a_preparer_may_refuse_and_that_leaves_the_id_free(
             abort(403)
 
     site = make_site(preparing(refuse_some))
-    refused = site.stream(json={**CHAT, "user": "poor"})
+    refused = site.stream(json={**HELLO, "user": "poor"})
     assert (refused.status_code, refused.headers["Retry-After"]) == (402, "60")
     assert refused.get_json() == {"error": "No budget is left.", "code": "no_budget"}
-    assert site.stream(json={**CHAT, "user": "banned"}).status_code == 403
+    assert site.stream(json={**HELLO, "user": "banned"}).status_code == 403
     assert not deepseek.received
     assert not site.live
     assert site.stream().status_code == 200
@@ -463,7 +452,7 @@ def test_a_finished_answer_is_told_once_with_all_that_it_said(site: Site) -> Non
             "account": {"usage": USAGE, "usageSource": "provider", "cost": ANY},
             "text": "Hello",
             "reasoning_text": "Hm.",
-            "payload": {**CHAT, "model": "deepseek-flash", "stream": True},
+            "payload": {**HELLO, "model": "deepseek-flash", "stream": True},
             "context": {},
         }
         site.stream("session_2").get_data()
@@ -660,10 +649,8 @@ def test_the_applications_own_routes_are_not_opened(shared: Site) -> None:
 
 
 def test_an_answer_whose_response_fails_after_the_view_is_ended(
-    make_site: MakeSite, silent: Repeating
+    site: Site, silent: Repeating
 ) -> None:
-    site = make_site()
-
     @site.app.after_request
     def fail(response: Any) -> Any:
         raise ValueError("on purpose")
@@ -672,8 +659,7 @@ def test_an_answer_whose_response_fails_after_the_view_is_ended(
     wait_for(lambda: site.live == [])
 
 
-def test_the_callbacks_of_a_response_are_called(make_site: MakeSite, deepseek: Repeating) -> None:
-    site = make_site()
+def test_the_callbacks_of_a_response_are_called(site: Site) -> None:
     called: list[bool] = []
 
     @site.app.after_request
@@ -687,11 +673,10 @@ def test_the_callbacks_of_a_response_are_called(make_site: MakeSite, deepseek: R
 
 
 def test_what_a_request_took_is_given_back_while_its_answer_is_awaited(
-    make_site: MakeSite, deepseek: Repeating
+    site: Site, deepseek: Repeating
 ) -> None:
     """As with a pool of connections to a database, which the login takes one of."""
     deepseek.blocks, deepseek.end = [], "silence"
-    site = make_site()
     pool = threading.BoundedSemaphore(2)
 
     @site.app.before_request
@@ -709,10 +694,9 @@ def test_what_a_request_took_is_given_back_while_its_answer_is_awaited(
 
 
 def test_a_failure_before_the_first_event_has_its_status_and_the_applications_headers(
-    make_site: MakeSite, deepseek: Repeating
+    site: Site, deepseek: Repeating
 ) -> None:
     deepseek.status = b"422 No"
-    site = make_site()
 
     @site.app.after_request
     def mark(response: Any) -> Any:
@@ -730,10 +714,9 @@ def test_a_failure_before_the_first_event_has_its_status_and_the_applications_he
 
 
 def test_a_failure_is_an_event_if_the_application_has_replaced_the_body(
-    make_site: MakeSite, deepseek: Repeating
+    site: Site, deepseek: Repeating
 ) -> None:
     deepseek.status = b"422 No"
-    site = make_site()
 
     @site.app.after_request
     def wrap(response: Any) -> Any:

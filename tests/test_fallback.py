@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -28,9 +26,11 @@ from chatproxy.observability import logs
 from chatproxy.upstreams.chat_completions import ChatCompletions
 from chatproxy.upstreams.tries import Tries
 
+from .support.descriptors import open_descriptors
 from .support.played import Connect, DeepSeek, Peer, certificate
 from .support.servers import black_hole
 from .support.sessions import new_session
+from .support.valkey import free_port
 from .support.waiting import PATIENCE, Background, wait_for
 
 pytestmark = pytest.mark.usefixtures("_plain_environment")
@@ -166,9 +166,7 @@ def test_the_next_upstream_is_asked_after_any_failure_before_the_first_event(
 
 
 def test_an_upstream_that_cannot_be_reached_is_passed_over(stage: Stage) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = "http://{}:{}".format(*closed.getsockname())
-    asking = stage.ask(Upstream(url), stage.upstreams[1])
+    asking = stage.ask(Upstream(f"http://127.0.0.1:{free_port()}"), stage.upstreams[1])
     answer(stage.accept(1))
     assert asking.join() is Outcome.FINISHED
 
@@ -317,7 +315,7 @@ def test_a_stop_between_two_upstreams_is_the_end(
 
 @pytest.mark.parametrize("number", range(3))
 def test_every_try_leaves_no_descriptor(stage: Stage, number: int) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     asking = stage.ask()
     peers = []
     for service in stage.services[:number]:
@@ -328,7 +326,7 @@ def test_every_try_leaves_no_descriptor(stage: Stage, number: int) -> None:
     asking.stop()
     for peer in peers:
         peer.socket.close()
-    wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    wait_for(lambda: open_descriptors() <= before)
 
 
 # --- how often

@@ -15,8 +15,9 @@ from flask import Flask
 from chatproxy.testing import DeepSeek, StopReachesUpstream
 
 from .support.guides import blocks_in
-from .support.servers import ROOT, events, mute_listener
-from .support.waiting import Background
+from .support.instant import HELLO
+from .support.scripted import Scripted
+from .support.servers import ROOT, events
 
 GUIDE = "docs/runs.md"
 Ask = Callable[..., list[dict[str, str]]]
@@ -46,10 +47,9 @@ def ask(guide: dict[str, Any]) -> Ask:
     """The events of an answer of a run."""
 
     def ask(run: str) -> list[dict[str, str]]:
-        asked = {"messages": [{"role": "user", "content": "Hello"}]}
         headers = {"X-Session-Id": run}
         path = f"/api/chat/runs/{run}"
-        return events(guide["app"].test_client().post(path, json=asked, headers=headers).data)
+        return events(guide["app"].test_client().post(path, json=HELLO, headers=headers).data)
 
     return ask
 
@@ -60,17 +60,11 @@ def text_of(answer: list[dict[str, str]]) -> str:
 
 
 @contextmanager
-def service() -> Iterator[tuple[str, Callable[[str], None]]]:
-    """An HTTP service: its URL, and what has it answer the next request."""
-    with mute_listener() as listener:
-
-        def answer(body: str) -> None:
-            with listener.accept()[0] as connection:
-                connection.recv(65536)
-                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
-                connection.sendall((head + body).encode())
-
-        yield "http://{}:{}/page".format(*listener.getsockname()), answer
+def service(body: bytes) -> Iterator[str]:
+    """The URL of an HTTP service that says this."""
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with Scripted(lambda connection, _: connection.sendall(response)) as site:
+        yield f"{site.url}/page"
 
 
 def test_a_run_of_two_questions_and_a_request(
@@ -79,12 +73,9 @@ def test_a_run_of_two_questions_and_a_request(
     simulated_deepseek: DeepSeek,
     stop_reaches_upstream: StopReachesUpstream,
 ) -> None:
-    with service() as (url, answer):
-        guide["SEARCH_URL"] = url
+    with service(b"All about it.") as guide["SEARCH_URL"]:
         simulated_deepseek.simulate_next(text="owls")
-        asking = Background(lambda: ask("research"))
-        answer("All about it.")
-        told = asking.result()
+        told = ask("research")
         assert told[0] == {
             "id": "1",
             "event": "source",
@@ -96,9 +87,7 @@ def test_a_run_of_two_questions_and_a_request(
         assert last == "Answer from this page:\n\nAll about it."
 
         simulated_deepseek.simulate_next(text="owls")
-        answering = Background(lambda: answer("All about it."))
         receipt = stop_reaches_upstream(guide["app"], "/api/chat/runs/research")
-        answering.result()
     names = [call["name"] for call in receipt["calls"]]
     assert names == ["plan", "GET 127.0.0.1", "answer"]
     listed = json.loads((ROOT / GUIDE).read_text().partition("```json\n")[2].partition("```")[0])
@@ -123,11 +112,8 @@ def test_another_model_if_the_first_one_fails(ask: Ask, simulated_deepseek: Deep
 def test_a_tool(ask: Ask, guide: dict[str, Any], simulated_deepseek: DeepSeek) -> None:
     call = {"name": "weather", "arguments": {"city": "Oslo"}}
     simulated_deepseek.simulate(tool_calls=[call], text="Bring a coat.")
-    with service() as (url, answer):
-        guide["WEATHER_URL"] = url
-        asking = Background(lambda: ask("assistant"))
-        answer('{"snow": "2 m"}')
-        told = asking.result()
+    with service(b'{"snow": "2 m"}') as guide["WEATHER_URL"]:
+        told = ask("assistant")
     assert [each["event"] for each in told if "event" in each] == ["tool-call", "tool-result"]
     assert text_of(told) == "Bring a coat."
     [tool] = simulated_deepseek.questions[0]["tools"]
@@ -143,7 +129,7 @@ def test_an_answer_from_python_and_a_logout(
     assert usage["completion_tokens"] == 5
     simulated_deepseek.simulate(tokens=100_000, rate=20)
     app: Flask = guide["app"]
-    answer = guide["chat"].start({"messages": [{"role": "user", "content": "x"}]}, owner="ann")
+    answer = guide["chat"].start(HELLO, owner="ann")
     simulated_deepseek.wait_for(lambda request: request["tokens"] > 2)
     assert app.test_client().post("/logout").status_code == 204
     assert answer.wait() == "stopped"

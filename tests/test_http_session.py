@@ -29,7 +29,7 @@ from .support.scripted import Answer, Scripted
 from .support.waiting import PATIENCE, Background
 
 #: Within what a connection holds, so that a reader who goes on need not wait.
-MANY = 200_000
+MANY = 100_000
 CONTENT = b"abc" * 100_000
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 FIELD = b"A: %b\r\n" % (b"b" * 8000)
@@ -106,7 +106,7 @@ def pieces_between_turns(response: bytes, readers: int = 1) -> list[int]:
 
 
 def read_beside_another() -> None:
-    for response in (small_chunks(MANY), zipped(b"\n" * (1 << 27))):
+    for response in (small_chunks(MANY), zipped(b"\n" * (1 << 25))):
         found = pieces_between_turns(response)
         assert sum(found) > 10 * max(found), f"{max(found)} of {sum(found)}"
 
@@ -116,7 +116,7 @@ def read_side_by_side() -> None:
         statistics.mean(filter(None, pieces_between_turns(small_chunks(MANY // readers), readers)))
         for readers in (1, 8)
     )
-    assert many < 4 * one, f"{many:.0f} and {one:.0f}"
+    assert many < 5.5 * one, f"{many:.0f} and {one:.0f}"
 
 
 def test_whoever_answers_lets_others_have_their_turn() -> None:

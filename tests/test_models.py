@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 
 import pytest
 from responses import RequestsMock
@@ -12,6 +11,7 @@ from responses import RequestsMock
 from chatproxy.upstreams import documents
 from chatproxy.upstreams.models import ModelList
 
+from .support.descriptors import open_descriptors
 from .support.played import FAR, KEY, Connect, DeepSeek, Peer
 from .support.waiting import Background, HandClock, wait_for
 
@@ -118,14 +118,14 @@ def test_one_that_does_not_come_in_time_is_given_up(
 
 def test_one_that_fails_keeps_no_descriptor(played: DeepSeek, connect: Connect) -> None:
     upstream = connect(played.url.replace("http:", "https:"))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for _ in range(3):
         asked = Background(ModelList(upstream, "configured").wait)
         peer = played.accept()
         peer.send(b"This is no TLS.")
         asked.result()
         peer.socket.close()
-    wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    wait_for(lambda: open_descriptors() <= before)
 
 
 def test_whoever_waits_for_the_first_list_gets_it_when_it_is_asked_for_once(

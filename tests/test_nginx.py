@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 import socket
-import threading
 import time
 
 import pytest
@@ -13,8 +12,10 @@ import requests
 from chatproxy.config import Settings
 
 from .support.nginx import NGINX, SITE, Http2Client, Nginx, TlsClient, tls_context
-from .support.servers import ROOT, black_hole, chat, data_events, events, new_id
-from .support.waiting import wait_for
+from .support.scripted import Scripted
+from .support.servers import ROOT, black_hole, chat, data_events, events, mute_listener, new_id
+from .support.valkey import free_port
+from .support.waiting import Background
 
 pytestmark = pytest.mark.skipif(not NGINX, reason="nginx is not installed")
 
@@ -199,7 +200,7 @@ def test_a_stream_that_is_reset_leaves_the_others_of_its_connection(nginx, deeps
     assert events(client.read_answer(first)[1])[-1]["data"] == "[DONE]"
 
 
-def test_silence_is_bridged_by_heartbeats(start_nginx, start_proxy, deepseek, connect):
+def test_silence_is_bridged_by_heartbeats(start_nginx, start_proxy, deepseek, connect_h2):
     """nginx would cut it short; here its patience is one second instead of sixty."""
 
     def begin(heartbeat):
@@ -207,7 +208,7 @@ def test_silence_is_bridged_by_heartbeats(start_nginx, start_proxy, deepseek, co
         impatient = {"proxy_read_timeout 60s;": "proxy_read_timeout 1s;"}
         nginx = start_nginx(proxy.url, values=impatient)
         scenario = {"tag": f"{nginx.port}", "first_token_delay": 3, "tokens": 1}
-        return connect(nginx).post_stream(new_id(), simulate=scenario), scenario["tag"]
+        return connect_h2(nginx).post_stream(new_id(), simulate=scenario), scenario["tag"]
 
     cut, kept = begin(heartbeat=30), begin(heartbeat=0.2)
     deepseek.gone(cut[1])
@@ -305,38 +306,16 @@ def test_refusals_pass_unchanged(nginx, proxy, ask, simulate, status):
         assert through.headers.get(name) == direct.headers.get(name)
 
 
-@pytest.fixture
-def hanging_up():
-    """Starts servers that read a request, keep it, and hang up; yields (start, requests)."""
-    received, threads = [], []
-    with contextlib.ExitStack() as listeners:
-
-        def serve(listener):
-            with contextlib.suppress(OSError):
-                while True:
-                    peer, _ = listener.accept()
-                    with peer:
-                        received.append(peer.recv(65536))
-
-        def start():
-            listener = socket.create_server(("127.0.0.1", 0))
-            listeners.callback(listener.close)
-            listeners.callback(listener.shutdown, socket.SHUT_RDWR)
-            threads.append(threading.Thread(target=serve, args=(listener,)))
-            threads[-1].start()
-            return "http://{}:{}".format(*listener.getsockname())
-
-        yield start, received
-    for thread in threads:
-        thread.join(10)
+def hang_up(connection, _body):
+    connection.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_post_that_was_sent_is_not_sent_again(start_nginx, hanging_up, post_body):
+def test_a_post_that_was_sent_is_not_sent_again(start_nginx, post_body):
     """Another host would begin the answer a second time."""
-    start, received = hanging_up
-    nginx = start_nginx(start(), start())
-    assert post_body(nginx.url, b"{}").status_code == 502
-    assert len(received) == 1
+    with Scripted(hang_up) as one, Scripted(hang_up) as other:
+        nginx = start_nginx(one.url, other.url)
+        assert post_body(nginx.url, b"{}").status_code == 502
+        assert one.asked + other.asked == [b"{}"]
 
 
 @pytest.fixture(params=["refuses", "is_silent"])
@@ -346,9 +325,7 @@ def unreachable(request):
         with black_hole() as url:
             yield url
     else:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{free_port()}"
 
 
 def test_a_host_that_cannot_be_reached_is_passed_over(start_nginx, unreachable, proxy, post_body):
@@ -358,13 +335,16 @@ def test_a_host_that_cannot_be_reached_is_passed_over(start_nginx, unreachable, 
         assert post_body(nginx.url, _body_of(200)).status_code == 200
 
 
-def test_who_asks_and_how_is_told_in_http_1_1_and_cannot_be_made_up(start_nginx, hanging_up, ask):
+def test_who_asks_and_how_is_told_in_http_1_1_and_cannot_be_made_up(start_nginx, ask):
     """In HTTP/1.0 an answer that was cut off would look like a whole one."""
-    start, received = hanging_up
-    nginx = start_nginx(start())
     forged = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "http", "Host": "test:1"}
-    ask("POST", f"{nginx.url}/api/chat/cancel/x", headers=forged)
-    head = wait_for(lambda: received)[0].decode()
+    with mute_listener() as listener:
+        nginx = start_nginx("http://{}:{}".format(*listener.getsockname()))
+        url = f"{nginx.url}/api/chat/cancel/x"
+        asking = Background(lambda: ask("POST", url, headers=forged))
+        with listener.accept()[0] as connection:
+            head = connection.recv(65536).decode()
+        asking.result()
     assert head.startswith("POST /api/chat/cancel/x HTTP/1.1\r\n")
     forwarded = sorted(line for line in head.split("\r\n") if line.startswith(("X-For", "Host")))
     assert forwarded == [

@@ -96,28 +96,6 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_readers, "LOST_SECONDS", 0.3)
 
 
-def test_with_a_grace_the_answer_runs_on_when_the_last_reader_leaves() -> None:
-    """A reader that comes back ends the count."""
-    session = new_session(grace=10.0)
-    follow(session, 0, None).close()
-    assert not session.flag.is_set()
-    now = time.monotonic()
-    assert not session.is_abandoned(now + 9)
-    assert session.is_abandoned(now + 11)
-    again = follow(session, 0, None)
-    assert not session.is_abandoned(time.monotonic() + 11)
-    again.close()
-    assert session.is_abandoned(time.monotonic() + 11)
-
-
-def test_to_leave_an_answer_that_has_ended_changes_nothing() -> None:
-    session = new_session()
-    reading = follow(session, 0, None)
-    finish(session)
-    reading.close()
-    assert session.reason is None
-
-
 def test_the_leaving_of_each_reader_of_a_live_answer_is_told() -> None:
     sender, session, told = object(), new_session(grace=10.0), []
 
@@ -314,7 +292,9 @@ def test_a_reader_whose_worker_has_ended_has_gone_long_before(
     elsewhere = Elsewhere(session, patience=1000.0)
     elsewhere.open()
     elsewhere.remote_readers.sweep()
-    wait_for(lambda: not threads_named("chatproxy-remote-readers"))
+    wait_for(
+        lambda: "chatproxy-remote-readers" not in [each.name for each in threading.enumerate()]
+    )
     assert not session.flag.is_set()
     elsewhere.ended = True
     elsewhere.remote_readers.sweep()
@@ -338,19 +318,6 @@ def test_a_look_that_no_thread_can_be_had_for_is_made_later(
     wait_for(lambda: len(elsewhere.remote_readers) == 0)
 
 
-def threads_named(name: str) -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == name]
-
-
-def test_a_reader_that_was_taken_for_gone_can_go_on() -> None:
-    session = new_session(grace=10.0)
-    elsewhere = Elsewhere(session, patience=-1.0)
-    reading = elsewhere.open()
-    add(session, 3)
-    elsewhere.remote_readers.sweep()
-    assert reading.read(PATIENCE) == wire(1, 3)
-
-
 def test_a_reader_that_was_taken_for_gone_goes_on_with_its_own_answer() -> None:
     session = new_session(grace=10.0)
     elsewhere = Elsewhere(session, patience=-1.0)
@@ -368,15 +335,13 @@ def test_the_end_of_a_visit_that_was_swept_is_not_the_end_of_the_answer() -> Non
     """The sweep may come while a question is being answered."""
     session = new_session(grace=10.0)
     elsewhere = Elsewhere(session, patience=-1.0)
-    reading, got = elsewhere.open(), list[bytes | None]()
-    reader = threading.Thread(target=lambda: got.append(reading.read(PATIENCE)), daemon=True)
-    reader.start()
+    reading = elsewhere.open()
+    reader = Background(lambda: reading.read(PATIENCE))
     for _ in range(20):
         elsewhere.remote_readers.sweep()
         time.sleep(0.001)
     add(session, 1)
-    reader.join(PATIENCE)
-    assert got == [wire(1, 1)]
+    assert reader.result() == wire(1, 1)
 
 
 @pytest.mark.parametrize("gone", ["ended", "silent"])
@@ -416,17 +381,6 @@ def test_a_reader_elsewhere_that_falls_too_far_behind_is_told_and_is_gone() -> N
     assert session.reason is Reason.DISCONNECT
 
 
-def test_when_only_readers_are_left_that_can_not_go_on_nobody_is_left() -> None:
-    session = new_session(log_bytes=100)
-    here, _stalled = follow(session, 0, None), follow(session, 0, None)
-    for _ in range(20):
-        add(session, 1)
-        here.read(0)
-        session.log.wait_for_room()
-    here.close()
-    assert session.reason is Reason.DISCONNECT
-
-
 def test_events_that_are_gone_and_that_never_were_are_told_apart() -> None:
     session = new_session(log_bytes=30)
     add(session, 10)
@@ -440,12 +394,9 @@ def test_events_that_are_gone_and_that_never_were_are_told_apart() -> None:
 def test_another_key_finds_nothing_with_the_name_of_a_visit() -> None:
     session = new_session()
     add(session, 1)
-    remote_readers = Elsewhere(session).remote_readers
-    question = {"visit": "v", "after": 0, "wait": 0}
-    assert remote_readers.read({**question, "owner": "", "id": "session_1"})["state"] == "reading"
-    assert (
-        remote_readers.read({**question, "owner": "bob", "id": "session_1"})["state"] == "nothing"
-    )
+    readers = Elsewhere(session).remote_readers
+    assert readers.read({**FIRST, "after": 0})["state"] == "reading"
+    assert readers.read({**FIRST, "after": 0, "owner": "bob"})["state"] == "nothing"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import os
 import random
 import re
 import signal
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -255,18 +254,3 @@ def test_a_reader_on_another_worker_is_told_that_the_answer_was_lost(deepseek, l
         assert f"after event {numbers(body)[-1]}:" in error["message"]
         assert b"[DONE]" not in body
         assert other.read(first.id).status == 404
-
-
-def test_many_readers_on_all_workers_see_the_same(servers):
-    first = servers.workers[0].start(new_id(), rate=200, text=TEXT)
-    first.read_event()
-    barrier = threading.Barrier(8)
-
-    def watch(number):
-        barrier.wait(20)
-        return cluster.Stream.again(servers.proxies[number % len(servers.proxies)], first.id).read()
-
-    with ThreadPoolExecutor(8) as pool:
-        bodies = {without_comments(body) for body in pool.map(watch, range(8))}
-    assert len(bodies) == 1
-    assert deltas(bodies.pop()) == TEXT

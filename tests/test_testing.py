@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +19,34 @@ from chatproxy.testing import DeepSeek, StopReachesUpstream
 from chatproxy.testing import deepseek as waiting
 
 from .support.guides import files_in
+from .support.instant import HELLO
 from .support.servers import ROOT, clean_environment
 
-Make = Callable[..., Flask]
-
 
 @pytest.fixture
-def make_app(simulated_deepseek: DeepSeek, tmp_path: Path) -> Iterator[Make]:
-    """Makes an application with two runs, and ends what is left of its answers."""
-    apps = []
+def app(simulated_deepseek: DeepSeek, tmp_path: Path) -> Iterator[Flask]:
+    """An application with two runs; what is left of its answers is ended after the test."""
+    app = Flask("tested")
+    app.config.update(simulated_deepseek.settings, CHATPROXY_RUN_DIR=str(tmp_path))
+    app.config["CHATPROXY_RUN_GRACE"] = 0.05
+    chat = app.extensions["chat"] = ChatProxy(app)
+    chat.run("one")(lambda run, payload: run.ask(payload))
 
-    def make(**config: Any) -> Flask:
-        apps.append(app := Flask("tested"))
-        app.config.update(simulated_deepseek.settings, CHATPROXY_RUN_DIR=str(tmp_path))
-        app.config.update(CHATPROXY_RUN_GRACE=0.05, **config)
-        chat = app.extensions["chat"] = ChatProxy(app)
-        chat.run("one")(lambda run, payload: run.ask(payload))
+    @chat.run("two")
+    def two(run: Any, payload: Any) -> None:
+        for _ in range(2):
+            run.spawn(run.ask(payload, show=False).read)
 
-        @chat.run("two")
-        def two(run: Any, payload: Any) -> None:
-            for _ in range(2):
-                run.spawn(run.ask(payload, show=False).read)
-
-        return app
-
-    yield make
-    for app in apps:
-        for session in app.extensions["chatproxy"].registry.live():
-            app.extensions["chatproxy"].service.cancel_session(session)
-
-
-@pytest.fixture
-def app(make_app: Make) -> Flask:
-    return make_app()
+    yield app
+    for session in app.extensions["chatproxy"].registry.live():
+        app.extensions["chatproxy"].service.cancel_session(session)
 
 
 # ---- deepseek ------------------------------------------------------------------------------------
 
 
 def ask(app: Flask, session_id: str = "s", **simulate: Any) -> str:
-    asked = {"messages": [{"role": "user", "content": "Hello"}]}
-    if simulate:
-        asked["simulate"] = simulate  # type: ignore[assignment]
+    asked = {**HELLO, "simulate": simulate} if simulate else HELLO
     headers = {"X-Session-Id": session_id}
     response = app.test_client().post("/api/chat/stream", json=asked, headers=headers)
     return response.get_data(as_text=True)
@@ -146,8 +132,7 @@ def test_so_it_does_in_every_protocol_from_python_and_for_two_answers_of_a_run_a
     parts = [{"type": "text", "text": "Hello"}]
     asked = {"id": "chat", "messages": [{"id": "m", "role": "user", "parts": parts}]}
     stop_reaches_upstream(app, "/api/chat", json=asked, stop="/api/chat/chat/stop")
-    asked = {"messages": [{"role": "user", "content": "Hello"}]}
-    stop_reaches_upstream(app, "/v1/chat/completions", json=asked)
+    stop_reaches_upstream(app, "/v1/chat/completions", json=HELLO)
     receipt = stop_reaches_upstream(app, stop=app.extensions["chat"].cancel)
     assert receipt["upstreamClosed"] is True
     receipt = stop_reaches_upstream(app, "/api/chat/runs/two", answers=2)
@@ -155,9 +140,8 @@ def test_so_it_does_in_every_protocol_from_python_and_for_two_answers_of_a_run_a
 
 
 def test_a_client_in_a_with_that_has_logged_in(
-    make_app: Make, stop_reaches_upstream: StopReachesUpstream
+    app: Flask, stop_reaches_upstream: StopReachesUpstream
 ) -> None:
-    app = make_app()
     app.before_request(lambda: None if request.cookies.get("user") else ("No.", 401))
     with app.test_client() as client:
         client.set_cookie("user", "ann")
@@ -236,10 +220,9 @@ def test_an_answer_that_goes_on_with_another_question_is_one_sentence(
 
 
 def test_another_upstream_is_one_sentence(
-    make_app: Make, stop_reaches_upstream: StopReachesUpstream, monkeypatch: pytest.MonkeyPatch
+    app: Flask, stop_reaches_upstream: StopReachesUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "PATIENCE", 0.1)
-    app = make_app()
     app.post("/own")(lambda: "Hello")
     with pytest.raises(AssertionError, match="Is the application's upstream another"):
         stop_reaches_upstream(app, "/own")

@@ -17,6 +17,7 @@ from chatproxy import ChatProxy, ConfigError, Refusal, Run, Upstream, stream_end
 from chatproxy.answers.upstream import BillingStops
 from chatproxy.upstreams import known
 
+from .support.instant import HELLO
 from .support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("_plain_environment")
@@ -25,7 +26,6 @@ KEY = "sk-0123456789abcdef"
 USERS_KEY = "sk-users-own-0123456789"
 HOME = "https://deepseek.example"
 AZURE = "https://example.openai.azure.com/openai/deployments/gpt-large"
-CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
 ANSWER = EVENT + b"data: [DONE]\n\n"
 
@@ -131,7 +131,7 @@ class Site:
 
     def ask(self, session_id: str = "session_1", **fields: Any) -> TestResponse:
         headers = {"X-Session-Id": session_id, "X-User": "ada"}
-        body = {**CHAT, **fields}
+        body = {**HELLO, **fields}
         return self.app.test_client().post("/api/chat/stream", json=body, headers=headers)
 
     def asked(self) -> list[tuple[str, dict[str, str], dict[str, Any]]]:
@@ -252,7 +252,7 @@ def test_what_the_function_does_to_the_payload_has_no_effect(site: Site) -> None
     site.answers(HOME)
     assert EVENT in site.ask(model="m").data
     ((_, _, body),) = site.asked()
-    assert body == {**CHAT, "model": "m", "stream": True}
+    assert body == {**HELLO, "model": "m", "stream": True}
 
 
 HOSTILE: dict[str, Any] = {
@@ -294,7 +294,7 @@ def test_no_payload_can_choose_a_host_or_a_key(
     assert url == f"{base}/chat/completions"
     assert headers["Authorization"] == f"Bearer {key}"
     assert headers["Host"] == base.split("/")[2]
-    assert body == {**CHAT, **HOSTILE, "model": model, "stream": True}
+    assert body == {**HELLO, **HOSTILE, "model": model, "stream": True}
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
@@ -404,7 +404,7 @@ def test_a_question_of_a_run_goes_where_it_is_sent(routed: Site, chosen: str) ->
     @chat.run("twice")
     def twice(run: Run, payload: dict[str, Any]) -> Iterator[Any]:
         upstream = Upstream("https://c.example", USERS_KEY) if chosen == "by the run" else None
-        yield from run.ask({**CHAT, "model": "one"}, upstream=upstream)
+        yield from run.ask({**HELLO, "model": "one"}, upstream=upstream)
 
     @chat.upstream
     def choose(payload: dict[str, Any]) -> Upstream | None:

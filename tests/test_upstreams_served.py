@@ -6,44 +6,24 @@ In front of whatever keeps a stream in its phase there is an upstream that refus
 import contextlib
 import json
 import re
-import threading
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
 
 from .support import cluster, servers
 from .support.phases import Phases
+from .support.scripted import Scripted
 from .support.servers import events, new_id
 from .support.waiting import wait_for
 
 
-class Refusing(BaseHTTPRequestHandler):
-    """Says 500 to every question, and notes whose it was."""
-
-    asked: list[str]
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(body.get("simulate", {}).get("tag"))
-        self.send_response(500)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def refusing():
-    """Such an upstream; its base URL, and the tags of those that have been refused."""
-    asked = []
-    handler = type("Handler", (Refusing,), {"asked": asked})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield "http://{}:{}".format(*server.server_address), asked
-        server.shutdown()
+    """Such an upstream."""
+    refusal = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+    with Scripted(lambda connection, _body: connection.sendall(refusal)) as upstream:
+        yield upstream
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +31,7 @@ def start_behind(start_proxy, refusing, tmp_path_factory):
     """Starts servers whose every question is refused first, and then put to DeepSeek."""
     path = tmp_path_factory.mktemp("upstreams") / "upstreams.toml"
     path.write_text(
-        f'[upstreams.broken]\nbase_url = "{refusing[0]}"\n'
+        f'[upstreams.broken]\nbase_url = "{refusing.url}"\n'
         '[models]\ndeepseek-flash = ["broken", "DeepSeek"]\n'
     )
     return partial(start_proxy, CHATPROXY_UPSTREAMS=str(path))
@@ -71,13 +51,13 @@ def test_a_stop_ends_the_second_upstream_in_every_phase(phases, refusing, kind, 
     with phases.reach(phase, kind) as stream:
         passed_over = f"broken failed {stream.id}, DeepSeek next"
         wait_for(lambda: passed_over in stream.proxy.log())
-        number = len(refusing[1])
+        number = len(refusing.asked)
         status, receipt = stream.proxy.cancel(stream.id)
         assert (status, receipt["upstreamClosed"]) == (200, True)
         assert (receipt["phase"], receipt["upstream"]) == (stream.phase, "DeepSeek")
         entry = stream.upstream_gone()
         assert not (entry and entry["open"])
-        assert len(refusing[1]) == number  # nobody is asked afterwards
+        assert len(refusing.asked) == number  # nobody is asked afterwards
 
 
 def test_a_stop_ends_the_second_upstream_behind_tls(
@@ -90,7 +70,7 @@ def test_a_stop_ends_the_second_upstream_behind_tls(
     status, receipt = proxy.cancel(session_id)
     assert (status, receipt["upstreamClosed"], receipt["upstream"]) == (200, True, "DeepSeek")
     assert not deepseek_tls.gone(session_id)["finished"]
-    assert refusing[1].count(session_id) == 1
+    assert sum(session_id.encode() in body for body in refusing.asked) == 1
 
 
 def test_the_metrics_tell_which_upstream_failed_and_which_answered(start_behind, deepseek, kind):

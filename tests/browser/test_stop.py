@@ -52,6 +52,8 @@ def test_each_way_to_stop_ends_an_answer_and_the_next_is_asked_for(new_page, ser
     assert page.error_note.count() == 0
     assert len(page.cancelled_ids()) == 2
     deepseek.gone(page.tag)
+    assert page.page.get_by_label("Access token").count() == 0, "this server wants none"
+    assert not any("authorization" in each.headers for each in page.requests)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from ..support.servers import Proxy
 from ..support.waiting import wait_for
 from .axe import violations
-from .conftest import Page, assert_stopped
+from .conftest import assert_stopped
 
 TOKEN, OTHER = "ann-0123456789abcdef", "bob-0123456789abcdef"
 LONG = {"rate": 40, "tokens": 5000}
@@ -204,16 +204,3 @@ def test_all_can_see_the_form_and_after_a_refusal_it_has_the_focus(new_page):
     for part in (forget_button(page), page.page.get_by_role("switch", name="Thinking")):
         part.wait_for()
         assert right_edge(part) <= 320
-
-
-def test_an_open_server_asks_for_nothing(browser, start_proxy, deepseek):
-    proxy = start_proxy("gunicorn", deepseek.url)
-    messages = []
-    with browser.new_context(base_url=proxy.url) as context:
-        page = Page(context.new_page(), messages, None, "/")
-        page.ask()
-        page.wait_until_idle()
-        assert token_box(page).count() == 0
-        assert forget_button(page).count() == 0
-        assert sent_tokens(page) == [None]
-    assert messages == []
