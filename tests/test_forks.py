@@ -24,7 +24,7 @@ from chatproxy.upstreams.transport.idle import IdleConnections, Places
 
 from .support.another import under_gevent
 from .support.table import TablePeers
-from .support.waiting import wait_for, wait_for_garbage
+from .support.waiting import exit_code_of, wait_for, wait_for_garbage
 
 KEY = SessionKey("", "session_1")
 
@@ -39,7 +39,7 @@ def in_a_child(claim: Callable[[], None]) -> None:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert exit_code_of(child) == 0
 
 
 def the_watchdog_looks_in_a_child_too() -> None:

@@ -15,7 +15,7 @@ from gevent import monkey
 from chatproxy.server.native_threads import NativeThread
 
 from .support.another import Another
-from .support.waiting import MOMENT, PATIENCE, Background, wait_for
+from .support.waiting import MOMENT, PATIENCE, Background, exit_code_of, wait_for
 
 
 class Gate:
@@ -109,7 +109,7 @@ def a_fork_has_a_thread_of_its_own() -> None:
     child = os.fork()
     if not child:
         os._exit(thread.run(lambda: 7))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert exit_code_of(child) == 7
 
 
 CLAIMS = [

@@ -29,7 +29,7 @@ from chatproxy.upstreams.transport.response import Response
 
 from .support.another import Another
 from .support.many import MANY, Many, pair, wait
-from .support.waiting import PATIENCE, wait_for, wait_for_garbage
+from .support.waiting import PATIENCE, exit_code_of, wait_for, wait_for_garbage
 
 UNDER_GEVENT = """
 from gevent import monkey
@@ -525,7 +525,7 @@ def a_fork_waits_by_itself() -> None:
                 wait_for(lambda: own.gettimeout() == 0.0)
                 wait_for(lambda: own.gettimeout() == PATIENCE)
             os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
+        assert exit_code_of(child) == 0
         assert steps == []
         theirs.sendall(b"a")
         wait_for(lambda: steps == [b"a"])

@@ -14,7 +14,7 @@ from chatproxy.accounting import counter, deepseek, tokenizers
 from chatproxy.accounting.tokenizers import TokenCounter, find_counter
 from chatproxy.errors import ConfigError
 
-from .support.waiting import wait_for
+from .support.waiting import exit_code_of, wait_for
 
 QUESTION = json.dumps({"messages": [{"role": "user", "content": "one two"}]}).encode()
 WORDS = """
@@ -91,7 +91,7 @@ def test_a_fork_has_a_process_of_its_own(words: TokenCounter) -> None:
     if not child:
         found = any(words.count("m", QUESTION, "a") == (6, 1) for _ in range(200))
         os._exit(0 if found else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert exit_code_of(child) == 0
     assert words.count("m", QUESTION, "a") == (6, 1)
 
 
