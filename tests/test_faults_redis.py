@@ -26,7 +26,6 @@ class Hosts:
     """Two servers, and the Valkey between them, which can be broken in some way."""
 
     def __init__(self, valkey, forwarder, servers):
-        self.valkey = valkey
         self.servers = servers
         self.workers = servers.workers
         self._ways = {
