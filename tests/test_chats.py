@@ -358,6 +358,10 @@ def test_a_new_question_may_wait_for_the_live_one(
     assert ("id", *CHAT) not in table_of(here).holders
 
 
+def test_a_question_that_waits_for_nobody_begins_at_once(here: Registry) -> None:
+    assert Waiting(here, chats_of(here, "enqueue")).join() is Outcome.FINISHED
+
+
 def test_those_that_wait_have_their_turn_in_the_order_of_arrival(
     here: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
