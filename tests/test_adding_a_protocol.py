@@ -143,17 +143,6 @@ def test_a_refusal_is_that_of_every_route(app: Flask, body: Any, status: int, co
     assert (response.status_code, response.json["code"]) == (status, code)
 
 
-@pytest.mark.parametrize("reads", [True, False])
-def test_a_client_that_leaves_ends_it(app: Flask, deepseek: DeepSeek, reads: bool) -> None:
-    tag = new_id()
-    simulate = {"rate": 50, "tag": tag}
-    response = app.test_client().post(f"/text/{new_id()}", json=chat(simulate=simulate))
-    if reads:
-        next(response.iter_encoded())
-    response.close()
-    assert not deepseek.gone(tag)["finished"]
-
-
 def test_the_guide_shows_this_code() -> None:
     shown = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     assert len(shown) >= 2
