@@ -355,6 +355,7 @@ blocks = (
 )
 
 
+@settings(max_examples=60)
 @given(st.lists(blocks, max_size=12), st.booleans())
 def test_whatever_comes_the_grammar_is_kept(given: list[bytes], fails: bool) -> None:
     encoder = AiSdkEncoder("session_1")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chatproxy import sse
 from chatproxy.answers.transcript import Transcript, finished_in
@@ -78,11 +76,6 @@ def test_no_more_than_the_limit_is_kept_and_what_is_pending_is_bounded() -> None
 def test_what_looks_otherwise_is_passed_over(garbage: bytes) -> None:
     transcript = transcript_of(delta(content="a"), garbage, delta(content="b"))
     assert (transcript.text, transcript.reasoning_text) == ("ab", "")
-
-
-@given(st.binary(max_size=60))
-def test_no_bytes_do_harm(data: bytes) -> None:
-    transcript_of(b"data: " + data)
 
 
 def test_an_event_with_its_data_on_several_lines_is_understood() -> None:
