@@ -148,9 +148,9 @@ def test_what_an_upstream_sends_without_end_makes_nobody_else_wait(serve):
     over = threading.Event()
     proxy = serve(answer)
     try:
-        bystander = proxy.start(new_id(), user="bystander")
+        watched, stopped = new_id(), new_id()
+        bystander = proxy.start(watched, user="bystander")
         bystander.read_until(b"id: 2\n")
-        stopped = new_id()
         proxy.start(stopped, user="stopped").read_until(b"id: 1\n")
         attackers = {new_id(): attack for attack in ATTACKS}
         for session_id, attack in attackers.items():
@@ -167,8 +167,7 @@ def test_what_an_upstream_sends_without_end_makes_nobody_else_wait(serve):
         assert late < 1
     finally:
         over.set()
-    bystander.leave()
-    for session_id in attackers:
+    for session_id in (watched, *attackers):
         proxy.cancel(session_id)
     proxy.wait_until_empty()
 
