@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +19,7 @@ from chatproxy.web import streaming
 from chatproxy.web.state import current_state
 
 from .support.servers import ROOT, DeepSeek, chat, new_id
+from .support.spoken import ERROR, STOPPED, delta, numbered
 
 GUIDE = ROOT / "docs" / "adding-a-protocol.md"
 
@@ -83,36 +82,23 @@ def text(session_id: str) -> Response:
 # --- what it does
 
 
-_numbers = itertools.count(1)
-
-
 @pytest.fixture
 def app(deepseek: DeepSeek) -> Flask:
     app = Flask("texts")
     app.config["DEEPSEEK_BASE_URL"] = deepseek.url
-    ChatProxy(app, name=f"texts-{next(_numbers)}")
+    ChatProxy(app, name=new_id())
     app.register_blueprint(blueprint("/text"))
     return app
-
-
-def numbered(*blocks: bytes) -> bytes:
-    """These blocks as the log has them."""
-    return b"".join(sse.numbered(*each) for each in enumerate(blocks, 1))
-
-
-def chunk(content: str | None, **more: str) -> bytes:
-    delta = {"content": content, **more}
-    return b"data: " + json.dumps({"choices": [{"delta": delta}]}).encode()
 
 
 @pytest.mark.parametrize(
     ("blocks", "text"),
     [
-        ([chunk("one"), chunk(" two"), sse.DONE], "one two"),
-        ([chunk(None, reasoning_content="hm"), chunk("é")], "é"),
+        ([delta(content="one"), delta(content=" two"), sse.DONE], "one two"),
+        ([delta(content=None, reasoning_content="hm"), delta(content="é")], "é"),
         ([b'data: {"choices": [], "usage": {}}', b"data: 1", b"data: {}", b"data: x"], ""),
-        ([chunk("one"), b'event: stopped\ndata: {"reason": "user"}'], "one\n[stopped: user]\n"),
-        ([b'event: error\ndata: {"error": {"message": "Oh."}}'], "\n[Oh.]\n"),
+        ([delta(content="one"), STOPPED], "one\n[stopped: user]\n"),
+        ([ERROR], "\n[It broke.]\n"),
     ],
 )
 def test_events_become_text(blocks: list[bytes], text: str) -> None:
@@ -155,17 +141,6 @@ def test_a_refusal_is_that_of_every_route(app: Flask, body: Any, status: int, co
     response = app.test_client().post(f"/text/{new_id()}", json=body)
     assert response.json is not None
     assert (response.status_code, response.json["code"]) == (status, code)
-
-
-@pytest.mark.parametrize("reads", [True, False])
-def test_a_client_that_leaves_ends_it(app: Flask, deepseek: DeepSeek, reads: bool) -> None:
-    tag = new_id()
-    simulate = {"rate": 50, "tag": tag}
-    response = app.test_client().post(f"/text/{new_id()}", json=chat(simulate=simulate))
-    if reads:
-        next(response.iter_encoded())
-    response.close()
-    assert not deepseek.gone(tag)["finished"]
 
 
 def test_the_guide_shows_this_code() -> None:

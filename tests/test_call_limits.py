@@ -24,7 +24,6 @@ def waiting(
     limits: CallLimits, handle: AbortHandle | None = None, most: int = 1
 ) -> Background[bool]:
     """One more that waits for the place "a", which as many may have."""
-
     before = limits.waiting("a")
     started = Background(lambda: limits.wait("a", most, handle or AbortHandle(), PATIENCE))
     wait_for(lambda: limits.waiting("a") > before)

@@ -168,41 +168,30 @@ def test_sessions_without_an_id_run_side_by_side_and_hold_no_lease(here: Registr
 
 
 class Call:
-    """A call whose answer is whole as soon as it is opened."""
+    """A call whose answer is whole as soon as it is opened, or, if held, when it may end."""
 
-    def __init__(self, on_open: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_open: Callable[[], None] = lambda: None, *, held: bool = False) -> None:
         self._on_open = on_open
         self.opened = threading.Event()
         self.closed = threading.Event()
+        self.may_end = threading.Event()
+        if not held:
+            self.may_end.set()
 
     def open(self) -> None:
         self._on_open()
         self.opened.set()
 
     def receive(self) -> Coroutine[bool]:
+        assert self.may_end.wait(PATIENCE)
         yield from ()
         return True
 
     def abort(self) -> None:
-        pass
+        self.may_end.set()
 
     def close(self) -> None:
         self.closed.set()
-
-
-class HeldCall(Call):
-    """A call whose answer is whole when it may end, or is aborted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_end = threading.Event()
-
-    def receive(self) -> Coroutine[bool]:
-        assert self.may_end.wait(PATIENCE)
-        return (yield from super().receive())
-
-    def abort(self) -> None:
-        self.may_end.set()
 
 
 class Upstream:
@@ -210,14 +199,14 @@ class Upstream:
 
     def __init__(self, refused: SessionKey | None = None) -> None:
         self._refused = refused
-        self.calls: dict[SessionKey, HeldCall] = {}
+        self.calls: dict[SessionKey, Call] = {}
         self.sessions: weakref.WeakSet[StreamSession] = weakref.WeakSet()
 
-    def call(self, _question: Question, session: StreamSession) -> HeldCall:
+    def call(self, _question: Question, session: StreamSession) -> Call:
         self.sessions.add(session)
         if session.key == self._refused:
             raise BudgetSpent("No.")
-        return self.calls.setdefault(session.key, HeldCall())
+        return self.calls.setdefault(session.key, Call(held=True))
 
 
 class SlowEnd(Reservation):

@@ -17,8 +17,11 @@ import pytest
 
 from .support.servers import ROOT, clean_environment
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = ROOT / "packages" / "client"
 TOOLS = PACKAGE / "node_modules"
+TOOL = TOOLS / ".bin"
 BIN = Path(sys.executable).parent
 LINKED = ("@ai-sdk", "@types", "ai", "react", "react-dom", "typescript", "vite")
 
@@ -163,11 +166,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project
 
 
-def tool(name: str) -> Path:
-    return TOOLS / ".bin" / name
-
-
-@pytest.mark.slow
 def test_the_tarball_holds_what_is_to_be_had_and_nothing_else(project: Path) -> None:
     installed = project / "node_modules" / "@chatproxy" / "client"
     top = {path.name for path in installed.iterdir() if path.name != "node_modules"}
@@ -180,7 +178,6 @@ def test_the_tarball_holds_what_is_to_be_had_and_nothing_else(project: Path) -> 
     assert list(dependencies) == ["eventsource-parser"]
 
 
-@pytest.mark.slow
 def test_new_projects_have_their_types_and_build(project: Path) -> None:
     """One without a framework, and one with React: two pages of one build."""
     (project / "src").mkdir()
@@ -189,8 +186,8 @@ def test_new_projects_have_their_types_and_build(project: Path) -> None:
         page = (project / name).with_suffix(".html")
         page.write_text(f'<script type="module" src="/src/{name}"></script>')
     (project / "vite.config.js").write_text(PAGES)
-    run(tool("tsc"), cwd=project)
-    run(tool("vite"), "build", "--logLevel", "warn", "--target", "es2023", cwd=project)
+    run(TOOL / "tsc", cwd=project)
+    run(TOOL / "vite", "build", "--logLevel", "warn", "--target", "es2023", cwd=project)
     built = [path.read_text() for path in (project / "dist" / "assets").glob("*.js")]
     for said in ("/cancel/", "nothing to stop", "onBlur"):
         assert any(said in script for script in built), said
@@ -200,7 +197,6 @@ def test_new_projects_have_their_types_and_build(project: Path) -> None:
     }
 
 
-@pytest.mark.slow
 def test_node_finds_every_part(project: Path) -> None:
     code = "import('@chatproxy/client').then((all) => console.log(Object.keys(all).join()))"
     assert "createSessionId,createView,listRunning" in run("node", "-e", code, cwd=project)
@@ -208,7 +204,6 @@ def test_node_finds_every_part(project: Path) -> None:
         run("node", "-e", f"await import('@chatproxy/client/{part}')", cwd=project)
 
 
-@pytest.mark.slow
 def test_its_size_is_what_the_readme_says(project: Path) -> None:
     readme = (PACKAGE / "README.md").read_text()
     (project / "build.js").write_text(BUILD)

@@ -35,20 +35,13 @@ DOCUMENTS = [
 HOME = "/opt/chatproxy"
 
 
-class Unit(configparser.ConfigParser):
-    """A systemd unit in which no directive is given twice."""
-
-    optionxform = staticmethod(str)
-
-    def __init__(self):
-        super().__init__(interpolation=None, delimiters=("=",), comment_prefixes=("#",))
-        self.read_string(UNIT.read_text())
-
-
 @pytest.fixture
 def service():
-    """The unit's section [Service]."""
-    return Unit()["Service"]
+    """The unit's section [Service]; no directive of the unit is given twice."""
+    unit = configparser.ConfigParser(None, delimiters=("=",), interpolation=None)
+    unit.optionxform = str
+    unit.read_string(UNIT.read_text())
+    return unit["Service"]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
@@ -125,7 +118,7 @@ def compose():
     return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 
 
-def test_compose_builds_what_is_there_and_sets_what_is_known(compose):
+def test_compose_builds_what_is_there_sets_what_is_known_and_names_its_own_services(compose):
     for name in ("chatproxy-1", "chatproxy-2"):
         service = compose["services"][name]
         assert (DEPLOY / service["build"]["context"]).resolve() == ROOT
@@ -134,9 +127,6 @@ def test_compose_builds_what_is_there_and_sets_what_is_known(compose):
         peers = Settings.load({}, {"CHATPROXY_PEERS": service["environment"]["CHATPROXY_PEERS"]})
         assert peers.peers.removeprefix("redis://").partition(":")[0] in compose["services"]
         assert int(service["stop_grace_period"].rstrip("s")) > Settings().grace + 10
-
-
-def test_compose_depends_on_services_that_are_there(compose):
     for service in compose["services"].values():
         assert set(service.get("depends_on", [])) <= set(compose["services"])
 
@@ -202,13 +192,10 @@ def test_the_image_gets_all_that_it_is_built_of(dockerfile, image):
     assert kept == {source for source, _ in _copied(dockerfile)}
     installs = " ".join(rest for name, rest in dockerfile if name == "RUN")
     assert "-r requirements.txt" in installs
-    wanted = re.findall(r"^(?:license_files = |.*file: )(\S+)$", _setup(), re.MULTILINE)
+    setup = (ROOT / "setup.cfg").read_text()
+    wanted = re.findall(r"^(?:license_files = |.*file: )(\S+)$", setup, re.MULTILINE)
     for name in [*wanted, "requirements.txt", "setup.py", "setup.cfg"]:
         assert (image / name).is_file()
-
-
-def _setup():
-    return (ROOT / "setup.cfg").read_text()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from .support.cluster import begin
 from .support.servers import data_events, new_id
 from .support.valkey import Forwarder, Valkey
 from .support.waiting import wait_for
+from .test_run_dir_lost import stop_without_a_guess
 
 #: Seconds in which all must be well again after Valkey's return, on a loaded machine.
 MENDED_SECONDS = 15
@@ -26,7 +27,6 @@ class Hosts:
     """Two servers, and the Valkey between them, which can be broken in some way."""
 
     def __init__(self, valkey, forwarder, servers):
-        self.valkey = valkey
         self.servers = servers
         self.workers = servers.workers
         self._ways = {
@@ -71,17 +71,6 @@ def begins(worker):
     return stream.status == 200 and body.endswith(b"data: [DONE]\n\n")
 
 
-def stops_again(worker, session_id):
-    """Press Stop at a worker until it is told what it asks for; nobody may say that it is gone."""
-
-    def stopped():
-        status, body = worker.cancel(session_id)
-        assert status != 404, "a live session was said not to be there"
-        return status == 200 and body["upstreamClosed"]
-
-    wait_for(stopped, MENDED_SECONDS, "a Stop from the other host")
-
-
 @pytest.mark.parametrize("way", ["kill", "freeze", "cut"])
 def test_while_valkey_is_away_nothing_is_guessed_and_all_is_well_after_it(hosts, deepseek, way):
     here, _, there, _ = hosts.workers
@@ -99,7 +88,7 @@ def test_while_valkey_is_away_nothing_is_guessed_and_all_is_well_after_it(hosts,
     assert deepseek.gone(mine.id)
     watched.read_event()
     hosts.mend(way)
-    stops_again(there, another.id)
+    stop_without_a_guess(there, another.id)
     assert deepseek.gone(another.id)
     for worker in hosts.workers:
         wait_for(lambda w=worker: begins(w), MENDED_SECONDS, "a new stream")
@@ -168,7 +157,7 @@ def test_where_that_is_wished_streams_begin_while_valkey_is_away(deepseek, logs,
         assert there.cancel(another.id)[0] == 503
         assert here.cancel(mine.id)[0] == 200
         hosts.mend("kill")
-        stops_again(there, another.id)
+        stop_without_a_guess(there, another.id)
         assert deepseek.gone(another.id)
 
 

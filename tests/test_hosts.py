@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -260,12 +261,6 @@ def test_an_application_of_ones_own_hears_of_its_key(caplog: pytest.LogCaptureFi
 def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Calls ``chatproxy serve``, up to the start of gunicorn."""
 
-    class Server:
-        def __init__(self, *_: Any, **__: Any) -> None: ...
-
-        def run(self) -> None:
-            print("started")
-
     def call(*options: str, **chosen: str) -> Result:
         monkeypatch.setenv("CHATPROXY_INSECURE", "")
         for name, value in {**KEY, **chosen}.items():
@@ -274,7 +269,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
         assert result.stdout == "started\n"
         return result
 
-    monkeypatch.setattr("chatproxy.cli.gunicorn_server.GunicornServer", Server)
+    server = SimpleNamespace(run=lambda: print("started"))
+    monkeypatch.setattr("chatproxy.cli.gunicorn_server.GunicornServer", lambda *_, **__: server)
     return call
 
 

@@ -30,6 +30,8 @@ from .support.servers import (
     new_id,
 )
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = ROOT / "chatproxy"
 OF_A_BUILD = ("setup.cfg", "setup.py", "README.md", "LICENSE")
 EXTRAS = {"gunicorn", "h11", "prometheus_client", "redis"}
@@ -117,16 +119,12 @@ def files_of(folder: Path) -> Iterator[str]:
                 yield path.relative_to(folder.parent).as_posix()
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_every_module_and_the_page(wheel: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("chatproxy/")}
     assert held == set(files_of(PACKAGE))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "extra"), [("serve", "server"), ("demo", "server"), ("simulate", "simulate")]
-)
+@pytest.mark.parametrize(("command", "extra"), [("serve", "server"), ("simulate", "simulate")])
 def test_a_command_names_the_extra_that_it_needs(
     python: Path, tmp_path: Path, command: str, extra: str
 ) -> None:
@@ -138,7 +136,6 @@ def test_a_command_names_the_extra_that_it_needs(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 def test_alone_it_serves_an_application_and_stops_an_answer(
     python: Path, deepseek: DeepSeek, tmp_path: Path
 ) -> None:

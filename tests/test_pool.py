@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gzip
+import itertools
 import re
 import socket
 import ssl
@@ -275,8 +276,7 @@ OVER = {
 }
 
 
-@pytest.mark.parametrize("answer", IN_ORDER)
-@pytest.mark.parametrize("over", OVER)
+@pytest.mark.parametrize(("answer", "over"), [*zip(IN_ORDER, itertools.cycle(OVER))])
 def test_a_connection_with_something_over_is_not_used_again(
     played: Played, answer: str, over: str
 ) -> None:

@@ -513,23 +513,6 @@ def test_the_lock_lets_in_one_of_many_processes_although_the_directory_is_remove
         assert {process.rest() for process in processes} == {""}
 
 
-def test_the_lock_lets_in_one_of_many_threads(folder: Path) -> None:
-    run_dir = RunDir(str(folder / "run"))
-    inside: list[int] = []
-    seen: list[int] = []
-
-    def enter() -> None:
-        for _ in range(20):
-            with run_dir.locked():
-                inside.append(1)
-                seen.append(len(inside))
-                time.sleep(0)
-                inside.pop()
-
-    at_once(*[enter] * 6)
-    assert seen == [1] * 120
-
-
 def test_whoever_waits_for_the_lock_of_a_directory_that_is_exchanged_gets_that_of_the_new_one(
     folder: Path,
 ) -> None:

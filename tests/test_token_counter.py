@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,6 @@ def count(model, text):
     if "hang" in text: time.sleep(1000)
     return None if model == "unknown" else len(text.split())
 """
-
-Make = Callable[[], TokenCounter]
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from chatproxy.protocols.headers import TAKEN
 from .support.costs import cost
 
 USER = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}
-
-
 DENIED = "Tool call execution denied."
 
 

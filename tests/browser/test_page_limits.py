@@ -38,19 +38,18 @@ def conversation(turns):
     """A chat with so many questions and answers, as an earlier version of the page kept it."""
     messages = []
     for number in range(turns):
-        ids = {"user": f"question-{number}", "assistant": f"answer-{number}"}
-        messages.append({"role": "user", "id": ids["user"], "text": f"Question {number}?"})
-        messages.append(
+        messages += [
+            {"role": "user", "id": f"question-{number}", "text": f"Question {number}?"},
             {
                 "role": "assistant",
-                "id": ids["assistant"],
+                "id": f"answer-{number}",
                 "state": "finished",
                 "status": "answering",
                 "model": "deepseek-flash",
                 "startedAt": 1_700_000_000_000 + number,
                 "text": ANSWER,
-            }
-        )
+            },
+        ]
     return {"id": "long", "title": "A long chat", "updatedAt": 1, "messages": messages}
 
 

@@ -85,12 +85,9 @@ class LangChain:
     package = "langchain-openai"
 
     def __init__(self, base_url: str) -> None:
-        self._model = self._make(base_url)
-
-    def _make(self, base_url: str) -> Any:
         from langchain_openai import ChatOpenAI
 
-        return ChatOpenAI(model=MODEL, base_url=base_url, api_key="-")
+        self._model: Any = ChatOpenAI(model=MODEL, base_url=base_url, api_key="-")
 
     def ask(self, question: Question) -> Iterator[str]:
         model = self._model.bind(extra_headers=question.headers)
@@ -105,10 +102,10 @@ class LangChainDeepSeek(LangChain):
 
     package = "langchain-deepseek"
 
-    def _make(self, base_url: str) -> Any:
+    def __init__(self, base_url: str) -> None:
         from langchain_deepseek import ChatDeepSeek
 
-        return ChatDeepSeek(model=MODEL, base_url=base_url, api_key="-")
+        self._model = ChatDeepSeek(model=MODEL, base_url=base_url, api_key="-")
 
 
 class LiteLLM:
