@@ -5,7 +5,7 @@ import re
 import pytest
 import requests
 
-from .support.servers import Client, ask, chat, data_events, events, new_id
+from .support.servers import Client, ask, chat, events, new_id
 
 
 def _data_lines(body):
@@ -21,19 +21,6 @@ def test_data_lines_are_byte_for_byte_those_of_deepseek(proxy, deepseek, fields)
     relayed = ask(proxy, simulate={"rate": 0}, **fields)
     assert len(_data_lines(direct.content)) > 10
     assert _data_lines(relayed.content) == _data_lines(direct.content)
-
-
-@pytest.mark.parametrize("line_ending", ["lf", "crlf", "cr"])
-def test_every_line_ending_of_the_standard_is_understood(proxy, line_ending):
-    body = ask(proxy, simulate={"rate": 0, "tokens": 20, "line_ending": line_ending}).content
-    assert events(body)[-1]["data"] == "[DONE]"
-    assert len(data_events(body)) >= 20
-
-
-def test_single_bytes_make_whole_events(proxy):
-    simulate = {"rate": 0, "tokens": 1, "trickle": 0.0001}
-    body = ask(proxy, simulate=simulate, thinking={"type": "disabled"}).content
-    assert events(body)[-1]["data"] == "[DONE]"
 
 
 @pytest.mark.parametrize(

@@ -110,13 +110,6 @@ def test_interim_responses_are_skipped_however_the_stream_is_cut(
     assert parse(stream, points) == (Head(1, 200, "OK", [("Content-Length", "7")]), rest)
 
 
-def test_every_cut_of_a_head_gives_the_same() -> None:
-    stream = INTERIM[2] + OK + b"a: b\r\n\r\nrest"
-    for first in range(len(stream)):
-        assert parse(stream, [first]) == (Head(1, 200, "OK", [("a", "b")]), b"rest")
-    assert parse(stream, range(len(stream))) == (Head(1, 200, "OK", [("a", "b")]), b"rest")
-
-
 def test_a_switch_of_protocols_that_was_not_asked_for_is_refused() -> None:
     with pytest.raises(Malformed, match="protocol"):
         parse(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n" + OK + b"\r\n")
@@ -308,16 +301,6 @@ def test_any_cut_of_any_chunked_stream_gives_the_same_bytes(
     assert decode(decoder, cut(stream, points)) == b"".join(parts)
     assert decoder.ended
     assert not decoder.exceeded
-
-
-STREAM = chunk(b"hello") + chunk(b"\r\n") + b"0;a\r\nb: c\r\n\r\n"
-
-
-def test_every_two_cuts_and_single_bytes_give_the_same_bytes() -> None:
-    for points in (*itertools.combinations(range(len(STREAM)), 2), range(len(STREAM))):
-        decoder = ChunkDecoder()
-        assert decode(decoder, cut(STREAM, points)) == b"hello\r\n"
-        assert decoder.ended
 
 
 @given(contents, cut_points)
