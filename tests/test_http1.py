@@ -110,6 +110,13 @@ def test_interim_responses_are_skipped_however_the_stream_is_cut(
     assert parse(stream, points) == (Head(1, 200, "OK", [("Content-Length", "7")]), rest)
 
 
+def test_every_cut_of_a_head_gives_the_same() -> None:
+    stream = INTERIM[2] + OK + b"a: b\r\n\r\nrest"
+    for first in range(len(stream)):
+        assert parse(stream, [first]) == (Head(1, 200, "OK", [("a", "b")]), b"rest")
+    assert parse(stream, range(len(stream))) == (Head(1, 200, "OK", [("a", "b")]), b"rest")
+
+
 def test_a_switch_of_protocols_that_was_not_asked_for_is_refused() -> None:
     with pytest.raises(Malformed, match="protocol"):
         parse(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n" + OK + b"\r\n")
