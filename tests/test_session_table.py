@@ -404,6 +404,7 @@ def test_an_answer_replaces_the_retained_one_of_its_id_whose_readers_read_on(
     assert len(table) == 2
     assert reader.read(0)
     look(table, clock)
+    assert table.all() == [second]
     assert len(table) == 1
 
 
