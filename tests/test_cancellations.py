@@ -114,19 +114,23 @@ ATTACKED = {
 
 @pytest.fixture(params=ATTACKED)
 def attacked(request, reach):
-    """Streams beside clients that would keep the worker to themselves."""
+    """Streams, and how each is to end, beside clients that would keep the worker to themselves."""
     with contextlib.ExitStack() as stack:
-        streams = [stack.enter_context(reach(n, "gunicorn")) for n in ATTACKED[request.param]]
+        streams = [
+            (stack.enter_context(reach(phase, "gunicorn")), way)
+            for phase in ATTACKED[request.param]
+            for way in ("stop", "leave")
+        ]
+        port = streams[0][0].proxy.port
         for name in DISTURBING:
-            attackers = stack.enter_context(Attackers(streams[0].proxy.port, ATTACKS[name]))
+            attackers = stack.enter_context(Attackers(port, ATTACKS[name]))
             wait_for(partial(getattr, attackers, "sent"))
         yield streams
 
 
-@pytest.mark.parametrize("way", ["stop", "leave"])
-def test_beside_attackers_a_stop_or_a_client_that_leaves_ends_the_upstream(attacked, way):
+def test_beside_attackers_a_stop_or_a_client_that_leaves_ends_the_upstream(attacked):
     """In nearly every phase: those before a connection end as *connecting* and *tls_handshake*."""
-    for stream in attacked:
+    for stream, way in attacked:
         ended_at = time.monotonic()
         if way == "stop":
             status, receipt = stream.proxy.cancel(stream.id)
