@@ -6,14 +6,12 @@ lines, of which a lone dot is the last.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import re
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +29,10 @@ from chatproxy.upstreams.base import Call
 from chatproxy.upstreams.transport.dialer import Dialer, Resolver
 from chatproxy.upstreams.transport.exchange import Exchange
 
-from .support import played
+from .support.played import DeepSeek
+from .support.played import Resolver as NameResolver
 from .support.servers import ROOT
-from .support.waiting import PATIENCE, wait_for
+from .support.waiting import PATIENCE, Background, wait_for
 
 GUIDE = ROOT / "docs" / "adding-an-upstream.md"
 
@@ -126,65 +125,29 @@ def event_of(line: bytes) -> bytes:
 _numbers = itertools.count(1)
 
 
-class Service:
-    """The service: accepts a connection, notes the line that it is asked, and says what it is told.
+class Client:
+    """What the service has of a call: the line that it is asked, and what it says to that."""
 
-    :ivar asked: the line; None before it came.
-    :ivar left: set when the other side has gone.
-    """
+    def __init__(self, service: DeepSeek) -> None:
+        self.socket = service.accept_plain()
+        self._lines = self.socket.makefile("rb")
+        self.asked = self._lines.readline()
 
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.asked: bytes | None = None
-        self.left = threading.Event()
-        self._connected = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        try:
-            self._client, _ = self._listener.accept()
-        except OSError:
-            return  # shut down
-        with self._client, self._client.makefile("rb") as lines:
-            self.asked = lines.readline()
-            self._connected.set()
-            lines.read()
-            self.left.set()
-
-    def say(self, text: bytes) -> None:
-        assert self._connected.wait(PATIENCE)
-        self._client.sendall(text)
-
-    def hang_up(self) -> None:
-        assert self._connected.wait(PATIENCE)
-        self._client.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, and refuses who comes
-        self._thread.join()
-        self._listener.close()
+    def has_left(self) -> bool:
+        """Whether it hangs up; waits for that."""
+        return self._lines.read() == b""
 
 
 @pytest.fixture
-def line_service() -> Iterator[Service]:
-    service = Service()
-    yield service
-    with contextlib.suppress(OSError):  # a test has done so
-        service.close()
-
-
-@pytest.fixture
-def app(line_service: Service, monkeypatch: pytest.MonkeyPatch) -> Flask:
+def app(played: DeepSeek, monkeypatch: pytest.MonkeyPatch) -> Flask:
     """An application whose upstream is this one, put where the guide says."""
 
     def caller(_settings: Settings, resolver: Resolver) -> LineCaller:
-        return LineCaller("localhost", line_service.port, resolver)
+        return LineCaller("localhost", played.address[1], resolver)
 
     monkeypatch.setattr(extension, "ChatCompletions", caller)
     app = Flask("lines")
-    app.config["DEEPSEEK_API_KEY"] = "none"
+    app.config.update(DEEPSEEK_API_KEY="none", CHATPROXY_LOG_BYTES=50_000)
     ChatProxy(app, name=f"lines-{next(_numbers)}")
     return app
 
@@ -220,36 +183,38 @@ def read_all(reader: Any) -> bytes:
     return b"".join(iter(lambda: reader.read(PATIENCE), None))
 
 
-def test_it_answers_through_the_routes(app: Flask, line_service: Service) -> None:
-    line_service_says = threading.Thread(target=line_service.say, args=(b"I am\nfine.\n.\n",))
-    line_service_says.start()
-    answer = app.test_client().post(
-        "/api/chat/stream",
-        headers={"X-Session-Id": "session_1"},
-        json={"messages": [{"role": "user", "content": "How are\nyou?"}]},
-    )
-    assert text_of(answer.data) == "I am\nfine.\n"
-    assert answer.data.endswith(b"\n\n")
-    assert sse.DONE in answer.data
-    assert line_service.asked == b"How are you?\n"
-    assert line_service.left.wait(PATIENCE)
-    line_service_says.join()
+def test_it_answers_through_the_routes(app: Flask, played: DeepSeek) -> None:
+    def post() -> bytes:
+        question = {"messages": [{"role": "user", "content": "How are\nyou?"}]}
+        headers = {"X-Session-Id": "session_1"}
+        return app.test_client().post("/api/chat/stream", headers=headers, json=question).data
+
+    answering = Background(post)
+    client = Client(played)
+    assert client.asked == b"How are you?\n"
+    client.socket.sendall(b"I am\nfine.\n.\n")
+    answer = answering.result()
+    assert text_of(answer) == "I am\nfine.\n"
+    assert answer.endswith(b"\n\n")
+    assert sse.DONE in answer
+    assert client.has_left()
 
 
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.STREAMING])
-def test_a_stop_ends_it(answers: AnswerService, line_service: Service, phase: Phase) -> None:
+def test_a_stop_ends_it(answers: AnswerService, played: DeepSeek, phase: Phase) -> None:
     reader = begin(answers)
-    wait_for(lambda: line_service.asked is not None)
+    client = Client(played)
     if phase is Phase.STREAMING:
-        line_service.say(b"one\n")
+        client.socket.sendall(b"one\n")
         reader.read(PATIENCE)
+    wait_for(lambda: reader.session.phase is phase)
     assert stop(answers) == (phase, True)
-    assert line_service.left.wait(PATIENCE)
+    assert client.has_left()
     assert b"event: stopped" in read_all(reader)
 
 
 def test_a_stop_ends_it_while_it_connects(
-    answers: AnswerService, resolve: Callable[..., played.Resolver]
+    answers: AnswerService, resolve: Callable[..., NameResolver]
 ) -> None:
     """The look-up of the name hangs."""
     resolver = resolve(name="localhost")
@@ -262,37 +227,37 @@ def test_a_stop_ends_it_while_it_connects(
 
 
 def test_lines_come_as_they_are_said_and_an_end_before_the_last_one_is_a_failure(
-    answers: AnswerService, line_service: Service
+    answers: AnswerService, played: DeepSeek
 ) -> None:
     reader = begin(answers)
-    line_service.say(b"one\ntw")
-    assert text_of(reader.read(PATIENCE) or b"") == "one\n"
-    line_service.say(b"o\n")
-    assert text_of(reader.read(PATIENCE) or b"") == "two\n"
-    line_service.hang_up()
+    client = Client(played)
+    for said, line in (b"one\ntw", "one\n"), (b"o\n", "two\n"):
+        client.socket.sendall(said)
+        assert text_of(reader.read(PATIENCE) or b"") == line
+    client.socket.shutdown(socket.SHUT_WR)
     ending = read_all(reader)
     assert b"event: error" in ending
     assert sse.DONE not in ending
 
 
-def test_a_service_that_is_not_there_is_a_refusal(
-    answers: AnswerService, line_service: Service
-) -> None:
-    line_service.close()
+def test_a_service_that_is_not_there_is_a_refusal(answers: AnswerService, played: DeepSeek) -> None:
+    with played:
+        pass  # after which it is closed
     reader = begin(answers)
     read_all(reader)
     assert isinstance(reader.refusal, Refusal)
     assert reader.refusal.message == "The service can't be reached."
 
 
-def test_a_reader_that_lags_slows_it_down(answers: AnswerService, line_service: Service) -> None:
+def test_a_reader_that_lags_slows_it_down(answers: AnswerService, played: DeepSeek) -> None:
     """And no line is lost."""
     reader = begin(answers)
-    lines = [b"%06d" % number for number in range(50_000)]
-    said = threading.Thread(target=line_service.say, args=(b"\n".join([*lines, b".", b""]),))
-    said.start()
+    client = Client(played)
+    lines = [b"%06d" % number for number in range(10_000)]
+    saying = Background(lambda: client.socket.sendall(b"\n".join([*lines, b".", b""])))
+    wait_for(lambda: reader.session.log.full)
     assert text_of(read_all(reader)).encode().split() == lines
-    said.join()
+    saying.result()
 
 
 def test_the_guide_shows_this_code() -> None:

@@ -124,15 +124,6 @@ def test_an_answer_that_takes_too_long_is_stopped_however_lively(watch: Watch, i
     assert (old.reason, young.reason) == (Reason.DEADLINE, None)
 
 
-def test_an_answer_that_was_stopped_before_keeps_its_reason(watch: Watch) -> None:
-    watched = watch(idle=SHORT)
-    stopped = watched.claim("stopped")
-    stopped.cancel(Reason.USER)
-    silent = watched.begin("silent")
-    assert silent.flag.wait(PATIENCE)
-    assert stopped.reason is Reason.USER
-
-
 def whole(watched: Watched) -> tuple[StreamSession, Event]:
     """An answer that is whole, and what is set when it is concluded."""
     concluded = Event()

@@ -323,29 +323,6 @@ def test_the_config_may_hold_numbers_lists_and_mappings() -> None:
     assert dict(settings.page_defaults) == {"temperature": 0.5}
 
 
-def test_the_defaults_are_those_of_the_contract() -> None:
-    assert load() == Settings(
-        api_key=KEY,
-        base_url="https://api.deepseek.com",
-        model="deepseek-flash",
-        connect_timeout=10.0,
-        idle_timeout=300.0,
-        deadline=1800.0,
-        heartbeat=15.0,
-        max_body_bytes=1024 * 1024,
-        retain=60.0,
-        on_disconnect=0.0,
-        max_sessions=2000,
-        max_sessions_per_owner=20,
-        tokens=(),
-        peers="local",
-        run_dir="",
-        lease=20.0,
-        without_peers="refuse",
-        cors_origins=(),
-    )
-
-
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(ConfigError, match=r"\ADEEPSEEK_API_KEY is not set.*\.\Z"):
         Settings.load({}, {}).require_key()

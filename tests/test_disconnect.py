@@ -11,6 +11,7 @@ import pytest
 
 from chatproxy.server.disconnect import DisconnectWatcher
 
+from .support.many import pair
 from .support.servers import new_id
 from .support.waiting import wait_for
 
@@ -64,59 +65,49 @@ def watcher():
 
 def test_a_socket_that_the_server_closes_under_the_watch_counts_as_gone(watcher):
     """Werkzeug does so where a client resets its connection: no selector tells of it."""
-    ours, theirs = socket.socketpair()
     gone = threading.Event()
-    watcher.watch({"werkzeug.socket": ours}, gone.set)
-    ours.close()
-    assert gone.wait(5)
-    theirs.close()
+    with pair() as (ours, _theirs):
+        watcher.watch({"werkzeug.socket": ours}, gone.set)
+        ours.close()
+        assert gone.wait(5)
 
 
 def test_a_descriptor_that_is_used_again_is_watched_anew(watcher):
-    ours, theirs = socket.socketpair()
     first, second = threading.Event(), threading.Event()
-    watcher.watch({"werkzeug.socket": ours}, first.set)
-    other, its_peer = socket.socketpair()
-    descriptor = ours.detach()
-    os.dup2(other.fileno(), descriptor)
-    again = socket.socket(fileno=descriptor)
-    watch = watcher.watch({"werkzeug.socket": again}, second.set)
-    assert first.wait(5)
-    assert not second.is_set()
-    its_peer.close()
-    assert second.wait(5)
-    watch.stop()
-    for each in (again, other, theirs):
-        each.close()
+    with pair() as (ours, _theirs), pair() as (other, its_peer):
+        watcher.watch({"werkzeug.socket": ours}, first.set)
+        descriptor = ours.detach()
+        os.dup2(other.fileno(), descriptor)
+        with socket.socket(fileno=descriptor) as again:
+            watch = watcher.watch({"werkzeug.socket": again}, second.set)
+            assert first.wait(5)
+            assert not second.is_set()
+            its_peer.close()
+            assert second.wait(5)
+            watch.stop()
 
 
 def test_a_watch_that_was_stopped_is_silent(watcher):
-    ours, theirs = socket.socketpair()
     gone, other_gone = threading.Event(), threading.Event()
-    watcher.watch({"werkzeug.socket": ours}, gone.set).stop()
-    theirs.close()
-    other, its_peer = socket.socketpair()
-    watcher.watch({"werkzeug.socket": other}, other_gone.set)
-    its_peer.close()
-    assert other_gone.wait(5)
-    assert not gone.is_set()
-    ours.close()
-    other.close()
+    with pair() as (ours, theirs), pair() as (other, its_peer):
+        watcher.watch({"werkzeug.socket": ours}, gone.set).stop()
+        theirs.close()
+        watcher.watch({"werkzeug.socket": other}, other_gone.set)
+        its_peer.close()
+        assert other_gone.wait(5)
+        assert not gone.is_set()
 
 
 def test_a_callback_that_fails_does_not_end_the_watch_on_the_others(watcher, caplog):
-    ours, theirs = socket.socketpair()
-    other, its_peer = socket.socketpair()
     gone = threading.Event()
 
     def fail():
         raise ValueError("on purpose")
 
-    watcher.watch({"werkzeug.socket": ours}, fail)
-    watcher.watch({"werkzeug.socket": other}, gone.set)
-    theirs.close()
-    wait_for(lambda: "on purpose" in caplog.text)
-    its_peer.close()
-    assert gone.wait(5)
-    ours.close()
-    other.close()
+    with pair() as (ours, theirs), pair() as (other, its_peer):
+        watcher.watch({"werkzeug.socket": ours}, fail)
+        watcher.watch({"werkzeug.socket": other}, gone.set)
+        theirs.close()
+        wait_for(lambda: "on purpose" in caplog.text)
+        its_peer.close()
+        assert gone.wait(5)

@@ -5,7 +5,6 @@ A DeepSeek on a plain socket plays the part that the request names in its field 
 
 import contextlib
 import json
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,8 @@ from chatproxy.errors import Aborted
 from chatproxy.upstreams.chunks import ChunkReader
 
 from .support import servers
-from .support.servers import events, mute_listener, new_id
+from .support.scripted import Scripted
+from .support.servers import events, new_id
 from .support.sessions import new_session
 from .support.table import TablePeers, service_of
 from .support.waiting import wait_for
@@ -136,26 +136,9 @@ PARTS = {
 }
 
 
-def play(connection, gone):
-    """Answer the requests of one connection."""
-    with connection, contextlib.suppress(OSError):
-        while asked := read_request(connection):
-            if not answer(connection, asked):
-                gone.append(asked["tag"])
-                return
-
-
-def read_request(connection):
-    request = b""
-    while b"\r\n\r\n" not in request or not request.endswith(b"}"):
-        if not (piece := connection.recv(65536)):
-            return None
-        request += piece
-    return json.loads(request.partition(b"\r\n\r\n")[2])
-
-
-def answer(connection, asked):
-    """Play a part; return whether the connection may be used for another one."""
+def answer(gone, connection, request):
+    """Play the part that is asked for; note in ``gone`` whose connection is used for no other."""
+    asked = json.loads(request)
     body, then, *kind = PARTS[asked["play"]]
     content_type = b"Content-Type: %b\r\n" % (kind or [STREAM])[0] if kind != [None] else b""
     connection.sendall(
@@ -164,9 +147,11 @@ def answer(connection, asked):
     )
     if then == "end":
         connection.sendall(b"0\r\n\r\n")
-    elif then not in ("break", "fault"):
+        return
+    if then not in ("break", "fault"):
         drip(connection, DRIPS.get(then, b""))
-    return then == "end"
+    connection.close()
+    gone.append(asked["tag"])
 
 
 def drip(connection, piece):
@@ -184,18 +169,8 @@ def drip(connection, piece):
 def stage():
     """The address of that DeepSeek, and the tags of the requests whose peers have gone away."""
     gone = []
-
-    def serve():
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                threading.Thread(target=play, args=(connection, gone), daemon=True).start()
-
-    with mute_listener() as listener:
-        listener.settimeout(None)
-        threading.Thread(target=serve, daemon=True).start()
-        yield "http://{}:{}".format(*listener.getsockname()), gone
-        listener.shutdown(socket.SHUT_RDWR)
+    with Scripted(partial(answer, gone)) as upstream:
+        yield upstream.url, gone
 
 
 @pytest.fixture(scope="module")

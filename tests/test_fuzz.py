@@ -309,7 +309,3 @@ def test_bytes_that_are_no_request_are_answered_or_dropped(
         connection.sendall(data)
         if not leaves:
             rest_of(connection)
-
-
-def test_afterwards_the_server_works(server: Proxy) -> None:
-    works(server)

@@ -310,16 +310,6 @@ def test_any_cut_of_any_chunked_stream_gives_the_same_bytes(
     assert not decoder.exceeded
 
 
-STREAM = chunk(b"hello") + chunk(b"\r\n") + b"0;a\r\nb: c\r\n\r\n"
-
-
-def test_every_two_cuts_and_single_bytes_give_the_same_bytes() -> None:
-    for points in (*itertools.combinations(range(len(STREAM)), 2), range(len(STREAM))):
-        decoder = ChunkDecoder()
-        assert decode(decoder, cut(STREAM, points)) == b"hello\r\n"
-        assert decoder.ended
-
-
 @given(contents, cut_points)
 def test_a_stream_has_not_ended_before_its_very_last_byte(
     parts: list[bytes], points: list[int]

@@ -1,7 +1,6 @@
 """What holds on any number of workers and hosts: one suite, run by each way to find the others."""
 
 import itertools
-import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +11,6 @@ from .support.cluster import begin
 from .support.servers import data_events, events, new_id
 from .support.waiting import wait_for
 
-OWNERS = ["ada", "bob", "eve", *(f"owner{number}" for number in range(10))]
 MOST_OF_OWNER = 10
 
 
@@ -20,7 +18,7 @@ MOST_OF_OWNER = 10
 def workers(request, deepseek, logs, tmp_path_factory):
     """Four workers."""
     settings = {
-        "CHATPROXY_TOKENS": cluster.tokens(*OWNERS),
+        "CHATPROXY_TOKENS": cluster.tokens("ada", "bob", "eve"),
         "CHATPROXY_MAX_SESSIONS_PER_OWNER": MOST_OF_OWNER,
         "CHATPROXY_CONNECT_TIMEOUT": 20,
         "TEST_RUNS": 1,
@@ -60,16 +58,7 @@ def test_a_stop_works_from_every_worker_to_every_worker_and_a_second_finds_nothi
         assert len(data_events(body)) + 1 == receipt["events"]
         nothing = 404, {"success": False, "message": "Session not found"}
         assert [worker.cancel(stream.id) for worker in workers] == [nothing] * len(workers)
-
-
-def test_a_stop_before_the_headers_works_from_every_worker(pairs, deepseek):
-    for starter, stopper in pairs:
-        stream = starter.start(new_id(), never="headers")
-        deepseek.entry(stream.id)
-        status, receipt = stopper.cancel(stream.id)
-        assert (status, receipt["phase"], receipt["events"]) == (200, "waiting", 0)
-        assert deepseek.entry(stream.id)["peer_gone_at"] is not None
-        stream.read()
+        assert len(starter.proxy.lines(f"{stream.id} aborted by client")) == 1
 
 
 def test_a_stop_of_a_run_works_from_every_worker_to_every_worker(pairs, deepseek):
@@ -176,42 +165,3 @@ def test_an_owners_limit_holds_over_all_workers(workers):
     wait_for(fits)
     for stream in streams:
         stream.leave()
-
-
-def test_sessions_with_stops_at_random_have_one_true_receipt_each(workers, deepseek):
-    dice = random.Random(4)
-    plan = [(new_id(), OWNERS[3 + number % 10], dice.random() < 0.7) for number in range(40)]
-
-    def live(planned):
-        session_id, owner, stops = planned
-        fields = {"rate": 50, "tokens": 100_000 if stops else 20}
-        stream = dice.choice(workers).start(session_id, owner, **fields)
-        answers = []
-        if stops:
-            threading.Event().wait(dice.random() / 2)
-            for stopper in dice.choices(list(workers), k=2):
-                # A connection of its own: others are pressing Stop at this worker as well.
-                another = cluster.Worker(stopper.proxy, stopper.pid)
-                answers.append(another.cancel(session_id, owner))
-                another.close()
-        return stream.status, stream.read(), answers
-
-    with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(live, plan))
-    for (session_id, _, stops), (status, body, answers) in zip(plan, results, strict=True):
-        entries = deepseek.entries(session_id)
-        receipts = [receipt for code, receipt in answers if code == 200]
-        if not stops:
-            assert (status, entries[0]["finished"]) == (200, True)
-            assert body.endswith(b"data: [DONE]\n\n")
-        elif status == 409:  # the Stops came first
-            assert (receipts, entries) == ([], [])
-        else:
-            (receipt,) = receipts
-            assert {code for code, _ in answers} == {200, 404}
-            assert receipt["upstreamClosed"] is True
-            assert receipt["events"] == len(data_events(body))
-            assert len(entries) <= 1  # none, where it was stopped while it connected
-            for entry in entries:
-                assert not entry["finished"]
-                assert entry["peer_gone_at"] is not None

@@ -88,13 +88,6 @@ def test_without_gevent_the_calling_thread_steps_and_waits() -> None:
         assert ours.gettimeout() == PATIENCE
 
 
-def test_without_gevent_an_error_is_raised_as_it_is() -> None:
-    with pair() as (ours, theirs):
-        theirs.sendall(b"a")
-        with pytest.raises(Failed):
-            run(wait(ours, partial(fail_at, b"a", ours)))
-
-
 def test_without_gevent_a_coroutine_may_catch_an_error_and_wait_again() -> None:
     with pair() as (ours, theirs):
         theirs.sendall(b"a")
@@ -168,7 +161,6 @@ class Task:
         self._sock = sock
         self._step = step
         self._ended = threading.Event()
-        self._error: BaseException | None = None
         #: The greenlets (or threads) before and after the wait.
         self.ran_in: list[Any] = []
         (runner or CoroutineRunner()).spawn(self._run())
@@ -177,17 +169,13 @@ class Task:
         self.ran_in.append(current())
         try:
             yield Readable(self._sock, self._step)
-        except Failed as error:
-            self._error = error
         finally:
             self.ran_in.append(current())
             self._ended.set()
 
     def join(self) -> None:
-        """Wait for its end; raise what it ended with."""
+        """Wait for its end."""
         assert self._ended.wait(PATIENCE)
-        if self._error is not None:
-            raise self._error
 
 
 def current() -> Any:
@@ -240,24 +228,8 @@ def nothing_is_read_after_the_last_step() -> None:
         assert ours.recv(100) == b"b"
 
 
-def an_error_in_the_first_step_is_raised() -> None:
-    with pair() as (ours, theirs):
-        theirs.sendall(b"a")
-        with pytest.raises(Failed):
-            Task(ours, partial(fail_at, b"a", ours)).join()
-        assert ours.gettimeout() == PATIENCE
-
-
-def an_error_in_the_loop_is_raised_in_the_coroutine() -> None:
-    with pair() as (ours, theirs):
-        task = waiting(ours, partial(fail_at, b"a", ours))
-        theirs.sendall(b"a")
-        with pytest.raises(Failed):
-            task.join()
-        assert ours.gettimeout() == PATIENCE
-
-
-def a_coroutine_may_wait_again_after_an_error_and_for_other_things() -> None:
+def errors_of_steps_are_raised_in_the_coroutine_which_may_wait_again() -> None:
+    """One in its first step, and one in the loop."""
     import gevent
 
     waits: list[str] = []
@@ -268,6 +240,7 @@ def a_coroutine_may_wait_again_after_an_error_and_for_other_things() -> None:
                 waits.append(number)
                 with pytest.raises(Failed):
                     yield Readable(ours, partial(fail_at, b"a", ours))
+                assert ours.gettimeout() == PATIENCE
                 gevent.sleep(0.001)
                 theirs.sendall(b".")
                 yield Readable(ours, Steps(ours))
@@ -410,7 +383,7 @@ def the_watcher_is_gone_after_the_last_step() -> None:
 # --- many at once, under gevent
 
 
-def many_that_have_something_to_read_leave_all_else_its_turn() -> None:
+def many_that_have_something_to_read_have_turns_and_leave_all_else_its_own() -> None:
     import gevent
 
     many = Many()
@@ -420,15 +393,8 @@ def many_that_have_something_to_read_leave_all_else_its_turn() -> None:
         for _ in range(100):
             turns.append(len(many.steps))
             gevent.sleep(0)
-        assert 0 < max(later - earlier for earlier, later in pairwise(turns)) < MANY / 2
-
-
-def many_that_have_something_to_read_are_read_by_turns() -> None:
-    many = Many()
-    with many.busy():
-        wait_for(lambda: len(many.steps) > 10 * MANY)
-        latest = many.steps[-2 * MANY :]
-        assert set(latest) == set(range(MANY))
+        assert set(many.steps[-2 * MANY :]) == set(range(MANY))
+    assert 0 < max(later - earlier for earlier, later in pairwise(turns)) < MANY / 2
 
 
 def steps_that_take_long_do_not_add_up_in_a_turn() -> None:
@@ -602,9 +568,7 @@ CLAIMS = [
     the_event_loop_steps_while_the_coroutine_waits,
     what_is_there_already_needs_no_wait,
     nothing_is_read_after_the_last_step,
-    an_error_in_the_first_step_is_raised,
-    an_error_in_the_loop_is_raised_in_the_coroutine,
-    a_coroutine_may_wait_again_after_an_error_and_for_other_things,
+    errors_of_steps_are_raised_in_the_coroutine_which_may_wait_again,
     a_coroutine_goes_on_in_the_same_turn_of_the_loop,
     the_socket_does_not_block_meanwhile_and_has_its_timeout_back,
     a_coroutine_that_waits_holds_no_greenlet,
@@ -616,8 +580,7 @@ CLAIMS = [
     what_tls_has_decoded_already_is_taken,
     what_tls_within_tls_has_decoded_already_is_taken,
     a_body_in_one_record_with_its_head_is_taken,
-    many_that_have_something_to_read_leave_all_else_its_turn,
-    many_that_have_something_to_read_are_read_by_turns,
+    many_that_have_something_to_read_have_turns_and_leave_all_else_its_own,
     steps_that_take_long_do_not_add_up_in_a_turn,
     what_a_reader_holds_is_given_without_another_byte,
     one_in_a_hurry_goes_before_all_others,

@@ -13,11 +13,9 @@ import pytest
 
 from chatproxy.server.stalled_clients import StalledClients
 
-from .support.waiting import wait_for
+from .support.waiting import Background, wait_for
 
 TIMEOUT = 0.4
-
-
 Ends = tuple[socket.socket, socket.socket]
 
 
@@ -72,40 +70,31 @@ def is_shut(sock: socket.socket) -> bool:
     return False
 
 
-def write_on(sock: socket.socket) -> tuple[threading.Thread, list[OSError]]:
-    """A thread that is blocked in writing much, and its error."""
-    errors: list[OSError] = []
-
-    def write() -> None:
-        try:
-            sock.sendall(b"x" * 50_000_000)
-        except OSError as error:
-            errors.append(error)
-
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    return writer, errors
+def write_on(sock: socket.socket) -> Background[None]:
+    """A thread that is blocked in writing much."""
+    return Background(lambda: sock.sendall(b"x" * 50_000_000))
 
 
 def test_whoever_is_blocked_in_writing_is_freed(ends: Ends) -> None:
     ours, _theirs = ends
-    writer, errors = write_on(ours)
+    writing = write_on(ours)
     StalledClients(TIMEOUT).watch(ours.fileno())
-    writer.join(10)
-    assert isinstance(errors[0], BrokenPipeError)
+    with pytest.raises(BrokenPipeError):
+        writing.result()
 
 
 def test_a_client_that_takes_a_little_now_and_then_stays(ends: Ends) -> None:
     ours, theirs = ends
-    writer, errors = write_on(ours)
+    writing = write_on(ours)
     StalledClients(TIMEOUT).watch(ours.fileno())
     end = time.monotonic() + 3 * TIMEOUT
     while time.monotonic() < end:
         assert theirs.recv(20_000)
         time.sleep(TIMEOUT / 20)
-    assert errors == []
+    assert writing.is_alive()
     ours.shutdown(socket.SHUT_RDWR)
-    writer.join(10)
+    with pytest.raises(BrokenPipeError):
+        writing.result()
 
 
 def test_a_client_that_has_nothing_to_take_stays(

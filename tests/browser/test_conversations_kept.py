@@ -7,6 +7,7 @@ import pytest
 from ..support.servers import Proxy
 from ..support.waiting import wait_for
 from .conftest import Page
+from .questions import chats_of, finish, shown
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
 LONG = {"rate": 20, "tokens": 5000}
@@ -57,23 +58,13 @@ def enter(page, token):
 
 
 def titles(page):
-    return page.page.get_by_role("navigation", name="Chats").get_by_role("link").all_inner_texts()
-
-
-def finish(page, text):
-    page.ask(text)
-    page.page.locator("article[data-state=finished]").last.wait_for()
-    page.wait_until_idle()
+    return chats_of(page).get_by_role("link").all_inner_texts()
 
 
 def sent(page, method="PUT"):
     """What the page has sent of conversations."""
     page.page.wait_for_timeout(1)
     return [each for each in page.requests if each.method == method and KEPT in each.url]
-
-
-def shown(page):
-    return [each.strip() for each in page.page.locator(".bubble, .answer-text").all_inner_texts()]
 
 
 def opened_anew(page):

@@ -4,16 +4,17 @@ The words of these answers are numbered, so that none can be missing or come twi
 """
 
 import contextlib
-import json
 import re
 import socket
 import threading
 
 import pytest
 
-from ..support.servers import Client, Proxy, chat, new_id
+from ..support import cluster
+from ..support.servers import Proxy, new_id
 from ..support.waiting import wait_for
 from .conftest import Page
+from .questions import chats_of
 
 NUMBERED = [f"word{number}" for number in range(1, 251)]
 WORDS = NUMBERED[:45]
@@ -365,8 +366,7 @@ def test_a_tab_that_is_open_already_sees_a_new_chat_and_outlives_the_other(
     # It may ask for the answer before the server has been asked for it, and asks again.
     tab.expected_messages = ("status of 404",)
     page.ask("A new one")
-    chats = tab.page.get_by_role("navigation", name="Chats")
-    chats.get_by_role("link", name="A new one", exact=True).click()
+    chats_of(tab).get_by_role("link", name="A new one", exact=True).click()
     wait_for_word(tab, 15)
     page.page.close()
     assert_whole(tab, deepseek)
@@ -433,25 +433,18 @@ def test_a_server_that_stops_at_once_leaves_all_that_came(browser, start_proxy, 
 
 
 def test_an_answer_that_runs_elsewhere_can_be_stopped(browser, start_proxy, deepseek):
-    token = "ann-0123456789abcdef"
-    settings = {"CHATPROXY_NOTICE": "A simulation.", "CHATPROXY_TOKENS": f"ann:{token}"}
+    settings = {"CHATPROXY_NOTICE": "A simulation.", "CHATPROXY_TOKENS": cluster.tokens("ann")}
     proxy = start_proxy("gunicorn", deepseek.url, **settings)
-    session_id = new_id()
-    client = Client(proxy.port)
-    body = json.dumps(chat(simulate={"rate": 5, "tokens": 5000, "tag": session_id}))
-    client.send(
-        f"POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
-        f"X-Session-Id: {session_id}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-    )
-    client.read_until(b"amber")
+    stream = cluster.Stream(cluster.Connection(proxy.port), new_id(), "ann")
+    stream.post({"rate": 5, "tokens": 5000}).read_event()
     messages = []
     with browser.new_context(base_url=proxy.url) as context:
         page = Page(context.new_page(), messages, None, "/")
-        page.page.get_by_label("Access token").fill(token)
+        page.page.get_by_label("Access token").fill(cluster.token_of("ann"))
         page.page.get_by_role("button", name="Continue").click()
         page.wait_for_text("You have an answer running elsewhere.")
         page.page.get_by_role("button", name="Stop it").click()
         page.page.get_by_text("You have an answer running elsewhere.").wait_for(state="hidden")
     assert messages == []
-    assert not deepseek.gone(session_id)["finished"]
-    assert "outcome=stopped" in proxy.closing_line(session_id)
+    assert not deepseek.gone(stream.id)["finished"]
+    assert "outcome=stopped" in proxy.closing_line(stream.id)

@@ -33,7 +33,7 @@ def test_each_way_to_stop_ends_an_answer_and_the_next_is_asked_for(new_page, ser
     page.wait_for_text("chunks received")
 
     page.ask("Second")
-    wait_for(lambda: page.text().count("amber birch") == 2)
+    page.page.locator("article.answer").nth(1).get_by_text("amber birch").wait_for()
     page.page.evaluate(
         """() => document.querySelector("textarea").dispatchEvent(
             new KeyboardEvent("keydown", {key: "Escape", bubbles: true, isComposing: true}))"""
@@ -43,7 +43,7 @@ def test_each_way_to_stop_ends_an_answer_and_the_next_is_asked_for(new_page, ser
     assert_stopped(page, server, deepseek, asked=2, stops=2)
 
     page.ask("Third")
-    wait_for(lambda: page.text().count("amber birch") == 3)
+    page.page.locator("article.answer").nth(2).get_by_text("amber birch").wait_for()
     assert len(set(page.header_ids())) == 3
     url = f"{server.url}/api/chat/cancel/{page.header_ids()[-1]}"
     assert requests.post(url, timeout=5).json()["upstreamClosed"] is True
