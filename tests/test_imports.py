@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import chatproxy
+
+from .support.another import Another
 
 PACKAGE = Path(chatproxy.__file__).parent
 
@@ -192,12 +192,7 @@ def test_the_simulated_deepseek_stands_alone() -> None:
 def imported_by(module: str) -> set[str]:
     """All that is imported with a module, in a fresh interpreter."""
     code = f"import {module}, sys; print(*sys.modules)"
-    environment = {**os.environ, "DEEPSEEK_BASE_URL": "http://127.0.0.1:1"}
-    environment["PYTHONPATH"] = str(PACKAGE.parent)
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    return set(Another(code, DEEPSEEK_BASE_URL="http://127.0.0.1:1").rest().split())
 
 
 @pytest.mark.parametrize("module", ["chatproxy.cli", "chatproxy.gunicorn_config"])
