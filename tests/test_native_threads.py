@@ -7,7 +7,6 @@ import os
 import queue
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -16,7 +15,7 @@ from gevent import monkey
 
 from chatproxy.server.native_threads import NativeThread
 
-from .support.another import Another, under_gevent
+from .support.another import under_gevent
 from .support.waiting import MOMENT, PATIENCE, Background, wait_for
 
 
@@ -143,10 +142,34 @@ def calls_that_are_refused_leave_nothing_in_the_loop() -> None:
     waiting.result()
 
 
+def greenlets_run_while_a_database_is_used_through_sqlalchemy() -> None:
+    thread, turns = NativeThread("test"), list[int]()
+
+    def count() -> None:
+        while True:
+            turns.append(1)
+            gevent.sleep(0.001)
+
+    def use() -> Any:
+        import sqlalchemy
+
+        numbers = "SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 1000000"
+        query = f"WITH RECURSIVE n(x) AS ({numbers}) SELECT max(x) FROM n"
+        with sqlalchemy.create_engine("sqlite://").begin() as connection:
+            return connection.execute(sqlalchemy.text(query)).scalar()
+
+    counting = gevent.spawn(count)
+    assert thread.run(use) == 1_000_000
+    assert len(turns) > 10
+    counting.kill()
+    assert thread.close(PATIENCE)
+
+
 def all_of_it() -> None:
     logging.disable()
-    # The first one counts what is in the loop, whoever has put it there.
-    for claim in (calls_that_are_refused_leave_nothing_in_the_loop, *CLAIMS):
+    # It counts what is in the loop, whoever has put it there.
+    calls_that_are_refused_leave_nothing_in_the_loop()
+    for claim in (*CLAIMS, greenlets_run_while_a_database_is_used_through_sqlalchemy):
         claim()
 
 
@@ -168,36 +191,3 @@ def test_a_call_that_nobody_waits_for_is_logged_if_it_fails(
     thread.close()
     assert "the test failed" in caplog.text
     assert "ZeroDivisionError" in caplog.text
-
-
-SQLALCHEMY = """
-import sys
-from gevent import monkey
-monkey.patch_all()
-import gevent
-from chatproxy.server.native_threads import NativeThread
-thread = NativeThread("test")
-turns = 0
-def count():
-    global turns
-    while True:
-        turns += 1
-        gevent.sleep(0.001)
-gevent.spawn(count)
-def use():
-    import sqlalchemy
-    engine = sqlalchemy.create_engine("sqlite:///" + sys.argv[1])
-    with engine.begin() as connection:
-        query = ("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 3000000)"
-                 "SELECT max(x) FROM n")
-        return connection.execute(sqlalchemy.text(query)).scalar()
-found = thread.run(use)
-assert turns > 10, turns
-assert thread.close(10)
-print(found)
-"""
-
-
-def test_a_database_is_used_through_sqlalchemy_under_gevent(tmp_path: Path) -> None:
-    """Greenlets run while it works."""
-    assert Another(SQLALCHEMY, tmp_path / "test.db").rest() == "3000000\n"
