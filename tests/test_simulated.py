@@ -471,13 +471,6 @@ def test_the_rate_is_kept(running: Running) -> None:
     assert 0.19 < time.monotonic() - began < 2
 
 
-def test_tokens_come_one_event_at_a_time_and_not_all_at_the_end(running: Running) -> None:
-    peer = Peer(running).ask(tokens=1000, rate=20, tag="slow")
-    peer.read_until(b'"content":"amber "')
-    entry = running.entry("slow")
-    assert (entry["open"], entry["tokens"] < 100) == (True, True)
-
-
 def test_rate_0_is_as_fast_as_the_peer_reads(running: Running) -> None:
     answer = running.post(tokens=20_000, rate=0, tag="fast")
     assert len(deltas(answer.content, "content")) == 20_000
@@ -508,30 +501,29 @@ def test_keep_alives_come_from_the_headers_on_until_the_first_token(running: Run
     Peer(running).ask(first_token_delay=3600, keep_alive_every=1000).read_until(b": keep-alive\n\n")
 
 
-def test_never_headers_answers_never(running: Running) -> None:
-    peer = Peer(running).ask(never="headers", tag="mute")
-    running.entry("mute")
+@pytest.mark.parametrize(
+    ("simulate", "last", "status", "tokens"),
+    [
+        ({"never": "headers"}, b"", None, 0),
+        ({"never": "tokens"}, b"\r\n\r\n", 200, 0),
+        ({"silence_after": 3, "tokens": 10, "rate": 0}, b'"content":"cloud "', 200, 3),
+    ],
+)
+def test_a_silence_has_no_end_and_leaves_the_connection_open(
+    running: Running, simulate: dict[str, Any], last: bytes, status: int | None, tokens: int
+) -> None:
+    peer = Peer(running).ask(tag="hush", **simulate)
+    running.entry("hush")
+    peer.read_until(last)
     assert peer.hears_nothing()
-    entry = running.entry("mute")
-    assert (entry["status"], entry["open"]) == (None, True)
+    entry = running.entry("hush")
+    assert (entry["status"], entry["tokens"]) == (status, tokens)
+    assert (entry["open"], entry["finished"]) == (True, False)
 
 
-def test_never_tokens_gives_headers_and_then_nothing_but_keep_alives(running: Running) -> None:
-    peer = Peer(running).ask(never="tokens", tag="idle")
-    assert peer.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
-    assert peer.hears_nothing()
-    assert running.entry("idle")["tokens"] == 0
+def test_without_tokens_there_may_be_keep_alives(running: Running) -> None:
     peer = Peer(running).ask(never="tokens", keep_alive_every=0.01)
     assert b"data:" not in peer.read_until(b"e\r\n: keep-alive\n\n\r\n" * 5)
-
-
-def test_silence_after_n_tokens_leaves_the_connection_open(running: Running) -> None:
-    peer = Peer(running).ask(silence_after=3, tokens=10, rate=0, tag="hush")
-    peer.read_until(b'"content":"cloud "')
-    assert peer.hears_nothing()
-    assert b"delta " not in peer.received
-    entry = running.entry("hush")
-    assert (entry["tokens"], entry["open"], entry["finished"]) == (3, True, False)
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 422, 429, 500, 503, 418])
@@ -1055,18 +1047,6 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard))
     server.read()
     server.process.terminate()
     assert server.rest() == "True\n"
-
-
-def test_it_imports_neither_the_proxy_nor_what_the_proxy_is_made_of() -> None:
-    code = """
-import sys, types
-package = sys.modules["chatproxy"] = types.ModuleType("chatproxy")
-package.__path__ = ["chatproxy"]
-import chatproxy.simulated
-print(sorted({name.split(".")[0] for name in sys.modules} & {"flask", "requests", "gevent"}))
-print([n for n in sys.modules if n.startswith("chatproxy.") and "simulated" not in n])
-"""
-    assert Another(code).rest() == "[]\n[]\n"
 
 
 def test_a_text_of_ones_own_is_told_word_by_word_and_as_often_as_tokens_are_asked(
