@@ -231,8 +231,10 @@ EARLY = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.mark.parametrize("early", [EARLY, EARLY + HEAD[:14], EARLY + HEAD])
-@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(
+    ("early", "secured"),
+    [(EARLY, False), (EARLY + HEAD, False), (EARLY + HEAD[:14], False), (EARLY + HEAD[:14], True)],
+)
 def test_what_comes_before_all_of_the_request_was_sent_and_is_no_refusal_changes_nothing(
     trusted: trustme.CA, early: bytes, secured: bool
 ) -> None:

@@ -1,5 +1,6 @@
 """What holds when workers are killed, frozen and reloaded, and when what they share is broken."""
 
+import contextlib
 import json
 import os
 import signal
@@ -26,18 +27,14 @@ HONEST_SECONDS = 3.5
 @pytest.fixture
 def start(deepseek, logs, tmp_path):
     """Starts servers of its own for the test."""
-    running = []
-
-    def start(**settings):
-        settings = {"CHATPROXY_TOKENS": cluster.tokens("ada"), **settings}
-        settings = {"CHATPROXY_MAX_SESSIONS_PER_OWNER": 1000, **settings}
-        running.append(cluster.start("gunicorn", deepseek, logs, tmp_path, **settings))
-        return running[-1]
-
-    yield start
-    for each in running:
-        with each:
-            pass
+    usual = {
+        "CHATPROXY_TOKENS": cluster.tokens("ada"),
+        "CHATPROXY_MAX_SESSIONS_PER_OWNER": 1000,
+    }
+    with contextlib.ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(
+            cluster.start("gunicorn", deepseek, logs, tmp_path, **usual, **settings)
+        )
 
 
 def test_a_killed_worker_takes_its_sessions_along_and_nothing_else(start, deepseek):
