@@ -319,8 +319,11 @@ def test_beyond_the_bound_the_newest_are_lost_and_their_number_is_told(
     assert settled == {"lost": 7, "written": 5}
 
 
-def test_what_waits_is_bounded_in_bytes_and_so_is_what_is_written_at_once() -> None:
+def test_what_waits_is_bounded_in_bytes_and_so_is_what_is_written_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A run's receipt can have a hundred calls."""
+    monkeypatch.setattr(writer, "BATCH", 100)
     session = ended("run")
     session.calls = Calls()
     for _ in range(60):
