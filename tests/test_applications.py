@@ -48,6 +48,14 @@ def make_app(deepseek: DeepSeek) -> MakeApp:
     return make
 
 
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """An application with ChatProxy."""
+    app = make_app()
+    ChatProxy(app)
+    return app
+
+
 SHORT: dict[str, Any] = {"rate": 0, "tokens": 3}
 
 
@@ -89,9 +97,7 @@ def lines(heading: str) -> str:
     return "".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
 
 
-def test_the_endpoints_have_the_names_that_the_page_gives(make_app: MakeApp) -> None:
-    app = make_app()
-    ChatProxy(app)
+def test_the_endpoints_have_the_names_that_the_page_gives(app: Flask) -> None:
     ours = {each.endpoint for each in app.url_map.iter_rules() if each.endpoint != "static"}
     assert ours == {
         *(f"chatproxy.{each}" for each in ("stream", "run", "stream_again", "sessions", "budget")),
@@ -106,9 +112,7 @@ def test_the_endpoints_have_the_names_that_the_page_gives(make_app: MakeApp) -> 
 # ---- middleware
 
 
-def test_middleware_sees_the_status_when_the_response_begins(make_app: MakeApp) -> None:
-    app = make_app()
-    ChatProxy(app)
+def test_middleware_sees_the_status_when_the_response_begins(app: Flask) -> None:
     inner, seen = app.wsgi_app, []
 
     def log(environ: Any, start_response: Any) -> Any:
@@ -196,9 +200,7 @@ def test_apiflask_describes_the_application_and_leaves_these_routes_out(make_app
 # ---- prometheus-flask-exporter
 
 
-def test_a_path_that_another_exporter_serves_is_refused_for_the_metrics(make_app: MakeApp) -> None:
-    app = make_app()
-    ChatProxy(app)
+def test_a_path_that_another_exporter_serves_is_refused_for_the_metrics(app: Flask) -> None:
     PrometheusMetrics(app, registry=prometheus_client.CollectorRegistry())
     with pytest.raises(RuntimeError, match="/metrics is taken"):
         metrics.init_app(app)
@@ -206,17 +208,13 @@ def test_a_path_that_another_exporter_serves_is_refused_for_the_metrics(make_app
     assert "chatproxy_info" in app.test_client().get("/metrics/chat").text
 
 
-def test_any_route_may_stand_beside_that_of_the_metrics(make_app: MakeApp) -> None:
-    app = make_app()
-    ChatProxy(app)
+def test_any_route_may_stand_beside_that_of_the_metrics(app: Flask) -> None:
     app.add_url_rule("/<path:rest>", "rest", lambda rest: rest)
     metrics.init_app(app)
     assert "chatproxy_info" in app.test_client().get("/metrics").text
 
 
-def test_the_other_exporter_may_show_these_metrics_among_its_own(make_app: MakeApp) -> None:
-    app = make_app()
-    ChatProxy(app)
+def test_the_other_exporter_may_show_these_metrics_among_its_own(app: Flask) -> None:
     exporter = PrometheusMetrics(app, registry=prometheus_client.CollectorRegistry())
     exec(lines("prometheus-flask-exporter"), {"exporter": exporter, "app": app})
     assert is_whole(start(app))
@@ -258,11 +256,8 @@ def sentry() -> Iterator[Kept]:
 
 
 def test_sentry_hears_what_fails_at_the_end_with_the_tags_of_its_request(
-    make_app: MakeApp, sentry: Kept
+    app: Flask, sentry: Kept
 ) -> None:
-    app = make_app()
-    ChatProxy(app)
-
     @app.before_request
     def tag() -> None:
         sentry_sdk.set_tag("customer", "ada")
@@ -278,9 +273,7 @@ def test_sentry_hears_what_fails_at_the_end_with_the_tags_of_its_request(
     assert failure["exception"]["values"][0]["value"] == "on purpose"
 
 
-def test_sentry_is_told_of_no_answer_that_was_stopped(make_app: MakeApp, sentry: Kept) -> None:
-    app = make_app()
-    ChatProxy(app)
+def test_sentry_is_told_of_no_answer_that_was_stopped(app: Flask, sentry: Kept) -> None:
     session_id = new_id()
     answer = start(app, session_id, rate=20, tokens=10_000)
     assert stop(app, session_id).get_json()["upstreamClosed"] is True
@@ -325,12 +318,9 @@ class Neighbours(Process):
 
     def told_of(self, session_id: str) -> dict[str, Any]:
         """What the receiver of ``stream_ended`` saw of an answer."""
-
-        def look() -> list[dict[str, Any]]:
-            return [each for each in self.state()["ended"] if each["id"] == session_id]
-
-        found: list[dict[str, Any]] = wait_for(look, message="the end is told")
-        return found[0]
+        return wait_for(
+            lambda: {each["id"]: each for each in self.state()["ended"]}.get(session_id) or {}
+        )
 
 
 def trace_of(session_id: str) -> str:

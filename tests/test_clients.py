@@ -139,25 +139,23 @@ def test_closing_the_connection_ends_it(seen: Seen, deepseek: DeepSeek) -> None:
     assert not deepseek.gone(asked.id)["finished"]
 
 
-@pytest.mark.parametrize("stream", STREAM)
-def test_the_user_reads_what_deepseek_refuses(seen: Seen, stream: bool) -> None:
-    assert "The balance at DeepSeek is used up." in str(seen.asked["refused", stream].told.error)
+#: What the user reads of each, and how often DeepSeek is asked.
+FAILURES = {
+    "refused": ("The balance at DeepSeek is used up.", 1),
+    "cut": ("The connection to DeepSeek broke off.", 1),
+    "busy": ("DeepSeek is busy; try again later.", 3),
+}
 
 
 @pytest.mark.parametrize("stream", STREAM)
-def test_a_cut_answer_is_an_error(seen: Seen, stream: bool) -> None:
-    told = seen.asked["cut", stream].told
-    assert "The connection to DeepSeek broke off." in str(told.error)
-    assert told.finish is None
-
-
-@pytest.mark.parametrize("stream", STREAM)
-def test_one_question_is_at_most_three_requests(
-    seen: Seen, deepseek: DeepSeek, stream: bool
+@pytest.mark.parametrize("question", FAILURES)
+def test_a_failure_is_an_error_and_no_client_asks_again(
+    seen: Seen, deepseek: DeepSeek, question: str, stream: bool
 ) -> None:
-    asked = seen.asked["busy", stream]
-    assert "DeepSeek is busy; try again later." in str(asked.told.error)
-    assert len(deepseek.entries(asked.id)) == 3
+    asked, (sentence, requests) = seen.asked[question, stream], FAILURES[question]
+    assert sentence in str(asked.told.error)
+    assert asked.told.finish is None
+    assert len(deepseek.entries(asked.id)) == requests
 
 
 def outcome_of(asked: Asked) -> str:

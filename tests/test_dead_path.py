@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,10 +15,10 @@ from .support import networks
 from .support.networks import Elsewhere
 from .support.played import (
     BODY,
-    EVENT,
     Calling,
     DeepSeek,
     Peer,
+    answered,
     before_the_headers,
     mid_stream,
     silent,
@@ -53,9 +52,7 @@ def test_a_dead_upstream_is_noticed_and_not_asked_again(
     network: Elsewhere, far: DeepSeek, reach: Callable[[Peer, Calling], None]
 ) -> None:
     """By probes: this side has nothing to send. The request may have been processed."""
-    calling = Calling(far.upstream())
-    peer = far.accept()
-    peer.request()
+    calling, peer = far.asked()
     reach(peer, calling)
     network.cut()
     begun = time.monotonic()
@@ -77,11 +74,7 @@ def test_a_dead_connection_in_the_pool_is_dropped_there(
 
     monkeypatch.setattr(HTTPConnection, "connect", note)
     upstream = far.upstream(connect_timeout=2.0, tries=1)
-    first = Calling(upstream)
-    peer = far.accept()
-    peer.answer()
-    assert first.join() is None
-    assert first.piece().startswith(EVENT)
+    answered(upstream, far)
     (pooled,) = made
     assert pooled.is_connected
     network.cut()
@@ -113,6 +106,4 @@ def test_a_host_that_does_not_answer_is_given_up_after_the_connect_timeout(
     network.cut()
     error = Calling(far.upstream(connect_timeout=0.1, tries=2)).failure()
     assert error.code == "upstream_unreachable"
-    with contextlib.closing(upstream := far.upstream()):
-        calling = Calling(upstream)
-        calling.stop()
+    Calling(far.upstream()).stop()

@@ -36,6 +36,7 @@ from .support.sessions import new_session
 from .support.waiting import at_once
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
+CALLS = "upstream_calls_total"
 
 
 @pytest.fixture(autouse=True)
@@ -52,16 +53,19 @@ def numbers(text: str) -> Numbers:
     }
 
 
+def all_of(source: Flask | Numbers) -> Numbers:
+    return numbers(scraped(source)) if isinstance(source, Flask) else source
+
+
 def value(source: Flask | Numbers, name: str, **labels: str) -> float:
-    found = numbers(scraped(source)) if isinstance(source, Flask) else source
-    return found[f"chatproxy_{name}", frozenset(labels.items())]
+    return all_of(source)[f"chatproxy_{name}", frozenset(labels.items())]
 
 
-def nonzero(found: Numbers, name: str) -> dict[str, float]:
+def nonzero(source: Flask | Numbers, name: str) -> dict[str, float]:
     """The series of a metric that have counted something, by their labels' values."""
     return {
         " ".join(text for _, text in sorted(labels)): number
-        for (metric, labels), number in found.items()
+        for (metric, labels), number in all_of(source).items()
         if metric == f"chatproxy_{name}" and number
     }
 
@@ -123,7 +127,7 @@ def test_a_stopped_answer_says_where_and_why(phase: Phase, reason: Reason) -> No
     session.cancel(reason)
     close(app, session)
     expected = {f"stopped {phase.value} {reason.value}": 1}
-    assert nonzero(numbers(scraped(app)), "sessions_total") == expected
+    assert nonzero(app, "sessions_total") == expected
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -186,20 +190,11 @@ def test_what_nobody_has_foreseen_is_one_series_more_and_no_other() -> None:
     assert len(found) == before + 1
 
 
-def of_upstreams(app: Flask, name: str = "chatproxy_upstream_calls_total") -> dict[str, float]:
-    """The numbers that are not 0, by the values of their labels, the upstream first."""
-    return {
-        " ".join(value for _, value in sorted(labels, reverse=True)): number
-        for (found, labels), number in numbers(scraped(app)).items()
-        if found == name and number
-    }
-
-
 def test_calls_are_counted_for_the_upstream_that_was_asked_last() -> None:
     """Those of a run, too, and each try that was passed on for the one that failed."""
     app, caller = new_app(), object()
     app.extensions["chatproxy"].metrics.watch(caller)
-    assert of_upstreams(app) == {}
+    assert nonzero(app, CALLS) == {}
     answer(app, upstream="first")
     told = {"reason": "", "following": "second", "pause": 0.0}
     signals.try_failed.send(caller, session=None, upstream="first", **told)
@@ -210,8 +205,8 @@ def test_calls_are_counted_for_the_upstream_that_was_asked_last() -> None:
     signals.call_ended.send(app, call=call)
     signals.call_ended.send(app, call=object())  # a request of the run's own
     close(app, open_session(app))  # it has asked nobody
-    assert of_upstreams(app) == {"first finished": 1, "first passed_on": 1, "second failed": 1}
-    seconds = of_upstreams(app, "chatproxy_upstream_first_event_seconds_sum")
+    assert nonzero(app, CALLS) == {"finished first": 1, "passed_on first": 1, "failed second": 1}
+    seconds = nonzero(app, "upstream_first_event_seconds_sum")
     assert seconds == {"first": pytest.approx(0.1)}
 
 
@@ -223,8 +218,8 @@ def test_the_calls_of_an_upstream_are_summed_over_workers_that_agree_on_nothing(
     for worker, names in zip(workers, (("one", ".."), ("..", "zwei/2", "one")), strict=False):
         for name in names:
             answer(worker, upstream=name)
-    sums = {"one finished": 2, ".. finished": 2, "zwei/2 finished": 1}
-    assert [of_upstreams(worker) for worker in workers] == [sums] * 3
+    sums = {"finished one": 2, "finished ..": 2, "finished zwei/2": 1}
+    assert [nonzero(worker, CALLS) for worker in workers] == [sums] * 3
     assert {each.name for each in tmp_path.iterdir()} == {"chatproxy-chat"}
 
 
@@ -243,10 +238,10 @@ def test_upstreams_beyond_a_number_are_counted_together(tmp_path: Path) -> None:
     for number in range(5):
         answer(one, upstream=f"more-{number}")
         answer(two, upstream="upstream-0")
-    found = of_upstreams(one)
+    found = nonzero(one, CALLS)
     assert len(found) == MOST_NAMES + 1
-    assert (found["other finished"], found["upstream-0 finished"]) == (5, 6)
-    assert found == of_upstreams(two)
+    assert (found["finished other"], found["finished upstream-0"]) == (5, 6)
+    assert found == nonzero(two, CALLS)
 
 
 def test_each_code_of_an_upstream_error_has_its_series() -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import queue
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 from gevent import monkey
 
 from chatproxy.server.native_threads import NativeThread
 
-from .support.another import Another
-from .support.waiting import MOMENT, PATIENCE, Background, exit_code_of, wait_for
+from .support.another import in_a_child, under_gevent
+from .support.waiting import MOMENT, PATIENCE, Background, wait_for
 
 
 class Gate:
@@ -106,10 +106,11 @@ def close_waits_for_what_was_taken() -> None:
 def a_fork_has_a_thread_of_its_own() -> None:
     thread = NativeThread("test")
     thread.run(int)
-    child = os.fork()
-    if not child:
-        os._exit(thread.run(lambda: 7))
-    assert exit_code_of(child) == 7
+
+    def claim() -> None:
+        assert thread.run(lambda: 7) == 7
+
+    in_a_child(claim)
 
 
 CLAIMS = [
@@ -121,46 +122,55 @@ CLAIMS = [
     a_fork_has_a_thread_of_its_own,
 ]
 
-REFUSED = """
-from gevent import monkey
-monkey.patch_all()
-import gevent, queue
-from tests.test_native_threads import held
-from chatproxy.server.native_threads import NativeThread
-loop = gevent.get_hub().loop
-thread = NativeThread("test", places=1)
-gate, waiting = held(thread)
-thread.submit(int)
-before = loop.activecnt
-def refused():
-    for ask in (thread.run, thread.submit) * 50:
-        try:
-            ask(int)
-        except (queue.Full, RuntimeError):
-            continue
-        raise AssertionError
-refused()
-thread.close(0)  # whose own watcher stays, as that of a call that was taken
-refused()
-print(loop.activecnt - before)
-gate.open()
-waiting.result()
-"""
+
+def calls_that_are_refused_leave_nothing_in_the_loop() -> None:
+    loop, thread = gevent.get_hub().loop, NativeThread("test", places=1)
+    gate, waiting = held(thread)
+    thread.submit(int)
+    before = loop.activecnt
+
+    def refused(error: type[Exception]) -> None:
+        for ask in (thread.run, thread.submit) * 50:
+            with pytest.raises(error):
+                ask(int)
+
+    refused(queue.Full)
+    thread.close(0)  # whose own watcher stays, as that of a call that was taken
+    refused(RuntimeError)
+    assert loop.activecnt == before + 1
+    gate.open()
+    waiting.result()
 
 
-def test_a_call_that_is_refused_leaves_nothing_in_the_loop() -> None:
-    assert Another(REFUSED).rest() == "1\n"
+def greenlets_run_while_a_database_is_used_through_sqlalchemy() -> None:
+    thread, turns = NativeThread("test"), list[int]()
+
+    def count() -> None:
+        while True:
+            turns.append(1)
+            gevent.sleep(0.001)
+
+    def use() -> Any:
+        import sqlalchemy
+
+        numbers = "SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 1000000"
+        query = f"WITH RECURSIVE n(x) AS ({numbers}) SELECT max(x) FROM n"
+        with sqlalchemy.create_engine("sqlite://").begin() as connection:
+            return connection.execute(sqlalchemy.text(query)).scalar()
+
+    counting = gevent.spawn(count)
+    assert thread.run(use) == 1_000_000
+    assert len(turns) > 10
+    counting.kill()
+    assert thread.close(PATIENCE)
 
 
-UNDER_GEVENT = """
-from gevent import monkey
-monkey.patch_all()
-import logging
-logging.disable()
-from tests import test_native_threads
-for claim in test_native_threads.CLAIMS:
-    claim()
-"""
+def all_of_it() -> None:
+    logging.disable()
+    # It counts what is in the loop, whoever has put it there.
+    calls_that_are_refused_leave_nothing_in_the_loop()
+    for claim in (*CLAIMS, greenlets_run_while_a_database_is_used_through_sqlalchemy):
+        claim()
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -170,7 +180,7 @@ def test_with_plain_threads(claim: Callable[[], None]) -> None:
 
 
 def test_all_of_it_under_gevent() -> None:
-    assert Another(UNDER_GEVENT).rest() == ""
+    under_gevent(all_of_it)
 
 
 def test_a_call_that_nobody_waits_for_is_logged_if_it_fails(
@@ -181,36 +191,3 @@ def test_a_call_that_nobody_waits_for_is_logged_if_it_fails(
     thread.close()
     assert "the test failed" in caplog.text
     assert "ZeroDivisionError" in caplog.text
-
-
-SQLALCHEMY = """
-import sys
-from gevent import monkey
-monkey.patch_all()
-import gevent
-from chatproxy.server.native_threads import NativeThread
-thread = NativeThread("test")
-turns = 0
-def count():
-    global turns
-    while True:
-        turns += 1
-        gevent.sleep(0.001)
-gevent.spawn(count)
-def use():
-    import sqlalchemy
-    engine = sqlalchemy.create_engine("sqlite:///" + sys.argv[1])
-    with engine.begin() as connection:
-        query = ("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 3000000)"
-                 "SELECT max(x) FROM n")
-        return connection.execute(sqlalchemy.text(query)).scalar()
-found = thread.run(use)
-assert turns > 10, turns
-assert thread.close(10)
-print(found)
-"""
-
-
-def test_a_database_is_used_through_sqlalchemy_under_gevent(tmp_path: Path) -> None:
-    """Greenlets run while it works."""
-    assert Another(SQLALCHEMY, tmp_path / "test.db").rest() == "3000000\n"

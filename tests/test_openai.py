@@ -24,9 +24,8 @@ from chatproxy.protocols import openai
 from chatproxy.protocols.openai import ChunkEncoder
 
 from .support.costs import cost
+from .support.said import USAGE
 from .support.spoken import ERROR, STOPPED, chunk, delta, in_pieces, lines_of_bytes, numbered
-
-USAGE = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
 
 
 def encoder(choices: int = 1) -> ChunkEncoder:
@@ -67,14 +66,7 @@ def test_a_stopped_answer_ends_with_a_whole_chunk() -> None:
         "model": "m",
         "system_fingerprint": "fp",
         "choices": [{"index": 0, "delta": {}, "finish_reason": "cancelled"}],
-        "chatproxy": {
-            "stopped": {
-                "sessionId": "session_1",
-                "reason": "user",
-                "phase": "streaming",
-                "events": 2,
-            }
-        },
+        "chatproxy": {"stopped": json.loads(sse.data_of(STOPPED))},
     }
 
 

@@ -6,7 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
 
 import pytest
 import requests
@@ -31,19 +31,13 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture
 def serve(own_proxy: Serve, collector: Collector) -> Serve:
-    def serve(kind: str = "gunicorn", *options: str, **settings: Any) -> Proxy:
-        return own_proxy(
-            kind,
-            options,
-            **{
-                "CHATPROXY_TELEMETRY": "1",
-                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-                "OTEL_BSP_SCHEDULE_DELAY": "50",
-                **settings,
-            },
-        )
-
-    return serve
+    """Starts servers that tell the collector."""
+    return partial(
+        own_proxy,
+        CHATPROXY_TELEMETRY="1",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_BSP_SCHEDULE_DELAY="50",
+    )
 
 
 #: How each server is told to end in such a way that it tells its answers.
@@ -78,7 +72,7 @@ def test_spans_are_whole_after_a_stop_and_at_the_end_of_the_server(
 
 def test_each_worker_tells_what_it_has_counted_itself(serve: Serve, collector: Collector) -> None:
     """The instances add up to what ``/metrics`` has, which sums over the workers."""
-    server = serve("gunicorn", "--workers", "2", OTEL_METRIC_EXPORT_INTERVAL="100")
+    server = serve(options=("--workers", "2"), OTEL_METRIC_EXPORT_INTERVAL="100")
     answers = 8
     for _ in range(answers):
         assert ask(server, simulate={"rate": 0, "tokens": 2}).ok

@@ -81,16 +81,16 @@ class SocksPeer(Peer):
         return host, int.from_bytes(self.take(2), "big")
 
 
-class Socks:
+class Socks(DeepSeek):
     """A SOCKS proxy."""
 
-    def __init__(self) -> None:
-        self._listener = DeepSeek()
-        self.address = self._listener.url.removeprefix("http://")
-        self.is_left_alone = self._listener.is_left_alone
+    @property
+    def place(self) -> str:
+        """Its host and port."""
+        return self.url.removeprefix("http://")
 
     def accept(self) -> SocksPeer:
-        return SocksPeer(self._listener.accept_plain())
+        return SocksPeer(self.accept_plain())
 
     def lead(self, target: str) -> tuple[str, int]:
         """Serve one connection, and lead it to this URL's host; return what was asked for."""
@@ -101,12 +101,6 @@ class Socks:
         peer.send(GRANTED)
         threading.Thread(target=join, args=(peer.socket, inner), daemon=True).start()
         return asked
-
-    def __enter__(self) -> Socks:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.__exit__()
 
 
 def join(one: socket.socket, other: socket.socket) -> None:
@@ -124,14 +118,15 @@ def join(one: socket.socket, other: socket.socket) -> None:
 
 @pytest.fixture
 def socks() -> Iterator[Socks]:
-    with Socks() as socks:
+    socks = Socks()
+    with socks:
         yield socks
 
 
 @pytest.fixture
 def proxied(socks: Socks, monkeypatch: Environment) -> Socks:
     """The SOCKS proxy, which the environment names for all hosts."""
-    monkeypatch.setenv("all_proxy", f"socks5h://{socks.address}")
+    monkeypatch.setenv("all_proxy", f"socks5h://{socks.place}")
     return socks
 
 
@@ -245,7 +240,7 @@ def test_with_socks5_the_name_is_looked_up_here_and_ipv4_is_preferred(
     addresses: list[str],
 ) -> None:
     resolve(*((each, 80) for each in addresses)).go_on.set()
-    monkeypatch.setenv("all_proxy", f"socks5://{socks.address}")
+    monkeypatch.setenv("all_proxy", f"socks5://{socks.place}")
     calling = Calling(connect(FAR))
     peer = socks.accept()
     assert peer.asked() == ("192.0.2.9", 80)
@@ -255,7 +250,7 @@ def test_with_socks5_the_name_is_looked_up_here_and_ipv4_is_preferred(
 def test_socks_4a_works_too(
     connect: Connect, deepseek: DeepSeek, socks: Socks, monkeypatch: Environment
 ) -> None:
-    monkeypatch.setenv("all_proxy", f"socks4a://{USER}@{socks.address}")
+    monkeypatch.setenv("all_proxy", f"socks4a://{USER}@{socks.place}")
     calling = Calling(connect(FAR))
     peer = socks.accept()
     request = b"\x04\x01\x00\x50\x00\x00\x00\x01" + USER.encode() + b"\0deepseek.example\0"
@@ -270,32 +265,31 @@ def test_the_proxy_is_told_user_and_password_and_no_log_is(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     quoted = PASSWORD.replace("-", "%2D")
-    monkeypatch.setenv("all_proxy", f"socks5h://{USER}:{quoted}@{socks.address}")
+    monkeypatch.setenv("all_proxy", f"socks5h://{USER}:{quoted}@{socks.place}")
     calling = Calling(connect(FAR, tries=1))
     peer = socks.accept()
     assert peer.methods() == b"\x00\x02"
     assert peer.credentials() == (USER.encode(), PASSWORD.encode())
     peer.send(b"\x01\x01")
     error = calling.failure()
-    assert error.reason.startswith(f"proxy {socks.address}: Username and password")
+    assert error.reason.startswith(f"proxy {socks.place}: Username and password")
     for secret in (PASSWORD, quoted):
         assert secret not in caplog.text + error.reason + error.message
 
 
 def test_an_http_proxy_may_repeat_its_login_and_no_log_does(
-    connect: Connect, monkeypatch: Environment
+    connect: Connect, deepseek: DeepSeek, monkeypatch: Environment
 ) -> None:
     """As it is in the URL, and as ``Proxy-Authorization`` has it; all of it or a part."""
-    with DeepSeek() as proxy:
-        address = proxy.url.removeprefix("http://")
-        monkeypatch.setenv("http_proxy", f"http://{USER}:{PASSWORD.replace('-', '%2D')}@{address}")
-        calling = Calling(connect(FAR, tries=1))
-        peer = proxy.accept()
-        head, _ = peer.request()
-        (basic,) = re.findall("Proxy-Authorization: Basic (.*)\r", head)
-        said = f"Who is {basic}, {basic[:12]}..., {USER}:{PASSWORD}, {PASSWORD[6:]}?".encode()
-        peer.send(b"HTTP/1.1 407 No\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
-        reason = calling.failure().reason
+    login = f"{USER}:{PASSWORD.replace('-', '%2D')}"
+    monkeypatch.setenv("http_proxy", deepseek.url.replace("://", f"://{login}@"))
+    calling = Calling(connect(FAR, tries=1))
+    peer = deepseek.accept()
+    head, _ = peer.request()
+    (basic,) = re.findall("Proxy-Authorization: Basic (.*)\r", head)
+    said = f"Who is {basic}, {basic[:12]}..., {USER}:{PASSWORD}, {PASSWORD[6:]}?".encode()
+    peer.send(b"HTTP/1.1 407 No\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+    reason = calling.failure().reason
     assert reason.startswith(f"status 407: 'Who is ***, ***..., {USER}:***, ***?'")
 
 
@@ -329,7 +323,7 @@ def test_a_proxy_that_says_nothing_is_given_up_after_the_connect_timeout(
 ) -> None:
     error = Calling(connect(FAR, connect_timeout=0.3, tries=1)).failure()
     assert error.reason == (
-        f"proxy {proxied.address}: timed out after 0.3 s (try 1 of 1, /chat/completions)"
+        f"proxy {proxied.place}: timed out after 0.3 s (try 1 of 1, /chat/completions)"
     )
 
 
@@ -359,7 +353,7 @@ def amid_the_tls_handshake(peer: SocksPeer) -> None:
 def test_a_stop_amid_the_handshake_closes_the_connection(
     connect: Connect, socks: Socks, monkeypatch: Environment, reach: Callable[[SocksPeer], None]
 ) -> None:
-    monkeypatch.setenv("all_proxy", f"socks5h://{USER}:{PASSWORD}@{socks.address}")
+    monkeypatch.setenv("all_proxy", f"socks5h://{USER}:{PASSWORD}@{socks.place}")
     calling = Calling(connect("https://deepseek.example"))
     peer = socks.accept()
     reach(peer)

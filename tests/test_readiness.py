@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextvars
 import gc
-import os
 import socket
 import ssl
 import threading
@@ -27,9 +26,9 @@ from chatproxy.answers.coroutines import Coroutine, Readable, run
 from chatproxy.server.event_loop import CoroutineRunner
 from chatproxy.upstreams.transport.response import Response
 
-from .support.another import Another
+from .support.another import Another, in_a_child
 from .support.many import MANY, Many, pair, wait
-from .support.waiting import PATIENCE, exit_code_of, wait_for, wait_for_garbage
+from .support.waiting import PATIENCE, wait_for, wait_for_garbage
 
 UNDER_GEVENT = """
 from gevent import monkey
@@ -482,7 +481,8 @@ def a_fork_waits_by_itself() -> None:
     with pair() as (ours, theirs):
         coroutines.spawn(wait(ours, lambda: steps.append(ours.recv(100)) is not None))
         wait_for(lambda: ours.gettimeout() == 0.0)
-        if (child := os.fork()) == 0:
+
+        def claim() -> None:
             with pair() as (own, its):
                 end = time.monotonic() + 0.05  # in which its parent would be told as well
                 its.sendall(b"x")
@@ -490,8 +490,8 @@ def a_fork_waits_by_itself() -> None:
                 coroutines.spawn(wait(own, lambda: peek() == b"x" and time.monotonic() < end))
                 wait_for(lambda: own.gettimeout() == 0.0)
                 wait_for(lambda: own.gettimeout() == PATIENCE)
-            os._exit(0)
-        assert exit_code_of(child) == 0
+
+        in_a_child(claim)
         assert steps == []
         theirs.sendall(b"a")
         wait_for(lambda: steps == [b"a"])

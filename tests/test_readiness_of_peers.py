@@ -6,8 +6,7 @@ from functools import partial
 import pytest
 import requests
 
-from .support import cluster
-from .support.servers import new_id
+from .support.servers import ask
 from .support.valkey import Valkey
 from .support.waiting import wait_for
 
@@ -33,16 +32,15 @@ def ready(proxy):
 
 
 def begins(proxy):
-    stream = cluster.Stream.begin(proxy, new_id(), rate=0, tokens=1)
-    stream.read()
-    return stream.status == 200
+    return ask(proxy, simulate={"rate": 0, "tokens": 1}).status_code == 200
 
 
 def test_with_a_redis_that_remembers_nothing_it_is_not_ready_until_a_stream_would_begin(
     start, valkey
 ):
     """Whether Redis is new, for which the wait begins with the server, or was emptied."""
-    with start() as proxy, valkey.client() as redis:
+    proxy = start()
+    with valkey.client() as redis:
         # The fixture has asked for /healthz alone, which concerns no other worker.
         wait_for(lambda: redis.exists("chatproxy:chatproxy:memory"), message="a first look")
         status, reason = ready(proxy)
@@ -61,32 +59,32 @@ def test_with_a_redis_that_remembers_nothing_it_is_not_ready_until_a_stream_woul
 def test_without_redis_it_is_not_ready_and_is_again_when_a_stream_would_begin(start, valkey):
     """Whether it never reached it, or it was killed, or hangs."""
     valkey.kill()
-    with start() as proxy:
+    proxy = start()
 
-        def check(leave, come_back):
-            leave()
-            wait_for(lambda: ready(proxy)[0] == 503, message="the outage")
-            assert "cannot be reached" in ready(proxy)[1]
-            come_back()
-            wait_for(is_ready_or_says_why, message="readiness")
-            assert begins(proxy)
+    def is_ready_or_says_why():
+        status, reason = ready(proxy)
+        why = ("cannot be reached", "just come back", "Redis is new")
+        assert status == 200 or any(each in reason for each in why), reason
+        return status == 200
 
-        def is_ready_or_says_why():
-            status, reason = ready(proxy)
-            why = ("cannot be reached", "just come back", "Redis is new")
-            assert status == 200 or any(each in reason for each in why), reason
-            return status == 200
-
-        for leave in (lambda: None, valkey.kill):
-            check(leave, valkey.start)
-        check(valkey.freeze, valkey.thaw)
+    for leave, come_back in (
+        (lambda: None, valkey.start),
+        (valkey.kill, valkey.start),
+        (valkey.freeze, valkey.thaw),
+    ):
+        leave()
+        wait_for(lambda: ready(proxy)[0] == 503, message="the outage")
+        assert "cannot be reached" in ready(proxy)[1]
+        come_back()
+        wait_for(is_ready_or_says_why, message="readiness")
+        assert begins(proxy)
 
 
 def test_it_stays_ready_without_redis_while_streams_may_begin_unasked(start, valkey):
-    with start(CHATPROXY_WITHOUT_PEERS="run") as proxy:
-        assert ready(proxy) == (200, "")  # an empty Redis, not settled yet
+    proxy = start(CHATPROXY_WITHOUT_PEERS="run")
+    assert ready(proxy) == (200, "")  # an empty Redis, not settled yet
+    assert begins(proxy)
+    valkey.kill()
+    for _ in range(3):
         assert begins(proxy)
-        valkey.kill()
-        for _ in range(3):
-            assert begins(proxy)
-            assert ready(proxy) == (200, "")
+        assert ready(proxy) == (200, "")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ from .support.valkey import Forwarder
 from .support.waiting import PATIENCE, Background, at_once, wait_for
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
+FORKS = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # from 3.12 on
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +95,17 @@ class Faulty:
 
 def records_in(database: Any, most: int = 10_000, settled: Settled | None = None) -> Records:
     return Records(database, "app", Direct(), most, Settled() if settled is None else settled)
+
+
+def in_children(function: Callable[[], None], number: int = 1) -> list[int | None]:
+    """Call a function in so many processes that are forked from this one; their exit statuses."""
+    fork = multiprocessing.get_context("fork")
+    children = [fork.Process(target=function, daemon=True) for _ in range(number)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(PATIENCE)
+    return [child.exitcode for child in children]
 
 
 def add_some(records: Records, number: int, prefix: str = "s") -> list[str]:
@@ -191,25 +204,15 @@ def _is_ours(_object: object, name: str | None, *_: object) -> bool:
     return str(name).startswith("chatproxy_")
 
 
-PREPARE = """
-import os, sys
-from chatproxy.records.database import Database
-begin, at_once = os.pipe()
-workers = []
-for _ in range(6):
-    workers.append(os.fork())
-    if not workers[-1]:
-        os.close(at_once)
-        os.read(begin, 1)  # until the parent closes its end
-        Database(sys.argv[1]).prepare()
-        os._exit(0)
-os.close(at_once)
-print([os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in workers])
-"""
-
-
+@FORKS
 def test_workers_that_begin_together_make_the_tables_once(database_url: str) -> None:
-    assert Another(PREPARE, database_url).rest() == f"{[0] * 6}\n"
+    together = multiprocessing.get_context("fork").Barrier(6)
+
+    def prepare() -> None:
+        together.wait(PATIENCE)
+        Database(database_url).prepare()
+
+    assert in_children(prepare, 6) == [0] * 6
     assert len(query(database_url, f"SELECT * FROM {VERSION_TABLE}")) == 1
 
 
@@ -319,8 +322,11 @@ def test_beyond_the_bound_the_newest_are_lost_and_their_number_is_told(
     assert settled == {"lost": 7, "written": 5}
 
 
-def test_what_waits_is_bounded_in_bytes_and_so_is_what_is_written_at_once() -> None:
+def test_what_waits_is_bounded_in_bytes_and_so_is_what_is_written_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A run's receipt can have a hundred calls."""
+    monkeypatch.setattr(writer, "BATCH", 100)
     session = ended("run")
     session.calls = Calls()
     for _ in range(60):
@@ -328,15 +334,15 @@ def test_what_waits_is_bounded_in_bytes_and_so_is_what_is_written_at_once() -> N
         session.calls.begin("x" * 100, call)
         session.calls.end(call)
     database, settled = Faulty(away=True), Settled()
-    records = records_in(database, most=1000, settled=settled)
-    for _ in range(1000):
+    records = records_in(database, most=200, settled=settled)
+    for _ in range(200):
         records.add(session)
     database.away = False
     records.close(PATIENCE)
     written = sum(database.batches)
-    assert settled == {"written": written, "lost": 1000 - written}
+    assert settled == {"written": written, "lost": 200 - written}
     one = sum(database.characters) / written
-    assert 900_000 < sum(database.characters) < 1000 * 1000 + one
+    assert 180_000 < sum(database.characters) < 200 * 1000 + one
     assert max(database.characters) < writer.BATCH * 1000
 
 
@@ -467,44 +473,33 @@ def test_whoever_asks_a_database_that_fails_slowly_waits_for_one_failure(
         records.spent("late", LONG_AGO)
 
 
-FORK = """
-import os, sys
-from datetime import datetime, timezone
-from chatproxy.records import writer
-from chatproxy.records.database import Database
-from chatproxy.records.writer import Records
-from chatproxy.server.native_threads import NativeThread
-from tests.support.records import ended
-from tests.support.waiting import wait_for
-since, written = datetime(2000, 1, 1, tzinfo=timezone.utc), []
-thread = NativeThread("test")
-database = Database(sys.argv[1])
-records = Records(database, "app", thread, 100, lambda *told: written.append(told))
-def connect():
-    with database.reading():
-        pass
-records.add(ended("parent"))
-records.spent("ann", since)
-wait_for(lambda: written == [("written", 1)])
-thread.run(connect)  # the connection stays, in the pool
-writer.EVERY = 0.3
-records.add(ended("waits"))  # and the parent's thread lives, that will write it
-child = os.fork()
-if not child:
-    written.clear()
-    records.add(ended("child", owner="bob"))
-    records.close(10)
-    print(written, flush=True)
-    os._exit(0)
-os.waitpid(child, 0)
-print(records.spent("bob", since)[0])  # by a connection that the child has not ended
-records.close(10)
-print(sum(count for _, count in written))
-"""
+@FORKS
+def test_a_fork_writes_its_own_answers_on_a_connection_of_its_own(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread, database, settled = NativeThread("test"), Database(database_url), Settled()
+    records = Records(database, "app", thread, 100, settled)
 
+    def connect() -> None:
+        with database.reading():
+            pass
 
-def test_a_fork_writes_its_own_answers_on_a_connection_of_its_own(database_url: str) -> None:
-    assert Another(FORK, database_url, prepared="threads").rest() == "[('written', 1)]\n30\n2\n"
+    def write() -> None:
+        settled.clear()
+        records.add(ended("child", owner="bob"))
+        records.close(PATIENCE)
+        assert settled == {"written": 1}
+
+    records.add(ended("parent"))
+    records.spent("ann", LONG_AGO)
+    wait_for(lambda: settled == {"written": 1})
+    thread.run(connect)  # the connection stays, in the pool
+    monkeypatch.setattr(writer, "EVERY", 0.3)
+    records.add(ended("waits"))  # and the parent's thread lives, that will write it
+    assert in_children(write) == [0]
+    assert records.spent("bob", LONG_AGO)[0] == 30  # by a connection that the child has not ended
+    records.close(PATIENCE)
+    assert settled == {"written": 2}
     ids = query(database_url, "SELECT session_id FROM chatproxy_answers ORDER BY session_id")
     assert ids == [("child",), ("parent",), ("waits",)]
 
@@ -524,25 +519,21 @@ def test_what_a_url_says_of_its_connection_counts(postgresql: PostgreSQL, tmp_pa
     database.close()
 
 
-FORK_ON_A_CONNECTION = """
-import os, sys
-from chatproxy.records.database import Database
-database = Database(sys.argv[1])
-def ours():
-    with database.reading() as connection:
-        return connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
-parents, child = ours(), os.fork()
-if not child:
-    print(ours() != parents, flush=True)
-    os._exit(0)
-os.waitpid(child, 0)
-print(ours() == parents)
-"""
-
-
+@FORKS
 def test_a_fork_does_not_use_its_parents_connection(postgresql: PostgreSQL) -> None:
-    url = postgresql.new_database()
-    assert Another(FORK_ON_A_CONNECTION, url, prepared="threads").rest() == "True\nTrue\n"
+    database = Database(postgresql.new_user())
+
+    def ours() -> Any:
+        with database.reading() as connection:
+            return connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+
+    def look() -> None:
+        assert ours() != parents
+
+    parents = ours()
+    assert in_children(look) == [0]
+    assert ours() == parents
+    database.close()
 
 
 def test_a_network_that_is_cut_holds_up_neither_answers_nor_the_end_of_a_process(
@@ -618,11 +609,9 @@ def test_an_answer_of_an_application_is_recorded_and_counted(
     app.config["CHATPROXY_RECORDS"] = url
     chat = ChatProxy(app)
     told: list[Any] = []
-    listen = lambda _app, **sent: told.append(sent)  # noqa: E731 - one line of a test
-    signals.answers_recorded.connect(listen, sender=app)
-    with chat.start(HELLO, session_id="s1", owner="ann") as answer:
-        list(answer)
-    wait_for(lambda: told == [{"result": "written", "count": 1}])
+    with signals.answers_recorded.connected_to(lambda _app, **sent: told.append(sent), app):
+        chat.start(HELLO, session_id="s1", owner="ann").wait()
+        wait_for(lambda: told == [{"result": "written", "count": 1}])
     rows = query(url, "SELECT session_id, owner, outcome, application FROM chatproxy_answers")
     assert [row[:3] for row in rows] == [("s1", "ann", "finished")]
     assert rows[0][3] == app.extensions["chatproxy"].scope

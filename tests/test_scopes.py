@@ -289,24 +289,6 @@ def test_operators_see_whose_an_answer_is_and_stop_the_one_that_they_mean(site, 
     assert len(list((site.run_dir / "metrics").glob("*"))) == 2
 
 
-def test_two_servers_of_different_names_in_one_run_directory_do_not_meet(own_proxy, tmp_path):
-    settings = {"CHATPROXY_RUN_DIR": str(tmp_path / "r"), "CHATPROXY_TOKENS": cluster.tokens("ada")}
-    options, names = cluster.OPTIONS, ("one", "two")
-    proxies = [own_proxy(options=options, **settings, CHATPROXY_NAME=name) for name in names]
-    (one,), (two,) = (cluster.workers_of(proxy, 1) for proxy in proxies)
-    session_id = new_id()
-    here = one.start(session_id, rate=20, tokens=100_000)
-    there = two.start(session_id, rate=20, tokens=100_000)
-    assert (here.status, there.status) == (200, 200)
-    assert len(two.sessions()) == len(one.sessions()) == 1
-    assert one.cancel(session_id)[0] == 200
-    there.read_event()
-    assert two.cancel(session_id)[0] == 200
-    early = new_id()
-    assert one.cancel(early)[0] == 404
-    assert two.start(early, rate=0, tokens=1).status == 200
-
-
 def test_what_is_known_of_applications_keeps_none_alive():
     name = scope_of(make("short-lived"))
     wait_for_garbage(lambda: name not in [scope_of(app) for app in scopes.applications()])

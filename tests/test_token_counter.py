@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from chatproxy.accounting import counter, deepseek, tokenizers
 from chatproxy.accounting.tokenizers import TokenCounter, find_counter
 from chatproxy.errors import ConfigError
 
-from .support.waiting import exit_code_of, wait_for
+from .support.another import in_a_child
+from .support.waiting import wait_for
 
 QUESTION = json.dumps({"messages": [{"role": "user", "content": "one two"}]}).encode()
 WORDS = """
@@ -84,11 +84,10 @@ def test_a_process_that_is_stuck_is_killed(
 
 
 def test_a_fork_has_a_process_of_its_own(words: TokenCounter) -> None:
-    child = os.fork()
-    if not child:
-        found = any(words.count("m", QUESTION, "a") == (6, 1) for _ in range(200))
-        os._exit(0 if found else 1)
-    assert exit_code_of(child) == 0
+    def claim() -> None:
+        assert any(words.count("m", QUESTION, "a") == (6, 1) for _ in range(200))
+
+    in_a_child(claim)
     assert words.count("m", QUESTION, "a") == (6, 1)
 
 

@@ -7,7 +7,6 @@ import itertools
 import json
 import random
 import re
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +18,10 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from chatproxy import Budget, ChatProxy, Run, signals, sse, stream_ended
-from chatproxy.answers.session import StreamSession
 from chatproxy.answers.upstream import Upstream
-from chatproxy.observability.metrics import Metrics
 from chatproxy.testing.deepseek import DeepSeek
 
-from .support import scripted
+from .support.scripted import Repeating
 from .support.servers import Proxy, new_id
 from .support.spoken import chunk, delta
 from .support.waiting import wait_for
@@ -36,30 +33,9 @@ COSTS = ({"amount": 3.9e-06, "currency": "USD"}, {"amount": 7.8e-06, "currency":
 WORDS = "def count(model, text):\n    return len(text.split())\n"
 
 
-class Service(scripted.Scripted):
-    """Sends the blocks; then it is done, or silent until the other side has closed."""
-
-    def __init__(self) -> None:
-        super().__init__(self._answer)
-        self.blocks: list[bytes] = []
-        self.is_silent = False
-
-    def _answer(self, connection: socket.socket, _body: bytes) -> None:
-        connection.sendall(scripted.unfinished(*(block + b"\n\n" for block in self.blocks)))
-        if self.is_silent:
-            connection.recv(1)
-        else:
-            connection.sendall(b"0\r\n\r\n")
-
-    @property
-    def options(self) -> Any:
-        """The ``stream_options`` of the latest question."""
-        return json.loads(self.asked[-1]).get("stream_options")
-
-
 @pytest.fixture
-def service() -> Iterator[Service]:
-    with Service() as found:
+def service() -> Iterator[Repeating]:
+    with Repeating() as found:
         yield found
 
 
@@ -76,7 +52,7 @@ Make = Callable[..., tuple[Flask, ChatProxy]]
 
 
 @pytest.fixture
-def make(service: Service) -> Iterator[Make]:
+def make(service: Repeating) -> Iterator[Make]:
     apps: list[Flask] = []
 
     def make(**config: Any) -> tuple[Flask, ChatProxy]:
@@ -120,7 +96,7 @@ WHOLE = [delta(content="Hel"), delta(content="lo"), FINISH, COUNT, sse.DONE]
 
 
 def test_a_finished_answer_has_the_providers_count_and_its_cost(
-    make: Make, service: Service
+    make: Make, service: Repeating
 ) -> None:
     service.blocks = WHOLE
     app, _ = make()
@@ -129,22 +105,24 @@ def test_a_finished_answer_has_the_providers_count_and_its_cost(
     assert (told["usage"], told["usageSource"]) == (USAGE, "provider")
     assert told["cost"] in COSTS
     assert events[-1] == sse.DONE
-    assert service.options == {"include_usage": True}
+    assert service.received[-1]["stream_options"] == {"include_usage": True}
 
 
 @pytest.mark.parametrize("options", [{"include_usage": True}, {"include_usage": False}, {}, None])
 def test_who_has_not_asked_for_a_count_gets_none_nor_an_event_of_ours(
-    make: Make, service: Service, options: Any
+    make: Make, service: Repeating, options: Any
 ) -> None:
     service.blocks = WHOLE
     app, _ = make()
     events = events_in(post(app, body={**CHAT, "stream_options": options}))
     wants = bool(options and options["include_usage"])
     assert events == [block for block in WHOLE if wants or block != COUNT]
-    assert service.options == {"include_usage": True}
+    assert service.received[-1]["stream_options"] == {"include_usage": True}
 
 
-def test_a_count_in_a_chunk_that_says_more_stays_where_it_is(make: Make, service: Service) -> None:
+def test_a_count_in_a_chunk_that_says_more_stays_where_it_is(
+    make: Make, service: Repeating
+) -> None:
     last = chunk({"content": "lo"}, finish_reason="stop", usage=USAGE)
     service.blocks = [delta(content="Hel"), last, sse.DONE]
     app, _ = make()
@@ -152,7 +130,7 @@ def test_a_count_in_a_chunk_that_says_more_stays_where_it_is(make: Make, service
 
 
 @pytest.mark.parametrize("usage", [{"prompt_tokens": "1"}, {"x": 1}, {}, {"prompt_tokens": -1}])
-def test_a_count_of_nothing_is_none(make: Make, service: Service, usage: dict[str, Any]) -> None:
+def test_a_count_of_nothing_is_none(make: Make, service: Repeating, usage: dict[str, Any]) -> None:
     last = chunk({}, finish_reason="stop", usage=usage)
     service.blocks = [delta(content="Hello"), last, sse.DONE]
     app, _ = make()
@@ -163,34 +141,31 @@ def test_a_count_of_nothing_is_none(make: Make, service: Service, usage: dict[st
     assert told == ["estimated"]
 
 
-def continuous(service: Service) -> Upstream:
-    return Upstream(service.url, name="vllm", usage="continuous")
-
-
 def test_an_upstream_that_counts_as_it_goes_tells_of_a_stopped_answer_too(
-    make: Make, service: Service
+    make: Make, service: Repeating
 ) -> None:
     first = {"index": 0, "delta": {"content": "Hel"}, "finish_reason": None}
     running = b'data: {"choices":[%b], "x":1e0,"usage":%b}'
     service.blocks = [running % (json.dumps(first).encode(), json.dumps(USAGE).encode())]
-    service.is_silent = True
+    service.end = "silence"
     app, chat = make()
-    chat.upstream(lambda _: continuous(service))
+    chat.upstream(lambda _: Upstream(service.url, name="vllm", usage="continuous"))
     with post(app) as response:
         pieces = response.iter_encoded()
         seen = next(pieces)
         receipt = stop(app)
     assert (receipt["usage"], receipt["usageSource"]) == (USAGE, "provider")
-    assert service.options == {"include_usage": True, "continuous_usage_stats": True}
+    asked = {"include_usage": True, "continuous_usage_stats": True}
+    assert service.received[-1]["stream_options"] == asked
     assert b'"x":1e0' in seen
     assert b"usage" not in seen
 
 
 def test_an_answer_that_is_stopped_before_its_first_event_has_taken_its_question(
-    make: Make, service: Service
+    make: Make, service: Repeating
 ) -> None:
     """In which an image counts as one, whatever its size."""
-    service.is_silent = True
+    service.end = "silence"
     _app, chat = make()
     url = "data:image/png;base64," + "A" * 100_000
     content = [{"type": "image_url", "image_url": {"url": url}}]
@@ -202,23 +177,23 @@ def test_an_answer_that_is_stopped_before_its_first_event_has_taken_its_question
     assert receipt.account.usage.completion_tokens == 0
 
 
-def test_an_upstream_that_can_not_be_asked_is_not_asked(make: Make, service: Service) -> None:
+def test_an_upstream_that_can_not_be_asked_is_not_asked(make: Make, service: Repeating) -> None:
     service.blocks = WHOLE
     app, chat = make()
     chat.upstream(lambda _: Upstream(service.url, usage="none"))
     assert events_in(post(app)) == WHOLE
-    assert service.options is None
+    assert "stream_options" not in service.received[-1]
 
 
 # --- no count
 
 
 def test_a_stopped_answer_is_counted_from_what_had_come(
-    make: Make, service: Service, words: str
+    make: Make, service: Repeating, words: str
 ) -> None:
     said = (delta(content=word) for word in ("two ", "three "))
     service.blocks = [delta(reasoning_content="one "), *said]
-    service.is_silent = True
+    service.end = "silence"
     app, _ = make(CHATPROXY_TOKENIZER=words)
     for number in range(20):
         session_id = str(number)
@@ -239,10 +214,10 @@ def test_a_stopped_answer_is_counted_from_what_had_come(
 
 
 def test_without_a_tokenizer_it_is_estimated_and_never_more_than_was_allowed(
-    make: Make, service: Service
+    make: Make, service: Repeating
 ) -> None:
     service.blocks = [delta(content="word " * 100)]
-    service.is_silent = True
+    service.end = "silence"
     app, _ = make()
     with post(app, body={**CHAT, "max_tokens": 20}) as response:
         next(response.iter_encoded())
@@ -252,10 +227,8 @@ def test_without_a_tokenizer_it_is_estimated_and_never_more_than_was_allowed(
     assert (receipt["usageSpread"], receipt["savedAtMost"]) == (0.5, 0)
 
 
-def test_what_an_upstream_refuses_has_taken_nothing(make: Make, service: Service) -> None:
-    service.answer = lambda connection, _: connection.sendall(
-        b"HTTP/1.1 402 No\r\nContent-Length: 2\r\n\r\n{}"
-    )
+def test_what_an_upstream_refuses_has_taken_nothing(make: Make, service: Repeating) -> None:
+    service.status = b"402 No"
     app, _ = make()
     told: list[Any] = []
     with stream_ended.connected_to(lambda _, **sent: told.append(sent["account"])):
@@ -264,18 +237,11 @@ def test_what_an_upstream_refuses_has_taken_nothing(make: Make, service: Service
     assert told == [{"usage": None, "usageSource": "none", "cost": None}]
 
 
-def test_what_can_not_begin_has_its_model_all_the_same(make: Make, service: Service) -> None:
+def test_what_can_not_begin_has_its_model_all_the_same(make: Make, service: Repeating) -> None:
     app, chat = make()
+    chat.budget(lambda _owner: Budget(tokens=1))
     seen: list[str] = []
-
-    def receive(_sender: Flask, session: StreamSession, **_: Any) -> None:
-        seen.append(session.model)
-
-    @chat.budget
-    def poor(_owner: str) -> Budget:
-        return Budget(tokens=1)
-
-    with signals.stream_closed.connected_to(receive):
+    with signals.stream_closed.connected_to(lambda _, session: seen.append(session.model)):
         assert post(app).status_code == 429
     assert seen == ["deepseek-flash"]
 
@@ -284,7 +250,7 @@ def test_what_can_not_begin_has_its_model_all_the_same(make: Make, service: Serv
 
 
 def test_the_log_the_list_and_the_metrics_tell_it(
-    make: Make, service: Service, caplog: pytest.LogCaptureFixture
+    make: Make, service: Repeating, caplog: pytest.LogCaptureFixture
 ) -> None:
     service.blocks = WHOLE
     app, chat = make()
@@ -293,20 +259,18 @@ def test_the_log_the_list_and_the_metrics_tell_it(
         wait_for(lambda: " ended " in caplog.text)
     line = r"one ended .* tokens=10\+4 usage=provider cost=0\.00000(39|78) USD"
     assert re.search(line, caplog.text)
-    counted = ("output", "provider", "finished")
     (listed,) = chat.sessions("")
     assert (listed["usage"], listed["usageSource"]) == (USAGE, "provider")
-    metrics = app.extensions["chatproxy"].metrics
-    wait_for(lambda: ("chatproxy_tokens_total", counted, 4.0) in [*_samples(metrics)])
+    labels = {"direction": "output", "source": "provider", "outcome": "finished"}
+
+    def counted() -> list[float]:
+        families = app.extensions["chatproxy"].metrics.collect()
+        return [each.value for one in families for each in one.samples if each.labels == labels]
+
+    wait_for(lambda: counted() == [4])
 
 
-def _samples(metrics: Metrics) -> Iterator[tuple[str, tuple[str, ...], float]]:
-    for metric in metrics.collect():
-        for sample in metric.samples:
-            yield sample.name, tuple(sample.labels.values()), sample.value
-
-
-def test_a_run_has_the_sum_of_its_calls_and_each_its_own(make: Make, service: Service) -> None:
+def test_a_run_has_the_sum_of_its_calls_and_each_its_own(make: Make, service: Repeating) -> None:
     service.blocks = WHOLE
     app, chat = make()
 
@@ -314,7 +278,7 @@ def test_a_run_has_the_sum_of_its_calls_and_each_its_own(make: Make, service: Se
     def twice(run: Run, payload: dict[str, Any]) -> None:
         for _ in range(2):
             run.ask(payload, name="part").read()
-        service.is_silent, service.blocks = True, []
+        service.end, service.blocks = "silence", []
         run.ask(payload, name="last").read()
 
     with app.test_client() as client:

@@ -119,17 +119,8 @@ def test_a_stop_in_any_tab_ends_the_answer_in_all(open_page, deepseek, named):
     assert len(deepseek.entries(chat_id)) == 1
 
 
-def test_a_stop_before_the_first_token_ends_the_answer(open_page, deepseek):
-    chat_id = new_id()
-    page = open_page(chat_id, {"never": "tokens"})
-    page.ask()
-    deepseek.entry(chat_id)
-    page.stop.click()
-    page.page.get_by_role("button", name="Send").wait_for()
-    assert not deepseek.gone(chat_id)["finished"]
-
-
 def test_a_question_that_is_sent_before_the_resume_is_answered_can_be_stopped(open_page, deepseek):
+    """And so before its first token."""
     chat_id, resumes = new_id(), []
 
     def hold(route):

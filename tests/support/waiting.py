@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -35,15 +34,6 @@ def wait_for(
 def wait_for_garbage(condition: Callable[[], T]) -> T:
     """Collect garbage until ``condition`` holds: while another thread does, a call does nothing."""
     return wait_for(lambda: condition() if gc.collect() is not None else None)
-
-
-def exit_code_of(child: int) -> int:
-    """The exit code of a child, when it has ended.
-
-    It is asked for again and again: gevent's loop may miss the end if it has nothing else to do.
-    """
-    _, status = wait_for(lambda: end if (end := os.waitpid(child, os.WNOHANG))[0] else None)
-    return os.waitstatus_to_exitcode(status)
 
 
 class Background(threading.Thread, Generic[T]):
