@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def in_a_child(claim: Callable[[], None]) -> None:
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        if not os.fork():
+        if not (child := os.fork()):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
             try:
                 claim()
@@ -91,8 +92,12 @@ def in_a_child(claim: Callable[[], None]) -> None:
             os._exit(0)
         theirs.close()
         ours.settimeout(2 * PATIENCE)
-        with ours.makefile() as told:
-            found = told.read()
+        try:
+            with ours.makefile() as told:
+                found = told.read()
+        except TimeoutError:
+            os.kill(child, signal.SIGKILL)
+            raise
     assert found == "held", found
 
 
