@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -24,9 +25,8 @@ PRICE = Price(3, 150, 600)
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setattr(billing, "is_peak", lambda _: False)
-    running = Running(balance=Decimal("0.001"))
-    yield running
-    running.stop()
+    with closing(Running(balance=Decimal("0.001"))) as running:
+        yield running
 
 
 def ask(running: Running, key: str = "sk-1", **simulate: Any) -> requests.Response:

@@ -4,7 +4,25 @@ from ..support.waiting import wait_for
 from .questions import button, finish, payloads, play, stop
 
 
-def test_a_question_is_written_its_answer_read_and_copied_and_the_next_one_asked(new_page, server):
+def test_a_whole_conversation(new_page, server, deepseek):
+    page = new_page({"rate": 0})
+    page.ask("Who are you?")
+    page.wait_for_text("This is a simulation")
+    page.wait_until_idle()
+    main = page.page.get_by_role("main")
+    assert main.get_by_role("heading", name="This is a simulation").count() == 1
+    assert main.get_by_role("table").count() == 1
+    assert main.locator("pre code").inner_text().startswith("def stop")
+    page.ask("And who else?")
+    page.wait_until_idle()
+    wait_for(lambda: main.get_by_role("table").count() == 2)
+    first, second = page.header_ids()
+    assert first != second
+    for session_id in (first, second):
+        wait_for(lambda session_id=session_id: server.lines(f"{session_id} ended outcome=finished"))
+
+
+def test_a_question_is_written_and_its_answer_read_and_copied(new_page):
     """Enter sends, Shift+Enter begins a new line, and nothing is sent for an empty box."""
     page = new_page(permissions=["clipboard-read", "clipboard-write"])
     page.box.fill("   ")
@@ -22,16 +40,9 @@ def test_a_question_is_written_its_answer_read_and_copied_and_the_next_one_asked
     assert not thought.is_visible()
     page.page.get_by_text("Thought for").click()
     thought.wait_for()
-    main = page.page.get_by_role("main")
-    assert main.get_by_role("heading", name="This is a simulation").count() == 1
-    main.get_by_role("button", name="Copy code").click()
+    page.page.get_by_role("main").get_by_role("button", name="Copy code").click()
     copied = wait_for(lambda: page.page.evaluate("navigator.clipboard.readText()"))
     assert copied.startswith("def stop")
-    finish(page, "And who else?")
-    wait_for(lambda: main.get_by_role("table").count() == 2)
-    assert len(set(page.header_ids())) == 2
-    for session_id in page.header_ids():
-        wait_for(lambda session_id=session_id: server.lines(f"{session_id} ended outcome=finished"))
 
 
 def test_queued_stalled_and_stopped_are_said_and_announced_and_tokens_are_not(new_page):

@@ -190,9 +190,10 @@ def missing(page):
 
 
 def press_stop(page):
-    """Press Stop; wait for its receipt, without which a reload would press it again."""
+    """Press Stop; wait until its receipt is kept: else a reload of any tab would press it again."""
     page.stop_button.click()
     page.wait_for_text("stopped in")
+    wait_for(lambda: [each for each in page.library()["messages"] if "receipt" in each])
 
 
 def assert_stopped_calmly(page):
@@ -387,7 +388,6 @@ def test_stop_works_from_either_tab(new_page, second_tab, server, deepseek, stop
     press_stop(stops)
     for each in (page, tab):
         assert_stopped_calmly(each)
-        each.wait_for_text("stopped in")
         each.page.reload()
         assert_stopped_calmly(each)
         assert missing(each) == []
