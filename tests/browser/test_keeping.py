@@ -119,6 +119,7 @@ def test_the_tab_tells_what_an_answer_does_and_a_note_that_it_is_there_to_who_wa
     page.page.reload()
     page.ask("First")
     wait_for(lambda: page.page.title() == "● First")
+    page.wait_for_text("amber")
     page.stop_button.click()
     wait_for(lambda: page.page.title() == "First")
     play(page, rate=0, text="Yes.")

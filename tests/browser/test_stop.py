@@ -119,6 +119,7 @@ def test_a_double_click_sends_once_and_another_stops_once(new_page, server, deep
     page.ask("Second")
     body = json.loads([each for each in page.requests if "/stream" in each.url][1].post_data)
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
+    page.page.locator("article.answer").nth(1).get_by_text("amber").wait_for()
     page.stop_button.click()
     page.wait_until_idle()
 
