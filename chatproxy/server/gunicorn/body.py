@@ -17,7 +17,6 @@ gunicorn decodes the body (its length, or the chunked coding); the application r
 from __future__ import annotations
 
 import io
-from collections import deque
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
@@ -70,18 +69,33 @@ class RequestBody(io.RawIOBase):
     :param memory: counts what waits here.
     """
 
-    #: Called when all of it has come.
-    on_end: Callable[[], None] | None = None
-    #: Called if it is given up.
-    on_give_up: Callable[[], None] | None = None
+    __slots__ = (
+        "_body",
+        "_delivered",
+        "_failure",
+        "_length",
+        "_memory",
+        "_pieces",
+        "ended",
+        "on_end",
+        "on_give_up",
+        "piece",
+        "received",
+        "waiting",
+    )
 
     def __init__(self, body: Any, length: int | None, memory: BodyMemory) -> None:
         super().__init__()
+        #: Called when all of it has come.
+        self.on_end: Callable[[], None] | None = None
+        #: Called if it is given up.
+        self.on_give_up: Callable[[], None] | None = None
         self._body = body
         self._length = length
         self._memory = memory
         self._delivered = 0
-        self._pieces: deque[memoryview] = deque()
+        #: What waits, once it is read ahead; the next one last.
+        self._pieces: list[memoryview] = []
         self._failure: Exception | None = None
         #: Bytes that have come and wait for the application; kept by ``memory``.
         self.waiting = 0
@@ -100,11 +114,11 @@ class RequestBody(io.RawIOBase):
             data = self._next(len(buffer))
             buffer[: len(data)] = data
             return len(data)
-        piece = self._pieces.popleft()
+        piece = self._pieces.pop()
         size = min(len(piece), len(buffer))
         buffer[:size] = piece[:size]
         if size < len(piece):
-            self._pieces.appendleft(piece[size:])
+            self._pieces.append(piece[size:])
         self._memory.release(self, size)
         return size
 
@@ -118,6 +132,7 @@ class RequestBody(io.RawIOBase):
         except Exception as error:
             self._failure = error
         finally:
+            self._pieces.reverse()
             self._memory.hand_on(self)
 
     def fail(self, failure: Exception) -> None:

@@ -105,6 +105,17 @@ class Connection:
     :param descriptor: of the client's socket.
     """
 
+    __slots__ = (
+        "_arrival",
+        "_body",
+        "_body_until",
+        "_descriptor",
+        "_guard",
+        "_head_bytes",
+        "_pacer",
+        "arrivals",
+    )
+
     def __init__(self, guard: Guard, descriptor: int) -> None:
         self._guard = guard
         self._pacer = Pacer(guard.bucket, time.perf_counter())
