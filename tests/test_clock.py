@@ -95,8 +95,15 @@ def test_an_answer_that_cannot_be_stopped_keeps_no_other_from_it(
 ) -> None:
     watched = watch(idle=LONG, deadline=SHORT)
     broken, other = watched.claim("broken"), watched.begin("other")
+    cancel = StreamSession.cancel
+
+    def failing(session: StreamSession, reason: Reason) -> bool:
+        if session is broken:
+            raise OSError("broken")
+        return cancel(session, reason)
+
     with monkeypatch.context() as patch:
-        patch.setattr(broken, "cancel", Mock(side_effect=OSError("broken")))
+        patch.setattr(StreamSession, "cancel", failing)
         assert other.flag.wait(PATIENCE)
         wait_for(lambda: "could not be stopped" in caplog.text)
     assert broken.flag.wait(PATIENCE), "it is tried again"
