@@ -24,6 +24,7 @@ from chatproxy.cluster.local.run_dir import RunDir
 from chatproxy.errors import ConfigError, PeersUnavailable
 
 from .support.another import Another, several
+from .support.descriptors import open_descriptors
 from .support.waiting import Background, at_once, wait_for
 
 NOBODY = 65534
@@ -532,10 +533,10 @@ def test_whoever_waits_for_the_lock_of_a_directory_that_is_exchanged_gets_that_o
 def test_a_lock_that_cannot_be_had_is_given_up_in_time(folder: Path) -> None:
     run_dir, another = RunDir(str(folder / "run")), RunDir(str(folder / "run"))
     with another.locked():
-        begun, descriptors = time.monotonic(), os.listdir("/proc/self/fd")
+        begun, descriptors = time.monotonic(), open_descriptors()
         with pytest.raises(PeersUnavailable) as caught, run_dir.locked():
             pytest.fail("two have the lock")
-        assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+        assert open_descriptors() == descriptors
         # There must be time left to answer a Stop within its two seconds.
         assert 0.5 < time.monotonic() - begun < 2
     assert caught.value.retry_after == 1
@@ -545,13 +546,13 @@ def test_a_lock_that_cannot_be_had_is_given_up_in_time(folder: Path) -> None:
 
 def test_what_fails_under_the_lock_unlocks(folder: Path) -> None:
     run_dir, another = RunDir(str(folder / "run")), RunDir(str(folder / "run"))
-    descriptors = os.listdir("/proc/self/fd")
+    descriptors = open_descriptors()
     for _ in range(3):
         with pytest.raises(KeyError), run_dir.locked():
             raise KeyError
         with another.locked():
             pass
-    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+    assert open_descriptors() == descriptors
 
 
 HOLD = """

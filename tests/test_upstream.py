@@ -41,6 +41,7 @@ from chatproxy.upstreams.transport.exchange import Exchange, current_exchange
 from chatproxy.upstreams.tries import LONGEST_PAUSE
 
 from .support.another import under_gevent
+from .support.descriptors import open_descriptors
 from .support.many import MANY, Many
 from .support.pieces import whole
 from .support.played import (
@@ -665,14 +666,14 @@ def test_under_gevent_an_abort_goes_before_what_others_read() -> None:
 
 
 def test_an_aborted_call_leaves_nothing_open(deepseek: DeepSeek) -> None:
-    upstream, open_descriptors = deepseek.upstream(), []
+    upstream, found = deepseek.upstream(), []
     for _ in range(5):
         calling, peer = asked(upstream, deepseek)
         before_the_headers(peer, calling)
-        open_descriptors.append(len(os.listdir("/proc/self/fd")))
+        found.append(open_descriptors())
         calling.stop()
         peer.socket.close()
-    assert max(open_descriptors) == open_descriptors[0]
+    assert max(found) == found[0]
 
 
 # --- certificates, proxies, netrc

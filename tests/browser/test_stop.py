@@ -14,6 +14,11 @@ from .conftest import assert_stopped
 LONG = {"rate": 20, "tokens": 5000}
 
 
+def wait_for_answer(page, number):
+    """Wait until words of this answer are shown; the first one of the page is 0."""
+    page.page.locator("article.answer").nth(number).get_by_text("amber birch").first.wait_for()
+
+
 def assert_goes_on(page):
     length = len(page.text())
     wait_for(lambda: len(page.text()) > length)
@@ -33,7 +38,7 @@ def test_each_way_to_stop_ends_an_answer_and_the_next_is_asked_for(new_page, ser
     page.wait_for_text("chunks received")
 
     page.ask("Second")
-    page.page.locator("article.answer").nth(1).get_by_text("amber birch").wait_for()
+    wait_for_answer(page, 1)
     page.page.evaluate(
         """() => document.querySelector("textarea").dispatchEvent(
             new KeyboardEvent("keydown", {key: "Escape", bubbles: true, isComposing: true}))"""
@@ -43,7 +48,7 @@ def test_each_way_to_stop_ends_an_answer_and_the_next_is_asked_for(new_page, ser
     assert_stopped(page, server, deepseek, asked=2, stops=2)
 
     page.ask("Third")
-    page.page.locator("article.answer").nth(2).get_by_text("amber birch").wait_for()
+    wait_for_answer(page, 2)
     assert len(set(page.header_ids())) == 3
     url = f"{server.url}/api/chat/cancel/{page.header_ids()[-1]}"
     assert requests.post(url, timeout=5).json()["upstreamClosed"] is True
@@ -119,7 +124,7 @@ def test_a_double_click_sends_once_and_another_stops_once(new_page, server, deep
     page.ask("Second")
     body = json.loads([each for each in page.requests if "/stream" in each.url][1].post_data)
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
-    page.page.locator("article.answer").nth(1).get_by_text("amber").wait_for()
+    wait_for_answer(page, 1)
     page.stop_button.click()
     page.wait_until_idle()
 

@@ -58,9 +58,11 @@ class Another:
     def rest(self) -> str:
         """What else it prints, when it has ended well."""
         self._input.close()
-        printed, errors = self._output.read(), self._errors.read()
-        status = self.process.wait(PATIENCE)
-        self.kill()
+        try:
+            printed, errors = self._output.read(), self._errors.read()
+            status = self.process.wait(PATIENCE)
+        finally:
+            self.kill()
         assert (status, errors) == (0, "")
         return printed
 

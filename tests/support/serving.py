@@ -25,6 +25,7 @@ from chatproxy import stream_ended
 from chatproxy.app import load
 
 from . import runs
+from .descriptors import open_descriptors
 
 if host := os.environ.get("TEST_UNRESOLVABLE_HOST"):
     _getaddrinfo = socket.getaddrinfo
@@ -115,7 +116,7 @@ def resources():
     gc.collect()
     found = gc.get_objects()
     return jsonify(
-        descriptors=len(os.listdir("/proc/self/fd")),
+        descriptors=open_descriptors(),
         threads=len(os.listdir("/proc/self/task")),
         greenlets=sum(isinstance(each, greenlet) and not each.dead for each in found),
         running=sorted(thread.name for thread in threading.enumerate()),
