@@ -424,8 +424,7 @@ def test_one_that_has_waited_is_closed_though_the_next_one_looks_amid_its_end(
     if stopped:
         assert second.cancel(Reason.USER)
     upstream.calls[SECOND].may_end.set()
-    assert second.told.wait(PATIENCE)
-    assert upstream.calls[SECOND].closed.is_set()
+    assert upstream.calls[SECOND].closed.wait(PATIENCE)
     assert upstream.calls[THIRD].opened.wait(PATIENCE)
     upstream.calls[THIRD].may_end.set()
     for reader in readers:

@@ -7,7 +7,6 @@ then. No session is admitted after that.
 from __future__ import annotations
 
 import threading
-import time
 
 from .. import forks
 from ..errors import ShuttingDown
@@ -24,7 +23,8 @@ class Drain:
         forks.begin(self._begin)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        #: Notified, in a drain, when the application has been told of an end.
+        self._changed = threading.Condition(threading.Lock())
         #: Sessions whose end the application has not been told of yet.
         self._untold: set[StreamSession] = set()
         #: Whether this worker is about to end. The others no longer count on it.
@@ -45,33 +45,30 @@ class Drain:
 
         :raises ShuttingDown: if the server drains.
         """
-        with self._lock:
+        with self._changed:
             self.check()
             self._untold.add(session)
 
     def told(self, session: StreamSession) -> None:
         """Note that the application knows how a session ended."""
-        with self._lock:
+        with self._changed:
             self._untold.discard(session)
-        session.told.set()
+            if self.begun:
+                self._changed.notify_all()
 
     def run(self, grace: float) -> None:
         """Admit no session; give those that run ``grace`` seconds, then stop them.
 
         Returns when the application has heard of each, or ``TELL_SECONDS`` after the stops.
         """
-        with self._lock:
+        with self._changed:
             self.leaving = self.begun = True
-        self._wait(grace)
-        for session in self._admitted():
+            self._wait(grace)
+            untold = list(self._untold)
+        for session in untold:
             session.cancel(Reason.SHUTDOWN)
-        self._wait(TELL_SECONDS)
+        with self._changed:
+            self._wait(TELL_SECONDS)
 
     def _wait(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        for session in self._admitted():
-            session.told.wait(max(0.0, end - time.monotonic()))
-
-    def _admitted(self) -> list[StreamSession]:
-        with self._lock:
-            return list(self._untold)
+        self._changed.wait_for(lambda: not self._untold, seconds)

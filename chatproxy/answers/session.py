@@ -146,7 +146,6 @@ class StreamSession:
         "reservation",
         "started_at",
         "tells_account",
-        "told",
         "trace",
         "transcript",
         "upstream",
@@ -178,8 +177,6 @@ class StreamSession:
         #: Set once the upstream is closed and the session has left the registry; or by a Stop that
         #: has no upstream to wait for (``unconnected``).
         self.closed = threading.Event()
-        #: Set once the application has been told how it ended.
-        self.told = threading.Event()
         self.phase = Phase.CONNECTING
         self.outcome: Outcome | None = None
         self.reason: Reason | None = None
