@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import ssl
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -55,8 +56,9 @@ class _Session(requests.Session):
         self.mount("http://", adapter)
         self.mount("https://", adapter)
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
+    def resolve_redirects(self, *_args: Any, **_kwargs: Any) -> Iterator[Any]:
         """Where a redirect leads is not even looked at; else its body would be read here."""
+        return iter(())
 
 
 class Way(NamedTuple):
