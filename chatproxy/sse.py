@@ -51,6 +51,11 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 class Decoder:
     """Cuts a stream of bytes into blocks, whatever the pieces in which it comes."""
 
+    __slots__ = (
+        *("_after_cr", "_has_data", "_held", "_line", "_lines", "_open", "_start"),
+        *("is_between_events", "names_events", "strays"),
+    )
+
     def __init__(self) -> None:
         self._line: list[bytes] = []  # the pieces of a line that has not ended yet
         self._open = 0  # bytes in them

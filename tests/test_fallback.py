@@ -23,7 +23,7 @@ from chatproxy.answers.session import Outcome, Phase, Reason
 from chatproxy.answers.upstream import BillingStops, Upstream
 from chatproxy.errors import Refusal, UpstreamError
 from chatproxy.observability import logs
-from chatproxy.upstreams.chat_completions import ChatCompletions
+from chatproxy.upstreams.chat_completions import ChatCompletionCall, ChatCompletions
 from chatproxy.upstreams.tries import Tries
 
 from .support.descriptors import open_descriptors
@@ -293,20 +293,13 @@ def test_a_stop_between_two_upstreams_is_the_end(
 ) -> None:
     """It comes while the failure of the first one is being told."""
     asking: list[Asking] = []
-    close = ChatCompletions.call  # any moment between the two: here the first is closed
+    close = ChatCompletionCall.close  # any moment between the two: here the first is closed
 
-    def closed(*args: Any) -> Any:
-        call = close(*args)
-        plainly = call.close
+    def and_stop(call: ChatCompletionCall) -> None:
+        close(call)
+        asking[0].session.cancel(Reason.USER)
 
-        def and_stopped() -> None:
-            plainly()
-            asking[0].session.cancel(Reason.USER)
-
-        monkeypatch.setattr(call, "close", and_stopped)
-        return call
-
-    monkeypatch.setattr(ChatCompletions, "call", closed)
+    monkeypatch.setattr(ChatCompletionCall, "close", and_stop)
     asking.append(stage.ask())
     refuse(503, stage.accept(0))
     assert asking[0].join() is Outcome.STOPPED
@@ -359,7 +352,7 @@ def order(
     endpoints: list[Played], most: int, *failures: UpstreamError
 ) -> list[tuple[Any, float | None]]:
     """Who is asked, and after what pause, if these failures come; pauses of ours are None."""
-    tries = Tries(endpoints, most)  # type: ignore[arg-type]
+    tries = Tries(Question(b""), endpoints, most)  # type: ignore[arg-type]
     asked = list[tuple[Any, float | None]]()
     for failure in failures:
         pause = tries.pause

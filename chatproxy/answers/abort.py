@@ -43,6 +43,8 @@ class AbortHandle:
     :param error: what is raised in its code once ``abort`` has been called.
     """
 
+    __slots__ = ("_abort_fns", "_error", "_lock", "aborted")
+
     def __init__(self, error: type[BaseException] = Aborted) -> None:
         self._error = error
         self._lock = threading.Lock()

@@ -75,7 +75,7 @@ class AnswerLog:
         self._refusal: Refusal | None = None
         self._pulses = 0
         self._comment = sse.KEEP_ALIVE  # the latest
-        self._cursors: set[Cursor] = set()
+        self._cursors: list[Cursor] = []
         #: Wake the producer's threads that wait for room.
         self._waiting: list[queue.SimpleQueue[None]] = []
         self._released = False
@@ -225,7 +225,7 @@ class AnswerLog:
             if after < self._first - 1:
                 raise self._gone(after)
             cursor.seen, cursor.pulses = after, self._pulses
-            self._cursors.add(cursor)
+            self._cursors.append(cursor)
             self._make_room()
 
     def take(self, cursor: Cursor) -> bytes | None:

@@ -85,7 +85,7 @@ class Attempt:
 
     def _take_head(self, response: requests.Response) -> None:
         # A mock of requests sends nothing, and an upstream may answer before all of it is sent.
-        self._exchange.sent()
+        self._exchange.answered()
         if response.status_code != 200:
             raise self._refusal(response)
         self.body = self._exchange.response

@@ -16,7 +16,6 @@ Rules:
 
 from __future__ import annotations
 
-import functools
 import time
 import weakref
 from collections.abc import Callable, Hashable
@@ -36,7 +35,6 @@ from .limits import CallLimits
 from .stream_options import asks_for
 from .transport.dialer import Resolver
 from .transport.exchange import Exchange
-from .transport.response import Response
 from .tries import Tries
 
 
@@ -82,7 +80,7 @@ class ChatCompletions:
     def tries_of(self, question: Question) -> Tries:
         """The upstreams for a question, of which none has been asked."""
         upstreams = question.upstreams or (self._configured,)
-        return Tries(map(self.endpoint, upstreams), self.tries)
+        return Tries(question, map(self.endpoint, upstreams), self.tries)
 
     def close(self) -> None:
         """Close the connections that are kept for later calls."""
@@ -96,6 +94,12 @@ class ChatCompletionCall:
     :param session: its flag ends this call, which moves its phase on and fills its log.
     """
 
+    # There may be thousands, which are silent for most of the time.
+    __slots__ = (
+        *("_attempt", "_chunks", "_exchange", "_new_chunks", "_place", "_session", "_tries"),
+        "_upstreams",
+    )
+
     def __init__(
         self,
         upstreams: ChatCompletions,
@@ -104,15 +108,14 @@ class ChatCompletionCall:
         session: StreamSession,
     ) -> None:
         self._upstreams = upstreams
-        self._tries = upstreams.tries_of(question)
-        #: None when no other attempt can be made: it may be large.
-        self._question: Question | None = question
+        tries = upstreams.tries_of(question)
+        #: None when no other attempt can be made: the question may be large.
+        self._tries: Tries | None = tries
         self._session = session
-        self._flag = session.flag
         self._exchange = Exchange(on_sent=lambda: session.enter(Phase.WAITING))
         self._new_chunks = new_chunks
-        self._chunks = new_chunks(question, self._tries.endpoint)
-        self._attempt = Attempt(self._tries.endpoint, self._exchange)
+        self._chunks = new_chunks(question, tries.endpoint)
+        self._attempt = Attempt(tries.endpoint, self._exchange)
         #: What this attempt counts for within the limit of its upstream; None for nothing.
         self._place: Hashable = None
 
@@ -121,20 +124,22 @@ class ChatCompletionCall:
 
         If the flag is not set, what has come by then is still taken.
         """
-        if self._flag.is_set():
+        if self._session.flag.is_set():
             self._exchange.abort()
         else:
             self._exchange.interrupt()
 
     def open(self) -> None:
         """Ask one upstream after the other, until an answer begins; see ``Call``."""
+        tries = self._tries
+        assert tries is not None
         try:
-            while not self._begins():
+            while not self._begins(tries):
                 continue
         except TRANSPORT_ERRORS as error:
             raise self._failure(error) from error
-        if not self._tries.has_others:
-            self._question = None
+        if not tries.has_others:
+            self._tries = None
 
     def receive(self) -> Coroutine[bool]:
         """Put what comes into the session; see ``Call``.
@@ -142,9 +147,9 @@ class ChatCompletionCall:
         If the answer fails before its first event, the next upstream is asked.
         """
         try:
-            ended = yield from self._receive_all()
+            ended = yield from self._receive()
         except UpstreamError as error:
-            if self._question is None or not self._goes_on_after(error):
+            if self._tries is None or not self._goes_on_after(error, self._tries):
                 raise
         else:
             self._session.cut_short = self._chunks.cut_short
@@ -163,61 +168,61 @@ class ChatCompletionCall:
 
     # ---- one attempt after the other -------------------------------------------------------------
 
-    def _begins(self) -> bool:
+    def _begins(self, tries: Tries) -> bool:
         """Make an attempt; return whether an answer begins. If not, there is another to make."""
-        tries, sent = self._tries, self._tries.sent
+        sent = tries.sent
         if tries.pause:
             self._exchange.sleep(tries.pause)
         try:
-            self._ask()
+            self._ask(tries)
         except UpstreamError as error:
             if tries.sent > sent:
                 reason = error.reason or error.message
                 made = f"try {tries.sent} of {tries.most}, {tries.endpoint.path}"
                 error.reason = f"{reason} ({made})"
-            if not self._goes_on_after(error):
+            if not self._goes_on_after(error, tries):
                 raise
             return False
         return True
 
-    def _ask(self) -> None:
-        endpoint, question = self._tries.endpoint, self._question
-        assert question is not None
+    def _ask(self, tries: Tries) -> None:
+        endpoint, question = tries.endpoint, tries.question
         self._session.upstream = endpoint.name
         self._session.billing_stops = endpoint.billing_stops
         self._session.upstream_model = endpoint.model_for(question.model)
         self._chunks = self._new_chunks(question, endpoint)
         self._attempt = Attempt(endpoint, self._exchange)
-        self._take_place(endpoint, question.model)
-        self._tries.begin()
+        self._take_place(tries)
+        tries.begin()
         self._session.asked_at = time.monotonic()
         trace = self._session.trace
         headers = None if trace is None else trace.headers
         self._attempt.send(endpoint.body_of(question), headers)
 
-    def _take_place(self, endpoint: Endpoint, model: str) -> None:
+    def _take_place(self, tries: Tries) -> None:
         """Take a place within the limit, if there is one. The last upstream is waited for.
 
         :raises UpstreamError: if there is none in time.
         """
-        limit = endpoint.limit_for(model)
+        endpoint = tries.endpoint
+        limit = endpoint.limit_for(tries.question.model)
         if limit is None:
             return
         limits, seconds = self._upstreams.limits, self._upstreams.queue
         has_place = limits.take(*limit)
-        if not has_place and seconds and not self._tries.has_others:
+        if not has_place and seconds and not tries.has_others:
             self._session.log.pulse(sse.QUEUED)
             has_place = limits.wait(*limit, self._exchange, seconds)
         if not has_place:
             raise _full(endpoint, limit[1])
         self._place = limit[0]
 
-    def _goes_on_after(self, error: UpstreamError) -> bool:
+    def _goes_on_after(self, error: UpstreamError, tries: Tries) -> bool:
         """Turn to the next upstream after a failure before the first event, if there is any."""
-        failed, reservation = self._tries.endpoint, self._session.reservation
+        failed, reservation = tries.endpoint, self._session.reservation
         if reservation is not None and (error.refused or self._session.phase is Phase.CONNECTING):
             reservation.refuse()
-        if not self._tries.go_on(error):
+        if not tries.go_on(error):
             return False
         self.close()
         if reservation is not None:
@@ -232,17 +237,24 @@ class ChatCompletionCall:
             upstream=failed.name,
             code=error.code,
             reason=error.reason or error.message,
-            following=self._tries.endpoint.name,
-            pause=self._tries.pause,
+            following=tries.endpoint.name,
+            pause=tries.pause,
         )
         return True
 
     # ---- one answer ------------------------------------------------------------------------------
 
-    def _receive_all(self) -> Coroutine[bool]:
-        chunks = self._chunks
+    def _receive(self) -> Coroutine[bool]:
+        """Read the body until it ends, or ``_take`` wants no more; return whether it has ended."""
+        chunks, body = self._chunks, self._attempt.body
         try:
-            ended = yield from self._receive()
+            if body is None:
+                ended = self._read()
+            else:
+                awaited = Readable(body.socket, self._step, body.holds_some)
+                with self._exchange.waiting(awaited.hurry):
+                    yield awaited
+                ended = body.complete
             if ended:
                 self._take_end()
         except Aborted:
@@ -260,6 +272,13 @@ class ChatCompletionCall:
             raise self._attempt.reported(chunks.error, begun=self._session.events > 0)
         return ended or chunks.done
 
+    def _read(self) -> bool:
+        """The same for a body that has no socket."""
+        while piece := self._attempt.read():
+            if not self._take(piece):
+                return False
+        return True
+
     def _take(self, piece: bytes) -> bool:
         """Take the next bytes; return whether more is to come, and has room."""
         session, chunks = self._session, self._chunks
@@ -267,7 +286,7 @@ class ChatCompletionCall:
         if chunks.commented:
             session.log.pulse()  # once for all of them: each wakes every reader
         if events:
-            self._question = None
+            self._tries = None
         session.usage = chunks.usage
         session.take(events, whole=chunks.seems_whole)
         return not (chunks.over or session.log.full)
@@ -288,20 +307,9 @@ class ChatCompletionCall:
         """What is raised for an error of the transport."""
         return Aborted() if self._exchange.aborted else self._attempt.broken_off(error)
 
-    def _receive(self) -> Coroutine[bool]:
-        """Read the body until it ends, or ``_take`` wants no more; return whether it has ended."""
+    def _step(self) -> bool:
         body = self._attempt.body
-        if body is not None:
-            awaited = Readable(body.socket, functools.partial(self._step, body), body.holds_some)
-            with self._exchange.waiting(awaited.hurry):
-                yield awaited
-            return body.complete
-        while piece := self._attempt.read():
-            if not self._take(piece):
-                return False
-        return True
-
-    def _step(self, body: Response) -> bool:
+        assert body is not None
         piece = body.receive()
         self._exchange.check()
         goes_on = not piece or self._take(piece)

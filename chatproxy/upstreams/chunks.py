@@ -39,6 +39,7 @@ _NO_USAGE = b'"usage":null'
 _LAST = (b"}", b"]")
 #: The line ends that the last event may lack.
 _ENDS = b"\n\n"
+_NO_CHOICES = frozenset[int]()
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"(length")?')
 
@@ -51,6 +52,11 @@ class ChunkReader:
     :param takes_usage_out: whether it gets no such count in any other event either.
     """
 
+    __slots__ = (
+        *("_choices", "_decoder", "_finished", "_hides_usage", "_takes_usage_out", "commented"),
+        *("cut_short", "done", "error", "seems_whole", "usage"),
+    )
+
     def __init__(
         self, choices: int = 1, *, hides_usage: bool = False, takes_usage_out: bool = False
     ) -> None:
@@ -59,7 +65,7 @@ class ChunkReader:
         self._takes_usage_out = takes_usage_out
         #: The latest count of tokens, as the upstream has it; None before.
         self.usage: dict[str, Any] | None = None
-        self._finished: set[int] = set()
+        self._finished = _NO_CHOICES
         self._decoder = sse.Decoder()
         #: Whether a choice has ended at the most tokens that it may have.
         self.cut_short = False

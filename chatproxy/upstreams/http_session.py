@@ -146,6 +146,7 @@ class _Request(Exchange):
 
     def answered(self) -> None:
         """Note that the response is there. Whatever lets go of its connection ends the request."""
+        super().answered()
         self.phase = Phase.STREAMING
         if self._shut is None:  # as it has no body
             self.end()

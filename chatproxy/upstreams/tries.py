@@ -17,6 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from ..answers.question import Question
 from ..errors import UpstreamError
 from .endpoint import Endpoint
 
@@ -33,9 +34,10 @@ class Tries:
     :param most: how many requests may be sent.
     """
 
-    __slots__ = ("_again", "_others", "_sent_to", "endpoint", "most", "pause", "sent")
+    __slots__ = ("_again", "_others", "_sent_to", "endpoint", "most", "pause", "question", "sent")
 
-    def __init__(self, endpoints: Iterable[Endpoint], most: int) -> None:
+    def __init__(self, question: Question, endpoints: Iterable[Endpoint], most: int) -> None:
+        self.question = question
         self.endpoint, *self._others = endpoints
         self.most = most
         #: How many requests have been sent, to any of them.

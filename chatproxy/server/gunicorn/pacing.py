@@ -50,6 +50,8 @@ class Pacer:
     :param bucket: charged for what it uses beyond its burst and refill.
     """
 
+    __slots__ = ("_bucket", "_request", "_run", "_since", "_used", "_used_at")
+
     def __init__(self, bucket: LeakyBucket, now: float) -> None:
         self._bucket = bucket
         self._since = now  # all before is charged

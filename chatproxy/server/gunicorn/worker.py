@@ -89,8 +89,8 @@ class Acceptor(StreamServer):
         ssl_context: Any = None,
         **_: Any,
     ) -> None:
-        handle = partial(worker.admit, listener, ssl_context)
-        super().__init__(listener, handle=handle, spawn=spawn)
+        super().__init__(listener, handle=worker.admit, spawn=spawn)
+        self._given = listener, ssl_context
         # With several workers one, as gunicorn does: the others accept too.
         self.max_accept = 1 if environ["wsgi.multiprocess"] else _ACCEPTED_IN_A_TURN
 
@@ -102,6 +102,14 @@ class Acceptor(StreamServer):
         except BlockingIOError:
             return None
         return Client(listener.family, listener.type, listener.proto, fileno=descriptor), address
+
+    def do_handle(self, accepted: Client, address: Any) -> None:
+        """Have a connection served. gevent's way to do so keeps two calls more on its stack."""
+        try:
+            self._spawn(self._handle, *self._given, accepted, address)
+        except BaseException:
+            accepted.close()
+            raise
 
 
 class Worker(GeventWorker):
@@ -140,7 +148,7 @@ class Worker(GeventWorker):
         return contextlib.nullcontext()
 
     def admit(self, listener: Any, context: Any, accepted: Any, address: Any) -> None:
-        """Serve a connection that was just accepted."""
+        """Serve a connection that was just accepted, and close it."""
         connection = Connection(self.guard, accepted.fileno())
         try:
             client = wrap(accepted, context, connection)
@@ -150,6 +158,7 @@ class Worker(GeventWorker):
             self.handle(listener, client, address)
         finally:
             connection.close()
+            accepted.close()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Serve a request; read the rest of its body, or have its connection closed."""

@@ -64,6 +64,11 @@ class Exchange(AbortHandle):
     :param on_sent: called each time that the request has been sent.
     """
 
+    __slots__ = (
+        *("_blame", "_duplicate", "_on_sent", "_shut", "_timer", "_until", "is_large", "overdue"),
+        *("peer", "response", "since", "step"),
+    )
+
     def __init__(self, on_sent: Callable[[], None] | None = None) -> None:
         super().__init__()
         self._on_sent = on_sent
@@ -154,6 +159,11 @@ class Exchange(AbortHandle):
         self.enter(Step.ANSWER, self.peer)
         if self._on_sent is not None:
             self._on_sent()
+
+    def answered(self) -> None:
+        """Note that a response has come: the request was sent, and nobody is to blame."""
+        self._blame = None
+        self.sent()
 
     def fail(self) -> None:
         """Let go of the connection, on which no response has come, and blame whoever chose it.

@@ -187,6 +187,8 @@ def _field_of(line: bytes) -> tuple[str, str]:
 class ChunkDecoder:
     """Takes the chunked coding off a stream of bytes, whatever the pieces in which it comes."""
 
+    __slots__ = ("_left", "_rest", "_trailers", "ended", "exceeded")
+
     def __init__(self) -> None:
         self._rest = b""  # the beginning of a line that has not ended yet
         self._left = 0  # bytes of the present chunk, and of the CRLF after it, that are to come

@@ -45,6 +45,12 @@ class Response:
     :param method: of the request that it answers.
     """
 
+    __slots__ = (
+        *("_decoder", "_fault", "_held", "_inflater", "_left", "_over", "_parser", "_persists"),
+        *("_without_body", "begun", "give_back", "headers", "reason", "socket", "status", "taken"),
+        *("unknown_coding", "version"),
+    )
+
     #: 10 for HTTP/1.0, 11 for HTTP/1.1.
     version: int
     status: int
