@@ -1060,7 +1060,7 @@ from chatproxy.errors import PeersUnavailable
 from tests.test_peers_redis import KEY, Worker
 from tests.support.waiting import wait_for
 url, scope = sys.argv[1:]
-one, other = Worker(url, scope), Worker(url, scope)
+one, other = Worker(url, scope, 20.0), Worker(url, scope, 20.0)  # none ends, however slow it is
 with ThreadPoolExecutor(100) as pool:
     answers = list(pool.map(lambda n: (one, other)[n % 2].take((str(n // 2),)), range(200)))
     assert answers.count(None) == 100, answers
