@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from ..support.servers import Proxy, new_id
-from ..support.waiting import wait_for
+from ..support.waiting import PATIENCE, wait_for
 
 #: Without windows it takes a third of the time.
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser")
@@ -92,7 +92,7 @@ class Page:
         self.tag = new_id()
         self.requests = []
         self.expected_messages = ()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(1000 * PATIENCE)
         page.on("console", lambda each: self._note(messages, each.type, each.text))
         page.on("pageerror", lambda error: messages.append(("pageerror", str(error))))
         page.on("request", self._record)

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from chatproxy.cli import main
 
 from ..support.servers import Process, clean_environment
+from ..support.waiting import PATIENCE
 
 
 class Server(Process):
@@ -36,7 +37,7 @@ def test_an_answer_is_stopped_and_kept(browser, own_server, deepseek):
     deepseek.clear()
     with browser.new_context(base_url=own_server.url) as context:
         page, errors = context.new_page(), []
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(1000 * PATIENCE)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto("/")
         page.get_by_label("Name").fill("ann")

@@ -8,7 +8,7 @@ import pytest
 
 from ..support.ai_sdk import FOLDER, NODE, is_there
 from ..support.servers import ROOT, new_id
-from ..support.waiting import wait_for
+from ..support.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.skipif(not is_there(), reason="make .venv/ai-sdk")
 
@@ -68,7 +68,7 @@ class Page:
 
     def __init__(self, page, script, **fields):
         self.page = page
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(1000 * PATIENCE)
         html = f'<!doctype html><div id="root"></div><script>{script}</script>'
         page.route("**/use-chat*", lambda route: route.fulfill(body=html, content_type="text/html"))
         page.goto(f"/use-chat?{json.dumps(fields)}")
