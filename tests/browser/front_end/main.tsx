@@ -18,11 +18,11 @@ interface Shown {
 function Show({ text, status, stop, onSend, onStop }: Shown): ReactNode {
   return (
     <>
-      <p>{text}</p>
       <output>{status}</output>
       <small>{stop}</small>
       <button onClick={onSend}>Send</button>
       <button onClick={onStop}>Stop</button>
+      <p>{text}</p>
     </>
   );
 }
