@@ -30,9 +30,9 @@ LIBRARY = """async () => {
     });
     const db = await result(indexedDB.open("chatproxy"));
     const all = (name) => result(db.transaction(name).objectStore(name).getAll());
-    const [chats, messages] = await Promise.all([all("chats"), all("messages")]);
+    const [chats, messages, drafts] = await Promise.all(["chats", "messages", "drafts"].map(all));
     db.close();
-    return {chats, messages};
+    return {chats, messages, drafts};
 }"""
 
 
@@ -141,7 +141,7 @@ class Page:
         return self.requests
 
     def library(self):
-        """What the browser keeps of the chats: their records, and those of their messages."""
+        """What the browser keeps: chats, their messages, and files that are not sent yet."""
         return self.page.evaluate(LIBRARY)
 
     def header_ids(self):

@@ -52,6 +52,11 @@ def attach(page, *files):
     page.page.locator("input[type=file]").set_input_files(chosen)
 
 
+def kept_files(page):
+    """The names of the files that are attached and not sent, as the browser keeps them."""
+    return [each["name"] for draft in page.library()["drafts"] for each in draft["attachments"]]
+
+
 def test_a_chat_asks_with_its_own_settings_and_keeps_them(page):
     def settings():
         button(page, "Settings").click()
@@ -102,7 +107,7 @@ def test_files_go_with_a_question_and_outlive_a_reload_until_it_is_sent(page):
         ("d.pdf", "application/pdf", chinese),
     )
     button(page, "Remove file: d.pdf").wait_for()
-    wait_for(lambda: attached.get_by_text("reading").count() == 0)
+    wait_for(lambda: kept_files(page) == ["a.txt", "c.pdf", "d.pdf"])
     page.page.reload()
     attached.get_by_text("a.txt").wait_for()
     assert attached.get_by_role("listitem").count() == 3
@@ -148,6 +153,7 @@ def test_files_are_chosen_dropped_anywhere_or_pasted_and_a_refusal_has_its_reaso
     page.page.evaluate(DROP_AND_PASTE)
     for name in ("dropped.txt", "pasted.txt"):
         button(page, f"Remove file: {name}").click()
+    wait_for(lambda: kept_files(page) == [])
 
     page.page.route("**/page.json", tell_of_vision)
     page.page.reload()
