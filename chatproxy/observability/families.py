@@ -252,9 +252,7 @@ class Row:
         """How much to add, and in which places."""
         amounts: dict[int, float] = {}
         for family, labels, amount in additions:
-            found = self._places.get((family.name, labels))
-            if found is None:
-                found = self._places[family.name, _others(family)]
+            found = self._places[family.name, known(family, labels)]
             amounts[found[-1]] = amount
             if family.type == "histogram":
                 amounts[found[bisect_left(family.bounds, amount)]] = 1

@@ -70,18 +70,8 @@ class RequestBody(io.RawIOBase):
     """
 
     __slots__ = (
-        "_body",
-        "_delivered",
-        "_failure",
-        "_length",
-        "_memory",
-        "_pieces",
-        "ended",
-        "on_end",
-        "on_give_up",
-        "piece",
-        "received",
-        "waiting",
+        *("_body", "_delivered", "_failure", "_length", "_memory", "_pieces", "ended", "on_end"),
+        *("on_give_up", "piece", "received", "waiting"),
     )
 
     def __init__(self, body: Any, length: int | None, memory: BodyMemory) -> None:

@@ -106,13 +106,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_arrival",
-        "_body",
-        "_body_until",
-        "_descriptor",
-        "_guard",
-        "_head_bytes",
-        "_pacer",
+        *("_arrival", "_body", "_body_until", "_descriptor", "_guard", "_head_bytes", "_pacer"),
         "arrivals",
     )
 
