@@ -89,7 +89,7 @@ def test_the_demo_is_a_server_with_a_simulation_behind_it(logs, tmp_path):
         session_id, receipt = stop_in_mid_answer(demo.port)
         assert receipt["upstreamClosed"] is True
         entry = requests.get(f"{upstream}/ledger", params={"tag": session_id}, timeout=5).json()
-        assert entry["requests"][0]["peer_gone_how"]
+        assert entry["requests"][0]["peer_gone_how"] == "closed"
         os.killpg(demo.process.pid, signal.SIGINT)  # as a terminal does
         assert demo.process.wait(20) == 0
         assert "Traceback" not in demo.log()

@@ -279,7 +279,9 @@ def test_a_stop_is_proved_to_stop_the_bill_whatever_else_is_set(
     assert result.output.splitlines()[-1] == "A Stop stops the bill."
     asked = [each for each in upstream.requests if each["path"] == "/chat/completions"]
     *stopped, control = asked
-    assert [bool(each["peer_gone_how"]) for each in stopped] == [True, True]
+    assert len(stopped) == 2
+    # The system resets a connection that is closed with something unread.
+    assert {each["peer_gone_how"] for each in stopped} <= {"closed", "reset"}
     assert all(40 <= each["tokens"] < 500 for each in stopped)
     assert control["tokens"] == 1000
 

@@ -32,8 +32,6 @@ export default {{
   }},
 }};
 """
-#: Chromium takes no clicks before that.
-PAINTED = "() => performance.getEntriesByName('first-contentful-paint').length > 0"
 HTML = "<!doctype html><body><script type=module src=/built/main.js></script>"
 LOOK = """(to) => {
     Object.defineProperty(document, "visibilityState", {value: to, configurable: true});
@@ -96,7 +94,6 @@ class FrontEnd:
         self.requests.append(request)
 
     def press(self, name):
-        self.page.wait_for_function(PAINTED)
         self.page.get_by_role("button", name=name).click()
 
     def wait_for_word(self, number):
