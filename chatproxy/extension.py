@@ -443,7 +443,7 @@ class _Presence:
 def _tell(app: Flask, runner: CoroutineRunner, session: StreamSession) -> None:
     """Tell the application how an answer ended."""
     runner.retire()
-    transcript, question = session.transcript or Transcript(), session.question
+    transcript, question = session.log.transcribed() or Transcript(), session.question
     account = session.account
     try:
         with app.app_context():

@@ -10,7 +10,8 @@ It ends in ``_end``, in one order:
 2. A finished answer tells its readers so.
 3. The call is closed: the connection to the upstream is gone, or back in its pool. What the answer
    came to is settled; of a finished one with the provider's count, that is done before 2.
-4. A stopped or failed answer tells its readers.
+4. A stopped or failed answer tells its readers. What it said is transcribed if anybody is told
+   that later: from here on its events may be forgotten.
 5. The session leaves its chat's line and the registry. Its id stays taken for a while, unless it
    never began.
 6. Logs and metrics hear of it, and whoever waits for a receipt goes on.
@@ -270,6 +271,7 @@ class AnswerService:
             partial(self._close, session, call),
             partial(self._settle, session),
             partial(_write_ending, session, outcome, refusal),
+            partial(_transcribe, session),
             partial(self._chats.leave, session),
             partial(self._registry.discard, session),
             partial(signals.stream_closed.send, self._sender, session=session),
@@ -342,6 +344,13 @@ def _write_ending(session: StreamSession, outcome: Outcome, refusal: Refusal | N
         session.refusal = refusal
         blocks = native.failed(refusal)
     session.log.end(blocks, session.refusal if session.first_event_at is None else None)
+
+
+def _transcribe(session: StreamSession) -> None:
+    if signals.stream_ended.receivers or session.trace is not None:
+        session.log.transcribed()
+    else:
+        session.log.transcript = None
 
 
 def _not_begun() -> Refusal:

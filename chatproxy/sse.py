@@ -203,3 +203,8 @@ def unnamed(data: Mapping[str, Any]) -> bytes:
 def numbered(number: int, block: bytes) -> bytes:
     """The bytes of an event on the wire, with its ``id``."""
     return b"id: %d\n%b\n\n" % (number, block)
+
+
+def blocks_of(data: bytes) -> list[bytes]:
+    """The blocks of whole events on the wire, each ``numbered``."""
+    return [event.partition(b"\n")[2] for event in data.split(b"\n\n")[:-1]]

@@ -473,5 +473,5 @@ def test_an_answer_can_be_read_in_the_other_protocol(workers: Any) -> None:
 def said_natively(body: bytes) -> tuple[str, str]:
     """The reasoning and the text in a body of the native protocol."""
     transcript = Transcript()
-    transcript.add((b"data: " + each["data"].encode() for each in events(body)), len(body))
+    transcript.add([b"data: " + each["data"].encode() for each in events(body)])
     return transcript.reasoning_text, transcript.text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -16,6 +16,7 @@ from chatproxy import sse
 from chatproxy.answers import log as log_module
 from chatproxy.answers.log import AnswerLog
 from chatproxy.answers.readers import LogReader
+from chatproxy.answers.transcript import Transcript
 from chatproxy.errors import EventsGone, Refusal
 
 from .support.waiting import MOMENT, PATIENCE, Background, wait_for
@@ -99,6 +100,62 @@ def test_one_read_joins_what_is_ready_up_to_64_kib_and_one_whole_event_more(size
     one = len(wire(1, first=count, size=size)[0])
     assert 64 * 1024 <= max(sizes) < 64 * 1024 + one
     assert len(sizes) == -(-log.size // max(64 * 1024, one))
+
+
+# --- what it says
+
+
+class Recorder(Transcript):
+    """Keeps the events themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[list[bytes]] = []
+
+    def add(self, blocks: Sequence[bytes]) -> None:
+        self.taken.append(list(blocks))
+
+    @property
+    def blocks(self) -> list[bytes]:
+        return [block for piece in self.taken for block in piece]
+
+
+def recorded_by(log: AnswerLog) -> Recorder:
+    log.transcript = recorder = Recorder()
+    return recorder
+
+
+def test_nothing_is_transcribed_before_it_is_forgotten_or_asked_for() -> None:
+    log = AnswerLog(sum(map(len, wire(3))))
+    recorder = recorded_by(log)
+    log.append(blocks(3))
+    assert not recorder.taken
+    log.append(blocks(2, first=4))
+    assert recorder.blocks == blocks(2)
+    assert log.transcribed() is recorder
+    assert recorder.blocks == blocks(5)
+
+
+def test_what_is_cleared_is_transcribed() -> None:
+    log = AnswerLog(ROOMY)
+    recorder = recorded_by(log)
+    log.append(blocks(3))
+    log.clear()
+    assert recorder.blocks == blocks(3)
+
+
+def test_others_have_their_turns_while_a_long_answer_is_transcribed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = AnswerLog(ROOMY)
+    recorder = recorded_by(log)
+    log.append(blocks(100, size=5000))
+    turns: list[int] = []
+    monkeypatch.setattr(log_module.time, "sleep", lambda _: turns.append(len(recorder.taken)))
+    log.transcribed()
+    assert recorder.blocks == blocks(100, size=5000)
+    assert max(sum(map(len, piece)) for piece in recorder.taken) < 70 * 1024
+    assert turns == list(range(1, len(recorder.taken)))
 
 
 # --- waiting
@@ -392,6 +449,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.read_by: dict[LogReader, int] = {}
         self.pulsed: set[LogReader] = set()
         self.ended = False
+        self.recorder = recorded_by(self.log)
 
     def held_from(self) -> int:
         """How many of the oldest events are forgotten."""
@@ -448,6 +506,12 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.log.leave_behind()
         if self.log.size <= self.limit:
             self.log.wait_for_room()
+
+    @rule()
+    def transcribe(self) -> None:
+        self.log.transcribed()
+        taken = [sse.numbered(n, b) for n, b in enumerate(self.recorder.blocks, 1)]
+        assert taken == self.sent
 
     @precondition(lambda self: self.read_by)
     @rule(data=st.data())

@@ -470,6 +470,19 @@ def test_a_stopped_answer_is_told_with_what_had_come(site: Site, silent: Repeati
     assert told["events"] == 3
 
 
+def test_all_of_an_answer_is_told_although_few_of_its_events_are_kept(
+    make_site: MakeSite, deepseek: Repeating
+) -> None:
+    """Neither while it runs nor at its end."""
+    deepseek.blocks = [*(delta(content=f"{n} ") for n in range(1000)), *ANSWER[-1:], sse.DONE]
+    site = make_site(CHATPROXY_LOG_BYTES=20_000, CHATPROXY_RETAIN_BYTES=1)
+    with ended_of(site.app) as ended:
+        site.stream().get_data()
+        told = ended.get(timeout=PATIENCE)
+    assert told["outcome"] == "finished"
+    assert told["text"] == "".join(f"{n} " for n in range(1000))
+
+
 def test_a_failed_answer_is_told_too(site: Site, deepseek: Repeating) -> None:
     deepseek.status = b"402 No"
     with ended_of(site.app) as ended:

@@ -12,7 +12,7 @@ from .support.spoken import chunk, delta
 
 def transcript_of(*blocks: bytes) -> Transcript:
     transcript = Transcript()
-    transcript.add(blocks, sum(map(len, blocks)))
+    transcript.add(blocks)
     return transcript
 
 
@@ -25,7 +25,7 @@ def test_the_text_and_the_reasoning_are_joined_each_on_its_own() -> None:
         delta(content="Hel", reasoning_content=None),
         delta(content="lo"),
     ):
-        transcript.add([event], 1)
+        transcript.add([event])
     assert (transcript.text, transcript.reasoning_text) == ("Hello", "Let me think.")
 
 
@@ -43,10 +43,10 @@ def test_what_a_service_has_a_name_of_its_own_for_is_said_too() -> None:
     assert transcript_of(chunk(None, choices=choices)).said == "Hm. No."
 
 
-def test_no_more_than_the_limit_is_kept_and_what_is_pending_is_bounded() -> None:
+def test_no_more_than_the_limit_is_kept() -> None:
     transcript = Transcript(limit=1000)
     for _ in range(3000):
-        transcript.add([delta(content="a" * 100)], 64 * 1024)
+        transcript.add([delta(content="a" * 100)])
     assert len(transcript.text) == 1000
 
 

@@ -64,7 +64,7 @@ class Accountant:
         self._next_look = 0.0
 
     def open(self, session: StreamSession, question: Question) -> None:
-        """Keep what is needed to settle a session; it gets its question and a transcript."""
+        """Keep what is needed to settle a session: its question, and a transcript in its log."""
         session.model = question.model
         body, images = (
             _IMAGE.subn(b'""', question.body) if _INLINE in question.body else (question.body, 0)
@@ -73,7 +73,7 @@ class Accountant:
         session.has_images = images > 0
         is_small = len(question.body) <= _LARGEST_KEPT or signals.stream_ended.receivers
         session.question = question if is_small else question._replace(body=b"")
-        session.transcript = Transcript(MOST_CHARACTERS)
+        session.log.transcript = Transcript(MOST_CHARACTERS)
 
     def prepare(self, live: Callable[[], Iterable[StreamSession]]) -> None:
         """See that tokens can be counted soon, if an answer lasts: it may be stopped."""
@@ -103,9 +103,9 @@ class Accountant:
             return usage
         never_sent = session.phase is Phase.CONNECTING
         was_refused = session.outcome is Outcome.FAILED and session.first_event_at is None
-        if never_sent or was_refused or session.transcript is None:
+        if never_sent or was_refused or (transcript := session.log.transcribed()) is None:
             return Usage()
-        said = session.transcript.said
+        said = transcript.said
         if self._counter is not None and question.body:
             model = session.upstream_model or session.model
             counts = self._counter.count(model, question.body, said)
@@ -126,8 +126,8 @@ class Accountant:
         completion = None
         if self._estimates.wants_to_learn(model) or now >= self._next_look:
             self._next_look = now + _LEARN_SECONDS
-            said = session.transcript.said if session.transcript else ""
-            if said:
+            transcript = session.log.transcribed()
+            if transcript is not None and (said := transcript.said):
                 completion = size_of(said), usage.completion_tokens
         prompt = None if session.has_images else (session.question_size, usage.prompt_tokens)
         self._estimates.learn(model, prompt, completion)

@@ -20,8 +20,9 @@ What holds at all times:
   same bytes under the same numbers, in order, without a gap. A keep-alive is no part of the answer:
   it reaches those who wait when it comes.
 * The log holds at most ``limit`` bytes (and what is appended at once). Beyond that it forgets the
-  oldest events that every reader has had. If a reader still needs them, the producer waits in
-  ``wait_for_room``, which slows the upstream down to the pace of the readers.
+  oldest events that every reader has had. If it has a transcript, they are transcribed then. If a
+  reader still needs them, the producer waits in ``wait_for_room``, which slows the upstream down to
+  the pace of the readers.
 * The producer waits for the reader that is furthest ahead for as long as that takes, but for the
   others only a moment. Then the log forgets what they need, and they are told (``EventsGone``) and
   read no more: a stalled reader never stops another, and no reader ever gets a gap in silence. One
@@ -36,15 +37,19 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 
 from .. import sse
 from ..errors import EventsGone, Refusal
+from .coroutines import A_TURN
 from .cursor import Cursor, Sink
+from .transcript import Transcript
 
-#: The most bytes that a reader is given at once, and one event more.
+#: The most bytes that a reader is given at once, or that are transcribed at once, and one event
+#: more. To transcribe them takes less than a millisecond.
 _WRITE_BYTES = 64 * 1024
 #: How many seconds the producer waits for readers that are not the furthest ahead.
 PATIENCE_SECONDS = 0.25
@@ -60,7 +65,8 @@ class AnswerLog:
 
     __slots__ = (
         *("_data", "_ended", "_ends", "_first", "_forgotten", "_impatient", "_limit", "_lock"),
-        *("_comment", "_cursors", "_pulses", "_refusal", "_released", "_waiting"),
+        *("_comment", "_cursors", "_pulses", "_refusal", "_released", "_transcribed", "_waiting"),
+        "transcript",
     )
 
     def __init__(self, limit: int) -> None:
@@ -81,6 +87,9 @@ class AnswerLog:
         self._released = False
         #: Whether the producer no longer waits for any but the reader that is furthest ahead.
         self._impatient = False
+        #: Takes what is forgotten; None if nobody wants to know what the answer says.
+        self.transcript: Transcript | None = None
+        self._transcribed = 0  # the number of the last event that the transcript has
 
     @property
     def last(self) -> int:
@@ -211,6 +220,20 @@ class AnswerLog:
                     cursor.withheld.drop()
             return True
 
+    # --- for whoever wants to know what the answer says
+
+    def transcribed(self) -> Transcript | None:
+        """The transcript, with all that has come so far. Others have their turns meanwhile."""
+        more = True
+        while more:
+            with self._lock:
+                end = self._end_of_piece(self._transcribed + 1 - self._first)
+                self._transcribe(end)
+                more = self.transcript is not None and end < len(self._ends)
+            if more:
+                time.sleep(A_TURN)
+        return self.transcript
+
     # --- for a reader
 
     def join(self, cursor: Cursor, after: int) -> None:
@@ -295,13 +318,32 @@ class AnswerLog:
                 return b""
             cursor.pulses = self._pulses
             return self._comment
-        begin = ends[start - 1] if start else self._forgotten
-        last = len(ends) - 1
-        if ends[last] - begin > _WRITE_BYTES:
-            last = bisect_left(ends, begin + _WRITE_BYTES, start)
-        cursor.seen += last + 1 - start
+        end = self._end_of_piece(start)
+        cursor.seen += end - start
         cursor.pulses = self._pulses
-        return bytes(self._data[begin - self._forgotten : ends[last] - self._forgotten])
+        return self._events(start, end)
+
+    def _end_of_piece(self, start: int) -> int:
+        """Where a piece ends that begins with this one of the events that are held."""
+        ends = self._ends
+        limit = self._begin_of(start) + _WRITE_BYTES
+        is_all = not ends or ends[-1] <= limit
+        return len(ends) if is_all else bisect_left(ends, limit, start) + 1
+
+    def _begin_of(self, index: int) -> int:
+        return self._ends[index - 1] if index else self._forgotten
+
+    def _events(self, start: int, end: int) -> bytes:
+        """Some of the events that are held."""
+        begin = self._begin_of(start) - self._forgotten
+        return bytes(self._data[begin : self._begin_of(end) - self._forgotten])
+
+    def _transcribe(self, end: int) -> None:
+        """Transcribe so many of the events that are held, unless they are already."""
+        start = self._transcribed + 1 - self._first
+        if self.transcript is not None and start < end:
+            self.transcript.add(sse.blocks_of(self._events(start, end)))
+            self._transcribed += end - start
 
     def _gone(self, after: int) -> EventsGone:
         return EventsGone(f"The events after number {after} are no longer held.")
@@ -328,6 +370,7 @@ class AnswerLog:
 
     def _forget(self, count: int) -> None:
         if count > 0:
+            self._transcribe(count)
             end = self._ends[count - 1]
             del self._data[: end - self._forgotten]
             del self._ends[:count]

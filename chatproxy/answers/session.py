@@ -38,7 +38,7 @@ from .log import AnswerLog
 from .question import Question
 from .reservation import Reservation
 from .trace import Trace
-from .transcript import Transcript, says_something
+from .transcript import says_something
 from .upstream import CONFIGURED, BillingStops
 from .usage import NO_ACCOUNT
 
@@ -112,7 +112,7 @@ class StreamSession:
         *("is_retained", "key", "keys", "last_event_at", "left_at", "log", "model", "most_events"),
         *("outcome", "owner", "phase", "question", "question_size", "quiet_since", "reason"),
         *("reconnect_seconds", "refusal", "reservation", "started_at", "tells_account", "trace"),
-        *("transcript", "upstream", "upstream_model", "usage", "whole"),
+        *("upstream", "upstream_model", "usage", "whole"),
     )
 
     def __init__(
@@ -143,11 +143,10 @@ class StreamSession:
         self.reason: Reason | None = None
         #: Why there is no answer, or no whole one.
         self.refusal: Refusal | None = None
-        #: What was asked, and about how many tokens that has; what the answer says.
+        #: What was asked, and about how many tokens that has.
         self.question: Question | None = None
         self.question_size = 0.0
         self.has_images = False
-        self.transcript: Transcript | None = None
         #: What whoever traces keeps with it; None if nobody does.
         self.trace: Trace | None = None
         #: The calls of an answer of several calls; None for one of a single call.
@@ -254,12 +253,9 @@ class StreamSession:
         self.whole = whole  # before anybody can read the events, and leave
         if events:
             self._begin_to_stream(now)
-            size = sum(map(len, events))
             self.events += len(events)
-            self.bytes += size
+            self.bytes += sum(map(len, events))
             self.log.append(events)
-            if self.transcript is not None:
-                self.transcript.add(events, size)
             if self.trace is not None:
                 self.trace.take(events)
             if self.most_events is not None and self.events > self.most_events:
@@ -330,7 +326,7 @@ class StreamSession:
 
     def forget(self) -> None:
         """Keep neither the question nor what the answer says: it may be retained for long."""
-        self.question = self.transcript = None
+        self.question = self.log.transcript = None
 
     @property
     def was_refused(self) -> bool:

@@ -4,26 +4,45 @@ The chunk format is that of DeepSeek's chat completions with ``stream: true``
 (https://api-docs.deepseek.com/api/create-chat-completion). Chunks that look otherwise are passed
 over: whatever is relayed need not be understood.
 
-Most answers are never looked at. So the events are kept as they come, and are taken apart when
-somebody wants to know, or when there are many of them.
+Most answers are never looked at. So the log has the events as they came, and has them transcribed
+when somebody wants to know, or when it forgets them (``AnswerLog.transcribed``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .. import sse
-from .foreign_json import value_of
+import msgspec
 
-#: As many bytes of events are kept before they are taken apart, which takes half a millisecond.
-_MOST_PENDING = 64 * 1024
+from .. import sse
+from .foreign_json import decoded, value_of
+
 #: What is no word of the model's, in a piece or a tool call.
 _SAYS_NOTHING = frozenset({"id", "index", "role", "type"})
 #: How deep a tool call is, and no deeper: calls, call, function, argument.
 _DEEPEST = 4
 #: How nearly every event begins.
 _OBJECT = b"data: {"
+
+
+class _Delta(msgspec.Struct, forbid_unknown_fields=True):
+    role: str | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+
+
+class _Chunk(msgspec.Struct):
+    """A chunk that has only text and reasoning, as nearly every chunk does."""
+
+    choices: list[_Choice]
+
+
+_CHUNKS = msgspec.json.Decoder(_Chunk)
 
 
 def chunk_of(block: bytes) -> Any:
@@ -41,10 +60,10 @@ def finished_in(chunk: Any) -> set[int]:
         return set()
 
 
-def says_something(blocks: Iterable[bytes]) -> bool:
+def says_something(blocks: Sequence[bytes]) -> bool:
     """Whether there is any word of the model's in these events."""
     transcript = Transcript(limit=1)
-    transcript.add(blocks, 0)
+    transcript.add(blocks)
     return bool(transcript.said)
 
 
@@ -55,13 +74,11 @@ class Transcript:
         out.
     """
 
-    __slots__ = ("_kept", "_limit", "_others", "_pending", "_reasoning", "_size", "_text")
+    __slots__ = ("_kept", "_limit", "_others", "_reasoning", "_text")
 
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit
         self._kept = 0
-        self._pending: list[bytes] = []
-        self._size = 0
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._others: list[str] = []
@@ -69,13 +86,11 @@ class Transcript:
     @property
     def text(self) -> str:
         """The answer so far."""
-        self._take_all()
         return "".join(self._text)
 
     @property
     def reasoning_text(self) -> str:
         """The reasoning so far."""
-        self._take_all()
         return "".join(self._reasoning)
 
     @property
@@ -84,19 +99,24 @@ class Transcript:
 
         Its order is not that in which it came.
         """
-        self._take_all()
         return "".join([*self._reasoning, *self._text, *self._others])
 
-    def add(self, blocks: Iterable[bytes], size: int) -> None:
-        """Take in further events, which have so many bytes."""
-        self._pending += blocks
-        self._size += size
-        if self._size > _MOST_PENDING:
-            self._take_all()
+    def add(self, blocks: Sequence[bytes]) -> None:
+        """Take in further events, blocks as ``sse`` has them."""
+        lines = b"\n".join([block.removeprefix(b"data: ") for block in blocks])
+        chunks = decoded(_CHUNKS.decode_lines, lines)
+        if chunks is None:
+            self._take_each(blocks)
+            return
+        for chunk in chunks:
+            for choice in chunk.choices:
+                if (delta := choice.delta) is not None:
+                    self._keep(self._text, delta.content)
+                    self._keep(self._reasoning, delta.reasoning_content)
 
-    def _take_all(self) -> None:
-        pending, self._pending, self._size = self._pending, [], 0
-        for block in pending:
+    def _take_each(self, blocks: Sequence[bytes]) -> None:
+        """Take in any events."""
+        for block in blocks:
             chunk = chunk_of(block)
             choices = chunk.get("choices") if isinstance(chunk, dict) else None
             for choice in choices if isinstance(choices, list) else ():

@@ -257,7 +257,8 @@ class Tracing:
             **genai.of_account(session.account),
             "gen_ai.response.finish_reasons": listed,
         }
-        said = session.transcript if self._with_content and found.span.is_recording() else None
+        is_wanted = self._with_content and found.span.is_recording()
+        said = session.log.transcribed() if is_wanted else None
         if said is not None:
             attributes["gen_ai.output.messages"] = genai.output_messages(
                 said.text, said.reasoning_text, reasons.get(0, "error")
