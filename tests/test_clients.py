@@ -65,7 +65,7 @@ def server(start_proxy: Any, deepseek: DeepSeek) -> Proxy:
 def drivers(server: Proxy, logs: Any) -> Iterator[dict[str, DrivenProcess]]:
     """The clients in Python, and the one for Node."""
     if not is_there():
-        pytest.skip("the clients are not installed; make .venv/clients does that")
+        pytest.skip("the clients are not installed; make .venv/clients/installed does that")
     with contextlib.ExitStack() as stack:
         drives = {"python": drive_python, "node": drive_node}
         yield {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .driven import DrivenProcess
 from .servers import ROOT, new_id
 
-#: Where the clients are; ``make .venv/clients`` puts them there.
+#: Where the clients are; ``make .venv/clients/installed`` puts them there.
 ENVIRONMENT = ROOT / ".venv" / "clients"
 NODE = ROOT / ".venv" / "bin" / "node"
 _FOLDER = ROOT / "tests" / "clients"
