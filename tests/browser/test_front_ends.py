@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from ..support.servers import ROOT, Proxy, clean_environment, new_id
 from ..support.waiting import wait_for
@@ -32,7 +33,10 @@ export default {{
   }},
 }};
 """
-HTML = "<!doctype html><body><script type=module src=/built/main.js></script>"
+HTML = """<!doctype html><body><script type=module src=/built/main.js></script><script>
+    window.clicked = [];
+    addEventListener("click", ({target}) => clicked.push(target.innerText), true);
+</script>"""
 LOOK = """(to) => {
     Object.defineProperty(document, "visibilityState", {value: to, configurable: true});
     document.dispatchEvent(new Event("visibilitychange"));
@@ -107,7 +111,12 @@ class FrontEnd:
 
     def wait_for_stop(self):
         """Wait until it shows that it was stopped, with a part of the answer."""
-        self.page.locator("small", has_text="stopped").wait_for()
+        try:
+            self.page.locator("small", has_text="stopped").wait_for()
+        except PlaywrightTimeout as error:
+            shown, clicked = self.page.inner_text("body"), self.page.evaluate("clicked")
+            sent = [each.url for each in self.requests]
+            raise AssertionError(f"clicked {clicked}, sent {sent}, shows {shown}") from error
         self.wait_for_end()
 
     def wait_for_end(self):
