@@ -103,7 +103,7 @@ class Transcript:
 
     def add(self, blocks: Sequence[bytes]) -> None:
         """Take in further events, blocks as ``sse`` has them."""
-        lines = b"\n".join([block.removeprefix(b"data: ") for block in blocks])
+        lines = b"\n".join([each.removeprefix(b"data: ") for each in blocks if each != sse.DONE])
         chunks = decoded(_CHUNKS.decode_lines, lines)
         if chunks is None:
             self._take_each(blocks)
