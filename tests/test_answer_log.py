@@ -19,7 +19,7 @@ from chatproxy.answers.readers import LogReader
 from chatproxy.answers.transcript import Transcript
 from chatproxy.errors import EventsGone, Refusal
 
-from .support.waiting import MOMENT, PATIENCE, Background, wait_for
+from .support.waiting import MOMENT, PATIENCE, Background, replace_sleep, wait_for
 
 #: Long enough to catch what does not block. What blocks passes however slow the machine is.
 #: Longer than any test waits for a thread: a reader that is not woken fails its test.
@@ -151,7 +151,7 @@ def test_others_have_their_turns_while_a_long_answer_is_transcribed(
     recorder = recorded_by(log)
     log.append(blocks(100, size=5000))
     turns: list[int] = []
-    monkeypatch.setattr(log_module.time, "sleep", lambda _: turns.append(len(recorder.taken)))
+    replace_sleep(monkeypatch, lambda _: turns.append(len(recorder.taken)))
     log.transcribed()
     assert recorder.blocks == blocks(100, size=5000)
     assert max(sum(map(len, piece)) for piece in recorder.taken) < 70 * 1024

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +12,8 @@ from chatproxy.answers.cursor import Sink
 from chatproxy.errors import EventsGone, Refusal
 from chatproxy.protocols import native
 from chatproxy.web.event_stream import EventStream
+
+from .support.waiting import replace_sleep
 
 
 class Script:
@@ -238,7 +239,7 @@ class Lender(Script):
 def turns(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The turns that others were given."""
     found: list[float] = []
-    monkeypatch.setattr(time, "sleep", found.append)
+    replace_sleep(monkeypatch, found.append)
     return found
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+import pytest
+
 T = TypeVar("T")
 
 #: Seconds that a test waits for what should come at once. What never comes costs as long.
@@ -67,6 +69,16 @@ class Background(threading.Thread, Generic[T]):
 def at_once(*functions: Callable[[], T]) -> list[T]:
     """What the functions return, each called in a thread of its own."""
     return [thread.result() for thread in [Background(function) for function in functions]]
+
+
+def replace_sleep(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
+    """Have this thread call ``sleep`` instead of ``time.sleep``; all others sleep as ever."""
+    here, real = threading.get_ident(), time.sleep
+
+    def chosen(seconds: float) -> None:
+        (sleep if threading.get_ident() == here else real)(seconds)
+
+    monkeypatch.setattr(time, "sleep", chosen)
 
 
 class HandClock:
