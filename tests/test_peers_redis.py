@@ -664,6 +664,28 @@ def test_while_redis_is_away_all_fails_at_once_and_soon_after_it_is_back_all_wor
     assert 1 <= caplog.text.count("Redis is away") <= 2  # of each worker, once
 
 
+def test_who_is_asked_before_it_knows_that_redis_is_back_answers_all_the_same(
+    own_server, start, forwarder, monkeypatch
+):
+    """Else a Stop that has been carried out would be told that it has not."""
+    one, other = start(own_server, LONG, url=forwarder.url), start(own_server, LONG)
+    one.take(KEY)
+    other.take(FREED)
+    blind = set()
+
+    def look(store):
+        blind.add(store)
+        raise PeersUnavailable("Redis is away.")
+
+    monkeypatch.setattr(LeaseStore, "look", look)
+    wait_for(lambda: len(blind) == 2, message="the looks in vain")
+    forwarder.cut()
+    assert one.try_take(("two",)) == "away"
+    forwarder.restore()
+    wait_for(lambda: other.try_ask(one.name, {"n": 1}, 5.0) == {"got": {"n": 1}})
+    assert one.try_take(("two",)) == "away"
+
+
 def test_a_failure_that_began_before_an_outage_that_is_over_is_no_new_one(caplog, monkeypatch):
     redis, begun = RedisClient("redis://127.0.0.1:1"), []
     fails = {number: threading.Event() for number in range(3)}

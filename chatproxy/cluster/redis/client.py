@@ -100,19 +100,25 @@ class RedisClient:
         """Whether Redis is known to be away."""
         return self._away
 
-    def run(self, script: str, keys: list[str], args: list[Any]) -> Any:
+    def run(
+        self, script: str, keys: list[str], args: list[Any], *, although_away: bool = False
+    ) -> Any:
         """Run a Lua script, for a request.
 
+        :param although_away: even if Redis seems to be away.
         :raises PeersUnavailable: at once, if Redis is known to be away.
         :raises Uncertain: if it turns out to be away.
         """
-        if not self._away and self._slots.acquire(timeout=_TURN):
+        if self._may_try(although_away) and self._slots.acquire(timeout=_TURN):
             try:
-                if not self._away:
+                if self._may_try(although_away):
                     return self.reach(script, keys, args)
             finally:
                 self._slots.release()
         raise unreachable()
+
+    def _may_try(self, although_away: bool) -> bool:
+        return although_away or not self._away
 
     def reach(self, script: str, keys: list[str], args: list[Any]) -> Any:
         """Run a Lua script, even if Redis seems to be away.

@@ -133,10 +133,13 @@ class Mailbox:
             raise PeersUnavailable("The other worker did not answer; try again.", retry_after=1)
         return reply.message
 
-    def _send(self, worker: str, message: Message, seconds: float) -> None:
+    def _send(
+        self, worker: str, message: Message, seconds: float, *, although_away: bool = False
+    ) -> None:
         kept = int((seconds + _KEPT) * 1000)
         arguments = [int(seconds * 1000), json.dumps(message), kept]
-        self._redis.run(_SEND, [self._name_of(worker)], arguments)
+        keys = [self._name_of(worker)]
+        self._redis.run(_SEND, keys, arguments, although_away=although_away)
 
     def _listen(self) -> None:
         name, was_heard = self._name_of(self._worker), True
@@ -199,8 +202,9 @@ class Mailbox:
     def _reply(self, request: _Request) -> None:
         now = self._redis_time()
         if now is None or now <= request.until:
-            reply = self._handler(request.message)
-            self._send(request.sender, {"id": request.number, "answer": reply}, 0)
+            reply = {"id": request.number, "answer": self._handler(request.message)}
+            # The request has come, so Redis is there, though the keeper may not have seen it yet.
+            self._send(request.sender, reply, 0, although_away=True)
 
 
 def _parsed(item: bytes) -> dict[str, Any]:
