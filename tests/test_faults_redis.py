@@ -15,6 +15,7 @@ from .support.cluster import begin
 from .support.servers import data_events, new_id
 from .support.valkey import Forwarder, Valkey
 from .support.waiting import wait_for
+from .test_run_dir_lost import stop_without_a_guess
 
 #: Seconds in which all must be well again after Valkey's return, on a loaded machine.
 MENDED_SECONDS = 15
@@ -64,23 +65,6 @@ def hosts(deepseek, logs, tmp_path_factory):
         yield hosts
 
 
-def stop_without_a_guess(worker, session_id, deepseek):
-    """Press Stop until it is told what it asks for; while the answer runs, a 404 would be a lie.
-
-    One that was told 503 may have arrived: its reply was lost.
-    """
-    told = []
-
-    def stopped():
-        status, body = worker.cancel(session_id)
-        told.append(status)
-        assert status in (200, 503) or (status == 404 and 503 in told), told
-        return status == 404 or (status == 200 and body["upstreamClosed"])
-
-    wait_for(stopped, message="a Stop")
-    assert deepseek.gone(session_id)
-
-
 def begins(worker):
     stream = worker.start(new_id(), rate=0, tokens=1)
     body = stream.read()
@@ -104,7 +88,8 @@ def test_while_valkey_is_away_nothing_is_guessed_and_all_is_well_after_it(hosts,
     assert deepseek.gone(mine.id)
     watched.read_event()
     hosts.mend(way)
-    stop_without_a_guess(there, another.id, deepseek)
+    stop_without_a_guess(there, another.id)
+    assert deepseek.gone(another.id)
     for worker in hosts.workers:
         wait_for(lambda w=worker: begins(w), MENDED_SECONDS, "a new stream")
     watched.read_event()
@@ -172,7 +157,8 @@ def test_where_that_is_wished_streams_begin_while_valkey_is_away(deepseek, logs,
         assert there.cancel(another.id)[0] == 503
         assert here.cancel(mine.id)[0] == 200
         hosts.mend("kill")
-        stop_without_a_guess(there, another.id, deepseek)
+        stop_without_a_guess(there, another.id)
+        assert deepseek.gone(another.id)
 
 
 def test_a_killed_worker_is_given_up_when_its_lease_is_over(deepseek, logs, tmp_path):
