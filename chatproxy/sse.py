@@ -206,5 +206,11 @@ def numbered(number: int, block: bytes) -> bytes:
 
 
 def blocks_of(data: bytes) -> list[bytes]:
-    """The blocks of whole events on the wire, each ``numbered``."""
-    return [event.partition(b"\n")[2] for event in data.split(b"\n\n")[:-1]]
+    """The blocks of the events in what a log gives, each ``numbered``; comments are left out."""
+    blocks = []
+    for event in data.split(b"\n\n"):
+        while event.startswith(b":"):
+            event = event.partition(b"\n")[2]  # noqa: PLW2901
+        if event:
+            blocks.append(event.partition(b"\n")[2])
+    return blocks

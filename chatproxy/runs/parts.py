@@ -195,9 +195,6 @@ class _ToolCall:
 
 def _parts_in(data: bytes) -> Iterator[Part]:
     """The parts in what a reader gives, but for the end of the answer."""
-    for event in data.split(b"\n\n"):
-        while event.startswith(b":"):
-            event = event.partition(b"\n")[2]  # noqa: PLW2901
-        block = event.partition(b"\n")[2]  # without its number
-        if block and not sse.is_done(block) and native.ending_of(event) is None:
+    for block in sse.blocks_of(data):
+        if not sse.is_done(block) and native.ending_of(block) is None:
             yield Part(block)
